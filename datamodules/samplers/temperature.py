@@ -1,0 +1,33 @@
+"""Temperature sampling: between proportional and uniform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from datamodules.samplers.base import Sampler, Shares
+from pipeline.errors import UsageError
+
+
+class Temperature(Sampler):
+    """Data set d gets a share proportional to n_d^(1/T).
+
+    T = 1 is proportional; T -> infinity is uniform. Source: Devlin et al., multilingual BERT
+    (exponent 0.7); Aharoni et al. 2019, section 4.
+
+    Args:
+        batch_size: rows a step over all data sets and devices.
+        steps_per_epoch: steps of one epoch; None: all rows / batch_size, rounded up.
+        temperature: T, > 0.
+    """
+
+    def __init__(
+        self, batch_size: int, steps_per_epoch: int | None = None, temperature: float = 2.0
+    ) -> None:
+        super().__init__(batch_size, steps_per_epoch)
+        if not temperature > 0:
+            raise UsageError(f"sampler.temperature must be > 0, got {temperature}")
+        self.temperature = temperature
+
+    def shares(self, sizes: Mapping[str, int]) -> Shares:
+        """Return n_d^(1/T)."""
+        return {name: size ** (1.0 / self.temperature) for name, size in sizes.items()}

@@ -1,0 +1,15 @@
+"""Uniform sampling: a data set is a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from datamodules.samplers.base import Sampler, Shares
+
+
+class Uniform(Sampler):
+    """Each of D data sets gets the share 1 / D, so small ones are repeated more often."""
+
+    def shares(self, sizes: Mapping[str, int]) -> Shares:
+        """Return 1 for every data set."""
+        return dict.fromkeys(sizes, 1.0)

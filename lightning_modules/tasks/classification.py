@@ -1,0 +1,126 @@
+"""One of several classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+)
+
+from lightning_modules.tasks.base import Label, Task, UnseenLabelError
+from pipeline.errors import PollinateError, UsageError
+
+
+class Classification(Task):
+    """Softmax cross-entropy over the classes of the training split.
+
+    L = -sum_c q_c log softmax(z)_c, q = (1 - a) onehot(y) + a / C (Szegedy et al. 2016, section 7).
+
+    Args:
+        label_smoothing: a, in [0, 1).
+    """
+
+    score = "accuracy"
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.classes: list[str] = []
+
+    def learn(self, values: Sequence[Any]) -> None:
+        """Take the sorted distinct labels as the classes.
+
+        Raises:
+            PollinateError: fewer than two classes.
+        """
+        self.classes = sorted({text for value in values if (text := label_text(value)) is not None})
+        if len(self.classes) < 2:
+            raise PollinateError(
+                f"classes must be >= 2 in the training split, got {len(self.classes)} "
+                f"({', '.join(self.classes) or 'no labels at all'}); check target and split"
+            )
+
+    def encode(self, values: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Map labels to class numbers, 0 where there is none: (N,) int64 and (N,) bool."""
+        numbers = {label: number for number, label in enumerate(self.classes)}
+        texts = [label_text(value) for value in values]
+        unseen = sorted({text for text in texts if text is not None and text not in numbers})
+        if unseen:
+            raise UnseenLabelError(unseen)
+        present = torch.tensor([text is not None for text in texts], dtype=torch.bool)
+        targets = [0 if text is None else numbers[text] for text in texts]
+        return torch.tensor(targets, dtype=torch.int64), present
+
+    def head(self, dim: int) -> nn.Module:
+        """Return a linear layer to one logit a class."""
+        return nn.Linear(dim, len(self.classes))
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of logits (N, C) and class numbers (N,): (N,)."""
+        return functional.cross_entropy(
+            output.float(), target, reduction="none", label_smoothing=self.label_smoothing
+        )
+
+    def metrics(self) -> MetricCollection:
+        """Return accuracy, macro F1 and the confusion matrix."""
+        count = len(self.classes)
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(count, average="micro", validate_args=False),
+                "f1": MulticlassF1Score(count, average="macro", validate_args=False),
+                "confusion": MulticlassConfusionMatrix(count, validate_args=False),
+            },
+            compute_groups=False,
+        )
+
+    def decode(self, output: Tensor) -> list[Label]:
+        """Return the likeliest class and its probability, and those of all classes."""
+        rows = output.float().softmax(dim=-1).tolist()
+        answers = []
+        for row in rows:
+            best = max(range(len(row)), key=row.__getitem__)
+            answers.append(
+                {
+                    "label": self.classes[best],
+                    "probability": row[best],
+                    "probabilities": dict(zip(self.classes, row, strict=True)),
+                }
+            )
+        return answers
+
+    def baseline(self, train: Tensor, target: Tensor) -> dict[str, float]:
+        """Score of always answering the training split's most frequent class."""
+        if not len(train) or not len(target):
+            return {}
+        (majority, _), *_ = Counter(train.tolist()).most_common(1)
+        return {"accuracy": (target == majority).double().mean().item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the classes."""
+        return {"classes": list(self.classes)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the classes."""
+        self.classes = list(state["classes"])
+
+
+def label_text(value: Any) -> str | None:
+    """Return a label as text, None for an empty cell.
+
+    A whole number stored as float (a column with gaps) reads like the number: 3.0 is "3".
+    """
+    if value is None or (isinstance(value, float) and value != value):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() or None

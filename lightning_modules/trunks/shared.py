@@ -1,0 +1,57 @@
+"""Hard parameter sharing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.features import Features
+from lightning_modules.trunks.base import Routes, Trunk, route
+
+
+class SharedTrunk(Trunk):
+    """One stack of residual blocks that the rows of all tasks go through in one call.
+
+    x <- x + W2 drop(gelu(W1 norm(x))), repeated ``depth`` times, then a last norm. Source: hard
+    parameter sharing, Caruana 1997; pre-norm residual blocks, Xiong et al. 2020.
+
+    Args:
+        dim: width D of the features, >= 1.
+        depth: number of blocks, >= 0.
+        dropout: share of hidden units left out in training, in [0, 1).
+    """
+
+    def __init__(self, dim: int, depth: int = 1, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(ResidualBlock(dim, dropout) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, features: Mapping[str, Features], routes: Routes) -> dict[str, Tensor]:
+        """Encode all rows together, then hand each task its own."""
+        rows = self.norm(self.blocks(torch.cat([item.pooled for item in features.values()])))
+        parts = rows.split([len(item.pooled) for item in features.values()])
+        return route(dict(zip(features, parts, strict=True)), routes)
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield every parameter: all are shared."""
+        return self.parameters()
+
+
+class ResidualBlock(nn.Module):
+    """x + W2 drop(gelu(W1 norm(x))): (N, dim) -> (N, dim)."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(dim),
+            nn.Linear(dim, 2 * dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * dim, dim),
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return x plus its correction."""
+        return rows + self.layers(rows)
