@@ -1,0 +1,54 @@
+"""A small convolutional network for images."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lightning_modules.encoders.base import Encoder
+from lightning_modules.features import Features
+
+
+class CNN(Encoder):
+    """Convolution, group norm, GELU, halving; channels double from stage to stage.
+
+    Stage 0 is a 5 x 5 convolution of stride 2, the others are 3 x 3 convolutions followed by 2 x 2
+    max pooling (not after the last stage). A 1 x 1 convolution gives the grid, and pooled is the
+    grid's mean plus its maximum. Group norm (Wu & He 2018) instead of batch norm: a row's features
+    don't depend on the rows beside it, so several devices compute what one does.
+
+    Args:
+        in_channels: 1 grey, 3 colour.
+        dim: width D of the features.
+        width: channels of stage 0, a multiple of 8.
+        stages: number of stages, >= 1; the grid's sides are the image's / 2^(stages - 1), and
+            half of them with one stage.
+        dropout: share of the last stage's channels left out in training, in [0, 1).
+    """
+
+    def __init__(
+        self, in_channels: int, dim: int, width: int = 32, stages: int = 3, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        layers: list[nn.Module] = [*_stage(in_channels, width, kernel=5, stride=2)]
+        for number in range(1, stages):
+            if number > 1:
+                layers.append(nn.MaxPool2d(2))
+            layers += _stage(width << (number - 1), width << number, kernel=3, stride=1)
+        self.stages = nn.Sequential(*layers)
+        self.project = nn.Sequential(
+            nn.Dropout2d(dropout), nn.Conv2d(width << (stages - 1), dim, kernel_size=1)
+        )
+
+    def forward(self, inputs: Tensor) -> Features:
+        """Encode (N, C, H, W) images: pooled (N, D) and grid (N, D, H', W')."""
+        grid = self.project(self.stages(inputs - 0.5))
+        return Features(pooled=grid.mean(dim=(2, 3)) + grid.amax(dim=(2, 3)), grid=grid)
+
+
+def _stage(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.GroupNorm(8, outputs),
+        nn.GELU(),
+    ]
