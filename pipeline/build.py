@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -116,7 +117,7 @@ def build_optimization(config: Config) -> Optimization:
         schedule=instantiate(config["schedule"], config["allow_targets"], "schedule"),
         lr=options["lr"],
         lr_scale=config["optimizer"].get("lr_scale") or {},
-        decay=bool(options.get("weight_decay")) or "weight_decay" in options,
+        decay="weight_decay" in signature(kind).parameters,
         max_steps=config["trainer"].get("max_steps"),
     )
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_modules.multitask import MultiTaskModule
@@ -27,7 +26,9 @@ class Measure(Callback):
         self.every_n_steps = every_n_steps
         self.stage_scores: dict[str, dict[str, dict[str, float]]] = {}
         self.matrices: dict[str, dict[str, Tensor]] = {}
+        self.latest: dict[str, float] = {}  # of every metric, whenever it was last measured
         self._clock: tuple[int, float] = (0, 0.0)
+        self._paused = 0.0
         self._logged_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,13 +49,13 @@ class Measure(Callback):
         if step == self._logged_step or step % self.every_n_steps:
             return
         self._logged_step = step
-        publish(trainer, pl_module, self._step_metrics(trainer, pl_module))
+        self._publish(trainer, self._step_metrics(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the training scores of the epoch."""
         scores = pl_module.take_training_scores()
         named = {f"train/{t}/{pl_module.tasks[t].score}": value for t, value in scores.items()}
-        publish(trainer, pl_module, named | {"epoch": float(trainer.current_epoch)})
+        self._publish(trainer, named | {"epoch": float(trainer.current_epoch)})
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the validation's time out of the training speed."""
@@ -73,8 +74,16 @@ class Measure(Callback):
     def _finish_stage(self, trainer: Trainer, module: MultiTaskModule, stage: str) -> None:
         numbers, self.matrices[stage] = module.scores.take()
         self.stage_scores[stage] = numbers
-        if not trainer.sanity_checking:
-            publish(trainer, module, stage_metrics(module, stage, numbers))
+        # validating the best weights once more, after training, isn't part of the history
+        if trainer.state.fn != TrainerFn.VALIDATING and not trainer.sanity_checking:
+            self._publish(trainer, stage_metrics(module, stage, numbers))
+
+    def _publish(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Give metrics to the loggers and to callbacks that monitor one."""
+        self.latest |= metrics
+        trainer.callback_metrics.update({name: torch.tensor(v) for name, v in metrics.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.global_step)
 
     def _step_metrics(self, trainer: Trainer, module: MultiTaskModule) -> dict[str, float]:
         metrics = {f"train/{t}/loss": loss for t, loss in module.training_losses.take().items()}
@@ -105,9 +114,3 @@ def stage_metrics(
     mains = [values[module.tasks[task].score] for task, values in numbers.items()]
     return named | ({f"{stage}/score": sum(mains) / len(mains)} if mains else {})
 
-
-def publish(trainer: Trainer, module: LightningModule, metrics: dict[str, Any]) -> None:
-    """Give metrics to the loggers and to callbacks that monitor one."""
-    trainer.callback_metrics.update({name: torch.tensor(v) for name, v in metrics.items()})
-    for logger in trainer.loggers:
-        logger.log_metrics(metrics, step=trainer.global_step)
