@@ -4,7 +4,7 @@ A command is one file with a docstring, ``run`` and ``main``::
 
     \"\"\"Train one model on many tasks.\"\"\"
 
-    def run(config: dict[str, Any]) -> None:
+    def run(config: dict[str, Any], given: list[str]) -> None:
         from pipeline.build import build  # torch is imported only when the config is right
         ...
 
@@ -33,6 +33,7 @@ FLAGS = {
     "--config-dir": "DIR with configs of your own, searched before the shipped ones; repeatable",
     "--debug": "show the traceback of an error",
 }
+Run = Callable[[dict[str, Any], list[str]], int | None]
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 
 
@@ -48,13 +49,14 @@ class Arguments:
 
 
 def run_command(
-    name: str, run: Callable[[dict[str, Any]], int | None], argv: Sequence[str] | None = None
+    name: str, run: Run, argv: Sequence[str] | None = None
 ) -> int:
     """Compose a command's configuration, call ``run`` with it and return the exit code.
 
     Args:
         name: of the command: its schema and its YAML file have the same name.
-        run: gets the checked configuration; its return value is the exit code, None means 0.
+        run: gets the checked configuration and the keys that the command line sets; its return
+            value is the exit code, None means 0.
         argv: the arguments; default: of this process.
 
     Returns:
@@ -111,7 +113,7 @@ def _unknown_flag(text: str) -> str:
     return f"unknown flag {flag}{hint(flag, FLAGS, 'flags')}{key}"
 
 
-def _run(name: str, run: Callable[[dict[str, Any]], int | None], arguments: Arguments) -> int:
+def _run(name: str, run: Run, arguments: Arguments) -> int:
     if arguments.help:
         from pipeline.help import help_text  # each import costs every command
 
@@ -125,7 +127,12 @@ def _run(name: str, run: Callable[[dict[str, Any]], int | None], arguments: Argu
         sys.stdout.write(_as_yaml(composed.config))
         return 0
     check_before_run(composed.config, composed.requires)
-    return run(composed.config) or 0
+    return run(composed.config, given_keys(arguments.overrides)) or 0
+
+
+def given_keys(overrides: Sequence[str]) -> list[str]:
+    """Return the keys that overrides set: ``seed`` of ``seed=1``, ``balancer`` of ``balancer=x``."""
+    return [text.partition("=")[0].lstrip("+~") for text in overrides]
 
 
 def _as_yaml(config: dict[str, Any]) -> str:
