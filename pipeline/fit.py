@@ -25,12 +25,11 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     """
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from pipeline.quiet import quiet
-
-    quiet()
     from pipeline.resume import resume
     from pipeline.runs import RUN_DIR_VARIABLE, new_run_folder
     from pipeline.session import Session
 
+    quiet()
     started = time.perf_counter()
     resumed = None if config["resume"] is None else resume(config, given)
     if resumed is None:

@@ -19,8 +19,11 @@ HARMLESS = (
 
 
 def quiet() -> None:
-    """Silence what never matters to a user; errors and all other warnings stay."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+    """Silence what never matters to a user; errors and all other warnings stay.
+
+    Called after Lightning is imported: that sets the level of its own logs.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message, _ in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
