@@ -17,7 +17,7 @@ from pipeline.check import check
 from pipeline.config_sources import searching
 from pipeline.errors import UsageError
 from pipeline.groups import SHIPPED, search_folders
-from pipeline.named import resolve_named
+from pipeline.named import beside_name, resolve_named
 from pipeline.overrides import ALLOW_TARGETS, CommandLine, sort_overrides
 from pipeline.schema import SCHEMAS
 from pipeline.suggest import hint
@@ -57,8 +57,8 @@ def compose_with_requirements(
         raise UsageError(f"{command!r} has no schema{hint(command, SCHEMAS, 'commands')}")
     folders = search_folders(config_dirs)
     primary = load_yaml(next(f for d in folders if (f := d / f"{command}.yaml").is_file()))
-    line = sort_overrides(overrides, folders, _groups(primary), [str(key) for key in primary])
-    config = _hydra(command, line, folders)
+    line = sort_overrides(overrides, folders, [str(key) for key in primary])
+    config = _hydra(command, line.for_hydra(_groups(primary)), line.files, folders)
     _set_values(config, line)
     resolve_named(config, folders)
     plain = _resolved(config)
@@ -78,13 +78,15 @@ def _groups(primary: DictConfig) -> list[str]:
     ]
 
 
-def _hydra(command: str, line: CommandLine, folders: Sequence[Path]) -> DictConfig:
+def _hydra(
+    command: str, overrides: list[str], files: dict[str, Path], folders: Sequence[Path]
+) -> DictConfig:
     try:
         with (
-            searching(line.files, folders),
+            searching(files, folders),
             initialize_config_dir(str(SHIPPED), version_base="1.3"),
         ):
-            config = hydra_compose(command, line.hydra)
+            config = hydra_compose(command, overrides)
     except HydraException as error:
         reason, _, _ = str(error.__cause__ or error).partition("Config search path:")
         raise UsageError(f"the configs don't compose: {reason.strip()}") from error
@@ -101,7 +103,7 @@ def _set_values(config: DictConfig, line: CommandLine) -> None:
         )
     for key, value in [*line.values, (ALLOW_TARGETS, line.allow_targets)]:
         try:
-            OmegaConf.update(config, key, value, merge=True, force_add=True)
+            OmegaConf.update(config, beside_name(key, config), value, merge=True, force_add=True)
         except (OmegaConfBaseException, ValueError, AssertionError) as error:
             raise UsageError(f"{key}={value} can't be set: {_first_line(error)}") from error
 
