@@ -7,7 +7,7 @@ when Hydra wants ``+`` or ``++``: a key that doesn't belong is found by the sche
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,11 @@ class CommandLine:
     files: dict[str, Path] = field(default_factory=dict)  # data/shop -> /home/ann/shop.yaml
     allow_targets: list[str] = field(default_factory=list)
 
-    def for_hydra(self, defaults: Sequence[str]) -> list[str]:
+    def for_hydra(self, defaults: Mapping[str, str | None]) -> list[str]:
         """Return the part that Hydra composes.
 
-        ``defaults`` are the groups of the command's defaults list: Hydra wants ``+`` for others,
-        and ``~`` for a group without option.
+        ``defaults`` is the command's defaults list, {group: option}: Hydra wants ``+`` for other
+        groups, and ``~`` to leave out an option that is in it.
         """
         chosen = [
             f"{'' if group in defaults else '+'}{group}={option}"
@@ -48,19 +48,23 @@ class CommandLine:
         left_out = [
             f"~{group}"
             for group, option in self.choices.items()
-            if option is None and group in defaults
+            if option is None and defaults.get(group) is not None
         ]
         return [*chosen, *left_out, *self.deletions]
 
 
 def sort_overrides(
-    overrides: Sequence[str], folders: Sequence[Path], keys: Sequence[str]
+    overrides: Sequence[str],
+    folders: Sequence[Path],
+    defaults: Collection[str],
+    keys: Sequence[str],
 ) -> CommandLine:
     """Return the sorted command line.
 
     Args:
         overrides: ``group=option``, ``key=value`` or ``~key``.
         folders: where groups are looked for.
+        defaults: the groups in the command's defaults list.
         keys: the plain keys of the command's own file; they win over a group of that name.
 
     Raises:
@@ -76,7 +80,7 @@ def sort_overrides(
             line.deletions.append(text)
         elif key == ALLOW_TARGETS:
             line.allow_targets = _packages(value)
-        elif key not in keys and _chooses_option(key, value, folders):
+        elif key not in keys and _is_group(key, folders, defaults) and _names_option(value):
             line.choices[key] = _choice(line, key, value, folders)
         else:
             line.values.append((key, value))
@@ -121,14 +125,19 @@ def _packages(value: Any) -> list[str]:
     return list(names)
 
 
-def _chooses_option(key: str, value: Any, folders: Sequence[Path]) -> bool:
-    """Say whether ``key=value`` is ``group=option`` rather than a value."""
-    if key.partition(".")[0] in NAMED_IN_DATA and not key.count("."):
-        raise UsageError(f"{key} is not chosen for the whole run; set {NAMED_IN_DATA[key]}={value}")
-    if "/" in key and not options(key, folders):
+def _is_group(key: str, folders: Sequence[Path], defaults: Collection[str]) -> bool:
+    if key in NAMED_IN_DATA:
+        raise UsageError(f"{key} is not chosen for the whole run; set {NAMED_IN_DATA[key]}=OPTION")
+    if key in defaults or options(key, folders):
+        return True
+    if "/" in key:
         known = groups(folders)
         raise UsageError(f"{key} is not a group of configs{hint(key, known, 'groups')}")
-    return (value is None or isinstance(value, str)) and bool(options(key, folders))
+    return False
+
+
+def _names_option(value: Any) -> bool:
+    return value is None or isinstance(value, str)
 
 
 def _choice(

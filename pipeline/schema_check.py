@@ -33,7 +33,8 @@ def schema_problems(
     for item in fields(kind):
         _fill(item, node)
         if item.name not in node:
-            yield f"{path}{item.name} is missing; set {path}{item.name}=VALUE"
+            value = "OPTION" if item.type == "Component" else "VALUE"
+            yield f"{path}{item.name} is missing; set {path}{item.name}={value}"
         elif node[item.name] != UNSET:
             yield from _value_problems(item, node, path)
 
