@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.annotations import describe, fits
+from pipeline.class_source import class_names, module_file
 from pipeline.schema_check import UNSET
-from pipeline.signatures import Option, Signature, class_names, module_file, signature
-from pipeline.suggest import hint
+from pipeline.signatures import Option, Signature, signature
+from pipeline.suggest import hint, shown
 from pipeline.targets import refusal
 
 # options that build.py uses itself instead of handing them to the class
@@ -60,7 +61,8 @@ def _option_problems(
             yield from value_problems(f"{path}.{name}", value, found.options[name])
         elif not found.open:
             yield (
-                f"unknown option {path}.{name}={value} of {target}{hint(name, names, 'allowed')}"
+                f"unknown option {path}.{name}={shown(value)} of {target}"
+                f"{hint(name, names, 'allowed')}"
             )
 
 
@@ -69,4 +71,4 @@ def value_problems(path: str, value: Any, option: Option) -> Iterator[str]:
     if value is None and option.nullable:
         return
     if not fits(value, option.annotation, option.aliases):
-        yield f"{path} must be {describe(option.annotation)}, got {value!r}"
+        yield f"{path} must be {describe(option.annotation)}, got {shown(value)}"

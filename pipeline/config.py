@@ -9,15 +9,15 @@ from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.check import check
 from pipeline.config_sources import searching
 from pipeline.errors import UsageError
-from pipeline.groups import SHIPPED, search_folders
-from pipeline.named import resolve_named
+from pipeline.groups import SHIPPED, options, search_folders
+from pipeline.named import beside_name, resolve_named
 from pipeline.overrides import ALLOW_TARGETS, CommandLine, sort_overrides
 from pipeline.schema import SCHEMAS
 from pipeline.suggest import hint
@@ -57,8 +57,9 @@ def compose_with_requirements(
         raise UsageError(f"{command!r} has no schema{hint(command, SCHEMAS, 'commands')}")
     folders = search_folders(config_dirs)
     primary = load_yaml(next(f for d in folders if (f := d / f"{command}.yaml").is_file()))
-    line = sort_overrides(overrides, folders, _groups(primary), [str(key) for key in primary])
-    config = _hydra(command, line, folders)
+    defaults = _groups(primary)
+    line = sort_overrides(overrides, folders, defaults, [str(key) for key in primary])
+    config = _hydra(command, line.for_hydra(defaults), line.files, folders)
     _set_values(config, line)
     resolve_named(config, folders)
     plain = _resolved(config)
@@ -67,24 +68,33 @@ def compose_with_requirements(
     return Composed(plain, requires)
 
 
-def _groups(primary: DictConfig) -> list[str]:
-    """Return the groups of a defaults list such as ``[{data: quickstart}, _self_]``."""
+def _groups(primary: DictConfig) -> dict[str, str | None]:
+    """Return {group: option} of a defaults list such as ``[{data: quickstart}, _self_]``."""
     entries = primary.get("defaults") or []
-    return [
-        str(key).removeprefix("override ")
+    return {
+        str(group): option
         for entry in entries
         if isinstance(entry, DictConfig)
-        for key in entry
-    ]
+        for group, option in entry.items()
+    }
 
 
-def _hydra(command: str, line: CommandLine, folders: Sequence[Path]) -> DictConfig:
+def _hydra(
+    command: str, overrides: list[str], files: dict[str, Path], folders: Sequence[Path]
+) -> DictConfig:
     try:
         with (
-            searching(line.files, folders),
+            searching(files, folders),
             initialize_config_dir(str(SHIPPED), version_base="1.3"),
         ):
-            config = hydra_compose(command, line.hydra)
+            config = hydra_compose(command, overrides)
+    except MissingConfigException as error:
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        known = options(group, folders)
+        raise UsageError(
+            f"a defaults list names {group}/{name}, which is no config"
+            f"{hint(name, known, 'options')}"
+        ) from error
     except HydraException as error:
         reason, _, _ = str(error.__cause__ or error).partition("Config search path:")
         raise UsageError(f"the configs don't compose: {reason.strip()}") from error
@@ -101,7 +111,7 @@ def _set_values(config: DictConfig, line: CommandLine) -> None:
         )
     for key, value in [*line.values, (ALLOW_TARGETS, line.allow_targets)]:
         try:
-            OmegaConf.update(config, key, value, merge=True, force_add=True)
+            OmegaConf.update(config, beside_name(key, config), value, merge=True, force_add=True)
         except (OmegaConfBaseException, ValueError, AssertionError) as error:
             raise UsageError(f"{key}={value} can't be set: {_first_line(error)}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.annotations import is_number
 from pipeline.reserved_names import RESERVED
 from pipeline.schema_check import UNSET
-from pipeline.suggest import hint, listing
+from pipeline.suggest import hint, listing, shown
 
 MODALITIES = ("image", "text", "audio")
 SPLITS = ("train", "valid", "test")
@@ -24,7 +24,7 @@ def data_problems(data: Any, encoders: Any) -> Iterator[str]:
     datasets, tasks = (_mapping(data, key) for key in ("datasets", "tasks"))
     for key, nodes in (("datasets", datasets), ("tasks", tasks)):
         if not nodes:
-            yield f"data.{key} must name at least one, got {nodes}"
+            yield f"data.{key} must name at least one, got {shown(nodes)}"
         yield from _name_problems(f"data.{key}", nodes)
     for name, node in datasets.items():
         yield from _dataset_problems(f"data.datasets.{name}", node, encoders)
@@ -40,7 +40,7 @@ def _mapping(node: Any, key: str) -> dict[str, Any]:
 def _name_problems(path: str, nodes: dict[str, Any]) -> Iterator[str]:
     for name in nodes:
         if not NAME.fullmatch(str(name)):
-            yield f"{path}: a name is letters, digits and _, no digit first, got {name!r}"
+            yield f"{path}: a name is letters, digits and _, no digit first, got {shown(name)}"
         elif name in RESERVED or name.startswith("__"):
             yield f"{path}: {name!r} is reserved by PyTorch's containers; choose another name"
 
@@ -48,29 +48,31 @@ def _name_problems(path: str, nodes: dict[str, Any]) -> Iterator[str]:
 def _shape_problems(path: str, node: Any, required: tuple[str, ...], chooser: str) -> Iterator[str]:
     """Yield a problem for a node that isn't a mapping, lacks a key or has an unknown one."""
     if not isinstance(node, dict):
-        yield f"{path} must be a mapping of {listing(required)}, got {node!r}"
+        yield f"{path} must be a mapping of {listing(required)}, got {shown(node)}"
         return
     for key in required:
         if key not in node:
             yield f"{path}.{key} is missing; set {path}.{key}=VALUE"
     chosen = node.get(chooser, UNSET)
     if chosen != UNSET and not (isinstance(chosen, dict) and "_target_" in chosen):
-        yield f"{path}.{chooser} must be a name or a node with _target_, got {chosen!r}"
+        yield f"{path}.{chooser} must be a name or a node with _target_, got {shown(chosen)}"
     for key, value in node.items():
         if key not in required:
-            yield (f"unknown key {path}.{key}={value}{hint(key, required, 'allowed')}")
+            yield f"unknown key {path}.{key}={shown(value)}{hint(key, required, 'allowed')}"
 
 
 def _dataset_problems(path: str, node: Any, encoders: Any) -> Iterator[str]:
     yield from _shape_problems(path, node, DATASET_KEYS, "source")
-    inputs = node.get("inputs", UNSET) if isinstance(node, dict) else UNSET
-    if inputs != UNSET and (not isinstance(inputs, dict) or not inputs):
-        yield f"{path}.inputs must be {{modality: column}}, got {inputs!r}"
-    elif inputs != UNSET:
+    if not isinstance(node, dict):
+        return
+    inputs, split = node.get("inputs", UNSET), node.get("split", UNSET)
+    if isinstance(inputs, dict) and inputs:
         for modality, column in inputs.items():
             yield from _input_problems(f"{path}.inputs", modality, column, encoders)
-    if isinstance(node, dict) and node.get("split", UNSET) != UNSET:
-        yield from split_problems(f"{path}.split", node["split"])
+    elif inputs != UNSET:
+        yield f"{path}.inputs must be {{modality: column}}, got {shown(inputs)}"
+    if split != UNSET:
+        yield from split_problems(f"{path}.split", split)
 
 
 def _input_problems(path: str, modality: str, column: Any, encoders: Any) -> Iterator[str]:
@@ -81,7 +83,7 @@ def _input_problems(path: str, modality: str, column: Any, encoders: Any) -> Ite
     elif not _mapping({"encoder": encoders}, "encoder").get(modality):
         yield f"{path} uses {modality}, which has no encoder; choose encoder/{modality}=OPTION"
     if not isinstance(column, str):
-        yield f"{path}.{modality} must be a column's name, got {column!r}"
+        yield f"{path}.{modality} must be a column's name, got {shown(column)}"
 
 
 def split_problems(path: str, split: Any) -> Iterator[str]:
@@ -89,7 +91,7 @@ def split_problems(path: str, split: Any) -> Iterator[str]:
     if not isinstance(split, dict) or not split:
         yield (
             f"{path} must be {{column: NAME}} or fractions such as "
-            f"{{train: 0.8, valid: 0.1, test: 0.1}}, got {split!r}"
+            f"{{train: 0.8, valid: 0.1, test: 0.1}}, got {shown(split)}"
         )
         return
     by_column = "column" in split
@@ -100,7 +102,7 @@ def split_problems(path: str, split: Any) -> Iterator[str]:
         if key not in allowed
     )
     if by_column and not isinstance(split["column"], str):
-        yield f"{path}.column must be a column's name, got {split['column']!r}"
+        yield f"{path}.column must be a column's name, got {shown(split['column'])}"
     yield from _fraction_problems(path, split, by_column)
 
 
@@ -108,14 +110,14 @@ def _fraction_problems(path: str, split: dict[str, Any], by_column: bool) -> Ite
     fractions = {key: value for key, value in split.items() if key in SPLITS and value != UNSET}
     for key, value in fractions.items():
         if not is_number(value) or not 0 < value < 1:
-            yield f"{path}.{key} must be a fraction in (0, 1), got {value!r}"
+            yield f"{path}.{key} must be a fraction in (0, 1), got {shown(value)}"
             return
     if by_column or UNSET in split.values():
         return
     if set(fractions) != set(SPLITS):
         yield f"{path} must give train, valid and test, got {listing(fractions)}"
     elif not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
-        yield f"{path} must sum to 1, got {split}, which sums to {sum(fractions.values()):g}"
+        yield f"{path} must sum to 1, got {shown(split)}, which sums to {sum(fractions.values()):g}"
 
 
 def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
@@ -124,7 +126,7 @@ def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
         return
     target, dataset = node.get("target", UNSET), node.get("dataset", UNSET)
     if target is not None and not isinstance(target, str):
-        yield f"{path}.target must be a column's name, got {target!r}"
+        yield f"{path}.target must be a column's name, got {shown(target)}"
     names = dataset if isinstance(dataset, list) else [dataset]
     if not names:
         yield f"{path}.dataset must name at least one data set, got []"

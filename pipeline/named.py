@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,20 @@ from pipeline.yaml_files import load_yaml
 
 DATASET_KEYS = ("inputs", "split")  # of the data set itself; all others go to its source
 TASK_KEYS = ("dataset", "target")
+BELOW_NAME = re.compile(
+    r"(?P<chooser>(?P<node>data\.(tasks|datasets)\.[^.]+)\.(type|source))\.(?P<option>.+)"
+)
+
+
+def beside_name(key: str, config: DictConfig) -> str:
+    """Return where an option's key stands before names are resolved.
+
+    ``data.tasks.digit.type.label_smoothing`` is how the printed configuration shows the option;
+    in the files it stands beside ``type: classification``.
+    """
+    match = BELOW_NAME.match(key)
+    chosen = OmegaConf.select(config, match["chooser"], default=None) if match else None
+    return f"{match['node']}.{match['option']}" if match and isinstance(chosen, str) else key
 
 
 def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:

@@ -7,14 +7,14 @@ when Hydra wants ``+`` or ``++``: a key that doesn't belong is found by the sche
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 
 from pipeline.errors import UsageError
 from pipeline.groups import NAMED_IN_DATA, find_option, groups, options
@@ -28,14 +28,36 @@ STRUCTURE = re.compile(r"[{}\[\]\"',]|\$\{")  # a value that Hydra's grammar mus
 class CommandLine:
     """The command line, sorted."""
 
-    hydra: list[str] = field(default_factory=list)  # group=option and ~key
+    choices: dict[str, str | None] = field(default_factory=dict)  # {group: option}, the last wins
+    deletions: list[str] = field(default_factory=list)  # ~key
     values: list[tuple[str, Any]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)  # data/shop -> /home/ann/shop.yaml
     allow_targets: list[str] = field(default_factory=list)
 
+    def for_hydra(self, defaults: Mapping[str, str | None]) -> list[str]:
+        """Return the part that Hydra composes.
+
+        ``defaults`` is the command's defaults list, {group: option}: Hydra wants ``+`` for other
+        groups, and ``~`` to leave out an option that is in it.
+        """
+        chosen = [
+            f"{'' if group in defaults else '+'}{group}={option}"
+            for group, option in self.choices.items()
+            if option is not None
+        ]
+        left_out = [
+            f"~{group}"
+            for group, option in self.choices.items()
+            if option is None and defaults.get(group) is not None
+        ]
+        return [*chosen, *left_out, *self.deletions]
+
 
 def sort_overrides(
-    overrides: Sequence[str], folders: Sequence[Path], defaults: Sequence[str], keys: Sequence[str]
+    overrides: Sequence[str],
+    folders: Sequence[Path],
+    defaults: Collection[str],
+    keys: Sequence[str],
 ) -> CommandLine:
     """Return the sorted command line.
 
@@ -55,12 +77,11 @@ def sort_overrides(
         key = override.key_or_group
         value: Any = override.value()
         if override.is_delete():
-            line.hydra.append(text)
+            line.deletions.append(text)
         elif key == ALLOW_TARGETS:
             line.allow_targets = _packages(value)
-        elif key not in keys and _chooses_option(key, value, folders):
-            chosen = _choice(line, key, value, folders)
-            line.hydra.append(f"{'' if key in defaults else '+'}{key}={chosen}")
+        elif key not in keys and _is_group(key, folders, defaults) and _names_option(value):
+            line.choices[key] = _choice(line, key, value, folders)
         else:
             line.values.append((key, value))
     return line
@@ -69,14 +90,14 @@ def sort_overrides(
 def _parse(text: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(text)
-    except OverrideParseException as error:
+    except HydraException as error:
         key, equals, value = text.partition("=")
         # file names with ~, # or accents are not in Hydra's grammar, but mean what they say
         if not equals or STRUCTURE.search(value) or '"' in text:
             raise UsageError(_unreadable(text, error)) from error
         try:
             override = OverridesParser.create().parse_override(f'{key}="{value}"')
-        except OverrideParseException:
+        except HydraException:
             raise UsageError(_unreadable(text, error)) from error
     if override.is_sweep_override():
         key, _, value = text.partition("=")
@@ -87,10 +108,10 @@ def _parse(text: str) -> Override:
     return override
 
 
-def _unreadable(text: str, error: OverrideParseException) -> str:
+def _unreadable(text: str, error: HydraException) -> str:
     if "=" not in text:
         return f"expected key=value or group=option, got {text!r}"
-    return f"can't read {text!r}: {str(error.message).splitlines()[0]}; quote the value"
+    return f"can't read {text!r}: {str(error).splitlines()[0]}; quote the value"
 
 
 def _packages(value: Any) -> list[str]:
@@ -104,20 +125,27 @@ def _packages(value: Any) -> list[str]:
     return list(names)
 
 
-def _chooses_option(key: str, value: Any, folders: Sequence[Path]) -> bool:
-    """Say whether ``key=value`` is ``group=option`` rather than a value."""
-    if key.partition(".")[0] in NAMED_IN_DATA and not key.count("."):
-        raise UsageError(f"{key} is not chosen for the whole run; set {NAMED_IN_DATA[key]}={value}")
-    if "/" in key and not options(key, folders):
+def _is_group(key: str, folders: Sequence[Path], defaults: Collection[str]) -> bool:
+    if key in NAMED_IN_DATA:
+        raise UsageError(f"{key} is not chosen for the whole run; set {NAMED_IN_DATA[key]}=OPTION")
+    if key in defaults or options(key, folders):
+        return True
+    if "/" in key:
         known = groups(folders)
         raise UsageError(f"{key} is not a group of configs{hint(key, known, 'groups')}")
-    return (value is None or isinstance(value, str)) and bool(options(key, folders))
+    return False
 
 
-def _choice(line: CommandLine, group: str, value: str | None, folders: Sequence[Path]) -> str:
-    """Return the option in the form Hydra reads; a file by its path becomes an option."""
+def _names_option(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _choice(
+    line: CommandLine, group: str, value: str | None, folders: Sequence[Path]
+) -> str | None:
+    """Return the option's name, null for none; a file by its path becomes an option."""
     if value is None:
-        return "null"
+        return None
     if value.endswith((".yaml", ".yml")):
         file = Path(value).expanduser().resolve()
         if not file.is_file():

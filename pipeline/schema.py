@@ -58,7 +58,10 @@ class EarlyStopping:
 class Image:
     """Images and their augmentation; the defaults are for a user's own data file."""
 
-    size: tuple[int, int] = (64, 64)
+    size: list[int] = field(
+        default_factory=lambda: [64, 64],
+        metadata={"rule": "[height, width] in pixels", "test": lambda size: len(size) == 2},
+    )
     channels: int = 3
     shift: float = 2.0
     rotate: float = 10.0

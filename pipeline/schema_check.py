@@ -7,9 +7,9 @@ from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.annotations import fits, parse
+from pipeline.annotations import describe, fits, parse
 from pipeline.schema import NODES
-from pipeline.suggest import did_you_mean, listing
+from pipeline.suggest import did_you_mean, listing, shown
 
 UNSET = "???"  # what a YAML file writes for a value that the user must give
 
@@ -27,13 +27,14 @@ def schema_problems(
 
     """
     if not isinstance(node, dict):
-        yield f"{path[:-1]} must be a mapping of {listing(_names(kind))}, got {node!r}"
+        yield f"{path[:-1]} must be a mapping of {listing(_names(kind))}, got {shown(node)}"
         return
     yield from _unknown(kind, node, path, known)
     for item in fields(kind):
         _fill(item, node)
         if item.name not in node:
-            yield f"{path}{item.name} is missing; set {path}{item.name}=VALUE"
+            value = "OPTION" if item.type == "Component" else "VALUE"
+            yield f"{path}{item.name} is missing; set {path}{item.name}={value}"
         elif node[item.name] != UNSET:
             yield from _value_problems(item, node, path)
 
@@ -66,11 +67,9 @@ def _unknown(
     for key, value in node.items():
         if key not in names:
             others = [*(f"{path}{name}" for name in names), *known]
-            right = [other for other in others if other != f"{path}{key}"]
-            yield (
-                f"unknown key {path}{key}={value}{did_you_mean(f'{path}{key}', right) or ';'} "
-                f"allowed: {listing(names)}"
-            )
+            right = [other for other in others if not f"{other}.".startswith(f"{path}{key}.")]
+            guess = did_you_mean(f"{path}{key}", right) or ";"
+            yield f"unknown key {path}{key}={shown(value)}{guess} allowed: {listing(names)}"
 
 
 def _fill(item: Field[Any], node: dict[str, Any]) -> None:
@@ -94,15 +93,15 @@ def _value_problems(item: Field[Any], node: dict[str, Any], path: str) -> Iterat
     elif annotation == "Component":
         yield from _choice_problems(value, where)
     elif not fits(value, parse(annotation), {}):
-        yield f"{where} must be {annotation.replace('None', 'null')}, got {value!r}"
+        yield f"{where} must be {describe(parse(annotation))}, got {shown(value)}"
     elif value is not None and "test" in item.metadata and not item.metadata["test"](value):
-        yield f"{where} must be {item.metadata['rule']}, got {value!r}"
+        yield f"{where} must be {item.metadata['rule']}, got {shown(value)}"
     elif isinstance(value, str) and "user_path" in item.metadata and value.startswith("~"):
         node[item.name] = str(Path(value).expanduser())
 
 
 def _choice_problems(value: Any, where: str) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"{where} must be an option of its group, got {value!r}; choose {where}=OPTION"
+        yield f"{where} must be an option of its group, got {shown(value)}; choose {where}=OPTION"
     elif "_target_" not in value and UNSET not in value.values():
-        yield f"{where} has no _target_, got {value}; choose {where}=OPTION"
+        yield f"{where} has no _target_, got {shown(value)}; choose {where}=OPTION"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 from pipeline.errors import UsageError
 
-SHOWN = 20  # names in one message; a longer list hides the point
+SHOWN = 24  # names in one message; a longer list hides the point
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
@@ -34,6 +36,11 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean X?"``, or nothing when no name is near."""
     other = nearest(name, allowed)
     return f"; did you mean {other}?" if other else ""
+
+
+def shown(value: Any) -> str:
+    """Return a config value as its author would write it: null, true, "text"."""
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def listing(allowed: Iterable[str]) -> str:

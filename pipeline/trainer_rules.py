@@ -9,7 +9,7 @@ from pipeline.annotations import is_number
 from pipeline.component_rules import value_problems
 from pipeline.schema_check import UNSET
 from pipeline.signatures import Option, signature
-from pipeline.suggest import hint
+from pipeline.suggest import hint, shown
 
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 # options of the Trainer that Pollinate sets itself, and the key to use instead
@@ -35,9 +35,9 @@ def trainer_problems(trainer: Any) -> Iterator[str]:
     options = trainer_options()
     for name, value in trainer.items() if isinstance(trainer, dict) else ():
         if name in OWNED:
-            yield f"trainer.{name}={value} is set by Pollinate; use {OWNED[name]} instead"
+            yield f"trainer.{name}={shown(value)} is set by Pollinate; use {OWNED[name]} instead"
         elif name not in options:
-            yield (f"unknown option trainer.{name}={value}{hint(name, options, 'allowed')}")
+            yield (f"unknown option trainer.{name}={shown(value)}{hint(name, options, 'allowed')}")
         elif value != UNSET:
             yield from value_problems(f"trainer.{name}", value, options[name])
 
@@ -50,12 +50,12 @@ def lr_scale_problems(optimizer: Any) -> Iterator[str]:
     """
     scale = optimizer.get("lr_scale", {}) if isinstance(optimizer, dict) else {}
     if not isinstance(scale, dict):
-        yield f"optimizer.lr_scale must be {{part: factor}}, got {scale!r}"
+        yield f"optimizer.lr_scale must be {{part: factor}}, got {shown(scale)}"
         return
     optimizer["lr_scale"] = flat = dict(_flat(scale, ""))
     for part, factor in flat.items():
         if not is_number(factor) or not factor > 0:
-            yield f"optimizer.lr_scale.{part} must be a factor > 0, got {factor!r}"
+            yield f"optimizer.lr_scale.{part} must be a factor > 0, got {shown(factor)}"
 
 
 def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

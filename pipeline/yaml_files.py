@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from pipeline.errors import UsageError
@@ -26,7 +27,7 @@ def load_yaml(file: Path) -> DictConfig:
         config = OmegaConf.load(file)
     except MarkedYAMLError as error:
         raise UsageError(_broken(file, error)) from error
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
+    except (YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise UsageError(f"{file} can't be read as YAML: {error}") from error
     if not isinstance(config, DictConfig):
         raise UsageError(f"{file} must be a mapping of keys to values, got a list")
