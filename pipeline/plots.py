@@ -22,6 +22,7 @@ _SPLITS = {"train": "#9aa5b1", "valid": "#1f6feb", "test": "#d1480f"}
 _INK, _GRID = "#24292f", "#e6e8eb"
 _MOST_CLASSES = 30  # more cannot be read
 _MOST_PAIRS = 20
+_SLANT = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 _WINDOW = 30  # parts of a noisy curve over which it is averaged
 
 
@@ -104,7 +105,10 @@ def _smooth(values: NDArray[Any]) -> NDArray[Any]:
     known = np.isfinite(values)
     total = np.convolve(np.where(known, values, 0.0), kernel, mode="same")
     count = np.convolve(known.astype(float), kernel, mode="same")
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    smooth: NDArray[Any] = np.divide(
+        total, count, out=np.full(len(values), np.nan), where=count > 0
+    )
+    return smooth
 
 
 def _spans_decades(series: Series) -> bool:
@@ -144,20 +148,21 @@ def _accuracy(matrix: NDArray[Any]) -> str:
 
 def _matrix_figure(matrix: NDArray[Any], names: list[str], title: str) -> Figure:
     count = len(names)
-    cell = 0.62 if count <= 12 else 0.42
-    margin = 1.3 + 0.075 * max(map(len, names))
+    widest = 0.085 * max(map(len, names))  # inches, about
+    cell = 0.95 if count <= 5 else 0.62 if count <= 12 else 0.42
+    margin = 1.3 + widest
     figure = _figure(cell * count + margin + 0.6, cell * count + margin + 0.3)
     axis = figure.subplots()
     sums = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(sums, 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    size = 9.0 if count <= 12 else 6.5
+    size = 9.0 if count <= 12 else 7.0
     for row, column in np.argwhere(matrix > 0):
         colour = "white" if shares[row, column] > 0.55 else _INK
         text = _short(int(matrix[row, column]))
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
-    turn = {"rotation": 0} if max(map(len, names)) <= 3 else {"rotation": 45, "ha": "right"}
-    axis.set_xticks(range(count), names, fontsize=size, rotation_mode="anchor", **turn)
+    turn: dict[str, Any] = {} if widest < cell else {**_SLANT}
+    axis.set_xticks(range(count), names, fontsize=size, **turn)
     axis.set_yticks(range(count), names, fontsize=size)
     axis.set_xlabel("predicted", color=_INK)
     axis.set_ylabel("true", color=_INK)
@@ -187,7 +192,7 @@ def _pairs_figure(matrix: NDArray[Any], names: list[str], title: str) -> Figure:
     axis.bar_label(bars, notes, padding=4, fontsize=8, color=_INK)
     axis.set_yticks(range(len(pairs)), [f"{names[r]} → {names[c]}" for r, c in pairs], fontsize=8.5)
     axis.invert_yaxis()
-    axis.margins(x=0.32)
+    axis.margins(x=0.32, y=0.02)
     axis.set_xlabel("rows, true class → predicted class", fontsize=8.5, color=_INK)
     head = f"{title}: most frequent confusions of {len(names)} classes"
     axis.set_title(f"{head}\n{_accuracy(matrix)}", loc="left", fontsize=10.5, color=_INK)

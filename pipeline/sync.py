@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import PollinateError, UsageError
 from pipeline.tracking.lines import read_lines
 from pipeline.tracking.redact import HIDDEN, redact_text
-from pipeline.tracking.sender import OPERATIONS
+from pipeline.tracking.sender import OPERATIONS, RunDeletedError
 from pipeline.tracking.settings import Settings
 
 
@@ -48,16 +48,23 @@ def sync(run_dir: Path, uri: str | None = None) -> str:
 def _send(settings: Settings) -> str:
     from pipeline.tracking.worker import open_sender
 
-    sender, server = open_sender(settings.to_json())
+    sender, server = open_sender(settings.to_json(), _report)
     try:
         sender.send()
         _close_killed(settings, server)
+    except RunDeletedError as error:
+        raise PollinateError(f"MLflow run {error} was deleted; restore it there first") from error
     except Exception as error:  # stores of artifacts raise types of their own
         reason = redact_text(str(error)) or type(error).__name__
         raise PollinateError(
             f"{redact_text(settings.uri)} does not take the run: {reason}"
         ) from error
     return str(sender.cursor.run_id)
+
+
+def _report(event: str, **details: Any) -> None:
+    if event == "refused":
+        sys.stderr.write(f"MLflow does not take {details['what']}: {details['error']}\n")
 
 
 def _close_killed(settings: Settings, server: Any) -> None:

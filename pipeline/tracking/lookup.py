@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PollinateError
@@ -94,12 +95,19 @@ def _download(client: MlflowClient, uri: str, run: Run, folder: Path) -> Path:
             f"MLflow run {run_id} has no checkpoint among its artifacts; expected one of"
             f" {', '.join(CHECKPOINTS)} in checkpoints/"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    client.download_artifacts(run_id, f"checkpoints/{names[0]}", str(folder))
+    checkpoint = folder / "checkpoints" / names[0]
+    _fetch(client, run_id, f"checkpoints/{names[0]}", checkpoint)
     if "config.yaml" in {item.path for item in client.list_artifacts(run_id)}:
-        client.download_artifacts(run_id, "config.yaml", str(folder))
+        _fetch(client, run_id, "config.yaml", folder / "config.yaml")
     _write_history(client, run, folder, _experiment_cursor(client, uri, run, folder))
-    return folder / "checkpoints" / names[0]
+    return checkpoint
+
+
+def _fetch(client: MlflowClient, run_id: str, artifact: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # stores differ in whether they keep the artifact's folders below the destination
+    with TemporaryDirectory(dir=path.parent) as temporary:
+        Path(client.download_artifacts(run_id, artifact, temporary)).replace(path)
 
 
 def _experiment_cursor(client: MlflowClient, uri: str, run: Run, folder: Path) -> Cursor:
@@ -110,7 +118,9 @@ def _experiment_cursor(client: MlflowClient, uri: str, run: Run, folder: Path) -
 def _write_history(client: MlflowClient, run: Run, folder: Path, cursor: Cursor) -> None:
     """Write journals that hold what the server holds, all of it marked as sent."""
     points = [
-        point for key in run.data.metrics for point in client.get_metric_history(cursor.run_id, key)
+        point
+        for key in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, key)
     ]
     _write(folder / METRICS, _lines([p for p in points if not p.key.startswith("system/")]))
     _write(folder / SYSTEM, _lines([p for p in points if p.key.startswith("system/")]))

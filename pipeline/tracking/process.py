@@ -79,7 +79,8 @@ class SenderProcess:
     def _note_down(self, error: str) -> None:
         if not self._is_down:
             logger.warning(
-                "tracking server not reachable; points are kept in %s and sent when it is back (%s)",
+                "tracking server not reachable; points are kept in %s and sent when it is"
+                " back (%s)",
                 self._run_dir,
                 error,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 HIDDEN = "***"
@@ -25,9 +26,7 @@ def is_secret(key: str) -> bool:
     words = [word.lower() for word in _WORD.findall(key.rsplit(".", 1)[-1])]
     if "token" in words and _HARMLESS.intersection(words):
         return False
-    return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(
-        zip(words, words[1:], strict=False)
-    )
+    return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(pairwise(words))
 
 
 def redact_text(text: str) -> str:

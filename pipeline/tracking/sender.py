@@ -132,7 +132,7 @@ class Sender:
             self._report("refused", what=operation["op"], error=str(error))
 
     def _has(self, operation: Operation) -> bool:
-        return (self.run_dir / operation["path"]).is_file()
+        return Path(self.run_dir, operation["path"]).is_file()
 
 
 def _identity(operation: Operation) -> str:

@@ -72,13 +72,8 @@ class MlflowServer:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        try:
-            return self.client.create_experiment(name, artifact_location(self._settings.uri))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            # another run of the same minute was faster
-            return str(self.client.get_experiment_by_name(name).experiment_id)
+        # if another run is faster this fails, and the sender's next attempt finds it
+        return self.client.create_experiment(name, artifact_location(self._settings.uri))
 
     def _exists(self, run_id: str) -> bool:
         try:

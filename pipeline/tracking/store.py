@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from filelock import FileLock
@@ -81,6 +82,6 @@ def _create(path: Path, artifacts: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    store = SqlAlchemyStore(f"{_SQLITE}{new}", artifacts)
+    store: Any = SqlAlchemyStore(f"{_SQLITE}{new}", artifacts)  # type: ignore[no-untyped-call]  # MLflow
     store.engine.dispose()
     new.replace(path)

@@ -15,11 +15,12 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from pipeline.tracking.redact import redact_text
-from pipeline.tracking.sender import RunDeletedError, Sender
+from pipeline.tracking.sender import Report, RunDeletedError, Sender
 
 INTERVAL = 5.0  # seconds between two sends
 _LONGEST_WAIT = 60.0  # seconds between two attempts to reach the server
@@ -35,13 +36,12 @@ _DEFAULTS = {
 
 def report(event: str, **details: Any) -> None:
     """Tell the run's process; it may be gone, then nobody needs to know."""
-    try:
-        print(json.dumps({"event": event, **details}), file=_events, flush=True)  # noqa: T201
-    except OSError:
-        sys.stdout = None  # type: ignore[assignment]  # nothing is left to be flushed at exit
+    with suppress(OSError):
+        _events.write(json.dumps({"event": event, **details}) + "\n")
+        _events.flush()
 
 
-_events: TextIO = sys.stdout
+_events: TextIO = sys.stdout  # MLflow prints to sys.stdout, which main() turns away
 
 
 class Control:
@@ -107,8 +107,9 @@ def _pause(failures: int, ending: bool, interval: float) -> float:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return redact_text(f"{type(error).__name__}: {text[0] if text else ''}")
+    lines = redact_text(str(error)).strip().splitlines()
+    text = lines[0] if lines else ""
+    return f"{type(error).__name__}: {text if len(text) < 200 else text[:200] + ' ...'}"
 
 
 def set_defaults() -> None:
@@ -117,8 +118,8 @@ def set_defaults() -> None:
         os.environ.setdefault(name, value)
 
 
-def open_sender(text: str) -> tuple[Sender, Any]:
-    """Build the sender of one run from a line of settings."""
+def open_sender(text: str, report: Report) -> tuple[Sender, Any]:
+    """Build the sender of one run and its server from a line of settings."""
     from dataclasses import replace
 
     from pipeline.tracking.cursor import load_cursor
@@ -143,13 +144,13 @@ def main() -> None:
 
     if hasattr(os, "nice"):
         os.nice(10)
-    sys.stdout = sys.stderr  # MLflow prints there, and the events need their own stream
+    sys.stdout = sys.stderr
     first = sys.stdin.readline()
     control = Control(sys.stdin)
     run_dir = json.loads(first)["run_dir"]
     # after a kill and a quick resume the earlier sender may still be at work
     with FileLock(Path(run_dir, ".tracking.lock")):
-        sender, server = open_sender(first)
+        sender, server = open_sender(first, report)
         serve(sender, server, control)
 
 
