@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -57,8 +57,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+            _sync_file(file)
         temporary.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
@@ -125,6 +124,12 @@ def newest_good(paths: Iterable[Path]) -> Path:
 def _write_failure(error: Exception) -> str:
     cause = error if isinstance(error, OSError) else error.__context__
     return (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error)
+
+
+def _sync_file(file: BinaryIO) -> None:
+    """Make a file's content survive a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

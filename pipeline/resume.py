@@ -20,7 +20,7 @@ from pipeline.checkpoints import (
     read_checkpoint,
 )
 from pipeline.errors import PollinateError, UsageError
-from pipeline.runs import RunFolder, newest_run_folder
+from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -43,12 +43,16 @@ FIXED = (
 
 @dataclass
 class Resumed:
-    """A run to go on with: its folder, checkpoint file, configuration and learnt vocabularies."""
+    """A run to go on with.
+
+    checkpoint: where to go on from; None: it was stopped before its first checkpoint.
+    learnt: vocabularies and tokenizer; None: as for checkpoint.
+    """
 
     folder: RunFolder
-    checkpoint: Path
+    checkpoint: Path | None
     config: dict[str, Any]
-    learnt: dict[str, Any]
+    learnt: dict[str, Any] | None
 
 
 def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
@@ -65,18 +69,21 @@ def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
         UsageError: a given key doesn't fit the checkpoint.
     """
     folder, checkpoint = locate(str(config["resume"]), config)
-    saved = read_spec(checkpoint)
+    if checkpoint is None:
+        saved: dict[str, Any] = {"config": folder.read_config(), "learnt": None}
+    else:
+        saved = read_spec(checkpoint)
     merged = merge(saved["config"], config, given)
     changed = differing(saved["config"], merged)
     if changed:
         raise UsageError(
-            f"the configuration doesn't fit {checkpoint}: {'; '.join(changed)}. "
+            f"the configuration doesn't fit {checkpoint or folder.path}: {'; '.join(changed)}. "
             "Leave these keys out, or start a new run without resume"
         )
     return Resumed(folder, checkpoint, merged, saved["learnt"])
 
 
-def locate(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path]:
+def locate(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
     """Return run folder and checkpoint for ``last``, a path, or an MLflow run id."""
     if what == "last":
         run_dir = config["run_dir"]
@@ -88,18 +95,32 @@ def locate(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path]:
     if path.is_file() or path.suffix == ".ckpt":
         return RunFolder(path.parent.parent), whole(path)
     if RUN_ID.fullmatch(what):
-        from pipeline.tracking.lookup import find_run_folder  # imports mlflow
-
-        folder = RunFolder(find_run_folder(config["tracking"]["uri"], what, config["run_dir"]))
-        return folder, newest(folder)
+        return from_mlflow(what, config)
     raise UsageError(
         f"resume must be last, a checkpoint, a run folder or an MLflow run id; {what} is none"
     )
 
 
-def newest(folder: RunFolder) -> Path:
-    """Return a run's newest whole checkpoint."""
-    return newest_good(folder.checkpoints / name for name in (LAST, PREVIOUS, BEST))
+def from_mlflow(run_id: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
+    """Return folder and checkpoint of an MLflow run, downloaded if its folder isn't here."""
+    from pipeline.tracking.lookup import find_run  # imports mlflow
+
+    uri = config["tracking"].get("uri")
+    if uri is None:
+        raise UsageError("resume by an MLflow run id needs a tracking server; set tracking=mlflow")
+    found = find_run(uri, run_id)
+    if found.run_dir is not None:
+        return RunFolder(found.run_dir), newest(RunFolder(found.run_dir))
+    folder = new_run_folder(config["name"], config["run_dir"])
+    return folder, found.download(folder.path)
+
+
+def newest(folder: RunFolder) -> Path | None:
+    """Return a run's newest whole checkpoint; None if it has a config but no checkpoint yet."""
+    names = (LAST, PREVIOUS, BEST)
+    if folder.config.exists() and not any((folder.checkpoints / name).exists() for name in names):
+        return None
+    return newest_good(folder.checkpoints / name for name in names)
 
 
 def whole(path: Path) -> Path:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -70,6 +70,10 @@ class RunFolder:
         """Write config.yaml."""
         self.config.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
 
+    def read_config(self) -> dict[str, Any]:
+        """Return what ``write_config`` wrote."""
+        return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(self.config)))
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, whole or not at all."""
         temporary = self.summary.with_suffix(".tmp")
@@ -93,16 +97,16 @@ def new_run_folder(name: str, run_dir: str | None) -> RunFolder:
 
 
 def newest_run_folder() -> RunFolder:
-    """Return the run folder below runs/ whose checkpoints are newest.
+    """Return the run folder below runs/ in which a run was at work last.
 
     Raises:
         PollinateError: there is none.
     """
-    checkpoints = [*RUNS.glob("*/checkpoints/*.ckpt")]
-    if not checkpoints:
+    files = [*RUNS.glob("*/checkpoints/*.ckpt"), *RUNS.glob("*/config.yaml")]
+    if not files:
         raise PollinateError(
-            f"resume=last found no checkpoint below {RUNS.absolute()}; "
+            f"resume=last found no run below {RUNS.absolute()}; "
             "start a run first, or name one with resume=PATH"
         )
-    newest = max(checkpoints, key=lambda path: path.stat().st_mtime_ns)
-    return RunFolder(newest.parent.parent.absolute())
+    newest = max(files, key=lambda path: path.stat().st_mtime_ns)
+    return RunFolder((RUNS / newest.relative_to(RUNS).parts[0]).absolute())

@@ -103,10 +103,11 @@ class Session:
 
     def _train(self) -> None:
         self.module.transfer.setup(self.module, self.datamodule)
+        checkpoint = self.resumed.checkpoint if self.resumed else None
         self.training.trainer.fit(
             self.module,
             datamodule=self.datamodule,
-            ckpt_path=self.resumed.checkpoint if self.resumed else None,
+            ckpt_path=checkpoint,
             weights_only=True,
         )
 
