@@ -72,6 +72,7 @@ def test_re_exports_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     package = tmp_path / "reexporting"
     package.mkdir()
     (package / "__init__.py").write_text(
+        "if TYPE_CHECKING:\n    from .inner import Inner as Lazy\n"
         "from .inner import Inner as Outer\nfrom .stars import *\nfrom reexporting import loop\n"
         "raise RuntimeError('imported')\n"
     )
@@ -80,7 +81,7 @@ def test_re_exports_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (package / "deep").mkdir()
     (package / "deep/deeper.py").write_text("from ..inner import Inner as Deep\n")
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("Outer", "Deep"):
+    for name in ("Outer", "Deep", "Lazy"):
         found = find_class(f"reexporting.{name}")
         assert found is not None
         assert found.module == "reexporting.inner"
