@@ -31,7 +31,7 @@ def find_class(target: str, depth: int = DEPTH) -> Source | None:
     tree = _tree(module) if module and depth else None
     if tree is None:
         return None
-    for node in tree.body:
+    for node in _statements(tree):
         if isinstance(node, ast.ClassDef) and node.name == name:
             return Source(node, module)
     for origin in _origins(tree, module, name):
@@ -44,7 +44,7 @@ def class_names(module: str) -> list[str]:
     """Return the public classes that a module defines or re-exports."""
     tree = _tree(module)
     names = {
-        *(node.name for node in getattr(tree, "body", ()) if isinstance(node, ast.ClassDef)),
+        *(node.name for node in _statements(tree) if isinstance(node, ast.ClassDef)),
         *(alias.asname or alias.name for node in _imports(tree) for alias in node.names),
     }
     public = sorted(name for name in names if name[:1].isupper())
@@ -80,7 +80,15 @@ def _tree(module: str) -> ast.Module | None:
 
 
 def _imports(tree: ast.Module | None) -> list[ast.ImportFrom]:
-    return [node for node in getattr(tree, "body", ()) if isinstance(node, ast.ImportFrom)]
+    return [node for node in _statements(tree) if isinstance(node, ast.ImportFrom)]
+
+
+def _statements(tree: ast.Module | None) -> Iterator[ast.stmt]:
+    """Yield a module's statements, also those under ``if TYPE_CHECKING:`` and ``try:``."""
+    for node in tree.body if tree else ():
+        yield node
+        if isinstance(node, ast.If | ast.Try):
+            yield from node.body
 
 
 def _origins(tree: ast.Module, module: str, name: str) -> Iterator[str]:

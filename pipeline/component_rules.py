@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.annotations import describe, fits
-from pipeline.class_source import class_names, module_file
+from pipeline.class_source import class_names, find_class, module_file
 from pipeline.schema_check import UNSET
-from pipeline.signatures import Option, Signature, signature
+from pipeline.signatures import Option, Signature, signature_of
 from pipeline.suggest import hint, shown
-from pipeline.targets import refusal
+from pipeline.targets import RULE, may_reach, refusal
 
 # options that build.py uses itself instead of handing them to the class
 CONSUMED = {"optimizer": {"lr_scale"}}
@@ -24,10 +24,12 @@ def component_problems(config: Mapping[str, Any], allow: Sequence[str]) -> Itera
             continue
         if reason := refusal(target, allow):
             yield f"{path}._target_ {reason}"
-        elif found := signature(target):
-            yield from _option_problems(path, node, target, found)
-        else:
+        elif (found := find_class(target)) is None:
             yield _not_found(path, target)
+        elif not may_reach(found.module, allow):
+            yield f"{path}._target_ {target} is refused, defined in {found.module}: {RULE}"
+        else:
+            yield from _option_problems(path, node, target, signature_of(found))
 
 
 def _components(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.targets import OPTIMIZERS, OWN, RULE, is_below, refusal
+from pipeline.targets import OPTIMIZERS, RULE, is_below, may_reach, refusal
 
 
 def instantiate(
@@ -51,7 +51,7 @@ def find_target(target: object, allow: Sequence[str], key: str) -> type[Any]:
     found = getattr(_module(module, key), name, None)
     if not isinstance(found, type):
         raise UsageError(f"{key}._target_ must be a class, got {target}: {module} has none such")
-    if not is_below(found.__module__, [*OWN, OPTIMIZERS, *allow]):
+    if not may_reach(found.__module__, allow):
         origin = found.__module__
         raise UsageError(f"{key}._target_ {target} is refused, defined in {origin}: {RULE}")
     if is_below(found.__module__, [OPTIMIZERS]) and not _is_optimizer(found):

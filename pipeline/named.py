@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -51,12 +52,13 @@ def _resolve_all(
     folders: Sequence[Path],
 ) -> None:
     nodes = OmegaConf.select(config, path)
+    loaded = cache(load_yaml)  # data sets often share a source
     for name, node in nodes.items() if isinstance(nodes, DictConfig) else ():
         if not isinstance(node, DictConfig) or OmegaConf.is_missing(node, chooser):
             continue
         if isinstance(node.get(chooser), str):
             key = f"{path}.{name!s}.{chooser}"
-            option = load_yaml(_file(key, node[chooser], group, folders))
+            option = loaded(_file(key, node[chooser], group, folders))
             _expand(node, chooser, kept, option)
 
 

@@ -92,6 +92,9 @@ def _value_problems(item: Field[Any], node: dict[str, Any], path: str) -> Iterat
         yield from schema_problems(NODES[annotation], value, f"{where}.")
     elif annotation == "Component":
         yield from _choice_problems(value, where)
+    elif annotation == "dict[str, Component]" and isinstance(value, dict):
+        for name, choice in value.items():
+            yield from _choice_problems(choice, f"{where}.{name}")
     elif not fits(value, parse(annotation), {}):
         yield f"{where} must be {describe(parse(annotation))}, got {shown(value)}"
     elif value is not None and "test" in item.metadata and not item.metadata["test"](value):
@@ -101,7 +104,8 @@ def _value_problems(item: Field[Any], node: dict[str, Any], path: str) -> Iterat
 
 
 def _choice_problems(value: Any, where: str) -> Iterator[str]:
+    choose = f"choose {where.replace('.', '/')}=OPTION"
     if not isinstance(value, dict):
-        yield f"{where} must be an option of its group, got {shown(value)}; choose {where}=OPTION"
+        yield f"{where} must be an option of its group, got {shown(value)}; {choose}"
     elif "_target_" not in value and UNSET not in value.values():
-        yield f"{where} has no _target_, got {shown(value)}; choose {where}=OPTION"
+        yield f"{where} has no _target_, got {shown(value)}; {choose}"

@@ -35,10 +35,11 @@ class Signature:
 def signature(target: str) -> Signature | None:
     """Return the signature of the class ``package.module.Class``, None if it isn't found."""
     source = find_class(target)
-    return _signature(source, DEPTH) if source else None
+    return signature_of(source) if source else None
 
 
-def _signature(source: Source, depth: int) -> Signature:
+def signature_of(source: Source, depth: int = DEPTH) -> Signature:
+    """Return the signature of a class's source; ``depth`` bases are followed."""
     for node in source.node.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             return _of_init(node, source, depth)
@@ -74,7 +75,7 @@ def _of_bases(source: Source, depth: int) -> Signature:
         if name.rpartition(".")[2] in BARE:
             continue
         found = find_class(f"{source.module}.{name}") if depth and "." not in name else None
-        inherited = _signature(found, depth - 1) if found else None
+        inherited = signature_of(found, depth - 1) if found else None
         if inherited and inherited.options:
             return inherited
         is_open = is_open or inherited is None or inherited.open

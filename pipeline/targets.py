@@ -21,6 +21,11 @@ def is_below(name: str, packages: Sequence[str]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
+def may_reach(module: str, allow: Sequence[str]) -> bool:
+    """Return whether a class defined in ``module`` may be named, wherever it is re-exported."""
+    return is_below(module, [*OWN, OPTIMIZERS, *allow])
+
+
 def refusal(target: object, allow: Sequence[str]) -> str | None:
     """Return why ``_target_`` is refused by its name, or None when it may be looked up."""
     if not isinstance(target, str):
