@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -168,26 +167,6 @@ def test_lost_database_gets_the_whole_run_again(run: RunFolder, empty_database: 
     second = run.send()
     assert second != first
     assert len(history(run.uri, second)) == 3
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import pandas as pd
-
-    folder = tmp_path_factory.mktemp("model") / "model"
-    frame = pd.DataFrame({"x": [1.0]})
-    signature = mlflow.models.infer_signature(frame, frame)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice about examples and type hints
-
-        class Doubler(mlflow.pyfunc.PythonModel):
-            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-                return model_input * 2
-
-        mlflow.pyfunc.save_model(
-            str(folder), python_model=Doubler(), signature=signature, pip_requirements=["mlflow"]
-        )
-    return folder
 
 
 def test_model_is_registered_once_and_loads(run: RunFolder, model_folder: Path) -> None:
