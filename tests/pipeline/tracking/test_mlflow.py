@@ -230,3 +230,17 @@ def test_unknown_run_and_database(run: RunFolder) -> None:
         find_run(run.uri, "abc")
     with pytest.raises(PollinateError, match="no database at"):
         find_run("sqlite:////nowhere/x.db", "abc")
+
+
+def test_model_whose_last_answer_was_lost(run: RunFolder, model_folder: Path) -> None:
+    details = {"folder": str(model_folder), "name": "model", "step": 5, "key": "k"}
+    run.operations.add("model", **details, register=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.send()
+    run_id = run.send()
+    client = MlflowClient(run.uri)
+    [output] = client.get_run(run_id).outputs.model_outputs
+    assert client.get_logged_model(output.model_id).status == "READY"
+    assert client.search_registered_models() == []

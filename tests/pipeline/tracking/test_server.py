@@ -80,6 +80,8 @@ def test_nothing_is_lost_whatever_the_server_does(
             tracker.log_metrics({"a": 1 / (step + 1), "b": math.nan}, step)
 
     try:
+        tracker.log_params({"empty": "", "trunk:experts@2": 3})
+        tracker.set_tags({"empty": "", "note:1": "x"})
         log(0, 100)  # no server yet
         wait_for(lambda: "not reachable" in caplog.text)
         server.start()
@@ -103,6 +105,8 @@ def test_nothing_is_lost_whatever_the_server_does(
         run = client.get_run(run_id)
         assert run.info.status == "FINISHED"
         assert "history" in [item.path for item in client.list_artifacts(run_id)]
+        assert run.data.params == {"empty": "", "trunk_experts_2": "3"}
+        assert (run.data.tags["empty"], run.data.tags["note_1"]) == ("", "x")
         [version] = client.search_model_versions("name = 'shop'")
         assert version.run_id == run_id
         [output] = run.outputs.model_outputs
