@@ -8,6 +8,7 @@ twice does no harm.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import PollinateError, UsageError
 from pipeline.tracking.lines import read_lines
+from pipeline.tracking.operations import has_ended
 from pipeline.tracking.redact import HIDDEN, redact_text
 from pipeline.tracking.sender import OPERATIONS, RunDeletedError
 from pipeline.tracking.settings import Settings
@@ -51,7 +53,9 @@ def _send(settings: Settings) -> str:
     sender, server = open_sender(settings.to_json(), _report)
     try:
         sender.send()
-        _close_killed(settings, server)
+        if not has_ended(Path(settings.run_dir, OPERATIONS)):
+            # killed; as nobody else sends for it, it has ended
+            server.set_status("KILLED", time.time_ns() // 1_000_000)
     except RunDeletedError as error:
         raise PollinateError(f"MLflow run {error} was deleted; restore it there first") from error
     except Exception as error:  # stores of artifacts raise types of their own
@@ -65,14 +69,6 @@ def _send(settings: Settings) -> str:
 def _report(event: str, **details: Any) -> None:
     if event == "refused":
         sys.stderr.write(f"MLflow does not take {details['what']}: {details['error']}\n")
-
-
-def _close_killed(settings: Settings, server: Any) -> None:
-    """A run that was killed could not say so; nobody sends for it, so it has ended."""
-    records = [record for record, _ in read_lines(Path(settings.run_dir, OPERATIONS))]
-    states = [record["op"] for record in records if record["op"] in ("start", "status")]
-    if states[-1] == "start":
-        server.set_status("KILLED", records[-1]["time_ms"])
 
 
 def read_settings(run_dir: Path, uri: str | None) -> Settings:

@@ -30,10 +30,13 @@ class LineFile:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record; its numbers must be finite."""
-        line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        self.append_text(json.dumps(record, allow_nan=False, separators=(",", ":")))
+
+    def append_text(self, record: str) -> None:
+        """Add one record that is JSON without line breaks already."""
         with self._lock:
             try:
-                self._write(line)
+                self._write(record.encode() + b"\n")
             except OSError as error:
                 self._report(error)
 

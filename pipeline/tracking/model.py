@@ -42,7 +42,7 @@ def register_model(
         cursor.save()
     model_id = cursor.models[key]
     if client.get_logged_model(model_id).status != "READY":
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, operation["step"])])
+        _link_to_run(client, LoggedModelOutput(model_id, operation["step"]), run_id)
         client.log_model_artifacts(model_id, str(folder))
         _send_description(client, model_id, run_id, folder)
         client.finalize_logged_model(model_id, "READY")
@@ -66,6 +66,13 @@ def _create_model(client: MlflowClient, experiment: tuple[str, str], operation: 
         model_type="pyfunc",
     )
     return str(model.model_id)
+
+
+def _link_to_run(client: MlflowClient, output: LoggedModelOutput, run_id: str) -> None:
+    outputs = client.get_run(run_id).outputs
+    linked = [] if outputs is None else [model.model_id for model in outputs.model_outputs]
+    if output.model_id not in linked:  # a second link would be an error
+        client.log_outputs(run_id, [output])
 
 
 def _send_description(client: MlflowClient, model_id: str, run_id: str, folder: Path) -> None:

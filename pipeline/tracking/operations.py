@@ -86,6 +86,12 @@ class OperationJournal:
         self._lines.close()
 
 
+def has_ended(path: Path) -> bool:
+    """Whether a journal says how the run's last session ended; one that was killed cannot."""
+    states = [r["op"] for r, _ in read_lines(path) if r["op"] in ("start", "status")]
+    return bool(states) and states[-1] == "status"
+
+
 def _now() -> int:
     return time.time_ns() // 1_000_000
 

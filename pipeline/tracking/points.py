@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,10 +42,16 @@ class PointJournal:
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Write the metrics that have no point at this step yet."""
-        new = {k: encode(float(v)) for k, v in metrics.items() if self._is_new(k, step)}
+        # written by hand: the training thread waits for it, and json takes three times as long
+        new = [
+            f"{_quoted(key)}:{_number(float(value))}"
+            for key, value in metrics.items()
+            if self._is_new(key, step)
+        ]
         if new:
             now = time.time_ns() // 1_000_000
-            self._lines.append({"step": step, "time_ms": now, "metrics": new})
+            points = ",".join(new)
+            self._lines.append_text(f'{{"step":{step},"time_ms":{now},"metrics":{{{points}}}}}')
 
     def _is_new(self, key: str, step: int) -> bool:
         steps = self._steps.setdefault(key, array("q"))
@@ -73,6 +81,13 @@ class PointJournal:
     def close(self) -> None:
         """Close the file."""
         self._lines.close()
+
+
+_quoted = lru_cache(maxsize=100_000)(json.dumps)
+
+
+def _number(value: float) -> str:
+    return repr(value) if math.isfinite(value) else f'"{value}"'
 
 
 def encode(value: float) -> float | str:

@@ -191,8 +191,7 @@ class RunLogger(Logger, ABC):
             self._operations.sync()
 
     def save(self) -> None:
-        """Do ``flush``, by Lightning's name."""
-        self.flush()
+        """Do nothing: Lightning calls it at every logged step, and the lines are written."""
 
     def finalize(self, status: str) -> None:
         """Flush. Lightning calls it after each of fit, validate and test: the run goes on."""

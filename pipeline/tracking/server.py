@@ -173,7 +173,10 @@ class MlflowServer:
         return []
 
     def _tags(self, operation: Operation, _: Cursor) -> None:
-        tags = [RunTag(k, v[:MAX_TAG_VAL_LENGTH]) for k, v in operation["tags"].items()]
+        tags = [
+            RunTag(clean_name(key, MAX_ENTITY_KEY_LENGTH), value[:MAX_TAG_VAL_LENGTH])
+            for key, value in operation["tags"].items()
+        ]
         self._refusing(lambda: self.client.log_batch(self._run_id, tags=tags))
 
     def _artifact(self, operation: Operation, _: Cursor) -> None:

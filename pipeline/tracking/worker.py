@@ -19,8 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from pipeline.tracking.operations import has_ended
 from pipeline.tracking.redact import redact_text
-from pipeline.tracking.sender import Report, RunDeletedError, Sender
+from pipeline.tracking.sender import OPERATIONS, Report, RunDeletedError, Sender
 
 INTERVAL = 5.0  # seconds between two sends
 _LONGEST_WAIT = 60.0  # seconds between two attempts to reach the server
@@ -81,7 +82,7 @@ def serve(sender: Sender, server: Status, control: Control, interval: float = IN
         ending = control.closing or control.orphaned
         try:
             sender.send()
-            if ending and not control.closing:
+            if control.orphaned and not has_ended(sender.run_dir / OPERATIONS):
                 server.set_status("KILLED", time.time_ns() // 1_000_000)
         except RunDeletedError as error:
             report("deleted", run_id=str(error))

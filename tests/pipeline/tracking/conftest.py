@@ -4,6 +4,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,3 +37,23 @@ def database(
     shutil.copy(empty_database, path)
     yield f"sqlite:///{path}"
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import pandas as pd
+
+    folder = tmp_path_factory.mktemp("model") / "model"
+    frame = pd.DataFrame({"x": [1.0]})
+    signature = mlflow.models.infer_signature(frame, frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about examples and type hints
+
+        class Doubler(mlflow.pyfunc.PythonModel):
+            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+                return model_input * 2
+
+        mlflow.pyfunc.save_model(
+            str(folder), python_model=Doubler(), signature=signature, pip_requirements=["mlflow"]
+        )
+    return folder

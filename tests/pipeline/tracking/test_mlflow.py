@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -170,26 +169,6 @@ def test_lost_database_gets_the_whole_run_again(run: RunFolder, empty_database: 
     assert len(history(run.uri, second)) == 3
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import pandas as pd
-
-    folder = tmp_path_factory.mktemp("model") / "model"
-    frame = pd.DataFrame({"x": [1.0]})
-    signature = mlflow.models.infer_signature(frame, frame)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice about examples and type hints
-
-        class Doubler(mlflow.pyfunc.PythonModel):
-            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-                return model_input * 2
-
-        mlflow.pyfunc.save_model(
-            str(folder), python_model=Doubler(), signature=signature, pip_requirements=["mlflow"]
-        )
-    return folder
-
-
 def test_model_is_registered_once_and_loads(run: RunFolder, model_folder: Path) -> None:
     import pandas as pd
 
@@ -251,3 +230,17 @@ def test_unknown_run_and_database(run: RunFolder) -> None:
         find_run(run.uri, "abc")
     with pytest.raises(PollinateError, match="no database at"):
         find_run("sqlite:////nowhere/x.db", "abc")
+
+
+def test_model_whose_last_answer_was_lost(run: RunFolder, model_folder: Path) -> None:
+    details = {"folder": str(model_folder), "name": "model", "step": 5, "key": "k"}
+    run.operations.add("model", **details, register=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.send()
+    run_id = run.send()
+    client = MlflowClient(run.uri)
+    [output] = client.get_run(run_id).outputs.model_outputs
+    assert client.get_logged_model(output.model_id).status == "READY"
+    assert client.search_registered_models() == []

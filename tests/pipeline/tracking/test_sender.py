@@ -144,6 +144,7 @@ def test_close_sends_the_rest_and_ends(
 ) -> None:
     stream = events_of(monkeypatch)
     log(tmp_path, 0, 3)
+    OperationJournal(tmp_path / "operations.jsonl").add("status", status="FINISHED")
     serve(make_sender(tmp_path, server), server, "close\n")
     assert steps(server) == [0, 1, 2]
     assert names(stream)[-1] == "closed"
@@ -158,6 +159,18 @@ def test_killed_run_is_sent_and_marked(
     serve(make_sender(tmp_path, server), server)  # the input ends without a word
     assert steps(server) == [0, 1, 2]
     assert server.statuses == ["KILLED"]
+
+
+def test_run_that_ended_just_before_the_kill_keeps_its_status(
+    tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events_of(monkeypatch)
+    journal = OperationJournal(tmp_path / "operations.jsonl")
+    journal.start("one", {})
+    journal.add("status", status="FINISHED")
+    serve(make_sender(tmp_path, server), server)
+    assert server.operations[-1]["status"] == "FINISHED"
+    assert server.statuses == []
 
 
 def test_orphan_gives_up_on_a_dead_server_and_hides_passwords(

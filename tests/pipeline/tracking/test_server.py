@@ -63,12 +63,15 @@ class Server:
 
 @pytest.mark.slow
 def test_nothing_is_lost_whatever_the_server_does(
-    tmp_path: Path, database: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    database: str,
+    model_folder: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     server = Server(database, free_port())
     tracker = Tracker(
-        f"http://127.0.0.1:{server.port}", "exp", None, 60.0,
+        f"http://127.0.0.1:{server.port}", "exp", "shop", 60.0,
         run_dir=tmp_path / "run", run_name="one", resume=False,
     )  # fmt: skip
 
@@ -77,10 +80,12 @@ def test_nothing_is_lost_whatever_the_server_does(
             tracker.log_metrics({"a": 1 / (step + 1), "b": math.nan}, step)
 
     try:
+        tracker.log_params({"empty": "", "trunk:experts@2": 3})
+        tracker.set_tags({"empty": "", "note:1": "x"})
         log(0, 100)  # no server yet
         wait_for(lambda: "not reachable" in caplog.text)
         server.start()
-        wait_for(lambda: "is back" in caplog.text, 60)
+        wait_for(lambda: "server is back" in caplog.text, 60)
         client = MlflowClient(f"http://127.0.0.1:{server.port}")
         run_id = str(tracker.run_id)
         assert len(client.get_metric_history(run_id, "a")) == 100
@@ -89,13 +94,25 @@ def test_nothing_is_lost_whatever_the_server_does(
         wait_for(lambda: caplog.text.count("not reachable") == 2)
         server.start()
         log(200, 250)
+        tracker.log_artifact(tmp_path / "run" / "metrics.jsonl", "history")
+        tracker.log_model(model_folder, "model")
         tracker.close("finished")
         history = client.get_metric_history(run_id, "a")
         assert Counter((m.step, m.value) for m in history) == Counter(
             (step, 1 / (step + 1)) for step in range(250)
         )
         assert len(client.get_metric_history(run_id, "b")) == 250
-        assert client.get_run(run_id).info.status == "FINISHED"
+        run = client.get_run(run_id)
+        assert run.info.status == "FINISHED"
+        assert "history" in [item.path for item in client.list_artifacts(run_id)]
+        assert run.data.params == {"empty": "", "trunk_experts_2": "3"}
+        assert (run.data.tags["empty"], run.data.tags["note_1"]) == ("", "x")
+        [version] = client.search_model_versions("name = 'shop'")
+        assert version.run_id == run_id
+        [output] = run.outputs.model_outputs
+        assert version.source == f"models:/{output.model_id}"
+        listed = client.get_logged_model(output.model_id)
+        assert listed.tags["mlflow.modelVersions"] == '[{"name": "shop", "version": 1}]'
     finally:
         server.kill()
 

@@ -20,6 +20,7 @@ prepare_sqlite(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_four_processes_open_a_new_database(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -91,6 +91,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_points_before_a_kill_arrive_and_the_run_is_marked(tmp_path: Path, database: str) -> None:
     run_dir = tmp_path / "run"
     victim = subprocess.Popen(
