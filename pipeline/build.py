@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from datamodules.mixed import DatasetSpec, LoaderOptions, MixedDataModule, TaskSpec
 from datamodules.modalities.base import Modality
@@ -99,11 +100,9 @@ def build_network(
         if name not in config["encoder"]:
             raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
         arguments = modality.encoder_arguments()
-        encoders[name] = instantiate(
-            config["encoder"][name], allow, f"encoder.{name}", **arguments
-        )
+        encoders[name] = instantiate(config["encoder"][name], allow, f"encoder.{name}", **arguments)
     trunk = instantiate(config["trunk"], allow, "trunk")
-    heads: dict[str, nn.Module] = {name: task.head(config["dim"]) for name, task in tasks.items()}
+    heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
     return MultiTaskNetwork(encoders, trunk, heads, routes)
 
@@ -111,7 +110,9 @@ def build_network(
 def build_optimization(config: Config) -> Optimization:
     """Return how the weights move."""
     options = {k: v for k, v in config["optimizer"].items() if k not in ("_target_", "lr_scale")}
-    kind = find_target(config["optimizer"]["_target_"], config["allow_targets"], "optimizer")
+    kind: Callable[..., Optimizer] = find_target(
+        config["optimizer"]["_target_"], config["allow_targets"], "optimizer"
+    )
     return Optimization(
         optimizer=partial(kind, **options),
         schedule=instantiate(config["schedule"], config["allow_targets"], "schedule"),

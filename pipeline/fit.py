@@ -23,6 +23,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
         config: the composed configuration.
         given: the keys that the command line sets.
     """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from pipeline.quiet import quiet
     from pipeline.resume import resume

@@ -49,11 +49,13 @@ def baselines(datamodule: MixedDataModule) -> Numbers:
     found = {}
     for name, spec in datamodule.tasks.items():
         labels = {
-            split: torch.cat([
-                part.targets[name][part.present[name]]
-                for dataset, part in datamodule.parts[split].items()
-                if dataset in spec.datasets
-            ])
+            split: torch.cat(
+                [
+                    part.targets[name][part.present[name]]
+                    for dataset, part in datamodule.parts[split].items()
+                    if dataset in spec.datasets
+                ]
+            )
             for split in ("train", "test")
         }
         found[name] = spec.task.baseline(labels["train"], labels["test"])
@@ -94,8 +96,11 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
     if uri:
         lines.append(("MLflow", f"python -m pipeline.ui uri={uri}"))
     lines += [
-        ("predict", f"python -m pipeline.predict checkpoint={folder.checkpoints / 'best.ckpt'} "
-                    "input=FILE output=FILE"),
+        (
+            "predict",
+            f"python -m pipeline.predict checkpoint={folder.checkpoints / 'best.ckpt'} "
+            "input=FILE output=FILE",
+        ),
         ("go on", f"python -m pipeline.fit resume={folder.path} trainer.max_epochs=N"),
     ]
     for label, text in lines:

@@ -18,7 +18,7 @@ from pipeline.record import record_end, record_start
 from pipeline.report import Summary, baselines, print_next_steps, print_table
 from pipeline.resume import Resumed
 from pipeline.runs import RunFolder
-from pipeline.tracking.tracker import RunLogger
+from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import make_training
 
 INTERRUPTED = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
