@@ -138,7 +138,8 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
         spec,
     )
     if config["compile"]:
-        compile_parts([*network.encoders.values(), network.trunk])
+        # a trunk's own forward sorts rows by task, which differs from step to step
+        compile_parts([*network.encoders.values(), *network.trunk.children()])
     return module
 
 

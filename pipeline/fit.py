@@ -37,7 +37,6 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
         folder = new_run_folder(config["name"], config["run_dir"])
     else:
         folder, config = resumed.folder, resumed.config
-    folder.create()
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
     return Session(config, folder, resumed, started).run()
 
