@@ -1,4 +1,4 @@
-"""A loader whose state is one number: the next step."""
+"""Loaders over numbered steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datamodules.batch import MixedBatch
 
 
 class StepLoader:
-    """Yields the batches of steps ``position``, ``position + 1``, ... in stretches of one epoch.
+    """Yields the batches of steps ``position``, ``position + 1``, ... one epoch at a time.
 
     The position counts batches that were handed out, not those that workers prepared ahead, so a
     state taken after a step continues with exactly the next step.
@@ -21,15 +21,11 @@ class StepLoader:
         steps: maps a step's number to its batch; a pure function.
         epoch_steps: batches handed out by one iteration.
         position: first step.
-        options: passed to torch's DataLoader (num_workers, pin_memory).
+        options: of torch's DataLoader (num_workers, pin_memory).
     """
 
     def __init__(
-        self,
-        steps: Dataset[MixedBatch],
-        epoch_steps: int,
-        position: int = 0,
-        **options: Any,
+        self, steps: Dataset[MixedBatch], epoch_steps: int, position: int = 0, **options: Any
     ) -> None:
         self.steps = steps
         self.epoch_steps = epoch_steps
@@ -41,7 +37,7 @@ class StepLoader:
 
     def __iter__(self) -> Iterator[MixedBatch]:
         numbers = range(self.position, self.position + self.epoch_steps)
-        for batch in step_loader(self.steps, numbers, **self.options):
+        for batch in _load(self.steps, numbers, self.options):
             self.position += 1
             yield batch
 
@@ -54,13 +50,29 @@ class StepLoader:
         self.position = state["position"]
 
 
-def step_loader(
-    steps: Dataset[MixedBatch], numbers: Sequence[int], **options: Any
-) -> DataLoader[MixedBatch]:
-    """Load the given steps in order.
+class EvaluationLoader:
+    """Yields the batches of all steps in order.
 
-    The generator is the loader's own, so that making an iterator draws nothing from torch's.
+    Args:
+        steps: has a length and maps a step's number to its batch.
+        options: of torch's DataLoader (num_workers, pin_memory).
     """
-    return DataLoader(
-        steps, batch_size=None, sampler=numbers, generator=Generator().manual_seed(0), **options
-    )
+
+    def __init__(self, steps: Dataset[MixedBatch], length: int, **options: Any) -> None:
+        self.steps = steps
+        self.length = length
+        self.options = options
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[MixedBatch]:
+        yield from _load(self.steps, range(self.length), self.options)
+
+
+def _load(
+    steps: Dataset[MixedBatch], numbers: Sequence[int], options: dict[str, Any]
+) -> DataLoader[MixedBatch]:
+    """Load the given steps in order, with a generator of its own: torch's is left untouched."""
+    generator = Generator().manual_seed(0)
+    return DataLoader(steps, batch_size=None, sampler=numbers, generator=generator, **options)

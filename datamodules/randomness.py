@@ -28,8 +28,8 @@ def uniforms(seed: int, *counters: np.ndarray, count: int) -> np.ndarray:
         key = _mix((key ^ np.asarray(counter).astype(np.uint64)) + _GAMMA)
     steps = np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
     bits = _mix(key[:, None] + steps)
-    draws: np.ndarray = (bits >> np.uint64(11)) * 2.0**-53
-    return draws
+    numbers: np.ndarray = np.multiply(bits >> np.uint64(11), 2.0**-53, dtype=np.float64)
+    return numbers
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:

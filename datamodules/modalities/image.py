@@ -1,0 +1,106 @@
+"""Images: pixels of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from datamodules.columns import Column
+from datamodules.image import AUGMENT_UNIFORMS, augment, normalise, resize
+from datamodules.modalities.base import Modality, Store
+from datamodules.randomness import uniforms
+from pipeline.errors import UsageError
+
+
+class ImageModality(Modality):
+    """Brings images to one size when they are loaded; moves, turns and scales them in training.
+
+    Args:
+        size: height, width in pixels, >= 1.
+        channels: 1 grey, 3 colour.
+        shift: largest shift in pixels, >= 0.
+        rotate: largest turn in degrees, >= 0.
+        scale: largest relative change of size, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        channels: int = 3,
+        shift: float = 0.0,
+        rotate: float = 0.0,
+        scale: float = 0.0,
+    ) -> None:
+        if len(size) != 2 or min(size) < 1:
+            raise UsageError(f"data.image.size must be [height, width], both >= 1, got {size}")
+        if channels not in (1, 3):
+            raise UsageError(f"data.image.channels must be 1 or 3, got {channels}")
+        self.size = (int(size[0]), int(size[1]))
+        self.channels = channels
+        self.augmentation = {"shift": shift, "rotate": rotate, "scale": scale}
+
+    def fit(self, columns: Sequence[Column]) -> None:
+        """Learn nothing."""
+
+    def prepare(self, column: Column) -> Store:
+        """Take an array (N, H, W[, 3]) uint8, or a list of arrays, paths or file contents."""
+        if isinstance(column, np.ndarray):
+            return ImageStore(resize(column, self.size, self.channels), self.augmentation)
+        pixels = [resize(decode(image)[None], self.size, self.channels) for image in column]
+        empty = torch.empty((0, self.channels, *self.size), dtype=torch.uint8)
+        return ImageStore(torch.cat(pixels) if pixels else empty, self.augmentation)
+
+    def encoder_arguments(self) -> dict[str, Any]:
+        """Return the number of channels."""
+        return {"in_channels": self.channels}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: all is in the config."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over nothing."""
+
+
+class ImageStore(Store):
+    """pixels: (N, C, H, W) uint8; augmentation: arguments of ``augment``."""
+
+    def __init__(self, pixels: Tensor, augmentation: dict[str, float]) -> None:
+        self.pixels = pixels
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def rows(self, rows: np.ndarray) -> Tensor:
+        """Return pixels in [0, 1]: (n, C, H, W) float32."""
+        return normalise(self.pixels[torch.from_numpy(rows)])
+
+    def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
+        """Return pixels in [0, 1], each image moved in its own way: (n, C, H, W) float32."""
+        images = self.rows(rows)
+        if not any(self.augmentation.values()):
+            return images
+        numbers = torch.from_numpy(uniforms(seed, passes, rows, count=AUGMENT_UNIFORMS))
+        return augment(images, numbers, **self.augmentation)
+
+
+def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
+    """Return an image's pixels: (H, W) or (H, W, 3) uint8.
+
+    Args:
+        image: pixels, the content of an image file, or its path.
+    """
+    if isinstance(image, np.ndarray):
+        return image
+    source = BytesIO(image) if isinstance(image, bytes) else image
+    with Image.open(source) as opened:
+        grey = opened.mode in ("1", "L", "I;16", "I", "F")
+        return np.asarray(opened.convert("L" if grey else "RGB"))

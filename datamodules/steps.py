@@ -1,0 +1,85 @@
+"""Steps by number: a pure function from (seed, step, rank) to a batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from datamodules.batch import Batch, MixedBatch
+from datamodules.dataset import Part
+from datamodules.samplers.base import stream_rows
+
+
+@dataclass
+class Share:
+    """Which of a step's rows this process takes: those at rank, rank + world, ..."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Return this rank's rows."""
+        return rows[self.rank :: self.world]
+
+
+class TrainingSteps(Dataset[MixedBatch]):
+    """Maps the number of a step, counted over all epochs, to its rows.
+
+    Args:
+        parts: {data set: training split}.
+        counts: {data set: rows a step over all ranks}, >= 1.
+        seed: of order and augmentation.
+        share: this process' part of each step.
+    """
+
+    def __init__(
+        self, parts: Mapping[str, Part], counts: Mapping[str, int], seed: int, share: Share
+    ) -> None:
+        self.parts = dict(parts)
+        self.counts = dict(counts)
+        self.seed = seed
+        self.share = share
+
+    def __getitem__(self, step: int) -> MixedBatch:
+        """Return step ``step``, >= 0."""
+        batches: dict[str, Batch] = {}
+        labelled: Counter[str] = Counter()
+        for name, part in self.parts.items():
+            count = self.counts[name]
+            rows, passes = stream_rows(self.seed, name, part.size, step * count, count)
+            labelled.update(part.labelled(rows))
+            batches[name] = part.augmented(self.share.of(rows), self.seed, self.share.of(passes))
+        return MixedBatch(batches, dict(labelled))
+
+
+class EvaluationSteps(Dataset[MixedBatch]):
+    """Every row of a split once, one data set after another.
+
+    Args:
+        parts: {data set: split}.
+        batch_size: rows a step over all ranks, >= 1.
+        share: this process' part of each step; the last step may leave it none.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], batch_size: int, share: Share) -> None:
+        self.parts = dict(parts)
+        self.share = share
+        self.slices = [
+            (name, start, min(start + batch_size, part.size))
+            for name, part in parts.items()
+            for start in range(0, part.size, batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, step: int) -> MixedBatch:
+        """Return step ``step``, in [0, len)."""
+        name, start, stop = self.slices[step]
+        rows = np.arange(start, stop)
+        part = self.parts[name]
+        return MixedBatch({name: part.batch(self.share.of(rows))}, part.labelled(rows))

@@ -1,0 +1,135 @@
+"""Saves where a run can go on exactly, and keeps the best."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from lightning_modules.callbacks.stop import Stop
+from pipeline.checkpoints import BEST, LAST, PREVIOUS
+
+WORSE_THAN_ANY = {"max": -float("inf"), "min": float("inf")}
+
+
+class RunCheckpoint(Checkpoint):
+    """Writes last.ckpt every n optimizer steps and after each epoch, and best.ckpt.
+
+    A state is exact only between steps: after an optimizer step that no validation follows, and
+    after an epoch with its validation. Those are the only places at which last.ckpt is written
+    and at which a signal ends the run. The last.ckpt before stays as previous.ckpt.
+
+    Args:
+        folder: where the files go.
+        stop: knows whether the run shall end.
+        every_n_steps: optimizer steps between two last.ckpt, >= 1.
+        monitor: metric that chooses best.ckpt.
+        mode: whether its "max" or "min" is best.
+    """
+
+    def __init__(
+        self, folder: Path, stop: Stop, every_n_steps: int, monitor: str, mode: str
+    ) -> None:
+        self.folder = folder
+        self.stop = stop
+        self.every_n_steps = every_n_steps
+        self.monitor = monitor
+        self.mode = mode
+        self.best = WORSE_THAN_ANY[mode]
+        self.best_step: int | None = None
+        self.saved_step = 0
+        self._best_pending = False
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Save if it is time to; stop if a signal came."""
+        if trainer.fit_loop.epoch_loop._should_accumulate() or self._validation_follows(trainer):
+            return
+        signalled = self.stop.requested(trainer)
+        due = trainer.global_step >= self.saved_step + self.every_n_steps
+        if due or signalled or trainer.should_stop:
+            self._save_last(trainer)
+        if signalled:
+            self.stop.interrupt()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the best; after an epoch's last batch, together with last.ckpt."""
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None or trainer.sanity_checking:
+            return
+        score = float(value)
+        if score > self.best if self.mode == "max" else score < self.best:
+            self.best, self.best_step = score, trainer.global_step
+            self._best_pending = epoch_is_whole(trainer)
+            if not self._best_pending:
+                trainer.save_checkpoint(self.folder / BEST)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after a whole epoch; stop if a signal came."""
+        if not epoch_is_whole(trainer):
+            return
+        self._save_last(trainer)
+        if self._best_pending and trainer.is_global_zero:
+            link(self.folder / LAST, self.folder / BEST)
+        self._best_pending = False
+        if self.stop.requested(trainer):
+            self.stop.interrupt()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score so far."""
+        return {"best": self.best, "best_step": self.best_step, "saved_step": self.saved_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best score so far."""
+        self.best = state_dict["best"]
+        self.best_step = state_dict["best_step"]
+        self.saved_step = state_dict["saved_step"]
+
+    def _save_last(self, trainer: Trainer) -> None:
+        self.saved_step = trainer.global_step
+        for logger in trainer.loggers:
+            logger.save()  # what was measured before the checkpoint is on disk before it
+        last = self.folder / LAST
+        if trainer.is_global_zero and last.exists():
+            last.replace(self.folder / PREVIOUS)
+        trainer.save_checkpoint(last)
+
+    def _validation_follows(self, trainer: Trainer) -> bool:
+        """Say whether the schedule has a validation after this batch.
+
+        Lightning skips that validation when it resumes from a checkpoint made before it.
+        """
+        loop = trainer.fit_loop.epoch_loop
+        if epoch_is_whole(trainer):
+            return True
+        every = trainer.val_check_batch
+        if not trainer.enable_validation or not every or every == float("inf"):
+            return False
+        number = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else loop.batch_idx
+        return (number + 1) % int(every) == 0
+
+
+def epoch_is_whole(trainer: Trainer) -> bool:
+    """Say whether the epoch's last batch is done."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file that is never changed in place a second name, replacing ``target``."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)

@@ -1,0 +1,210 @@
+"""The LightningModule: one network, many tasks, one gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from datamodules.batch import MixedBatch
+from lightning_modules.balancers.base import Balancer
+from lightning_modules.metrics import RunningLosses, Scores, load_metric_state, metric_state
+from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.optimizers import OptimizerFactory, parameter_groups, schedule_optimizer
+from lightning_modules.schedules.base import Schedule
+from lightning_modules.tasks.base import Task
+from lightning_modules.transfer.base import Transfer
+
+
+@dataclass
+class Optimization:
+    """How the weights move.
+
+    optimizer: makes the torch optimizer from parameter groups.
+    schedule: factor on the learning rate.
+    lr: learning rate, > 0.
+    lr_scale: {part of the model: factor on lr}.
+    decay: whether the optimizer has a weight decay, to be switched off for norms and biases.
+    max_steps: optimizer steps after which the run stops, or None.
+    """
+
+    optimizer: OptimizerFactory
+    schedule: Schedule
+    lr: float
+    lr_scale: Mapping[str, float]
+    decay: bool
+    max_steps: int | None = None
+
+
+class MultiTaskModule(LightningModule):
+    """Trains the network on mixed batches.
+
+    The loss of task t in a step is the mean over its labelled rows on all ranks,
+    L_t = sum_i l_ti / n_t. Each rank computes its rows' part times the number of ranks, so that
+    averaging gradients over ranks, as DDP does, gives the gradient of L_t exactly.
+
+    Args:
+        network: encoders, trunk and heads.
+        tasks: {name: task}.
+        balancer: combines the tasks' losses.
+        transfer: brings in knowledge from elsewhere.
+        optimization: optimizer and schedule.
+        spec: plain values from which the network can be built again; part of every checkpoint.
+    """
+
+    def __init__(
+        self,
+        network: MultiTaskNetwork,
+        tasks: Mapping[str, Task],
+        balancer: Balancer,
+        transfer: Transfer,
+        optimization: Optimization,
+        spec: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.balancer = balancer
+        self.tasks = dict(tasks)
+        self.transfer = transfer
+        self.optimization = optimization
+        self.spec = dict(spec)
+        self.training_losses = RunningLosses(tasks)  # since the last log line
+        self.rows_seen = dict.fromkeys(self.tasks, 0)  # labelled rows over all ranks
+        self.losses: dict[str, Tensor] = {}  # of the step under way
+        self.training_scores = nn.ModuleDict({n: t.metrics()[t.score] for n, t in tasks.items()})
+        self.scores = Scores(tasks)
+
+    def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
+        """Return the objective of one step."""
+        present = [task for task in self.tasks if batch.labelled.get(task)]
+        outputs = self.network(batch.batches, present)
+        targets = self._targets(batch, present)
+        sums, rows = self._task_sums(outputs, targets)
+        self.training_losses.add(sums, rows)
+        world = self.trainer.world_size
+        self.losses = {t: total * (world / batch.labelled[t]) for t, total in sums.items()}
+        for task in present:
+            self.rows_seen[task] += batch.labelled[task]
+        return self._objective(outputs, batch)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Let the balancer fill the gradients."""
+        self.balancer.backward(self.losses, loss)
+
+    def validation_step(self, batch: MixedBatch, batch_idx: int) -> None:
+        """Add one batch to the scores."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: MixedBatch, batch_idx: int) -> None:
+        """Add one batch to the scores."""
+        self._evaluate(batch)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Make optimizer and per-step schedule."""
+        plan = self.optimization
+        roots = {"": self.network, "balancer": self.balancer}
+        optimizer = plan.optimizer(parameter_groups(roots, plan.lr, plan.lr_scale, plan.decay))
+        scheduler = schedule_optimizer(optimizer, plan.schedule, self.total_steps())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def total_steps(self) -> int | None:
+        """Return the optimizer steps of the whole run; None: no end is set."""
+        limits = [self.trainer.estimated_stepping_batches, self.optimization.max_steps]
+        finite = [int(limit) for limit in limits if limit is not None and limit != float("inf")]
+        return min(finite, default=None)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to build the network again."""
+        checkpoint["pollinate"] = self.spec
+
+    def rank_state(self) -> dict[str, Any]:
+        """Return what this rank gathered since the last log line and epoch."""
+        return {
+            "losses": self.training_losses.totals.clone(),
+            "rows_seen": dict(self.rows_seen),
+            "scores": {name: metric_state(m) for name, m in self._training_metrics()},
+        }
+
+    def load_rank_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with what ``rank_state`` returned."""
+        self.training_losses.totals = state["losses"].clone()
+        self.rows_seen = dict(state["rows_seen"])
+        for name, metric in self._training_metrics():
+            load_metric_state(metric, state["scores"][name])
+
+    def take_training_scores(self) -> dict[str, float]:
+        """Return {task: score} over the epoch and all ranks, and start anew."""
+        scores = {}
+        for task, metric in self._training_metrics():
+            if summed_updates(metric):
+                scores[task] = metric.compute().item()
+            metric.reset()
+        return scores
+
+    def _training_metrics(self) -> list[tuple[str, Any]]:
+        return list(self.training_scores.items())
+
+    def _objective(self, outputs: Mapping[str, Tensor], batch: MixedBatch) -> Tensor:
+        """Return the balanced losses plus what transfer adds."""
+        added = self.transfer.losses(outputs, batch)
+        for task, loss in added.by_task.items():
+            self.losses[task] = self.losses[task] + loss
+        objective = self.balancer.objective(self.losses) if self.losses else self._nothing()
+        return objective if added.rest is None else objective + added.rest
+
+    def _nothing(self) -> Tensor:
+        """Return a zero that needs a gradient: a step without any label moves nothing."""
+        return torch.zeros((), device=self.device, requires_grad=True)
+
+    def _targets(self, batch: MixedBatch, tasks: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return {task: (targets (N, ...), present (N,))} in the order of the task's route."""
+        found = {}
+        for task in tasks:
+            parts = [batch.batches[n] for n in self.network.routes[task] if n in batch.batches]
+            targets = torch.cat([part.targets[task] for part in parts])
+            found[task] = targets, torch.cat([part.present[task] for part in parts])
+        return found
+
+    def _task_sums(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Return ({task: sum of this rank's losses}, {task: this rank's labelled rows})."""
+        sums, rows = {}, {}
+        metrics = dict(self._training_metrics())
+        for task, (target, present) in targets.items():
+            output = outputs[task]
+            loss = self.tasks[task].loss(output, target)
+            sums[task] = loss.where(present, loss.new_zeros(())).sum()
+            labelled = target[present]
+            rows[task] = len(labelled)
+            metrics[task].update(output.detach()[present], labelled)
+        return sums, rows
+
+    def _evaluate(self, batch: MixedBatch) -> None:
+        tasks = [
+            task
+            for task, names in self.network.routes.items()
+            if any(name in batch.batches for name in names)
+        ]
+        outputs = self.network(batch.batches, tasks)
+        for task, (target, present) in self._targets(batch, tasks).items():
+            self.scores.update(task, outputs[task][present], target[present])
+
+
+def multitask(module: LightningModule) -> MultiTaskModule:
+    """Return the module as what it is; callbacks are given it as any LightningModule."""
+    assert isinstance(module, MultiTaskModule)
+    return module
+
+
+def summed_updates(metric: Any) -> bool:
+    """Say whether the metric was given rows; the same on every rank, since steps are."""
+    return bool(metric._update_count)

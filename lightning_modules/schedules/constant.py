@@ -1,0 +1,13 @@
+"""Constant learning rate."""
+
+from __future__ import annotations
+
+from lightning_modules.schedules.base import Schedule
+
+
+class Constant(Schedule):
+    """shape(p) = 1."""
+
+    def shape(self, progress: float) -> float:
+        """Return 1."""
+        return 1.0

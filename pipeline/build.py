@@ -1,0 +1,148 @@
+"""The only place that turns a configuration into objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from datamodules.mixed import DatasetSpec, LoaderOptions, MixedDataModule, TaskSpec
+from datamodules.modalities.base import Modality
+from datamodules.modalities.image import ImageModality
+from datamodules.modalities.text import TextModality
+from lightning_modules.multitask import MultiTaskModule, Optimization
+from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.tasks.base import Task
+from pipeline.errors import UsageError
+from pipeline.instantiate import find_target, instantiate
+
+Config = Mapping[str, Any]
+FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
+
+MODALITIES: dict[str, type[Modality]] = {"image": ImageModality, "text": TextModality}
+
+
+def build_modalities(config: Config) -> dict[str, Modality]:
+    """Return {modality: how its raw values become tensors} for those that the data have."""
+    used = {m for spec in config["data"]["datasets"].values() for m in spec["inputs"]}
+    missing = sorted(used - set(MODALITIES))
+    if missing:
+        raise UsageError(
+            f"data uses the modalities {', '.join(missing)}; supported are {', '.join(MODALITIES)}"
+        )
+    return {name: MODALITIES[name](**config["data"][name]) for name in sorted(used)}
+
+
+def build_tasks(config: Config) -> dict[str, Task]:
+    """Return {name: task}, without vocabulary yet."""
+    allow = config["allow_targets"]
+    return {
+        name: instantiate(spec["type"], allow, f"data.tasks.{name}.type")
+        for name, spec in config["data"]["tasks"].items()
+    }
+
+
+def task_datasets(spec: Config) -> tuple[str, ...]:
+    """Return the names of a task's data sets."""
+    names = spec["dataset"]
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) -> MixedDataModule:
+    """Return the data module, not yet set up.
+
+    Args:
+        config: a composed configuration of the fit command.
+        learnt: vocabularies and tokenizer of the run to go on with.
+    """
+    allow = config["allow_targets"]
+    datasets = {}
+    for name, spec in config["data"]["datasets"].items():
+        if len(spec["inputs"]) > 1:
+            raise UsageError(
+                f"data.datasets.{name}.inputs must be one modality, got "
+                f"{', '.join(spec['inputs'])}; give each modality a data set of its own"
+            )
+        source = instantiate(spec["source"], allow, f"data.datasets.{name}.source")
+        datasets[name] = DatasetSpec(source, spec["inputs"], spec["split"])
+    tasks = build_tasks(config)
+    specs = {
+        name: TaskSpec(tasks[name], task_datasets(spec), spec["target"])
+        for name, spec in config["data"]["tasks"].items()
+    }
+    return MixedDataModule(
+        datasets,
+        specs,
+        build_modalities(config),
+        instantiate(config["sampler"], allow, "sampler"),
+        config["seed"],
+        config["data"]["seed"],
+        LoaderOptions(config["loader"]["workers"], config["loader"]["pin_memory"]),
+        learnt,
+    )
+
+
+def build_network(
+    config: Config, tasks: Mapping[str, Task], modalities: Mapping[str, Modality]
+) -> MultiTaskNetwork:
+    """Return the network; tasks and modalities have their vocabularies.
+
+    Raises:
+        UsageError: there is no encoder for a modality.
+    """
+    allow = config["allow_targets"]
+    encoders = {}
+    for name, modality in modalities.items():
+        if name not in config["encoder"]:
+            raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
+        arguments = modality.encoder_arguments()
+        encoders[name] = instantiate(config["encoder"][name], allow, f"encoder.{name}", **arguments)
+    trunk = instantiate(config["trunk"], allow, "trunk")
+    heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
+    routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
+    return MultiTaskNetwork(encoders, trunk, heads, routes)
+
+
+def build_optimization(config: Config) -> Optimization:
+    """Return how the weights move."""
+    options = {k: v for k, v in config["optimizer"].items() if k not in ("_target_", "lr_scale")}
+    kind: Callable[..., Optimizer] = find_target(
+        config["optimizer"]["_target_"], config["allow_targets"], "optimizer"
+    )
+    return Optimization(
+        optimizer=partial(kind, **options),
+        schedule=instantiate(config["schedule"], config["allow_targets"], "schedule"),
+        lr=options["lr"],
+        lr_scale=config["optimizer"].get("lr_scale") or {},
+        decay="weight_decay" in signature(kind).parameters,
+        max_steps=config["trainer"].get("max_steps"),
+    )
+
+
+def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule:
+    """Return the module for a data module that is set up."""
+    tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
+    allow = config["allow_targets"]
+    network = build_network(config, tasks, datamodule.modalities)
+    spec = {"format": FORMAT, "config": dict(config), "learnt": datamodule.learnt_state()}
+    module = MultiTaskModule(
+        network,
+        tasks,
+        instantiate(config["balancer"], allow, "balancer", tasks=list(tasks)),
+        instantiate(config["transfer"], allow, "transfer"),
+        build_optimization(config),
+        spec,
+    )
+    if config["compile"]:
+        compile_parts([*network.encoders.values(), network.trunk])
+    return module
+
+
+def compile_parts(parts: Sequence[nn.Module]) -> None:
+    """Compile modules in place, for any number of rows; names of weights stay."""
+    for part in parts:
+        part.compile(dynamic=True)

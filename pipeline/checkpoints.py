@@ -1,0 +1,141 @@
+"""Checkpoints that are whole or absent: written beside their target, checked when read."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from pipeline.errors import PollinateError
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+class CorruptCheckpointError(PollinateError):
+    """A checkpoint file that is torn or whose checksum doesn't fit its content."""
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes to a temporary file in the same folder, syncs it, then renames it.
+
+    The checksum is the CRC-32 that the zip format of ``torch.save`` holds for each of its parts,
+    so a checkpoint is one file, and stays checkable wherever it is copied.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint; the file at ``path`` is replaced only by a whole one.
+
+        Raises:
+            PollinateError: the file can't be written (full disk, no right to).
+        """
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: Any = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint; see ``read_checkpoint``."""
+        return read_checkpoint(Path(path), map_location)
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Delete a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write atomically; see ``AtomicCheckpointIO.save_checkpoint``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            _sync_file(file)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = f"{path} of before is intact" if path.exists() else "no checkpoint was there before"
+        reason = _write_failure(error)
+        raise PollinateError(
+            f"checkpoint {path} can't be written: {reason}; {kept}. "
+            f"Make room, then go on with resume={path.parent.parent}"
+        ) from error
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Check a file's checksums, then load it with weights_only.
+
+    Raises:
+        PollinateError: there is no such file, or it is no checkpoint of this project.
+        CorruptCheckpointError: it is torn or changed.
+    """
+    if not path.is_file():
+        raise PollinateError(f"there is no checkpoint {path}; give an existing file")
+    check(path)
+    checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise PollinateError(f"{path} is no checkpoint: it holds no state_dict")
+    return checkpoint
+
+
+def check(path: Path) -> None:
+    """Compare each part of the file with its checksum.
+
+    Raises:
+        CorruptCheckpointError: they differ, or the file is no whole zip archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+        raise CorruptCheckpointError(f"checkpoint {path} is torn or changed: {error}") from error
+    if damaged is not None:
+        raise CorruptCheckpointError(f"checkpoint {path} is changed: {damaged} fails its checksum")
+
+
+def newest_good(paths: Iterable[Path]) -> Path:
+    """Return the newest file that passes its checksums; warns of each newer one that doesn't.
+
+    Raises:
+        PollinateError: there is none.
+    """
+    tried = sorted((p for p in paths if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
+    for path in reversed(tried):
+        try:
+            check(path)
+        except CorruptCheckpointError as error:
+            warnings.warn(f"{error}; trying the one before it", stacklevel=2)
+        else:
+            return path
+    raise PollinateError(
+        f"no good checkpoint among {', '.join(map(str, tried)) or 'no files at all'}; "
+        "start a new run"
+    )
+
+
+def _write_failure(error: Exception) -> str:
+    cause = error if isinstance(error, OSError) else error.__context__
+    return (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error)
+
+
+def _sync_file(file: BinaryIO) -> None:
+    """Make a file's content survive a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,146 @@
+"""The front of every command: flags, configuration, errors, exit code.
+
+A command is one file with a docstring, ``run`` and ``main``::
+
+    \"\"\"Train one model on many tasks.\"\"\"
+
+    def run(config: dict[str, Any], given: list[str]) -> None:
+        from pipeline.build import build  # torch is imported only when the config is right
+        ...
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_command("fit", run, argv)
+
+    if __name__ == "__main__":
+        sys.exit(main())
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PollinateError, UsageError
+from pipeline.suggest import hint
+
+FLAGS = {
+    "--help": "this page",
+    "--print-config": "print the composed configuration, run nothing",
+    "--config-dir": "DIR with configs of your own, searched before the shipped ones; repeatable",
+    "--debug": "show the traceback of an error",
+}
+Run = Callable[[dict[str, Any], list[str]], int | None]
+INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
+
+
+@dataclass
+class Arguments:
+    """The command line: flags, and overrides in their order."""
+
+    help: bool = False
+    print_config: bool = False
+    debug: bool = False
+    config_dirs: list[Path] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+
+
+def run_command(name: str, run: Run, argv: Sequence[str] | None = None) -> int:
+    """Compose a command's configuration, call ``run`` with it and return the exit code.
+
+    Args:
+        name: of the command: its schema and its YAML file have the same name.
+        run: gets the checked configuration and the keys that the command line sets; its return
+            value is the exit code, None means 0.
+        argv: the arguments; default: of this process.
+
+    Returns:
+        0, or 2 for wrong usage, 1 for a failure, 130 after Ctrl-C.
+
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    try:
+        return _run(name, run, parse_arguments(argv))
+    except PollinateError as error:
+        return _report(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        return _report("interrupted", INTERRUPTED, debug)
+    except Exception as error:  # noqa: BLE001  # the last frame: anything else is shown as one line
+        hint = "" if debug else "\nrun again with --debug to see the traceback"
+        return _report(f"{type(error).__name__}: {error}{hint}", PollinateError.exit_code, debug)
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """Return the sorted arguments.
+
+    Raises:
+        UsageError: a flag that doesn't exist, or ``--config-dir`` without a folder.
+
+    """
+    arguments, rest = Arguments(), iter(argv)
+    for text in rest:
+        flag, _, value = text.partition("=")
+        if text in ("--help", "-h"):
+            arguments.help = True
+        elif text == "--print-config":
+            arguments.print_config = True
+        elif text == "--debug":
+            arguments.debug = True
+        elif flag == "--config-dir":
+            arguments.config_dirs.append(_folder(value or next(rest, "")))
+        elif text.startswith("-"):
+            raise UsageError(_unknown_flag(text))
+        else:
+            arguments.overrides.append(text)
+    return arguments
+
+
+def _folder(value: str) -> Path:
+    if not value:
+        raise UsageError("--config-dir must be followed by a folder: --config-dir DIR")
+    return Path(value).expanduser()
+
+
+def _unknown_flag(text: str) -> str:
+    flag, equals, value = text.partition("=")
+    key = f"; keys have no dashes: {flag.lstrip('-')}={value}" if equals else ""
+    return f"unknown flag {flag}{hint(flag, FLAGS, 'flags')}{key}"
+
+
+def _run(name: str, run: Run, arguments: Arguments) -> int:
+    if arguments.help:
+        from pipeline.help import help_text  # each import costs every command
+
+        sys.stdout.write(help_text(name, arguments.config_dirs))
+        return 0
+    from pipeline.checks import check_before_run
+    from pipeline.config import compose_with_requirements
+
+    composed = compose_with_requirements(name, arguments.overrides, arguments.config_dirs)
+    if arguments.print_config:
+        sys.stdout.write(_as_yaml(composed.config))
+        return 0
+    check_before_run(composed.config, composed.requires)
+    return run(composed.config, given_keys(arguments.overrides)) or 0
+
+
+def given_keys(overrides: Sequence[str]) -> list[str]:
+    """Return the keys that overrides set: ``seed`` of ``seed=1``."""
+    return [text.partition("=")[0].lstrip("+~") for text in overrides]
+
+
+def _as_yaml(config: dict[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def _report(message: str, exit_code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"error: {message}\n")
+    return exit_code

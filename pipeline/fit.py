@@ -1,0 +1,46 @@
+"""Train one model on many tasks, track the run, and stop and resume it exactly."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    return run_command("fit", run, argv)
+
+
+def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
+    """Train.
+
+    Args:
+        config: the composed configuration.
+        given: the keys that the command line sets.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+    # imported here: torch and Lightning take seconds, and a wrong config needs neither
+    from pipeline.quiet import quiet
+    from pipeline.resume import resume
+    from pipeline.runs import RUN_DIR_VARIABLE, new_run_folder
+    from pipeline.session import Session
+
+    quiet()
+    started = time.perf_counter()
+    resumed = None if config["resume"] is None else resume(config, given)
+    if resumed is None:
+        folder = new_run_folder(config["name"], config["run_dir"])
+    else:
+        folder, config = resumed.folder, resumed.config
+    folder.create()
+    os.environ[RUN_DIR_VARIABLE] = str(folder.path)
+    return Session(config, folder, resumed, started).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

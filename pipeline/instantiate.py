@@ -1,0 +1,85 @@
+"""Build the object that a config node describes; refuse classes that a config may not name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.targets import OPTIMIZERS, RULE, is_below, may_reach, refusal
+
+
+def instantiate(
+    node: Mapping[str, Any], allow: Sequence[str] = (), key: str = "", /, **extra: Any
+) -> Any:
+    """Return ``Class(**options, **extra)`` for ``{_target_: package.module.Class, **options}``.
+
+    Args:
+        node: the options; a nested node with ``_target_`` is built first.
+        allow: packages that the command line allows besides our own.
+        key: the node's path in the config, for messages.
+        extra: arguments known only at run time; they win over options.
+
+    Raises:
+        UsageError: the class is refused, not found, or refuses its options.
+
+    """
+    where = key or "config"
+    kind = find_target(node.get("_target_"), allow, where)
+    options = {
+        name: _build(value, allow, f"{where}.{name}")
+        for name, value in node.items()
+        if name != "_target_"
+    }
+    try:
+        return kind(**{**options, **extra})
+    except (TypeError, ValueError, UsageError) as error:
+        raise UsageError(f"{where}: {node['_target_']} refuses its options: {error}") from error
+
+
+def find_target(target: object, allow: Sequence[str], key: str) -> type[Any]:
+    """Return the class named ``target``, only if it is defined where configs may reach.
+
+    A name is looked up in its module, never through attributes, and the class must have been
+    defined in an allowed package: ``import os`` in one of our files opens no way to ``os``.
+    """
+    reason = refusal(target, allow)
+    if reason:
+        raise UsageError(f"{key}._target_ {reason}")
+    module, _, name = str(target).rpartition(".")
+    found = getattr(_module(module, key), name, None)
+    if not isinstance(found, type):
+        raise UsageError(f"{key}._target_ must be a class, got {target}: {module} has none such")
+    if not may_reach(found.__module__, allow):
+        origin = found.__module__
+        raise UsageError(f"{key}._target_ {target} is refused, defined in {origin}: {RULE}")
+    if is_below(found.__module__, [OPTIMIZERS]) and not _is_optimizer(found):
+        raise UsageError(f"{key}._target_ must be an optimizer, got {target}")
+    return found
+
+
+def _module(name: str, key: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not is_below(name, [error.name]):
+            raise  # the module exists, something that it needs does not
+        raise UsageError(f"{key}._target_ names no module: {error}") from error
+
+
+def _is_optimizer(kind: type[Any]) -> bool:
+    from torch.optim import Optimizer  # here, so that checking a config needs no torch
+
+    return issubclass(kind, Optimizer)
+
+
+def _build(value: Any, allow: Sequence[str], key: str) -> Any:
+    """Build the nodes with ``_target_`` inside an option's value."""
+    if isinstance(value, list):
+        return [_build(item, allow, f"{key}[{i}]") for i, item in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    if "_target_" in value:
+        return instantiate(value, allow, key)
+    return {name: _build(item, allow, f"{key}.{name}") for name, item in value.items()}

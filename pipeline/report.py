@@ -1,0 +1,107 @@
+"""How a run ended: the table for people, summary.json for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.mixed import MixedDataModule
+from pipeline.runs import RunFolder
+
+Numbers = dict[str, dict[str, float]]  # {task: {metric: value}}
+
+
+@dataclass
+class Summary:
+    """summary.json.
+
+    status: finished, interrupted or failed.
+    run_id: of the MLflow run, None if no server has answered.
+    steps: optimizer steps; seconds: wall time of this command.
+    valid, test: scores of the best weights; baseline: of the best constant answer, on test.
+    rows_seen: labelled training rows by task.
+    """
+
+    status: str
+    run_id: str | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    seed: int = 0
+    valid: Numbers = field(default_factory=dict)
+    test: Numbers = field(default_factory=dict)
+    baseline: Numbers = field(default_factory=dict)
+    rows_seen: dict[str, int] = field(default_factory=dict)
+    message: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def baselines(datamodule: MixedDataModule) -> Numbers:
+    """Return each task's score of the best constant answer, on the test split."""
+    import torch
+
+    found = {}
+    for name, spec in datamodule.tasks.items():
+        labels = {
+            split: torch.cat(
+                [
+                    part.targets[name][part.present[name]]
+                    for dataset, part in datamodule.parts[split].items()
+                    if dataset in spec.datasets
+                ]
+            )
+            for split in ("train", "test")
+        }
+        found[name] = spec.task.baseline(labels["train"], labels["test"])
+    return found
+
+
+def print_table(console: Console, summary: Summary, datamodule: MixedDataModule) -> None:
+    """Print one line a task."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("task")
+    table.add_column("modality")
+    table.add_column("metric")
+    for heading in ("valid", "test", "baseline", "rows seen"):
+        table.add_column(heading, justify="right")
+    for name, spec in datamodule.tasks.items():
+        metric = spec.task.score
+        modalities = sorted({m for d in spec.datasets for m in datamodule.datasets[d].inputs})
+        table.add_row(
+            name,
+            "+".join(modalities),
+            metric,
+            *(_number(part, name, metric) for part in (summary.valid, summary.test)),
+            _number(summary.baseline, name, metric),
+            f"{summary.rows_seen.get(name, 0):,}",
+        )
+    console.print(table)
+
+
+def _number(numbers: Mapping[str, Mapping[str, float]], task: str, metric: str) -> str:
+    value = numbers.get(task, {}).get(metric)
+    return "-" if value is None else f"{value:.3f}"
+
+
+def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str, Any]) -> None:
+    """Say where everything is and what can be done with it."""
+    uri = tracking.get("uri")
+    lines = [("run folder", str(folder.path))]
+    if uri:
+        lines.append(("MLflow", f"python -m pipeline.ui uri={uri}"))
+    lines += [
+        (
+            "predict",
+            f"python -m pipeline.predict checkpoint={folder.checkpoints / 'best.ckpt'} "
+            "input=FILE output=FILE",
+        ),
+        ("go on", f"python -m pipeline.fit resume={folder.path} trainer.max_epochs=N"),
+    ]
+    for label, text in lines:
+        console.print(f"[bold]{label:<11}[/bold]{text}", highlight=False, soft_wrap=True)

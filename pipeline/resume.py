@@ -1,0 +1,187 @@
+"""Finds the checkpoint to go on from, and the configuration that fits it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.build import FORMAT
+from pipeline.checkpoints import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    CorruptCheckpointError,
+    check,
+    newest_good,
+    read_checkpoint,
+)
+from pipeline.errors import PollinateError, UsageError
+from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+# What the saved weights, optimizer state and order of rows depend on.
+FIXED = (
+    "data",
+    "encoder",
+    "trunk",
+    "dim",
+    "balancer",
+    "sampler",
+    "transfer",
+    "optimizer",
+    "schedule",
+    "seed",
+    "ema_decay",
+    "trainer.accumulate_grad_batches",
+)
+
+
+@dataclass
+class Resumed:
+    """A run to go on with.
+
+    checkpoint: where to go on from; None: it was stopped before its first checkpoint.
+    learnt: vocabularies and tokenizer; None: as for checkpoint.
+    """
+
+    folder: RunFolder
+    checkpoint: Path | None
+    config: dict[str, Any]
+    learnt: dict[str, Any] | None
+
+
+def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
+    """Find what ``resume=...`` names.
+
+    The run's own configuration is used; keys given on the command line replace its values.
+
+    Args:
+        config: the composed configuration, with ``resume`` set.
+        given: keys that the command line sets, like ``trainer.max_epochs`` or ``balancer``.
+
+    Raises:
+        PollinateError: nothing to resume is there, or no checkpoint of it is whole.
+        UsageError: a given key doesn't fit the checkpoint.
+    """
+    folder, checkpoint = locate(str(config["resume"]), config)
+    if checkpoint is None:
+        saved: dict[str, Any] = {"config": folder.read_config(), "learnt": None}
+    else:
+        saved = read_spec(checkpoint)
+    merged = merge(saved["config"], config, given)
+    changed = differing(saved["config"], merged)
+    if changed:
+        raise UsageError(
+            f"the configuration doesn't fit {checkpoint or folder.path}: {'; '.join(changed)}. "
+            "Leave these keys out, or start a new run without resume"
+        )
+    return Resumed(folder, checkpoint, merged, saved["learnt"])
+
+
+def locate(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
+    """Return run folder and checkpoint for ``last``, a path, or an MLflow run id."""
+    if what == "last":
+        run_dir = config["run_dir"]
+        folder = newest_run_folder() if run_dir is None else RunFolder(Path(run_dir).absolute())
+        return folder, newest(folder)
+    path = Path(what).expanduser().absolute()
+    if path.is_dir():
+        return RunFolder(path), newest(RunFolder(path))
+    if path.is_file() or path.suffix == ".ckpt":
+        return RunFolder(path.parent.parent), whole(path)
+    if RUN_ID.fullmatch(what):
+        return from_mlflow(what, config)
+    raise UsageError(
+        f"resume must be last, a checkpoint, a run folder or an MLflow run id; {what} is none"
+    )
+
+
+def from_mlflow(run_id: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
+    """Return folder and checkpoint of an MLflow run, downloaded if its folder isn't here."""
+    from pipeline.tracking.lookup import find_run  # imports mlflow
+
+    uri = config["tracking"].get("uri")
+    if uri is None:
+        raise UsageError("resume by an MLflow run id needs a tracking server; set tracking=mlflow")
+    found = find_run(uri, run_id)
+    if found.run_dir is not None:
+        return RunFolder(found.run_dir), newest(RunFolder(found.run_dir))
+    folder = new_run_folder(config["name"], config["run_dir"])
+    return folder, found.download(folder.path)
+
+
+def newest(folder: RunFolder) -> Path | None:
+    """Return a run's newest whole checkpoint; None if it has a config but no checkpoint yet."""
+    names = (LAST, PREVIOUS, BEST)
+    if folder.config.exists() and not any((folder.checkpoints / name).exists() for name in names):
+        return None
+    return newest_good(folder.checkpoints / name for name in names)
+
+
+def whole(path: Path) -> Path:
+    """Return the checkpoint itself if it is whole, else the newest whole one beside it."""
+    try:
+        check(path)
+    except CorruptCheckpointError:
+        return newest_good(path.parent.glob("*.ckpt"))
+    except FileNotFoundError as error:
+        raise PollinateError(f"there is no checkpoint {path}; give an existing file") from error
+    return path
+
+
+def read_spec(checkpoint: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of its model.
+
+    Raises:
+        PollinateError: it was not made by this project, or by a later version.
+    """
+    spec = read_checkpoint(checkpoint).get("pollinate")
+    if not isinstance(spec, dict):
+        raise PollinateError(f"{checkpoint} was not written by pipeline.fit: it has no 'pollinate'")
+    if spec.get("format") != FORMAT:
+        raise PollinateError(
+            f"{checkpoint} has format {spec.get('format')}, this version reads {FORMAT}; "
+            "use the version of pollinate that wrote it"
+        )
+    return spec
+
+
+def merge(
+    saved: Mapping[str, Any], composed: Mapping[str, Any], given: Sequence[str]
+) -> dict[str, Any]:
+    """Return the saved configuration with the given keys taken from the composed one."""
+    merged: dict[str, Any] = copy.deepcopy(dict(saved))
+    for key in [*given, "allow_targets", "resume"]:
+        parts = key.replace("/", ".").split(".")
+        source: Any = composed
+        target: Any = merged
+        for part in parts[:-1]:
+            source, target = source[part], target.setdefault(part, {})
+        target[parts[-1]] = copy.deepcopy(source[parts[-1]])
+    return merged
+
+
+def differing(saved: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
+    """Return ``key is NEW, the checkpoint has OLD`` for each fixed key that differs."""
+    old, new = dict(flat(saved)), dict(flat(merged))
+    missing = "nothing"
+    return [
+        f"{key} is {new.get(key, missing)!r}, the checkpoint has {old.get(key, missing)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, missing) != new.get(key, missing)
+        and any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED)
+    ]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of every leaf."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

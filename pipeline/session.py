@@ -1,0 +1,159 @@
+"""One process' part of a run, from set-up to the final table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import seed_everything
+from rich.console import Console
+
+from lightning_modules.callbacks.stop import InterruptedRunError
+from lightning_modules.multitask import MultiTaskModule
+from pipeline.build import build_datamodule, build_module
+from pipeline.checkpoints import BEST, read_checkpoint
+from pipeline.instantiate import instantiate
+from pipeline.record import record_end, record_start
+from pipeline.report import Summary, baselines, print_next_steps, print_table
+from pipeline.resume import Resumed
+from pipeline.runs import RunFolder
+from pipeline.tracking.run_logger import RunLogger
+from pipeline.training import make_training
+
+INTERRUPTED = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
+
+
+class Session:
+    """Builds everything, trains, evaluates and reports.
+
+    Args:
+        config: the composed configuration.
+        folder: the run folder.
+        resumed: the checkpoint to go on from, or None.
+        started: ``time.perf_counter()`` when the command began.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        folder: RunFolder,
+        resumed: Resumed | None,
+        started: float,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.resumed = resumed
+        self.started = started
+        self.console = Console()
+        seed_everything(config["seed"], verbose=False)
+        self.datamodule = build_datamodule(config, resumed.learnt if resumed else None)
+        self.datamodule.setup()
+        self.module = build_module(config, self.datamodule)
+        self.tracker = self._make_tracker()
+        self.training = make_training(config, folder, self.tracker, self.console)
+        self.summary = Summary("failed", seed=config["seed"])
+
+    def run(self) -> int:
+        """Train, evaluate, report; return the exit code."""
+        if self._is_first:
+            self.folder.write_config(self.config)
+            record_start(self.tracker, self.config, self.folder, self.datamodule)
+            self._greet()
+        try:
+            self._train()
+            self._evaluate()
+            self.summary.status = "finished"
+        except InterruptedRunError as error:
+            self.summary.status, self.summary.message = "interrupted", str(error)
+            return self._interrupted(error)
+        except BaseException as error:
+            self.summary.message = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._finish()
+        return 0
+
+    @property
+    def _is_first(self) -> bool:
+        return self.training.trainer.is_global_zero
+
+    def _make_tracker(self) -> RunLogger:
+        options = {
+            "run_dir": self.folder.path,
+            "run_name": self.config["name"],
+            "resume": self.resumed is not None,
+        }
+        tracker: RunLogger = instantiate(
+            self.config["tracking"], self.config["allow_targets"], "tracking", **options
+        )
+        return tracker
+
+    def _greet(self) -> None:
+        rows = sum(self.datamodule.sizes.values())
+        weights = sum(p.numel() for p in self.module.parameters())
+        verb = "resuming" if self.resumed else "training"
+        self.console.print(
+            f"{verb} {len(self.module.tasks)} tasks on {rows:,} rows of "
+            f"{len(self.datamodule.datasets)} data sets, {weights:,} weights, "
+            f"{self.datamodule.epoch_steps} steps an epoch -> {self.folder.path}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _train(self) -> None:
+        self.module.transfer.setup(self.module, self.datamodule)
+        checkpoint = self.resumed.checkpoint if self.resumed else None
+        self.training.trainer.fit(
+            self.module,
+            datamodule=self.datamodule,
+            ckpt_path=checkpoint,
+            weights_only=True,
+        )
+
+    def _evaluate(self) -> None:
+        """Score the best weights on validation and test data."""
+        trainer, measure = self.training.trainer, self.training.measure
+        self.summary.steps = trainer.global_step
+        best = trainer.strategy.broadcast(self.folder.checkpoints / BEST)
+        if best.exists():
+            load_weights(self.module, best)
+        trainer.validate(self.module, datamodule=self.datamodule, verbose=False)
+        trainer.test(self.module, datamodule=self.datamodule, verbose=False)
+        self.summary.valid = measure.stage_scores["valid"]
+        self.summary.test = measure.stage_scores["test"]
+        self.summary.baseline = baselines(self.datamodule)
+        self.summary.rows_seen = dict(self.module.rows_seen)
+
+    def _interrupted(self, error: InterruptedRunError) -> int:
+        if self._is_first:
+            self.console.print(
+                f"\n{error}; everything is saved. Go on with\n"
+                f"  python -m pipeline.fit resume={self.folder.path}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        return INTERRUPTED.get(error.signal_name, 1)
+
+    def _finish(self) -> None:
+        """Write summary and figures, whatever happened."""
+        summary = self.summary
+        if not self._is_first:
+            return
+        summary.steps = self.training.trainer.global_step
+        finished = summary.status == "finished"
+        if finished:
+            matrices = self.training.measure.matrices["test"]
+            record_end(self.tracker, self.folder, self.module, matrices)
+        self.tracker.close(summary.status)
+        summary.run_id = self.tracker.run_id
+        summary.seconds = round(time.perf_counter() - self.started, 2)
+        self.folder.write_summary(summary.as_dict())
+        if finished:
+            print_table(self.console, summary, self.datamodule)
+            print_next_steps(self.console, self.folder, self.config["tracking"])
+
+
+def load_weights(module: MultiTaskModule, path: Any) -> None:
+    """Load a checkpoint's weights into the module."""
+    module.load_state_dict(read_checkpoint(path)["state_dict"])

@@ -1,0 +1,144 @@
+"""Sends the histories of runs to MLflow: ``python -m pipeline.sync run_dir=PATH``.
+
+Of use after the tracking server was down when a run ended. ``runs=PATH`` sends every run folder
+below a folder; ``uri=ADDRESS`` sends to another server than the run's own. Sending something
+twice does no harm.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PollinateError, UsageError
+from pipeline.tracking.lines import read_lines
+from pipeline.tracking.operations import has_ended
+from pipeline.tracking.redact import HIDDEN, redact_text
+from pipeline.tracking.sender import OPERATIONS, RunDeletedError
+from pipeline.tracking.settings import Settings
+
+
+def sync(run_dir: Path, uri: str | None = None) -> str:
+    """Send what the tracking server lacks of one run.
+
+    Args:
+        run_dir: the run folder.
+        uri: address of the server; None: the one that the run was started with.
+
+    Returns:
+        The MLflow run's id.
+
+    Raises:
+        PollinateError: no history, no address, a run still in progress, or no answer.
+    """
+    from filelock import FileLock, Timeout
+
+    settings = read_settings(run_dir, uri)
+    try:
+        with FileLock(run_dir / ".tracking.lock", timeout=1):
+            return _send(settings)
+    except Timeout as error:
+        raise PollinateError(
+            f"{run_dir} is being sent by its own run; wait until it ends"
+        ) from error
+
+
+def _send(settings: Settings) -> str:
+    from pipeline.tracking.worker import open_sender
+
+    sender, server = open_sender(settings.to_json(), _report)
+    try:
+        sender.send()
+        if not has_ended(Path(settings.run_dir, OPERATIONS)):
+            # killed; as nobody else sends for it, it has ended
+            server.set_status("KILLED", time.time_ns() // 1_000_000)
+    except RunDeletedError as error:
+        raise PollinateError(f"MLflow run {error} was deleted; restore it there first") from error
+    except Exception as error:  # stores of artifacts raise types of their own
+        reason = redact_text(str(error)) or type(error).__name__
+        raise PollinateError(
+            f"{redact_text(settings.uri)} does not take the run: {reason}"
+        ) from error
+    return str(sender.cursor.run_id)
+
+
+def _report(event: str, **details: Any) -> None:
+    if event == "refused":
+        sys.stderr.write(f"MLflow does not take {details['what']}: {details['error']}\n")
+
+
+def read_settings(run_dir: Path, uri: str | None) -> Settings:
+    """Gather from the journals what the sender must know."""
+    from pipeline.tracking.provenance import user
+    from pipeline.tracking.store import resolve_uri
+
+    starts = [r for r, _ in read_lines(run_dir / OPERATIONS) if r["op"] == "start"]
+    if not starts:
+        raise PollinateError(f"no history in {run_dir}; run_dir must name a run folder")
+    first, last = starts[0], starts[-1]
+    address = uri or last["uri"]
+    if address is None:
+        raise PollinateError(f"{run_dir} was not tracked by a server; say where to: uri=ADDRESS")
+    settings = Settings(
+        uri=resolve_uri(address),
+        experiment=last["experiment"],
+        run_dir=str(run_dir.absolute()),
+        run_name=last["name"],
+        key=first["key"],
+        user=user(),
+        start_ms=first["time_ms"],
+    )
+    return _without_hidden_login(settings)
+
+
+def _without_hidden_login(settings: Settings) -> Settings:
+    """Journals hold no passwords; an http server's may come from MLflow's own variables."""
+    if f"{HIDDEN}@" not in settings.uri:
+        return settings
+    if settings.uri.startswith("http"):
+        return replace(settings, uri=settings.uri.replace(f"{HIDDEN}@", ""))
+    raise PollinateError(f"the password of {settings.uri} is not stored; give it: uri=ADDRESS")
+
+
+def find_run_dirs(folder: Path) -> list[Path]:
+    """List the run folders below a folder, oldest first.
+
+    Raises:
+        PollinateError: there are none.
+    """
+    found = sorted(folder.rglob(OPERATIONS), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise PollinateError(f"no run folders below {folder}; runs must name their parent folder")
+    return [path.parent for path in found]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Read ``key=value`` arguments and send."""
+    values = dict(argument.partition("=")[::2] for argument in arguments)
+    unknown = sorted(set(values) - {"run_dir", "runs", "uri"})
+    if unknown or ("run_dir" in values) == ("runs" in values):
+        raise UsageError(
+            f"expected run_dir=PATH or runs=PATH, and uri=ADDRESS if wanted; got {list(arguments)}"
+        )
+    one = "run_dir" in values
+    folders = [Path(values["run_dir"])] if one else find_run_dirs(Path(values["runs"]))
+    for folder in folders:
+        run_id = sync(folder, values.get("uri"))
+        sys.stdout.write(f"{folder}: sent, MLflow run {run_id}\n")
+
+
+def main() -> None:
+    """Run the command; an error that the user can act on is printed without a traceback."""
+    try:
+        run(sys.argv[1:])
+    except PollinateError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Where a run comes from: code, command, versions, machine."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.tracking.redact import redact_arguments
+from pipeline.tracking.settings import RUN_DIR_TAG
+
+_PACKAGES = ("torch", "lightning", "pollinate")
+_LONGEST_DIFF = 1_000_000  # bytes
+_GIT_SECONDS = 5.0
+
+
+def provenance_tags(run_dir: Path) -> dict[str, str]:
+    """Give a run's tags, under MLflow's own names where it has one."""
+    return {
+        RUN_DIR_TAG: str(run_dir.absolute()),
+        "mlflow.user": user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": _program(),
+        "pollinate.command": shlex.join(redact_arguments(sys.orig_argv)),
+        "pollinate.host": socket.gethostname(),
+        "version.python": platform.python_version(),
+        **{f"version.{name}": found for name in _PACKAGES if (found := _version(name))},
+        **git_tags(Path.cwd()),
+    }
+
+
+def user() -> str:
+    """Give the user's name; containers may run under a number without one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _program() -> str:
+    main = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {main.name}" if main is not None else Path(sys.argv[0]).name
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree
+        return None
+
+
+def git_tags(folder: Path) -> dict[str, str]:
+    """Give commit, branch and whether tracked files differ from it; {} outside a repository."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {
+        "mlflow.source.git.commit": commit.strip(),
+        "mlflow.source.git.branch": (_git(folder, "branch", "--show-current") or "").strip(),
+        "mlflow.source.git.dirty": str(bool(changes)),
+    }
+
+
+def git_diff(folder: Path) -> str | None:
+    """Give the changes of tracked files; None if there are none or more than 1 MB."""
+    diff = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-color")
+    return diff if diff and len(diff.encode()) < _LONGEST_DIFF else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or too slow
+        return None
+    return done.stdout.decode(errors="replace")

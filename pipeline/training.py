@@ -1,0 +1,99 @@
+"""The Lightning Trainer of a run and its callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
+from rich.console import Console
+
+from lightning_modules.callbacks.checkpoint import RunCheckpoint
+from lightning_modules.callbacks.measure import Measure
+from lightning_modules.callbacks.nonfinite import NonFinite
+from lightning_modules.callbacks.progress import ProgressLine
+from lightning_modules.callbacks.rank_state import RankState
+from lightning_modules.callbacks.stop import Stop
+from pipeline.checkpoints import AtomicCheckpointIO
+from pipeline.errors import UsageError
+from pipeline.interrupt import StopRequest
+from pipeline.runs import RunFolder
+
+DEFAULT_EPOCHS = 20  # where neither max_epochs nor max_steps is given
+
+
+@dataclass
+class Training:
+    """A trainer, and the callback that has its figures."""
+
+    trainer: Trainer
+    measure: Measure
+
+
+def make_training(
+    config: Mapping[str, Any], folder: RunFolder, logger: Logger, console: Console
+) -> Training:
+    """Return the trainer of a run.
+
+    Raises:
+        UsageError: Lightning refuses an option: more devices than there are, say.
+    """
+    options = trainer_options(config["trainer"])
+    measure = Measure(options.pop("log_every_n_steps", 10))
+    stop = Stop(StopRequest(), config["trainer"].get("max_steps"))
+    callbacks = make_callbacks(config, folder, measure, stop, console)
+    try:
+        trainer = Trainer(
+            **options,
+            default_root_dir=folder.path,
+            logger=logger,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
+    return Training(trainer, measure)
+
+
+def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lightning's options for ours.
+
+    ``strategy: ddp`` looks for unused parameters: a step need not have every task.
+    """
+    options = {name: value for name, value in given.items() if name != "max_steps"}
+    if options.get("max_epochs") is None:
+        options["max_epochs"] = DEFAULT_EPOCHS if given.get("max_steps") is None else -1
+    options.setdefault("num_sanity_val_steps", 0)
+    if options.get("strategy") == "ddp":
+        options["strategy"] = DDPStrategy(find_unused_parameters=True)
+    return options
+
+
+def make_callbacks(
+    config: Mapping[str, Any], folder: RunFolder, measure: Measure, stop: Stop, console: Console
+) -> list[Callback]:
+    """Return the callbacks in the order in which they act; RunCheckpoint acts last."""
+    checkpoint, patience = config["checkpoint"], config["early_stopping"]["patience"]
+    callbacks: list[Callback] = [NonFinite(folder.path)]
+    if config["ema_decay"] is not None:
+        callbacks.append(EMAWeightAveraging(decay=config["ema_decay"]))
+    callbacks += [measure, stop, RankState(), ProgressLine(measure, console)]
+    if patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                checkpoint["monitor"],
+                mode=checkpoint["mode"],
+                patience=patience,
+                min_delta=config["early_stopping"]["min_delta"],
+            )
+        )
+    return [*callbacks, RunCheckpoint(folder.checkpoints, stop, **checkpoint)]

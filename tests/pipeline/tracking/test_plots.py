@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.plots import _by_task, _main_metrics, _smooth, confusion_matrix, curves
+from pipeline.tracking.points import Point
+
+
+def is_picture(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+
+
+def points() -> list[Point]:
+    steps = range(0, 1000, 10)
+    found = [Point("train/digit/loss", 2 / (step + 1), step, 0) for step in steps]
+    found += [Point("train/digit/weight", 1.0, step, 0) for step in steps]
+    found += [Point("valid/digit/loss", 1 / (step + 1), step, 0) for step in (500, 990)]
+    found += [Point("valid/digit/score", step / 1000, step, 0) for step in (500, 990)]
+    found += [Point("valid/digit/accuracy", step / 1000, step, 0) for step in (500, 990)]
+    found += [Point("test/digit/score", 0.9, 990, 0), Point("valid/age/loss", 1.0, 990, 0)]
+    return [*found, Point("system/cpu", 3.0, 1, 0), Point("rate", 0.1, 1, 0)]
+
+
+def test_curves_choose_loss_and_held_out_metrics() -> None:
+    tasks = _by_task(points())
+    assert sorted(tasks) == ["age", "digit"]
+    assert _main_metrics(tasks["digit"]) == ["loss", "score", "accuracy"]
+    assert tasks["digit"]["score"]["test"] == ([990], [0.9])
+
+
+@pytest.mark.parametrize("history", [[], points(), [Point("train/a/loss", float("nan"), 0, 0)]])
+def test_curves_are_drawn(tmp_path: Path, history: list[Point]) -> None:
+    curves(history, tmp_path / "plots" / "curves.png")
+    assert is_picture(tmp_path / "plots" / "curves.png")
+
+
+def test_smoothing_keeps_a_constant_and_leaves_gaps_out() -> None:
+    values = np.full(100, 3.0)
+    values[40] = np.nan
+    np.testing.assert_allclose(_smooth(values), 3.0)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 30, 200])
+def test_confusion_matrix_is_drawn(tmp_path: Path, classes: int) -> None:
+    matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))
+    labels = [f"a class with a long name {i}" for i in range(classes)]
+    confusion_matrix(matrix, labels, "digit, test", tmp_path / "c.png")
+    assert is_picture(tmp_path / "c.png")
+
+
+def test_confusion_matrix_without_rows(tmp_path: Path) -> None:
+    for classes in (3, 40):
+        zeros = np.zeros((classes, classes), dtype=int)
+        confusion_matrix(zeros, list("x" * classes), "none", tmp_path / "c.png")
+        assert is_picture(tmp_path / "c.png")
+
+
+def test_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must be \(3, 3\), got \(2, 2\)"):
+        confusion_matrix(np.eye(2), list("abc"), "t", tmp_path / "c.png")
