@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pipeline.errors import PollinateError, UsageError
 
@@ -52,18 +52,13 @@ def _require_free(port: int) -> None:
             raise PollinateError(f"port {port} is taken; try port={port + 1}") from error
 
 
-def ui(uri: str = "sqlite:///runs/mlflow.db", port: int = 5000) -> int:
-    """Serve the pages until Ctrl-C; gives the server's exit code."""
+def ui(uri: str = "sqlite:///runs/mlflow.db", port: int = 5000) -> NoReturn:
+    """Become the server: every signal, Ctrl-C too, then ends it and nothing is left behind."""
     command = ui_command(uri, port)
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     sys.stdout.write(f"MLflow at http://{HOST}:{port}  (ready in a few seconds; Ctrl-C ends it)\n")
     sys.stdout.flush()
-    process = subprocess.Popen(command, env={**settings, **os.environ})
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # the server got it too and is ending
-        process.wait()
-        return 0
+    os.execve(command[0], command, {**settings, **os.environ})
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, int]:
@@ -79,7 +74,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, int]:
 def main() -> None:
     """Run the command; an error that the user can act on is printed without a traceback."""
     try:
-        sys.exit(ui(*parse(sys.argv[1:])))
+        ui(*parse(sys.argv[1:]))
     except PollinateError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
