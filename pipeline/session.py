@@ -18,6 +18,7 @@ from pipeline.record import record_end, record_start
 from pipeline.report import Summary, baselines, print_next_steps, print_table
 from pipeline.resume import Resumed
 from pipeline.runs import RunFolder
+from pipeline.tracking.redact import redact
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import make_training
 
@@ -60,7 +61,7 @@ class Session:
     def run(self) -> int:
         """Train, evaluate, report; return the exit code."""
         if self._is_first:
-            self.folder.write_config(self.config)
+            self.folder.write_config(redact(self.config))
             record_start(self.tracker, self.config, self.folder, self.datamodule)
             self._greet()
         try:
