@@ -141,23 +141,23 @@ class Predict:
     allow_targets: list[str]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Ui:
     """python -m pipeline.ui."""
 
-    uri: str = field()
+    uri: str
     port: int = _key("1 to 65535", lambda value: 1 <= value <= 65535)
-    allow_targets: list[str] = field()
+    allow_targets: list[str]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Sync:
     """python -m pipeline.sync."""
 
     run_dir: str | None = _user_path()
     runs: str | None = _user_path()
-    uri: str | None = field()
-    allow_targets: list[str] = field()
+    uri: str | None
+    allow_targets: list[str]
 
 
 SCHEMAS: dict[str, type[Any]] = {
