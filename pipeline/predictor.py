@@ -169,7 +169,7 @@ class Predictor:
     def _forward(
         self, inputs: dict[str, Tensor], count: int, routes: Mapping[str, str]
     ) -> dict[str, Tensor]:
-        """Return {task: (n, ...)}; the rows are encoded once, whatever number of tasks reads them."""
+        """Return {task: (n, ...)}; rows are encoded once, however many tasks read them."""
         with torch.inference_mode():
             some = next(iter(routes.values()))
             features = self.network.encode({some: Batch(inputs, {}, {}, torch.arange(count))})

@@ -51,7 +51,7 @@ class ImageModality(Modality):
         """Learn nothing."""
 
     def prepare(self, column: Sequence[Any]) -> Store:
-        """Take an array (N, H, W[, 3]) uint8, or a list of images: arrays, paths or file contents."""
+        """Take an array (N, H, W[, 3]) uint8, or a list of arrays, paths or file contents."""
         if isinstance(column, np.ndarray):
             return ImageStore(resize(column, self.size, self.channels), self.augmentation)
         pixels = [resize(decode(image)[None], self.size, self.channels) for image in column]
@@ -110,11 +110,11 @@ def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
             pixels = opened.width * opened.height
             if pixels > MOST_PIXELS:
                 raise PollinateError(
-                    f"an image must have <= {MOST_PIXELS:,} pixels, got {pixels:,}"
+                    f"images must have <= {MOST_PIXELS:,} pixels, got {pixels:,}"
                 )
             grey = opened.mode in ("1", "L", "I;16", "I", "F")
             return np.asarray(opened.convert("L" if grey else "RGB"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PollinateError(f"an image must have <= {MOST_PIXELS:,} pixels: {error}") from error
+        raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
         raise PollinateError("the content is no image; give PNG, JPEG or the like") from error
