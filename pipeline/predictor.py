@@ -93,6 +93,17 @@ class Predictor:
         given = set(modalities)
         return [t for t in self.tasks if any(given.issuperset(m) for m in self.modalities_of(t))]
 
+    def check_task(self, task: str) -> None:
+        """Check that there is such a task.
+
+        Raises:
+            UsageError: there isn't.
+        """
+        if task not in self.tasks:
+            raise UsageError(
+                f"the checkpoint has no task {task!r}{hint(task, self.tasks, 'tasks')}"
+            )
+
     def predict(
         self, columns: Columns, tasks: Sequence[str] | None = None, batch_size: int = 256
     ) -> Predictions:
@@ -120,9 +131,7 @@ class Predictor:
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:
-            if task not in self.tasks:
-                known = hint(task, self.tasks, "tasks")
-                raise UsageError(f"the checkpoint has no task {task!r}{known}")
+            self.check_task(task)
         for modality in columns:
             if modality not in self.modalities:
                 known = hint(modality, self.modalities, "modalities")

@@ -99,8 +99,11 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
     if uri:
         lines.append(("MLflow", f"python -m pipeline.ui uri={uri}"))
     lines += [
-        ("predict", f"python -m pipeline.predict checkpoint={folder.checkpoints / 'best.ckpt'} "
-                    "input=FILE output=FILE"),
+        (
+            "predict",
+            f"python -m pipeline.predict checkpoint={folder.checkpoints / 'best.ckpt'} "
+            "input=FILE output=FILE",
+        ),
         ("go on", f"python -m pipeline.fit resume={folder.path} trainer.max_epochs=N"),
     ]
     for label, text in lines:
