@@ -113,7 +113,8 @@ def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
                     f"images must have <= {MOST_PIXELS:,} pixels, got {pixels:,}"
                 )
             grey = opened.mode in ("1", "L", "I;16", "I", "F")
-            return np.array(opened.convert("L" if grey else "RGB"))  # a copy: torch wants it writable
+            # a copy, because torch wants to be able to write
+            return np.array(opened.convert("L" if grey else "RGB"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels: {error}") from error
     except UnidentifiedImageError as error:

@@ -123,16 +123,19 @@ class Sender:
                 self._advance(OPERATIONS, offset)
 
     def _carry_out(self, operation: Operation) -> None:
-        if operation["op"] == "artifact":
-            size = (self.run_dir / operation["path"]).stat().st_size if self._has(operation) else 0
-            self._report("upload", bytes=size)
+        sent = operation.get("path") or operation.get("folder")
+        if sent:
+            self._report("upload", bytes=_size(self.run_dir / sent))
         try:
             self._target.send_operation(operation, self.cursor)
         except RefusedError as error:
             self._report("refused", what=operation["op"], error=str(error))
 
-    def _has(self, operation: Operation) -> bool:
-        return (self.run_dir / operation["path"]).is_file()
+
+def _size(path: Path) -> int:
+    """Give the bytes of a file, or of all files in a folder; 0 if nothing is there."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _identity(operation: Operation) -> str:
