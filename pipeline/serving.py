@@ -6,6 +6,7 @@ Nothing is pickled: MLflow imports this file from the model's own copy of our co
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ class ServedModel:
         cell that can't be read is named in ``error``, and stops no other row.
 
         Args:
-            model_input: text: str; image: the content of an image file, as bytes.
+            model_input: text: str; image: the content of an image file, as bytes or base64. In
+                JSON, write "" for an empty cell: MLflow refuses null for bytes.
             params: unused.
         """
         import pandas as pd
@@ -82,14 +84,20 @@ class ServedModel:
 
 
 def raw(modality: str, cell: Any) -> Any:
-    """Return a cell's value, None if it is empty.
-
-    A path is never opened for a stranger: text where an image should be is taken as its content,
-    which is then no image.
-    """
+    """Return a cell's value, None if it is empty."""
     import pandas as pd
 
     if pd.isna(cell) or cell in ("", b""):
         return None
-    is_text = modality == "text" or isinstance(cell, bytes)
-    return cell if is_text else str(cell).encode()
+    return cell if modality == "text" or isinstance(cell, bytes) else content(str(cell))
+
+
+def content(text: str) -> bytes:
+    """Return a file's content from base64, as some of MLflow's request formats leave it.
+
+    A path is never opened for a stranger: it is no base64, or the wrong content.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return text.encode()
