@@ -121,9 +121,12 @@ def results_file(checkpoint: Path, split: str, run_dir: str | None) -> Path:
         PollinateError: the folder can't be made.
     """
     own = run_folder_of(checkpoint)
-    if run_dir is None and own is None:
+    if run_dir is not None:
+        folder = Path(run_dir).absolute()
+    elif own is not None:
+        folder = own.path
+    else:
         raise UsageError(f"{checkpoint} is in no run folder; say where results go: run_dir=PATH")
-    folder = Path(run_dir).absolute() if run_dir is not None or own is None else own.path
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

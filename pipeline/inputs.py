@@ -113,7 +113,7 @@ class Parquet(Input):
     """A parquet file."""
 
     def __init__(self, path: Path) -> None:
-        from pyarrow import ArrowException
+        from pyarrow import ArrowException  # type: ignore[import-untyped]  # no types
 
         self.path = path
         try:
@@ -136,7 +136,8 @@ class Parquet(Input):
             raise PollinateError(f"input {self.path} is damaged: {error}") from error
 
     def _open(self) -> Any:
-        from pyarrow.parquet import ParquetFile  # takes a moment; other formats don't need it
+        # takes a moment; other formats don't need it
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]  # no types
 
         return ParquetFile(self.path)
 

@@ -9,31 +9,15 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import packages_distributions, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PollinateError
+from pipeline.model_code import NEEDED, copy_code, pinned
 
 WEIGHTS, DESCRIPTION = "weights.ckpt", "model.json"
 DATA, CODE, REQUIREMENTS = "data", "code", "requirements.txt"
-OWN = ("pipeline", "datamodules", "lightning_modules", "configs")
-NEEDED = (  # what loading and predicting import
-    "mlflow",
-    "torch",
-    "torchvision",
-    "torchmetrics",
-    "lightning",
-    "tokenizers",
-    "numpy",
-    "pandas",
-    "pillow",
-    "omegaconf",
-)
 CONFIG = ("encoder", "trunk", "dim")  # what the network depends on, besides the data's form
 
 
@@ -84,47 +68,6 @@ def reduced(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: config[name] for name in CONFIG}, "data": {**data, "datasets": datasets}}
 
 
-def copy_code(folder: Path, allow_targets: Sequence[str]) -> list[str]:
-    """Copy our packages and the user's; return pip's lines for those that pip installed."""
-    requirements = []
-    for name in dict.fromkeys([*OWN, *(target.partition(".")[0] for target in allow_targets)]):
-        place = place_of(name)
-        if name not in OWN and is_installed(place):
-            requirements += [pinned(found) for found in packages_distributions()[name]]
-        elif place.is_dir():
-            shutil.copytree(place, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(place, folder)
-    return requirements
-
-
-def place_of(package: str) -> Path:
-    """Return the folder or file of an importable package.
-
-    Raises:
-        PollinateError: it can't be found.
-    """
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise PollinateError(
-            f"allow_targets names {package}, whose code can't be found, so the model can't take it "
-            "along; give it an __init__.py"
-        )
-    origin = Path(spec.origin)
-    return origin.parent if origin.name == "__init__.py" else origin
-
-
-def is_installed(place: Path) -> bool:
-    """Say whether pip put it there, so that pip can do so elsewhere."""
-    return place.is_relative_to(sysconfig.get_path("purelib"))
-
-
-def pinned(distribution: str) -> str:
-    """Return pip's line for the installed version; its build, ``+cpu`` say, is not on PyPI."""
-    return f"{distribution}=={version(distribution).partition('+')[0]}"
-
-
 def package(folder: Path) -> None:
     """Make an export a model of MLflow's, in place.
 
@@ -163,11 +106,13 @@ def package(folder: Path) -> None:
 def signature(modalities: Sequence[str], tasks: Sequence[str]) -> Any:
     """Return MLflow's signature: raw values in; label, probability and error out."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
     kinds = {"text": "string"}  # all others are contents of files
-    inputs = [ColSpec(kinds.get(name, "binary"), name, required=False) for name in modalities]
-    answers = [
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(kinds.get(name, "binary"), name, required=False) for name in modalities
+    ]
+    answers: list[ColSpec | TensorSpec] = [
         ColSpec(kind, name, required=False)
         for task in tasks
         for name, kind in ((task, "string"), (f"{task}_probability", "double"))

@@ -83,8 +83,9 @@ class ParquetOutput(Output):
     group = 16384  # rows that are compressed together, at least
 
     def __init__(self, path: Path, schema: Schema) -> None:
-        import pyarrow as pa  # takes a moment; other formats don't need it
-        from pyarrow.parquet import ParquetWriter
+        # takes a moment; other formats don't need it
+        import pyarrow as pa  # type: ignore[import-untyped]  # no types
+        from pyarrow.parquet import ParquetWriter  # type: ignore[import-untyped]  # no types
 
         types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
         self._schema = pa.schema([(name, types[kind]) for name, kind in schema.items()])

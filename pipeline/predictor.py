@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Batch
-from datamodules.modalities.base import Modality, Store
+from datamodules.modalities.base import Modality
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
 from pipeline.build import build_modalities, build_network, build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.errors import PollinateError, UsageError
+from pipeline.read_column import read_column
 from pipeline.resume import read_spec
 from pipeline.suggest import hint
 
@@ -216,34 +217,3 @@ def text_length(columns: Columns, row: int) -> int:
     """Return the length of a row's text, 0 if there is none."""
     texts = columns.get("text")
     return 0 if texts is None else len(str(texts[row]))
-
-
-@dataclass
-class ReadColumn:
-    """store: the values at the places ``good``, ascending; errors: {place: why not}."""
-
-    store: Store
-    good: list[int]
-    errors: dict[int, str] = field(default_factory=dict)
-
-
-def read_column(modality: Modality, values: Sequence[Any]) -> ReadColumn:
-    """Prepare values as in training; those that can't be are found one by one."""
-    store, _ = attempt(modality, values)
-    if store is not None:
-        return ReadColumn(store, list(range(len(values))))
-    tried = ((place, attempt(modality, [value])[1]) for place, value in enumerate(values))
-    errors = {place: error for place, error in tried if error}
-    good = [place for place in range(len(values)) if place not in errors]
-    return ReadColumn(modality.prepare([values[place] for place in good]), good, errors)
-
-
-def attempt(modality: Modality, values: Sequence[Any]) -> tuple[Store | None, str]:
-    """Return (prepared values, "") or (None, why they can't be prepared)."""
-    try:
-        return modality.prepare(values), ""
-    except PollinateError as error:
-        return None, str(error)
-    except Exception as error:  # noqa: BLE001  # a damaged file can fail in any way in a decoder
-        reason = error.strerror if isinstance(error, OSError) else None
-        return None, reason or f"{type(error).__name__}: {error}"

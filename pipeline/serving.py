@@ -80,7 +80,8 @@ class ServedModel:
             cells = [flat(task, label) for label in labels or [None] * len(table)]
             answered |= {name: [row[name] for row in cells] for name in flat(task, None)}
         errors = [found.errors.get(row, "") for row in range(len(table))]
-        return pd.DataFrame({**answered, ERROR: errors})
+        # as objects an empty cell stays None, and null in JSON, which has no NaN
+        return pd.DataFrame({**answered, ERROR: errors}, dtype=object)
 
 
 def raw(modality: str, cell: Any) -> Any:
