@@ -124,6 +124,7 @@ class Evaluate:
     split: str = _one_of("train", "valid", "test")
     batch_size: int = _at_least(1)
     run_dir: str | None = _user_path()
+    uri: str
     allow_targets: list[str]
 
 
@@ -136,6 +137,8 @@ class Predict:
     output: str = _user_path()
     batch_size: int = _at_least(1)
     tasks: list[str] | None
+    columns: dict[str, str]
+    uri: str
     on_bad_row: str = _one_of("skip", "error")
     overwrite: bool
     allow_targets: list[str]
