@@ -19,6 +19,7 @@ from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Task
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
+from pipeline.tracking.redact import redact
 
 Config = Mapping[str, Any]
 FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
@@ -128,7 +129,7 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
     network = build_network(config, tasks, datamodule.modalities)
-    spec = {"format": FORMAT, "config": dict(config), "learnt": datamodule.learnt_state()}
+    spec = {"format": FORMAT, "config": redact(config), "learnt": datamodule.learnt_state()}
     module = MultiTaskModule(
         network,
         tasks,
@@ -138,7 +139,8 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
         spec,
     )
     if config["compile"]:
-        compile_parts([*network.encoders.values(), network.trunk])
+        # a trunk's own forward sorts rows by task, which differs from step to step
+        compile_parts([*network.encoders.values(), *network.trunk.children()])
     return module
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from datamodules.mixed import MixedDataModule
 from pipeline.runs import RunFolder
+from pipeline.tracking.redact import redact_text
 
 Numbers = dict[str, dict[str, float]]  # {task: {metric: value}}
 
@@ -93,8 +94,10 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
     """Say where everything is and what can be done with it."""
     uri = tracking.get("uri")
     lines = [("run folder", str(folder.path))]
-    if uri:
-        lines.append(("MLflow", f"python -m pipeline.ui uri={uri}"))
+    if uri and uri.startswith("http"):
+        lines.append(("MLflow", redact_text(uri)))
+    elif uri:
+        lines.append(("MLflow", f"python -m pipeline.ui uri={redact_text(uri)}"))
     lines += [
         (
             "predict",

@@ -19,9 +19,10 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import sync
+from pipeline.config import compose
 from pipeline.errors import PollinateError, UsageError
 from pipeline.tracking import Tracker
-from pipeline.ui import parse, ui_command
+from pipeline.ui import ui_command
 from tests.pipeline.tracking.test_tracker import wait_for
 
 
@@ -141,16 +142,14 @@ def test_importing_the_commands_is_cheap() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": root})
 
 
-def test_arguments_of_the_commands(tmp_path: Path) -> None:
-    assert parse([]) == ("sqlite:///runs/mlflow.db", 5000)
-    assert parse(["port=81", "uri=sqlite:///a.db"]) == ("sqlite:///a.db", 81)
-    for wrong in (["prot=1"], ["port=x"]):
-        with pytest.raises(UsageError, match="expected uri=ADDRESS and port=NUMBER"):
-            parse(wrong)
-    for neither in ([], ["run_dir=a", "runs=b"], ["run=a"]):
+def test_commands_say_what_they_expect(tmp_path: Path) -> None:
+    assert compose("ui", ["port=81"])["port"] == 81
+    with pytest.raises(UsageError, match="port"):
+        compose("ui", ["port=x"])
+    for neither in ([], ["run_dir=a", "runs=b"]):
         with pytest.raises(UsageError, match="expected run_dir=PATH or runs=PATH"):
-            sync.run(neither)
+            sync.run(compose("sync", neither), [])
     with pytest.raises(PollinateError, match="no run folders below"):
-        sync.run([f"runs={tmp_path}"])
+        sync.run(compose("sync", [f"runs={tmp_path}"]), [])
     with pytest.raises(PollinateError, match="no history in"):
-        sync.run([f"run_dir={tmp_path}"])
+        sync.run(compose("sync", [f"run_dir={tmp_path}"]), [])
