@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -14,8 +11,6 @@ from torch import Tensor
 
 from datamodules.batch import Batch
 from datamodules.modalities.base import Store
-
-Columns = Mapping[str, Sequence[Any]]
 
 
 @dataclass
@@ -59,24 +54,3 @@ class Part:
         targets = {task: values[index] for task, values in self.targets.items()}
         present = {task: mask[index] for task, mask in self.present.items()}
         return Batch(inputs, targets, present, index)
-
-
-def take(columns: Columns, rows: np.ndarray) -> dict[str, Sequence[Any]]:
-    """Return the given rows (n,) of every column."""
-    return {
-        name: values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
-        for name, values in columns.items()
-    }
-
-
-def digest(columns: Columns) -> str:
-    """Return a short fingerprint of the content: 12 hexadecimal digits."""
-    state = hashlib.sha256()
-    for name in sorted(columns):
-        values = columns[name]
-        state.update(name.encode())
-        if isinstance(values, np.ndarray) and values.dtype != object:
-            state.update(np.ascontiguousarray(values).tobytes())
-        else:
-            state.update("\x1f".join(map(str, values)).encode())
-    return state.hexdigest()[:12]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
-from datamodules.dataset import Columns, Part, digest, take
+from datamodules.columns import Column, Columns, digest, take
+from datamodules.dataset import Part
 from datamodules.loader import EvaluationLoader, StepLoader
 from datamodules.modalities.base import Modality
 from datamodules.samplers.base import Sampler
@@ -55,9 +56,9 @@ class Loaded:
     rows: Mapping[str, np.ndarray]
     digest: str = field(default="")
 
-    def column(self, name: str, split: str) -> Sequence[Any]:
+    def column(self, name: str, split: str) -> Column:
         """Return one column's values in one split."""
-        return take({name: self.columns[name]}, self.rows[split])[name]
+        return take(self.columns[name], self.rows[split])
 
 
 class MixedDataModule(LightningDataModule):

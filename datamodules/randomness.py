@@ -28,11 +28,13 @@ def uniforms(seed: int, *counters: np.ndarray, count: int) -> np.ndarray:
         key = _mix((key ^ np.asarray(counter).astype(np.uint64)) + _GAMMA)
     steps = np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
     bits = _mix(key[:, None] + steps)
-    return np.multiply(bits >> np.uint64(11), 2.0**-53, dtype=np.float64)
+    numbers: np.ndarray = np.multiply(bits >> np.uint64(11), 2.0**-53, dtype=np.float64)
+    return numbers
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
     """Scramble 64-bit words, one to one; products and sums are modulo 2^64."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    mixed: np.ndarray = bits ^ (bits >> np.uint64(31))
+    return mixed

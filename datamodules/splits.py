@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from datamodules.columns import Column, Columns
 from pipeline.errors import PollinateError
 
 SPLITS = ("train", "valid", "test")
@@ -14,8 +15,8 @@ SPLITS = ("train", "valid", "test")
 
 def split_rows(
     spec: Mapping[str, Any],
-    columns: Mapping[str, Sequence[Any]],
-    strata: Sequence[Any],
+    columns: Columns,
+    strata: Column,
     seed: int,
 ) -> dict[str, np.ndarray]:
     """Rows of each split, sorted.
@@ -45,7 +46,7 @@ def split_rows(
     return rows
 
 
-def _by_column(column: str, columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+def _by_column(column: str, columns: Columns) -> dict[str, np.ndarray]:
     if column not in columns:
         raise PollinateError(
             f"split column {column!r} is not a column of the data; it has {', '.join(columns)}"
@@ -60,7 +61,7 @@ def _by_column(column: str, columns: Mapping[str, Sequence[Any]]) -> dict[str, n
 
 
 def _by_fraction(
-    rows: np.ndarray, fractions: Mapping[str, float], strata: Sequence[Any], seed: int
+    rows: np.ndarray, fractions: Mapping[str, float], strata: Column, seed: int
 ) -> dict[str, np.ndarray]:
     """Deal the rows out, stratum by stratum.
 

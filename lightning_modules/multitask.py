@@ -164,9 +164,7 @@ class MultiTaskModule(LightningModule):
         """Return a zero that needs a gradient: a step without any label moves nothing."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
-    def _targets(
-        self, batch: MixedBatch, tasks: list[str]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
+    def _targets(self, batch: MixedBatch, tasks: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return {task: (targets (N, ...), present (N,))} in the order of the task's route."""
         found = {}
         for task in tasks:
@@ -180,13 +178,14 @@ class MultiTaskModule(LightningModule):
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Return ({task: sum of this rank's losses}, {task: this rank's labelled rows})."""
         sums, rows = {}, {}
+        metrics = dict(self._training_metrics())
         for task, (target, present) in targets.items():
             output = outputs[task]
             loss = self.tasks[task].loss(output, target)
             sums[task] = loss.where(present, loss.new_zeros(())).sum()
             labelled = target[present]
             rows[task] = len(labelled)
-            self.training_scores[task].update(output.detach()[present], labelled)
+            metrics[task].update(output.detach()[present], labelled)
         return sums, rows
 
     def _evaluate(self, batch: MixedBatch) -> None:
@@ -198,6 +197,12 @@ class MultiTaskModule(LightningModule):
         outputs = self.network(batch.batches, tasks)
         for task, (target, present) in self._targets(batch, tasks).items():
             self.scores.update(task, outputs[task][present], target[present])
+
+
+def multitask(module: LightningModule) -> MultiTaskModule:
+    """Return the module as what it is; callbacks are given it as any LightningModule."""
+    assert isinstance(module, MultiTaskModule)
+    return module
 
 
 def summed_updates(metric: Any) -> bool:

@@ -88,7 +88,8 @@ def part(features: Features, sizes: Sequence[int]) -> list[Features]:
     """Undo ``join``: features of sum(sizes) rows -> one Features a size."""
 
     def split(rows: Tensor | None) -> Sequence[Tensor | None]:
-        return [None] * len(sizes) if rows is None else rows.split(list(sizes))
+        return [None] * len(sizes) if rows is None else torch.split(rows, list(sizes))
 
-    columns = (features.pooled, features.sequence, features.grid, features.mask)
-    return [Features(*parts) for parts in zip(*map(split, columns), strict=True)]  # type: ignore[arg-type]  # pooled is never None
+    pooled = torch.split(features.pooled, list(sizes))
+    rest = map(split, (features.sequence, features.grid, features.mask))
+    return [Features(*parts) for parts in zip(pooled, *rest, strict=True)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from datamodules.mixed import DatasetSpec, LoaderOptions, MixedDataModule, TaskSpec
 from datamodules.modalities.base import Modality
@@ -18,6 +19,7 @@ from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Task
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
+from pipeline.tracking.redact import redact
 
 Config = Mapping[str, Any]
 FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
@@ -99,11 +101,9 @@ def build_network(
         if name not in config["encoder"]:
             raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
         arguments = modality.encoder_arguments()
-        encoders[name] = instantiate(
-            config["encoder"][name], allow, f"encoder.{name}", **arguments
-        )
+        encoders[name] = instantiate(config["encoder"][name], allow, f"encoder.{name}", **arguments)
     trunk = instantiate(config["trunk"], allow, "trunk")
-    heads: dict[str, nn.Module] = {name: task.head(config["dim"]) for name, task in tasks.items()}
+    heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
     return MultiTaskNetwork(encoders, trunk, heads, routes)
 
@@ -111,7 +111,9 @@ def build_network(
 def build_optimization(config: Config) -> Optimization:
     """Return how the weights move."""
     options = {k: v for k, v in config["optimizer"].items() if k not in ("_target_", "lr_scale")}
-    kind = find_target(config["optimizer"]["_target_"], config["allow_targets"], "optimizer")
+    kind: Callable[..., Optimizer] = find_target(
+        config["optimizer"]["_target_"], config["allow_targets"], "optimizer"
+    )
     return Optimization(
         optimizer=partial(kind, **options),
         schedule=instantiate(config["schedule"], config["allow_targets"], "schedule"),
@@ -127,7 +129,7 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
     network = build_network(config, tasks, datamodule.modalities)
-    spec = {"format": FORMAT, "config": dict(config), "learnt": datamodule.learnt_state()}
+    spec = {"format": FORMAT, "config": redact(config), "learnt": datamodule.learnt_state()}
     module = MultiTaskModule(
         network,
         tasks,
@@ -137,7 +139,8 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
         spec,
     )
     if config["compile"]:
-        compile_parts([*network.encoders.values(), network.trunk])
+        # a trunk's own forward sorts rows by task, which differs from step to step
+        compile_parts([*network.encoders.values(), *network.trunk.children()])
     return module
 
 

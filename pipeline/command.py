@@ -48,9 +48,7 @@ class Arguments:
     overrides: list[str] = field(default_factory=list)
 
 
-def run_command(
-    name: str, run: Run, argv: Sequence[str] | None = None
-) -> int:
+def run_command(name: str, run: Run, argv: Sequence[str] | None = None) -> int:
     """Compose a command's configuration, call ``run`` with it and return the exit code.
 
     Args:
@@ -131,7 +129,7 @@ def _run(name: str, run: Run, arguments: Arguments) -> int:
 
 
 def given_keys(overrides: Sequence[str]) -> list[str]:
-    """Return the keys that overrides set: ``seed`` of ``seed=1``, ``balancer`` of ``balancer=x``."""
+    """Return the keys that overrides set: ``seed`` of ``seed=1``."""
     return [text.partition("=")[0].lstrip("+~") for text in overrides]
 
 

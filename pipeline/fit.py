@@ -23,6 +23,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
         config: the composed configuration.
         given: the keys that the command line sets.
     """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from pipeline.quiet import quiet
     from pipeline.resume import resume
@@ -34,11 +35,21 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     resumed = None if config["resume"] is None else resume(config, given)
     if resumed is None:
         folder = new_run_folder(config["name"], config["run_dir"])
+        config = with_absolute_uri(config)
     else:
         folder, config = resumed.folder, resumed.config
-    folder.create()
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
     return Session(config, folder, resumed, started).run()
+
+
+def with_absolute_uri(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with a tracking address that holds from every folder."""
+    from pipeline.tracking.store import resolve_uri
+
+    tracking = dict(config["tracking"])
+    if tracking.get("uri"):
+        tracking["uri"] = resolve_uri(tracking["uri"])
+    return {**config, "tracking": tracking}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pipeline.checkpoints import BEST, LAST
 from pipeline.plots import confusion_matrix, curves
 from pipeline.runs import RunFolder
 from pipeline.tracking.points import read_points
-from pipeline.tracking.tracker import RunLogger
+from pipeline.tracking.run_logger import RunLogger
 
 TOKENIZER = "tokenizer.json"
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from datamodules.mixed import MixedDataModule
 from pipeline.runs import RunFolder
+from pipeline.tracking.redact import redact_text
 
 Numbers = dict[str, dict[str, float]]  # {task: {metric: value}}
 
@@ -49,11 +50,13 @@ def baselines(datamodule: MixedDataModule) -> Numbers:
     found = {}
     for name, spec in datamodule.tasks.items():
         labels = {
-            split: torch.cat([
-                part.targets[name][part.present[name]]
-                for dataset, part in datamodule.parts[split].items()
-                if dataset in spec.datasets
-            ])
+            split: torch.cat(
+                [
+                    part.targets[name][part.present[name]]
+                    for dataset, part in datamodule.parts[split].items()
+                    if dataset in spec.datasets
+                ]
+            )
             for split in ("train", "test")
         }
         found[name] = spec.task.baseline(labels["train"], labels["test"])
@@ -91,11 +94,16 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
     """Say where everything is and what can be done with it."""
     uri = tracking.get("uri")
     lines = [("run folder", str(folder.path))]
-    if uri:
-        lines.append(("MLflow", f"python -m pipeline.ui uri={uri}"))
+    if uri and uri.startswith("http"):
+        lines.append(("MLflow", redact_text(uri)))
+    elif uri:
+        lines.append(("MLflow", f"python -m pipeline.ui uri={redact_text(uri)}"))
     lines += [
-        ("predict", f"python -m pipeline.predict checkpoint={folder.checkpoints / 'best.ckpt'} "
-                    "input=FILE output=FILE"),
+        (
+            "predict",
+            f"python -m pipeline.predict checkpoint={folder.checkpoints / 'best.ckpt'} "
+            "input=FILE output=FILE",
+        ),
         ("go on", f"python -m pipeline.fit resume={folder.path} trainer.max_epochs=N"),
     ]
     for label, text in lines:

@@ -12,11 +12,11 @@ import torch
 
 def random_states() -> dict[str, Any]:
     """Return the state of every generator of this process, as plain values and tensors."""
-    name, keys, *rest = np.random.get_state(legacy=True)  # type: ignore[misc]  # a tuple
+    name, keys, *rest = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -21,6 +21,7 @@ from pipeline.checkpoints import (
 )
 from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
+from pipeline.tracking.redact import HIDDEN
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -80,7 +81,7 @@ def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
             f"the configuration doesn't fit {checkpoint or folder.path}: {'; '.join(changed)}. "
             "Leave these keys out, or start a new run without resume"
         )
-    return Resumed(folder, checkpoint, merged, saved["learnt"])
+    return Resumed(folder, checkpoint, without_hidden(merged), saved["learnt"])
 
 
 def locate(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
@@ -164,6 +165,25 @@ def merge(
             source, target = source[part], target.setdefault(part, {})
         target[parts[-1]] = copy.deepcopy(source[parts[-1]])
     return merged
+
+
+def without_hidden(config: dict[str, Any]) -> dict[str, Any]:
+    """Check that no secret is needed that was hidden when the configuration was stored.
+
+    A login in the address of a tracking server may come from MLflow's own variables.
+
+    Raises:
+        UsageError: a hidden value was not given again.
+    """
+    tracking = config["tracking"]
+    if str(tracking.get("uri")).startswith("http"):
+        tracking["uri"] = tracking["uri"].replace(f"{HIDDEN}@", "")
+    hidden = [key for key, value in flat(config) if isinstance(value, str) and HIDDEN in value]
+    if hidden:
+        raise UsageError(
+            f"{', '.join(hidden)} is secret and was not stored; give it again: {hidden[0]}=VALUE"
+        )
+    return config
 
 
 def differing(saved: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:

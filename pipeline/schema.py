@@ -141,7 +141,32 @@ class Predict:
     allow_targets: list[str]
 
 
-SCHEMAS: dict[str, type[Any]] = {"fit": Fit, "evaluate": Evaluate, "predict": Predict}
+@dataclass
+class Ui:
+    """python -m pipeline.ui."""
+
+    uri: str = field()
+    port: int = _key("1 to 65535", lambda value: 1 <= value <= 65535)
+    allow_targets: list[str] = field()
+
+
+@dataclass
+class Sync:
+    """python -m pipeline.sync."""
+
+    run_dir: str | None = _user_path()
+    runs: str | None = _user_path()
+    uri: str | None = field()
+    allow_targets: list[str] = field()
+
+
+SCHEMAS: dict[str, type[Any]] = {
+    "fit": Fit,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "ui": Ui,
+    "sync": Sync,
+}
 NODES: dict[str, type[Any]] = {
     node.__name__: node for node in (Loader, Checkpoint, EarlyStopping, Image, Text, Data)
 }

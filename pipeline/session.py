@@ -18,7 +18,8 @@ from pipeline.record import record_end, record_start
 from pipeline.report import Summary, baselines, print_next_steps, print_table
 from pipeline.resume import Resumed
 from pipeline.runs import RunFolder
-from pipeline.tracking.tracker import RunLogger
+from pipeline.tracking.redact import redact
+from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import make_training
 
 INTERRUPTED = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
@@ -50,14 +51,17 @@ class Session:
         self.datamodule = build_datamodule(config, resumed.learnt if resumed else None)
         self.datamodule.setup()
         self.module = build_module(config, self.datamodule)
+        self.training = make_training(config, folder, self.console)
+        # nothing is left behind, in folders or on the server, by a run that can't even be set up
+        folder.create()
         self.tracker = self._make_tracker()
-        self.training = make_training(config, folder, self.tracker, self.console)
+        self.training.trainer.loggers = [self.tracker]
         self.summary = Summary("failed", seed=config["seed"])
 
     def run(self) -> int:
         """Train, evaluate, report; return the exit code."""
         if self._is_first:
-            self.folder.write_config(self.config)
+            self.folder.write_config(redact(self.config))
             record_start(self.tracker, self.config, self.folder, self.datamodule)
             self._greet()
         try:

@@ -1,4 +1,4 @@
-"""Sends the histories of runs to MLflow: ``python -m pipeline.sync run_dir=PATH``.
+"""Send what a tracking server missed of a run.
 
 Of use after the tracking server was down when a run ended. ``runs=PATH`` sends every run folder
 below a folder; ``uri=ADDRESS`` sends to another server than the run's own. Sending something
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.command import run_command
 from pipeline.errors import PollinateError, UsageError
 from pipeline.tracking.lines import read_lines
 from pipeline.tracking.operations import has_ended
@@ -116,29 +117,21 @@ def find_run_dirs(folder: Path) -> list[Path]:
     return [path.parent for path in found]
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Read ``key=value`` arguments and send."""
-    values = dict(argument.partition("=")[::2] for argument in arguments)
-    unknown = sorted(set(values) - {"run_dir", "runs", "uri"})
-    if unknown or ("run_dir" in values) == ("runs" in values):
-        raise UsageError(
-            f"expected run_dir=PATH or runs=PATH, and uri=ADDRESS if wanted; got {list(arguments)}"
-        )
-    one = "run_dir" in values
-    folders = [Path(values["run_dir"])] if one else find_run_dirs(Path(values["runs"]))
+def run(config: Mapping[str, Any], given: Sequence[str]) -> None:
+    """Send one run or all below a folder."""
+    one, many = config["run_dir"], config["runs"]
+    if (one is None) == (many is None):
+        raise UsageError(f"expected run_dir=PATH or runs=PATH, got run_dir={one} runs={many}")
+    folders = find_run_dirs(Path(many)) if one is None else [Path(one)]
     for folder in folders:
-        run_id = sync(folder, values.get("uri"))
+        run_id = sync(folder, config["uri"])
         sys.stdout.write(f"{folder}: sent, MLflow run {run_id}\n")
 
 
-def main() -> None:
-    """Run the command; an error that the user can act on is printed without a traceback."""
-    try:
-        run(sys.argv[1:])
-    except PollinateError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    return run_command("sync", run, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

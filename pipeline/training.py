@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from lightning_modules.callbacks.checkpoint import RunCheckpoint
@@ -35,10 +34,8 @@ class Training:
     measure: Measure
 
 
-def make_training(
-    config: Mapping[str, Any], folder: RunFolder, logger: Logger, console: Console
-) -> Training:
-    """Return the trainer of a run.
+def make_training(config: Mapping[str, Any], folder: RunFolder, console: Console) -> Training:
+    """Return the trainer of a run, without a logger yet.
 
     Raises:
         UsageError: Lightning refuses an option: more devices than there are, say.
@@ -51,7 +48,7 @@ def make_training(
         trainer = Trainer(
             **options,
             default_root_dir=folder.path,
-            logger=logger,
+            logger=False,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
             enable_progress_bar=False,

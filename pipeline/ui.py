@@ -1,4 +1,4 @@
-"""Opens MLflow's pages on the runs' database: ``python -m pipeline.ui [uri=...] [port=...]``.
+"""Open MLflow's pages on the runs.
 
 MLflow's own defaults take 12 s and 3 GB; one worker without job execution takes 5 s and 0.5 GB.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
+from pipeline.command import run_command
 from pipeline.errors import PollinateError, UsageError
 
 HOST = "127.0.0.1"  # the pages have no password: never listen to the network
@@ -52,38 +53,20 @@ def _require_free(port: int) -> None:
             raise PollinateError(f"port {port} is taken; try port={port + 1}") from error
 
 
-def ui(uri: str = "sqlite:///runs/mlflow.db", port: int = 5000) -> int:
-    """Serve the pages until Ctrl-C; gives the server's exit code."""
-    command = ui_command(uri, port)
+def run(config: Mapping[str, Any], given: Sequence[str]) -> NoReturn:
+    """Become the server: every signal, Ctrl-C too, then ends it and nothing is left behind."""
+    port = config["port"]
+    command = ui_command(config["uri"], port)
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     sys.stdout.write(f"MLflow at http://{HOST}:{port}  (ready in a few seconds; Ctrl-C ends it)\n")
     sys.stdout.flush()
-    process = subprocess.Popen(command, env={**settings, **os.environ})
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # the server got it too and is ending
-        process.wait()
-        return 0
+    os.execve(command[0], command, {**settings, **os.environ})
 
 
-def parse(arguments: Sequence[str]) -> tuple[str, int]:
-    """Read uri and port from ``key=value`` arguments."""
-    values = dict(argument.partition("=")[::2] for argument in arguments)
-    unknown = sorted(set(values) - {"uri", "port"})
-    port = values.get("port", "5000")
-    if unknown or not port.isdecimal():
-        raise UsageError(f"expected uri=ADDRESS and port=NUMBER, got {list(arguments)}")
-    return values.get("uri", "sqlite:///runs/mlflow.db"), int(port)
-
-
-def main() -> None:
-    """Run the command; an error that the user can act on is printed without a traceback."""
-    try:
-        sys.exit(ui(*parse(sys.argv[1:])))
-    except PollinateError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    return run_command("ui", run, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

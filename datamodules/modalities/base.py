@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from datamodules.columns import Column
+
 
 class Store(ABC):
     """A prepared column: what training reads rows from."""
@@ -37,11 +39,11 @@ class Modality(ABC):
     """Turns raw values into what an encoder takes; the same in training and in prediction."""
 
     @abstractmethod
-    def fit(self, columns: Sequence[Sequence[Any]]) -> None:
+    def fit(self, columns: Sequence[Column]) -> None:
         """Learn what must be learnt (a tokenizer) from the training rows of all data sets."""
 
     @abstractmethod
-    def prepare(self, column: Sequence[Any]) -> Store:
+    def prepare(self, column: Column) -> Store:
         """Prepare a column of raw values."""
 
     @abstractmethod

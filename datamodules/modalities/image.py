@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from datamodules.columns import Column
 from datamodules.image import AUGMENT_UNIFORMS, augment, normalise, resize
 from datamodules.modalities.base import Modality, Store
 from datamodules.randomness import uniforms
@@ -45,11 +46,11 @@ class ImageModality(Modality):
         self.channels = channels
         self.augmentation = {"shift": shift, "rotate": rotate, "scale": scale}
 
-    def fit(self, columns: Sequence[Sequence[Any]]) -> None:
+    def fit(self, columns: Sequence[Column]) -> None:
         """Learn nothing."""
 
-    def prepare(self, column: Sequence[Any]) -> Store:
-        """Take an array (N, H, W[, 3]) uint8, or a list of images: arrays, paths or file contents."""
+    def prepare(self, column: Column) -> Store:
+        """Take an array (N, H, W[, 3]) uint8, or a list of arrays, paths or file contents."""
         if isinstance(column, np.ndarray):
             return ImageStore(resize(column, self.size, self.channels), self.augmentation)
         pixels = [resize(decode(image)[None], self.size, self.channels) for image in column]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.columns import Column
 from datamodules.modalities.base import Modality, Store
 from datamodules.randomness import uniforms
 from datamodules.text import Tokenizer, drop_tokens, pad, train
@@ -40,11 +41,11 @@ class TextModality(Modality):
         assert self._tokenizer is not None, "fit or load_state_dict comes first"
         return self._tokenizer
 
-    def fit(self, columns: Sequence[Sequence[Any]]) -> None:
+    def fit(self, columns: Sequence[Column]) -> None:
         """Train the tokenizer."""
         self._tokenizer = train((as_text(v) for values in columns for v in values), self.vocab_size)
 
-    def prepare(self, column: Sequence[Any]) -> Store:
+    def prepare(self, column: Column) -> Store:
         """Tokenise."""
         ids = self.tokenizer.encode([as_text(value) for value in column], self.max_length)
         return TextStore(ids, self.dropout)

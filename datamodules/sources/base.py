@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
-import numpy as np
-
-Column = np.ndarray | list[Any]
+from datamodules.columns import Column
 
 
 class Source(ABC):

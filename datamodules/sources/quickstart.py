@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from datamodules.sources.base import Column, Source
+from datamodules.columns import Column, take
+from datamodules.sources.base import Source
 from datamodules.sources.package_files import package_file, read_frame, read_numbers
 from pipeline.errors import UsageError
 
@@ -66,11 +67,6 @@ def even_rows(labels: np.ndarray, count: int) -> np.ndarray:
     shuffle = np.random.default_rng(0).permutation(len(labels))
     by_label = np.lexsort((shuffle, labels))
     return np.sort(by_label[np.arange(count) * len(labels) // count])
-
-
-def take(column: Column, rows: np.ndarray) -> Column:
-    """Return the chosen rows of a column, of the same kind."""
-    return column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
 
 
 def _mnist() -> dict[str, Column]:

@@ -42,7 +42,8 @@ class Balancer(nn.Module, ABC):
             objective: what ``objective(losses)`` returned, possibly scaled by the trainer
                 (gradient accumulation, mixed precision); None: computed here.
         """
-        (self.objective(losses) if objective is None else objective).backward()
+        scalar = self.objective(losses) if objective is None else objective
+        scalar.backward()  # type: ignore[no-untyped-call]  # torch's is not annotated
 
 
 class LossBalancer(Balancer):

@@ -30,7 +30,9 @@ class Fixed(LossBalancer):
                     f"balancer.task_weights names {task!r}; the tasks are {', '.join(tasks)}"
                 )
             if not (math.isfinite(weight) and weight >= 0):
-                raise UsageError(f"balancer.task_weights.{task} must be finite and >= 0, got {weight}")
+                raise UsageError(
+                    f"balancer.task_weights.{task} must be finite and >= 0, got {weight}"
+                )
         self.task_weight = {task: float(task_weights.get(task, 1.0)) for task in tasks}
 
     def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:

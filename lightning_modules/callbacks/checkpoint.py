@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_modules.callbacks.stop import Stop
 from pipeline.checkpoints import BEST, LAST, PREVIOUS
+from pipeline.tracking.run_logger import RunLogger
 
 WORSE_THAN_ANY = {"max": -float("inf"), "min": float("inf")}
 
@@ -98,7 +99,8 @@ class RunCheckpoint(Checkpoint):
     def _save_last(self, trainer: Trainer) -> None:
         self.saved_step = trainer.global_step
         for logger in trainer.loggers:
-            logger.save()  # what was measured before the checkpoint is on disk before it
+            if isinstance(logger, RunLogger):
+                logger.flush()  # what was measured before the checkpoint is on disk before it
         last = self.folder / LAST
         if trainer.is_global_zero and last.exists():
             last.replace(self.folder / PREVIOUS)

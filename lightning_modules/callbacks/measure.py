@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.multitask import MultiTaskModule, multitask
 
 
 class Measure(Callback):
@@ -49,12 +50,13 @@ class Measure(Callback):
         if step == self._logged_step or step % self.every_n_steps:
             return
         self._logged_step = step
-        self._publish(trainer, self._step_metrics(trainer, pl_module))
+        self._publish(trainer, self._step_metrics(trainer, multitask(pl_module)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the training scores of the epoch."""
-        scores = pl_module.take_training_scores()
-        named = {f"train/{t}/{pl_module.tasks[t].score}": value for t, value in scores.items()}
+        module = multitask(pl_module)
+        scores = module.take_training_scores()
+        named = {f"train/{task}/{module.tasks[task].score}": v for task, v in scores.items()}
         self._publish(trainer, named | {"epoch": float(trainer.current_epoch)})
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -63,13 +65,13 @@ class Measure(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the validation scores."""
-        self._finish_stage(trainer, pl_module, "valid")
+        self._finish_stage(trainer, multitask(pl_module), "valid")
         step, since = self._clock
         self._clock = (step, since + time.perf_counter() - self._paused)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the test scores."""
-        self._finish_stage(trainer, pl_module, "test")
+        self._finish_stage(trainer, multitask(pl_module), "test")
 
     def _finish_stage(self, trainer: Trainer, module: MultiTaskModule, stage: str) -> None:
         numbers, self.matrices[stage] = module.scores.take()
@@ -113,4 +115,3 @@ def stage_metrics(
     }
     mains = [values[module.tasks[task].score] for task, values in numbers.items()]
     return named | ({f"{stage}/score": sum(mains) / len(mains)} if mains else {})
-

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.batch import MixedBatch
 from lightning_modules.callbacks.stop import any_rank
-from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.multitask import MultiTaskModule, multitask
 from pipeline.errors import PollinateError
 
 
@@ -49,7 +49,7 @@ class NonFinite(Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(plain(self._batch), path)
         raise PollinateError(
-            f"the loss isn't finite at step {step}: {describe(pl_module, self._batch)}. "
+            f"the loss isn't finite at step {step}: {describe(multitask(pl_module), self._batch)}. "
             f"The batch is saved in {path}; look at its inputs and targets, lower optimizer.lr, or "
             "set trainer.gradient_clip_val. The last checkpoint is from before this step"
         )
@@ -66,7 +66,8 @@ def describe(module: MultiTaskModule, batch: MixedBatch | None) -> str:
             if name in batch.batches:
                 rows = batch.batches[name].index.tolist()
                 shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
-                parts.append(f"task {task} is {module.losses[task].item()} (data set {name}, training rows {shown})")
+                loss = module.losses[task].item()
+                parts.append(f"task {task} is {loss} (data set {name}, training rows {shown})")
     return "; ".join(parts)
 
 

@@ -14,6 +14,7 @@ from rich.progress import (
 )
 
 from lightning_modules.callbacks.measure import Measure
+from lightning_modules.multitask import multitask
 
 
 class ProgressLine(Callback):
@@ -44,7 +45,7 @@ class ProgressLine(Callback):
             console=self.console,
             transient=True,
         )
-        total = pl_module.total_steps()
+        total = multitask(pl_module).total_steps()
         self._task = self._bar.add_task(
             "", total=total, completed=trainer.global_step, epoch="", speed="", figures=""
         )
@@ -99,7 +100,7 @@ class ProgressLine(Callback):
         return " | ".join(
             f"{task} {_short(self.measure.latest.get(f'train/{task}/loss'), 2)}"
             f" {_short(self.measure.latest.get(f'valid/{task}/{definition.score}'), 3)}".rstrip()
-            for task, definition in module.tasks.items()
+            for task, definition in multitask(module).tasks.items()
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_modules.multitask import multitask
 from pipeline.reproduce import random_states, restore_random_states
 
 
@@ -24,7 +25,7 @@ class RankState(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Gather the ranks' states; all ranks take part."""
-        own = {"random": random_states(), "module": pl_module.rank_state()}
+        own = {"random": random_states(), "module": multitask(pl_module).rank_state()}
         states = [own]
         if trainer.world_size > 1:
             states = [{} for _ in range(trainer.world_size)]
@@ -50,5 +51,5 @@ class RankState(Callback):
         else:
             state = self._states[trainer.global_rank]
             restore_random_states(state["random"])
-            pl_module.load_rank_state(state["module"])
+            multitask(pl_module).load_rank_state(state["module"])
         self._states = []

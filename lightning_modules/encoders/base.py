@@ -23,7 +23,8 @@ class Encoder(nn.Module, ABC):
         """Encode a batch.
 
         Args:
-            inputs: image: (N, C, H, W) float, normalised; text: (N, L) int64 token ids, 0 = padding.
+            inputs: image: (N, C, H, W) float, normalised; text: (N, L) int64 token ids, 0 is
+                padding.
 
         Returns:
             Features with pooled (N, D).

@@ -14,8 +14,8 @@ from lightning_modules.features import Features
 class Conv(Encoder):
     """Convolutions of several widths over the embeddings, maximum and mean over the tokens.
 
-    c_i = gelu(W_k [e_(i-k/2) ... e_(i+k/2)]) for each k, pooled = W [max_i c_i, mean_i c_i]. Source:
-    Kim 2014, "Convolutional neural networks for sentence classification", section 2; the mean is
+    c_i = gelu(W_k [e_(i-k/2) ... e_(i+k/2)]) for each k, pooled = W [max_i c_i, mean_i c_i].
+    Source: Kim 2014, "Convolutional neural networks for sentence classification", section 2; the mean is
     an addition. Padding is zero before the convolutions and left out of the pooling.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,16 +17,18 @@ class Task(ABC):
 
     Attributes:
         score: the metric, larger is better, by which runs are compared.
+        classes: names of the classes, in the order of the outputs; empty if there are none.
     """
 
     score: str
+    classes: list[str]
 
     @abstractmethod
-    def learn(self, values: Sequence[Any]) -> None:
+    def learn(self, values: Iterable[Any]) -> None:
         """Learn the vocabulary or the scale from the training split's targets."""
 
     @abstractmethod
-    def encode(self, values: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    def encode(self, values: Iterable[Any]) -> tuple[Tensor, Tensor]:
         """Turn raw targets into tensors.
 
         Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -35,9 +35,9 @@ class Classification(Task):
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
-        self.classes: list[str] = []
+        self.classes = []
 
-    def learn(self, values: Sequence[Any]) -> None:
+    def learn(self, values: Iterable[Any]) -> None:
         """Take the sorted distinct labels as the classes.
 
         Raises:
@@ -50,7 +50,7 @@ class Classification(Task):
                 f"({', '.join(self.classes) or 'no labels at all'}); check target and split"
             )
 
-    def encode(self, values: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    def encode(self, values: Iterable[Any]) -> tuple[Tensor, Tensor]:
         """Map labels to class numbers, 0 where there is none: (N,) int64 and (N,) bool."""
         numbers = {label: number for number, label in enumerate(self.classes)}
         texts = [label_text(value) for value in values]

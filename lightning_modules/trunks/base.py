@@ -35,4 +35,6 @@ def route(representations: Mapping[str, Tensor], routes: Routes) -> dict[str, Te
         task: [representations[name] for name in names if name in representations]
         for task, names in routes.items()
     }
-    return {task: cat(parts) if len(parts) > 1 else parts[0] for task, parts in given.items() if parts}
+    return {
+        task: cat(parts) if len(parts) > 1 else parts[0] for task, parts in given.items() if parts
+    }

@@ -54,4 +54,5 @@ class ResidualBlock(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return x plus its correction."""
-        return rows + self.layers(rows)
+        correction: Tensor = self.layers(rows)
+        return rows + correction

@@ -18,7 +18,7 @@ from pipeline.tracking.redact import redact_text
 from pipeline.tracking.sender import METRICS, OPERATIONS, SYSTEM
 from pipeline.tracking.settings import KEY_TAG, RUN_DIR_TAG
 from pipeline.tracking.store import login, resolve_uri, sqlite_path
-from pipeline.tracking.worker import set_defaults
+from pipeline.tracking.timeouts import set_defaults, upload_patience
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -106,7 +106,7 @@ def _download(client: MlflowClient, uri: str, run: Run, folder: Path) -> Path:
 def _fetch(client: MlflowClient, run_id: str, artifact: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # stores differ in whether they keep the artifact's folders below the destination
-    with TemporaryDirectory(dir=path.parent) as temporary:
+    with upload_patience(), TemporaryDirectory(dir=path.parent) as temporary:
         Path(client.download_artifacts(run_id, artifact, temporary)).replace(path)
 
 

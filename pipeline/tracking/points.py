@@ -54,8 +54,11 @@ class PointJournal:
             self._lines.append_text(f'{{"step":{step},"time_ms":{now},"metrics":{{{points}}}}}')
 
     def _is_new(self, key: str, step: int) -> bool:
-        steps = self._steps.setdefault(key, array("q"))
-        if not steps or step > steps[-1]:
+        steps = self._steps.get(key)
+        if steps is None:
+            self._steps[key] = array("q", [step])
+            return True
+        if step > steps[-1]:
             steps.append(step)
             return True
         position = bisect_left(steps, step)

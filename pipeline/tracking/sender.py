@@ -123,16 +123,19 @@ class Sender:
                 self._advance(OPERATIONS, offset)
 
     def _carry_out(self, operation: Operation) -> None:
-        if operation["op"] == "artifact":
-            size = (self.run_dir / operation["path"]).stat().st_size if self._has(operation) else 0
-            self._report("upload", bytes=size)
+        path = operation.get("path") or operation.get("folder")
+        if path:  # a large upload is no standstill
+            self._report("upload", bytes=_size(self.run_dir / path))
         try:
             self._target.send_operation(operation, self.cursor)
         except RefusedError as error:
             self._report("refused", what=operation["op"], error=str(error))
 
-    def _has(self, operation: Operation) -> bool:
-        return Path(self.run_dir, operation["path"]).is_file()
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of a folder's files."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _identity(operation: Operation) -> str:

@@ -29,6 +29,7 @@ from pipeline.tracking.points import Point
 from pipeline.tracking.sender import Operation, RefusedError, RunDeletedError
 from pipeline.tracking.settings import KEY_TAG, Settings
 from pipeline.tracking.store import artifact_location, prepare_sqlite
+from pipeline.tracking.timeouts import upload_patience
 
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"}
 _REQUEST = 200_000  # characters of parameters a call; servers refuse bodies over 1 MB
@@ -184,10 +185,9 @@ class MlflowServer:
         if not path.exists():
             raise RefusedError(f"{operation['path']} no longer exists")
         folder = operation["folder"] or None
-        if path.is_dir():
-            self.client.log_artifacts(self._run_id, str(path), folder)
-        else:
-            self.client.log_artifact(self._run_id, str(path), folder)
+        send = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+        with upload_patience():
+            send(self._run_id, str(path), folder)
 
     def _dataset(self, operation: Operation, _: Cursor) -> None:
         data = _dataset_of(operation)
@@ -200,7 +200,8 @@ class MlflowServer:
         if not folder.is_dir():
             raise RefusedError(f"{operation['folder']} no longer exists")
         experiment = (self._experiment_id, self._run_id)
-        register_model(self.client, experiment, operation, folder, cursor)
+        with upload_patience():
+            register_model(self.client, experiment, operation, folder, cursor)
 
 
 def finite_or_nan(value: float) -> float:

@@ -27,13 +27,6 @@ INTERVAL = 5.0  # seconds between two sends
 _LONGEST_WAIT = 60.0  # seconds between two attempts to reach the server
 _LAST_ATTEMPTS = 3  # when nobody waits for the result any more
 
-_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; this process repeats by itself
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-
 
 def report(event: str, **details: Any) -> None:
     """Tell the run's process; it may be gone, then nobody needs to know."""
@@ -113,12 +106,6 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text if len(text) < 200 else text[:200] + ' ...'}"
 
 
-def set_defaults() -> None:
-    """Make MLflow answer soon and keep quiet, where the user has not decided otherwise."""
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
-
-
 def open_sender(text: str, report: Report) -> tuple[Sender, Any]:
     """Build the sender of one run and its server from a line of settings."""
     from dataclasses import replace
@@ -126,6 +113,7 @@ def open_sender(text: str, report: Report) -> tuple[Sender, Any]:
     from pipeline.tracking.cursor import load_cursor
     from pipeline.tracking.settings import settings_from_json
     from pipeline.tracking.store import login
+    from pipeline.tracking.timeouts import set_defaults
 
     settings = settings_from_json(text)
     uri, variables = login(settings.uri)

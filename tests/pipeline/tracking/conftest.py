@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.tracking.store import prepare_sqlite
-from pipeline.tracking.worker import _DEFAULTS
+from pipeline.tracking.timeouts import DEFAULTS
 
 with warnings.catch_warnings():
     # importing MLflow warns about its own type hints and its own use of SQLAlchemy
@@ -30,7 +30,7 @@ def database(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A fresh sqlite address; creating the tables anew takes seconds."""
-    for name, value in _DEFAULTS.items():
+    for name, value in DEFAULTS.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "store" / "mlflow.db"
     path.parent.mkdir()

@@ -211,3 +211,17 @@ def test_pauses_grow_to_a_minute() -> None:
     pauses = [worker._pause(failures, False, 5.0) for failures in range(9)]
     assert pauses == [5, 2, 4, 8, 16, 32, 60, 60, 60]
     assert worker._pause(8, True, 5.0) == 0.5
+
+
+def test_size_of_an_upload_is_told(tmp_path: Path, server: FakeServer) -> None:
+    (tmp_path / "model" / "data").mkdir(parents=True)
+    (tmp_path / "model" / "data" / "weights").write_bytes(b"x" * 70)
+    (tmp_path / "last.ckpt").write_bytes(b"x" * 50)
+    journal = OperationJournal(tmp_path / "operations.jsonl")
+    journal.add("artifact", path="last.ckpt", folder="")
+    journal.add("artifact", path="missing", folder="")
+    journal.add("model", folder="model", name="m", register=None, step=0, key="k")
+    journal.add("tags", tags={"a": "b"})
+    reports = Reports()
+    make_sender(tmp_path, server, reports).send()
+    assert [d["bytes"] for event, d in reports if event == "upload"] == [50, 0, 70]

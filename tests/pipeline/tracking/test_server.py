@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from pipeline import sync
+from pipeline.config import compose
 from pipeline.errors import PollinateError, UsageError
 from pipeline.tracking import Tracker
 from pipeline.ui import ui_command
@@ -138,3 +140,16 @@ def test_importing_the_commands_is_cheap() -> None:
     )
     root = str(Path(__file__).parents[3])
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": root})
+
+
+def test_commands_say_what_they_expect(tmp_path: Path) -> None:
+    assert compose("ui", ["port=81"])["port"] == 81
+    with pytest.raises(UsageError, match="port"):
+        compose("ui", ["port=x"])
+    for neither in ([], ["run_dir=a", "runs=b"]):
+        with pytest.raises(UsageError, match="expected run_dir=PATH or runs=PATH"):
+            sync.run(compose("sync", neither), [])
+    with pytest.raises(PollinateError, match="no run folders below"):
+        sync.run(compose("sync", [f"runs={tmp_path}"]), [])
+    with pytest.raises(PollinateError, match="no history in"):
+        sync.run(compose("sync", [f"run_dir={tmp_path}"]), [])

@@ -1,0 +1,36 @@
+# make fit    install into .venv and run the main job
+# make test   install and run the tests
+# make ui     open MLflow on the runs
+# make check  linter and type checker
+# Options: make fit ARGS="seed=1 balancer=uncertainty", PYTHON=python3.12
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: fit test ui check clean
+
+fit: $(INSTALLED)
+	$(BIN)/python -m pipeline.fit $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(ARGS)
+
+ui: $(INSTALLED)
+	$(BIN)/python -m pipeline.ui $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One call, so that torch and torchvision are resolved together
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pollinate needs Python 3.11 or newer; run make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[quickstart,test,dev]"
+	touch $(INSTALLED)
+
+clean:
+	rm -rf .venv build dist *.egg-info

