@@ -90,8 +90,20 @@ SAMPLERS = (
 # given: optimizer steps of the run; expected: factor on the learning rate at some of them
 SCHEDULES = (
     Row("schedule", "constant", 10, {0: 0.5, 1: 1, 5: 1, 10: 1}, {"warmup": 1}),
-    Row("schedule", "linear", 12, {0: 1 / 3, 1: 2 / 3, 2: 1, 7: 0.6, 12: 0.2}, {"warmup": 2, "end": 0.2}),
-    Row("schedule", "cosine", 12, {0: 1 / 3, 1: 2 / 3, 2: 1, 7: 0.6, 12: 0.2}, {"warmup": 2, "end": 0.2}),
+    Row(
+        "schedule",
+        "linear",
+        12,
+        {0: 1 / 3, 1: 2 / 3, 2: 1, 7: 0.6, 12: 0.2},
+        {"warmup": 2, "end": 0.2},
+    ),
+    Row(
+        "schedule",
+        "cosine",
+        12,
+        {0: 1 / 3, 1: 2 / 3, 2: 1, 7: 0.6, 12: 0.2},
+        {"warmup": 2, "end": 0.2},
+    ),
     Row(
         "schedule",
         "one_cycle",
@@ -125,13 +137,21 @@ OPTIMIZERS = (
 
 # given: pooled features of a data set; expected: a task's representation of them
 TRUNKS = (
-    Row("trunk", "shared", [[1.0, 3.0], [9.0, 5.0]], [[-1.0, 1.0], [1.0, -1.0]], {"dim": 2, "depth": 0}),
+    Row(
+        "trunk",
+        "shared",
+        [[1.0, 3.0], [9.0, 5.0]],
+        [[-1.0, 1.0], [1.0, -1.0]],
+        {"dim": 2, "depth": 0},
+    ),
 )
 
 # given: shape of the inputs; expected: shapes of the features
 ENCODERS = (
     Row("encoder/image", "cnn", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 7, 7)}),
-    Row("encoder/text", "bag", (3, 5), {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}),
+    Row(
+        "encoder/text", "bag", (3, 5), {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}
+    ),
 )
 
 # given: outputs and raw targets; expected: each row's loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,8 +96,3 @@ def ready(*args: Any, **options: Any) -> MixedDataModule:
     module = datamodule(*args, **options)
     module.setup()
     return module
-
-
-def splitting(spec: DatasetSpec, split: Mapping[str, Any]) -> DatasetSpec:
-    """The data set with another split."""
-    return replace(spec, split=split)

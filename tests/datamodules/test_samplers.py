@@ -26,9 +26,7 @@ def test_row(row: Row) -> None:
 
 
 @given(shares, st.integers(6, 500))
-def test_apportion_hands_out_all_rows_and_one_to_each(
-    shares: dict[str, float], total: int
-) -> None:
+def test_apportion_hands_out_all_rows_and_one_to_each(shares: dict[str, float], total: int) -> None:
     counts = apportion(shares, total)
     assert counts.keys() == shares.keys()
     assert sum(counts.values()) == total
@@ -101,7 +99,10 @@ def test_a_stretch_is_its_parts(stretch: tuple[int, int, int], cut: int) -> None
     size, start, count = stretch
     cut = min(cut, count)
     whole = stream_rows(0, "a", size, start, count)
-    parts = stream_rows(0, "a", size, start, cut), stream_rows(0, "a", size, start + cut, count - cut)
+    parts = (
+        stream_rows(0, "a", size, start, cut),
+        stream_rows(0, "a", size, start + cut, count - cut),
+    )
     for found, first, second in zip(whole, *parts, strict=True):
         assert np.array_equal(found, np.concatenate([first, second]))
 

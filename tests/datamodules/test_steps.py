@@ -11,7 +11,7 @@ import torch
 
 from datamodules.batch import Batch, MixedBatch
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
-from tests.tiny import InMemory, images, labels, ready, splitting, task, texts, words
+from tests.tiny import images, labels, ready, task, texts
 
 COUNTS = {"notes": 5, "shapes": 3}
 
@@ -106,11 +106,7 @@ def test_labelled_counts_each_task() -> None:
 
 
 def test_a_task_of_two_data_sets_counts_both() -> None:
-    other = InMemory(text=words(20, first=40), label=labels(20))
-    datasets = {"notes": texts(), "more": splitting(texts(), {"train": 0.5, "test": 0.5})}
-    datasets["more"].source = other
-    datasets["more"] = splitting(datasets["more"], datasets["notes"].split)
-    module = ready(datasets, {"tone": task("notes", "more")})
+    module = ready({"notes": texts(), "more": texts()}, {"tone": task("notes", "more")})
     steps = TrainingSteps(module.parts["train"], {"notes": 5, "more": 2}, 0, Share())
     assert steps[0].labelled == {"tone": 7}
 
