@@ -24,7 +24,12 @@ def digest(columns: Columns) -> str:
         values = columns[name]
         state.update(name.encode())
         if isinstance(values, np.ndarray) and values.dtype != object:
-            state.update(np.ascontiguousarray(values).tobytes())
+            state.update(values.tobytes())
         else:
-            state.update("\x1f".join(map(str, values)).encode())
+            state.update(b"\x1f".join(map(_bytes, values)))
     return state.hexdigest()[:12]
+
+
+def _bytes(value: Any) -> bytes:
+    """Return a value's content; an array's text would leave out the middle of large ones."""
+    return value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()

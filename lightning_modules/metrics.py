@@ -95,5 +95,5 @@ def metric_state(metric: Metric) -> dict[str, Any]:
 def load_metric_state(metric: Metric, state: Mapping[str, Any]) -> None:
     """Give a metric back what ``metric_state`` returned."""
     for name, value in state.items():
-        setattr(metric, name, value)
+        setattr(metric, name, value.to(metric.device) if isinstance(value, Tensor) else value)
     metric._computed = None

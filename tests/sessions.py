@@ -18,6 +18,14 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
+# a run of two seconds on real data; dropout and augmentation are on
+SMOKE = (
+    "experiment=smoke",
+    "tracking=none",
+    "encoder.text.pairs=128",
+    "encoder.text.width=16",
+)
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -35,6 +43,7 @@ class Session:
     arguments: Sequence[str]
     log: str
     fault: Fault | None = None
+    torn: str | None = None  # a file that loses its second half before the call
 
 
 def run_sessions(sessions: Sequence[Session], cwd: Path) -> list[int]:
@@ -78,6 +87,8 @@ def _session(session: dict[str, Any]) -> None:
     os.dup2(log, 2)
     from pipeline.fit import main as fit
 
+    if session["torn"]:
+        os.truncate(session["torn"], Path(session["torn"]).stat().st_size // 2)
     if session["fault"]:
         inject(Fault(**session["fault"]))
     code = fit(session["arguments"])

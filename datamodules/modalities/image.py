@@ -88,7 +88,7 @@ class ImageStore(Store):
     def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
         """Return pixels in [0, 1], each image moved in its own way: (n, C, H, W) float32."""
         images = self.rows(rows)
-        if not any(self.augmentation.values()):
+        if not any(self.augmentation.values()) or not len(rows):
             return images
         numbers = torch.from_numpy(uniforms(seed, passes, rows, count=AUGMENT_UNIFORMS))
         return augment(images, numbers, **self.augmentation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class RankState(Callback):
     """
 
     def __init__(self) -> None:
-        self._states: list[Any] = []
+        self._random: Mapping[str, Any] | None = None
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -35,21 +36,21 @@ class RankState(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the states until training starts."""
-        self._states = checkpoint["rank_states"]
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give this rank its state back, after set-up has drawn its random numbers."""
-        if not self._states:
-            return
-        if len(self._states) != trainer.world_size:
+        """Give this rank its sums back; also a run that has nothing left to train reports them."""
+        states = checkpoint["rank_states"]
+        if len(states) != trainer.world_size:
             warnings.warn(
-                f"the checkpoint is of {len(self._states)} processes and this run has "
+                f"the checkpoint is of {len(states)} processes and this run has "
                 f"{trainer.world_size}: it goes on from the same weights, not bit for bit",
                 stacklevel=2,
             )
-        else:
-            state = self._states[trainer.global_rank]
-            restore_random_states(state["random"])
-            multitask(pl_module).load_rank_state(state["module"])
-        self._states = []
+            return
+        state = states[trainer.global_rank]
+        multitask(pl_module).load_rank_state(state["module"])
+        self._random = state["random"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give this rank its random states back, after set-up has drawn its numbers."""
+        if self._random is not None:
+            restore_random_states(self._random)
+        self._random = None

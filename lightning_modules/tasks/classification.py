@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -119,8 +120,9 @@ def label_text(value: Any) -> str | None:
 
     A whole number stored as float (a column with gaps) reads like the number: 3.0 is "3".
     """
-    if value is None or (isinstance(value, float) and value != value):
+    real = isinstance(value, float | np.floating)
+    if value is None or (real and value != value):
         return None
-    if isinstance(value, float) and value.is_integer():
+    if real and float(value).is_integer():
         value = int(value)
     return str(value).strip() or None

@@ -1,0 +1,114 @@
+"""How many rows of each data set a step has, and which."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodules.samplers.base import Sampler, apportion, stream_rows
+from datamodules.samplers.proportional import Proportional
+from datamodules.samplers.temperature import Temperature
+from datamodules.samplers.uniform import Uniform
+from pipeline.errors import UsageError
+from tests.rows import Row, ids, rows
+
+names = st.text("abcdefgh", min_size=1, max_size=3)
+shares = st.dictionaries(names, st.floats(1e-3, 1e6), min_size=1, max_size=6)
+sizes = st.dictionaries(names, st.integers(1, 10**6), min_size=1, max_size=6)
+stretches = st.tuples(st.integers(1, 30), st.integers(0, 200), st.integers(0, 80))
+
+
+@pytest.mark.parametrize("row", rows("sampler"), ids=ids)
+def test_row(row: Row) -> None:
+    assert row.build().counts(row.given) == row.expected
+
+
+@given(shares, st.integers(6, 500))
+def test_apportion_hands_out_all_rows_and_one_to_each(shares: dict[str, float], total: int) -> None:
+    counts = apportion(shares, total)
+    assert counts.keys() == shares.keys()
+    assert sum(counts.values()) == total
+    assert min(counts.values()) >= 1
+
+
+@given(shares, st.integers(6, 500))
+def test_apportion_is_off_by_less_than_one_row(shares: dict[str, float], total: int) -> None:
+    spare, scale = total - len(shares), sum(shares.values())
+    for name, count in apportion(shares, total).items():
+        assert abs(count - 1 - spare * shares[name] / scale) < 1 + 1e-9
+
+
+@given(sizes.flatmap(lambda shares: st.permutations(list(shares.items()))), st.integers(6, 500))
+def test_apportion_does_not_see_the_order(shares: list[tuple[str, int]], total: int) -> None:
+    assert apportion(dict(shares), total) == apportion(dict(sorted(shares)), total)
+
+
+def test_apportion_needs_a_row_for_each() -> None:
+    with pytest.raises(UsageError, match=r"number of data sets \(3\).*got 2"):
+        apportion({"a": 1, "b": 1, "c": 1}, 2)
+
+
+@given(sizes)
+def test_temperature_one_is_proportional(sizes: dict[str, int]) -> None:
+    assert Temperature(64, temperature=1.0).shares(sizes) == Proportional(64).shares(sizes)
+
+
+@given(sizes)
+def test_large_temperature_is_uniform(sizes: dict[str, int]) -> None:
+    found = Temperature(64, temperature=1e9).shares(sizes)
+    assert found == pytest.approx(Uniform(64).shares(sizes))
+
+
+@pytest.mark.parametrize("kind", [Proportional, Temperature, Uniform])
+@given(sizes)
+def test_larger_data_sets_get_no_less(kind: type[Sampler], sizes: dict[str, int]) -> None:
+    found = kind(64).shares(sizes)
+    assert [found[name] for name in sorted(sizes, key=sizes.__getitem__)] == sorted(found.values())
+
+
+def test_epoch_has_every_row_once_on_average() -> None:
+    assert Uniform(10).epoch_steps({"a": 90, "b": 11}) == 11
+    assert Uniform(10, steps_per_epoch=3).epoch_steps({"a": 90, "b": 11}) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (Uniform, {"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        (Uniform, {"batch_size": 8, "steps_per_epoch": 0}, "steps_per_epoch must be >= 1, got 0"),
+        (Temperature, {"batch_size": 8, "temperature": 0}, "temperature must be > 0, got 0"),
+        (Temperature, {"batch_size": 8, "temperature": float("nan")}, "must be > 0, got nan"),
+    ],
+)
+def test_wrong_options_are_refused(kind: type[Sampler], options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        kind(**options)
+
+
+@given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 2**32))
+def test_every_pass_is_a_permutation(size: int, number: int, seed: int) -> None:
+    found, passes = stream_rows(seed, "a", size, number * size, size)
+    assert sorted(found) == list(range(size))
+    assert set(passes) == {number}
+
+
+@given(stretches, st.integers(0, 80))
+def test_a_stretch_is_its_parts(stretch: tuple[int, int, int], cut: int) -> None:
+    size, start, count = stretch
+    cut = min(cut, count)
+    whole = stream_rows(0, "a", size, start, count)
+    parts = (
+        stream_rows(0, "a", size, start, cut),
+        stream_rows(0, "a", size, start + cut, count - cut),
+    )
+    for found, first, second in zip(whole, *parts, strict=True):
+        assert np.array_equal(found, np.concatenate([first, second]))
+
+
+@pytest.mark.parametrize("other", [(1, "a", 0), (0, "b", 0), (0, "a", 1)])
+def test_seed_name_and_pass_change_the_order(other: tuple[int, str, int]) -> None:
+    seed, name, number = other
+    first = stream_rows(0, "a", 50, 0, 50)[0]
+    assert not np.array_equal(first, stream_rows(seed, name, 50, number * 50, 50)[0])

@@ -1,0 +1,202 @@
+"""One row for each option of each group of methods: an input, and what comes out by hand.
+
+A new method is a file, a YAML and a row here. ``test_every_config.py`` compares rows with YAML
+files; the group's own test says what ``given`` and ``expected`` are, by a test named ``test_row``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from pipeline.groups import SHIPPED
+from pipeline.instantiate import find_target, instantiate
+from pipeline.named import resolve_named
+from pipeline.yaml_files import load_yaml
+
+DIM = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """With ``options`` over its YAML file, the method makes ``expected`` of ``given``.
+
+    train: what selects the option for a whole run; default ``group=option``.
+    """
+
+    group: str
+    option: str
+    given: Any
+    expected: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    train: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}/{self.option}"
+
+    def node(self) -> dict[str, Any]:
+        """The option's configuration, resolved as in a run with ``dim: 4``."""
+        key = self.group.replace("/", ".")
+        config = OmegaConf.create({"dim": DIM})
+        OmegaConf.update(config, key, load_yaml(SHIPPED / f"{self.name}.yaml"))
+        OmegaConf.update(config, key, dict(self.options), merge=True, force_add=True)
+        resolve_named(config, [SHIPPED])
+        node: Any = OmegaConf.to_container(config, resolve=True)
+        for part in key.split("."):
+            node = node[part]
+        node.pop("_requires_", None)
+        return node
+
+    def kind(self) -> type[Any]:
+        """The method's class."""
+        return find_target(self.node()["_target_"], (), self.name)
+
+    def build(self, **extra: Any) -> Any:
+        """The method, with what only a run knows."""
+        return instantiate(self.node(), (), self.name, **extra)
+
+
+# given: losses; expected: the objective, and each task's weight
+BALANCERS = (
+    Row("balancer", "equal", {"a": 2.0, "b": 3.0}, (5.0, {"a": 1.0, "b": 1.0})),
+    Row(
+        "balancer",
+        "fixed",
+        {"a": 2.0, "b": 3.0},
+        (4.0, {"a": 0.5, "b": 1.0}),
+        {"task_weights": {"a": 0.5}},
+    ),
+    Row(  # 2 / 4 + 3 / 4 + (ln 4 + ln 4) / 2
+        "balancer",
+        "uncertainty",
+        {"a": 2.0, "b": 3.0},
+        (1.25 + math.log(4), {"a": 0.25, "b": 0.25}),
+        {"initial": math.log(4)},
+    ),
+)
+
+# given: training rows of each data set; expected: rows of each in a step of 10
+SAMPLERS = (
+    Row("sampler", "proportional", {"a": 10, "b": 70}, {"a": 2, "b": 8}, {"batch_size": 10}),
+    Row("sampler", "temperature", {"a": 10, "b": 90}, {"a": 3, "b": 7}, {"batch_size": 10}),
+    Row("sampler", "uniform", {"a": 10, "b": 70}, {"a": 5, "b": 5}, {"batch_size": 10}),
+)
+
+# given: optimizer steps of the run; expected: factor on the learning rate at some of them
+SCHEDULES = (
+    Row("schedule", "constant", 10, {0: 0.5, 1: 1, 5: 1, 10: 1}, {"warmup": 1}),
+    Row(
+        "schedule",
+        "linear",
+        12,
+        {0: 1 / 3, 1: 2 / 3, 2: 1, 7: 0.6, 12: 0.2},
+        {"warmup": 2, "end": 0.2},
+    ),
+    Row(
+        "schedule",
+        "cosine",
+        12,
+        {0: 1 / 3, 1: 2 / 3, 2: 1, 7: 0.6, 12: 0.2},
+        {"warmup": 2, "end": 0.2},
+    ),
+    Row(
+        "schedule",
+        "one_cycle",
+        10,
+        {0: 0.2, 2: 0.6, 4: 1, 7: 0.55, 10: 0.1},
+        {"rise": 0.4, "start": 0.2, "end": 0.1},
+    ),
+)
+
+# given: gradients, one a step, of a weight that is 1; expected: the weight after each step
+OPTIMIZERS = (
+    Row("optimizer", "sgd", [1.0, 1.0], [0.9, 0.8], {"weight_decay": 0.0}),
+    Row(  # Nesterov: step = lr (g + m v), v = m v + g: 1 + 0.9, then 1 + 0.9 x 1.9
+        "optimizer",
+        "momentum",
+        [1.0, 1.0],
+        [1 - 0.05 * 1.9, 1 - 0.05 * (1.9 + 2.71)],
+        {"weight_decay": 0.0},
+    ),
+    Row("optimizer", "adam", [3.0, 3.0], [1 - 2e-3, 1 - 4e-3]),  # lr sign(g)
+    Row("optimizer", "adamw", [3.0], [1 - 2e-3 * 0.01 - 2e-3]),  # decay, then lr sign(g)
+    Row(  # v = 0.01 g^2, so that the step is lr / 0.1
+        "optimizer",
+        "torch",
+        [5.0],
+        [0.99],
+        {"name": "RMSprop"},
+        ("optimizer=torch", "optimizer.name=RMSprop"),
+    ),
+)
+
+# given: pooled features of a data set; expected: a task's representation of them
+TRUNKS = (
+    Row(
+        "trunk",
+        "shared",
+        [[1.0, 3.0], [9.0, 5.0]],
+        [[-1.0, 1.0], [1.0, -1.0]],
+        {"dim": 2, "depth": 0},
+    ),
+)
+
+# given: shape of the inputs; expected: shapes of the features
+ENCODERS = (
+    Row("encoder/image", "cnn", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 7, 7)}),
+    Row(
+        "encoder/text", "bag", (3, 5), {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}
+    ),
+)
+
+# given: outputs and raw targets; expected: each row's loss
+TASKS = (
+    Row(
+        "task",
+        "classification",
+        ([[0.0, math.log(3)], [0.0, math.log(3)]], ["no", "yes"]),
+        [math.log(4), math.log(4 / 3)],
+        train=("data.tasks.digit.type=classification",),
+    ),
+)
+
+# given: nothing; expected: losses by task, and the rest
+TRANSFERS = (Row("transfer", "none", None, ({}, None)),)
+
+# given: nothing; expected: number of rows, and columns
+SOURCES = (
+    Row(
+        "source",
+        "quickstart",
+        None,
+        (60, {"review", "score", "part"}),
+        {"name": "reviews", "rows": 60},
+        ("data.datasets.mnist.source=quickstart",),
+    ),
+)
+
+ROWS = (
+    *BALANCERS,
+    *SAMPLERS,
+    *SCHEDULES,
+    *OPTIMIZERS,
+    *TRUNKS,
+    *ENCODERS,
+    *TASKS,
+    *TRANSFERS,
+    *SOURCES,
+)
+
+
+def rows(group: str) -> list[Row]:
+    """The rows of a group, and of groups below it."""
+    return [row for row in ROWS if row.group == group or row.group.startswith(f"{group}/")]
+
+
+def ids(row: Row) -> str:
+    return row.name
