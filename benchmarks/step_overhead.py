@@ -11,6 +11,7 @@ The three take turns; the medians over the rounds of the ratios within a round a
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import tempfile
@@ -56,7 +57,7 @@ class StepClock(Callback):
 def median_gap(times: Sequence[float]) -> float:
     """Return the median distance of times, the first ``WARM_UP`` left out."""
     late = times[WARM_UP:]
-    return statistics.median(b - a for a, b in zip(late, late[1:], strict=False))
+    return statistics.median(b - a for a, b in itertools.pairwise(late))
 
 
 def plain_seconds(config: dict[str, Any], datamodule: MixedDataModule, steps: int) -> float:
@@ -140,7 +141,7 @@ def fit(trainer: Trainer, module: LightningModule, datamodule: MixedDataModule) 
 
 def main() -> None:
     """Run the comparison and print a table."""
-    options = dict(steps=200, rounds=5)
+    options = {"steps": 200, "rounds": 5}
     overrides = []
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")

@@ -110,9 +110,7 @@ def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
         with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
             pixels = opened.width * opened.height
             if pixels > MOST_PIXELS:
-                raise PollinateError(
-                    f"images must have <= {MOST_PIXELS:,} pixels, got {pixels:,}"
-                )
+                raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels, got {pixels:,}")
             grey = opened.mode in ("1", "L", "I;16", "I", "F")
             # a copy, because torch wants to be able to write
             return np.array(opened.convert("L" if grey else "RGB"))
