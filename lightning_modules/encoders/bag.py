@@ -18,7 +18,8 @@ class Bag(Encoder):
     Source: Joulin et al. 2017, section 2.1 (hashed pairs; their mean is plain, a_i = 1/L).
     In training whole occurrences of tokens and of pairs are left out, not single entries: a row's
     few telling words mustn't suffice to learn it by heart. Pairs start at 0, so that one that was
-    never seen says nothing.
+    never seen says nothing. W's bias starts large: a trunk's layer norm then leaves weak evidence
+    weak, where it would blow up a vector near 0.
 
     Args:
         vocab_size: number of token ids, 0 is padding.
@@ -29,7 +30,7 @@ class Bag(Encoder):
     """
 
     def __init__(
-        self, vocab_size: int, dim: int, width: int = 32, pairs: int = 32768, dropout: float = 0.5
+        self, vocab_size: int, dim: int, width: int = 48, pairs: int = 16384, dropout: float = 0.5
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -42,6 +43,7 @@ class Bag(Encoder):
         self.attend = nn.Linear(width, 1)
         nn.init.zeros_(self.attend.weight)
         self.project = nn.Linear(width, dim)
+        nn.init.normal_(self.project.bias)
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""

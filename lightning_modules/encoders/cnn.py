@@ -31,7 +31,7 @@ class CNN(Encoder):
     """
 
     def __init__(
-        self, in_channels: int, dim: int, width: int = 32, stages: int = 3, dropout: float = 0.1
+        self, in_channels: int, dim: int, width: int = 16, stages: int = 3, dropout: float = 0.1
     ) -> None:
         super().__init__()
         if width < 1 or width % GROUPS:
