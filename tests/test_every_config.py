@@ -19,6 +19,8 @@ OPTIONS = [f"{group}/{option}" for group in groups(FOLDERS) for option in option
 METHODS = [name for name in OPTIONS if name.partition("/")[0] not in SETTINGS]
 TWO_STEPS = ("experiment=smoke", "tracking=none", "trainer.max_steps=2")
 
+DRAWN = "data/quickstart"
+
 # {option: what selects it, and what it needs in a test}
 SELECTED = {row.name: row.train for row in ROWS if row.train} | {
     "trainer/ddp": ("trainer=ddp", "trainer.devices=1"),
@@ -52,7 +54,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     """Train every option for two steps; {option: what came of it}."""
     root = tmp_path_factory.mktemp("options")
     logs = {name: root / f"{directory(name)}.log" for name in OPTIONS}
-    codes = run_sessions([Session(arguments(n), str(log)) for n, log in logs.items()], root)
+    sessions = [
+        Session(arguments(name), str(log), plots=name == DRAWN) for name, log in logs.items()
+    ]
+    codes = run_sessions(sessions, root)
     return {
         name: Trained(root / directory(name), code, log.read_text())
         for (name, log), code in zip(logs.items(), codes, strict=True)
@@ -69,3 +74,11 @@ def test_trains(name: str, trained: dict[str, Trained]) -> None:
     assert (summary["status"], summary["steps"]) == ("finished", 2)
     assert summary["test"].keys() == summary["rows_seen"].keys()
     assert all(rows > 0 for rows in summary["rows_seen"].values())
+
+
+@pytest.mark.slow
+def test_draws_its_plots(trained: dict[str, Trained]) -> None:
+    run = trained[DRAWN]
+    tasks = json.loads((run.folder / "summary.json").read_text())["test"]
+    pictures = {path.name for path in (run.folder / "plots").iterdir()}
+    assert pictures == {"curves.png", *(f"confusion-{task}.png" for task in tasks)}
