@@ -15,12 +15,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from datamodules.columns import Column
 from datamodules.mixed import DatasetSpec, LoaderOptions, MixedDataModule, TaskSpec
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from datamodules.samplers.base import Sampler
 from datamodules.samplers.uniform import Uniform
-from datamodules.columns import Column
 from datamodules.sources.base import Source
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.balancers.equal import Equal
@@ -35,6 +35,7 @@ from lightning_modules.trunks.shared import SharedTrunk
 from pipeline.checkpoints import AtomicCheckpointIO
 
 DIM = 8
+SGD = partial(torch.optim.SGD, lr=0.1)
 THIRDS = {"train": 0.5, "valid": 0.25, "test": 0.25}
 
 
@@ -163,7 +164,7 @@ def network(data: MixedDataModule, dropout: float = 0.0) -> MultiTaskNetwork:
 def multitask(
     data: MixedDataModule,
     balancer: Callable[[Sequence[str]], Balancer] = Equal,
-    optimizer: Callable[..., Optimizer] = partial(torch.optim.SGD, lr=0.1),
+    optimizer: Callable[..., Optimizer] = SGD,
     dropout: float = 0.0,
 ) -> MultiTaskModule:
     """A module for data that are set up."""

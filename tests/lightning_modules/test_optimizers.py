@@ -89,7 +89,7 @@ def test_the_longest_prefix_decides() -> None:
 
 
 def test_a_prefix_ends_at_a_dot() -> None:
-    with pytest.raises(UsageError, match="lr_scale names encoders.tex, which no parameter"):
+    with pytest.raises(UsageError, match=r"lr_scale names encoders\.tex, which no parameter"):
         parameter_groups(roots(), 0.1, {"encoders.tex": 2.0}, decay=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -21,6 +23,12 @@ def with_warmup(row: Row, warmup: int = WARMUP) -> Schedule:
     return schedule
 
 
+def factors_of(row: Row) -> list[float]:
+    """Its factors at every step, the end included."""
+    schedule = with_warmup(row)
+    return [schedule.factor(step, STEPS) for step in range(STEPS + 1)]
+
+
 @each
 def test_row(row: Row) -> None:
     schedule = row.build()
@@ -30,8 +38,8 @@ def test_row(row: Row) -> None:
 
 @each
 def test_warmup_rises_by_equal_steps(row: Row) -> None:
-    factors = [with_warmup(row).factor(step, STEPS) for step in range(WARMUP + 1)]
-    rises = [after - before for before, after in zip(factors[:-1], factors[1:], strict=True)]
+    factors = factors_of(row)[: WARMUP + 1]
+    rises = [after - before for before, after in pairwise(factors)]
     assert rises == pytest.approx([rises[0]] * WARMUP)
     assert factors[0] == pytest.approx(rises[0])
     assert factors[0] > 0
@@ -39,13 +47,12 @@ def test_warmup_rises_by_equal_steps(row: Row) -> None:
 
 @each
 def test_no_jump(row: Row) -> None:
-    factors = [with_warmup(row).factor(step, STEPS) for step in range(STEPS + 1)]
-    assert max(abs(b - a) for a, b in zip(factors[:-1], factors[1:], strict=True)) < 0.05
+    assert max(abs(after - before) for before, after in pairwise(factors_of(row))) < 0.05
 
 
 @each
 def test_factor_is_between_0_and_1(row: Row) -> None:
-    factors = [with_warmup(row).factor(step, STEPS) for step in range(STEPS)]
+    factors = factors_of(row)[:-1]
     assert 0 < min(factors) <= max(factors) <= 1 + 1e-12
 
 
