@@ -52,7 +52,8 @@ class Scores(nn.Module):
     def update(self, task: str, output: Tensor, target: Tensor) -> None:
         """Add labelled rows of one task: outputs (N, ...) and targets (N, ...)."""
         self.losses.add({task: self.tasks[task].loss(output, target).sum()}, {task: len(target)})
-        self.metrics[task].update(output, target)  # type: ignore[operator]  # a collection
+        if len(target):
+            self.metrics[task].update(output, target)  # type: ignore[operator]  # a collection
 
     def take(self) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
         """Return ({task: {metric: value}}, {task: confusion matrix}) over all ranks; start anew.
@@ -83,6 +84,17 @@ def summed(values: Tensor) -> Tensor:
     shared = values.cuda() if on_gpu else values.clone()
     torch.distributed.all_reduce(shared)
     return shared.cpu()
+
+
+def update(metric: Metric, output: Tensor, target: Tensor) -> None:
+    """Give a metric rows: outputs (N, ...) and targets (N, ...).
+
+    No rows count as an update, too: the ranks must agree on whether a metric was given any.
+    """
+    if len(target):
+        metric.update(output, target)
+    else:
+        metric._update_count += 1
 
 
 def metric_state(metric: Metric) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
 from lightning_modules.balancers.base import Balancer
-from lightning_modules.metrics import RunningLosses, Scores, load_metric_state, metric_state
+from lightning_modules.metrics import (
+    RunningLosses,
+    Scores,
+    load_metric_state,
+    metric_state,
+    update,
+)
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.optimizers import OptimizerFactory, parameter_groups, schedule_optimizer
 from lightning_modules.schedules.base import Schedule
@@ -205,7 +211,7 @@ class MultiTaskModule(LightningModule):
             sums[task] = loss.where(present, loss.new_zeros(())).sum()
             labelled = target[present]
             rows[task] = len(labelled)
-            metrics[task].update(output.detach()[present], labelled)
+            update(metrics[task], output.detach()[present], labelled)
         return sums, rows
 
     def _evaluate(self, batch: MixedBatch) -> None:

@@ -43,6 +43,7 @@ class Case:
         return self.options if self.like is None else self.like
 
 
+AVERAGED = ("ema_decay=0.9", "optimizer=momentum", "early_stopping.patience=3")
 CASES = (
     Case("twice within an epoch", (Fault("training step", 13), Fault("training step", 18))),
     Case("before the first checkpoint", (Fault("training step", 3),)),
@@ -50,7 +51,7 @@ CASES = (
     Case("end of validation", (Fault("end of validation", 1),)),
     Case("checkpoint not renamed", (Fault("checkpoint written, not renamed", 3),)),
     Case("checkpoint not written", (Fault("checkpoint about to be written", 5),)),
-    Case("final test", (Fault("best scored", 2),)),
+    Case("final test", (Fault("best scored", 2),), AVERAGED),
     Case("SIGTERM", (Fault("training step", 14, "SIGTERM"),)),
     Case("SIGINT while validating", (Fault("validation step", 2, "SIGINT"),)),
     Case("torn last.ckpt", (Fault("training step", 14),), torn=True),
@@ -59,7 +60,7 @@ CASES = (
     Case(
         "moving average and early stopping",
         (Fault("training step", 31),),
-        ("ema_decay=0.9", "optimizer=momentum", "early_stopping.patience=3"),
+        AVERAGED,
     ),
     Case(
         "validation within epochs",

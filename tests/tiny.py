@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from datamodules.columns import Column
 from datamodules.mixed import DatasetSpec, LoaderOptions, MixedDataModule, TaskSpec
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from datamodules.samplers.base import Sampler
 from datamodules.samplers.uniform import Uniform
-from datamodules.sources.base import Column, Source
+from datamodules.sources.base import Source
+from lightning_modules.balancers.base import Balancer
+from lightning_modules.balancers.equal import Equal
+from lightning_modules.encoders.base import Encoder
+from lightning_modules.features import Features
+from lightning_modules.multitask import MultiTaskModule, Optimization
+from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.schedules.constant import Constant
 from lightning_modules.tasks.classification import Classification
+from lightning_modules.transfer.none import NoTransfer
+from lightning_modules.trunks.shared import SharedTrunk
+from pipeline.checkpoints import AtomicCheckpointIO
 
+DIM = 8
+SGD = partial(torch.optim.SGD, lr=0.1)
 THIRDS = {"train": 0.5, "valid": 0.25, "test": 0.25}
 
 
@@ -96,3 +117,83 @@ def ready(*args: Any, **options: Any) -> MixedDataModule:
     module = datamodule(*args, **options)
     module.setup()
     return module
+
+
+class Mean(Encoder):
+    """Mean of embeddings; counts its calls."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.dim = DIM
+        self.embedding = nn.Embedding(vocab_size, DIM, padding_idx=0)
+        self.calls = 0
+
+    def forward(self, inputs: Tensor) -> Features:
+        self.calls += 1
+        rows, mask = self.embedding(inputs), inputs != 0
+        return Features(rows.sum(dim=1) / mask.sum(dim=1, keepdim=True), rows, mask=mask)
+
+
+class Flat(Encoder):
+    """A linear map of the pixels and a norm; counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim = DIM
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, DIM), nn.LayerNorm(DIM))
+        self.calls = 0
+
+    def forward(self, inputs: Tensor) -> Features:
+        self.calls += 1
+        return Features(self.layers(inputs))
+
+
+def network(data: MixedDataModule, dropout: float = 0.0) -> MultiTaskNetwork:
+    """A network of some hundred weights for data that are set up."""
+    torch.manual_seed(0)
+    encoders: dict[str, Encoder] = {}
+    if "text" in data.modalities:
+        encoders["text"] = Mean(**data.modalities["text"].encoder_arguments())
+    if "image" in data.modalities:
+        encoders["image"] = Flat()
+    heads = {name: spec.task.head(DIM) for name, spec in data.tasks.items()}
+    routes = {name: spec.datasets for name, spec in data.tasks.items()}
+    return MultiTaskNetwork(encoders, SharedTrunk(DIM, dropout=dropout), heads, routes)
+
+
+def multitask(
+    data: MixedDataModule,
+    balancer: Callable[[Sequence[str]], Balancer] = Equal,
+    optimizer: Callable[..., Optimizer] = SGD,
+    dropout: float = 0.0,
+) -> MultiTaskModule:
+    """A module for data that are set up."""
+    tasks = {name: spec.task for name, spec in data.tasks.items()}
+    plan = Optimization(
+        optimizer,
+        Constant(),
+        lr=0.1,
+        lr_scale={},
+        decay="weight_decay" in signature(getattr(optimizer, "func", optimizer)).parameters,
+    )
+    spec = {"format": 1, "config": {}, "learnt": data.learnt_state()}
+    return MultiTaskModule(
+        network(data, dropout), tasks, balancer(list(tasks)), NoTransfer(), plan, spec
+    )
+
+
+def trainer(folder: Path, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
+    """A trainer that writes checkpoints as a run does, and nothing else."""
+    return Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        callbacks=list(callbacks),
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **options,
+    )

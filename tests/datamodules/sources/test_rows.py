@@ -1,0 +1,17 @@
+"""Every source gives the rows and columns that its row says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rows import Row, ids, rows
+
+
+@pytest.mark.parametrize("row", rows("source"), ids=ids)
+def test_row(row: Row) -> None:
+    source = row.build()
+    columns = source.load()
+    count, names = row.expected
+    assert columns.keys() == names
+    assert {len(values) for values in columns.values()} == {count}
+    assert source.location

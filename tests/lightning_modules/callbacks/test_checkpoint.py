@@ -1,0 +1,144 @@
+"""Where a run can go on exactly, and the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_modules.callbacks import checkpoint
+from lightning_modules.callbacks.checkpoint import RunCheckpoint, link
+from lightning_modules.callbacks.measure import Measure
+from lightning_modules.callbacks.rank_state import RankState
+from lightning_modules.callbacks.stop import Stop
+from pipeline import checkpoints
+from pipeline.interrupt import StopRequest
+from tests.tiny import multitask, ready, trainer
+
+EPOCH_STEPS = 4
+
+
+class Scripted(Measure):
+    """Measures the given validation scores, one after the other."""
+
+    def __init__(self, *scores: float) -> None:
+        super().__init__(1)
+        self.left = list(scores)
+
+    def _publish(self, trainer: Any, metrics: dict[str, float]) -> None:
+        if "valid/score" in metrics:
+            metrics = metrics | {"valid/score": self.left.pop(0)}
+        super()._publish(trainer, metrics)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """(name, optimizer steps) of every checkpoint file that is written."""
+    found = []
+    write = checkpoints.write_checkpoint
+
+    def spy(content: dict[str, Any], path: Path) -> None:
+        found.append((path.name, content["global_step"]))
+        write(content, path)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", spy)
+    return found
+
+
+def fit(folder: Path, scores: tuple[float, ...], every: int = 3, **options: Any) -> RunCheckpoint:
+    """Train an epoch for every score."""
+    data, stop = ready(), Stop(StopRequest())
+    mode = options.pop("mode", "max")
+    keep = RunCheckpoint(folder, stop, every, "valid/score", mode)
+    epochs = options.pop("max_epochs", len(scores))
+    callbacks = [Scripted(*scores), stop, RankState(), keep]
+    trainer(folder, callbacks, max_epochs=epochs, **options).fit(multitask(data), datamodule=data)
+    return keep
+
+
+def steps(folder: Path) -> dict[str, int]:
+    """{name: optimizer steps} of the files that are there."""
+    return {
+        path.stem: torch.load(path, weights_only=True)["global_step"]
+        for path in folder.glob("*.ckpt")
+    }
+
+
+def test_last_is_written_every_n_steps_and_after_epochs(tmp_path: Path, written: Any) -> None:
+    fit(tmp_path, (0.1, 0.2), every=3)
+    # not at step 4 + 3 alone: the count starts anew at every save
+    assert written == [("last.ckpt", step) for step in (3, 4, 7, 8)]
+
+
+def test_the_last_but_one_is_kept(tmp_path: Path) -> None:
+    fit(tmp_path, (0.1, 0.2), every=3)
+    assert steps(tmp_path) == {"last": 8, "previous": 7, "best": 8}
+
+
+@pytest.mark.parametrize(
+    ("scores", "mode", "best"),
+    [
+        ((0.1, 0.3, 0.2), "max", 8),
+        ((0.1, 0.3, 0.2), "min", 4),
+        ((0.3, 0.3, 0.3), "max", 4),  # the first of equals
+        ((0.0, -1.0, -2.0), "max", 4),
+        ((float("nan"), 0.1, float("nan")), "max", 8),
+    ],
+)
+def test_best_is_that_of_the_monitor(
+    scores: tuple[float, ...], mode: str, best: int, tmp_path: Path
+) -> None:
+    keep = fit(tmp_path, scores, mode=mode)
+    assert steps(tmp_path)["best"] == keep.best_step == best
+
+
+def test_best_of_an_epoch_is_a_second_name_of_last(tmp_path: Path) -> None:
+    fit(tmp_path, (0.1,))
+    assert (tmp_path / "best.ckpt").samefile(tmp_path / "last.ckpt")
+
+
+def test_best_survives_the_next_last(tmp_path: Path) -> None:
+    fit(tmp_path, (0.2, 0.1), every=1)
+    assert steps(tmp_path) == {"last": 8, "previous": 7, "best": 4}
+
+
+def test_best_within_an_epoch_is_written_alone(tmp_path: Path, written: Any) -> None:
+    fit(tmp_path, (0.2, 0.1), every=100, max_epochs=1, val_check_interval=0.5)
+    assert written == [("best.ckpt", 2), ("last.ckpt", 4)]
+
+
+def test_last_is_never_written_before_a_validation(tmp_path: Path, written: Any) -> None:
+    """Lightning would skip that validation when it resumes."""
+    fit(tmp_path, (0.2, 0.1), every=1, max_epochs=1, val_check_interval=0.5)
+    assert [step for name, step in written if name == "last.ckpt"] == [1, 3, 4]
+
+
+def test_last_is_never_written_within_an_accumulation(tmp_path: Path, written: Any) -> None:
+    fit(tmp_path, (0.2,), every=1, accumulate_grad_batches=2)
+    assert [step for name, step in written if name == "last.ckpt"] == [1, 2]
+
+
+def test_a_folder_without_hard_links_gets_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    source, target = tmp_path / "last.ckpt", tmp_path / "best.ckpt"
+    source.write_bytes(b"new")
+    target.write_bytes(b"old")
+    link(source, target)
+    assert target.read_bytes() == b"new"
+    assert not target.samefile(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_state_round_trip(tmp_path: Path) -> None:
+    keep = fit(tmp_path, (0.1, 0.3))
+    other = RunCheckpoint(tmp_path, keep.stop, 3, "valid/score", "max")
+    assert other.best == checkpoint.WORSE_THAN_ANY["max"]
+    other.load_state_dict(keep.state_dict())
+    assert (other.best, other.best_step, other.saved_step) == (pytest.approx(0.3), 8, 8)

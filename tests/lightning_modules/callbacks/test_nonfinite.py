@@ -1,0 +1,87 @@
+"""A loss that is no number stops the run before it reaches the weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from datamodules.batch import MixedBatch
+from lightning_modules.callbacks.checkpoint import RunCheckpoint
+from lightning_modules.callbacks.nonfinite import NonFinite
+from lightning_modules.callbacks.stop import Stop
+from lightning_modules.multitask import MultiTaskModule
+from pipeline.errors import PollinateError
+from pipeline.interrupt import StopRequest
+from tests.tiny import multitask, ready, trainer
+
+STEP = 3
+
+
+class Poison(Callback):
+    """Puts a value into one image of a step, and remembers the weights before it."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+        self.rows: list[int] = []
+
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: MultiTaskModule, batch: MixedBatch, batch_idx: int
+    ) -> None:
+        if batch_idx == STEP - 1:
+            shapes = batch.batches["shapes"]
+            shapes.inputs["image"][0, 0, 0, 0] = self.value
+            self.rows = shapes.index.tolist()
+            self.weights = {k: v.clone() for k, v in pl_module.state_dict().items()}
+
+
+@pytest.fixture(params=[float("nan"), float("inf")], ids=str)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Poison, Any, Path]:
+    """A run that meets a bad image: message, what was put in, module, folder."""
+    data, poison = ready(), Poison(request.param)
+    module = multitask(data)
+    stop = Stop(StopRequest())
+    keep = RunCheckpoint(tmp_path, stop, every_n_steps=1, monitor="valid/score", mode="max")
+    fit = trainer(tmp_path, [NonFinite(tmp_path), poison, stop, keep], max_epochs=2)
+    with pytest.raises(PollinateError) as caught:
+        fit.fit(module, datamodule=data)
+    return str(caught.value), poison, module, tmp_path
+
+
+def test_message_names_task_step_and_rows(run: Any) -> None:
+    message, poison, _, folder = run
+    rows = ", ".join(map(str, poison.rows))
+    assert re.match(
+        rf"the loss isn't finite at step {STEP}: task shapes is (nan|inf) "
+        rf"\(data set shapes, training rows {rows}\)\. The batch is saved in {folder}/bad-batch",
+        message,
+    )
+    assert "task notes" not in message
+
+
+def test_batch_is_saved_as_plain_values(run: Any) -> None:
+    _, poison, _, folder = run
+    saved = torch.load(folder / f"bad-batch-step{STEP}-rank0.pt", weights_only=True)
+    assert saved.keys() == {"notes", "shapes"}
+    assert saved["shapes"]["index"].tolist() == poison.rows
+    assert not torch.isfinite(saved["shapes"]["inputs"]["image"][0, 0, 0, 0])
+
+
+def test_weights_are_those_before_the_step(run: Any) -> None:
+    _, poison, module, folder = run
+    saved = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    for name, before in poison.weights.items():
+        assert torch.equal(module.state_dict()[name], before)
+        assert torch.equal(saved[name], before)
+
+
+def test_a_finite_run_is_left_alone(tmp_path: Path) -> None:
+    data = ready()
+    fit = trainer(tmp_path, [NonFinite(tmp_path)], max_epochs=1)
+    fit.fit(multitask(data), datamodule=data)
+    assert fit.global_step == data.epoch_steps
+    assert not list(tmp_path.glob("bad-batch*"))

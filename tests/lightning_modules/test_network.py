@@ -1,0 +1,108 @@
+"""Rows in, every task's output out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from datamodules.batch import Batch
+from datamodules.mixed import MixedDataModule
+from lightning_modules.features import Features
+from lightning_modules.network import MultiTaskNetwork, join, part
+from tests.tiny import DIM, images, network, ready, task, texts
+
+
+@pytest.fixture(scope="module")
+def data() -> MixedDataModule:
+    """Two data sets of texts, one of images; a task of both texts."""
+    return ready(
+        {"notes": texts(), "more": texts(), "shapes": images()},
+        {"tone": task("notes", "more"), "note": task("notes"), "shape": task("shapes")},
+    )
+
+
+def step(data: MixedDataModule, *names: str) -> dict[str, Batch]:
+    batches = next(iter(data.train_dataloader())).batches
+    return {name: batches[name] for name in names or batches}
+
+
+def test_every_task_gets_its_rows(data: MixedDataModule) -> None:
+    batches = step(data)
+    sizes = {name: len(batch.index) for name, batch in batches.items()}
+    outputs = network(data)(batches)
+    assert {name: tuple(output.shape) for name, output in outputs.items()} == {
+        "tone": (sizes["notes"] + sizes["more"], 2),
+        "note": (sizes["notes"], 2),
+        "shape": (sizes["shapes"], 3),
+    }
+
+
+def test_rows_of_one_modality_are_encoded_in_one_call(data: MixedDataModule) -> None:
+    net = network(data)
+    net(step(data))
+    assert {name: encoder.calls for name, encoder in net.encoders.items()} == {
+        "text": 1,
+        "image": 1,
+    }
+
+
+def test_an_encoder_without_rows_is_not_called(data: MixedDataModule) -> None:
+    net = network(data)
+    outputs = net(step(data, "shapes"))
+    assert outputs.keys() == {"shape"}
+    assert net.encoders["text"].calls == 0
+
+
+def test_a_data_set_alone_gives_what_it_gives_among_others(data: MixedDataModule) -> None:
+    net = network(data).eval()
+    together, alone = net(step(data)), net(step(data, "notes"))
+    assert torch.allclose(together["note"], alone["note"], atol=1e-6)
+    assert torch.allclose(together["tone"][: len(alone["tone"])], alone["tone"], atol=1e-6)
+
+
+def test_only_wanted_tasks_are_predicted(data: MixedDataModule) -> None:
+    assert network(data)(step(data), ["shape"]).keys() == {"shape"}
+
+
+def test_shared_parameters_are_encoders_and_trunk(data: MixedDataModule) -> None:
+    net = network(data)
+    shared = {id(parameter) for parameter in net.shared_parameters()}
+    found = {name for name, parameter in net.named_parameters() if id(parameter) not in shared}
+    assert found
+    assert all(name.startswith("heads.") for name in found)
+
+
+def test_names_of_parts_make_names_of_weights(data: MixedDataModule) -> None:
+    names = {".".join(name.split(".")[:2]) for name in network(data).state_dict()}
+    parts = {"encoders.text", "encoders.image", "heads.tone", "heads.note", "heads.shape"}
+    assert parts < names
+    assert all(name in parts or name.startswith("trunk.") for name in names)
+
+
+def test_join_pads_token_ids() -> None:
+    joined = join([torch.ones(2, 3, dtype=torch.long), torch.ones(1, 5, dtype=torch.long)])
+    assert joined.tolist() == [[1, 1, 1, 0, 0]] * 2 + [[1] * 5]
+
+
+def test_join_concatenates_images() -> None:
+    assert join([torch.ones(2, 1, 4, 4), torch.zeros(3, 1, 4, 4)]).shape == (5, 1, 4, 4)
+
+
+def test_part_undoes_the_join() -> None:
+    whole = Features(
+        torch.arange(6.0).reshape(3, 2), torch.zeros(3, 4, DIM), None, torch.ones(3, 4).bool()
+    )
+    first, second = part(whole, [1, 2])
+    assert torch.equal(torch.cat([first.pooled, second.pooled]), whole.pooled)
+    assert (len(first.sequence), len(second.sequence)) == (1, 2)
+    assert first.grid is second.grid is None
+    assert second.mask.shape == (2, 4)
+
+
+def test_heads_are_made_for_the_classes(data: MixedDataModule) -> None:
+    net: MultiTaskNetwork = network(data)
+    assert {name: head.out_features for name, head in net.heads.items()} == {
+        "tone": 2,
+        "note": 2,
+        "shape": 3,
+    }

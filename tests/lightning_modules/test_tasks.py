@@ -1,0 +1,157 @@
+"""Head, loss, metrics and labels of one thing to predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from lightning_modules.tasks.base import UnseenLabelError
+from lightning_modules.tasks.classification import Classification, label_text
+from pipeline.errors import PollinateError, UsageError
+from tests.rows import Row, ids, rows
+
+
+def learnt(*classes: Any, **options: Any) -> Classification:
+    task = Classification(**options)
+    task.learn(classes)
+    return task
+
+
+@pytest.mark.parametrize("row", rows("task"), ids=ids)
+def test_row(row: Row) -> None:
+    outputs, values = row.given
+    task = row.build()
+    task.learn(values)
+    targets, present = task.encode(values)
+    assert present.all()
+    assert task.loss(torch.tensor(outputs), targets).tolist() == pytest.approx(row.expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_loss_is_that_of_torch(smoothing: float) -> None:
+    logits, target = torch.randn(20, 4), torch.randint(4, (20,))
+    task = learnt(*"abcd", label_smoothing=smoothing)
+    found = task.loss(logits, target)
+    assert found.shape == (20,)
+    mean = functional.cross_entropy(logits, target, label_smoothing=smoothing)
+    assert torch.allclose(found.mean(), mean)
+
+
+def test_smoothing_is_the_equation() -> None:
+    logits, target, share = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1]), 0.3
+    mixed = (1 - share) * functional.one_hot(target, 3) + share / 3
+    expected = -(mixed * logits.log_softmax(dim=1)).sum(dim=1)
+    assert torch.allclose(learnt(*"abc", label_smoothing=share).loss(logits, target), expected)
+
+
+def test_loss_is_computed_in_float32() -> None:
+    logits = torch.randn(4, 2).bfloat16()
+    assert learnt("a", "b").loss(logits, torch.zeros(4, dtype=torch.long)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3, "3"),
+        (3.0, "3"),
+        (np.float64(3.0), "3"),
+        (np.int64(3), "3"),
+        (3.5, "3.5"),
+        (-0.0, "0"),
+        (" yes ", "yes"),
+        ("3.0", "3.0"),
+        (True, "True"),
+        (0, "0"),
+        (None, None),
+        (float("nan"), None),
+        (np.float32("nan"), None),
+        ("", None),
+        ("  ", None),
+        (float("inf"), "inf"),
+    ],
+)
+def test_label_text(value: Any, text: str | None) -> None:
+    assert label_text(value) == text
+
+
+def test_classes_are_sorted_and_distinct() -> None:
+    assert learnt("b", None, "a", "b", "").classes == ["a", "b"]
+
+
+def test_encode_marks_missing_labels() -> None:
+    targets, present = learnt("a", "b").encode(["b", None, "a", float("nan"), ""])
+    assert present.tolist() == [True, False, True, False, False]
+    assert targets[present].tolist() == [1, 0]
+    assert targets.dtype == torch.int64
+
+
+def test_encode_of_numbers_with_gaps_is_that_of_numbers() -> None:
+    task = learnt(1, 2, 3)
+    assert task.encode([1.0, 3.0, None])[0].tolist() == [0, 2, 0]
+
+
+def test_unseen_labels_are_listed() -> None:
+    with pytest.raises(UnseenLabelError, match="not in the training split: c, d") as caught:
+        learnt("a", "b").encode(["a", "d", "c", "d"])
+    assert caught.value.labels == ["c", "d"]
+
+
+def test_decode_undoes_encode() -> None:
+    task, values = learnt("a", "b", "c"), ["c", "a", "b", "b"]
+    targets, _ = task.encode(values)
+    answers = task.decode(functional.one_hot(targets, 3) * 20.0)
+    assert [answer["label"] for answer in answers] == values
+
+
+def test_decode_gives_probabilities() -> None:
+    (answer,) = learnt("a", "b").decode(torch.tensor([[0.0, torch.tensor(3.0).log()]]))
+    assert answer["label"] == "b"
+    assert answer["probability"] == pytest.approx(0.75)
+    assert answer["probabilities"] == pytest.approx({"a": 0.25, "b": 0.75})
+
+
+def test_head_has_one_output_a_class() -> None:
+    assert learnt(*"abc").head(7)(torch.zeros(2, 7)).shape == (2, 3)
+
+
+def test_baseline_answers_the_most_frequent_training_class() -> None:
+    train, target = torch.tensor([0, 1, 1, 2]), torch.tensor([1, 1, 1, 0])
+    assert learnt(*"abc").baseline(train, target) == {"accuracy": 0.75}
+
+
+@pytest.mark.parametrize("empty", ["train", "target"])
+def test_baseline_without_labels_is_empty(empty: str) -> None:
+    rows = {"train": torch.tensor([0, 1]), "target": torch.tensor([1])} | {empty: torch.zeros(0)}
+    assert learnt("a", "b").baseline(**rows) == {}
+
+
+def test_metrics_by_hand() -> None:
+    metrics = learnt("a", "b").metrics()
+    outputs = functional.one_hot(torch.tensor([0, 0, 1, 1]), 2).float()
+    metrics.update(outputs, torch.tensor([0, 1, 1, 1]))
+    found = metrics.compute()
+    assert found["accuracy"].item() == pytest.approx(0.75)
+    assert found["f1"].item() == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert found["confusion"].tolist() == [[1, 0], [1, 2]]
+    assert Classification.score in found
+
+
+def test_state_round_trip() -> None:
+    task, other = learnt("a", "b"), Classification()
+    other.load_state_dict(task.state_dict())
+    assert other.encode(["b"])[0].tolist() == [1]
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_wrong_smoothing_is_refused(smoothing: float) -> None:
+    with pytest.raises(UsageError, match=rf"label_smoothing must be in \[0, 1\), got {smoothing}"):
+        Classification(smoothing)
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(PollinateError, match=r"classes must be >= 2 .* got 1 \(a\)"):
+        learnt("a", "a")

@@ -1,0 +1,128 @@
+"""A configuration becomes objects."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_modules.multitask import MultiTaskModule
+from pipeline.build import (
+    build_datamodule,
+    build_modalities,
+    build_module,
+    build_optimization,
+    compile_parts,
+    task_datasets,
+)
+from pipeline.config import compose
+from pipeline.errors import UsageError
+from tests.sessions import SMOKE
+from tests.tiny import network, ready
+
+OVERRIDES = (*SMOKE, "balancer=uncertainty", "optimizer.lr_scale={trunk: 0.5}")
+
+
+@pytest.fixture(scope="module")
+def composed() -> dict[str, Any]:
+    return compose("fit", OVERRIDES)
+
+
+@pytest.fixture
+def config(composed: dict[str, Any]) -> dict[str, Any]:
+    return deepcopy(composed)
+
+
+@pytest.fixture(scope="module")
+def module(composed: dict[str, Any]) -> MultiTaskModule:
+    data = build_datamodule(composed)
+    data.setup()
+    return build_module(composed, data)
+
+
+def test_every_task_has_its_head_and_balance(module: MultiTaskModule) -> None:
+    tasks = {"digit", "optdigit", "sentiment", "subject"}
+    assert set(module.tasks) == set(module.network.heads) == set(module.balancer.tasks) == tasks
+    assert set(module.network.encoders) == {"image", "text"}
+
+
+def test_checkpoints_get_plain_values_of_the_run(
+    module: MultiTaskModule, composed: dict[str, Any]
+) -> None:
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    spec = checkpoint["pollinate"]
+    assert spec["config"] == composed
+    assert spec["learnt"]["tasks"]["digit"] == {"classes": list("0123456789")}
+    assert spec["learnt"]["modalities"].keys() == {"image", "text"}
+
+
+@pytest.mark.parametrize(
+    ("path", "builder"),
+    [
+        ("data.datasets.mnist.source", build_datamodule),
+        ("data.tasks.digit.type", build_datamodule),
+        ("sampler", build_datamodule),
+        ("optimizer", build_optimization),
+        ("schedule", build_optimization),
+    ],
+)
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "subprocess.Popen"])
+def test_a_foreign_class_is_refused(
+    path: str, builder: Any, target: str, config: dict[str, Any]
+) -> None:
+    node = config
+    for part in path.split("."):
+        node = node[part]
+    node["_target_"] = target
+    with pytest.raises(UsageError, match=f"{path}._target_ .*{target}"):
+        builder(config)
+
+
+def test_two_modalities_in_one_data_set_are_refused(config: dict[str, Any]) -> None:
+    config["data"]["datasets"]["mnist"]["inputs"] = {"image": "image", "text": "digit"}
+    with pytest.raises(UsageError) as caught:
+        build_datamodule(config)
+    assert str(caught.value).startswith(
+        "data.datasets.mnist.inputs must be one modality, got image, text"
+    )
+
+
+def test_an_unknown_modality_is_named(config: dict[str, Any]) -> None:
+    config["data"]["datasets"]["mnist"]["inputs"] = {"smell": "image"}
+    with pytest.raises(UsageError, match="uses the modalities smell; supported are image, text"):
+        build_modalities(config)
+
+
+def test_a_missing_encoder_is_named(config: dict[str, Any], module: MultiTaskModule) -> None:
+    data = build_datamodule(config, module.spec["learnt"])
+    data.setup()
+    del config["encoder"]["text"]
+    with pytest.raises(UsageError, match=r"encoder\.text is missing; .* encoder/text=NAME"):
+        build_module(config, data)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("a", ("a",)), (["a", "b"], ("a", "b")), (["a"], ("a",))]
+)
+def test_a_task_names_one_data_set_or_several(given: Any, expected: Any) -> None:
+    assert task_datasets({"dataset": given}) == expected
+
+
+@pytest.mark.parametrize(("target", "decays"), [("AdamW", True), ("SGD", True), ("Rprop", False)])
+def test_decay_is_the_optimizer_s_own(target: str, decays: bool, config: dict[str, Any]) -> None:
+    config["optimizer"] = {"_target_": f"torch.optim.{target}", "lr": 0.5, "lr_scale": {"trunk": 2}}
+    plan = build_optimization(config)
+    assert (plan.decay, plan.lr, plan.lr_scale) == (decays, 0.5, {"trunk": 2})
+    made = plan.optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
+    assert type(made) is getattr(torch.optim, target)
+    assert made.param_groups[0]["lr"] == 0.5
+
+
+def test_compiling_keeps_the_names_of_weights() -> None:
+    net = network(ready())
+    before = list(net.state_dict())
+    compile_parts([*net.encoders.values(), net.trunk])
+    assert list(net.state_dict()) == before

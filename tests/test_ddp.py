@@ -1,0 +1,122 @@
+"""Two processes train as one does, and resume exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.runs import RunFolder
+from tests.sessions import ROOT, SMOKE
+from tests.test_resume import history, same
+
+pytestmark = pytest.mark.slow
+
+TWO = ("trainer=ddp", "trainer.devices=2")
+PLAIN = (
+    *SMOKE,
+    "trunk.dropout=0",
+    "data.text.dropout=0",
+    "encoder.image.dropout=0",
+    "encoder.text.dropout=0",
+    "balancer=uncertainty",
+    "optimizer=momentum",
+    "trainer.accumulate_grad_batches=2",
+    "sampler.batch_size=37",  # odd: one process has more rows than the other
+    "trainer.max_epochs=-1",
+    "trainer.max_steps=25",
+    # in 32 bits a rounding error decides now and then which pixel is the largest in max pooling
+    "trainer.precision=64-true",
+)
+STEPS_BEFORE_KILL = 10
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start a run in a process group of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.fit", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def steps_saved(folder: RunFolder) -> int:
+    """Optimizer steps in last.ckpt, which may be renamed while it is read."""
+    try:
+        return int(load(folder)["global_step"])
+    except FileNotFoundError:
+        return 0
+
+
+def load(folder: RunFolder) -> dict[str, Any]:
+    return torch.load(folder.checkpoints / "last.ckpt", weights_only=True)
+
+
+def kill_after(process: subprocess.Popen[str], folder: RunFolder, steps: int) -> None:
+    """Kill both processes once ``steps`` optimizer steps are saved."""
+    deadline = time.monotonic() + 300
+    while steps_saved(folder) < steps:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    """One process, two, and two that are killed and resumed."""
+    root = tmp_path_factory.mktemp("ddp")
+    folders = {name: RunFolder(root / name) for name in ("one", "two", "killed")}
+    finish(start(*PLAIN, f"run_dir={folders['one'].path}"))
+    finish(start(*PLAIN, *TWO, f"run_dir={folders['two'].path}"))
+    killed = start(*PLAIN, *TWO, f"run_dir={folders['killed'].path}")
+    kill_after(killed, folders["killed"], STEPS_BEFORE_KILL)
+    assert steps_saved(folders["killed"]) < 25
+    finish(start(f"resume={folders['killed'].path}"))
+    return folders
+
+
+def test_two_processes_end_with_the_weights_of_one(runs: dict[str, RunFolder]) -> None:
+    one, two = (load(runs[name]) for name in ("one", "two"))
+    assert one["global_step"] == two["global_step"] == 25
+    for name, weight in one["state_dict"].items():
+        assert torch.allclose(weight, two["state_dict"][name], rtol=0, atol=1e-5), name
+
+
+def test_two_processes_measure_what_one_does(runs: dict[str, RunFolder]) -> None:
+    one, two = (history(runs[name]) for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("part", ["state_dict", "optimizer_states", "rank_states", "loops"])
+def test_a_killed_pair_resumes_bit_for_bit(part: str, runs: dict[str, RunFolder]) -> None:
+    found, expected = (load(runs[name])[part] for name in ("killed", "two"))
+    assert same(found, expected)
+
+
+def test_a_resumed_pair_has_one_history(runs: dict[str, RunFolder]) -> None:
+    assert history(runs["killed"]) == history(runs["two"])
+
+
+def test_a_resumed_pair_has_the_scores(runs: dict[str, RunFolder]) -> None:
+    found, expected = (json.loads(runs[name].summary.read_text()) for name in ("killed", "two"))
+    assert found["test"] == expected["test"]
+    assert found["rows_seen"] == expected["rows_seen"]

@@ -1,0 +1,84 @@
+"""Every shipped option has a row, and trains."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.groups import SHIPPED, groups, options
+from tests.rows import ROWS
+from tests.sessions import Session, run_sessions
+
+FOLDERS = [SHIPPED]
+SETTINGS = {"data", "experiment", "tracking", "trainer"}  # groups that hold no methods
+OPTIONS = [f"{group}/{option}" for group in groups(FOLDERS) for option in options(group, FOLDERS)]
+METHODS = [name for name in OPTIONS if name.partition("/")[0] not in SETTINGS]
+TWO_STEPS = ("experiment=smoke", "tracking=none", "trainer.max_steps=2")
+
+DRAWN = "data/quickstart"
+
+# {option: what selects it, and what it needs in a test}
+SELECTED = {row.name: row.train for row in ROWS if row.train} | {
+    "trainer/ddp": ("trainer=ddp", "trainer.devices=1"),
+    "tracking/mlflow": ("tracking=mlflow", "tracking.uri=sqlite:///mlflow.db"),
+}
+
+
+def arguments(name: str) -> list[str]:
+    """The command line that trains an option for two steps; later arguments win."""
+    group, _, option = name.rpartition("/")
+    return [*TWO_STEPS, *SELECTED.get(name, (f"{group}={option}",)), f"run_dir={directory(name)}"]
+
+
+def directory(name: str) -> str:
+    return name.replace("/", "-")
+
+
+def test_every_method_has_one_row() -> None:
+    assert Counter(row.name for row in ROWS) == Counter(METHODS)
+
+
+@dataclass(frozen=True)
+class Trained:
+    folder: Path
+    code: int
+    log: str
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    """Train every option for two steps; {option: what came of it}."""
+    root = tmp_path_factory.mktemp("options")
+    logs = {name: root / f"{directory(name)}.log" for name in OPTIONS}
+    sessions = [
+        Session(arguments(name), str(log), plots=name == DRAWN) for name, log in logs.items()
+    ]
+    codes = run_sessions(sessions, root)
+    return {
+        name: Trained(root / directory(name), code, log.read_text())
+        for (name, log), code in zip(logs.items(), codes, strict=True)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_trains(name: str, trained: dict[str, Trained]) -> None:
+    run = trained[name]
+    assert run.code == 0, run.log
+    assert "warning" not in run.log.lower()
+    summary = json.loads((run.folder / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("finished", 2)
+    assert summary["test"].keys() == summary["rows_seen"].keys()
+    assert all(rows > 0 for rows in summary["rows_seen"].values())
+
+
+@pytest.mark.slow
+def test_draws_its_plots(trained: dict[str, Trained]) -> None:
+    run = trained[DRAWN]
+    tasks = json.loads((run.folder / "summary.json").read_text())["test"]
+    pictures = {path.name for path in (run.folder / "plots").iterdir()}
+    assert pictures == {"curves.png", *(f"confusion-{task}.png" for task in tasks)}
