@@ -35,11 +35,19 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     resumed = None if config["resume"] is None else resume(config, given)
     if resumed is None:
         folder = new_run_folder(config["name"], config["run_dir"])
-        config = with_absolute_uri(config)
+        config = with_absolute_uri(with_one_limit(config, given))
     else:
-        folder, config = resumed.folder, resumed.config
+        folder, config = resumed.folder, with_one_limit(resumed.config, given)
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
     return Session(config, folder, resumed, started).run()
+
+
+def with_one_limit(config: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """Let max_steps on the command line replace a max_epochs that isn't on it."""
+    trainer = dict(config["trainer"])
+    if "trainer.max_steps" in given and "trainer.max_epochs" not in given:
+        trainer["max_epochs"] = None
+    return {**config, "trainer": trainer}
 
 
 def with_absolute_uri(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,6 @@ from pipeline.errors import UsageError
 from pipeline.interrupt import StopRequest
 from pipeline.runs import RunFolder
 
-DEFAULT_EPOCHS = 20  # where neither max_epochs nor max_steps is given
-
 
 @dataclass
 class Training:
@@ -68,7 +66,9 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     options = {name: value for name, value in given.items() if name != "max_steps"}
     if options.get("max_epochs") is None:
-        options["max_epochs"] = DEFAULT_EPOCHS if given.get("max_steps") is None else -1
+        if given.get("max_steps") is None:
+            raise UsageError("trainer.max_epochs or trainer.max_steps must be set, got neither")
+        options["max_epochs"] = -1
     options.setdefault("num_sanity_val_steps", 0)
     if options.get("strategy") == "ddp":
         options["strategy"] = DDPStrategy(find_unused_parameters=True)
