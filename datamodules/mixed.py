@@ -230,7 +230,7 @@ class MixedDataModule(LightningDataModule):
         if changed:
             raise PollinateError(
                 f"the data of {', '.join(changed)} changed since the run was started, so it can't "
-                "be resumed exactly; restore the data or start a new run"
+                "be resumed or measured exactly; restore the data or start a new run"
             )
 
     def _part(self, name: str, split: str, loaded: Loaded) -> Part:

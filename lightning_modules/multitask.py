@@ -25,6 +25,7 @@ from lightning_modules.optimizers import OptimizerFactory, parameter_groups, sch
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.tasks.base import Task
 from lightning_modules.transfer.base import Transfer
+from pipeline.errors import PollinateError
 
 
 @dataclass
@@ -131,6 +132,25 @@ class MultiTaskModule(LightningModule):
         """Add what is needed to build the network again."""
         checkpoint["pollinate"] = self.spec
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the weights fit before any of them is taken.
+
+        Raises:
+            PollinateError: names or shapes differ: the classes have changed since.
+        """
+        own, saved = self.state_dict(), checkpoint["state_dict"]
+        wrong = [
+            f"{name}: {shape_text(saved.get(name))} saved, {shape_text(own.get(name))} here"
+            for name in sorted(own.keys() | saved.keys())
+            if shape_text(own.get(name)) != shape_text(saved.get(name))
+        ]
+        if wrong:
+            raise PollinateError(
+                f"the checkpoint's weights don't fit: {'; '.join(wrong[:5])}"
+                f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. It was written by "
+                f"pollinate {checkpoint['pollinate'].get('version')}: use that version"
+            )
+
     def rank_state(self) -> dict[str, Any]:
         """Return what this rank gathered since the last log line and epoch."""
         return {
@@ -203,6 +223,11 @@ class MultiTaskModule(LightningModule):
         outputs = self.network(batch.batches, tasks)
         for task, (target, present) in self._targets(batch, tasks).items():
             self.scores.update(task, outputs[task][present], target[present])
+
+
+def shape_text(tensor: Tensor | None) -> str:
+    """Return ``(3, 4)``, or ``nothing`` for None."""
+    return "nothing" if tensor is None else str(tuple(tensor.shape))
 
 
 def multitask(module: LightningModule) -> MultiTaskModule:

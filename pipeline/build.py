@@ -20,6 +20,7 @@ from lightning_modules.tasks.base import Task
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
 from pipeline.tracking.redact import redact
+from pipeline.version import VERSION
 
 Config = Mapping[str, Any]
 FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
@@ -129,7 +130,12 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
     network = build_network(config, tasks, datamodule.modalities)
-    spec = {"format": FORMAT, "config": redact(config), "learnt": datamodule.learnt_state()}
+    spec = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": redact(config),
+        "learnt": datamodule.learnt_state(),
+    }
     module = MultiTaskModule(
         network,
         tasks,

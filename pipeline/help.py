@@ -47,10 +47,10 @@ def commands() -> dict[str, str]:
 
 
 def leading_comment(text: str) -> str:
-    """Return the first line of a YAML file if it is a comment, without its mark."""
-    line = text.partition("\n")[0]
-    is_comment = line.startswith("#") and "@package" not in line
-    return line.lstrip("# ") if is_comment else ""
+    """Return the comment that a YAML file begins with, after any @package line, or nothing."""
+    lines = (line for line in text.splitlines() if "@package" not in line)
+    first = next(lines, "")
+    return first.lstrip("# ") if first.startswith("#") else ""
 
 
 def _other_commands() -> dict[str, str]:

@@ -12,6 +12,7 @@ from datamodules.mixed import MixedDataModule
 from datamodules.modalities.text import TextModality
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.checkpoints import BEST, LAST
+from pipeline.model_folder import export
 from pipeline.plots import confusion_matrix, curves
 from pipeline.runs import RunFolder
 from pipeline.tracking.points import read_points
@@ -37,14 +38,21 @@ def record_start(
 
 
 def record_end(
-    tracker: RunLogger, folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tensor]
+    tracker: RunLogger,
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    module: MultiTaskModule,
+    matrices: Mapping[str, Tensor],
 ) -> None:
     """Draw the plots, keep the best checkpoint and the model."""
     tracker.flush()
     for path in draw(folder, module, matrices):
         tracker.log_artifact(path, "plots")
     best = folder.checkpoints / BEST
-    tracker.log_artifact(best if best.exists() else folder.checkpoints / LAST, "checkpoints")
+    checkpoint = best if best.exists() else folder.checkpoints / LAST
+    tracker.log_artifact(checkpoint, "checkpoints")
+    export(checkpoint, folder.model, config["allow_targets"])
+    tracker.log_model(folder.model, "model")
 
 
 def draw(folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tensor]) -> list[Path]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from datamodules.mixed import MixedDataModule
 from pipeline.runs import RunFolder
@@ -43,24 +45,26 @@ class Summary:
         return asdict(self)
 
 
-def baselines(datamodule: MixedDataModule) -> Numbers:
-    """Return each task's score of the best constant answer, on the test split."""
-    import torch
+def labels(datamodule: MixedDataModule, task: str, split: str) -> Tensor:
+    """Return a task's targets in one split, of the rows that have one: (N, ...)."""
+    parts = datamodule.parts[split]
+    return torch.cat(
+        [parts[n].targets[task][parts[n].present[task]] for n in datamodule.tasks[task].datasets]
+    )
 
-    found = {}
-    for name, spec in datamodule.tasks.items():
-        labels = {
-            split: torch.cat(
-                [
-                    part.targets[name][part.present[name]]
-                    for dataset, part in datamodule.parts[split].items()
-                    if dataset in spec.datasets
-                ]
-            )
-            for split in ("train", "test")
-        }
-        found[name] = spec.task.baseline(labels["train"], labels["test"])
-    return found
+
+def modalities_of(datamodule: MixedDataModule, task: str) -> str:
+    """Return what a task reads, for people: ``image`` or ``image+text``."""
+    datasets = datamodule.tasks[task].datasets
+    return "+".join(sorted({m for name in datasets for m in datamodule.datasets[name].inputs}))
+
+
+def baselines(datamodule: MixedDataModule, split: str = "test") -> Numbers:
+    """Return each task's score of the best constant answer on one split."""
+    return {
+        name: spec.task.baseline(labels(datamodule, name, "train"), labels(datamodule, name, split))
+        for name, spec in datamodule.tasks.items()
+    }
 
 
 def print_table(console: Console, summary: Summary, datamodule: MixedDataModule) -> None:
@@ -73,10 +77,9 @@ def print_table(console: Console, summary: Summary, datamodule: MixedDataModule)
         table.add_column(heading, justify="right")
     for name, spec in datamodule.tasks.items():
         metric = spec.task.score
-        modalities = sorted({m for d in spec.datasets for m in datamodule.datasets[d].inputs})
         table.add_row(
             name,
-            "+".join(modalities),
+            modalities_of(datamodule, name),
             metric,
             *(_number(part, name, metric) for part in (summary.valid, summary.test)),
             _number(summary.baseline, name, metric),

@@ -189,11 +189,14 @@ def without_hidden(config: dict[str, Any]) -> dict[str, Any]:
 def differing(saved: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
     """Return ``key is NEW, the checkpoint has OLD`` for each fixed key that differs."""
     old, new = dict(flat(saved)), dict(flat(merged))
-    missing = "nothing"
+
+    def text(values: Mapping[str, Any], key: str) -> str:
+        return repr(values[key]) if key in values else "not set"
+
     return [
-        f"{key} is {new.get(key, missing)!r}, the checkpoint has {old.get(key, missing)!r}"
+        f"{key} is {text(new, key)}, the checkpoint has {text(old, key)}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, missing) != new.get(key, missing)
+        if text(old, key) != text(new, key)
         and any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED)
     ]
 

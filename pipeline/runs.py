@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "plots"
 
     @property
+    def model(self) -> Path:
+        """Folder of the best weights and the code that reads them, for MLflow."""
+        return self.path / "model"
+
+    @property
     def config(self) -> Path:
         """The composed configuration."""
         return self.path / "config.yaml"

@@ -124,6 +124,7 @@ class Evaluate:
     split: str = _one_of("train", "valid", "test")
     batch_size: int = _at_least(1)
     run_dir: str | None = _user_path()
+    uri: str
     allow_targets: list[str]
 
 
@@ -136,28 +137,30 @@ class Predict:
     output: str = _user_path()
     batch_size: int = _at_least(1)
     tasks: list[str] | None
+    columns: dict[str, str]
+    uri: str
     on_bad_row: str = _one_of("skip", "error")
     overwrite: bool
     allow_targets: list[str]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Ui:
     """python -m pipeline.ui."""
 
-    uri: str = field()
+    uri: str
     port: int = _key("1 to 65535", lambda value: 1 <= value <= 65535)
-    allow_targets: list[str] = field()
+    allow_targets: list[str]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Sync:
     """python -m pipeline.sync."""
 
     run_dir: str | None = _user_path()
     runs: str | None = _user_path()
-    uri: str | None = field()
-    allow_targets: list[str] = field()
+    uri: str | None
+    allow_targets: list[str]
 
 
 SCHEMAS: dict[str, type[Any]] = {

@@ -153,7 +153,7 @@ class Session:
         finished = summary.status == "finished"
         if finished:
             matrices = self.training.measure.matrices["test"]
-            record_end(self.tracker, self.folder, self.module, matrices)
+            record_end(self.tracker, self.config, self.folder, self.module, matrices)
         self.tracker.close(summary.status)
         summary.run_id = self.tracker.run_id
         summary.seconds = round(time.perf_counter() - self.started, 2)

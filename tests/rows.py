@@ -83,7 +83,13 @@ BALANCERS = (
 # given: training rows of each data set; expected: rows of each in a step of 10
 SAMPLERS = (
     Row("sampler", "proportional", {"a": 10, "b": 70}, {"a": 2, "b": 8}, {"batch_size": 10}),
-    Row("sampler", "temperature", {"a": 10, "b": 90}, {"a": 3, "b": 7}, {"batch_size": 10}),
+    Row(
+        "sampler",
+        "temperature",
+        {"a": 10, "b": 90},
+        {"a": 3, "b": 7},
+        {"batch_size": 10, "temperature": 2.0},
+    ),
     Row("sampler", "uniform", {"a": 10, "b": 70}, {"a": 5, "b": 5}, {"batch_size": 10}),
 )
 
@@ -124,7 +130,9 @@ OPTIMIZERS = (
         {"weight_decay": 0.0},
     ),
     Row("optimizer", "adam", [3.0, 3.0], [1 - 2e-3, 1 - 4e-3]),  # lr sign(g)
-    Row("optimizer", "adamw", [3.0], [1 - 2e-3 * 0.01 - 2e-3]),  # decay, then lr sign(g)
+    Row(
+        "optimizer", "adamw", [3.0], [1 - 2e-3 * 0.01 - 2e-3], {"lr": 2e-3}
+    ),  # decay, then lr sign(g)
     Row(  # v = 0.01 g^2, so that the step is lr / 0.1
         "optimizer",
         "torch",
@@ -146,12 +154,14 @@ TRUNKS = (
     ),
 )
 
+TEXT = {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}
+
 # given: shape of the inputs; expected: shapes of the features
 ENCODERS = (
     Row("encoder/image", "cnn", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 7, 7)}),
-    Row(
-        "encoder/text", "bag", (3, 5), {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}
-    ),
+    Row("encoder/text", "bag", (3, 5), TEXT),
+    Row("encoder/text", "conv", (3, 5), TEXT),
+    Row("encoder/text", "transformer", (3, 5), TEXT),
 )
 
 # given: outputs and raw targets; expected: each row's loss

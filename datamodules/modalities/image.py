@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.columns import Column
 from datamodules.image import AUGMENT_UNIFORMS, augment, normalise, resize
 from datamodules.modalities.base import Modality, Store
 from datamodules.randomness import uniforms
-from pipeline.errors import UsageError
+from pipeline.errors import PollinateError, UsageError
+
+MOST_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of colour
 
 
 class ImageModality(Modality):
@@ -97,10 +99,22 @@ def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
 
     Args:
         image: pixels, the content of an image file, or its path.
+
+    Raises:
+        PollinateError: the content is no image, or unpacks to more than ``MOST_PIXELS``.
+        OSError: there is no such file, or it is cut off.
     """
     if isinstance(image, np.ndarray):
         return image
-    source = BytesIO(image) if isinstance(image, bytes) else image
-    with Image.open(source) as opened:
-        grey = opened.mode in ("1", "L", "I;16", "I", "F")
-        return np.asarray(opened.convert("L" if grey else "RGB"))
+    try:
+        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            pixels = opened.width * opened.height
+            if pixels > MOST_PIXELS:
+                raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels, got {pixels:,}")
+            grey = opened.mode in ("1", "L", "I;16", "I", "F")
+            # a copy, because torch wants to be able to write
+            return np.array(opened.convert("L" if grey else "RGB"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels: {error}") from error
+    except UnidentifiedImageError as error:
+        raise PollinateError("the content is no image; give PNG, JPEG or the like") from error

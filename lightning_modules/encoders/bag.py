@@ -4,47 +4,59 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.encoders.padding import attended_mean
 from lightning_modules.features import Features
 
 
 class Bag(Encoder):
-    """Mean of the embeddings of tokens and of pairs of neighbours, fastText's way.
+    """Mean of the embeddings of tokens and of pairs of neighbours, the mean's weights learnt.
 
-    h_i = norm(E[t_i] + P[hash(t_(i-1), t_i)]), pooled = W sum_i a_i h_i with a = softmax(v h) over
-    the row's own tokens. Source: Joulin et al. 2017, section 2 (hashed bigrams); the learnt weights
-    a replace their plain mean.
+    h_i = E[t_i] + P[hash(t_(i-1), t_i)], pooled = W sum_i a_i h_i, a = softmax(v h) over the row.
+    Source: Joulin et al. 2017, section 2.1 (hashed pairs; their mean is plain, a_i = 1/L).
+    In training whole occurrences of tokens and of pairs are left out, not single entries: a row's
+    few telling words mustn't suffice to learn it by heart. Pairs start at 0, so that one that was
+    never seen says nothing. W's bias starts large: a trunk's layer norm then leaves weak evidence
+    weak, where it would blow up a vector near 0.
 
     Args:
         vocab_size: number of token ids, 0 is padding.
         dim: width D of the features.
         width: width of the embeddings.
         pairs: number of pair embeddings, >= 1; more give fewer collisions.
-        dropout: share of embedding entries left out in training, in [0, 1).
+        dropout: share of occurrences left out in training, in [0, 1).
     """
 
     def __init__(
-        self, vocab_size: int, dim: int, width: int = 128, pairs: int = 32768, dropout: float = 0.3
+        self, vocab_size: int, dim: int, width: int = 48, pairs: int = 16384, dropout: float = 0.5
     ) -> None:
         super().__init__()
         self.dim = dim
         self.pairs = pairs
         self.token = nn.Embedding(vocab_size, width, padding_idx=0)
         self.pair = nn.Embedding(pairs, width)
-        nn.init.normal_(self.token.weight, std=0.1)
-        nn.init.normal_(self.pair.weight, std=0.1)
+        nn.init.normal_(self.token.weight, std=0.05)
+        nn.init.zeros_(self.pair.weight)
         self.dropout = nn.Dropout(dropout)
         self.attend = nn.Linear(width, 1)
         nn.init.zeros_(self.attend.weight)
         self.project = nn.Linear(width, dim)
+        nn.init.normal_(self.project.bias)
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""
         mask = inputs != 0
-        before = nn.functional.pad(inputs, (1, 0))[:, :-1]
-        hashed = (before * 1000003 + inputs * 8191) % self.pairs
-        rows = self.dropout(self.token(inputs) + self.pair(hashed))
-        scores = self.attend(rows).squeeze(-1).masked_fill(~mask, -1e9)
-        pooled = torch.einsum("nl,nle->ne", scores.softmax(dim=-1), rows)
+        present = torch.ones_like(inputs[..., None], dtype=self.token.weight.dtype)
+        rows = self.token(inputs) * self.dropout(present)
+        rows = rows + self.pair(hash_pairs(inputs, self.pairs)) * self.dropout(present)
+        pooled = attended_mean(rows, self.attend(rows).squeeze(-1), mask)
         return Features(self.project(pooled), self.project(rows), mask=mask)
+
+
+def hash_pairs(ids: Tensor, buckets: int) -> Tensor:
+    """Number in [0, buckets) of each token with the one before it: (N, L) -> (N, L) int64."""
+    before = functional.pad(ids, (1, 0))[:, :-1]
+    mixed = before * 1_000_003 + ids * 8_191
+    return (mixed ^ (mixed >> 15)) % buckets

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features
+from pipeline.errors import UsageError
+
+GROUPS = 8  # of channels that are normalised together
 
 
 class CNN(Encoder):
@@ -20,15 +23,21 @@ class CNN(Encoder):
         in_channels: 1 grey, 3 colour.
         dim: width D of the features.
         width: channels of stage 0, a multiple of 8.
-        stages: number of stages, >= 1; the grid's sides are the image's / 2^(stages - 1), and
-            half of them with one stage.
+        stages: number of stages, >= 1; the grid's sides are the image's / 2^max(1, stages - 1).
         dropout: share of the last stage's channels left out in training, in [0, 1).
+
+    Raises:
+        UsageError: width isn't a multiple of 8, or stages < 1.
     """
 
     def __init__(
-        self, in_channels: int, dim: int, width: int = 32, stages: int = 3, dropout: float = 0.1
+        self, in_channels: int, dim: int, width: int = 16, stages: int = 3, dropout: float = 0.1
     ) -> None:
         super().__init__()
+        if width < 1 or width % GROUPS:
+            raise UsageError(f"width must be a multiple of {GROUPS}, got {width}")
+        if stages < 1:
+            raise UsageError(f"stages must be >= 1, got {stages}")
         self.dim = dim
         layers: list[nn.Module] = [*_stage(in_channels, width, kernel=5, stride=2)]
         for number in range(1, stages):
@@ -49,6 +58,6 @@ class CNN(Encoder):
 def _stage(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
     return [
         nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-        nn.GroupNorm(8, outputs),
+        nn.GroupNorm(GROUPS, outputs),
         nn.GELU(),
     ]

@@ -166,10 +166,10 @@ class RunLogger(Logger, ABC):
 
     @abstractmethod
     def log_model(self, folder: Path | str, name: str) -> None:
-        """Send a folder written by ``mlflow.pyfunc.save_model``.
+        """Send a model, which becomes one of MLflow's on the way.
 
         Args:
-            folder: the model; must stay where it is until it is sent.
+            folder: written by ``pipeline.model_folder.export``; must stay where it is until then.
             name: of the model on the run's page.
         """
 

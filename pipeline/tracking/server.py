@@ -22,6 +22,7 @@ from mlflow.utils.validation import (
     MAX_TAG_VAL_LENGTH,
 )
 
+from pipeline.model_folder import package
 from pipeline.tracking.cursor import Cursor
 from pipeline.tracking.model import register_model
 from pipeline.tracking.names import clean_name
@@ -200,6 +201,7 @@ class MlflowServer:
         if not folder.is_dir():
             raise RefusedError(f"{operation['folder']} no longer exists")
         experiment = (self._experiment_id, self._run_id)
+        package(folder)
         with upload_patience():
             register_model(self.client, experiment, operation, folder, cursor)
 

@@ -1,0 +1,174 @@
+"""Time of a training step against a plain loop, and of tracking.
+
+    python -m benchmarks.step_overhead [steps=200] [rounds=5] [OVERRIDES of pipeline.fit ...]
+
+Compared on the same batches, model, loss, clipping, optimizer and schedule:
+  plain    a hand-written PyTorch loop,
+  fit      pipeline.fit's trainer without tracking,
+  tracked  the same with MLflow tracking into an sqlite database.
+The three take turns; the medians over the rounds of the ratios within a round are printed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from rich.console import Console
+from torch.nn.utils import clip_grad_norm_
+
+from datamodules.batch import MixedBatch
+from datamodules.mixed import MixedDataModule
+from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.optimizers import parameter_groups, schedule_optimizer
+from pipeline.build import build_datamodule, build_module
+from pipeline.config import compose
+from pipeline.instantiate import instantiate
+from pipeline.quiet import quiet
+from pipeline.runs import RunFolder
+from pipeline.training import make_training
+
+WARM_UP = 20  # steps that don't count
+
+
+class StepClock(Callback):
+    """Notes when each step ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+    def median(self) -> float:
+        """Return the median time of a step in seconds, after the warm-up."""
+        return median_gap(self.times)
+
+
+def median_gap(times: Sequence[float]) -> float:
+    """Return the median distance of times, the first ``WARM_UP`` left out."""
+    late = times[WARM_UP:]
+    return statistics.median(b - a for a, b in itertools.pairwise(late))
+
+
+def plain_seconds(config: dict[str, Any], datamodule: MixedDataModule, steps: int) -> float:
+    """Time the hand-written loop: encoders, trunk, heads, cross-entropies, AdamW, schedule."""
+    seed_everything(config["seed"], verbose=False)
+    module = build_module(config, datamodule)
+    network, plan = module.network, module.optimization
+    groups = parameter_groups({"": network}, plan.lr, plan.lr_scale, plan.decay)
+    optimizer = plan.optimizer(groups)
+    scheduler = schedule_optimizer(optimizer, plan.schedule, steps)
+    network.train()
+    times = []
+    for batch in take(datamodule, steps):
+        loss = plain_loss(module, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(network.parameters(), config["trainer"]["gradient_clip_val"])
+        optimizer.step()
+        scheduler.step()
+        times.append(time.perf_counter())
+    return median_gap(times)
+
+
+def plain_loss(module: MultiTaskModule, batch: MixedBatch) -> torch.Tensor:
+    """Return the sum of the tasks' mean cross-entropies."""
+    outputs = module.network(batch.batches)
+    total = torch.zeros(())
+    for task, output in outputs.items():
+        (name,) = module.network.routes[task]
+        total = total + torch.nn.functional.cross_entropy(
+            output,
+            batch.batches[name].targets[task],
+            label_smoothing=module.tasks[task].label_smoothing,  # type: ignore[attr-defined]
+        )
+    return total
+
+
+def take(datamodule: MixedDataModule, steps: int) -> Any:
+    """Yield the first ``steps`` batches."""
+    loader = datamodule.train_dataloader()
+    loader.epoch_steps = steps
+    return iter(loader)
+
+
+def fit_seconds(
+    config: dict[str, Any], datamodule: MixedDataModule, steps: int, tracked: bool
+) -> float:
+    """Time the trainer."""
+    seed_everything(config["seed"], verbose=False)
+    module = build_module(config, datamodule)
+    clock = StepClock()
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder(Path(name) / "run")
+        folder.create()
+        training = make_training(config, folder, Console(quiet=True))
+        trainer: Trainer = training.trainer
+        trainer.callbacks.insert(0, clock)
+        tracker = make_tracker(config, folder, tracked)
+        trainer.loggers = [tracker] if tracker else []
+        trainer.limit_val_batches = 0
+        fit(trainer, module, datamodule)
+        if tracker:
+            tracker.close("finished")
+    return clock.median()
+
+
+def make_tracker(config: dict[str, Any], folder: RunFolder, tracked: bool) -> Any:
+    """Return a tracker into a fresh database, or none."""
+    if not tracked:
+        return None
+    options = {**config["tracking"], "uri": f"sqlite:///{folder.path.parent}/mlflow.db"}
+    return instantiate(options, run_dir=folder.path, run_name="benchmark", resume=False)
+
+
+def fit(trainer: Trainer, module: LightningModule, datamodule: MixedDataModule) -> None:
+    """Train from the first step."""
+    datamodule.position = 0
+    datamodule.trainer = None
+    trainer.fit(module, train_dataloaders=datamodule.train_dataloader())
+
+
+def main() -> None:
+    """Run the comparison and print a table."""
+    options = {"steps": 200, "rounds": 5}
+    overrides = []
+    for argument in sys.argv[1:]:
+        key, _, value = argument.partition("=")
+        if key in options:
+            options[key] = int(value)
+        else:
+            overrides.append(argument)
+    steps, rounds = options["steps"], options["rounds"]
+    quiet()
+    settings = [f"trainer.max_steps={steps}", "checkpoint.every_n_steps=1000000"]
+    config = compose("fit", [*settings, *overrides])
+    datamodule = build_datamodule(config)
+    datamodule.setup()
+    rows = []
+    for number in range(rounds):
+        row = {
+            "plain": plain_seconds(config, datamodule, steps),
+            "fit": fit_seconds(config, datamodule, steps, tracked=False),
+            "tracked": fit_seconds(config, datamodule, steps, tracked=True),
+        }
+        rows.append(row)
+        print(f"round {number + 1}: " + "  ".join(f"{k} {v * 1e3:.2f} ms" for k, v in row.items()))
+    for above, below, limit in (("fit", "plain", 1.10), ("tracked", "fit", 1.03)):
+        ratios = [row[above] / row[below] for row in rows]
+        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+        print(f"{above} / {below}: {middle:.3f}  ({low:.3f} to {high:.3f}), aim <= {limit}")
+
+
+if __name__ == "__main__":
+    main()

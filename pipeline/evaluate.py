@@ -1,0 +1,40 @@
+"""Measure a checkpoint on one split of the data that it was trained on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    return run_command("evaluate", run, argv)
+
+
+def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
+    """Evaluate, print the table, write evaluation-<split>.json."""
+    # imported here: torch and Lightning take seconds, and a wrong config needs neither
+    from rich.console import Console
+
+    from pipeline.evaluation import evaluate, print_evaluation, results_file, write_evaluation
+    from pipeline.locate import find_checkpoint
+    from pipeline.quiet import quiet
+
+    quiet()
+    console = Console()
+    checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
+    path = results_file(checkpoint, config["split"], config["run_dir"])
+    found = evaluate(
+        checkpoint, config["split"], config["batch_size"], config["allow_targets"], console
+    )
+    print_evaluation(console, found)
+    was_there = write_evaluation(found, path)
+    done = "replaced the earlier" if was_there else "wrote"
+    console.print(f"{done} {path}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""A checkpoint's scores on one split, measured as at the end of its training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.mixed import MixedDataModule
+from lightning_modules.callbacks.measure import Measure
+from lightning_modules.callbacks.split_progress import SplitProgress
+from lightning_modules.multitask import MultiTaskModule
+from pipeline.build import build_datamodule, build_module
+from pipeline.errors import PollinateError, UsageError
+from pipeline.locate import run_folder_of
+from pipeline.report import Numbers, baselines, labels, modalities_of
+from pipeline.resume import read_spec
+from pipeline.session import load_weights
+
+KEPT = ("accelerator", "precision")  # the trainer's options on which the scores depend
+
+
+@dataclass
+class Evaluation:
+    """evaluation-<split>.json.
+
+    checkpoint: path; split: train, valid or test.
+    modalities: {task: what it reads}; rows: {task: labelled rows}.
+    scores: {task: {metric: value}}; baseline: of the best constant answer.
+    """
+
+    checkpoint: str
+    split: str
+    modalities: dict[str, str]
+    rows: dict[str, int]
+    scores: Numbers
+    baseline: Numbers
+
+
+def evaluate(
+    checkpoint: Path, split: str, batch_size: int, allow_targets: Sequence[str], console: Console
+) -> Evaluation:
+    """Load the data of a checkpoint's run again and measure it on one split.
+
+    Args:
+        checkpoint: written by ``pipeline.fit``.
+        split: train, valid or test.
+        batch_size: rows at a time, >= 1; 256, as in training, gives the very same numbers.
+        allow_targets: packages, besides our own, whose classes the checkpoint may name.
+        console: where progress is shown.
+
+    Raises:
+        PollinateError: the checkpoint can't be read, or the data changed since.
+    """
+    spec = read_spec(checkpoint)
+    config = {**spec["config"], "allow_targets": list(allow_targets)}
+    datamodule = build_datamodule(config, spec["learnt"])
+    datamodule.options.evaluation_batch_size = batch_size
+    datamodule.setup()
+    module = build_module(config, datamodule)
+    load_weights(module, checkpoint)
+    scores = measure(module, datamodule, split, config["trainer"], console)
+    rows = {task: len(labels(datamodule, task, split)) for task in datamodule.tasks}
+    modalities = {task: modalities_of(datamodule, task) for task in datamodule.tasks}
+    baseline = baselines(datamodule, split)
+    return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline)
+
+
+def measure(
+    module: MultiTaskModule,
+    datamodule: MixedDataModule,
+    split: str,
+    options: dict[str, Any],
+    console: Console,
+) -> Numbers:
+    """Return {task: {metric: value}} of tasks with labelled rows in the split."""
+    figures = Measure(every_n_steps=1)
+    trainer = Trainer(
+        **{name: options[name] for name in KEPT if name in options},
+        devices=1,
+        logger=False,
+        callbacks=[figures, SplitProgress(console)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
+    return figures.stage_scores["test"]
+
+
+def print_evaluation(console: Console, found: Evaluation) -> None:
+    """Print one line for each metric of each task."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("task", "modality", "metric"):
+        table.add_column(heading)
+    for heading in (found.split, "baseline", "rows"):
+        table.add_column(heading, justify="right")
+    for task, modality in found.modalities.items():
+        first = (task, modality, f"{found.rows[task]:,}")
+        for metric, value in found.scores.get(task, {}).items():
+            floor = found.baseline.get(task, {}).get(metric)
+            name, reads, rows = first
+            numbers = (f"{value:.3f}", "-" if floor is None else f"{floor:.3f}")
+            table.add_row(name, reads, metric, *numbers, rows)
+            first = ("", "", "")  # the same for every metric of the task
+    console.print(table)
+
+
+def results_file(checkpoint: Path, split: str, run_dir: str | None) -> Path:
+    """Return where the results go, before anything is computed.
+
+    Raises:
+        UsageError: no folder is given and the checkpoint lies in no run folder.
+        PollinateError: the folder can't be made.
+    """
+    own = run_folder_of(checkpoint)
+    if run_dir is not None:
+        folder = Path(run_dir).absolute()
+    elif own is not None:
+        folder = own.path
+    else:
+        raise UsageError(f"{checkpoint} is in no run folder; say where results go: run_dir=PATH")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PollinateError(
+            f"run_dir {folder} can't be made: {error.strerror}; choose another: run_dir=PATH"
+        ) from error
+    return folder / f"evaluation-{split}.json"
+
+
+def write_evaluation(found: Evaluation, path: Path) -> bool:
+    """Write the results, whole or not at all; return whether earlier ones were replaced.
+
+    Replacing loses nothing: the file names its checkpoint, from which it can be made again.
+    """
+    was_there = path.exists()
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise PollinateError(
+            f"{path} can't be written: {error.strerror}; choose another folder: run_dir=PATH"
+        ) from error
+    return was_there

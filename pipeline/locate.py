@@ -1,0 +1,63 @@
+"""Finds the checkpoint that a command's ``checkpoint=`` names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pipeline.checkpoints import BEST
+from pipeline.errors import PollinateError
+from pipeline.runs import RunFolder
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def find_checkpoint(what: str, uri: str) -> Path:
+    """Return a checkpoint's path.
+
+    Args:
+        what: a checkpoint, a run folder (its best.ckpt is meant), or an MLflow run id.
+        uri: MLflow's address, where a run id is looked up.
+
+    Raises:
+        PollinateError: nothing of that name is there, or the run has no best.ckpt.
+    """
+    path = Path(what).absolute()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return best_of(path)
+    if RUN_ID.fullmatch(what):
+        return best_of(folder_of_run(what, uri))
+    raise PollinateError(
+        f"checkpoint must be a file, a run folder or an MLflow run id; {what} is none of them"
+    )
+
+
+def best_of(folder: Path) -> Path:
+    """Return the best checkpoint of a run folder, or of its folder of checkpoints."""
+    places = [RunFolder(folder).checkpoints / BEST, folder / BEST]
+    for place in places:
+        if place.is_file():
+            return place
+    others = ", ".join(str(path) for path in sorted(folder.rglob("*.ckpt"))) or "no checkpoint"
+    raise PollinateError(f"there is no {places[0]}; {folder} has {others}: name a file")
+
+
+def folder_of_run(run_id: str, uri: str) -> Path:
+    """Return the run folder of an MLflow run."""
+    from pipeline.tracking.lookup import find_run  # imports mlflow
+
+    folder = find_run(uri, run_id).run_dir
+    if folder is None:
+        raise PollinateError(
+            f"the folder of MLflow run {run_id} is not on this machine; download "
+            f"checkpoints/{BEST} from the run's page and give its path"
+        )
+    return folder
+
+
+def run_folder_of(checkpoint: Path) -> RunFolder | None:
+    """Return the run folder that a checkpoint lies in, None if it lies elsewhere."""
+    folder = RunFolder(checkpoint.absolute().parent.parent)
+    return folder if checkpoint.parent.name == "checkpoints" and folder.config.is_file() else None

@@ -1,0 +1,43 @@
+"""Predict for the rows of a file, or for a folder of images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    return run_command("predict", run, argv)
+
+
+def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
+    """Check the input and the output, then predict."""
+    from pipeline.locate import find_checkpoint
+    from pipeline.open_input import open_input
+    from pipeline.outputs import check_output
+
+    source, output = open_input(Path(config["input"])), Path(config["output"])
+    check_output(output, source.path, config["overwrite"])
+    checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
+    # imported here: torch takes seconds, and a wrong file needs none
+    from rich.console import Console
+
+    from pipeline.predict_file import Options, predict_file
+    from pipeline.predictor import Predictor
+    from pipeline.quiet import quiet
+
+    quiet()
+    predictor = Predictor.load(checkpoint, config["allow_targets"])
+    options = Options(
+        config["tasks"], config["columns"], config["batch_size"], config["on_bad_row"] == "error"
+    )
+    predict_file(predictor, source, output, options, Console())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

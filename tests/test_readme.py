@@ -1,0 +1,62 @@
+"""Every command in README and docs is one that works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.checks import check_before_run
+from pipeline.config import compose
+from pipeline.schema import SCHEMAS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\(([^)#]+)\)")
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield (page, command line) of every ``-m pipeline.NAME`` in a bash block."""
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                if "-m pipeline." in line:
+                    yield page.name, line
+
+
+@pytest.mark.parametrize(("page", "line"), list(commands()))
+def test_a_command_composes(page: str, line: str) -> None:
+    words = shlex.split(line.partition(" #")[0])
+    name = words[words.index("-m") + 1].removeprefix("pipeline.")
+    assert name in SCHEMAS
+    overrides = [word for word in words[words.index("-m") + 2 :] if "=" in word and "$" not in word]
+    config = compose(name, overrides)
+    check_before_run({k: v for k, v in config.items() if k != "run_dir"} | {"run_dir": None}, {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_names_the_make_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def test_the_method_shown_in_contributing_is_the_real_one() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    method, row = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    source = (ROOT / "lightning_modules/balancers/uncertainty.py").read_text(encoding="utf-8")
+    shown = [line for line in method.splitlines() if line.strip() and "..." not in line]
+    assert all(line in source for line in shown)
+    assert row in (ROOT / "tests/rows.py").read_text(encoding="utf-8")
+    (options,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert options == (ROOT / "configs/balancer/uncertainty.yaml").read_text(encoding="utf-8")
