@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import seed_everything
+from lightning.pytorch.plugins.precision import DoublePrecision
 from rich.console import Console
 
 from lightning_modules.callbacks.stop import InterruptedRunError
@@ -108,6 +109,10 @@ class Session:
     def _train(self) -> None:
         self.module.transfer.setup(self.module, self.datamodule)
         checkpoint = self.resumed.checkpoint if self.resumed else None
+        plugin = self.training.trainer.precision_plugin
+        if isinstance(plugin, DoublePrecision):
+            # Lightning's own conversion comes after it has loaded the weights, rounded to 32 bits
+            plugin.convert_module(self.module)
         self.training.trainer.fit(
             self.module,
             datamodule=self.datamodule,

@@ -24,20 +24,22 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fail(error: BaseException) -> Any:
-    def run(config: dict[str, Any]) -> None:
+    def run(config: dict[str, Any], given: list[str]) -> None:
         raise error
 
     return run
 
 
-def test_run_gets_the_configuration() -> None:
-    seen: list[dict[str, Any]] = []
-    code = run_command("fit", lambda config: seen.append(config), [*FIT, "seed=4"])
-    assert (code, seen[0]["seed"], type(seen[0]["data"])) == (0, 4, dict)
+def test_run_gets_configuration_and_given_keys() -> None:
+    seen: list[Any] = []
+    code = run_command("fit", lambda *arguments: seen.extend(arguments), [*FIT, "seed=4"])
+    config, given = seen
+    assert (code, config["seed"], type(config["data"])) == (0, 4, dict)
+    assert given[-1] == "seed"
 
 
 def test_run_may_return_an_exit_code() -> None:
-    assert run_command("evaluate", lambda config: 3, ["checkpoint=a"]) == 3
+    assert run_command("evaluate", lambda config, given: 3, ["checkpoint=a"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_system_exit_passes() -> None:
 
 def test_default_arguments_are_the_process_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["pollinate-evaluate", "checkpoint=b"])
-    assert run_command("evaluate", lambda config: len(config["checkpoint"])) == 1
+    assert run_command("evaluate", lambda config, given: len(config["checkpoint"])) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,13 +135,13 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     (tmp_path / "old/summary.json").touch()
     assert run_command("fit", fail(AssertionError("ran")), [*FIT, "run_dir=old"]) == 2
     assert "resume=last" in capsys.readouterr().err
-    assert run_command("fit", lambda config: 0, [*FIT, "run_dir=old", "resume=last"]) == 0
+    assert run_command("fit", lambda config, given: 0, [*FIT, "run_dir=old", "resume=last"]) == 0
 
 
 CHILD = """
 import sys
 from pipeline.command import run_command
-code = run_command({name!r}, lambda config: 0, {argv!r})
+code = run_command({name!r}, lambda config, given: 0, {argv!r})
 heavy = {{"torch", "lightning", "mlflow", "pandas", "numpy", "torchvision"}} & set(sys.modules)
 assert not heavy, heavy
 sys.exit(code)

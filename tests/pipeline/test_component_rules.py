@@ -13,7 +13,7 @@ from tests.pipeline.conftest import Fit
         ("trunk.dept=3", ["trunk.dept=3", "standins.Trunk; did you mean depth?", "allowed: dim, "]),
         ("trunk.depth=a", ['trunk.depth must be int, got "a"']),
         ("trunk.dropout=null", ["trunk.dropout must be float, got null"]),
-        ("encoder.text.width=9", ["encoder.text.width must be", "got 9"]),
+        ("encoder.image.width=9", ["encoder.image.width must be", "got 9"]),
         ("optimizer.lrr=1", ["optimizer.lrr=1 of torch.optim.AdamW; did you mean lr?", "lr_scale"]),
         ("optimizer.lr=fast", ['optimizer.lr must be float | Tensor, got "fast"']),
         ("optimizer.amsgrad=1", ["optimizer.amsgrad must be bool, got 1"]),
