@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError, UsageError
-from pipeline.suggest import hint
 
 FLAGS = {
     "--help": "this page",
@@ -113,7 +113,7 @@ def _unknown_flag(text: str) -> str:
 
 def _run(name: str, run: Run, arguments: Arguments) -> int:
     if arguments.help:
-        from pipeline.help import help_text  # each import costs every command
+        from pipeline.configuration.help import help_text  # each import costs every command
 
         sys.stdout.write(help_text(name, arguments.config_dirs))
         return 0

@@ -13,15 +13,15 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.check import check
-from pipeline.config_sources import searching
+from pipeline.configuration.check import check
+from pipeline.configuration.config_sources import searching
+from pipeline.configuration.groups import SHIPPED, options, search_folders
+from pipeline.configuration.named import beside_name, resolve_named
+from pipeline.configuration.overrides import ALLOW_TARGETS, CommandLine, sort_overrides
+from pipeline.configuration.schema import SCHEMAS
+from pipeline.configuration.suggest import hint
+from pipeline.configuration.yaml_files import load_yaml
 from pipeline.errors import UsageError
-from pipeline.groups import SHIPPED, options, search_folders
-from pipeline.named import beside_name, resolve_named
-from pipeline.overrides import ALLOW_TARGETS, CommandLine, sort_overrides
-from pipeline.schema import SCHEMAS
-from pipeline.suggest import hint
-from pipeline.yaml_files import load_yaml
 
 
 @dataclass(frozen=True)

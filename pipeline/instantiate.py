@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from pipeline.configuration.targets import OPTIMIZERS, RULE, is_below, may_reach, refusal
 from pipeline.errors import UsageError
-from pipeline.targets import OPTIMIZERS, RULE, is_below, may_reach, refusal
 
 
 def instantiate(

@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     """Check the input and the output, then predict."""
     from pipeline.locate import find_checkpoint
-    from pipeline.open_input import open_input
-    from pipeline.outputs import check_output
+    from pipeline.prediction.open_input import open_input
+    from pipeline.prediction.outputs import check_output
 
     source, output = open_input(Path(config["input"])), Path(config["output"])
     check_output(output, source.path, config["overwrite"])
@@ -27,8 +27,8 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     # imported here: torch takes seconds, and a wrong file needs none
     from rich.console import Console
 
-    from pipeline.predict_file import Options, predict_file
-    from pipeline.predictor import Predictor
+    from pipeline.prediction.predict_file import Options, predict_file
+    from pipeline.prediction.predictor import Predictor
     from pipeline.quiet import quiet
 
     quiet()

@@ -12,9 +12,9 @@ from datamodules.mixed import MixedDataModule
 from datamodules.modalities.text import TextModality
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.checkpoints import BEST, LAST
-from pipeline.model_folder import export
 from pipeline.plots import confusion_matrix, curves
 from pipeline.runs import RunFolder
+from pipeline.serving.folder import export
 from pipeline.tracking.points import read_points
 from pipeline.tracking.run_logger import RunLogger
 

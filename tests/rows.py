@@ -13,10 +13,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.groups import SHIPPED
+from pipeline.configuration.groups import SHIPPED
+from pipeline.configuration.named import resolve_named
+from pipeline.configuration.yaml_files import load_yaml
 from pipeline.instantiate import find_target, instantiate
-from pipeline.named import resolve_named
-from pipeline.yaml_files import load_yaml
 
 DIM = 4
 

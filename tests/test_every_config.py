@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.groups import SHIPPED, groups, options
+from pipeline.configuration.groups import SHIPPED, groups, options
 from tests.rows import ROWS
 from tests.sessions import Session, run_sessions
 

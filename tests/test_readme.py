@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.checks import check_before_run
 from pipeline.config import compose
-from pipeline.schema import SCHEMAS
+from pipeline.configuration.schema import SCHEMAS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

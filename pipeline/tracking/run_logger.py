@@ -169,7 +169,7 @@ class RunLogger(Logger, ABC):
         """Send a model, which becomes one of MLflow's on the way.
 
         Args:
-            folder: written by ``pipeline.model_folder.export``; must stay where it is until then.
+            folder: written by ``pipeline.serving.folder.export``; must stay where it is until then.
             name: of the model on the run's page.
         """
 

@@ -22,7 +22,7 @@ from mlflow.utils.validation import (
     MAX_TAG_VAL_LENGTH,
 )
 
-from pipeline.model_folder import package
+from pipeline.serving.folder import package
 from pipeline.tracking.cursor import Cursor
 from pipeline.tracking.model import register_model
 from pipeline.tracking.names import clean_name

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import compose, compose_with_requirements
+from pipeline.configuration.groups import SHIPPED, find_option
 from pipeline.errors import UsageError
-from pipeline.groups import SHIPPED, find_option
 from tests.pipeline.conftest import ALLOW, CONF, Fit
 
 SHOP = """\

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.component_rules import component_problems
+from pipeline.configuration.component_rules import component_problems
+from pipeline.configuration.targets import refusal
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
-from pipeline.targets import refusal
 from tests.pipeline.standins import Balancer, Trunk, Wrapper
 
 STANDINS = "tests.pipeline.standins"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.predict import main
-from pipeline.predictor import Predictor
+from pipeline.prediction.predictor import Predictor
 
 
 def image(path: Path, seed: int = 0) -> Path:
@@ -207,7 +207,7 @@ def test_an_interrupted_prediction_leaves_no_file(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     (tmp_path / "new.txt").write_text("a\n" * 50)
-    from pipeline.outputs import CsvOutput
+    from pipeline.prediction.outputs import CsvOutput
 
     write, calls = CsvOutput.write, []
 

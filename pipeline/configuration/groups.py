@@ -1,0 +1,50 @@
+"""Groups and their options, as folders of YAML files. Light: no YAML is parsed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import UsageError
+
+# beside this package both in the repository and in site-packages; found by path, because a
+# folder named configs in the current directory would win an import
+SHIPPED = Path(__file__).resolve().parents[2] / "configs"
+NAMED_IN_DATA = {"source": "data.datasets.NAME.source", "task": "data.tasks.NAME.type"}
+
+
+def search_folders(config_dirs: Sequence[Path]) -> list[Path]:
+    """Return the folders to search, the user's before the shipped one.
+
+    Raises:
+        UsageError: one of the user's is not a folder.
+
+    """
+    own = [folder.expanduser().resolve() for folder in config_dirs]
+    for folder in own:
+        if not folder.is_dir():
+            raise UsageError(f"--config-dir must be a folder, got {folder}, which is not one")
+    return [*own, SHIPPED]
+
+
+def options(group: str, folders: Sequence[Path]) -> list[str]:
+    """Return the sorted names of a group's options in all folders."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def find_option(group: str, name: str, folders: Sequence[Path]) -> Path | None:
+    """Return the first folder's file for an option, or None."""
+    files = (folder / group / f"{name}.yaml" for folder in folders)
+    return next((file for file in files if file.is_file()), None)
+
+
+def groups(folders: Sequence[Path]) -> list[str]:
+    """Return the sorted names of all groups: ``balancer``, ``encoder/text``, ..."""
+    return sorted(
+        {
+            file.parent.relative_to(folder).as_posix()
+            for folder in folders
+            for depth in ("*/*.yaml", "*/*/*.yaml")  # not **: a user's folder may be a whole home
+            for file in folder.glob(depth)
+        }
+    )

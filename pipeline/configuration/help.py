@@ -1,0 +1,97 @@
+"""The ``--help`` page, made from the YAML files and docstrings; needs no YAML parser."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.command import FLAGS
+from pipeline.configuration.groups import (
+    NAMED_IN_DATA,
+    SHIPPED,
+    find_option,
+    groups,
+    options,
+    search_folders,
+)
+
+DEFAULT = re.compile(r"^  - (?P<group>[\w/]+): (?P<option>\w+)", re.MULTILINE)
+
+
+def help_text(command: str, config_dirs: Sequence[Path] = ()) -> str:
+    """Return the help page of a command.
+
+    Args:
+        command: its name, the stem of its YAML file.
+        config_dirs: the user's folders, whose groups are listed too.
+
+    """
+    folders = search_folders(config_dirs)
+    text = (SHIPPED / f"{command}.yaml").read_text(encoding="utf-8")
+    chosen = {match["group"]: match["option"] for match in DEFAULT.finditer(text)}
+    sections = [
+        f"python -m pipeline.{command} [group=option] [group=file.yaml] [key=value] [flags]\n\n"
+        f"{commands().get(command) or leading_comment(text)}",
+        _section("Flags", _table(FLAGS)),
+        _section("Keys and their defaults", _keys(text)),
+    ]
+    if chosen:
+        sections.append(_section("Groups and their options (* default)", _groups(chosen, folders)))
+    sections.append(_section("Commands", _table(_other_commands())))
+    return "\n\n".join(sections) + "\n"
+
+
+def commands() -> dict[str, str]:
+    """Return {command: its docstring's first line} of all files here that define ``main``."""
+    found = {}
+    for file in sorted(Path(__file__).parents[1].glob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        if "\ndef main(" in source:
+            found[file.stem] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return found
+
+
+def leading_comment(text: str) -> str:
+    """Return the comment that a YAML file begins with, after any @package line, or nothing."""
+    lines = (line for line in text.splitlines() if "@package" not in line)
+    first = next(lines, "")
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def _other_commands() -> dict[str, str]:
+    return {f"python -m pipeline.{name}": summary for name, summary in commands().items()}
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"{title}:", *(f"  {line}".rstrip() for line in lines)])
+
+
+def _table(rows: dict[str, str]) -> list[str]:
+    width = max(map(len, rows), default=0)
+    return [f"{name:{width}}  {text}" for name, text in rows.items()]
+
+
+def _keys(text: str) -> list[str]:
+    """Return the YAML file's own keys with their comments, without its defaults list."""
+    lines = text.splitlines()
+    kept = [line for line in lines if not line.startswith(("#", "defaults:", "  - "))]
+    return "\n".join(kept).strip().splitlines()
+
+
+def _groups(chosen: dict[str, str], folders: Sequence[Path]) -> list[str]:
+    lines = []
+    for group in groups(folders):
+        where = f" ({NAMED_IN_DATA[group]})" if group in NAMED_IN_DATA else ""
+        rows = {
+            f"{'*' if chosen.get(group) == name else ' '} {name}": _summary(group, name, folders)
+            for name in options(group, folders)
+        }
+        lines += [f"{group}{where}", *_table(rows)]
+    return lines
+
+
+def _summary(group: str, name: str, folders: Sequence[Path]) -> str:
+    file = find_option(group, name, folders)
+    return leading_comment(file.read_text(encoding="utf-8")) if file else ""

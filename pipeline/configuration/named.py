@@ -1,0 +1,93 @@
+"""Replace what is chosen by name inside a config: sources, task types, torch optimizers.
+
+``source: csv`` with its options beside it becomes ``source: {_target_: ..., path: ...}``, and
+``type: classification`` becomes ``type: {_target_: ..., label_smoothing: 0.0}``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.configuration.groups import find_option, options
+from pipeline.configuration.suggest import hint
+from pipeline.configuration.yaml_files import load_yaml
+from pipeline.errors import UsageError
+
+DATASET_KEYS = ("inputs", "split")  # of the data set itself; all others go to its source
+TASK_KEYS = ("dataset", "target")
+BELOW_NAME = re.compile(
+    r"(?P<chooser>(?P<node>data\.(tasks|datasets)\.[^.]+)\.(type|source))\.(?P<option>.+)"
+)
+
+
+def beside_name(key: str, config: DictConfig) -> str:
+    """Return where an option's key stands before names are resolved.
+
+    ``data.tasks.digit.type.label_smoothing`` is how the printed configuration shows the option;
+    in the files it stands beside ``type: classification``.
+    """
+    match = BELOW_NAME.match(key)
+    chosen = OmegaConf.select(config, match["chooser"], default=None) if match else None
+    return f"{match['node']}.{match['option']}" if match and isinstance(chosen, str) else key
+
+
+def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
+    """Resolve all names in place; a node of another shape is left for the schema to report."""
+    _resolve_all(config, "data.datasets", "source", DATASET_KEYS, "source", folders)
+    _resolve_all(config, "data.tasks", "type", TASK_KEYS, "task", folders)
+    _resolve_optimizer(config)
+
+
+def _resolve_all(
+    config: DictConfig,
+    path: str,
+    chooser: str,
+    kept: tuple[str, ...],
+    group: str,
+    folders: Sequence[Path],
+) -> None:
+    nodes = OmegaConf.select(config, path)
+    loaded = cache(load_yaml)  # data sets often share a source
+    for name, node in nodes.items() if isinstance(nodes, DictConfig) else ():
+        if not isinstance(node, DictConfig) or OmegaConf.is_missing(node, chooser):
+            continue
+        if isinstance(node.get(chooser), str):
+            key = f"{path}.{name!s}.{chooser}"
+            option = loaded(_file(key, node[chooser], group, folders))
+            _expand(node, chooser, kept, option)
+
+
+def _file(key: str, name: str, group: str, folders: Sequence[Path]) -> Path:
+    file = find_option(group, name, folders)
+    if file is None:
+        known = options(group, folders)
+        raise UsageError(f"{key} has no option {name!r}{hint(name, known, 'options')}")
+    return file
+
+
+def _expand(node: DictConfig, chooser: str, kept: tuple[str, ...], option: DictConfig) -> None:
+    """Move the node's options under ``chooser``, over the values of the chosen YAML file."""
+    own = OmegaConf.create({k: v for k, v in node.items_ex(resolve=False) if k != chooser})
+    merged = OmegaConf.merge(option, own)
+    assert isinstance(merged, DictConfig)
+    for key in list(node):
+        del node[key]
+    items = dict(merged.items_ex(resolve=False))
+    node[chooser] = {key: value for key, value in items.items() if key not in kept}
+    for key in kept:
+        if key in items:
+            node[key] = items[key]
+
+
+def _resolve_optimizer(config: DictConfig) -> None:
+    """Turn ``optimizer: {name: RMSprop}`` into ``_target_: torch.optim.RMSprop``."""
+    node = OmegaConf.select(config, "optimizer")
+    if not isinstance(node, DictConfig) or "_target_" in node or "name" not in node:
+        return
+    if not OmegaConf.is_missing(node, "name"):
+        node["_target_"] = f"torch.optim.{node.pop('name')}"

@@ -1,0 +1,175 @@
+"""The keys of each command's configuration: names, types, defaults and ranges.
+
+What a key means is in the command's YAML file; here is what a machine can check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Component = Mapping[str, Any]  # a node with _target_, checked against the class that it names
+
+
+def _key(rule: str, test: Callable[[Any], bool]) -> Any:
+    """Return a required key; a value that isn't null must pass the test."""
+    return field(metadata={"rule": rule, "test": test})
+
+
+def _at_least(low: float) -> Any:
+    return _key(f">= {low}", lambda value: value >= low)
+
+
+def _one_of(*names: str) -> Any:
+    return _key(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def _user_path() -> Any:
+    return field(metadata={"user_path": True})  # a leading ~ is the home folder
+
+
+@dataclass(kw_only=True)
+class Loader:
+    """How batches are prepared."""
+
+    workers: int = _at_least(0)
+    pin_memory: bool
+
+
+@dataclass(kw_only=True)
+class Checkpoint:
+    """When checkpoints are written, and which is the best."""
+
+    every_n_steps: int = _at_least(1)
+    monitor: str
+    mode: str = _one_of("max", "min")
+
+
+@dataclass(kw_only=True)
+class EarlyStopping:
+    """When to stop before the last epoch."""
+
+    patience: int | None = _at_least(1)
+    min_delta: float = _at_least(0)
+
+
+@dataclass(kw_only=True)
+class Image:
+    """Images and their augmentation; the defaults are for a user's own data file."""
+
+    size: list[int] = field(
+        default_factory=lambda: [64, 64],
+        metadata={"rule": "[height, width] in pixels", "test": lambda size: len(size) == 2},
+    )
+    channels: int = 3
+    shift: float = 2.0
+    rotate: float = 10.0
+    scale: float = 0.1
+
+
+@dataclass(kw_only=True)
+class Text:
+    """Tokens and their augmentation; the defaults are for a user's own data file."""
+
+    vocab_size: int = 8000
+    max_length: int = 160
+    dropout: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Data:
+    """Data sets and tasks; their nodes are checked by ``pipeline.configuration.data_rules``."""
+
+    datasets: dict[str, Any]
+    tasks: dict[str, Any]
+    seed: int = 0
+    image: Image = field(default_factory=Image)
+    text: Text = field(default_factory=Text)
+    audio: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Fit:
+    """python -m pipeline.fit."""
+
+    name: str = _key("a name without /", lambda value: value and "/" not in value)
+    seed: int = _at_least(0)
+    run_dir: str | None = _user_path()
+    resume: str | None = _user_path()
+    dim: int = _at_least(1)
+    compile: bool
+    ema_decay: float | None = _key("in (0, 1)", lambda value: 0 < value < 1)
+    loader: Loader
+    checkpoint: Checkpoint
+    early_stopping: EarlyStopping
+    data: Data
+    encoder: dict[str, Component]
+    trunk: Component
+    balancer: Component
+    sampler: Component
+    transfer: Component
+    optimizer: Component
+    schedule: Component
+    tracking: Component
+    trainer: dict[str, Any]
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
+class Evaluate:
+    """python -m pipeline.evaluate."""
+
+    checkpoint: str = _user_path()
+    split: str = _one_of("train", "valid", "test")
+    batch_size: int = _at_least(1)
+    run_dir: str | None = _user_path()
+    uri: str
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
+class Predict:
+    """python -m pipeline.predict."""
+
+    checkpoint: str = _user_path()
+    input: str = _user_path()
+    output: str = _user_path()
+    batch_size: int = _at_least(1)
+    tasks: list[str] | None
+    columns: dict[str, str]
+    uri: str
+    on_bad_row: str = _one_of("skip", "error")
+    overwrite: bool
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
+class Ui:
+    """python -m pipeline.ui."""
+
+    uri: str
+    port: int = _key("1 to 65535", lambda value: 1 <= value <= 65535)
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
+class Sync:
+    """python -m pipeline.sync."""
+
+    run_dir: str | None = _user_path()
+    runs: str | None = _user_path()
+    uri: str | None
+    allow_targets: list[str]
+
+
+SCHEMAS: dict[str, type[Any]] = {
+    "fit": Fit,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "ui": Ui,
+    "sync": Sync,
+}
+NODES: dict[str, type[Any]] = {
+    node.__name__: node for node in (Loader, Checkpoint, EarlyStopping, Image, Text, Data)
+}

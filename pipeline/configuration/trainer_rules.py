@@ -1,0 +1,66 @@
+"""Rules for what no class of ours describes: ``trainer.*`` and ``optimizer.lr_scale``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.configuration.annotations import is_number
+from pipeline.configuration.component_rules import value_problems
+from pipeline.configuration.schema_check import UNSET
+from pipeline.configuration.signatures import Option, signature
+from pipeline.configuration.suggest import hint, shown
+
+TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
+# options of the Trainer that Pollinate sets itself, and the key to use instead
+OWNED = {
+    "logger": "tracking=OPTION",
+    "callbacks": "checkpoint.*, early_stopping.*, ema_decay or transfer=OPTION",
+    "default_root_dir": "run_dir=PATH",
+    "enable_checkpointing": "checkpoint.every_n_steps=N",
+    "use_distributed_sampler": "sampler=OPTION",
+    "plugins": "trainer.strategy and trainer.precision",
+}
+
+
+def trainer_options() -> dict[str, Option]:
+    """Return the Trainer's options that a config may set."""
+    found = signature(TRAINER)
+    options = found.options if found else {}
+    return {name: option for name, option in options.items() if name not in OWNED}
+
+
+def trainer_problems(trainer: Any) -> Iterator[str]:
+    """Yield what is wrong with ``trainer.*``."""
+    options = trainer_options()
+    for name, value in trainer.items() if isinstance(trainer, dict) else ():
+        if name in OWNED:
+            yield f"trainer.{name}={shown(value)} is set by Pollinate; use {OWNED[name]} instead"
+        elif name not in options:
+            yield (f"unknown option trainer.{name}={shown(value)}{hint(name, options, 'allowed')}")
+        elif value != UNSET:
+            yield from value_problems(f"trainer.{name}", value, options[name])
+
+
+def lr_scale_problems(optimizer: Any) -> Iterator[str]:
+    """Yield what is wrong with ``optimizer.lr_scale``: {part: factor > 0}.
+
+    ``optimizer.lr_scale.encoders.text=0.1`` on the command line makes nested mappings; they are
+    flattened here to the form of the files, ``{encoders.text: 0.1}``.
+    """
+    scale = optimizer.get("lr_scale", {}) if isinstance(optimizer, dict) else {}
+    if not isinstance(scale, dict):
+        yield f"optimizer.lr_scale must be {{part: factor}}, got {shown(scale)}"
+        return
+    optimizer["lr_scale"] = flat = dict(_flat(scale, ""))
+    for part, factor in flat.items():
+        if not is_number(factor) or not factor > 0:
+            yield f"optimizer.lr_scale.{part} must be a factor > 0, got {shown(factor)}"
+
+
+def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value

@@ -1,0 +1,53 @@
+"""Input rows and their answers, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lightning_modules.tasks.base import Label
+from pipeline.prediction.inputs import Input, Row
+from pipeline.prediction.predictor import Predictions
+
+ROW, ERROR = "row", "error"
+
+
+def output_columns(source: Input, tasks: Sequence[str]) -> tuple[dict[str, str], dict[str, type]]:
+    """Name the columns of the output.
+
+    Returns:
+        kept: {column of the input: its name in the output}; ``input_`` goes before a name that a
+            task has too: a labelled file keeps its labels.
+        schema: {column: kind}, in order: the row's number from 1, the input, the answers, error.
+    """
+    answers: dict[str, type] = {ROW: int}
+    for task in tasks:
+        answers |= {task: str, f"{task}_probability": float}
+    answers[ERROR] = str
+    kept: dict[str, str] = {}
+    for column in source.columns:
+        if column in source.binary:
+            continue
+        name = column
+        while name in answers or name in kept.values():
+            name = f"input_{name}"
+        kept[column] = name
+    return kept, {ROW: int} | dict.fromkeys(kept.values(), str) | answers
+
+
+def output_rows(
+    rows: Sequence[Row], kept: Mapping[str, str], predictions: Predictions, start: int
+) -> Iterator[dict[str, Any]]:
+    """Yield one output row for each input row; ``start`` rows came before."""
+    for place, row in enumerate(rows):
+        found: dict[str, Any] = {ROW: start + place + 1}
+        found |= {name: row.values.get(column) for column, name in kept.items()}
+        for task, labels in predictions.answers.items():
+            found |= flat(task, labels[place])
+        yield {**found, ERROR: predictions.errors.get(place, "")}
+
+
+def flat(task: str, label: Label | None) -> dict[str, Any]:
+    """Return an answer as two cells, empty if there is none."""
+    answer = label or {}
+    return {task: answer.get("label"), f"{task}_probability": answer.get("probability")}

@@ -1,0 +1,136 @@
+"""Predicts for a whole input, a chunk at a time, so that its size doesn't matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from pipeline.errors import PollinateError, UsageError
+from pipeline.prediction.answers import output_columns, output_rows
+from pipeline.prediction.inputs import Input, Row
+from pipeline.prediction.matching import match_columns, raw_values
+from pipeline.prediction.outputs import output_file
+from pipeline.prediction.predictor import Predictions, Predictor
+
+CHUNK = 4  # batches at a time: texts of like length come together, few images are in memory
+SHOWN = 5  # bad rows that are listed
+
+
+@dataclass
+class Options:
+    """tasks: None for all that can be answered; columns: {modality: column}; batch_size: >= 1."""
+
+    tasks: Sequence[str] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    batch_size: int = 256
+    stop_at_bad_row: bool = False
+
+
+@dataclass
+class BadRows:
+    """count: of all; first: ``row 3: why`` of a few, rows counted from 1."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, start: int, errors: Mapping[int, str]) -> None:
+        """Add the errors {place: why} of the rows from number ``start`` on, counted from 0."""
+        room = max(SHOWN - len(self.first), 0)
+        self.first += [
+            f"row {start + place + 1}: {errors[place]}" for place in sorted(errors)[:room]
+        ]
+        self.count += len(errors)
+
+
+def predict_file(
+    predictor: Predictor, source: Input, output: Path, options: Options, console: Console
+) -> None:
+    """Write one output row for each input row, in order.
+
+    Raises:
+        UsageError: the input's columns don't fit the checkpoint, or a task can't be answered.
+        PollinateError: a bad row, if it is to stop; or the output can't be written.
+    """
+    columns = match_columns(predictor.inputs, source, options.columns)
+    tasks = choose_tasks(predictor, list(columns), options.tasks)
+    kept, schema = output_columns(source, tasks)
+    bad = BadRows()
+    done = 0
+    with (
+        output_file(output, schema) as writer,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        bar = progress.add_task("predicting", total=source.count)
+        for rows in source.chunks(CHUNK * options.batch_size):
+            found = predict_rows(predictor, rows, columns, tasks, source, options.batch_size)
+            bad.add(done, found.errors)
+            if bad.count and options.stop_at_bad_row:
+                raise PollinateError(stopped(source, bad))
+            writer.write(list(output_rows(rows, kept, found, done)))
+            done += len(rows)
+            progress.update(bar, completed=done)
+    console.print(report(source, output, tasks, done, bad), highlight=False, soft_wrap=True)
+
+
+def choose_tasks(
+    predictor: Predictor, modalities: Sequence[str], wanted: Sequence[str] | None
+) -> list[str]:
+    """Return the tasks to answer.
+
+    Raises:
+        UsageError: a wanted task doesn't exist, or reads what the input lacks.
+    """
+    possible = predictor.answerable(modalities)
+    for task in wanted or ():
+        predictor.check_task(task)
+        if task not in possible:
+            needs = " or ".join("+".join(names) for names in predictor.modalities_of(task))
+            raise UsageError(
+                f"task {task} reads {needs}, the input has {', '.join(modalities)}; leave it out, "
+                "or name the column: 'columns={text: NAME}'"
+            )
+    if not possible:
+        raise UsageError(f"no task of the checkpoint reads only {', '.join(modalities)}")
+    return list(wanted) if wanted else possible
+
+
+def predict_rows(
+    predictor: Predictor,
+    rows: Sequence[Row],
+    columns: Mapping[str, str],
+    tasks: Sequence[str],
+    source: Input,
+    batch_size: int,
+) -> Predictions:
+    """Answer a chunk of rows; every row without any answer has an error."""
+    values, errors = raw_values(rows, columns, source.folder)
+    found = predictor.predict(values, tasks, batch_size)
+    read = columns.values()
+    for place in range(len(rows)):
+        if all(answers[place] is None for answers in found.answers.values()):
+            errors.setdefault(place, found.errors.get(place) or f"{', '.join(read)} empty")
+    return Predictions(found.answers, found.errors | errors)
+
+
+def stopped(source: Input, bad: BadRows) -> str:
+    """Say which row stopped everything."""
+    return (
+        f"{source.path}, {bad.first[0]}. Nothing was written; mend the row, or go on without "
+        "such rows: on_bad_row=skip"
+    )
+
+
+def report(source: Input, output: Path, tasks: Sequence[str], count: int, bad: BadRows) -> str:
+    """Say what was done, and list the first bad rows."""
+    lines = [f"{count:,} rows, {', '.join(tasks)} -> {output}"]
+    if bad.count:
+        rows = "row" if bad.count == 1 else "rows"
+        lines.append(f"{bad.count:,} bad {rows} in {source.path}, named in the column error:")
+        lines += [f"  {error}" for error in bad.first]
+    if bad.count > len(bad.first):
+        lines.append(f"  and {bad.count - len(bad.first):,} more")
+    return "\n".join(lines)

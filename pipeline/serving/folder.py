@@ -1,0 +1,120 @@
+"""What a model in MLflow consists of: weights, code, and a description of both.
+
+``export`` needs torch and runs where training did; ``package`` needs MLflow and runs in the
+process that sends. Neither imports what the other needs: each import takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.serving.code import NEEDED, copy_code, pinned
+
+WEIGHTS, DESCRIPTION = "weights.ckpt", "model.json"
+DATA, CODE, REQUIREMENTS = "data", "code", "requirements.txt"
+CONFIG = ("encoder", "trunk", "dim")  # what the network depends on, besides the data's form
+
+
+@dataclass
+class Description:
+    """model.json.
+
+    modalities: what goes in; tasks: what comes out.
+    allow_targets: packages of the user's whose classes the network has.
+    """
+
+    modalities: list[str]
+    tasks: list[str]
+    allow_targets: list[str]
+
+
+def export(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) -> None:
+    """Write weights, description, requirements and code; an earlier export is replaced.
+
+    Only what predicting needs: no optimizer, no paths of data, no address of a server.
+
+    Args:
+        checkpoint: written by ``pipeline.fit``.
+        folder: gets the folders data and code.
+        allow_targets: packages, besides our own, that go along.
+    """
+    from pipeline.checkpoints import read_checkpoint, write_checkpoint  # imports torch
+
+    saved = read_checkpoint(checkpoint)
+    shutil.rmtree(folder, ignore_errors=True)
+    spec = saved["pollinate"]
+    config = reduced(spec["config"])
+    weights = {k: v for k, v in saved["state_dict"].items() if k.startswith("network.")}
+    parts = {**spec, "config": config}
+    write_checkpoint({"state_dict": weights, "pollinate": parts}, folder / DATA / WEIGHTS)
+    modalities = sorted({m for data in config["data"]["datasets"].values() for m in data["inputs"]})
+    requirements = [pinned(name) for name in NEEDED] + copy_code(folder / CODE, allow_targets)
+    (folder / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    description = Description(modalities, list(config["data"]["tasks"]), list(allow_targets))
+    text = json.dumps(asdict(description), indent=2)
+    (folder / DATA / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def reduced(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that the network is built from."""
+    data = config["data"]
+    datasets = {name: {"inputs": dict(spec["inputs"])} for name, spec in data["datasets"].items()}
+    return {**{name: config[name] for name in CONFIG}, "data": {**data, "datasets": datasets}}
+
+
+def package(folder: Path) -> None:
+    """Make an export a model of MLflow's, in place.
+
+    ``mlflow.pyfunc.save_model`` would copy it and spend a second on comparing the requirements with
+    what is installed, which is what they were made from.
+    """
+    import mlflow.pyfunc
+    import yaml
+    from mlflow.models import Model
+
+    description = json.loads((folder / DATA / DESCRIPTION).read_text(encoding="utf-8"))
+    requirements = (folder / REQUIREMENTS).read_text(encoding="utf-8").split()
+    python = platform.python_version()
+    environments = {
+        "python_env.yaml": {"python": python, "dependencies": [f"-r {REQUIREMENTS}"]},
+        "conda.yaml": {
+            "name": "mlflow-env",
+            "channels": ["conda-forge"],
+            "dependencies": [f"python={python}", "pip", {"pip": requirements}],
+        },
+    }
+    for name, content in environments.items():
+        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    model = Model(signature=signature(description["modalities"], description["tasks"]))
+    mlflow.pyfunc.add_to_model(
+        model,
+        "pipeline.serving.pyfunc",
+        data=DATA,
+        code=CODE,
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+    )
+    model.save(str(folder / "MLmodel"))
+
+
+def signature(modalities: Sequence[str], tasks: Sequence[str]) -> Any:
+    """Return MLflow's signature: raw values in; label, probability and error out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    kinds = {"text": "string"}  # all others are contents of files
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(kinds.get(name, "binary"), name, required=False) for name in modalities
+    ]
+    answers: list[ColSpec | TensorSpec] = [
+        ColSpec(kind, name, required=False)
+        for task in tasks
+        for name, kind in ((task, "string"), (f"{task}_probability", "double"))
+    ]
+    return ModelSignature(Schema(inputs), Schema([*answers, ColSpec("string", "error")]))

@@ -1,0 +1,104 @@
+"""A run's model in MLflow: raw texts and images in, labels out, in ``mlflow models serve`` too.
+
+Nothing is pickled: MLflow imports this file from the model's own copy of our code and calls
+``_load_pyfunc``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.serving.folder import DESCRIPTION, WEIGHTS, Description, export, package
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.prediction.predictor import Predictor
+
+
+def save_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) -> None:
+    """Write an MLflow model that ``mlflow.pyfunc.load_model`` reads.
+
+    Args:
+        checkpoint: written by ``pipeline.fit``.
+        folder: what is in it is replaced.
+        allow_targets: packages, besides our own, whose classes the checkpoint may name; their
+            code goes into the model.
+
+    Raises:
+        PollinateError: the checkpoint can't be read.
+    """
+    export(checkpoint, folder, allow_targets)
+    package(folder)
+
+
+def _load_pyfunc(path: str) -> ServedModel:
+    """Load what ``export`` wrote; MLflow calls it by this name.
+
+    Packages of the user's are allowed as the model says: it brings its code along anyway.
+    """
+    from pipeline.prediction.predictor import Predictor  # imports torch
+
+    folder = Path(path)
+    description = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+    predictor = Predictor.load(folder / WEIGHTS, description.allow_targets)
+    return ServedModel(predictor)
+
+
+class ServedModel:
+    """Answers tables with the columns ``text`` and ``image``, whichever the model reads."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    def predict(self, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Return <task>, <task>_probability and error for each row.
+
+        An empty cell means that the row lacks the modality: tasks that read it don't answer. A
+        cell that can't be read is named in ``error``, and stops no other row.
+
+        Args:
+            model_input: text: str; image: the content of an image file, as bytes or base64. In
+                JSON, write "" for an empty cell: MLflow refuses null for bytes.
+            params: unused.
+        """
+        import pandas as pd
+
+        from pipeline.prediction.answers import ERROR, flat
+
+        names = [name for name in self.predictor.modalities if name in model_input]
+        # MLflow hands {"inputs": {"text": [a, b]}} over as one row, whose cells are arrays
+        table = model_input.explode(names, ignore_index=True) if names else model_input
+        columns = {name: [raw(name, cell) for cell in table[name]] for name in names}
+        found = self.predictor.predict(columns)
+        answered: dict[str, list[Any]] = {}
+        for task, labels in found.answers.items():
+            cells = [flat(task, label) for label in labels or [None] * len(table)]
+            answered |= {name: [row[name] for row in cells] for name in flat(task, None)}
+        errors = [found.errors.get(row, "") for row in range(len(table))]
+        # as objects an empty cell stays None, and null in JSON, which has no NaN
+        return pd.DataFrame({**answered, ERROR: errors}, dtype=object)
+
+
+def raw(modality: str, cell: Any) -> Any:
+    """Return a cell's value, None if it is empty."""
+    import pandas as pd
+
+    if pd.isna(cell) or cell in ("", b""):
+        return None
+    return cell if modality == "text" or isinstance(cell, bytes) else content(str(cell))
+
+
+def content(text: str) -> bytes:
+    """Return a file's content from base64, as some of MLflow's request formats leave it.
+
+    A path is never opened for a stranger: it is no base64, or the wrong content.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return text.encode()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.configuration.trainer_rules import OWNED, TRAINER, trainer_options
+from tests.pipeline.conftest import Fit
+
+
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_owned_options_name_the_key_to_use(refused: Callable[..., str], name: str) -> None:
+    message = refused(f"trainer.{name}=true")
+    assert f"trainer.{name}=true is set by Pollinate; use {OWNED[name]} instead" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("trainer.max_epoch=5", ["trainer.max_epoch=5", "did you mean max_epochs?", "allowed: "]),
+        ("trainer.max_epochs=1.5", ["trainer.max_epochs must be", "got 1.5"]),
+        ("trainer.max_epochs=true", ["trainer.max_epochs must be", "got true"]),
+        ("trainer.max_steps=null", ["trainer.max_steps must be int, got null"]),
+        ("trainer.gradient_clip_val=x", ["trainer.gradient_clip_val", 'got "x"']),
+        ("trainer=[1]", ["trainer=[1] can't be set"]),
+    ],
+)
+def test_problems(refused: Callable[..., str], override: str, parts: list[str]) -> None:
+    message = refused(override)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.precision=bf16-mixed",
+        "trainer.precision=16",
+        "trainer.devices=[0,1]",
+        "trainer.devices=auto",
+        "trainer.limit_val_batches=0.5",
+        "trainer.limit_val_batches=3",
+        "trainer.gradient_clip_val=1",
+        "trainer.fast_dev_run=true",
+        "trainer.profiler=simple",
+        "trainer.deterministic=warn",
+        "trainer.max_time={minutes: 5}",
+        "trainer.enable_progress_bar=false",
+    ],
+)
+def test_accepted(fit: Fit, override: str) -> None:
+    fit(override)
+
+
+def test_options_are_those_of_the_trainer() -> None:
+    import inspect
+
+    from lightning.pytorch import Trainer
+
+    assert f"{Trainer.__module__}.{Trainer.__qualname__}" == TRAINER
+    assert set(OWNED) | set(trainer_options()) == set(inspect.signature(Trainer).parameters)
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("optimizer.lr_scale.trunk=-1", "optimizer.lr_scale.trunk must be a factor > 0, got -1"),
+        ("optimizer.lr_scale.trunk=0", "must be a factor > 0, got 0"),
+        ("optimizer.lr_scale.trunk=a", 'must be a factor > 0, got "a"'),
+        ("optimizer.lr_scale=2", "optimizer.lr_scale must be {part: factor}, got 2"),
+    ],
+)
+def test_lr_scale(refused: Callable[..., str], override: str, part: str) -> None:
+    assert part in refused(override)

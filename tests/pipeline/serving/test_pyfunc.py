@@ -1,0 +1,233 @@
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.prediction.predictor import Predictor
+from pipeline.serving.code import NEEDED, copy_code
+from pipeline.serving.folder import CODE, DATA, REQUIREMENTS, WEIGHTS
+from pipeline.serving.pyfunc import ServedModel, _load_pyfunc
+from tests.conftest import fit
+
+ROOT = Path(__file__).parents[3]
+TASKS = ("digit", "optdigit", "sentiment", "subject")
+ELSEWHERE = {**os.environ, "PYTHONPATH": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
+LOAD = """
+import json, sys
+import mlflow.pyfunc
+import pandas as pd
+mlflow.set_tracking_uri(sys.argv[2])
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import pipeline
+answers = model.predict(pd.DataFrame({"text": ["good", None]})).to_dict(orient="records")
+print(json.dumps({"code": pipeline.__file__, "answers": answers}))
+"""
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (28, 28), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def load_elsewhere(model: str, folder: Path, tracking: str = "", python_path: str = "") -> Any:
+    """Load a model through MLflow in a process that doesn't know this repository."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, model, tracking or f"sqlite:///{folder}/none.db"],
+        cwd=folder,
+        env={**ELSEWHERE, "PYTHONPATH": python_path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mlflow") / "model"
+    save = "import sys; from pathlib import Path; from pipeline.serving.pyfunc import save_model\n"
+    save += "save_model(Path(sys.argv[1]), Path(sys.argv[2]))"
+    checkpoint = tiny_run / "checkpoints" / "best.ckpt"
+    # a process of its own: MLflow warns while it is imported, and here warnings are errors
+    subprocess.run([sys.executable, "-c", save, checkpoint, folder], cwd=ROOT, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(model: Path) -> ServedModel:
+    return _load_pyfunc(str(model / DATA))
+
+
+def test_equals_the_predictor(tiny_run: Path, served: ServedModel) -> None:
+    texts, images = ["good", "a course", None], [png(), None, png()]
+    table = pd.DataFrame({"text": texts, "image": images})
+    found = served.predict(table)
+    predictor = Predictor.load(tiny_run / "checkpoints" / "best.ckpt")
+    expected = predictor.predict({"text": texts, "image": images}).answers
+    for task, answers in expected.items():
+        for row, answer in enumerate(answers):
+            label, probability = found.loc[row, [task, f"{task}_probability"]]
+            if answer is None:
+                assert pd.isna(label) and pd.isna(probability)
+            else:
+                assert (label, probability) == (answer["label"], answer["probability"])
+    assert found["error"].tolist() == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("table", "errors", "answered"),
+    [
+        ({"text": ["a", ""]}, ["", ""], {"subject": [True, False], "digit": [False, False]}),
+        ({"text": ["a", float("nan")]}, ["", ""], {"subject": [True, False]}),
+        ({"text": [np.array(["a", "b"])]}, ["", ""], {"subject": [True, True]}),
+        ({"image": [base64.b64encode(png()).decode(), b""]}, ["", ""], {"digit": [True, False]}),
+        (
+            {"image": [b"no", png()]},
+            ["image: the content is no image", ""],
+            {"digit": [False, True]},
+        ),
+        ({"image": ["/etc/hostname"]}, ["image: the content is no image"], {"digit": [False]}),
+        ({"other": [1]}, [""], {"digit": [False]}),
+        ({"text": []}, [], {"digit": []}),
+    ],
+)
+def test_cells_of_any_kind(
+    served: ServedModel, table: Any, errors: list[str], answered: dict[str, list[bool]]
+) -> None:
+    found = served.predict(pd.DataFrame(table))
+    assert [error.partition(";")[0] for error in found["error"]] == errors
+    for task, present in answered.items():
+        assert found[task].notna().tolist() == present
+
+
+def test_folder_holds_what_predicting_needs(model: Path) -> None:
+    assert {path.name for path in (model / CODE).iterdir()} == {
+        "pipeline",
+        "datamodules",
+        "lightning_modules",
+        "configs",
+    }
+    assert not list(model.rglob("__pycache__"))
+    assert not [path for path in model.rglob("*") if path.suffix in (".pkl", ".pickle")]
+    lines = (model / REQUIREMENTS).read_text().splitlines()
+    assert [line.partition("==")[0] for line in lines] == list(NEEDED)
+    assert all(re.fullmatch(r"[a-z]+==[\d.]+\w*", line) for line in lines)
+    description = (model / "MLmodel").read_text()
+    assert "loader_module: pipeline.serving.pyfunc" in description
+    for task in TASKS:
+        assert f'"{task}_probability"' in description
+
+
+def test_weights_come_without_optimizer_paths_and_addresses(model: Path) -> None:
+    saved = torch.load(model / DATA / WEIGHTS, weights_only=True)
+    assert set(saved) == {"state_dict", "pollinate"}
+    assert set(saved["pollinate"]["config"]) == {"data", "encoder", "trunk", "dim"}
+    assert "source" not in saved["pollinate"]["config"]["data"]["datasets"]["mnist"]
+
+
+def test_loads_where_pollinate_is_not_installed(model: Path, tmp_path: Path) -> None:
+    found = load_elsewhere(str(model), tmp_path)
+    assert found["code"] == str(model / CODE / "pipeline" / "__init__.py")
+    assert found["answers"][0]["subject"]
+    assert found["answers"][1]["subject"] is None
+
+
+def test_loads_where_pollinate_is_installed(model: Path, tmp_path: Path) -> None:
+    assert load_elsewhere(str(model), tmp_path, python_path=str(ROOT))["answers"][0]["subject"]
+
+
+def test_code_of_the_users_own_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_shop").mkdir()
+    (tmp_path / "my_shop" / "__init__.py").touch()
+    (tmp_path / "my_file.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    allowed = ["my_shop.encoders", "my_file", "torch"]
+    requirements = copy_code(tmp_path / "code", allowed)
+    assert (tmp_path / "code" / "my_shop" / "__init__.py").exists()
+    assert (tmp_path / "code" / "my_file.py").exists()
+    assert [line.partition("==")[0] for line in requirements] == ["torch"]
+
+
+@pytest.mark.slow
+def test_a_run_registers_its_best_model(tiny_run: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    run = fit(tmp_path / "run", f"tracking.uri={uri}", "tracking.register=shop")
+    found = load_elsewhere("models:/shop/1", tmp_path, uri)
+    predictor = Predictor.load(run / "checkpoints" / "best.ckpt")
+    for task, answers in predictor.predict({"text": ["good"]}).answers.items():
+        [answer] = answers
+        assert found["answers"][0][task] == (answer and answer["label"])
+
+
+@pytest.fixture
+def address(model: Path, tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {**ELSEWHERE, "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]])}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", tmp_path / "log")
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def wait_for(url: str, log: Path, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"no answer: {log.read_text()}")
+
+
+def post(url: str, body: Any) -> Any:
+    content = json.dumps(body).encode()
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer, parse_constant=pytest.fail)["predictions"]  # NaN is no JSON
+
+
+@pytest.mark.slow
+def test_mlflow_serves_raw_text_and_images(address: str) -> None:
+    image = base64.b64encode(png()).decode()
+    rows = [{"text": "good", "image": image}, {"text": "bad", "image": ""}]
+    both, text_only = post(address, {"dataframe_records": rows})
+    assert all(both[task] and 0 < both[f"{task}_probability"] <= 1 for task in TASKS)
+    assert text_only["subject"] and text_only["digit"] is None
+    [only] = post(address, {"dataframe_records": [{"image": image}]})
+    assert only["digit"] == both["digit"] and only["subject"] is None
+    found = post(address, {"inputs": {"text": ["good", "bad"]}})
+    assert [row["subject"] for row in found] == [both["subject"], text_only["subject"]]
+    [bad] = post(address, {"dataframe_records": [{"image": base64.b64encode(b"no").decode()}]})
+    assert bad["digit"] is None and "no image" in bad["error"]
