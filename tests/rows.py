@@ -18,7 +18,7 @@ from pipeline.configuration.named import resolve_named
 from pipeline.configuration.yaml_files import load_yaml
 from pipeline.instantiate import find_target, instantiate
 
-DIM = 4
+DIM = 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Row:
         return f"{self.group}/{self.option}"
 
     def node(self) -> dict[str, Any]:
-        """The option's configuration, resolved as in a run with ``dim: 4``."""
+        """The option's configuration, resolved as in a run with ``dim`` of DIM."""
         key = self.group.replace("/", ".")
         config = OmegaConf.create({"dim": DIM})
         OmegaConf.update(config, key, load_yaml(SHIPPED / f"{self.name}.yaml"))

@@ -66,7 +66,7 @@ def test_source_and_type_can_be_nodes(fit: Fit) -> None:
         (["trainer.devices=[0,1]"], "trainer.devices", [0, 1]),
         (["trainer.max_epochs=null"], "trainer.max_epochs", None),
         (["trainer=ddp", "trainer.devices=4"], "trainer.devices", 4),
-        (["trainer=ddp"], "trainer.max_epochs", 10),
+        (["trainer=ddp"], "trainer.accelerator", "auto"),
         (["name='a, b'"], "name", "a, b"),
         (["run_dir=/tmp/ä#(1)=2"], "run_dir", "/tmp/ä#(1)=2"),
         (["run_dir=~/runs/a"], "run_dir", str(Path.home() / "runs/a")),

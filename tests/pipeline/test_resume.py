@@ -158,10 +158,10 @@ def test_differing_names_keys_with_both_values() -> None:
         trainer={"max_epochs": 9},
     )
     assert differing(SAVED, other) == [
-        "encoder.text.depth is 2, the checkpoint has 'nothing'",
+        "encoder.text.depth is 2, the checkpoint has not set",
         "encoder.text.width is 32, the checkpoint has 16",
         "seed is 1, the checkpoint has 0",
-        "trainer.accumulate_grad_batches is 'nothing', the checkpoint has 1",
+        "trainer.accumulate_grad_batches is not set, the checkpoint has 1",
     ]
 
 
