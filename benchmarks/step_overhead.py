@@ -117,7 +117,6 @@ def fit_seconds(
         trainer.callbacks.insert(0, clock)
         tracker = make_tracker(config, folder, tracked)
         trainer.loggers = [tracker] if tracker else []
-        trainer.limit_val_batches = 0
         fit(trainer, module, datamodule)
         if tracker:
             tracker.close("finished")
@@ -136,7 +135,8 @@ def fit(trainer: Trainer, module: LightningModule, datamodule: MixedDataModule) 
     """Train from the first step."""
     datamodule.position = 0
     datamodule.trainer = None
-    trainer.fit(module, train_dataloaders=datamodule.train_dataloader())
+    trainer.limit_val_batches = 0
+    trainer.fit(module, datamodule=datamodule)
 
 
 def main() -> None:

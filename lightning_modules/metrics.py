@@ -24,10 +24,12 @@ class RunningLosses:
 
     def add(self, sums: Mapping[str, Tensor], rows: Mapping[str, int]) -> None:
         """Add one batch: {task: sum of its rows' losses}, {task: number of those rows}."""
-        for task, total in sums.items():
-            place = self.totals[self.tasks.index(task)]
-            place[0] += total.detach().double().cpu()
-            place[1] += rows[task]
+        if not sums:
+            return
+        places = [self.tasks.index(task) for task in sums]
+        totals = torch.stack([total.detach() for total in sums.values()]).double().cpu()
+        counts = torch.tensor([rows[task] for task in sums], dtype=torch.float64)
+        self.totals[places] += torch.stack([totals, counts], dim=1)
 
     def take(self) -> dict[str, float]:
         """Return {task: mean loss over all ranks} of the tasks that had rows, and start anew."""

@@ -69,7 +69,10 @@ class Classification(Task):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy of logits (N, C) and class numbers (N,): (N,)."""
         return functional.cross_entropy(
-            output.float(), target, reduction="none", label_smoothing=self.label_smoothing
+            output.to(torch.promote_types(output.dtype, torch.float32)),
+            target,
+            reduction="none",
+            label_smoothing=self.label_smoothing,
         )
 
     def metrics(self) -> MetricCollection:
