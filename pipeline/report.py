@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from rich.table import Table
 from torch import Tensor
 
 from datamodules.mixed import MixedDataModule
+from pipeline.checkpoints import BEST
 from pipeline.runs import RunFolder
 from pipeline.tracking.redact import redact_text
+from pipeline.tracking.store import DATABASE, resolve_uri
 
 Numbers = dict[str, dict[str, float]]  # {task: {metric: value}}
 
@@ -95,19 +98,28 @@ def _number(numbers: Mapping[str, Mapping[str, float]], task: str, metric: str) 
 
 def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str, Any]) -> None:
     """Say where everything is and what can be done with it."""
-    uri = tracking.get("uri")
-    lines = [("run folder", str(folder.path))]
-    if uri and uri.startswith("http"):
-        lines.append(("MLflow", redact_text(uri)))
-    elif uri:
-        lines.append(("MLflow", f"python -m pipeline.ui uri={redact_text(uri)}"))
+    path = shown(folder.path)
+    lines = [("run folder", str(path))]
+    if tracking.get("uri"):
+        lines.append(("MLflow", browse(tracking["uri"])))
+    best = path / "checkpoints" / BEST
     lines += [
-        (
-            "predict",
-            f"python -m pipeline.predict checkpoint={folder.checkpoints / 'best.ckpt'} "
-            "input=FILE output=FILE",
-        ),
-        ("go on", f"python -m pipeline.fit resume={folder.path} trainer.max_epochs=N"),
+        ("predict", f"python -m pipeline.predict checkpoint={best} input=FILE output=FILE"),
+        ("go on", f"python -m pipeline.fit resume={path} trainer.max_epochs=N"),
     ]
     for label, text in lines:
         console.print(f"[bold]{label:<11}[/bold]{text}", highlight=False, soft_wrap=True)
+
+
+def browse(uri: str) -> str:
+    """Say how to look at a tracking server or database, without its password."""
+    if uri.startswith("http"):
+        return redact_text(uri)
+    if uri == resolve_uri(DATABASE):
+        return "python -m pipeline.ui"
+    return f"python -m pipeline.ui uri={redact_text(uri)}"
+
+
+def shown(path: Path) -> Path:
+    """Return a path as short as it can be written: relative, if it is below the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -16,7 +16,7 @@ from pipeline.build import build_datamodule, build_module
 from pipeline.checkpoints import BEST, read_checkpoint
 from pipeline.instantiate import instantiate
 from pipeline.record import record_end, record_start
-from pipeline.report import Summary, baselines, print_next_steps, print_table
+from pipeline.report import Summary, baselines, print_next_steps, print_table, shown
 from pipeline.resume import Resumed
 from pipeline.runs import RunFolder
 from pipeline.tracking.redact import redact
@@ -101,7 +101,7 @@ class Session:
         self.console.print(
             f"{verb} {len(self.module.tasks)} tasks on {rows:,} rows of "
             f"{len(self.datamodule.datasets)} data sets, {weights:,} weights, "
-            f"{self.datamodule.epoch_steps} steps an epoch -> {self.folder.path}",
+            f"{self.datamodule.epoch_steps} steps an epoch -> {shown(self.folder.path)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -138,7 +138,7 @@ class Session:
         if self._is_first:
             self.console.print(
                 f"\n{error}; everything is saved. Go on with\n"
-                f"  python -m pipeline.fit resume={self.folder.path}",
+                f"  python -m pipeline.fit resume={shown(self.folder.path)}",
                 highlight=False,
                 soft_wrap=True,
             )

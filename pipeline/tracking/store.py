@@ -12,6 +12,7 @@ from filelock import FileLock
 from pipeline.errors import UsageError
 
 _SQLITE = "sqlite:///"
+DATABASE = "sqlite:///runs/mlflow.db"  # where runs are tracked by default
 
 
 def resolve_uri(uri: str) -> str:
