@@ -15,7 +15,7 @@ fit: $(INSTALLED)
 	$(BIN)/python -m pipeline.fit $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 ui: $(INSTALLED)
 	$(BIN)/python -m pipeline.ui $(ARGS)

@@ -201,7 +201,8 @@ class MlflowServer:
         if not folder.is_dir():
             raise RefusedError(f"{operation['folder']} no longer exists")
         experiment = (self._experiment_id, self._run_id)
-        package(folder)
+        if not (folder / "MLmodel").exists():  # else it is one already: sent again, or a user's
+            package(folder)
         with upload_patience():
             register_model(self.client, experiment, operation, folder, cursor)
 
