@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -102,13 +103,18 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
     lines = [("run folder", str(path))]
     if tracking.get("uri"):
         lines.append(("MLflow", browse(tracking["uri"])))
-    best = path / "checkpoints" / BEST
+    best = quote(f"checkpoint={path / 'checkpoints' / BEST}")
     lines += [
-        ("predict", f"python -m pipeline.predict checkpoint={best} input=FILE output=FILE"),
-        ("go on", f"python -m pipeline.fit resume={path} trainer.max_epochs=N"),
+        ("predict", f"python -m pipeline.predict {best} input=FILE output=FILE"),
+        ("go on", f"{resume_command(folder)} trainer.max_epochs=N"),
     ]
     for label, text in lines:
         console.print(f"[bold]{label:<11}[/bold]{text}", highlight=False, soft_wrap=True)
+
+
+def resume_command(folder: RunFolder) -> str:
+    """Return the command that goes on with a run, as a shell takes it."""
+    return f"python -m pipeline.fit {quote(f'resume={shown(folder.path)}')}"
 
 
 def browse(uri: str) -> str:
@@ -117,7 +123,7 @@ def browse(uri: str) -> str:
         return redact_text(uri)
     if uri == resolve_uri(DATABASE):
         return "python -m pipeline.ui"
-    return f"python -m pipeline.ui uri={redact_text(uri)}"
+    return f"python -m pipeline.ui {quote(f'uri={redact_text(uri)}')}"
 
 
 def shown(path: Path) -> Path:

@@ -16,7 +16,7 @@ from pipeline.build import build_datamodule, build_module
 from pipeline.checkpoints import BEST, read_checkpoint
 from pipeline.instantiate import instantiate
 from pipeline.record import record_end, record_start
-from pipeline.report import Summary, baselines, print_next_steps, print_table, shown
+from pipeline.report import Summary, baselines, print_next_steps, print_table, resume_command, shown
 from pipeline.resume import Resumed
 from pipeline.runs import RunFolder
 from pipeline.tracking.redact import redact
@@ -137,8 +137,7 @@ class Session:
     def _interrupted(self, error: InterruptedRunError) -> int:
         if self._is_first:
             self.console.print(
-                f"\n{error}; everything is saved. Go on with\n"
-                f"  python -m pipeline.fit resume={shown(self.folder.path)}",
+                f"\n{error}; everything is saved. Go on with\n  {resume_command(self.folder)}",
                 highlight=False,
                 soft_wrap=True,
             )

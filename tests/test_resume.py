@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -190,11 +191,15 @@ def test_summary_is_the_same(case: Case, part: str, runs: Runs) -> None:
     assert found[part] == expected[part]
 
 
+def resume_command(folder: str) -> str:
+    return f"python -m pipeline.fit {shlex.quote(f'resume={folder}')}"
+
+
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
 def test_signal_says_how_to_go_on(signal: str, runs: Runs) -> None:
     case = next(c for c in CASES if c.faults[0].signal == signal)
     assert f"stopped by {signal}; everything is saved" in runs.log(case)
-    assert f"python -m pipeline.fit resume={runs.folder(case).path}" in runs.log(case)
+    assert resume_command(runs.folder(case).path.name) in runs.log(case)
 
 
 def test_torn_checkpoint_is_named(runs: Runs) -> None:
