@@ -103,7 +103,7 @@ class RunCheckpoint(Checkpoint):
                 logger.flush()  # what was measured before the checkpoint is on disk before it
         last = self.folder / LAST
         if trainer.is_global_zero and last.exists():
-            last.replace(self.folder / PREVIOUS)
+            link(last, self.folder / PREVIOUS)  # last stays in place until the new one is whole
         trainer.save_checkpoint(last)
 
     def _validation_follows(self, trainer: Trainer) -> bool:
