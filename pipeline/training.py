@@ -8,13 +8,14 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
 from lightning_modules.callbacks.checkpoint import RunCheckpoint
 from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.nonfinite import NonFinite
+from lightning_modules.callbacks.patience import Patience
 from lightning_modules.callbacks.progress import ProgressLine
 from lightning_modules.callbacks.rank_state import RankState
 from lightning_modules.callbacks.stop import Stop
@@ -86,7 +87,7 @@ def make_callbacks(
     callbacks += [measure, stop, RankState(), ProgressLine(measure, console)]
     if patience is not None:
         callbacks.append(
-            EarlyStopping(
+            Patience(
                 checkpoint["monitor"],
                 mode=checkpoint["mode"],
                 patience=patience,

@@ -69,6 +69,12 @@ CASES = (
         ("trainer.val_check_interval=0.3",),
     ),
     Case("max_steps", (Fault("training step", 30),), ("trainer.max_steps=33",)),
+    Case("final test after max_steps", (Fault("best scored", 2),), ("trainer.max_steps=33",)),
+    Case(
+        "final test after early stopping",
+        (Fault("best scored", 2),),
+        ("early_stopping.patience=1", "early_stopping.min_delta=0.9", "trainer.max_epochs=4"),
+    ),
 )
 
 

@@ -35,8 +35,9 @@ class Stop(Callback):
         self.max_steps = max_steps
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals, after Lightning took them."""
+        """Take over the signals, after Lightning took them; end at once if all steps are done."""
         self.request.install()
+        self._stop_at_last_step(trainer)
 
     def on_train_batch_end(
         self,
@@ -47,6 +48,9 @@ class Stop(Callback):
         batch_idx: int,
     ) -> None:
         """Ask the trainer to stop at the last step."""
+        self._stop_at_last_step(trainer)
+
+    def _stop_at_last_step(self, trainer: Trainer) -> None:
         if self.max_steps is not None and trainer.global_step >= self.max_steps:
             trainer.should_stop = True
 
