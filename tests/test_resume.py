@@ -69,6 +69,7 @@ CASES = (
         ("trainer.val_check_interval=0.3",),
     ),
     Case("max_steps", (Fault("training step", 30),), ("trainer.max_steps=33",)),
+    Case("last validation", (Fault("validation step", 6),), ("trainer.max_steps=33",)),
     Case("final test after max_steps", (Fault("best scored", 2),), ("trainer.max_steps=33",)),
     Case(
         "final test after early stopping",

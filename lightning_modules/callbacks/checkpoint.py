@@ -56,9 +56,11 @@ class RunCheckpoint(Checkpoint):
         """Save if it is time to; stop if a signal came."""
         if trainer.fit_loop.epoch_loop._should_accumulate() or self._validation_follows(trainer):
             return
+        if self.stop.at_last_step(trainer):
+            return  # the run's last validation follows; on_train_epoch_end saves
         signalled = self.stop.requested(trainer)
         due = trainer.global_step >= self.saved_step + self.every_n_steps
-        if due or signalled or trainer.should_stop:
+        if due or signalled:
             self._save_last(trainer)
         if signalled:
             self.stop.interrupt()
@@ -76,8 +78,8 @@ class RunCheckpoint(Checkpoint):
                 trainer.save_checkpoint(self.folder / BEST)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save after a whole epoch; stop if a signal came."""
-        if not epoch_is_whole(trainer):
+        """Save after a whole epoch and at the run's end; stop if a signal came."""
+        if not epoch_is_whole(trainer) and not trainer.should_stop:
             return
         self._save_last(trainer)
         if self._best_pending and trainer.is_global_zero:

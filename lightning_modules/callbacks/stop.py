@@ -37,7 +37,7 @@ class Stop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals, after Lightning took them; end at once if all steps are done."""
         self.request.install()
-        self._stop_at_last_step(trainer)
+        trainer.should_stop |= self.at_last_step(trainer)
 
     def on_train_batch_end(
         self,
@@ -48,11 +48,11 @@ class Stop(Callback):
         batch_idx: int,
     ) -> None:
         """Ask the trainer to stop at the last step."""
-        self._stop_at_last_step(trainer)
+        trainer.should_stop |= self.at_last_step(trainer)
 
-    def _stop_at_last_step(self, trainer: Trainer) -> None:
-        if self.max_steps is not None and trainer.global_step >= self.max_steps:
-            trainer.should_stop = True
+    def at_last_step(self, trainer: Trainer) -> bool:
+        """Say whether all optimizer steps are done."""
+        return self.max_steps is not None and trainer.global_step >= self.max_steps
 
     def requested(self, trainer: Trainer) -> bool:
         """Say whether a signal came to any rank; every rank gets the same answer."""
