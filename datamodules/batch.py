@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -11,16 +11,22 @@ from torch import Tensor
 class Batch:
     """Rows of one data set.
 
-    inputs: {modality: (N, ...)}.
+    inputs: {modality: (N_m, ...)}, the N_m <= N rows that have the modality, in order. Padding is
+        part of the values: token id 0 in text, NaN frames in audio.
     targets: {task: (N, ...)}; a row without a label holds a placeholder.
     present: {task: (N,) bool}, True where the row has a label.
     index: (N,) int64, the rows' numbers in their split.
+    has: {modality: (N,) bool}, True where the row has it; all rows have a modality not named here.
+    words: {modality: (N_m, W) int64}, the place in the token sequence of each word's first token,
+        -1 for words that were cut off and beyond the row's last word; only where a task needs it.
     """
 
     inputs: dict[str, Tensor]
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
     index: Tensor
+    has: dict[str, Tensor] = field(default_factory=dict)
+    words: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass

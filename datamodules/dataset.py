@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -18,39 +19,59 @@ class Part:
     """One split of one data set.
 
     name: the data set's name.
-    stores: {modality: prepared inputs of N rows}.
+    stores: {modality: prepared inputs of all rows of the data set}.
+    rows: (N,) int64, the split's rows in the stores.
     targets: {task: (N, ...)}.
     present: {task: (N,) bool}.
-    size: N, >= 0.
     """
 
     name: str
-    stores: dict[str, Store]
+    stores: Mapping[str, Store]
+    rows: np.ndarray
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
-    size: int
+
+    @property
+    def size(self) -> int:
+        """Number of rows N, >= 0."""
+        return len(self.rows)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Return the given rows (n,) as they are."""
-        inputs = {modality: store.rows(rows) for modality, store in self.stores.items()}
-        return self._batch(rows, inputs)
+        """Return the given rows (n,) of the split as they are."""
+        return self._batch(rows, lambda store, chosen, _: store.rows(chosen))
 
     def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Batch:
-        """Return the given rows (n,) augmented; see ``Store.augmented``."""
+        """Return the given rows (n,) of the split augmented; see ``Store.augmented``."""
         own_seed = crc32(f"{seed}/{self.name}".encode())
-        inputs = {
-            modality: store.augmented(rows, own_seed, passes)
-            for modality, store in self.stores.items()
-        }
-        return self._batch(rows, inputs)
+        return self._batch(
+            rows, lambda store, chosen, has: store.augmented(chosen, own_seed, passes[has])
+        )
 
     def labelled(self, rows: np.ndarray) -> dict[str, int]:
         """Return how many of the given rows have a label, by task."""
         index = torch.from_numpy(rows)
         return {task: int(mask[index].sum()) for task, mask in self.present.items()}
 
-    def _batch(self, rows: np.ndarray, inputs: dict[str, Tensor]) -> Batch:
-        index = torch.from_numpy(rows)
-        targets = {task: values[index] for task, values in self.targets.items()}
-        present = {task: mask[index] for task, mask in self.present.items()}
-        return Batch(inputs, targets, present, index)
+    def lengths(self) -> np.ndarray | None:
+        """Return the sum of each row's lengths, (N,) int, None if all rows are of one length."""
+        known = [store.lengths() for store in self.stores.values()]
+        found = [lengths[self.rows] for lengths in known if lengths is not None]
+        total: np.ndarray = np.sum(found, axis=0)
+        return total if found else None
+
+    def _batch(
+        self, rows: np.ndarray, read: Callable[[Store, np.ndarray, np.ndarray], Tensor]
+    ) -> Batch:
+        batch = Batch({}, {}, {}, torch.from_numpy(rows))
+        for modality, store in self.stores.items():
+            chosen = self.rows[rows]
+            has = store.has[chosen]
+            batch.inputs[modality] = read(store, chosen[has], has)
+            words = store.words(chosen[has])
+            if words is not None:
+                batch.words[modality] = words
+            if not has.all():
+                batch.has[modality] = torch.from_numpy(has)
+        batch.targets = {task: values[batch.index] for task, values in self.targets.items()}
+        batch.present = {task: mask[batch.index] for task, mask in self.present.items()}
+        return batch

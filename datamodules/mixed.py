@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
-from datamodules.columns import Column, Columns, digest, take
+from datamodules.columns import Column, Columns, take
 from datamodules.dataset import Part
 from datamodules.loader import EvaluationLoader, StepLoader
-from datamodules.modalities.base import Modality
+from datamodules.modalities.base import Modality, Store
 from datamodules.samplers.base import Sampler
 from datamodules.sources.base import Source
 from datamodules.splits import SPLITS, split_rows
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
-from lightning_modules.tasks.base import Task, UnseenLabelError
+from lightning_modules.tasks.base import Task
 from pipeline.errors import PollinateError
 
 
@@ -111,11 +111,15 @@ class MixedDataModule(LightningDataModule):
             return
         self.loaded = {name: self._load(name) for name in self.datasets}
         self._learn()
-        stores = {split: {} for split in SPLITS}  # type: dict[str, dict[str, Part]]
+        parts: dict[str, dict[str, Part]] = {split: {} for split in SPLITS}
         for name, loaded in self.loaded.items():
+            stores = {
+                modality: self.modalities[modality].prepare(loaded.columns[column]).store
+                for modality, column in self.datasets[name].inputs.items()
+            }
             for split in SPLITS:
-                stores[split][name] = self._part(name, split, loaded)
-        self.parts = stores
+                parts[split][name] = self._part(name, split, loaded, stores)
+        self.parts = parts
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -174,7 +178,8 @@ class MixedDataModule(LightningDataModule):
     def _load(self, name: str) -> Loaded:
         """Load one data set and split it, stratified by its first task's target."""
         spec = self.datasets[name]
-        columns = spec.source.load()
+        table = spec.source.load()
+        columns = table.columns
         wanted = {f"inputs.{modality}": column for modality, column in spec.inputs.items()}
         wanted |= {f"target of task {t}": s.target for t, s in self._tasks_of(name).items()}
         for use, column in wanted.items():
@@ -183,11 +188,10 @@ class MixedDataModule(LightningDataModule):
                     f"data.datasets.{name}: {use} names the column {column!r}, "
                     f"which is not in the data; it has {', '.join(columns)}"
                 )
-        length = len(next(iter(columns.values())))
         targets = [columns[spec.target] for spec in self._tasks_of(name).values()]
-        strata = targets[0] if targets else [""] * length
+        strata = targets[0] if targets else [""] * len(table)
         rows = split_rows(spec.split, columns, strata, self.split_seed)
-        return Loaded(columns, rows, digest(columns))
+        return Loaded(columns, rows, table.digest)
 
     def _tasks_of(self, dataset: str) -> dict[str, TaskSpec]:
         return {name: spec for name, spec in self.tasks.items() if dataset in spec.datasets}
@@ -233,21 +237,15 @@ class MixedDataModule(LightningDataModule):
                 "be resumed or measured exactly; restore the data or start a new run"
             )
 
-    def _part(self, name: str, split: str, loaded: Loaded) -> Part:
-        spec = self.datasets[name]
-        stores = {
-            modality: self.modalities[modality].prepare(loaded.column(column, split))
-            for modality, column in spec.inputs.items()
-        }
+    def _part(self, name: str, split: str, loaded: Loaded, stores: Mapping[str, Store]) -> Part:
         targets, present = {}, {}
         for task, task_spec in self._tasks_of(name).items():
-            values = loaded.column(task_spec.target, split)
-            try:
-                targets[task], present[task] = task_spec.task.encode(values)
-            except UnseenLabelError as error:
+            encoded = task_spec.task.encode(loaded.column(task_spec.target, split))
+            if encoded.unseen:
                 raise PollinateError(
                     f"task {task}: data set {name} has classes in {split} that the training "
-                    f"split lacks: {', '.join(error.labels)}; add training rows of them, or "
-                    "leave their rows out"
-                ) from error
-        return Part(name, stores, targets, present, len(loaded.rows[split]))
+                    f"split lacks: {', '.join(sorted(set(encoded.unseen.values())))}; add "
+                    "training rows of them, or leave their rows out"
+                )
+            targets[task], present[task] = encoded.targets, encoded.present
+        return Part(name, stores, loaded.rows[split], targets, present)

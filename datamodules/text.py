@@ -15,19 +15,19 @@ from torch import Tensor
 # Workers fork after the tokenizer was used; its thread pool would not survive that.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-PAD, UNKNOWN = "[PAD]", "[UNK]"
-PAD_ID, UNKNOWN_ID = 0, 1
+PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
+PAD_ID, UNKNOWN_ID, SEPARATOR_ID = 0, 1, 2
 
 
 class Tokenizer:
     """Text to token ids and back; one text always gives at least one token.
 
     Args:
-        core: a tokenizer whose id 0 is padding and 1 is unknown.
+        core: a tokenizer whose id 0 is padding, 1 is unknown and 2 parts the texts of a pair.
     """
 
     def __init__(self, core: tokenizers.Tokenizer) -> None:
-        for number, token in ((PAD_ID, PAD), (UNKNOWN_ID, UNKNOWN)):
+        for number, token in ((PAD_ID, PAD), (UNKNOWN_ID, UNKNOWN), (SEPARATOR_ID, SEPARATOR)):
             if core.token_to_id(token) != number:
                 found = core.id_to_token(number)
                 raise ValueError(f"token {number} must be {token}, got {found}; use text.train")
@@ -35,13 +35,37 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of distinct tokens, with padding and unknown."""
+        """Number of distinct tokens, with padding, unknown and separator."""
         return self._core.get_vocab_size()
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[np.ndarray]:
         """Return each text's first ``max_length`` tokens: n arrays (length,) int64, length >= 1."""
         ids = (encoding.ids[:max_length] for encoding in self._core.encode_batch_fast(list(texts)))
         return [np.array(row or [UNKNOWN_ID], dtype=np.int64) for row in ids]
+
+    def encode_words(
+        self, texts: Sequence[Sequence[str]], max_length: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return each text's first ``max_length`` tokens and where its words begin among them.
+
+        Args:
+            texts: n lists of words.
+            max_length: tokens, >= 1.
+
+        Returns:
+            n pairs: ids (length,) int64, length >= 1; places (W,) int64 of each word's first token,
+            -1 for a word that was cut off or has no token.
+        """
+        encodings = self._core.encode_batch_fast([list(t) for t in texts], is_pretokenized=True)
+        found = []
+        for words, encoding in zip(texts, encodings, strict=True):
+            places = np.full(len(words), -1, dtype=np.int64)
+            numbers = encoding.word_ids[:max_length]
+            for place in range(len(numbers) - 1, -1, -1):
+                places[numbers[place]] = place
+            ids = encoding.ids[:max_length] or [UNKNOWN_ID]
+            found.append((np.array(ids, dtype=np.int64), places))
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text that the tokens stand for, as far as normalising kept it."""
@@ -75,12 +99,13 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     Args:
         texts: of the training split only.
-        vocab_size: most tokens, >= 258; few texts give fewer.
+        vocab_size: most tokens, >= 259; few texts give fewer.
     """
-    smallest = 256 + 2
+    smallest = 256 + 3
     if vocab_size < smallest:
         raise ValueError(
-            f"vocab_size must be >= {smallest} (bytes, {PAD}, {UNKNOWN}), got {vocab_size}"
+            f"vocab_size must be >= {smallest} (bytes, {PAD}, {UNKNOWN}, {SEPARATOR}), "
+            f"got {vocab_size}"
         )
     core = tokenizers.Tokenizer(models.BPE(unk_token=UNKNOWN))
     core.normalizer = normalizers.Sequence(
@@ -96,7 +121,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[PAD, UNKNOWN],
+        special_tokens=[PAD, UNKNOWN, SEPARATOR],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -109,6 +134,17 @@ def pad(rows: Sequence[np.ndarray]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(
         [torch.from_numpy(row) for row in rows], batch_first=True, padding_value=PAD_ID
     )
+
+
+def join_pair(first: np.ndarray, second: np.ndarray, max_length: int) -> np.ndarray:
+    """Put two texts' tokens into one row, a separator between them: (length,) int64.
+
+    Too long a pair loses tokens from the end of the longer text first.
+    """
+    room = max(max_length - 1, 2)
+    longest_second = max(room - len(first), room // 2)
+    second = second[: min(len(second), longest_second)]
+    return np.concatenate([first[: room - len(second)], [SEPARATOR_ID], second])
 
 
 def drop_tokens(

@@ -66,7 +66,7 @@ def modalities_of(datamodule: MixedDataModule, task: str) -> str:
 def baselines(datamodule: MixedDataModule, split: str = "test") -> Numbers:
     """Return each task's score of the best constant answer on one split."""
     return {
-        name: spec.task.baseline(labels(datamodule, name, "train"), labels(datamodule, name, split))
+        name: spec.task.baseline(labels(datamodule, name, split))
         for name, spec in datamodule.tasks.items()
     }
 

@@ -15,13 +15,14 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datamodules.columns import Column
+from datamodules.columns import Column, digest
 from datamodules.mixed import DatasetSpec, LoaderOptions, MixedDataModule, TaskSpec
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from datamodules.samplers.base import Sampler
 from datamodules.samplers.uniform import Uniform
 from datamodules.sources.base import Source
+from datamodules.table import Table
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.balancers.equal import Equal
 from lightning_modules.encoders.base import Encoder
@@ -47,8 +48,8 @@ class InMemory(Source):
     def __init__(self, **columns: Column) -> None:
         self.columns = columns
 
-    def load(self) -> dict[str, Column]:
-        return dict(self.columns)
+    def load(self) -> Table:
+        return Table(self.columns, digest(self.columns))
 
 
 def words(count: int, first: int = 0) -> list[str]:

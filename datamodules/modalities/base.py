@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,17 @@ from datamodules.columns import Column
 
 
 class Store(ABC):
-    """A prepared column: what training reads rows from."""
+    """A prepared column: what training reads rows from.
 
-    @abstractmethod
+    Attributes:
+        has: (N,) bool, True where the row has a value; only such rows may be asked for.
+    """
+
+    has: np.ndarray
+
     def __len__(self) -> int:
-        """Return the number of rows."""
+        """Return the number of rows N."""
+        return len(self.has)
 
     @abstractmethod
     def rows(self, rows: np.ndarray) -> Tensor:
@@ -34,17 +41,33 @@ class Store(ABC):
                 A row's augmentation is a pure function of (seed, pass, row).
         """
 
+    def lengths(self) -> np.ndarray | None:
+        """Return each row's length, (N,) int, where rows differ in it: tokens, frames."""
+        return None
+
+    def words(self, rows: np.ndarray) -> Tensor | None:
+        """Return ``Batch.words`` of the chosen rows, (n, W) int64, if words are kept track of."""
+        return None
+
+
+@dataclass
+class Prepared:
+    """store: all N rows; errors: {row: why its value can't be read}; such rows lack a value."""
+
+    store: Store
+    errors: dict[int, str] = field(default_factory=dict)
+
 
 class Modality(ABC):
     """Turns raw values into what an encoder takes; the same in training and in prediction."""
 
     @abstractmethod
-    def fit(self, columns: Sequence[Column]) -> None:
+    def fit(self, columns: Sequence[Iterable[Any]]) -> None:
         """Learn what must be learnt (a tokenizer) from the training rows of all data sets."""
 
     @abstractmethod
-    def prepare(self, column: Column) -> Store:
-        """Prepare a column of raw values."""
+    def prepare(self, column: Column) -> Prepared:
+        """Prepare a column of N raw values; an empty cell (None) is a row that lacks one."""
 
     @abstractmethod
     def encoder_arguments(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datamodules.columns import Column
 from datamodules.image import AUGMENT_UNIFORMS, augment, normalise, resize
-from datamodules.modalities.base import Modality, Store
+from datamodules.modalities.base import Modality, Prepared, Store
 from datamodules.randomness import uniforms
 from pipeline.errors import PollinateError, UsageError
 
@@ -48,16 +48,24 @@ class ImageModality(Modality):
         self.channels = channels
         self.augmentation = {"shift": shift, "rotate": rotate, "scale": scale}
 
-    def fit(self, columns: Sequence[Column]) -> None:
+    def fit(self, columns: Sequence[Iterable[Any]]) -> None:
         """Learn nothing."""
 
-    def prepare(self, column: Column) -> Store:
+    def prepare(self, column: Column) -> Prepared:
         """Take an array (N, H, W[, 3]) uint8, or a list of arrays, paths or file contents."""
         if isinstance(column, np.ndarray):
-            return ImageStore(resize(column, self.size, self.channels), self.augmentation)
-        pixels = [resize(decode(image)[None], self.size, self.channels) for image in column]
-        empty = torch.empty((0, self.channels, *self.size), dtype=torch.uint8)
-        return ImageStore(torch.cat(pixels) if pixels else empty, self.augmentation)
+            pixels = resize(column, self.size, self.channels)
+            return Prepared(ImageStore(pixels, np.ones(len(column), bool), self.augmentation))
+        pixels = torch.zeros((len(column), self.channels, *self.size), dtype=torch.uint8)
+        has, errors = np.zeros(len(column), bool), {}
+        for row, image in enumerate(column):
+            if image is not None:
+                try:
+                    pixels[row] = resize(decode(image)[None], self.size, self.channels)[0]
+                    has[row] = True
+                except PollinateError as error:
+                    errors[row] = str(error)
+        return Prepared(ImageStore(pixels, has, self.augmentation), errors)
 
     def encoder_arguments(self) -> dict[str, Any]:
         """Return the number of channels."""
@@ -72,14 +80,12 @@ class ImageModality(Modality):
 
 
 class ImageStore(Store):
-    """pixels: (N, C, H, W) uint8; augmentation: arguments of ``augment``."""
+    """pixels: (N, C, H, W) uint8; has: (N,) bool; augmentation: arguments of ``augment``."""
 
-    def __init__(self, pixels: Tensor, augmentation: dict[str, float]) -> None:
+    def __init__(self, pixels: Tensor, has: np.ndarray, augmentation: dict[str, float]) -> None:
         self.pixels = pixels
+        self.has = has
         self.augmentation = augmentation
-
-    def __len__(self) -> int:
-        return len(self.pixels)
 
     def rows(self, rows: np.ndarray) -> Tensor:
         """Return pixels in [0, 1]: (n, C, H, W) float32."""
@@ -101,8 +107,8 @@ def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
         image: pixels, the content of an image file, or its path.
 
     Raises:
-        PollinateError: the content is no image, or unpacks to more than ``MOST_PIXELS``.
-        OSError: there is no such file, or it is cut off.
+        PollinateError: there is no such file, it is cut off or no image, or it unpacks to more
+            than ``MOST_PIXELS``.
     """
     if isinstance(image, np.ndarray):
         return image
@@ -110,7 +116,7 @@ def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
         with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
             pixels = opened.width * opened.height
             if pixels > MOST_PIXELS:
-                raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels, got {pixels:,}")
+                raise Image.DecompressionBombError(f"got {pixels:,}")
             grey = opened.mode in ("1", "L", "I;16", "I", "F")
             # a copy, because torch wants to be able to write
             return np.array(opened.convert("L" if grey else "RGB"))
@@ -118,3 +124,8 @@ def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
         raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
         raise PollinateError("the content is no image; give PNG, JPEG or the like") from error
+    except FileNotFoundError as error:
+        raise PollinateError(f"there is no file {image!s}") from error
+    except Exception as error:  # a damaged file can fail in any way in a decoder
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise PollinateError(f"the image is damaged: {reason or error}") from error

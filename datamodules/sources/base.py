@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from datamodules.columns import Column
+from datamodules.table import Table
 
 
 class Source(ABC):
@@ -17,12 +17,11 @@ class Source(ABC):
     location: str
 
     @abstractmethod
-    def load(self) -> dict[str, Column]:
-        """Read every column.
+    def load(self) -> Table:
+        """Read every row.
 
-        Returns:
-            {column: n values}, all of one length n. Images: uint8 (n, H, W) or (n, H, W, 3);
-            texts: list of str; labels: list of str, or an array of numbers.
+        Images are uint8 arrays (n, H, W) or (n, H, W, 3), paths, or contents of files; texts are
+        str; labels str, numbers, or lists of them.
 
         Raises:
             pipeline.errors.PollinateError: the data can't be found or read.

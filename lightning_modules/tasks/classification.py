@@ -17,7 +17,7 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
-from lightning_modules.tasks.base import Label, Task, UnseenLabelError
+from lightning_modules.tasks.base import Encoded, Label, Task
 from pipeline.errors import PollinateError, UsageError
 
 
@@ -37,6 +37,7 @@ class Classification(Task):
             raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
         self.classes = []
+        self.counts: list[int] = []  # training rows of each class
 
     def learn(self, values: Iterable[Any]) -> None:
         """Take the sorted distinct labels as the classes.
@@ -44,23 +45,27 @@ class Classification(Task):
         Raises:
             PollinateError: fewer than two classes.
         """
-        self.classes = sorted({text for value in values if (text := label_text(value)) is not None})
+        counts = Counter(text for value in values if (text := label_text(value)) is not None)
+        self.classes = sorted(counts)
+        self.counts = [counts[name] for name in self.classes]
         if len(self.classes) < 2:
             raise PollinateError(
                 f"classes must be >= 2 in the training split, got {len(self.classes)} "
                 f"({', '.join(self.classes) or 'no labels at all'}); check target and split"
             )
 
-    def encode(self, values: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    def encode(self, values: Iterable[Any]) -> Encoded:
         """Map labels to class numbers, 0 where there is none: (N,) int64 and (N,) bool."""
         numbers = {label: number for number, label in enumerate(self.classes)}
         texts = [label_text(value) for value in values]
-        unseen = sorted({text for text in texts if text is not None and text not in numbers})
-        if unseen:
-            raise UnseenLabelError(unseen)
-        present = torch.tensor([text is not None for text in texts], dtype=torch.bool)
-        targets = [0 if text is None else numbers[text] for text in texts]
-        return torch.tensor(targets, dtype=torch.int64), present
+        found = [-1 if text is None else numbers.get(text, -1) for text in texts]
+        unseen = {
+            row: text
+            for row, (text, number) in enumerate(zip(texts, found, strict=True))
+            if text is not None and number < 0
+        }
+        targets = torch.tensor(found, dtype=torch.int64)
+        return Encoded(targets.clamp(min=0), targets >= 0, unseen)
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a class."""
@@ -102,20 +107,20 @@ class Classification(Task):
             )
         return answers
 
-    def baseline(self, train: Tensor, target: Tensor) -> dict[str, float]:
+    def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always answering the training split's most frequent class."""
-        if not len(train) or not len(target):
+        if not len(target):
             return {}
-        (majority, _), *_ = Counter(train.tolist()).most_common(1)
+        majority = self.counts.index(max(self.counts))
         return {"accuracy": (target == majority).double().mean().item()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the classes."""
-        return {"classes": list(self.classes)}
+        """Return the classes and their numbers of training rows."""
+        return {"classes": list(self.classes), "counts": list(self.counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the classes."""
-        self.classes = list(state["classes"])
+        """Take over the classes and their numbers."""
+        self.classes, self.counts = list(state["classes"]), list(state["counts"])
 
 
 def label_text(value: Any) -> str | None:

@@ -19,7 +19,6 @@ from pipeline.build import build_modalities, build_network, build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError, UsageError
-from pipeline.prediction.read_column import read_column
 from pipeline.resume import read_spec
 
 Columns = Mapping[str, Sequence[Any]]  # {modality: N raw values, None where a row has none}
@@ -168,12 +167,13 @@ class Predictor:
     ) -> tuple[dict[str, Tensor], list[int]]:
         """Return ({modality: (n, ...)}, the n rows that could be read)."""
         values = {m: [column[row] for row in rows] for m, column in columns.items()}
-        read = {m: read_column(self.modalities[m], column) for m, column in values.items()}
+        read = {m: self.modalities[m].prepare(column) for m, column in values.items()}
         for modality, column in read.items():
             for place, error in column.errors.items():
                 errors[rows[place]] = f"{modality}: {error}"
-        good = sorted(set.intersection(*(set(column.good) for column in read.values())))
-        inputs = {m: c.store.rows(np.searchsorted(c.good, good)) for m, c in read.items() if good}
+        bad = {place for column in read.values() for place in column.errors}
+        good = [place for place in range(len(rows)) if place not in bad]
+        inputs = {m: c.store.rows(np.array(good)) for m, c in read.items() if good}
         return inputs, [rows[place] for place in good]
 
     def _forward(

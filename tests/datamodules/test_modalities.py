@@ -23,11 +23,11 @@ COUNT = 6
 def text_store(dropout: float = 0.5) -> Store:
     modality = TextModality(vocab_size=300, max_length=8, dropout=dropout)
     modality.fit([words(COUNT)])
-    return modality.prepare(words(COUNT))
+    return modality.prepare(words(COUNT)).store
 
 
 def image_store(shift: float = 1.0) -> Store:
-    return ImageModality([8, 8], channels=1, shift=shift).prepare(pixels(COUNT))
+    return ImageModality([8, 8], channels=1, shift=shift).prepare(pixels(COUNT)).store
 
 
 STORES = {"text": text_store, "image": image_store}
@@ -88,7 +88,7 @@ def test_an_empty_cell_is_an_empty_text(value: Any) -> None:
 def test_an_empty_text_has_a_token() -> None:
     modality = TextModality(vocab_size=300, max_length=8)
     modality.fit([["a"]])
-    assert modality.prepare([None]).rows(np.array([0])).ne(0).sum() == 1
+    assert modality.prepare([None]).store.rows(np.array([0])).ne(0).sum() == 1
 
 
 def test_text_state_round_trip() -> None:
@@ -96,7 +96,9 @@ def test_text_state_round_trip() -> None:
     one.fit([words(20)])
     other.load_state_dict(one.state_dict())
     rows = np.arange(4)
-    assert torch.equal(one.prepare(words(4)).rows(rows), other.prepare(words(4)).rows(rows))
+    assert torch.equal(
+        one.prepare(words(4)).store.rows(rows), other.prepare(words(4)).store.rows(rows)
+    )
     assert one.encoder_arguments() == other.encoder_arguments()
 
 
@@ -115,7 +117,7 @@ def test_arrays_files_and_their_content_are_the_same_image(tmp_path: Path) -> No
 
 def test_lists_and_arrays_of_images_are_the_same() -> None:
     modality, rows = ImageModality([4, 4], channels=3), np.arange(COUNT)
-    one, other = modality.prepare(pixels(COUNT)), modality.prepare(list(pixels(COUNT)))
+    one, other = (modality.prepare(c).store for c in (pixels(COUNT), list(pixels(COUNT))))
     assert torch.equal(one.rows(rows), other.rows(rows))
     assert one.rows(rows).shape == (COUNT, 3, 4, 4)
 

@@ -67,7 +67,7 @@ def test_refuses_other_special_tokens() -> None:
 
 
 def test_refuses_a_vocabulary_smaller_than_the_bytes() -> None:
-    with pytest.raises(ValueError, match=r"vocab_size must be >= 258 .* got 100"):
+    with pytest.raises(ValueError, match=r"vocab_size must be >= 259 .* got 100"):
         text.train(TEXTS, vocab_size=100)
 
 

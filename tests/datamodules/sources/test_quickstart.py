@@ -35,7 +35,7 @@ def test_even_rows_keep_the_shares() -> None:
 @needs_data
 @pytest.mark.parametrize(("name", "count", "side"), [("mnist", 5000, 28), ("optdigits", 1797, 8)])
 def test_digits(name: str, count: int, side: int) -> None:
-    columns = Quickstart(name).load()
+    columns = Quickstart(name).load().columns
     images = columns["image"]
     assert isinstance(images, np.ndarray)
     assert images.shape == (count, side, side)
@@ -47,7 +47,7 @@ def test_digits(name: str, count: int, side: int) -> None:
 
 @needs_data
 def test_no_review_is_in_both_parts() -> None:
-    columns = Quickstart("reviews").load()
+    columns = Quickstart("reviews").load().columns
     assert Counter(columns["part"]) == {"train": 3973, "test": 993}
     assert len(set(columns["review"])) == 4966
     assert set(columns["score"]) == {"great", "other"}
@@ -55,7 +55,7 @@ def test_no_review_is_in_both_parts() -> None:
 
 @needs_data
 def test_courses_are_distinct_and_common() -> None:
-    columns = Quickstart("courses").load()
+    columns = Quickstart("courses").load().columns
     assert len(set(columns["title"])) == len(columns["title"]) == 1528
     counts = Counter(columns["subject"])
     assert len(counts) == 22
@@ -64,7 +64,7 @@ def test_courses_are_distinct_and_common() -> None:
 
 @needs_data
 def test_rows_limits_every_column() -> None:
-    columns = Quickstart("optdigits", rows=100).load()
+    columns = Quickstart("optdigits", rows=100).load().columns
     assert len(columns["image"]) == len(columns["digit"]) == 100
     assert set(Counter(columns["digit"]).values()) <= {9, 10, 11}
 

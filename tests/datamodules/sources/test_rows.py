@@ -10,7 +10,7 @@ from tests.rows import Row, ids, rows
 @pytest.mark.parametrize("row", rows("source"), ids=ids)
 def test_row(row: Row) -> None:
     source = row.build()
-    columns = source.load()
+    columns = source.load().columns
     count, names = row.expected
     assert columns.keys() == names
     assert {len(values) for values in columns.values()} == {count}

@@ -1,0 +1,37 @@
+"""A data set's rows as its source gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datamodules.columns import Columns
+
+
+def numbered(row: int) -> str:
+    """Say where a row is, for people: counted from 1."""
+    return f"row {row + 1}"
+
+
+@dataclass
+class Table:
+    """Columns of one length, in memory or mapped into it.
+
+    columns: {name: N values}; an empty cell is None.
+    digest: of the content, so that a change is noticed.
+    bad: {row: why it can't be read}; the row's cells are empty.
+    place: says where a row is, for people: file and line.
+    folder: relative paths of pictures and recordings begin here and stay below it; None: there are
+        no paths.
+    """
+
+    columns: Columns
+    digest: str
+    bad: Mapping[int, str] = field(default_factory=dict)
+    place: Callable[[int], str] = numbered
+    folder: Path | None = None
+
+    def __len__(self) -> int:
+        """Return the number of rows N."""
+        return len(next(iter(self.columns.values()), ()))
