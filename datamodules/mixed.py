@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
-from datamodules.columns import Column, Columns, take
+from datamodules.cache import Cache, default_cache
 from datamodules.dataset import Part
+from datamodules.duplicates import conflicts, leaks
+from datamodules.inputs import columns_named
 from datamodules.loader import EvaluationLoader, StepLoader
+from datamodules.loading import DatasetSpec, Loaded, TaskSpec, load_dataset
 from datamodules.modalities.base import Modality, Store
 from datamodules.samplers.base import Sampler
-from datamodules.sources.base import Source
-from datamodules.splits import SPLITS, split_rows
+from datamodules.splits import SPLITS
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
-from lightning_modules.tasks.base import Task
 from pipeline.errors import PollinateError
 
-
-@dataclass
-class DatasetSpec:
-    """source: where rows come from; inputs: {modality: column}; split: see ``split_rows``."""
-
-    source: Source
-    inputs: Mapping[str, str]
-    split: Mapping[str, Any]
-
-
-@dataclass
-class TaskSpec:
-    """task: what to predict; datasets: from the rows of which data sets; target: its column."""
-
-    task: Task
-    datasets: Sequence[str]
-    target: str
+SHOWN = 5  # labels or rows that a message lists
 
 
 @dataclass
@@ -49,16 +34,17 @@ class LoaderOptions:
 
 
 @dataclass
-class Loaded:
-    """A data set in memory: columns, and the rows of each split."""
+class Policy:
+    """What to do about faults of the data.
 
-    columns: Columns
-    rows: Mapping[str, np.ndarray]
-    digest: str = field(default="")
+    skip_bad_rows: leave rows out that can't be read; else they are an error.
+    strict: rows of valid or test that stand in an earlier split, too, are an error.
+    cache: where results are kept that take long to compute.
+    """
 
-    def column(self, name: str, split: str) -> Column:
-        """Return one column's values in one split."""
-        return take(self.columns[name], self.rows[split])
+    skip_bad_rows: bool = False
+    strict: bool = False
+    cache: Cache = field(default_factory=lambda: Cache(default_cache()))
 
 
 class MixedDataModule(LightningDataModule):
@@ -72,7 +58,11 @@ class MixedDataModule(LightningDataModule):
         seed: of order and augmentation.
         split_seed: of the splits.
         options: of the loaders.
-        learnt: ``state_dict()["learnt"]`` of the run to go on with; None: learn from the data.
+        learnt: ``learnt_state()`` of the run to go on with; None: learn from the data.
+        policy: what to do about faults of the data.
+
+    Attributes:
+        notes: what a user should know of the data, found by ``setup``.
     """
 
     def __init__(
@@ -85,6 +75,7 @@ class MixedDataModule(LightningDataModule):
         split_seed: int,
         options: LoaderOptions,
         learnt: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
     ) -> None:
         super().__init__()
         self.datasets = dict(datasets)
@@ -95,6 +86,8 @@ class MixedDataModule(LightningDataModule):
         self.split_seed = split_seed
         self.options = options
         self.learnt = learnt
+        self.policy = policy or Policy()
+        self.notes: list[str] = []
         self.parts: dict[str, dict[str, Part]] = {}  # {split: {data set: part}}
         self.loaded: dict[str, Loaded] = {}
         self.position = 0
@@ -104,21 +97,28 @@ class MixedDataModule(LightningDataModule):
         """Load everything once; later calls do nothing.
 
         Raises:
-            PollinateError: a column is missing, a task has no training rows, or a split has
-                labels that the training split lacks.
+            PollinateError: a file or column is missing, rows can't be used, a task has no rows in
+                a split, or a split has labels that the training split lacks.
         """
         if self.parts:
             return
-        self.loaded = {name: self._load(name) for name in self.datasets}
+        seed, cache = self.split_seed, self.policy.cache
+        self.loaded = {
+            name: load_dataset(name, spec, self._tasks_of(name), seed, cache)
+            for name, spec in self.datasets.items()
+        }
         self._learn()
-        parts: dict[str, dict[str, Part]] = {split: {} for split in SPLITS}
+        stores = {name: self._prepare(name, loaded) for name, loaded in self.loaded.items()}
         for name, loaded in self.loaded.items():
-            stores = {
-                modality: self.modalities[modality].prepare(loaded.columns[column]).store
-                for modality, column in self.datasets[name].inputs.items()
-            }
-            for split in SPLITS:
-                parts[split][name] = self._part(name, split, loaded, stores)
+            self._settle_bad_rows(loaded)
+            self._look_for_duplicates(name, loaded)
+        parts = {
+            split: {name: self._part(name, split, stores[name]) for name in self.datasets}
+            for split in SPLITS
+        }
+        for name, task in self.tasks.items():
+            require_rows(name, task, parts)
+            self.notes += unlabelled(name, task, parts)
         self.parts = parts
 
     @property
@@ -175,24 +175,6 @@ class MixedDataModule(LightningDataModule):
     def _loader_options(self) -> dict[str, Any]:
         return {"num_workers": self.options.workers, "pin_memory": self.options.pin_memory}
 
-    def _load(self, name: str) -> Loaded:
-        """Load one data set and split it, stratified by its first task's target."""
-        spec = self.datasets[name]
-        table = spec.source.load()
-        columns = table.columns
-        wanted = {f"inputs.{modality}": column for modality, column in spec.inputs.items()}
-        wanted |= {f"target of task {t}": s.target for t, s in self._tasks_of(name).items()}
-        for use, column in wanted.items():
-            if column not in columns:
-                raise PollinateError(
-                    f"data.datasets.{name}: {use} names the column {column!r}, "
-                    f"which is not in the data; it has {', '.join(columns)}"
-                )
-        targets = [columns[spec.target] for spec in self._tasks_of(name).values()]
-        strata = targets[0] if targets else [""] * len(table)
-        rows = split_rows(spec.split, columns, strata, self.split_seed)
-        return Loaded(columns, rows, table.digest)
-
     def _tasks_of(self, dataset: str) -> dict[str, TaskSpec]:
         return {name: spec for name, spec in self.tasks.items() if dataset in spec.datasets}
 
@@ -208,24 +190,18 @@ class MixedDataModule(LightningDataModule):
         for name, spec in self.tasks.items():
             self._learn_task(name, spec)
         for name, modality in self.modalities.items():
-            columns = [
-                self.loaded[dataset].column(spec.inputs[name], "train")
-                for dataset, spec in self.datasets.items()
-                if name in spec.inputs
-            ]
+            columns = [d.input(name, "train") for d in self.loaded.values() if name in d.inputs]
             modality.fit(columns)
 
     def _learn_task(self, name: str, spec: TaskSpec) -> None:
-        values = [
-            value for d in spec.datasets for value in self.loaded[d].column(spec.target, "train")
-        ]
-        if not values:
+        columns = [self.loaded[dataset].target(name, "train") for dataset in spec.datasets]
+        if not any(map(len, columns)):
             raise PollinateError(
                 f"task {name} has no training rows (data set {', '.join(spec.datasets)}); "
                 "check its split"
             )
         try:
-            spec.task.learn(values)
+            spec.task.learn(value for column in columns for value in column)
         except PollinateError as error:
             raise PollinateError(f"task {name}: {error}") from error
 
@@ -237,15 +213,95 @@ class MixedDataModule(LightningDataModule):
                 "be resumed or measured exactly; restore the data or start a new run"
             )
 
-    def _part(self, name: str, split: str, loaded: Loaded, stores: Mapping[str, Store]) -> Part:
-        targets, present = {}, {}
-        for task, task_spec in self._tasks_of(name).items():
-            encoded = task_spec.task.encode(loaded.column(task_spec.target, split))
-            if encoded.unseen:
-                raise PollinateError(
-                    f"task {task}: data set {name} has classes in {split} that the training "
-                    f"split lacks: {', '.join(sorted(set(encoded.unseen.values())))}; add "
-                    "training rows of them, or leave their rows out"
+    def _prepare(self, name: str, loaded: Loaded) -> dict[str, Store]:
+        """Prepare all inputs of a data set, and note the rows where that fails."""
+        stores = {}
+        for modality, cells in loaded.inputs.items():
+            prepared = self.modalities[modality].prepare(cells)
+            columns = "+".join(columns_named(self.datasets[name].inputs[modality]))
+            loaded.bad.add(columns, prepared.errors)
+            stores[modality] = prepared.store
+        empty = ~np.any([store.has for store in stores.values()], axis=0)
+        wrong = "all inputs of the row are empty" if len(stores) > 1 else "the input is empty"
+        loaded.bad.add("", dict.fromkeys(np.flatnonzero(empty).tolist(), wrong))
+        return stores
+
+    def _settle_bad_rows(self, loaded: Loaded) -> None:
+        if not self.policy.skip_bad_rows:
+            loaded.bad.refuse()
+        loaded.rows = {split: loaded.bad.without(rows) for split, rows in loaded.rows.items()}
+        if loaded.bad.found:
+            self.notes.append(loaded.bad.note())
+
+    def _look_for_duplicates(self, name: str, loaded: Loaded) -> None:
+        """Note rows that leak from one split into another, and rows with several labels."""
+        if loaded.hashes is None:
+            return
+        for split in ("valid", "test"):
+            found = [leak for leak in leaks(loaded.hashes, loaded.rows) if leak.split == split]
+            if found:
+                place = loaded.table.place
+                some = "; ".join(f"{place(x.row)} = {place(x.twin)}" for x in found[:SHOWN])
+                text = f"{name}: {len(found):,} rows of {split} stand in an earlier split, too"
+                if self.policy.strict:
+                    raise PollinateError(
+                        f"data set {text} ({some}); remove them, or accept them: data.strict=false"
+                    )
+                self.notes.append(f"{text} ({found[0].twin_split}), so its scores flatter")
+        for task in self._tasks_of(name):
+            groups = conflicts(loaded.hashes, loaded.targets[task])
+            if groups:
+                rows = sum(map(len, groups))
+                self.notes.append(
+                    f"{name}: {rows:,} rows with {len(groups):,} inputs have several labels of "
+                    f"{task}, one input each"
                 )
+
+    def _part(self, name: str, split: str, stores: Mapping[str, Store]) -> Part:
+        loaded = self.loaded[name]
+        targets, present = {}, {}
+        for task, spec in self._tasks_of(name).items():
+            encoded = spec.task.encode(loaded.target(task, split))
+            if encoded.unseen:
+                self._meet_unseen(task, spec, name, split, encoded.unseen)
             targets[task], present[task] = encoded.targets, encoded.present
         return Part(name, stores, loaded.rows[split], targets, present)
+
+    def _meet_unseen(
+        self, task: str, spec: TaskSpec, name: str, split: str, unseen: Mapping[int, str]
+    ) -> None:
+        """Refuse labels that the training split lacks, or note that their rows don't count."""
+        labels = sorted(set(unseen.values()))
+        some = f"{', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}"
+        if not spec.drop_unseen:
+            first = self.loaded[name].rows[split][next(iter(unseen))]
+            raise PollinateError(
+                f"task {task}: data set {name} has labels in {split} that the training split "
+                f"lacks: {some} (first in {self.loaded[name].table.place(int(first))}); add "
+                f"training rows of them, or don't count them: data.tasks.{task}.unseen=drop"
+            )
+        self.notes.append(
+            f"{name}: {len(unseen):,} labels of {task} in {split} don't count, the training split "
+            f"lacks them: {some}"
+        )
+
+
+def require_rows(name: str, spec: TaskSpec, parts: Mapping[str, Mapping[str, Part]]) -> None:
+    """Check that a task has rows in every split.
+
+    Raises:
+        PollinateError: it hasn't.
+    """
+    for split, found in parts.items():
+        if not any(found[dataset].size for dataset in spec.datasets):
+            raise PollinateError(
+                f"task {name} has no {split} rows (data set {', '.join(spec.datasets)}); give it "
+                f"some, for example drawn from the training rows: split: {{..., {split}: 0.1}}"
+            )
+
+
+def unlabelled(name: str, spec: TaskSpec, parts: Mapping[str, Mapping[str, Part]]) -> Iterator[str]:
+    """Yield a note for each split whose rows have no label of the task."""
+    for split, found in parts.items():
+        if not any(found[dataset].present[name].any() for dataset in spec.datasets):
+            yield f"task {name} has no labels in {split}, so it has no score there"

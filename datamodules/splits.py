@@ -7,74 +7,188 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.columns import Column, Columns
+from datamodules.columns import Column, Columns, take
+from datamodules.table import SPLIT
 from pipeline.errors import PollinateError
 
 SPLITS = ("train", "valid", "test")
+SYNONYMS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation", "dev"),
+    "test": ("test", "testing", "eval"),
+}
+MOST_STRATA = 200  # distinct values above which a column is cut into quantiles, or not used
+QUANTILES = 10
 
 
 def split_rows(
-    spec: Mapping[str, Any],
-    columns: Columns,
-    strata: Column,
-    seed: int,
+    spec: Mapping[str, Any], columns: Columns, rows: np.ndarray, strata: Column | None, seed: int
 ) -> dict[str, np.ndarray]:
-    """Rows of each split, sorted.
+    """Deal rows out to the splits.
 
     Args:
-        spec: either fractions {train, valid, test} of all rows; or {column: name} of a column
-            that holds train, valid and test, where ``valid: f`` or ``test: f`` takes the share f
-            of the training rows for a split that the column does not name.
-        columns: the data set's columns.
-        strata: (N,) a label for each row; each split gets its share of every label.
+        spec: fractions {train, valid, test} of all rows; or {column: name} of a column that says
+            each row's split, by other words with {values: {train: word or words, ...}}; or
+            {files: ...}, where the column ``SPLIT`` says it. With a column or files, ``valid: f``
+            or ``test: f`` takes the share f of the training rows for a split that has none.
+            ``group``: a column; rows of one value stay in one split where fractions are drawn.
+            ``stratify``: a column of which each split gets its share of every value.
+        columns: the data set's columns, of N rows.
+        rows: (n,) the rows to deal out.
+        strata: (N,) what to stratify by if ``stratify`` isn't given.
         seed: of the draw.
 
     Returns:
-        {split: (n,) int64}.
+        {split: rows, sorted int64}.
 
     Raises:
-        PollinateError: the column is missing or holds other names.
+        PollinateError: a column is missing or holds other words.
     """
-    everything = np.arange(len(strata))
-    if "column" not in spec:
-        return _by_fraction(everything, spec, strata, seed)
-    rows = _by_column(str(spec["column"]), columns)
+    groups = _column(spec["group"], "group", columns) if spec.get("group") else None
+    if spec.get("stratify"):
+        strata = _column(spec["stratify"], "stratify", columns)
+    draw = _Draw(strata, groups, seed)
+    if "files" in spec:
+        parts = _by_word(take(columns[SPLIT], rows), rows, "split.files", {})
+    elif "column" in spec:
+        words = take(_column(str(spec["column"]), "column", columns), rows)
+        parts = _by_word(words, rows, f"split column {spec['column']!r}", spec.get("values") or {})
+    else:
+        return draw(rows, {name: float(spec[name]) for name in SPLITS if name in spec})
     for name in ("test", "valid"):
-        if name in spec and not len(rows[name]):
-            fractions = {"train": 1.0 - float(spec[name]), name: float(spec[name])}
-            rows |= _by_fraction(rows["train"], fractions, strata, seed)
-    return rows
+        if spec.get(name) and not len(parts[name]):
+            share = float(spec[name])
+            parts |= draw(parts["train"], {"train": 1.0 - share, name: share})
+    return parts
 
 
-def _by_column(column: str, columns: Columns) -> dict[str, np.ndarray]:
-    if column not in columns:
-        raise PollinateError(
-            f"split column {column!r} is not a column of the data; it has {', '.join(columns)}"
-        )
-    values = np.asarray([str(value) for value in columns[column]])
-    unknown = sorted(set(values) - set(SPLITS))
-    if unknown:
-        raise PollinateError(
-            f"split column {column!r} must hold train, valid or test, found {', '.join(unknown)}"
-        )
-    return {name: np.flatnonzero(values == name) for name in SPLITS}
+def split_name(word: Any) -> str | None:
+    """Return the split that a word means by itself, None if it means none."""
+    lower = str(word).strip().lower()
+    return next((name for name, words in SYNONYMS.items() if lower in words), None)
 
 
-def _by_fraction(
-    rows: np.ndarray, fractions: Mapping[str, float], strata: Column, seed: int
+def _column(name: str, use: str, columns: Columns) -> Column:
+    if name not in columns:
+        known = ", ".join(one for one in columns if one != SPLIT)
+        raise PollinateError(f"split {use} {name!r} is not a column of the data; it has {known}")
+    return columns[name]
+
+
+def _by_word(
+    words: Column, rows: np.ndarray, what: str, values: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Deal the rows out, stratum by stratum.
+    meaning = {
+        str(word): split
+        for split, given in values.items()
+        for word in (given if isinstance(given, list) else [given])
+    }
+    texts = np.asarray([str(word) for word in words], dtype=object)
+    distinct = sorted(set(texts))
+    for word in distinct:
+        if not values and (own := split_name(word)):
+            meaning[word] = own
+    unknown = [word for word in distinct if word not in meaning]
+    if unknown:
+        given = "" if values else "; or say what its values mean: values: {train: ..., test: ...}"
+        raise PollinateError(
+            f"{what} must hold {', '.join(meaning) if values else 'train, valid or test'}, found "
+            f"{', '.join(unknown[:5])}{given}"
+        )
+    found = np.asarray([meaning[word] for word in texts], dtype=object)
+    return {name: rows[found == name] for name in SPLITS}
 
-    Within a stratum of n rows the borders are the rounded cumulative shares of n.
+
+class _Draw:
+    """Deals rows out at random.
+
+    Args:
+        strata: (N,) of which each split gets its share of every value, or None.
+        groups: (N,) whose rows of one value stay together, or None.
+        seed: of the order.
     """
-    generator = np.random.default_rng(seed)
-    labels = np.asarray([str(strata[row]) for row in rows])
-    names = [name for name in SPLITS if name in fractions]
-    borders = np.cumsum([float(fractions[name]) for name in names])
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for label in np.unique(labels):
-        members = generator.permutation(rows[labels == label])
-        cuts = np.rint(borders[:-1] * len(members)).astype(int)
-        for name, part in zip(names, np.split(members, cuts), strict=True):
+
+    def __init__(self, strata: Column | None, groups: Column | None, seed: int) -> None:
+        self.strata = strata
+        self.groups = groups
+        self.seed = seed
+
+    def __call__(self, rows: np.ndarray, fractions: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """Return {split: its rows} by shares that sum to 1."""
+        generator = np.random.default_rng(self.seed)
+        labels = stratum_numbers(take(self.strata, rows)) if self.strata is not None else None
+        labels = np.zeros(len(rows), np.int64) if labels is None else labels
+        if self.groups is None:
+            parts = by_stratum(labels, fractions, generator)
+        else:
+            names = [str(value) for value in take(self.groups, rows)]
+            parts = by_group(np.unique(names, return_inverse=True)[1], labels, fractions, generator)
+        return {name: rows[part] for name, part in parts.items()}
+
+
+def by_stratum(
+    labels: np.ndarray, fractions: Mapping[str, float], generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Deal places out stratum by stratum; a stratum's borders are its rounded cumulative shares.
+
+    Args:
+        labels: (n,) int.
+        fractions: {split: share}.
+        generator: of the order.
+
+    Returns:
+        {split: places, sorted}.
+    """
+    borders = np.cumsum(list(fractions.values()))[:-1]
+    parts: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int64)] for name in fractions}
+    for number in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == number))
+        cuts = np.rint(borders * len(members)).astype(int)
+        for name, part in zip(fractions, np.split(members, cuts), strict=True):
             parts[name].append(part)
     return {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
+
+
+def by_group(
+    groups: np.ndarray,
+    labels: np.ndarray,
+    fractions: Mapping[str, float],
+    generator: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Deal whole groups out, large ones first, each to the split that lacks most of its labels.
+
+    Args:
+        groups: (n,) int in [0, G).
+        labels: (n,) int.
+        fractions: {split: share}.
+        generator: of the order among groups of one size.
+    """
+    count = int(groups.max()) + 1 if len(groups) else 0
+    table = np.zeros((count, int(labels.max()) + 1 if len(labels) else 1))
+    np.add.at(table, (groups, labels), 1)
+    shares = np.array(list(fractions.values()))
+    missing = shares[:, None] * table.sum(axis=0)  # (splits, labels): rows that are still wanted
+    owner = np.zeros(count, np.int64)
+    for group in np.lexsort((generator.permutation(count), -table.sum(axis=1))):
+        # the squared distance to what is wanted falls most where this is largest
+        gain = (table[group] * missing / shares[:, None]).sum(axis=1)
+        owner[group] = int(np.argmax(gain))
+        missing[owner[group]] -= table[group]
+    return {name: np.flatnonzero(owner[groups] == i) for i, name in enumerate(fractions)}
+
+
+def stratum_numbers(values: Column) -> np.ndarray | None:
+    """Number the values of a column, (n,) int64; None if it has too many to stratify by.
+
+    Numbers of many values are cut into quantiles.
+    """
+    texts = ["" if value is None else str(value) for value in values]
+    distinct, numbers = np.unique(texts, return_inverse=True)
+    if len(distinct) <= max(MOST_STRATA, len(texts) // 50):
+        return numbers.astype(np.int64)
+    try:
+        found = np.array([float(text or "nan") for text in texts])
+    except ValueError:
+        return None
+    borders = np.nanquantile(found, np.linspace(0, 1, QUANTILES + 1)[1:-1])
+    return np.where(np.isnan(found), QUANTILES, np.searchsorted(borders, found))

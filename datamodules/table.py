@@ -8,6 +8,8 @@ from pathlib import Path
 
 from datamodules.columns import Columns
 
+SPLIT = "__split__"  # the column that says which split's file a row comes from
+
 
 def numbered(row: int) -> str:
     """Say where a row is, for people: counted from 1."""
@@ -31,6 +33,11 @@ class Table:
     bad: Mapping[int, str] = field(default_factory=dict)
     place: Callable[[int], str] = numbered
     folder: Path | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that a user knows."""
+        return [name for name in self.columns if name != SPLIT]
 
     def __len__(self) -> int:
         """Return the number of rows N."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from datamodules.mixed import DatasetSpec, LoaderOptions, MixedDataModule, TaskSpec
+from datamodules.cache import Cache, default_cache
+from datamodules.loading import DatasetSpec, TaskSpec
+from datamodules.mixed import LoaderOptions, MixedDataModule, Policy
 from datamodules.modalities.base import Modality
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
@@ -64,16 +67,13 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
     allow = config["allow_targets"]
     datasets = {}
     for name, spec in config["data"]["datasets"].items():
-        if len(spec["inputs"]) > 1:
-            raise UsageError(
-                f"data.datasets.{name}.inputs must be one modality, got "
-                f"{', '.join(spec['inputs'])}; give each modality a data set of its own"
-            )
         source = instantiate(spec["source"], allow, f"data.datasets.{name}.source")
         datasets[name] = DatasetSpec(source, spec["inputs"], spec["split"])
     tasks = build_tasks(config)
     specs = {
-        name: TaskSpec(tasks[name], task_datasets(spec), spec["target"])
+        name: TaskSpec(
+            tasks[name], task_datasets(spec), spec["target"], spec.get("unseen") == "drop"
+        )
         for name, spec in config["data"]["tasks"].items()
     }
     return MixedDataModule(
@@ -85,6 +85,17 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
         config["data"]["seed"],
         LoaderOptions(config["loader"]["workers"], config["loader"]["pin_memory"]),
         learnt,
+        build_policy(config["data"]),
+    )
+
+
+def build_policy(data: Config) -> Policy:
+    """Return what to do about faults of the data; what a data file leaves out has a default."""
+    cache = data.get("cache")
+    return Policy(
+        skip_bad_rows=data.get("on_bad_row") == "skip",
+        strict=bool(data.get("strict")),
+        cache=Cache(Path(cache)) if cache else Cache(default_cache()),
     )
 
 

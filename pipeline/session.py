@@ -95,6 +95,8 @@ class Session:
         return tracker
 
     def _greet(self) -> None:
+        for note in self.datamodule.notes:
+            self.console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
         rows = sum(self.datamodule.sizes.values())
         weights = sum(p.numel() for p in self.module.parameters())
         verb = "resuming" if self.resumed else "training"

@@ -15,8 +15,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from datamodules.cache import Cache
 from datamodules.columns import Column, digest
-from datamodules.mixed import DatasetSpec, LoaderOptions, MixedDataModule, TaskSpec
+from datamodules.loading import DatasetSpec, TaskSpec
+from datamodules.mixed import LoaderOptions, MixedDataModule
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from datamodules.samplers.base import Sampler
@@ -48,7 +50,7 @@ class InMemory(Source):
     def __init__(self, **columns: Column) -> None:
         self.columns = columns
 
-    def load(self) -> Table:
+    def load(self, cache: Cache) -> Table:
         return Table(self.columns, digest(self.columns))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from datamodules.cache import Cache
 from datamodules.table import Table
 
 
@@ -17,8 +18,8 @@ class Source(ABC):
     location: str
 
     @abstractmethod
-    def load(self) -> Table:
-        """Read every row.
+    def load(self, cache: Cache) -> Table:
+        """Read every row; ``cache`` may keep what takes long to make.
 
         Images are uint8 arrays (n, H, W) or (n, H, W, 3), paths, or contents of files; texts are
         str; labels str, numbers, or lists of them.

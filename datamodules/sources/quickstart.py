@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from datamodules.cache import Cache
 from datamodules.columns import Column, digest, take
 from datamodules.sources.base import Source
 from datamodules.sources.package_files import package_file, read_frame, read_numbers
@@ -48,7 +49,7 @@ class Quickstart(Source):
         files, self._label, self._read = _READERS[name]
         self.location = ", ".join("/".join(file) for file in files)
 
-    def load(self) -> Table:
+    def load(self, cache: Cache) -> Table:
         """Read the columns, and take an even selection of the rows if ``rows`` says so."""
         columns = self._read()
         labels = np.asarray(columns[self._label])

@@ -17,6 +17,8 @@ SPLITS = ("train", "valid", "test")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DATASET_KEYS = ("source", "inputs", "split")
 TASK_KEYS = ("type", "dataset", "target")
+TASK_OPTIONAL = ("unseen",)
+SPLIT_KEYS = ("group", "stratify")
 
 
 def data_problems(data: Any, encoders: Any) -> Iterator[str]:
@@ -45,7 +47,9 @@ def _name_problems(path: str, nodes: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: {name!r} is reserved by PyTorch's containers; choose another name"
 
 
-def _shape_problems(path: str, node: Any, required: tuple[str, ...], chooser: str) -> Iterator[str]:
+def _shape_problems(
+    path: str, node: Any, required: tuple[str, ...], chooser: str, optional: tuple[str, ...] = ()
+) -> Iterator[str]:
     """Yield a problem for a node that isn't a mapping, lacks a key or has an unknown one."""
     if not isinstance(node, dict):
         yield f"{path} must be a mapping of {listing(required)}, got {shown(node)}"
@@ -57,8 +61,9 @@ def _shape_problems(path: str, node: Any, required: tuple[str, ...], chooser: st
     if chosen != UNSET and not (isinstance(chosen, dict) and "_target_" in chosen):
         yield f"{path}.{chooser} must be a name or a node with _target_, got {shown(chosen)}"
     for key, value in node.items():
-        if key not in required:
-            yield f"unknown key {path}.{key}={shown(value)}{hint(key, required, 'allowed')}"
+        if key not in required and key not in optional:
+            allowed = [*required, *optional]
+            yield f"unknown key {path}.{key}={shown(value)}{hint(key, allowed, 'allowed')}"
 
 
 def _dataset_problems(path: str, node: Any, encoders: Any) -> Iterator[str]:
@@ -82,37 +87,83 @@ def _input_problems(path: str, modality: str, column: Any, encoders: Any) -> Ite
         )
     elif not _mapping({"encoder": encoders}, "encoder").get(modality):
         yield f"{path} uses {modality}, which has no encoder; choose encoder/{modality}=OPTION"
-    if not isinstance(column, str):
-        yield f"{path}.{modality} must be a column's name, got {shown(column)}"
+    elif not _is_input(modality, column):
+        yield f"{path}.{modality} must be {INPUT_FORMS[modality]}, got {shown(column)}"
+
+
+INPUT_FORMS = {
+    "text": "a column's name, or [two columns] for a pair of texts",
+    "image": "a column's name",
+    "audio": "a column's name, or {array: COLUMN, rate: COLUMN or samples a second}",
+}
+
+
+def _is_input(modality: str, column: Any) -> bool:
+    """Return whether a modality can be read from what is named."""
+    if isinstance(column, str):
+        return True
+    if modality == "text":
+        return _is_names(column) and len(column) == 2
+    if modality == "audio" and isinstance(column, dict) and set(column) == {"array", "rate"}:
+        is_rate = isinstance(column["rate"], str) or is_number(column["rate"])
+        return isinstance(column["array"], str) and is_rate
+    return False
+
+
+def _is_names(value: Any) -> bool:
+    """Return whether a value is a list of columns' names."""
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
 
 
 def split_problems(path: str, split: Any) -> Iterator[str]:
-    """Yield what is wrong with ``{column: name}`` or ``{train: f, valid: f, test: f}``."""
+    """Yield what is wrong with {column: name}, {files: ...} or {train: f, valid: f, test: f}."""
     if not isinstance(split, dict) or not split:
         yield (
-            f"{path} must be {{column: NAME}} or fractions such as "
-            f"{{train: 0.8, valid: 0.1, test: 0.1}}, got {shown(split)}"
+            f"{path} must be {{column: NAME}}, {{files: {{train: FILE, ...}}}} or fractions such "
+            f"as {{train: 0.8, valid: 0.1, test: 0.1}}, got {shown(split)}"
         )
         return
-    by_column = "column" in split
-    allowed = ("column", "valid", "test") if by_column else SPLITS
+    known = "column" in split or "files" in split
+    allowed = (
+        ("column", "values", "valid", "test", *SPLIT_KEYS)
+        if "column" in split
+        else ("files", "valid", "test", *SPLIT_KEYS)
+        if known
+        else (*SPLITS, *SPLIT_KEYS)
+    )
     yield from (
         f"{path} has no key {key!r}{hint(str(key), allowed, 'allowed')}"
         for key in split
         if key not in allowed
     )
-    if by_column and not isinstance(split["column"], str):
-        yield f"{path}.column must be a column's name, got {shown(split['column'])}"
-    yield from _fraction_problems(path, split, by_column)
+    for key in ("column", *SPLIT_KEYS):
+        if split.get(key) is not None and not isinstance(split[key], str):
+            yield f"{path}.{key} must be a column's name, got {shown(split[key])}"
+    for key in ("files", "values"):
+        if key in split:
+            yield from _by_split_problems(f"{path}.{key}", split[key])
+    yield from _fraction_problems(path, split, known)
 
 
-def _fraction_problems(path: str, split: dict[str, Any], by_column: bool) -> Iterator[str]:
+def _by_split_problems(path: str, node: Any) -> Iterator[str]:
+    """Yield what is wrong with {train: ..., valid: ..., test: ...}, of which two may lack."""
+    if not isinstance(node, dict) or not node:
+        yield f"{path} must be {{train: ..., valid: ..., test: ...}}, got {shown(node)}"
+        return
+    for key in node:
+        if key not in SPLITS:
+            yield f"{path} has no key {key!r}{hint(str(key), SPLITS, 'allowed')}"
+    if "train" not in node:
+        yield f"{path}.train is missing; the other splits can be drawn from it"
+
+
+def _fraction_problems(path: str, split: dict[str, Any], known: bool) -> Iterator[str]:
     fractions = {key: value for key, value in split.items() if key in SPLITS and value != UNSET}
     for key, value in fractions.items():
         if not is_number(value) or not 0 < value < 1:
             yield f"{path}.{key} must be a fraction in (0, 1), got {shown(value)}"
             return
-    if by_column or UNSET in split.values():
+    if known or UNSET in split.values():
         return
     if set(fractions) != set(SPLITS):
         yield f"{path} must give train, valid and test, got {listing(fractions)}"
@@ -121,15 +172,27 @@ def _fraction_problems(path: str, split: dict[str, Any], by_column: bool) -> Ite
 
 
 def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
-    yield from _shape_problems(path, node, TASK_KEYS, "type")
+    yield from _shape_problems(path, node, TASK_KEYS, "type", TASK_OPTIONAL)
     if not isinstance(node, dict):
         return
     target, dataset = node.get("target", UNSET), node.get("dataset", UNSET)
-    if target is not None and not isinstance(target, str):
-        yield f"{path}.target must be a column's name, got {shown(target)}"
+    if target is not None and not _is_target(target):
+        yield (
+            f"{path}.target must be a column's name, a list of them, or {{data set: column}}, "
+            f"got {shown(target)}"
+        )
+    if node.get("unseen", "error") not in ("error", "drop"):
+        yield f"{path}.unseen must be one of error, drop, got {shown(node['unseen'])}"
     names = dataset if isinstance(dataset, list) else [dataset]
     if not names:
         yield f"{path}.dataset must name at least one data set, got []"
     for name in names:
         if name != UNSET and name not in datasets:
             yield (f"{path}.dataset names {name!r}{hint(str(name), datasets, 'data sets')}")
+
+
+def _is_target(target: Any) -> bool:
+    """Return whether a target names columns, for all data sets alike or one by one."""
+    if isinstance(target, dict):
+        return bool(target) and all(isinstance(v, str) or _is_names(v) for v in target.values())
+    return isinstance(target, str) or _is_names(target)

@@ -19,7 +19,7 @@ from pipeline.configuration.yaml_files import load_yaml
 from pipeline.errors import UsageError
 
 DATASET_KEYS = ("inputs", "split")  # of the data set itself; all others go to its source
-TASK_KEYS = ("dataset", "target")
+TASK_KEYS = ("dataset", "target", "unseen")
 BELOW_NAME = re.compile(
     r"(?P<chooser>(?P<node>data\.(tasks|datasets)\.[^.]+)\.(type|source))\.(?P<option>.+)"
 )
@@ -82,6 +82,13 @@ def _expand(node: DictConfig, chooser: str, kept: tuple[str, ...], option: DictC
     for key in kept:
         if key in items:
             node[key] = items[key]
+    files = OmegaConf.select(node, "split.files", default=None)
+    if (
+        files is not None
+        and "path" in node[chooser]
+        and OmegaConf.is_missing(node[chooser], "path")
+    ):
+        node[chooser]["path"] = files  # the source reads what the split says
 
 
 def _resolve_optimizer(config: DictConfig) -> None:

@@ -84,6 +84,12 @@ class Data:
     datasets: dict[str, Any]
     tasks: dict[str, Any]
     seed: int = 0
+    on_bad_row: str = field(
+        default="error",
+        metadata={"rule": "one of error, skip", "test": lambda v: v in ("error", "skip")},
+    )
+    strict: bool = False
+    cache: str | None = field(default=None, metadata={"user_path": True})
     image: Image = field(default_factory=Image)
     text: Text = field(default_factory=Text)
     audio: dict[str, Any] = field(default_factory=dict)

@@ -16,8 +16,11 @@ from pipeline.errors import UsageError
 NOT_RELATIVE = re.compile(r"^\$\{|^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
+PATHS = ("path", "files", "folder", "cache")  # keys whose values are paths
+
+
 def load_yaml(file: Path) -> DictConfig:
-    """Return the file's mapping, with the values of its ``path`` keys made absolute.
+    """Return the file's mapping, with the values of its ``PATHS`` keys made absolute.
 
     Raises:
         UsageError: the file can't be read, isn't YAML, repeats a key or isn't a mapping.
@@ -42,13 +45,13 @@ def _broken(file: Path, error: MarkedYAMLError) -> str:
 
 
 def _absolute_paths(node: Any, folder: Path) -> Any:
-    """Resolve ``path: rows.csv`` and ``path: [a.csv, b.csv]`` against the file's folder."""
+    """Resolve paths against the file's folder: one, a list, or {split: either}."""
     if isinstance(node, list):
         return [_absolute_paths(item, folder) for item in node]
     if not isinstance(node, dict):
         return node
     return {
-        key: _absolute(value, folder) if key == "path" else _absolute_paths(value, folder)
+        key: _absolute(value, folder) if key in PATHS else _absolute_paths(value, folder)
         for key, value in node.items()
     }
 
@@ -56,6 +59,8 @@ def _absolute_paths(node: Any, folder: Path) -> Any:
 def _absolute(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [_absolute(item, folder) for item in value]
+    if isinstance(value, dict):
+        return {key: _absolute(item, folder) for key, item in value.items()}
     if not isinstance(value, str) or value == "???" or NOT_RELATIVE.match(value):
         return value
     return str((folder / Path(value).expanduser()).resolve())

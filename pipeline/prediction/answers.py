@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from datamodules.files.base import Row, RowFile
 from lightning_modules.tasks.base import Label
-from pipeline.prediction.inputs import Input, Row
 from pipeline.prediction.predictor import Predictions
 
 ROW, ERROR = "row", "error"
 
 
-def output_columns(source: Input, tasks: Sequence[str]) -> tuple[dict[str, str], dict[str, type]]:
+def output_columns(source: RowFile, tasks: Sequence[str]) -> tuple[dict[str, str], dict[str, type]]:
     """Name the columns of the output.
 
     Returns:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.base import Row, RowFile
 from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError, UsageError
-from pipeline.prediction.inputs import Input, Row
 
 Inputs = Mapping[str, Mapping[str, str]]  # {data set: {modality: name of its column in training}}
 
 
-def match_columns(inputs: Inputs, source: Input, given: Mapping[str, str]) -> dict[str, str]:
+def match_columns(inputs: Inputs, source: RowFile, given: Mapping[str, str]) -> dict[str, str]:
     """Return {modality: column of the input}.
 
     Column names in order: ``given``; what the format itself says; the names in training; the
@@ -47,7 +47,7 @@ def names_of(inputs: Inputs, modality: str) -> list[str]:
     return list(dict.fromkeys([*trained, modality]))
 
 
-def _column(inputs: Inputs, source: Input, given: Mapping[str, str], modality: str) -> str | None:
+def _column(inputs: Inputs, source: RowFile, given: Mapping[str, str], modality: str) -> str | None:
     sure = {**source.known, **given}.get(modality)
     if sure is not None:
         return sure

@@ -6,21 +6,25 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from datamodules.files.base import RowFile
+from datamodules.files.csv_file import Csv
+from datamodules.files.image_files import IMAGES, ImageFiles
+from datamodules.files.json_file import JsonLines
+from datamodules.files.parquet_file import Parquet
+from datamodules.files.text_file import TextFile
 from pipeline.errors import PollinateError, UsageError
-from pipeline.prediction.csv_input import Csv
-from pipeline.prediction.inputs import IMAGES, Images, Input, JsonLines, Parquet, TextLines
 
-READERS: dict[str, Callable[[Path], Input]] = {
+READERS: dict[str, Callable[[Path], RowFile]] = {
     ".csv": partial(Csv, delimiter=","),
     ".tsv": partial(Csv, delimiter="\t"),
     ".jsonl": JsonLines,
     ".parquet": Parquet,
-    ".txt": TextLines,
-    **dict.fromkeys(sorted(IMAGES), Images),
+    ".txt": TextFile,
+    **dict.fromkeys(sorted(IMAGES), ImageFiles),
 }
 
 
-def open_input(path: Path) -> Input:
+def open_input(path: Path) -> RowFile:
     """Return the rows of a file, or of a folder of images.
 
     Raises:
@@ -28,7 +32,7 @@ def open_input(path: Path) -> Input:
         PollinateError: nothing is there, it can't be read, or it has no rows.
     """
     if path.is_dir():
-        return Images(path)
+        return ImageFiles(path)
     if not path.is_file():
         raise PollinateError(f"input {path} must be a file or folder; nothing is there")
     reader = READERS.get(path.suffix.lower())
@@ -38,6 +42,8 @@ def open_input(path: Path) -> Input:
             "rename or convert it"
         )
     try:
-        return reader(path)
+        found = reader(path)
+        found.require_rows()
+        return found
     except OSError as error:
         raise PollinateError(f"input {path} can't be read: {error.strerror}") from error

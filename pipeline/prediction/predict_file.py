@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from datamodules.files.base import Row, RowFile
 from pipeline.errors import PollinateError, UsageError
 from pipeline.prediction.answers import output_columns, output_rows
-from pipeline.prediction.inputs import Input, Row
 from pipeline.prediction.matching import match_columns, raw_values
 from pipeline.prediction.outputs import output_file
 from pipeline.prediction.predictor import Predictions, Predictor
@@ -47,7 +47,7 @@ class BadRows:
 
 
 def predict_file(
-    predictor: Predictor, source: Input, output: Path, options: Options, console: Console
+    predictor: Predictor, source: RowFile, output: Path, options: Options, console: Console
 ) -> None:
     """Write one output row for each input row, in order.
 
@@ -103,7 +103,7 @@ def predict_rows(
     rows: Sequence[Row],
     columns: Mapping[str, str],
     tasks: Sequence[str],
-    source: Input,
+    source: RowFile,
     batch_size: int,
 ) -> Predictions:
     """Answer a chunk of rows; every row without any answer has an error."""
@@ -116,7 +116,7 @@ def predict_rows(
     return Predictions(found.answers, found.errors | errors)
 
 
-def stopped(source: Input, bad: BadRows) -> str:
+def stopped(source: RowFile, bad: BadRows) -> str:
     """Say which row stopped everything."""
     return (
         f"{source.path}, {bad.first[0]}. Nothing was written; mend the row, or go on without "
@@ -124,7 +124,7 @@ def stopped(source: Input, bad: BadRows) -> str:
     )
 
 
-def report(source: Input, output: Path, tasks: Sequence[str], count: int, bad: BadRows) -> str:
+def report(source: RowFile, output: Path, tasks: Sequence[str], count: int, bad: BadRows) -> str:
     """Say what was done, and list the first bad rows."""
     lines = [f"{count:,} rows, {', '.join(tasks)} -> {output}"]
     if bad.count:

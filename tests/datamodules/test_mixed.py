@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.mixed import DatasetSpec, MixedDataModule
+from datamodules.loading import DatasetSpec
+from datamodules.mixed import MixedDataModule
 from datamodules.modalities.text import TextModality
 from pipeline.errors import PollinateError
 from tests.tiny import InMemory, datamodule, images, labels, ready, task, texts, words
@@ -36,19 +37,20 @@ def refusal(module: MixedDataModule) -> str:
             replace(texts(), inputs={"text": "body"}),
             "label",
             "data.datasets.notes: inputs.text names the column 'body', "
-            "which is not in the data; it has text, label",
+            "which is not in memory; columns: text, label",
         ),
         (
             texts(),
             "stars",
             "data.datasets.notes: target of task tone names the column 'stars', "
-            "which is not in the data; it has text, label",
+            "which is not in memory; columns: text, label",
         ),
         (
             parted(["a", "b", "a"], ["train", "train", "test"]),
             "text",
-            "task tone: data set notes has classes in test that the training split lacks: "
-            "word word n2; add training rows of them, or leave their rows out",
+            "task tone: data set notes has labels in test that the training split lacks: "
+            "word word n2 (first in row 3); add training rows of them, or don't count them: "
+            "data.tasks.tone.unseen=drop",
         ),
         (
             parted(["a", "b"], ["test", "valid"]),
@@ -108,8 +110,8 @@ def test_the_tokenizer_sees_training_rows_only(monkeypatch: pytest.MonkeyPatch) 
     )
     module = ready({"notes": texts(), "shapes": images()})
     loaded = module.loaded["notes"]
-    assert sorted(seen) == sorted(loaded.column("text", "train"))
-    assert not set(seen) & set(loaded.column("text", "test"))
+    assert sorted(seen) == sorted(loaded.input("text", "train"))
+    assert not set(seen) & set(loaded.input("text", "test"))
 
 
 def test_the_vocabulary_does_not_depend_on_test_rows() -> None:

@@ -11,10 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.splits import SPLITS, split_rows
+from datamodules.table import SPLIT
 from pipeline.errors import PollinateError
 
 FRACTIONS = {"train": 0.6, "valid": 0.1, "test": 0.3}
 strata = st.lists(st.sampled_from(["a", "b", None, 3]), min_size=1, max_size=80)
+
+
+def deal(
+    spec: dict[str, Any], columns: dict[str, Any], strata: list[Any], seed: int = 0
+) -> dict[str, np.ndarray]:
+    return split_rows(spec, columns, np.arange(len(strata)), strata, seed)
 
 
 def all_rows(parts: dict[str, np.ndarray]) -> list[int]:
@@ -23,14 +30,14 @@ def all_rows(parts: dict[str, np.ndarray]) -> list[int]:
 
 @given(strata, st.integers(0, 2**32))
 def test_splits_are_disjoint_and_complete(strata: list[Any], seed: int) -> None:
-    parts = split_rows(FRACTIONS, {}, strata, seed)
+    parts = deal(FRACTIONS, {}, strata, seed)
     assert all_rows(parts) == list(range(len(strata)))
     assert all(list(rows) == sorted(rows) for rows in parts.values())
 
 
 @given(strata)
 def test_each_split_gets_its_share_of_every_label(strata: list[Any]) -> None:
-    parts = split_rows(FRACTIONS, {}, strata, seed=0)
+    parts = deal(FRACTIONS, {}, strata)
     for label, count in Counter(map(str, strata)).items():
         for name, share in FRACTIONS.items():
             found = sum(str(strata[row]) == label for row in parts[name])
@@ -38,20 +45,20 @@ def test_each_split_gets_its_share_of_every_label(strata: list[Any]) -> None:
 
 
 def test_hand_values() -> None:
-    parts = split_rows(FRACTIONS, {}, ["a"] * 10 + ["b"] * 20, seed=0)
+    parts = deal(FRACTIONS, {}, ["a"] * 10 + ["b"] * 20)
     assert {name: len(rows) for name, rows in parts.items()} == {"train": 18, "valid": 3, "test": 9}
 
 
 def test_same_seed_same_split() -> None:
     strata = ["a", "b"] * 30
-    first, again, other = (split_rows(FRACTIONS, {}, strata, seed)["train"] for seed in (0, 0, 1))
+    first, again, other = (deal(FRACTIONS, {}, strata, seed)["train"] for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_column_names_the_splits() -> None:
     columns = {"part": ["train", "test", "valid", "train"]}
-    parts = split_rows({"column": "part"}, columns, [""] * 4, seed=0)
+    parts = deal({"column": "part"}, columns, [""] * 4)
     assert {name: rows.tolist() for name, rows in parts.items()} == {
         "train": [0, 3],
         "valid": [2],
@@ -61,7 +68,7 @@ def test_column_names_the_splits() -> None:
 
 def test_validation_rows_are_carved_from_training_rows() -> None:
     columns = {"part": ["train"] * 20 + ["test"] * 10}
-    parts = split_rows({"column": "part", "valid": 0.1}, columns, ["a", "b"] * 15, seed=0)
+    parts = deal({"column": "part", "valid": 0.1}, columns, ["a", "b"] * 15)
     assert all_rows(parts) == list(range(30))
     assert parts["test"].tolist() == list(range(20, 30))
     assert Counter(row % 2 for row in parts["valid"]) == {0: 1, 1: 1}  # one row of each label
@@ -69,7 +76,7 @@ def test_validation_rows_are_carved_from_training_rows() -> None:
 
 def test_a_named_split_is_not_carved() -> None:
     columns = {"part": ["train"] * 8 + ["valid", "test"]}
-    parts = split_rows({"column": "part", "valid": 0.5, "test": 0.5}, columns, [""] * 10, seed=0)
+    parts = deal({"column": "part", "valid": 0.5, "test": 0.5}, columns, [""] * 10)
     assert {name: len(rows) for name, rows in parts.items()} == {"train": 8, "valid": 1, "test": 1}
 
 
@@ -77,9 +84,70 @@ def test_a_named_split_is_not_carved() -> None:
     ("columns", "message"),
     [
         ({"text": ["x"]}, "split column 'part' is not a column of the data; it has text"),
-        ({"part": ["train", "dev"]}, "must hold train, valid or test, found dev"),
+        ({"part": ["train", "later"]}, "must hold train, valid or test, found later; or say what"),
     ],
 )
 def test_wrong_columns_are_named(columns: dict[str, list[str]], message: str) -> None:
     with pytest.raises(PollinateError, match=message):
-        split_rows({"column": "part"}, columns, [""] * 2, seed=0)
+        deal({"column": "part"}, columns, [""] * 2)
+
+
+def test_other_words_for_the_splits() -> None:
+    parts = deal({"column": "part"}, {"part": ["Training", "dev", "validation", "eval"]}, [""] * 4)
+    assert [parts[name].tolist() for name in SPLITS] == [[0], [1, 2], [3]]
+
+
+def test_values_say_what_a_column_means() -> None:
+    spec = {"column": "fold", "values": {"train": [0, 1], "valid": 2, "test": "3"}}
+    parts = deal(spec, {"fold": np.array([3, 2, 1, 0])}, [""] * 4)
+    assert [parts[name].tolist() for name in SPLITS] == [[2, 3], [1], [0]]
+
+
+def test_files_say_the_split() -> None:
+    parts = deal({"files": {}}, {SPLIT: ["test", "train", "valid"]}, [""] * 3)
+    assert [parts[name].tolist() for name in SPLITS] == [[1], [2], [0]]
+
+
+groups = st.lists(st.integers(0, 12), min_size=1, max_size=80)
+
+
+@given(groups, st.integers(0, 9))
+def test_no_group_straddles(groups: list[int], seed: int) -> None:
+    spec, rows = {**FRACTIONS, "group": "who"}, np.arange(len(groups))
+    parts = split_rows(spec, {"who": groups}, rows, None, seed)
+    assert all_rows(parts) == list(range(len(groups)))
+    owners = [{groups[row] for row in parts[name]} for name in SPLITS]
+    assert sum(map(len, owners)) == len(set.union(*owners))
+
+
+def test_groups_are_shared_out_by_rows_and_labels() -> None:
+    who = [row // 3 for row in range(300)]
+    strata = ["a" if group % 2 else "b" for group in who]
+    parts = deal({**FRACTIONS, "group": "who"}, {"who": who}, strata)
+    for name, share in FRACTIONS.items():
+        for label in "ab":
+            found = sum(strata[row] == label for row in parts[name])
+            assert abs(found - share * 150) <= 3
+
+
+def test_stratify_by_another_column() -> None:
+    columns = {"city": ["x"] * 10 + ["y"] * 10}
+    parts = deal({**FRACTIONS, "stratify": "city"}, columns, ["a"] * 20)
+    assert [sum(row < 10 for row in parts[name]) for name in SPLITS] == [6, 1, 3]
+
+
+def test_many_numbers_are_stratified_by_quantile() -> None:
+    parts = deal(FRACTIONS, {}, [str(number) for number in range(1000)])
+    for low in range(0, 1000, 100):
+        assert sum(low <= row < low + 100 for row in parts["test"]) == 30
+
+
+def test_many_texts_are_not_stratified() -> None:
+    parts = deal(FRACTIONS, {}, [f"t{number}" for number in range(1000)])
+    assert [len(parts[name]) for name in SPLITS] == [600, 100, 300]
+
+
+def test_only_the_given_rows_are_dealt_out() -> None:
+    rows = np.arange(0, 40, 2)
+    parts = split_rows(FRACTIONS, {}, rows, ["a"] * 40, 0)
+    assert all_rows(parts) == rows.tolist()

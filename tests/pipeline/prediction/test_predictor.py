@@ -46,7 +46,7 @@ def test_answers_as_the_trained_module_does(checkpoint: Path, predictor: Predict
     modality = {"digit": "image", "sentiment": "text", "subject": "text"}
     for task, dataset in {"digit": "mnist", "sentiment": "reviews", "subject": "courses"}.items():
         spec = data.datasets[dataset]
-        raw = list(data.loaded[dataset].column(spec.inputs[modality[task]], "test"))
+        raw = list(data.loaded[dataset].input(modality[task], "test"))
         batch = data.parts["test"][dataset].batch(np.arange(len(raw)))
         with torch.inference_mode():
             expected = data.tasks[task].task.decode(module.network({dataset: batch}, [task])[task])

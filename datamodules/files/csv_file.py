@@ -7,48 +7,50 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from datamodules.files.base import Row, RowFile, text_lines
 from pipeline.errors import PollinateError
-from pipeline.prediction.inputs import Input, Row, utf8_lines
 
 LONGEST_CELL = 10_000_000  # characters; an unclosed quote must not take in a large file
+DELIMITERS = (",", ";", "\t", "|")
 UNCLOSED = "unexpected end of data"  # csv's words for it
 
 
-class Csv(Input):
+class Csv(RowFile):
     """A CSV or TSV file; a row with too few or too many cells is an error of that row.
 
     Raises:
-        PollinateError: no header, no rows, a column without a name or with another's name, not
-            UTF-8, or a quote that is never closed. The whole file is read once to find these.
+        PollinateError: no header, a column without a name or with another's name, a header that is
+            parted by something else; in ``rows``: another encoding, a quote that is never closed.
     """
 
-    def __init__(self, path: Path, delimiter: str) -> None:
+    def __init__(self, path: Path, delimiter: str = ",", encoding: str = "utf-8") -> None:
         self.path = path
         self.delimiter = delimiter
+        self.encoding = encoding
         self.columns = self._header()
-        self.count = sum(1 for _ in self.rows())
-        self.require_rows()
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows behind the header; blank lines don't count."""
         cells = self._cells()
         next(cells)
-        for found in cells:
-            yield self._row(found)
+        for line, found in cells:
+            yield self._row(found, line)
 
-    def _row(self, found: list[str] | csv.Error) -> Row:
+    def _row(self, found: list[str] | csv.Error, line: int) -> Row:
         if isinstance(found, csv.Error):
-            return Row(error=f"quotes are misplaced: {found}")
+            return Row(error=f"quotes are misplaced: {found}", line=line)
         width = len(self.columns)
         values = dict(zip(self.columns, found, strict=False))
         if len(found) != width:
-            return Row(values, f"a row must have {width} cells like the header, got {len(found)}")
-        return Row(values)
+            wrong = f"a row must have {width} cells like the header, got {len(found)}"
+            return Row(values, wrong, line)
+        return Row(values, line=line)
 
-    def _cells(self) -> Iterator[list[str] | csv.Error]:
-        """Yield each row's cells, or what is wrong with its quotes."""
+    def _cells(self) -> Iterator[tuple[int, list[str] | csv.Error]]:
+        """Yield each row's first line and its cells, or what is wrong with its quotes."""
         csv.field_size_limit(LONGEST_CELL)
-        reader = csv.reader(utf8_lines(self.path), delimiter=self.delimiter, strict=True)
+        lines = text_lines(self.path, self.encoding)
+        reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
         while True:
             line = reader.line_num + 1
             try:
@@ -61,21 +63,32 @@ class Csv(Input):
                         f"{self.path}: a quote in the row at line {line} is never closed; "
                         'close it, or write "" for a quote inside a cell'
                     ) from error
-                yield error
+                yield line, error
             else:
                 if cells:
-                    yield cells
+                    yield line, cells
 
     def _header(self) -> list[str]:
-        header = next(self._cells(), None)
+        _, header = next(self._cells(), (0, None))
         if not isinstance(header, list):
             raise PollinateError(
-                f"input {self.path} must begin with a line of column names, got "
+                f"{self.path} must begin with a line of column names, got "
                 f"{'an empty file' if header is None else header}"
             )
         names = [name.strip() for name in header]
+        self._require_delimiter(names)
         require_names(self.path, names)
         return names
+
+    def _require_delimiter(self, names: Sequence[str]) -> None:
+        if len(names) > 1:
+            return
+        for other in DELIMITERS:
+            if other != self.delimiter and other in names[0]:
+                raise PollinateError(
+                    f"{self.path} has one column, {names[0]!r}; it seems to be parted by "
+                    f"{other!r}, not by {self.delimiter!r}: set delimiter to that"
+                )
 
 
 def require_names(path: Path, names: Sequence[str]) -> None:

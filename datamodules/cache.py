@@ -1,0 +1,91 @@
+"""Results on disk that would take long to compute again: tables, tokens, pixels."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pipeline.errors import PollinateError
+
+DONE = "complete"
+KEPT_DAYS = 30  # an entry that nobody used for so long is thrown away
+
+
+class Cache:
+    """Folders by what they were made from; several processes share it.
+
+    Args:
+        folder: is made when it is needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, kind: str, key: Any, make: Callable[[Path], None]) -> Path:
+        """Return the folder of a result, made now if it isn't there.
+
+        Args:
+            kind: what it is, part of its path.
+            key: plain values that the result depends on, and on nothing else.
+            make: fills an empty folder; whatever it raises leaves nothing behind.
+
+        Raises:
+            PollinateError: the disk is full or can't be written.
+        """
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+        entry = self.folder / kind / name
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(entry.with_suffix(".lock")):
+                if not (entry / DONE).exists():
+                    self._fill(entry, make)
+                (entry / DONE).touch()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+                raise PollinateError(
+                    f"the cache {self.folder} can't be written: {error.strerror}; choose another "
+                    "place: data.cache=PATH"
+                ) from error
+            raise
+        return entry
+
+    def _fill(self, entry: Path, make: Callable[[Path], None]) -> None:
+        self._prune()
+        temporary = entry.with_suffix(".tmp")
+        for left in (temporary, entry):
+            shutil.rmtree(left, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            make(temporary)
+            (temporary / DONE).touch()
+            temporary.replace(entry)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _prune(self) -> None:
+        """Throw away what nobody used for long."""
+        oldest = time.time() - KEPT_DAYS * 86_400
+        for done in self.folder.glob(f"*/*/{DONE}"):
+            if done.stat().st_mtime < oldest:
+                shutil.rmtree(done.parent, ignore_errors=True)
+
+
+def default_cache() -> Path:
+    """Return the user's cache folder: ``$XDG_CACHE_HOME/pollinate``, ~/.cache/pollinate."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "pollinate"
+
+
+def stamp(path: Path) -> list[Any]:
+    """Return what changes when a file changes: path, bytes, time of the last change."""
+    found = path.stat()
+    return [str(path.absolute()), found.st_size, found.st_mtime_ns]

@@ -1,0 +1,114 @@
+"""Rows with the same inputs: across splits they leak, with different labels they conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.columns import Column
+
+MOST_BYTES = 4 << 30  # of files that are read to compare them
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A row whose inputs are exactly those of a row in an earlier split.
+
+    row, split; twin: the other row; twin_split: train, or valid for a row of test.
+    """
+
+    row: int
+    split: str
+    twin: int
+    twin_split: str
+
+
+def hash_rows(inputs: Mapping[str, Column]) -> np.ndarray:
+    """Return a number for each row that is the same for the same inputs: (N,) uint64.
+
+    Files are compared by content. Different inputs share a number with probability 2^-64.
+    """
+    parts = [
+        np.fromiter((cell_hash(cell) for cell in column), dtype=np.uint64, count=len(column))
+        for _, column in sorted(inputs.items())
+    ]
+    found = parts[0]
+    for part in parts[1:]:
+        found = found * np.uint64(0x9E3779B97F4A7C15) + part  # modulo 2^64, order matters
+    return found
+
+
+def cell_hash(cell: Any) -> int:
+    """Return 64 bits of a cell's content."""
+    return int.from_bytes(blake2b(content(cell), digest_size=8).digest(), "little")
+
+
+def content(cell: Any) -> bytes:
+    """Return a cell as bytes: a file's content for its path."""
+    if isinstance(cell, bytes):
+        return cell
+    if isinstance(cell, str):
+        return cell.encode(errors="surrogatepass")
+    if isinstance(cell, Path):
+        return cell.read_bytes() if cell.is_file() else str(cell).encode()
+    if isinstance(cell, np.ndarray):
+        return cell.tobytes()
+    if isinstance(cell, tuple | list):
+        return b"\x1f".join(map(content, cell))
+    return repr(cell).encode()
+
+
+def bytes_on_disk(inputs: Mapping[str, Column]) -> int:
+    """Return the size of all files that cells name."""
+    return sum(
+        cell.stat().st_size
+        for modality, column in inputs.items()
+        if modality != "text" and not isinstance(column, np.ndarray)
+        for cell in column
+        if isinstance(cell, Path) and cell.is_file()
+    )
+
+
+def leaks(hashes: np.ndarray, rows: Mapping[str, np.ndarray]) -> list[Leak]:
+    """Return the rows of valid and test that stand in an earlier split, too.
+
+    Args:
+        hashes: (N,) of all rows.
+        rows: {split: rows}, in the order train, valid, test.
+    """
+    found: list[Leak] = []
+    seen: dict[int, tuple[int, str]] = {}
+    evaluated = {name: part for name, part in rows.items() if name != "train"}
+    wanted = set(np.concatenate([hashes[:0], *(hashes[p] for p in evaluated.values())]).tolist())
+    for split, part in rows.items():
+        own = [
+            (row, number) for row, number in zip(part.tolist(), hashes[part].tolist(), strict=True)
+        ]
+        for row, number in own:
+            if number in wanted:
+                twin = seen.get(number)
+                if twin and twin[1] != split:
+                    found.append(Leak(row, split, *twin))
+        for row, number in own:
+            if number in wanted:
+                seen.setdefault(number, (row, split))
+    return found
+
+
+def conflicts(hashes: np.ndarray, labels: Column) -> list[list[int]]:
+    """Return groups of rows with the same inputs and different labels; empty labels don't count."""
+    _, numbers, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    groups: dict[int, list[int]] = {}
+    for row in np.flatnonzero(counts[numbers] > 1).tolist():
+        groups.setdefault(int(numbers[row]), []).append(row)
+    found = []
+    for rows in groups.values():
+        said = {str(labels[row]).strip() for row in rows if labels[row] not in (None, "")}
+        if len(said) > 1:
+            found.append(rows)
+    return found

@@ -1,0 +1,105 @@
+"""JSON: one object a line, or a list of objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datamodules.files.base import Row, RowFile, text_lines
+from pipeline.errors import PollinateError
+
+
+class JsonLines(RowFile):
+    """One JSON object a line; the columns are all names that any of them has."""
+
+    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
+        self.path = path
+        self.encoding = encoding
+
+    @cached_property
+    def columns(self) -> list[str]:  # type: ignore[override]  # found by reading the file
+        """Names, in the order in which they turn up."""
+        return list(dict.fromkeys(name for row in self.rows() for name in row.values))
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the objects; blank lines don't count."""
+        for number, line in enumerate(text_lines(self.path, self.encoding), start=1):
+            if line.strip():
+                yield self._row(line, number)
+
+    def _row(self, line: str, number: int) -> Row:
+        try:
+            value = json.loads(line)
+            json.dumps(value, ensure_ascii=False).encode()  # fails for half a surrogate pair
+        except (ValueError, RecursionError) as error:
+            return Row(error=f"the line is not valid JSON: {error}", line=number)
+        return as_row(value, number, "a line")
+
+
+class JsonList(RowFile):
+    """A file that is one list of objects, or an object with one such list; read as a whole."""
+
+    unit = "item"
+
+    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
+        self.path = path
+        self.items = objects(path, "".join(text_lines(path, encoding)))
+        names = dict.fromkeys(name for row in self.rows() for name in row.values)
+        self.columns = list(names)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the objects."""
+        for number, item in enumerate(self.items, start=1):
+            yield as_row(item, number, "an item")
+
+
+def open_json(path: Path, encoding: str = "utf-8") -> RowFile:
+    """Read a .json or .jsonl file: whichever of the two its first character says."""
+    if path.suffix.lower() == ".jsonl":
+        return JsonLines(path, encoding)
+    first = next((line for line in text_lines(path, encoding) if line.strip()), "")
+    try:
+        one_line = isinstance(json.loads(first), dict)
+    except ValueError:
+        one_line = False
+    if one_line and sum(1 for line in text_lines(path, encoding) if line.strip()) > 1:
+        return JsonLines(path, encoding)
+    return JsonList(path, encoding)
+
+
+def objects(path: Path, text: str) -> list[Any]:
+    """Return the list in a JSON file.
+
+    Raises:
+        PollinateError: it isn't JSON, or has no list of objects.
+    """
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise PollinateError(f"{path} is not valid JSON: {error}") from error
+    lists = [item for item in value.values() if isinstance(item, list)] if is_object(value) else []
+    if len(lists) == 1:
+        value = lists[0]
+    if not isinstance(value, list):
+        raise PollinateError(
+            f"{path} must be a list of objects, one object with such a list, or an object a line; "
+            f"got {text.strip()[:40]}"
+        )
+    return value
+
+
+def is_object(value: Any) -> bool:
+    """Say whether a value is a JSON object."""
+    return isinstance(value, dict)
+
+
+def as_row(value: Any, number: int, what: str) -> Row:
+    """Return an object as a row."""
+    if not is_object(value):
+        shown = json.dumps(value, ensure_ascii=False)[:40]
+        return Row(error=f"{what} must be a JSON object, got {shown}", line=number)
+    return Row(value, line=number)

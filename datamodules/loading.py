@@ -1,0 +1,150 @@
+"""From a source to rows that are checked and split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from datamodules.bad_rows import BadRows
+from datamodules.cache import Cache
+from datamodules.columns import Column, take
+from datamodules.duplicates import MOST_BYTES, bytes_on_disk, hash_rows
+from datamodules.inputs import Given, columns_named, input_cells, target_cells
+from datamodules.sources.base import Source
+from datamodules.splits import split_rows
+from datamodules.table import Table
+from lightning_modules.tasks.base import Task
+from pipeline.configuration.suggest import hint
+from pipeline.errors import PollinateError
+
+Target = str | Sequence[str]
+
+
+@dataclass
+class DatasetSpec:
+    """source: where rows come from; inputs: {modality: column(s)}; split: see ``split_rows``."""
+
+    source: Source
+    inputs: Mapping[str, Given]
+    split: Mapping[str, Any]
+
+
+@dataclass
+class TaskSpec:
+    """What to predict from the rows of which data sets.
+
+    task: type of labels and loss.
+    datasets: names.
+    target: the column with the labels, several of them, or {data set: either}.
+    drop_unseen: whether labels that only valid or test have count as empty; else they are refused.
+    """
+
+    task: Task
+    datasets: Sequence[str]
+    target: Target | Mapping[str, Target]
+    drop_unseen: bool = False
+
+    def target_in(self, dataset: str) -> Target:
+        """Return the column(s) with the labels in one data set."""
+        return self.target[dataset] if isinstance(self.target, Mapping) else self.target
+
+
+@dataclass
+class Loaded:
+    """A data set's rows, checked and split.
+
+    table: all N rows.
+    inputs: {modality: N raw cells}.
+    targets: {task: N raw cells}.
+    rows: {split: rows, sorted}.
+    bad: rows that can't be used; they are in no split.
+    hashes: (N,) uint64, equal for rows with the same inputs; None where that takes too long.
+    """
+
+    table: Table
+    inputs: dict[str, Column]
+    targets: dict[str, Column]
+    rows: dict[str, np.ndarray]
+    bad: BadRows
+    hashes: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Of the table's content."""
+        return self.table.digest
+
+    def target(self, task: str, split: str) -> Column:
+        """Return a task's raw labels in one split."""
+        return take(self.targets[task], self.rows[split])
+
+    def input(self, modality: str, split: str) -> Column:
+        """Return a modality's raw cells in one split."""
+        return take(self.inputs[modality], self.rows[split])
+
+
+def load_dataset(
+    name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec], split_seed: int, cache: Cache
+) -> Loaded:
+    """Read a data set, find rows that can't be used, and deal out the others.
+
+    The rows are stratified by the first task's labels, unless the split says otherwise.
+
+    Args:
+        name: of the data set.
+        spec: where it is and how it is split.
+        tasks: those on this data set.
+        split_seed: of the splits.
+        cache: where sources keep what they read.
+
+    Raises:
+        PollinateError: the source or a column is missing.
+    """
+    try:
+        table = spec.source.load(cache)
+    except PollinateError as error:
+        raise PollinateError(f"data set {name}: {error}") from error
+    require_columns(name, spec, tasks, table)
+    bad = BadRows(name, table)
+    bad.add("", table.bad)
+    inputs = input_cells(spec.inputs, table)
+    targets = {t: target_cells(s.target_in(name), table.columns) for t, s in tasks.items()}
+    for task, values in targets.items():
+        columns = "+".join(columns_named(tasks[task].target_in(name)))
+        bad.add(columns, tasks[task].task.problems(values, inputs))
+    strata = next(iter(targets.values()), None)
+    usable = bad.without(np.arange(len(table)))
+    try:
+        rows = split_rows(spec.split, table.columns, usable, strata, split_seed)
+    except PollinateError as error:
+        raise PollinateError(f"data set {name}: {error}") from error
+    hashes = hash_rows(inputs) if bytes_on_disk(inputs) <= MOST_BYTES else None
+    return Loaded(table, inputs, targets, rows, bad, hashes)
+
+
+def require_columns(
+    name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec], table: Table
+) -> None:
+    """Check that all columns that are named are there.
+
+    Raises:
+        PollinateError: one isn't.
+    """
+    for use, column in uses(name, spec, tasks):
+        if column not in table.columns:
+            known = hint(column, table.names, "columns")
+            raise PollinateError(
+                f"data.datasets.{name}: {use} names the column {column!r}, which is not in "
+                f"{spec.source.location}{known}"
+            )
+
+
+def uses(name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec]) -> Iterator[tuple[str, str]]:
+    """Yield (what a column is used for, its name)."""
+    for modality, given in spec.inputs.items():
+        yield from ((f"inputs.{modality}", column) for column in columns_named(given))
+    for task, one in tasks.items():
+        columns = columns_named(one.target_in(name))
+        yield from ((f"target of task {task}", column) for column in columns)

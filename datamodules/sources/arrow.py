@@ -1,0 +1,91 @@
+"""Arrow files, and folders that Hugging Face ``datasets`` saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datamodules.cache import Cache
+from datamodules.columns import Column, Lazy
+from datamodules.sources.base import Source
+from datamodules.sources.locations import content_digest, find_files
+from datamodules.table import SPLIT, Table
+from pipeline.errors import PollinateError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Arrow(Source):
+    """Maps Arrow files into memory as they are, without a copy.
+
+    A saved DatasetDict gives its splits by the column ``split``.
+
+    Args:
+        path: a file, a folder of ``save_to_disk``, a pattern, a list of them, or {split: either}.
+        folder: where relative paths of pictures and recordings begin; default: the file's folder.
+    """
+
+    def __init__(
+        self, path: str | Sequence[str] | Mapping[str, Any], folder: str | None = None
+    ) -> None:
+        self.path = path
+        self.folder = folder
+        self.location = str(path)
+
+    def load(self, cache: Cache) -> Table:
+        """Map every row."""
+        found = find_files(self.path)
+        parts = [(split, *one) for split, path in found for one in open_arrow(path)]
+        files = [file for _, path in found for file in arrow_files(path)]
+        first = found[0][1]
+        folder = Path(self.folder) if self.folder else first if first.is_dir() else first.parent
+        given = any(split for split, _, _ in parts)
+        own = any(name for _, name, _ in parts)
+        splits = [split if given else name for split, name, _ in parts]
+        table = joined([d for _, _, d in parts], splits, SPLIT if given else "split" if own else "")
+        return Table(table, content_digest(files), folder=folder)
+
+
+def open_arrow(path: Path) -> list[tuple[str, Dataset]]:
+    """Return (split or "", data set) of a file or a saved folder.
+
+    Raises:
+        PollinateError: it is neither.
+    """
+    from datasets import Dataset, DatasetDict, load_from_disk
+    from pyarrow import ArrowException  # type: ignore[import-untyped]  # no types
+
+    try:
+        if not path.is_dir():
+            return [("", Dataset.from_file(str(path)))]
+        loaded = load_from_disk(str(path))
+    except (ArrowException, OSError, ValueError) as error:
+        raise PollinateError(
+            f"{path} must be an Arrow stream file or a folder of save_to_disk: {error}"
+        ) from error
+    if isinstance(loaded, DatasetDict):
+        return [(str(name), part) for name, part in loaded.items()]
+    return [("", loaded)]
+
+
+def joined(parts: list[Dataset], splits: list[str], column: str) -> dict[str, Column]:
+    """Return the columns of all parts, and one that says the split, unless its name is empty."""
+    from datasets import concatenate_datasets
+
+    from datamodules.sources.arrow_table import columns_of
+
+    try:
+        columns = columns_of(concatenate_datasets(parts))
+    except ValueError as error:
+        raise PollinateError(f"the parts' columns must be the same: {error}") from error
+    if column:
+        names = [split for split, part in zip(splits, parts, strict=True) for _ in range(len(part))]
+        columns[column] = Lazy(len(names), lambda rows: [names[row] for row in rows])
+    return columns
+
+
+def arrow_files(path: Path) -> list[Path]:
+    """Return the files that a path stands for."""
+    return sorted(path.rglob("*.arrow")) if path.is_dir() else [path]

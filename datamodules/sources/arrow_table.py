@@ -1,0 +1,122 @@
+"""Tables in Arrow files, mapped into memory by Hugging Face ``datasets``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]  # no types
+
+from datamodules.columns import Column, Lazy
+from datamodules.files.base import RowFile
+from datamodules.progress import track
+from datamodules.sources.kinds import fit
+from datamodules.sources.locations import content_digest
+from datamodules.table import SPLIT, Table
+from pipeline.errors import PollinateError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+ROWS, ABOUT = "rows.arrow", "about.json"
+FILE, LINE = "__file__", "__line__"
+CHUNK = 2048  # rows in memory at a time while a table is written
+MOST_BAD = 10_000  # unreadable rows before reading is given up
+
+
+def write_table(
+    folder: Path, files: Sequence[tuple[str, RowFile]], schema: pa.Schema, empty: frozenset[str]
+) -> None:
+    """Copy rows of files into one Arrow file, with where each comes from.
+
+    Args:
+        folder: gets the files ``ROWS`` and ``ABOUT``.
+        files: (split or "", file).
+        schema: of the columns; a file may lack some.
+        empty: texts that stand for an empty cell.
+    """
+    full = schema.append(pa.field(FILE, pa.int32())).append(pa.field(LINE, pa.int64()))
+    bad: dict[int, str] = {}
+    count = 0
+    with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_stream(sink, full) as writer:
+        for number, (_, file) in enumerate(files):
+            for rows in track(file.chunks(CHUNK), f"reading {file.path.name}"):
+                bad |= {count + place: row.error for place, row in enumerate(rows) if row.error}
+                count += len(rows)
+                cells = [{} if row.error else row.values for row in rows]
+                arrays = [
+                    pa.array(
+                        [as_cell(c.get(field.name), field.type, empty) for c in cells], field.type
+                    )
+                    for field in schema
+                ]
+                arrays.append(pa.array([number] * len(rows), pa.int32()))
+                arrays.append(pa.array([row.line for row in rows], pa.int64()))
+                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=full))
+                if len(bad) > MOST_BAD:
+                    raise PollinateError(
+                        f"{file.path} has more than {MOST_BAD:,} rows that can't be read, the "
+                        f"first: {file.unit} {rows[0].line}: {next(iter(bad.values()))}; is it "
+                        "really a file of this kind?"
+                    )
+    about = {
+        "bad": list(bad.items()),
+        "digest": content_digest([file.path for _, file in files]),
+        "files": [str(file.path) for _, file in files],
+        "units": [file.unit for _, file in files],
+        "splits": [split for split, _ in files],
+    }
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def as_cell(value: Any, kind: pa.DataType, empty: frozenset[str]) -> Any:
+    """Return a value as the column holds it, None for a text that stands for an empty cell."""
+    return None if isinstance(value, str) and value in empty else fit(value, kind)
+
+
+def read_table(folder: Path, media: Path | None) -> Table:
+    """Map what ``write_table`` wrote into memory."""
+    from datasets import Dataset  # takes a second
+
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    dataset = Dataset.from_file(str(folder / ROWS))
+    columns = columns_of(dataset)
+    numbers, lines = columns.pop(FILE), columns.pop(LINE)
+    splits = about["splits"]
+    if any(splits):
+        columns[SPLIT] = Lazy(len(numbers), partial(_splits, numbers, splits))
+    files, units = about["files"], about["units"]
+
+    def place(row: int) -> str:
+        number = numbers[row]
+        return f"{files[number]}, {units[number]} {lines[row]}"
+
+    return Table(columns, about["digest"], dict(about["bad"]), place, media)
+
+
+def columns_of(dataset: Dataset) -> dict[str, Column]:
+    """Return the columns of a Hugging Face data set, as plain Python values."""
+    arrow = dataset.with_format("arrow")
+
+    def reader(name: str) -> Lazy:
+        only = arrow.select_columns([name])
+        return Lazy(len(dataset), lambda rows: only[rows].column(0).to_pylist())
+
+    return {name: reader(name) for name in dataset.column_names}
+
+
+def _splits(numbers: Column, splits: Sequence[str], rows: np.ndarray) -> list[str]:
+    assert isinstance(numbers, Lazy)
+    return [splits[number] for number in numbers.read(rows)]
+
+
+def rows_of(files: Sequence[RowFile]) -> Iterator[dict[str, Any]]:
+    """Yield the readable rows of files."""
+    for file in files:
+        for row in file.rows():
+            if not row.error:
+                yield row.values

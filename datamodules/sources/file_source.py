@@ -1,0 +1,75 @@
+"""Sources that read files row by row."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datamodules.cache import Cache, stamp
+from datamodules.files.base import RowFile
+from datamodules.sources.base import Source
+from datamodules.sources.locations import find_files
+from datamodules.table import Table
+from pipeline.errors import PollinateError
+
+FORMAT = 1  # of what the cache holds; raised when older entries can't be read
+
+
+class FileSource(Source):
+    """Copies the rows into an Arrow file in the cache, once, and maps that into memory.
+
+    Args:
+        path: a file, a pattern, a list of them, or {split: either}.
+        folder: where relative paths of pictures and recordings begin; default: the file's folder.
+        empty: texts that stand for an empty cell, besides the empty text.
+    """
+
+    def __init__(
+        self,
+        path: str | Sequence[str] | Mapping[str, Any],
+        folder: str | None = None,
+        empty: Sequence[str] = (),
+    ) -> None:
+        self.path = path
+        self.folder = folder
+        self.empty = frozenset({"", *empty})
+        self.location = str(path)
+
+    @abstractmethod
+    def open(self, path: Path) -> RowFile:
+        """Return the reader of a file."""
+
+    @abstractmethod
+    def schema(self, files: Sequence[RowFile]) -> Any:
+        """Return the Arrow schema of the files' columns."""
+
+    def options(self) -> dict[str, Any]:
+        """Return what, besides the files, the rows depend on: plain values."""
+        return {"empty": sorted(self.empty)}
+
+    def load(self, cache: Cache) -> Table:
+        """Read every row."""
+        # imports of a second that a command without files does not need
+        from datamodules.sources.arrow_table import read_table, write_table
+
+        found = find_files(self.path)
+        for _, path in found:
+            if not path.is_file():
+                raise PollinateError(
+                    f"{path} must be a file, it is a folder; name its files: *.csv"
+                )
+
+        def make(folder: Path) -> None:
+            files = [(split, self.open(path)) for split, path in found]
+            readers = [file for _, file in files]
+            write_table(folder, files, self.schema(readers), self.empty)
+
+        what = [FORMAT, type(self).__name__, self.options(), [[s, *stamp(p)] for s, p in found]]
+        entry = cache.get("tables", what, make)
+        table = read_table(entry, Path(self.folder) if self.folder else found[0][1].parent)
+        if not len(table):
+            names = ", ".join(str(path) for _, path in found[:3])
+            raise PollinateError(f"{names} must have at least one row behind the header, got none")
+        return table

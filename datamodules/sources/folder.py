@@ -1,0 +1,139 @@
+"""Folders of files, a class a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datamodules.cache import Cache
+from datamodules.columns import Column, digest
+from datamodules.files.base import RowFile
+from datamodules.files.csv_file import Csv
+from datamodules.files.image_files import IMAGES, files_below
+from datamodules.files.json_file import JsonLines
+from datamodules.sources.base import Source
+from datamodules.sources.locations import find_files
+from datamodules.splits import split_name
+from datamodules.table import SPLIT, Table
+from pipeline.errors import PollinateError
+
+SOUNDS = frozenset({".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
+FILE_NAME = "file_name"  # the column of a metadata file that names the row's file
+METADATA: dict[str, type[Csv] | type[JsonLines]] = {
+    "metadata.csv": Csv,
+    "metadata.jsonl": JsonLines,
+}
+
+
+class Folder(Source):
+    """Files at any depth, each a row: its path, the name of its folder, its split.
+
+    Columns: the modality's own (``image`` or ``audio``: the path), ``label`` (the folder that the
+    file lies in), ``split`` (where the first folder is called train, valid, test or the like), and
+    those of a file metadata.csv or metadata.jsonl in the folder, whose column ``file_name`` says
+    which file a row is about.
+
+    Args:
+        path: the folder, or {split: folder}.
+    """
+
+    column: str
+    suffixes: Collection[str]
+
+    def __init__(self, path: str | Sequence[str] | Mapping[str, Any]) -> None:
+        self.path = path
+        self.location = str(path)
+
+    def load(self, cache: Cache) -> Table:
+        """List the files."""
+        found = find_files(self.path)
+        rows: list[dict[str, Any]] = []
+        for split, folder in found:
+            rows += self._rows(split, folder)
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns: dict[str, Column] = {name: [row.get(name) for row in rows] for name in names}
+        sizes = [Path(row[self.column]).stat().st_size for row in rows]
+        paths: Any = columns[self.column]
+        return Table(
+            columns,
+            digest({**columns, "size": sizes, self.column: self._relative(found, paths)}),
+            place=lambda row: str(paths[row]),
+            folder=Path("/"),  # the paths were found below the folder, links in it included
+        )
+
+    def _rows(self, split: str, folder: Path) -> list[dict[str, Any]]:
+        if not folder.is_dir():
+            raise PollinateError(f"{folder} must be a folder, it is a file")
+        files = files_below(folder, self.suffixes)
+        if not files:
+            kinds = ", ".join(sorted(self.suffixes))
+            raise PollinateError(f"{folder} has no {self.column} at any depth; looked for {kinds}")
+        known = metadata(folder)
+        rows = []
+        for file in files:
+            inner = file.relative_to(folder)
+            row: dict[str, Any] = {self.column: str(file.absolute())}
+            if len(inner.parts) > 1:
+                row["label"] = inner.parts[-2]
+                if own := split_name(inner.parts[0]):
+                    row["split"] = own
+            if split:
+                row[SPLIT] = split
+            rows.append(row | known.pop(inner.as_posix(), {}))
+        if known:
+            raise PollinateError(
+                f"the metadata file of {folder} names files that are not there: "
+                f"{', '.join(list(known)[:5])}"
+            )
+        return rows
+
+    @staticmethod
+    def _relative(found: list[tuple[str, Path]], paths: list[str]) -> list[str]:
+        """Return the paths below their folders: where the folders lie does not matter."""
+        roots = [folder.absolute() for _, folder in found]
+        return [
+            next(str(Path(p).relative_to(r)) for r in roots if Path(p).is_relative_to(r))
+            for p in paths
+        ]
+
+
+class ImageFolder(Folder):
+    """A folder of pictures: the column ``image`` and what its class ``Folder`` says."""
+
+    column = "image"
+    suffixes = IMAGES
+
+
+class AudioFolder(Folder):
+    """A folder of recordings: the column ``audio`` and what its class ``Folder`` says."""
+
+    column = "audio"
+    suffixes = SOUNDS
+
+
+def metadata(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return {file below the folder: further columns} of its metadata file, if it has one.
+
+    Raises:
+        PollinateError: the file can't be read, or lacks the column ``file_name``.
+    """
+    for name, reader in METADATA.items():
+        if (folder / name).is_file():
+            return by_file(reader(folder / name))
+    return {}
+
+
+def by_file(table: RowFile) -> dict[str, dict[str, Any]]:
+    """Return {file name: the row's other columns}."""
+    if FILE_NAME not in table.columns:
+        raise PollinateError(
+            f"{table.path} must have a column {FILE_NAME}, it has {', '.join(table.columns)}"
+        )
+    found = {}
+    for row in table.rows():
+        if row.error:
+            raise PollinateError(f"{table.path}, {table.unit} {row.line}: {row.error}")
+        values = {name: None if cell == "" else cell for name, cell in row.values.items()}
+        found[Path(str(values.pop(FILE_NAME))).as_posix()] = values
+    return found

@@ -1,0 +1,55 @@
+"""Data sets of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datamodules.cache import Cache
+from datamodules.sources.arrow import joined
+from datamodules.sources.base import Source
+from datamodules.table import Table
+from pipeline.errors import PollinateError
+
+
+class Hub(Source):
+    """Downloads a data set, once, and maps it into memory; its splits are the column ``split``.
+
+    Args:
+        repo: as in its address, ``owner/name``.
+        config: which of its configurations; None: the only one.
+        revision: branch, tag or commit; None: the newest.
+    """
+
+    def __init__(self, repo: str, config: str | None = None, revision: str | None = None) -> None:
+        self.repo = repo
+        self.config = config
+        self.revision = revision
+        self.location = f"hf://datasets/{repo}"
+
+    def load(self, cache: Cache) -> Table:
+        """Download what is not in Hugging Face's own cache.
+
+        Raises:
+            PollinateError: there is no network, no such data set, or it needs its own code.
+        """
+        import datasets
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            loaded: Any = datasets.load_dataset(self.repo, self.config, revision=self.revision)
+        except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
+            raise PollinateError(self._failed(error)) from error
+        parts = {str(name): part for name, part in loaded.items()}
+        columns = joined(list(parts.values()), list(parts), "split")
+        fingerprints = "-".join(part._fingerprint for part in parts.values())
+        return Table(columns, fingerprints)
+
+    def _failed(self, error: Exception) -> str:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        name = self.repo.rpartition("/")[2]
+        return (
+            f"the data set {self.repo} can't be had from the hub: {reason}. Without network give a "
+            f"local copy: on a machine that has one, hf download --repo-type dataset {self.repo} "
+            f"--local-dir {name}; then source: parquet with path: '{name}/**/*.parquet' (or csv, "
+            "json, image_folder: whatever files it has)"
+        )
