@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from datamodules.columns import Column, Columns, combined
+from datamodules.cache import stamp
+from datamodules.columns import Column, Columns, Lazy, combined
 from datamodules.media import located
 from datamodules.table import Table
 
@@ -51,6 +54,17 @@ def target_cells(target: str | Sequence[str] | Mapping[str, str], columns: Colum
         return columns[target]
     names = list(target)
     return combined([columns[n] for n in names], lambda *row: dict(zip(names, row, strict=True)))
+
+
+def input_key(modality: str, given: Given, column: Column, table: Table) -> list[Any]:
+    """Return plain values that change when an input's cells, or the files they name, do."""
+    state = sha256()
+    if modality != "text" and isinstance(column, Lazy):
+        for cell in column:
+            if isinstance(cell, Path) and cell.is_file():
+                state.update(json.dumps(stamp(cell)).encode())
+    plain = dict(given) if isinstance(given, Mapping) else given
+    return [table.digest, modality, plain, state.hexdigest()]
 
 
 def media(column: Column, folder: Path | None) -> Column:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from datamodules.bad_rows import BadRows
 from datamodules.cache import Cache
 from datamodules.columns import Column, take
 from datamodules.duplicates import MOST_BYTES, bytes_on_disk, hash_rows
-from datamodules.inputs import Given, columns_named, input_cells, target_cells
+from datamodules.inputs import Given, columns_named, input_cells, input_key, target_cells
 from datamodules.sources.base import Source
 from datamodules.splits import split_rows
 from datamodules.table import Table
@@ -21,6 +22,7 @@ from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError
 
 Target = str | Sequence[str]
+HASHES = "hashes.npy"
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Loaded:
 
     table: all N rows.
     inputs: {modality: N raw cells}.
+    keys: {modality: what its cells depend on}; see ``input_key``.
     targets: {task: N raw cells}.
     rows: {split: rows, sorted}.
     bad: rows that can't be used; they are in no split.
@@ -66,6 +69,7 @@ class Loaded:
 
     table: Table
     inputs: dict[str, Column]
+    keys: dict[str, Any]
     targets: dict[str, Column]
     rows: dict[str, np.ndarray]
     bad: BadRows
@@ -73,8 +77,11 @@ class Loaded:
 
     @property
     def digest(self) -> str:
-        """Of the table's content."""
-        return self.table.digest
+        """Of the table's content and of the files that it names."""
+        if self.hashes is None or self.table.folder is None:
+            return self.table.digest
+        files = hashlib.sha256(self.hashes.tobytes()).hexdigest()
+        return f"{self.table.digest}-{files[:12]}"
 
     def target(self, task: str, split: str) -> Column:
         """Return a task's raw labels in one split."""
@@ -120,8 +127,22 @@ def load_dataset(
         rows = split_rows(spec.split, table.columns, usable, strata, split_seed)
     except PollinateError as error:
         raise PollinateError(f"data set {name}: {error}") from error
-    hashes = hash_rows(inputs) if bytes_on_disk(inputs) <= MOST_BYTES else None
-    return Loaded(table, inputs, targets, rows, bad, hashes)
+    keys = {m: input_key(m, spec.inputs[m], cells, table) for m, cells in inputs.items()}
+    hashes = row_hashes(inputs, keys, table, cache)
+    return Loaded(table, inputs, keys, targets, rows, bad, hashes)
+
+
+def row_hashes(
+    inputs: Mapping[str, Column], keys: Mapping[str, Any], table: Table, cache: Cache
+) -> np.ndarray | None:
+    """Return a number for each row that is the same for the same inputs, None if that is costly."""
+    if bytes_on_disk(inputs) > MOST_BYTES:
+        return None
+    if not table.mapped:
+        return hash_rows(inputs)
+    entry = cache.get("hashes", keys, lambda folder: np.save(folder / HASHES, hash_rows(inputs)))
+    found: np.ndarray = np.load(entry / HASHES)
+    return found
 
 
 def require_columns(

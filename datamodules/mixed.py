@@ -10,12 +10,13 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from datamodules.cache import Cache, default_cache
+from datamodules.columns import Column
 from datamodules.dataset import Part
 from datamodules.duplicates import conflicts, leaks
 from datamodules.inputs import columns_named
 from datamodules.loader import EvaluationLoader, StepLoader
 from datamodules.loading import DatasetSpec, Loaded, TaskSpec, load_dataset
-from datamodules.modalities.base import Modality, Store
+from datamodules.modalities.base import Modality, Prepared, Store
 from datamodules.samplers.base import Sampler
 from datamodules.splits import SPLITS
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
@@ -217,7 +218,7 @@ class MixedDataModule(LightningDataModule):
         """Prepare all inputs of a data set, and note the rows where that fails."""
         stores = {}
         for modality, cells in loaded.inputs.items():
-            prepared = self.modalities[modality].prepare(cells)
+            prepared = self._prepared(modality, cells, loaded)
             columns = "+".join(columns_named(self.datasets[name].inputs[modality]))
             loaded.bad.add(columns, prepared.errors)
             stores[modality] = prepared.store
@@ -225,6 +226,13 @@ class MixedDataModule(LightningDataModule):
         wrong = "all inputs of the row are empty" if len(stores) > 1 else "the input is empty"
         loaded.bad.add("", dict.fromkeys(np.flatnonzero(empty).tolist(), wrong))
         return stores
+
+    def _prepared(self, modality: str, cells: Column, loaded: Loaded) -> Prepared:
+        """Prepare a column; what comes from files is kept on disk for the next time."""
+        if not loaded.table.mapped:
+            return self.modalities[modality].prepare(cells)
+        cache, key = self.policy.cache, loaded.keys[modality]
+        return self.modalities[modality].prepare_cached(cells, cache, key)
 
     def _settle_bad_rows(self, loaded: Loaded) -> None:
         if not self.policy.skip_bad_rows:

@@ -26,6 +26,8 @@ class Table:
     place: says where a row is, for people: file and line.
     folder: relative paths of pictures and recordings begin here and stay below it; None: there are
         no paths.
+    mapped: whether the cells are read from disk when they are asked for, so that what is made of
+        them should be kept there, too.
     """
 
     columns: Columns
@@ -33,6 +35,7 @@ class Table:
     bad: Mapping[int, str] = field(default_factory=dict)
     place: Callable[[int], str] = numbered
     folder: Path | None = None
+    mapped: bool = False
 
     @property
     def names(self) -> list[str]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from datamodules.arrays import Arrays, InMemory, OnDisk
+from datamodules.cache import Cache
 from datamodules.columns import Column
+
+FORMAT = 1  # of what the cache holds; raised when older entries can't be read
 
 
 class Store(ABC):
@@ -62,12 +67,47 @@ class Modality(ABC):
     """Turns raw values into what an encoder takes; the same in training and in prediction."""
 
     @abstractmethod
-    def fit(self, columns: Sequence[Iterable[Any]]) -> None:
+    def fit(self, columns: Sequence[Column]) -> None:
         """Learn what must be learnt (a tokenizer) from the training rows of all data sets."""
 
     @abstractmethod
+    def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
+        """Prepare a column of N raw values; an empty cell (None) is a row that lacks one.
+
+        Returns:
+            {row: why its value can't be read}; such rows lack a value, too.
+        """
+
+    @abstractmethod
+    def read(self, arrays: Arrays) -> Store:
+        """Return what was written."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return what ``write`` depends on besides the column, as plain values."""
+
     def prepare(self, column: Column) -> Prepared:
-        """Prepare a column of N raw values; an empty cell (None) is a row that lacks one."""
+        """Prepare a column in memory."""
+        arrays = InMemory()
+        return Prepared(errors=self.write(column, arrays), store=self.read(arrays))
+
+    def prepare_cached(self, column: Column, cache: Cache, key: Any) -> Prepared:
+        """Prepare a column on disk, if that hasn't been done yet, and map the result into memory.
+
+        Args:
+            column: N raw values.
+            cache: where results are kept.
+            key: plain values that change when the column does.
+        """
+
+        def make(folder: Path) -> None:
+            arrays = OnDisk(folder)
+            arrays.put("errors", self.write(column, arrays))
+
+        kind = type(self).__name__
+        arrays = OnDisk(cache.get("inputs", [FORMAT, kind, self.options(), key], make))
+        errors = {int(row): error for row, error in arrays.value("errors").items()}
+        return Prepared(self.read(arrays), errors)
 
     @abstractmethod
     def encoder_arguments(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from datamodules.arrays import Arrays
 from datamodules.columns import Column
 from datamodules.image import AUGMENT_UNIFORMS, augment, normalise, resize
-from datamodules.modalities.base import Modality, Prepared, Store
+from datamodules.modalities.base import Modality, Store
 from datamodules.randomness import uniforms
 from pipeline.errors import PollinateError, UsageError
 
+CHUNK = 256  # images resized at a time
 MOST_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of colour
 
 
@@ -48,24 +50,37 @@ class ImageModality(Modality):
         self.channels = channels
         self.augmentation = {"shift": shift, "rotate": rotate, "scale": scale}
 
-    def fit(self, columns: Sequence[Iterable[Any]]) -> None:
+    def fit(self, columns: Sequence[Column]) -> None:
         """Learn nothing."""
 
-    def prepare(self, column: Column) -> Prepared:
+    def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
         """Take an array (N, H, W[, 3]) uint8, or a list of arrays, paths or file contents."""
+        count = len(column)
+        has = arrays.create("has", (count,), bool)
+        pixels = arrays.create("pixels", (count, self.channels, *self.size), np.uint8)
         if isinstance(column, np.ndarray):
-            pixels = resize(column, self.size, self.channels)
-            return Prepared(ImageStore(pixels, np.ones(len(column), bool), self.augmentation))
-        pixels = torch.zeros((len(column), self.channels, *self.size), dtype=torch.uint8)
-        has, errors = np.zeros(len(column), bool), {}
+            for start in range(0, count, CHUNK):
+                rows = slice(start, start + CHUNK)
+                pixels[rows] = resize(column[rows], self.size, self.channels).numpy()
+            has[:] = True
+            return {}
+        errors = {}
         for row, image in enumerate(column):
             if image is not None:
                 try:
-                    pixels[row] = resize(decode(image)[None], self.size, self.channels)[0]
+                    pixels[row] = resize(decode(image)[None], self.size, self.channels)[0].numpy()
                     has[row] = True
                 except PollinateError as error:
                     errors[row] = str(error)
-        return Prepared(ImageStore(pixels, has, self.augmentation), errors)
+        return errors
+
+    def read(self, arrays: Arrays) -> Store:
+        """Return the pixels."""
+        return ImageStore(arrays.get("pixels"), arrays.get("has"), self.augmentation)
+
+    def options(self) -> dict[str, Any]:
+        """Return what the pixels depend on."""
+        return {"size": list(self.size), "channels": self.channels}
 
     def encoder_arguments(self) -> dict[str, Any]:
         """Return the number of channels."""
@@ -82,14 +97,14 @@ class ImageModality(Modality):
 class ImageStore(Store):
     """pixels: (N, C, H, W) uint8; has: (N,) bool; augmentation: arguments of ``augment``."""
 
-    def __init__(self, pixels: Tensor, has: np.ndarray, augmentation: dict[str, float]) -> None:
+    def __init__(self, pixels: np.ndarray, has: np.ndarray, augmentation: dict[str, float]) -> None:
         self.pixels = pixels
         self.has = has
         self.augmentation = augmentation
 
     def rows(self, rows: np.ndarray) -> Tensor:
         """Return pixels in [0, 1]: (n, C, H, W) float32."""
-        return normalise(self.pixels[torch.from_numpy(rows)])
+        return normalise(torch.from_numpy(self.pixels[rows]))
 
     def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
         """Return pixels in [0, 1], each image moved in its own way: (n, C, H, W) float32."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.columns import Column
-from datamodules.modalities.base import Modality, Prepared, Store
+from datamodules.arrays import Arrays
+from datamodules.columns import Column, take
+from datamodules.modalities.base import Modality, Store
+from datamodules.progress import track
 from datamodules.ragged import Ragged
 from datamodules.randomness import uniforms
 from datamodules.text import Tokenizer, drop_tokens, join_pair, pad, train
@@ -56,20 +59,34 @@ class TextModality(Modality):
         assert self._tokenizer is not None, "fit or load_state_dict comes first"
         return self._tokenizer
 
-    def fit(self, columns: Sequence[Iterable[Any]]) -> None:
-        """Train the tokenizer."""
-        texts = (text for column in columns for cell in column for text in texts_of(cell))
+    def fit(self, columns: Sequence[Column]) -> None:
+        """Train the tokenizer, on at most ``MOST_TEXTS`` cells, evenly spaced."""
+        stride = max(1, -(-sum(map(len, columns)) // MOST_TEXTS))
+        chosen = [take(column, np.arange(0, len(column), stride)) for column in columns]
+        texts = (text for column in chosen for cell in column for text in texts_of(cell))
         self._tokenizer = train(texts, self.vocab_size)
 
-    def prepare(self, column: Column) -> Prepared:
+    def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
         """Tokenise."""
-        has = np.fromiter((has_text(cell) for cell in column), dtype=bool, count=len(column))
-        rows, places = [], []
-        for ids, where in self._encode(column):
-            rows.append(ids)
-            places.append(where)
-        starts = Ragged.of(places, np.int32) if self.words else None
-        return Prepared(TextStore(Ragged.of(rows, np.int32), has, self.dropout, starts))
+        has = arrays.create("has", (len(column),), bool)
+        ids, starts = arrays.grow("ids", np.int32), arrays.grow("starts", np.int32)
+        for row, (filled, tokens, places) in enumerate(self._encode(column)):
+            has[row] = filled
+            ids.append(tokens)
+            starts.append(places)
+        for rows in (ids, starts):
+            rows.close()
+        return {}
+
+    def read(self, arrays: Arrays) -> Store:
+        """Return the tokens."""
+        starts = arrays.get_rows("starts") if self.words else None
+        return TextStore(arrays.get_rows("ids"), arrays.get("has"), self.dropout, starts)
+
+    def options(self) -> dict[str, Any]:
+        """Return what the tokens depend on."""
+        tokenizer = sha256(self.tokenizer.to_json().encode()).hexdigest()
+        return {"tokenizer": tokenizer, "max_length": self.max_length, "words": self.words}
 
     def encoder_arguments(self) -> dict[str, Any]:
         """Return the number of token ids."""
@@ -83,9 +100,10 @@ class TextModality(Modality):
         """Take over the tokenizer."""
         self._tokenizer = Tokenizer.from_json(state["tokenizer"])
 
-    def _encode(self, column: Column) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield each cell's tokens, and where its words begin among them if that is kept."""
-        for start in range(0, len(column), CHUNK):
+    def _encode(self, column: Column) -> Iterator[tuple[bool, np.ndarray, np.ndarray]]:
+        """Yield whether each cell has text, its tokens, and where its words begin if kept."""
+        chunks = range(0, len(column), CHUNK)
+        for start in track(chunks, "tokenising") if len(chunks) > 1 else chunks:
             cells = column[start : start + CHUNK]
             firsts = [first_text(cell) for cell in cells]
             if self.words:
@@ -99,7 +117,7 @@ class TextModality(Modality):
                     (second,) = self.tokenizer.encode([as_text(cell[1])], self.max_length)
                     ids = join_pair(ids, second, self.max_length)
                     places = np.where(places < np.argmax(ids == 2), places, -1)
-                yield ids, places
+                yield has_text(cell), ids, places
 
 
 class TextStore(Store):

@@ -45,7 +45,7 @@ class Arrow(Source):
         own = any(name for _, name, _ in parts)
         splits = [split if given else name for split, name, _ in parts]
         table = joined([d for _, _, d in parts], splits, SPLIT if given else "split" if own else "")
-        return Table(table, content_digest(files), folder=folder)
+        return Table(table, content_digest(files), folder=folder, mapped=True)
 
 
 def open_arrow(path: Path) -> list[tuple[str, Dataset]]:

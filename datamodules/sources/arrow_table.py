@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,10 @@ MOST_BAD = 10_000  # unreadable rows before reading is given up
 
 
 def write_table(
-    folder: Path, files: Sequence[tuple[str, RowFile]], schema: pa.Schema, empty: frozenset[str]
+    folder: Path,
+    files: Sequence[tuple[str, RowFile]],
+    schema: pa.Schema,
+    options: Mapping[str, Any],
 ) -> None:
     """Copy rows of files into one Arrow file, with where each comes from.
 
@@ -37,8 +40,10 @@ def write_table(
         folder: gets the files ``ROWS`` and ``ABOUT``.
         files: (split or "", file).
         schema: of the columns; a file may lack some.
-        empty: texts that stand for an empty cell.
+        options: what, besides the files, the rows depend on; ``empty``: texts that stand for an
+            empty cell.
     """
+    empty = frozenset(options["empty"])
     full = schema.append(pa.field(FILE, pa.int32())).append(pa.field(LINE, pa.int64()))
     bad: dict[int, str] = {}
     count = 0
@@ -65,7 +70,7 @@ def write_table(
                     )
     about = {
         "bad": list(bad.items()),
-        "digest": content_digest([file.path for _, file in files]),
+        "digest": content_digest([file.path for _, file in files], options),
         "files": [str(file.path) for _, file in files],
         "units": [file.unit for _, file in files],
         "splits": [split for split, _ in files],
@@ -95,7 +100,7 @@ def read_table(folder: Path, media: Path | None) -> Table:
         number = numbers[row]
         return f"{files[number]}, {units[number]} {lines[row]}"
 
-    return Table(columns, about["digest"], dict(about["bad"]), place, media)
+    return Table(columns, about["digest"], dict(about["bad"]), place, media, mapped=True)
 
 
 def columns_of(dataset: Dataset) -> dict[str, Column]:

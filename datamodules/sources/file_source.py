@@ -64,7 +64,7 @@ class FileSource(Source):
         def make(folder: Path) -> None:
             files = [(split, self.open(path)) for split, path in found]
             readers = [file for _, file in files]
-            write_table(folder, files, self.schema(readers), self.empty)
+            write_table(folder, files, self.schema(readers), self.options())
 
         what = [FORMAT, type(self).__name__, self.options(), [[s, *stamp(p)] for s, p in found]]
         entry = cache.get("tables", what, make)

@@ -60,6 +60,7 @@ class Folder(Source):
             digest({**columns, "size": sizes, self.column: self._relative(found, paths)}),
             place=lambda row: str(paths[row]),
             folder=Path("/"),  # the paths were found below the folder, links in it included
+            mapped=True,
         )
 
     def _rows(self, split: str, folder: Path) -> list[dict[str, Any]]:

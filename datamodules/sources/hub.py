@@ -42,7 +42,7 @@ class Hub(Source):
         parts = {str(name): part for name, part in loaded.items()}
         columns = joined(list(parts.values()), list(parts), "split")
         fingerprints = "-".join(part._fingerprint for part in parts.values())
-        return Table(columns, fingerprints)
+        return Table(columns, fingerprints, mapped=True)
 
     def _failed(self, error: Exception) -> str:
         reason = next(iter(str(error).splitlines()), type(error).__name__)

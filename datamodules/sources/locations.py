@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from glob import glob, has_magic
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from pipeline.errors import PollinateError
 
 Paths = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 SAMPLED = 1 << 20  # bytes at each end of a large file that its digest looks at
 WHOLE = 1 << 32  # bytes up to which a file is looked at as a whole
 
@@ -57,12 +61,12 @@ def nearest(path: Path) -> str:
     return f"; {folder} has {', '.join(names[:8]) or 'nothing'}{' ...' if len(names) > 8 else ''}"
 
 
-def content_digest(files: Sequence[Path]) -> str:
-    """Return a fingerprint of the files' contents: 12 hexadecimal digits.
+def content_digest(files: Sequence[Path], options: Mapping[str, Any] = NO_OPTIONS) -> str:
+    """Return a fingerprint of files' contents and how they are read: 12 hexadecimal digits.
 
     Of a file above ``WHOLE`` only its size and both ends are looked at.
     """
-    state = hashlib.sha256()
+    state = hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode())
     for file in files:
         size = file.stat().st_size
         state.update(f"{size}\n".encode())

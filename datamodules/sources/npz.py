@@ -49,7 +49,11 @@ class Npz(Source):
         entry = cache.get("npz", [FORMAT, stamp(path)], partial(unpack, path))
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(entry.glob("*.npy"))}
         columns = self._columns(path, arrays)
-        return Table(columns, content_digest([path]))
+        return Table(
+            columns,
+            content_digest([path], {"lengths": self.lengths, "names": self.names}),
+            mapped=True,
+        )
 
     def _columns(self, path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Column]:
         for name in [*self.lengths, *self.lengths.values(), *self.names, *self.names.values()]:

@@ -1,0 +1,162 @@
+"""Named arrays that prepared inputs are written to: in memory, or in files mapped into it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.ragged import Ragged
+
+
+class Arrays(ABC):
+    """Arrays and plain values by name: first written, then read."""
+
+    @abstractmethod
+    def create(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return a new array of zeros to be filled in place."""
+
+    @abstractmethod
+    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> Rows:
+        """Return a new ragged array that rows (length, *inner) are appended to."""
+
+    @abstractmethod
+    def get(self, name: str) -> np.ndarray:
+        """Return an array that was created."""
+
+    @abstractmethod
+    def get_rows(self, name: str) -> Ragged:
+        """Return a ragged array that was closed."""
+
+    @abstractmethod
+    def put(self, name: str, value: Any) -> None:
+        """Keep a plain value."""
+
+    @abstractmethod
+    def value(self, name: str) -> Any:
+        """Return a plain value, with lists for tuples and texts for keys as JSON has them."""
+
+
+class Rows(ABC):
+    """A ragged array under way."""
+
+    @abstractmethod
+    def append(self, row: np.ndarray) -> None:
+        """Add a row (length, *inner)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Make it readable."""
+
+
+class InMemory(Arrays):
+    """Arrays of this process."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self.ragged: dict[str, Ragged] = {}
+        self.values: dict[str, str] = {}
+
+    def create(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return a new array of zeros."""
+        self.arrays[name] = np.zeros(shape, dtype)
+        return self.arrays[name]
+
+    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> Rows:
+        """Return a new ragged array."""
+        return _MemoryRows(self.ragged, name, dtype, inner)
+
+    def get(self, name: str) -> np.ndarray:
+        """Return an array."""
+        return self.arrays[name]
+
+    def get_rows(self, name: str) -> Ragged:
+        """Return a ragged array."""
+        return self.ragged[name]
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep a plain value."""
+        self.values[name] = json.dumps(value)
+
+    def value(self, name: str) -> Any:
+        """Return a plain value."""
+        return json.loads(self.values[name])
+
+
+class OnDisk(Arrays):
+    """Arrays in files of a folder, of any size: pages are read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return a new array of zeros."""
+        if 0 in shape:  # nothing can't be mapped
+            np.save(self.folder / f"{name}.npy", np.zeros(shape, dtype))
+            return np.zeros(shape, dtype)
+        return np.lib.format.open_memmap(
+            self.folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape
+        )
+
+    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> Rows:
+        """Return a new ragged array."""
+        return _FileRows(self.folder, name, np.dtype(dtype), inner)
+
+    def get(self, name: str) -> np.ndarray:
+        """Map an array."""
+        path = self.folder / f"{name}.npy"
+        shape: np.ndarray = np.load(path, mmap_mode="r" if path.stat().st_size > PAGE else None)
+        return shape
+
+    def get_rows(self, name: str) -> Ragged:
+        """Map a ragged array; where its rows start is read."""
+        kind = self.value(f"{name}.kind")
+        path, inner = self.folder / f"{name}.flat", tuple(kind["inner"])
+        empty = not path.stat().st_size
+        mapped = np.empty(0, kind["dtype"]) if empty else np.memmap(path, kind["dtype"], mode="r")
+        return Ragged(mapped.reshape(-1, *inner), np.load(self.folder / f"{name}.starts.npy"))
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep a plain value."""
+        (self.folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+
+    def value(self, name: str) -> Any:
+        """Return a plain value."""
+        return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+PAGE = 1 << 16  # bytes up to which an array is read instead of mapped
+
+
+class _MemoryRows(Rows):
+    def __init__(
+        self, home: dict[str, Ragged], name: str, dtype: Any, inner: tuple[int, ...]
+    ) -> None:
+        self.home, self.name, self.dtype, self.inner = home, name, dtype, inner
+        self.rows: list[np.ndarray] = []
+
+    def append(self, row: np.ndarray) -> None:
+        self.rows.append(row)
+
+    def close(self) -> None:
+        self.home[self.name] = Ragged.of(self.rows, self.dtype, self.inner)
+
+
+class _FileRows(Rows):
+    def __init__(self, folder: Path, name: str, dtype: np.dtype, inner: tuple[int, ...]) -> None:
+        self.folder, self.name, self.dtype, self.inner = folder, name, dtype, inner
+        self.file = (folder / f"{name}.flat").open("wb")
+        self.lengths = [0]
+
+    def append(self, row: np.ndarray) -> None:
+        self.file.write(np.ascontiguousarray(row, self.dtype).tobytes())
+        self.lengths.append(len(row))
+
+    def close(self) -> None:
+        self.file.close()
+        np.save(self.folder / f"{self.name}.starts.npy", np.cumsum(self.lengths, dtype=np.int64))
+        kind = {"dtype": self.dtype.str, "inner": list(self.inner)}
+        (self.folder / f"{self.name}.kind.json").write_text(json.dumps(kind), encoding="utf-8")
