@@ -108,11 +108,14 @@ class MixedDataModule(LightningDataModule):
             name: load_dataset(name, spec, self._tasks_of(name), seed, cache)
             for name, spec in self.datasets.items()
         }
-        self._learn()
+        self._refuse_bad_rows()
+        self._learn_modalities()
         stores = {name: self._prepare(name, loaded) for name, loaded in self.loaded.items()}
+        self._refuse_bad_rows()
         for name, loaded in self.loaded.items():
-            self._settle_bad_rows(loaded)
+            self._leave_bad_rows_out(loaded)
             self._look_for_duplicates(name, loaded)
+        self._learn_tasks()
         parts = {
             split: {name: self._part(name, split, stores[name]) for name in self.datasets}
             for split in SPLITS
@@ -179,20 +182,24 @@ class MixedDataModule(LightningDataModule):
     def _tasks_of(self, dataset: str) -> dict[str, TaskSpec]:
         return {name: spec for name, spec in self.tasks.items() if dataset in spec.datasets}
 
-    def _learn(self) -> None:
-        """Learn vocabularies and tokenizer from the training split, or take the given ones."""
+    def _learn_modalities(self) -> None:
+        """Learn the tokenizer from the training rows, or take the given one."""
         if self.learnt is not None:
             self._check_digests(self.learnt["digests"])
-            for name, spec in self.tasks.items():
-                spec.task.load_state_dict(self.learnt["tasks"][name])
-            for name, modality in self.modalities.items():
-                modality.load_state_dict(self.learnt["modalities"][name])
-            return
-        for name, spec in self.tasks.items():
-            self._learn_task(name, spec)
         for name, modality in self.modalities.items():
-            columns = [d.input(name, "train") for d in self.loaded.values() if name in d.inputs]
-            modality.fit(columns)
+            if self.learnt is not None:
+                modality.load_state_dict(self.learnt["modalities"][name])
+            else:
+                own = [d.input(name, "train") for d in self.loaded.values() if name in d.inputs]
+                modality.fit(own)
+
+    def _learn_tasks(self) -> None:
+        """Learn vocabularies and scales from the training rows, or take the given ones."""
+        for name, spec in self.tasks.items():
+            if self.learnt is not None:
+                spec.task.load_state_dict(self.learnt["tasks"][name])
+            else:
+                self._learn_task(name, spec)
 
     def _learn_task(self, name: str, spec: TaskSpec) -> None:
         columns = [self.loaded[dataset].target(name, "train") for dataset in spec.datasets]
@@ -234,9 +241,11 @@ class MixedDataModule(LightningDataModule):
         cache, key = self.policy.cache, loaded.keys[modality]
         return self.modalities[modality].prepare_cached(cells, cache, key)
 
-    def _settle_bad_rows(self, loaded: Loaded) -> None:
-        if not self.policy.skip_bad_rows:
+    def _refuse_bad_rows(self) -> None:
+        for loaded in self.loaded.values() if not self.policy.skip_bad_rows else ():
             loaded.bad.refuse()
+
+    def _leave_bad_rows_out(self, loaded: Loaded) -> None:
         loaded.rows = {split: loaded.bad.without(rows) for split, rows in loaded.rows.items()}
         if loaded.bad.found:
             self.notes.append(loaded.bad.note())

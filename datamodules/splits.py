@@ -49,6 +49,11 @@ def split_rows(
         strata = _column(spec["stratify"], "stratify", columns)
     draw = _Draw(strata, groups, seed)
     if "files" in spec:
+        if SPLIT not in columns:
+            raise PollinateError(
+                "split.files is for sources that read files, without a path of their own; name "
+                "the files there only, or use split: {column: NAME}"
+            )
         parts = _by_word(take(columns[SPLIT], rows), rows, "split.files", {})
     elif "column" in spec:
         words = take(_column(str(spec["column"]), "column", columns), rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -19,6 +20,7 @@ from pipeline.configuration.yaml_files import load_yaml
 from pipeline.instantiate import find_target, instantiate
 
 DIM = 8
+DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,17 @@ TASKS = (
 # given: nothing; expected: losses by task, and the rest
 TRANSFERS = (Row("transfer", "none", None, ({}, None)),)
 
+SHOP = {"title", "photo", "sound", "price", "size", "category", "split"}
+
+
+def shop(option: str, file: str, columns: set[str], **options: Any) -> Row:
+    """A source that reads the shop of tests/data."""
+    options = {"path": str(DATA / file), **options} if option != "hub" else options
+    train = [f"data={DATA / option}.yaml"]
+    train += [f"data.datasets.shop.source.repo={DATA / 'hub'}"] if option == "hub" else []
+    return Row("source", option, None, (24, columns), options, train)
+
+
 # given: nothing; expected: number of rows, and columns
 SOURCES = (
     Row(
@@ -187,6 +200,21 @@ SOURCES = (
         (60, {"review", "score", "part"}),
         {"name": "reviews", "rows": 60},
         ("data.datasets.mnist.source=quickstart",),
+    ),
+    shop("csv", "shop.csv", SHOP),
+    shop("tsv", "shop.tsv", SHOP),
+    shop("json", "shop.jsonl", SHOP),
+    shop("parquet", "*.parquet", SHOP),
+    shop("arrow", "shop.arrow", SHOP),
+    shop("hub", "", SHOP, repo=str(DATA / "hub")),
+    shop("image_folder", "photos", {"image", "label", "split"}),
+    shop("audio_folder", "sounds", {"audio", "label", "split"}),
+    shop(
+        "npz",
+        "shop.npz",
+        {"photo", "kind", "length", "split", "tone"},
+        lengths={"tone": "length"},
+        names={"kind": "kinds"},
     ),
 )
 

@@ -17,7 +17,8 @@ FOLDERS = [SHIPPED]
 SETTINGS = {"data", "experiment", "tracking", "trainer"}  # groups that hold no methods
 OPTIONS = [f"{group}/{option}" for group in groups(FOLDERS) for option in options(group, FOLDERS)]
 METHODS = [name for name in OPTIONS if name.partition("/")[0] not in SETTINGS]
-TWO_STEPS = ("experiment=smoke", "tracking=none", "trainer.max_steps=2")
+TWO_STEPS = ("tracking=none", "trainer.max_steps=2", "dim=16", "sampler.batch_size=8")
+SMOKE = "experiment=smoke"
 
 DRAWN = "data/quickstart"
 
@@ -31,7 +32,10 @@ SELECTED = {row.name: row.train for row in ROWS if row.train} | {
 def arguments(name: str) -> list[str]:
     """The command line that trains an option for two steps; later arguments win."""
     group, _, option = name.rpartition("/")
-    return [*TWO_STEPS, *SELECTED.get(name, (f"{group}={option}",)), f"run_dir={directory(name)}"]
+    chosen = SELECTED.get(name, (f"{group}={option}",))
+    own_data = any(argument.startswith("data=") for argument in chosen)
+    base = () if own_data else (SMOKE,)  # the experiment is about the quickstart's data
+    return [*base, *TWO_STEPS, *chosen, f"run_dir={directory(name)}"]
 
 
 def directory(name: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from datamodules.arrays import Arrays
 from datamodules.columns import Column
 from datamodules.image import AUGMENT_UNIFORMS, augment, normalise, resize
+from datamodules.media import Unreadable
 from datamodules.modalities.base import Modality, Store
 from datamodules.randomness import uniforms
 from pipeline.errors import PollinateError, UsageError
@@ -115,7 +116,7 @@ class ImageStore(Store):
         return augment(images, numbers, **self.augmentation)
 
 
-def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
+def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
     """Return an image's pixels: (H, W) or (H, W, 3) uint8.
 
     Args:
@@ -125,6 +126,8 @@ def decode(image: np.ndarray | bytes | str | Path) -> np.ndarray:
         PollinateError: there is no such file, it is cut off or no image, or it unpacks to more
             than ``MOST_PIXELS``.
     """
+    if isinstance(image, Unreadable):
+        raise PollinateError(image.reason)
     if isinstance(image, np.ndarray):
         return image
     try:

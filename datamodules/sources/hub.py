@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from datamodules.cache import Cache
 from datamodules.sources.arrow import joined
 from datamodules.sources.base import Source
 from datamodules.table import Table
 from pipeline.errors import PollinateError
+
+PATIENCE = 5  # seconds
 
 
 class Hub(Source):
@@ -35,6 +40,8 @@ class Hub(Source):
         import datasets
         from huggingface_hub.errors import HfHubHTTPError
 
+        if not is_reachable(datasets.config.HF_ENDPOINT):
+            go_offline()
         try:
             loaded: Any = datasets.load_dataset(self.repo, self.config, revision=self.revision)
         except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
@@ -48,8 +55,32 @@ class Hub(Source):
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         name = self.repo.rpartition("/")[2]
         return (
-            f"the data set {self.repo} can't be had from the hub: {reason}. Without network give a "
+            f"{self.repo} can't be had from the hub: {reason}. Without network give a "
             f"local copy: on a machine that has one, hf download --repo-type dataset {self.repo} "
             f"--local-dir {name}; then source: parquet with path: '{name}/**/*.parquet' (or csv, "
             "json, image_folder: whatever files it has)"
         )
+
+
+def is_reachable(endpoint: str) -> bool:
+    """Say whether the hub answers; behind a proxy nothing is known, so it may.
+
+    The hub's own client tries for half a minute where there is no network.
+    """
+    if getproxies():
+        return True
+    address = urlsplit(endpoint)
+    try:
+        with socket.create_connection((address.hostname, address.port or 443), PATIENCE):
+            return True
+    except OSError:
+        return False
+
+
+def go_offline() -> None:
+    """Have Hugging Face's packages use what they have, without asking the network."""
+    import datasets
+    import huggingface_hub
+
+    datasets.config.HF_HUB_OFFLINE = True
+    huggingface_hub.constants.HF_HUB_OFFLINE = True

@@ -83,11 +83,7 @@ def _expand(node: DictConfig, chooser: str, kept: tuple[str, ...], option: DictC
         if key in items:
             node[key] = items[key]
     files = OmegaConf.select(node, "split.files", default=None)
-    if (
-        files is not None
-        and "path" in node[chooser]
-        and OmegaConf.is_missing(node[chooser], "path")
-    ):
+    if files is not None and OmegaConf.is_missing(node[chooser], "path"):
         node[chooser]["path"] = files  # the source reads what the split says
 
 
