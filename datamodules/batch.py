@@ -18,7 +18,7 @@ class Batch:
     index: (N,) int64, the rows' numbers in their split.
     has: {modality: (N,) bool}, True where the row has it; all rows have a modality not named here.
     words: {modality: (N_m, W) int64}, the place in the token sequence of each word's first token,
-        -1 for words that were cut off and beyond the row's last word; only where a task needs it.
+        -1 for a word that was cut off, -2 beyond the row's last word; only where a task needs it.
     """
 
     inputs: dict[str, Tensor]

@@ -67,6 +67,16 @@ def input_key(modality: str, given: Given, column: Column, table: Table) -> list
     return [table.digest, modality, plain, state.hexdigest()]
 
 
+def paired(inputs: Mapping[str, Column], modalities: Sequence[str]) -> Column:
+    """Return True for rows that have all these modalities, None for the others."""
+
+    def both(*row: Any) -> bool | None:
+        empty = any(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in row)
+        return None if empty else True
+
+    return combined([inputs[name] for name in modalities], both)
+
+
 def media(column: Column, folder: Path | None) -> Column:
     """Return pictures or recordings with their paths resolved; arrays are left as they are."""
     if not isinstance(column, list) and getattr(column, "dtype", None) is not None:

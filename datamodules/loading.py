@@ -13,7 +13,14 @@ from datamodules.bad_rows import BadRows
 from datamodules.cache import Cache
 from datamodules.columns import Column, take
 from datamodules.duplicates import MOST_BYTES, bytes_on_disk, hash_rows
-from datamodules.inputs import Given, columns_named, input_cells, input_key, target_cells
+from datamodules.inputs import (
+    Given,
+    columns_named,
+    input_cells,
+    input_key,
+    paired,
+    target_cells,
+)
 from datamodules.sources.base import Source
 from datamodules.splits import split_rows
 from datamodules.table import Table
@@ -40,18 +47,19 @@ class TaskSpec:
 
     task: type of labels and loss.
     datasets: names.
-    target: the column with the labels, several of them, or {data set: either}.
+    target: the column with the labels, several of them, or {data set: either}; None for a task
+        whose labels are that a row has the task's modalities.
     drop_unseen: whether labels that only valid or test have count as empty; else they are refused.
     """
 
     task: Task
     datasets: Sequence[str]
-    target: Target | Mapping[str, Target]
+    target: Target | Mapping[str, Target] | None
     drop_unseen: bool = False
 
     def target_in(self, dataset: str) -> Target:
         """Return the column(s) with the labels in one data set."""
-        return self.target[dataset] if isinstance(self.target, Mapping) else self.target
+        return self.target[dataset] if isinstance(self.target, Mapping) else self.target or []
 
 
 @dataclass
@@ -117,7 +125,12 @@ def load_dataset(
     bad = BadRows(name, table)
     bad.add("", table.bad)
     inputs = input_cells(spec.inputs, table)
-    targets = {t: target_cells(s.target_in(name), table.columns) for t, s in tasks.items()}
+    targets = {
+        task: paired(inputs, one.task.modalities)
+        if one.task.modalities
+        else target_cells(one.target_in(name), table.columns)
+        for task, one in tasks.items()
+    }
     for task, values in targets.items():
         columns = "+".join(columns_named(tasks[task].target_in(name)))
         bad.add(columns, tasks[task].task.problems(values, inputs))
@@ -167,5 +180,11 @@ def uses(name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec]) -> Iterato
     for modality, given in spec.inputs.items():
         yield from ((f"inputs.{modality}", column) for column in columns_named(given))
     for task, one in tasks.items():
+        for modality in one.task.modalities:
+            if modality not in spec.inputs:
+                raise PollinateError(
+                    f"task {task} pairs {' and '.join(one.task.modalities)}, but data set {name} "
+                    f"has only {', '.join(spec.inputs)}: add it to the inputs"
+                )
         columns = columns_named(one.target_in(name))
         yield from ((f"target of task {task}", column) for column in columns)

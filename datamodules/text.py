@@ -56,7 +56,8 @@ class Tokenizer:
             n pairs: ids (length,) int64, length >= 1; places (W,) int64 of each word's first token,
             -1 for a word that was cut off or has no token.
         """
-        encodings = self._core.encode_batch_fast([list(t) for t in texts], is_pretokenized=True)
+        # the fast variant does not know which word a token is from
+        encodings = self._core.encode_batch([list(t) for t in texts], is_pretokenized=True)
         found = []
         for words, encoding in zip(texts, encodings, strict=True):
             places = np.full(len(words), -1, dtype=np.int64)

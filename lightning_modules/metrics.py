@@ -55,7 +55,8 @@ class Scores(nn.Module):
         """Add labelled rows of one task: outputs (N, ...) and targets (N, ...)."""
         self.losses.add({task: self.tasks[task].loss(output, target).sum()}, {task: len(target)})
         if len(target):
-            self.metrics[task].update(output, target)  # type: ignore[operator]  # a collection
+            measured = self.tasks[task].measured(output)
+            self.metrics[task].update(measured, target)  # type: ignore[operator]  # a collection
 
     def take(self) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
         """Return ({task: {metric: value}}, {task: confusion matrix}) over all ranks; start anew.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn import functional
 
 from datamodules.batch import MixedBatch
 from lightning_modules.balancers.base import Balancer
@@ -83,7 +84,7 @@ class MultiTaskModule(LightningModule):
         self.training_losses = RunningLosses(tasks)  # since the last log line
         self.rows_seen = dict.fromkeys(self.tasks, 0)  # labelled rows over all ranks
         self.losses: dict[str, Tensor] = {}  # of the step under way
-        self.training_scores = nn.ModuleDict({n: t.metrics()[t.score] for n, t in tasks.items()})
+        self.training_scores = nn.ModuleDict({n: t.training_metric() for n, t in tasks.items()})
         self.scores = Scores(tasks)
 
     def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
@@ -195,7 +196,7 @@ class MultiTaskModule(LightningModule):
         found = {}
         for task in tasks:
             parts = [batch.batches[n] for n in self.network.routes[task] if n in batch.batches]
-            targets = torch.cat([part.targets[task] for part in parts])
+            targets = stacked([part.targets[task] for part in parts])
             found[task] = targets, torch.cat([part.present[task] for part in parts])
         return found
 
@@ -211,7 +212,7 @@ class MultiTaskModule(LightningModule):
             sums[task] = loss.where(present, loss.new_zeros(())).sum()
             labelled = target[present]
             rows[task] = len(labelled)
-            update(metrics[task], output.detach()[present], labelled)
+            update(metrics[task], self.tasks[task].measured(output.detach()[present]), labelled)
         return sums, rows
 
     def _evaluate(self, batch: MixedBatch) -> None:
@@ -223,6 +224,16 @@ class MultiTaskModule(LightningModule):
         outputs = self.network(batch.batches, tasks)
         for task, (target, present) in self._targets(batch, tasks).items():
             self.scores.update(task, outputs[task][present], target[present])
+
+
+def stacked(targets: Sequence[Tensor]) -> Tensor:
+    """Put the targets of several data sets under each other; those of words are padded with -1."""
+    if len(targets) == 1:
+        return targets[0]
+    if targets[0].dim() == 2:
+        widest = max(rows.shape[1] for rows in targets)
+        targets = [functional.pad(r, (0, widest - r.shape[1]), value=-1) for r in targets]
+    return torch.cat(list(targets))
 
 
 def shape_text(tensor: Tensor | None) -> str:

@@ -1,8 +1,9 @@
-"""Encoders, trunk and heads: rows in, every task's output out."""
+"""Encoders, fusion, trunk and heads: rows in, every task's output out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import nan
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,12 @@ from torch.nn import functional
 from datamodules.batch import Batch
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features
+from lightning_modules.fusions.base import Fusion
 from lightning_modules.trunks.base import Routes, Trunk
+from lightning_modules.views.base import Seen, View
+from lightning_modules.views.rows import RowView
+
+ROWS = RowView()
 
 
 class MultiTaskNetwork(nn.Module):
@@ -22,6 +28,8 @@ class MultiTaskNetwork(nn.Module):
         trunk: how the tasks share.
         heads: {task: output layer}.
         routes: {task: data sets whose rows it is predicted from}.
+        fusions: {``combination`` of modalities: how they become one vector a row}.
+        views: {task: as what it sees the rows}; default: one vector a row.
     """
 
     def __init__(
@@ -30,12 +38,16 @@ class MultiTaskNetwork(nn.Module):
         trunk: Trunk,
         heads: Mapping[str, nn.Module],
         routes: Routes,
+        fusions: Mapping[str, Fusion] | None = None,
+        views: Mapping[str, View] | None = None,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(dict(encoders))
+        self.fusions = nn.ModuleDict(dict(fusions or {}))
         self.trunk = trunk
         self.heads = nn.ModuleDict(dict(heads))
         self.routes = {task: tuple(names) for task, names in routes.items()}
+        self.views = {task: (views or {}).get(task, ROWS) for task in heads}
 
     def forward(
         self, batches: Mapping[str, Batch], tasks: Sequence[str] | None = None
@@ -51,36 +63,78 @@ class MultiTaskNetwork(nn.Module):
         """
         wanted = self.heads if tasks is None else tasks
         routes = {task: self.routes[task] for task in wanted}
-        representations = self.trunk(self.encode(batches), routes)
-        return {task: self.heads[task](rows) for task, rows in representations.items()}
+        return self.predict(self.encode(batches), routes)
 
-    def encode(self, batches: Mapping[str, Batch]) -> dict[str, Features]:
-        """Encode all rows of a modality in one call, then part them by data set again."""
-        features: dict[str, Features] = {}
+    def predict(self, seen: Mapping[str, Seen], routes: Routes) -> dict[str, Tensor]:
+        """Send encoded rows through trunk and heads.
+
+        Args:
+            seen: {data set: its rows}.
+            routes: {task: data sets}; those that are not in ``seen`` are left out.
+        """
+        # all rows go through, wanted or not: which parameters a step reaches must not depend on it
+        groups = {name: Features(one.fused.pooled) for name, one in seen.items()}
+        paths: dict[str, list[str]] = {}
+        for task, names in routes.items():
+            for name in names:
+                if name in seen:
+                    for group, rows in self.views[task].groups(seen[name]).items():
+                        key = f"{name}:{group}" if group else name
+                        groups.setdefault(key, Features(rows))
+                        paths.setdefault(task, []).append(key)
+        outputs = {}
+        for task, rows in self.trunk(groups, paths).items():
+            own = [seen[name] for name in routes[task] if name in seen]
+            outputs[task] = self.views[task].output(self.heads[task], rows, own)
+        return outputs
+
+    def encode(self, batches: Mapping[str, Batch]) -> dict[str, Seen]:
+        """Encode all rows of a modality in one call, part them by data set again, and fuse."""
+        features: dict[str, dict[str, Features]] = {name: {} for name in batches}
         for modality, encoder in self.encoders.items():
             names = [name for name, batch in batches.items() if modality in batch.inputs]
             if names:
                 inputs = [batches[name].inputs[modality] for name in names]
-                encoded = encoder(join(inputs))
-                features |= zip(names, part(encoded, [len(rows) for rows in inputs]), strict=True)
-        return {name: features[name] for name in batches}
+                encoded = part(encoder(join(inputs)), [len(rows) for rows in inputs])
+                for name, own in zip(names, encoded, strict=True):
+                    features[name][modality] = own
+        return {
+            n: Seen(self._fuse(own, batches[n]), own, batches[n]) for n, own in features.items()
+        }
+
+    def _fuse(self, features: Mapping[str, Features], batch: Batch) -> Features:
+        if len(features) == 1:
+            return next(iter(features.values()))
+        all_rows = torch.ones_like(batch.index, dtype=torch.bool)
+        has = {name: batch.has.get(name, all_rows) for name in features}
+        return Features(self.fusions[combination(features)](features, has))
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that several tasks' gradients reach."""
         yield from self.encoders.parameters()
+        yield from self.fusions.parameters()
         yield from self.trunk.shared_parameters()
+
+
+def combination(modalities: Iterable[str]) -> str:
+    """Return the name of several modalities together: ``image+text``."""
+    return "+".join(sorted(modalities))
 
 
 def join(inputs: Sequence[Tensor]) -> Tensor:
     """Concatenate the rows of several data sets: (N_i, ...) -> (sum N_i, ...).
 
-    Token ids (N_i, L_i) are padded with 0 to the longest.
+    Token ids (N_i, L_i) are padded with 0, frames (N_i, L_i, F) with NaN, to the longest.
     """
     if len(inputs) == 1:
         return inputs[0]
+    longest = max(rows.shape[1] for rows in inputs)
     if inputs[0].dim() == 2:
-        longest = max(rows.shape[1] for rows in inputs)
         inputs = [functional.pad(rows, (0, longest - rows.shape[1])) for rows in inputs]
+    elif inputs[0].dim() == 3:
+        inputs = [
+            functional.pad(rows, (0, 0, 0, longest - rows.shape[1]), value=nan) for rows in inputs
+        ]
     return torch.cat(list(inputs))
 
 

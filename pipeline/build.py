@@ -17,8 +17,9 @@ from datamodules.mixed import LoaderOptions, MixedDataModule, Policy
 from datamodules.modalities.base import Modality
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
+from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
-from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.tasks.base import Task
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
@@ -31,7 +32,7 @@ FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older co
 MODALITIES: dict[str, type[Modality]] = {"image": ImageModality, "text": TextModality}
 
 
-def build_modalities(config: Config) -> dict[str, Modality]:
+def build_modalities(config: Config, tasks: Mapping[str, Task]) -> dict[str, Modality]:
     """Return {modality: how its raw values become tensors} for those that the data have."""
     used = {m for spec in config["data"]["datasets"].values() for m in spec["inputs"]}
     missing = sorted(used - set(MODALITIES))
@@ -39,7 +40,12 @@ def build_modalities(config: Config) -> dict[str, Modality]:
         raise UsageError(
             f"data uses the modalities {', '.join(missing)}; supported are {', '.join(MODALITIES)}"
         )
-    return {name: MODALITIES[name](**config["data"][name]) for name in sorted(used)}
+    words = any(task.view.words for task in tasks.values())
+    known = {"text": {"words": words}}  # what only a run knows
+    return {
+        name: MODALITIES[name](**config["data"][name], **known.get(name, {}))
+        for name in sorted(used)
+    }
 
 
 def build_tasks(config: Config) -> dict[str, Task]:
@@ -72,14 +78,17 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
     tasks = build_tasks(config)
     specs = {
         name: TaskSpec(
-            tasks[name], task_datasets(spec), spec["target"], spec.get("unseen") == "drop"
+            tasks[name],
+            task_datasets(spec),
+            spec.get("target"),
+            spec.get("unseen") == "drop",
         )
         for name, spec in config["data"]["tasks"].items()
     }
     return MixedDataModule(
         datasets,
         specs,
-        build_modalities(config),
+        build_modalities(config, tasks),
         instantiate(config["sampler"], allow, "sampler"),
         config["seed"],
         config["data"]["seed"],
@@ -117,7 +126,22 @@ def build_network(
     trunk = instantiate(config["trunk"], allow, "trunk")
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
-    return MultiTaskNetwork(encoders, trunk, heads, routes)
+    views = {name: task.view for name, task in tasks.items()}
+    return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views)
+
+
+def build_fusions(config: Config) -> dict[str, Fusion]:
+    """Return {combination of modalities: how they become one vector}, for rows of several."""
+    combinations = {
+        tuple(sorted(spec["inputs"]))
+        for spec in config["data"]["datasets"].values()
+        if len(spec["inputs"]) > 1
+    }
+    allow = config["allow_targets"]
+    return {
+        combination(names): instantiate(config["fusion"], allow, "fusion", modalities=names)
+        for names in sorted(combinations)
+    }
 
 
 def build_optimization(config: Config) -> Optimization:

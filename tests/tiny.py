@@ -29,8 +29,9 @@ from lightning_modules.balancers.base import Balancer
 from lightning_modules.balancers.equal import Equal
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features
+from lightning_modules.fusions.concat import Concat
 from lightning_modules.multitask import MultiTaskModule, Optimization
-from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.schedules.constant import Constant
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.transfer.none import NoTransfer
@@ -161,7 +162,11 @@ def network(data: MixedDataModule, dropout: float = 0.0) -> MultiTaskNetwork:
         encoders["image"] = Flat()
     heads = {name: spec.task.head(DIM) for name, spec in data.tasks.items()}
     routes = {name: spec.datasets for name, spec in data.tasks.items()}
-    return MultiTaskNetwork(encoders, SharedTrunk(DIM, dropout=dropout), heads, routes)
+    views = {name: spec.task.view for name, spec in data.tasks.items()}
+    several = {tuple(sorted(s.inputs)) for s in data.datasets.values() if len(s.inputs) > 1}
+    fusions = {combination(names): Concat(names, DIM) for names in several}
+    trunk = SharedTrunk(DIM, dropout=dropout)
+    return MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views)
 
 
 def multitask(

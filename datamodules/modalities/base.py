@@ -15,7 +15,7 @@ from datamodules.arrays import Arrays, InMemory, OnDisk
 from datamodules.cache import Cache
 from datamodules.columns import Column
 
-FORMAT = 1  # of what the cache holds; raised when older entries can't be read
+FORMAT = 2  # of what the cache holds; raised when older entries can't be read
 
 
 class Store(ABC):

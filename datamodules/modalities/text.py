@@ -20,6 +20,7 @@ from datamodules.text import Tokenizer, drop_tokens, join_pair, pad, train
 from pipeline.errors import UsageError
 
 CHUNK = 4096  # texts that are tokenised at a time
+BEYOND = -2  # where a row has no more words
 MOST_TEXTS = 200_000  # that the tokenizer is trained on, evenly spaced
 
 
@@ -159,13 +160,13 @@ class TextStore(Store):
         return self.ids.lengths()
 
     def words(self, rows: np.ndarray) -> Tensor | None:
-        """Return where the words begin, -1 beyond the last: (n, W) int64."""
+        """Return where the words begin, ``BEYOND`` the last -2: (n, W) int64."""
         if self.starts is None:
             return None
         if not len(rows):
             return torch.zeros((0, 0), dtype=torch.int64)
         places = [torch.from_numpy(self.starts[row].astype(np.int64)) for row in rows]
-        return torch.nn.utils.rnn.pad_sequence(places, batch_first=True, padding_value=-1)
+        return torch.nn.utils.rnn.pad_sequence(places, batch_first=True, padding_value=BEYOND)
 
 
 def as_text(value: Any) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from datamodules.columns import Column, Columns
+from lightning_modules.views.base import View
+from lightning_modules.views.rows import RowView
 
 Label = dict[str, Any]
 
@@ -35,10 +37,14 @@ class Task(ABC):
     Attributes:
         score: the metric, larger is better, by which runs are compared.
         classes: names of the classes, in the order of the outputs; empty if there are none.
+        view: as what the task sees the rows.
+        modalities: those that a row must have to be labelled; empty: the target says it.
     """
 
     score: str
-    classes: list[str]
+    classes: Sequence[str] = ()
+    view: View = RowView()
+    modalities: Sequence[str] = ()
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return {row: what is wrong} for cells that can't be a label, whatever was learnt.
@@ -70,13 +76,32 @@ class Task(ABC):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the unreduced loss: (N,)."""
 
+    def measured(self, output: Tensor) -> Tensor:
+        """Return what the metrics take of an output (N, ...)."""
+        return output
+
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """Return fresh metrics that take (output, target)."""
+        """Return fresh metrics that take (measured, target)."""
+
+    def training_metric(self) -> Metric:
+        """Return a fresh metric for ``score`` on training rows, as they come."""
+        metric = self.metrics()[self.score]
+        assert isinstance(metric, Metric)
+        return metric
 
     @abstractmethod
     def decode(self, output: Tensor) -> list[Label]:
         """Turn outputs (N, ...) into one answer for people a row."""
+
+    def cells(self, answer: Label | None) -> dict[str, Any]:
+        """Return an answer as cells of a table, {suffix of the task's name: value}."""
+        known = answer or {}
+        return {"": known.get("label"), "_probability": known.get("probability")}
+
+    def cell_types(self) -> dict[str, type]:
+        """Return {suffix of the task's name: str or float} of ``cells``."""
+        return {"": str, "_probability": float}
 
     @abstractmethod
     def baseline(self, target: Tensor) -> dict[str, float]:

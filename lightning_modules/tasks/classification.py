@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
+    MulticlassAUROC,
     MulticlassConfusionMatrix,
     MulticlassF1Score,
 )
 
 from lightning_modules.tasks.base import Encoded, Label, Task
+from lightning_modules.tasks.weighting import class_weights, focal, require_class_weights
 from pipeline.errors import PollinateError, UsageError
+
+THRESHOLDS = 200  # at which the ROC curve is looked at, so that its memory is bounded
 
 
 class Classification(Task):
     """Softmax cross-entropy over the classes of the training split.
 
-    L = -sum_c q_c log softmax(z)_c, q = (1 - a) onehot(y) + a / C (Szegedy et al. 2016, section 7).
+    L = -w_y (1 - p_y)^g sum_c q_c log p_c, p = softmax(z), q = (1 - a) onehot(y) + a / C. Source:
+    smoothing a, Szegedy et al. 2016, section 7; focal loss g, Lin et al. 2017, equation 5.
 
     Args:
         label_smoothing: a, in [0, 1).
+        class_weights: w: null (1), balanced (n / (C n_c)), or {class: weight}; scaled so that their
+            mean over the training rows is 1.
+        focal: g, >= 0; 0 is plain cross-entropy.
     """
 
     score = "accuracy"
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        class_weights: str | Mapping[str, float] | None = None,
+        focal: float = 0.0,
+    ) -> None:
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        if not focal >= 0:
+            raise UsageError(f"focal must be >= 0, got {focal}")
+        require_class_weights(class_weights)
         self.label_smoothing = label_smoothing
-        self.classes = []
+        self.class_weights = class_weights
+        self.focal = focal
+        self.classes: list[str] = []
         self.counts: list[int] = []  # training rows of each class
 
     def learn(self, values: Iterable[Any]) -> None:
@@ -73,24 +91,29 @@ class Classification(Task):
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy of logits (N, C) and class numbers (N,): (N,)."""
-        return functional.cross_entropy(
-            output.to(torch.promote_types(output.dtype, torch.float32)),
-            target,
-            reduction="none",
-            label_smoothing=self.label_smoothing,
+        logits = output.to(torch.promote_types(output.dtype, torch.float32))
+        loss = functional.cross_entropy(
+            logits, target, reduction="none", label_smoothing=self.label_smoothing
         )
+        weights = class_weights(self.class_weights, self.classes, self.counts)
+        if weights is not None:
+            loss = loss * weights.to(logits)[target]
+        if self.focal:
+            right = functional.log_softmax(logits, dim=-1).gather(-1, target[..., None])
+            loss = loss * focal(right.squeeze(-1), self.focal)
+        return loss
 
     def metrics(self) -> MetricCollection:
-        """Return accuracy, macro F1 and the confusion matrix."""
+        """Return accuracy, macro F1 and the confusion matrix; the area under ROC of two classes."""
         count = len(self.classes)
-        return MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(count, average="micro", validate_args=False),
-                "f1": MulticlassF1Score(count, average="macro", validate_args=False),
-                "confusion": MulticlassConfusionMatrix(count, validate_args=False),
-            },
-            compute_groups=False,
-        )
+        found: dict[str, Metric] = {
+            "accuracy": MulticlassAccuracy(count, average="micro", validate_args=False),
+            "f1": MulticlassF1Score(count, average="macro", validate_args=False),
+            "confusion": MulticlassConfusionMatrix(count, validate_args=False),
+        }
+        if count == 2:
+            found["auroc"] = MulticlassAUROC(count, thresholds=THRESHOLDS, validate_args=False)
+        return MetricCollection(dict(found), compute_groups=False)
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the likeliest class and its probability, and those of all classes."""

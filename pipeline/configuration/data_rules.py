@@ -62,7 +62,7 @@ def _shape_problems(
         yield f"{path}.{chooser} must be a name or a node with _target_, got {shown(chosen)}"
     for key, value in node.items():
         if key not in required and key not in optional:
-            allowed = [*required, *optional]
+            allowed = dict.fromkeys([*required, *optional])
             yield f"unknown key {path}.{key}={shown(value)}{hint(key, allowed, 'allowed')}"
 
 
@@ -172,7 +172,10 @@ def _fraction_problems(path: str, split: dict[str, Any], known: bool) -> Iterato
 
 
 def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
-    yield from _shape_problems(path, node, TASK_KEYS, "type", TASK_OPTIONAL)
+    pairs = "modalities" in _mapping(node, "type")  # such a task needs no target
+    required = tuple(key for key in TASK_KEYS if not (pairs and key == "target"))
+    optional = (*TASK_OPTIONAL, *TASK_KEYS)
+    yield from _shape_problems(path, node, required, "type", optional)
     if not isinstance(node, dict):
         return
     target, dataset = node.get("target", UNSET), node.get("dataset", UNSET)

@@ -111,6 +111,7 @@ class Fit:
     early_stopping: EarlyStopping
     data: Data
     encoder: dict[str, Component]
+    fusion: Component
     trunk: Component
     balancer: Component
     sampler: Component

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datamodules.files.base import Row, RowFile
-from lightning_modules.tasks.base import Label
+from lightning_modules.tasks.base import Label, Task
 from pipeline.prediction.predictor import Predictions
 
 ROW, ERROR = "row", "error"
 
 
-def output_columns(source: RowFile, tasks: Sequence[str]) -> tuple[dict[str, str], dict[str, type]]:
+def output_columns(
+    source: RowFile, tasks: Mapping[str, Task]
+) -> tuple[dict[str, str], dict[str, type]]:
     """Name the columns of the output.
 
     Returns:
@@ -21,8 +23,8 @@ def output_columns(source: RowFile, tasks: Sequence[str]) -> tuple[dict[str, str
         schema: {column: kind}, in order: the row's number from 1, the input, the answers, error.
     """
     answers: dict[str, type] = {ROW: int}
-    for task in tasks:
-        answers |= {task: str, f"{task}_probability": float}
+    for name, task in tasks.items():
+        answers |= {f"{name}{suffix}": kind for suffix, kind in task.cell_types().items()}
     answers[ERROR] = str
     kept: dict[str, str] = {}
     for column in source.columns:
@@ -36,18 +38,21 @@ def output_columns(source: RowFile, tasks: Sequence[str]) -> tuple[dict[str, str
 
 
 def output_rows(
-    rows: Sequence[Row], kept: Mapping[str, str], predictions: Predictions, start: int
+    rows: Sequence[Row],
+    kept: Mapping[str, str],
+    predictions: Predictions,
+    tasks: Mapping[str, Task],
+    start: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield one output row for each input row; ``start`` rows came before."""
     for place, row in enumerate(rows):
         found: dict[str, Any] = {ROW: start + place + 1}
         found |= {name: row.values.get(column) for column, name in kept.items()}
         for task, labels in predictions.answers.items():
-            found |= flat(task, labels[place])
+            found |= flat(task, tasks[task], labels[place])
         yield {**found, ERROR: predictions.errors.get(place, "")}
 
 
-def flat(task: str, label: Label | None) -> dict[str, Any]:
-    """Return an answer as two cells, empty if there is none."""
-    answer = label or {}
-    return {task: answer.get("label"), f"{task}_probability": answer.get("probability")}
+def flat(name: str, task: Task, label: Label | None) -> dict[str, Any]:
+    """Return an answer as {column: cell}, the cells empty if there is none."""
+    return {f"{name}{suffix}": cell for suffix, cell in task.cells(label).items()}

@@ -57,7 +57,8 @@ def predict_file(
     """
     columns = match_columns(predictor.inputs, source, options.columns)
     tasks = choose_tasks(predictor, list(columns), options.tasks)
-    kept, schema = output_columns(source, tasks)
+    chosen = {name: predictor.tasks[name] for name in tasks}
+    kept, schema = output_columns(source, chosen)
     bad = BadRows()
     done = 0
     with (
@@ -70,7 +71,7 @@ def predict_file(
             bad.add(done, found.errors)
             if bad.count and options.stop_at_bad_row:
                 raise PollinateError(stopped(source, bad))
-            writer.write(list(output_rows(rows, kept, found, done)))
+            writer.write(list(output_rows(rows, kept, found, chosen, done)))
             done += len(rows)
             progress.update(bar, completed=done)
     console.print(report(source, output, tasks, done, bad), highlight=False, soft_wrap=True)

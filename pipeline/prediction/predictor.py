@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from datamodules.batch import Batch
+from datamodules.dataset import Part
 from datamodules.modalities.base import Modality
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
@@ -74,7 +74,8 @@ class Predictor:
         """
         spec = read_spec(checkpoint)
         config = {**spec["config"], "allow_targets": list(allow_targets)}
-        tasks, modalities = build_tasks(config), build_modalities(config)
+        tasks = build_tasks(config)
+        modalities = build_modalities(config, tasks)
         for name, task in tasks.items():
             task.load_state_dict(spec["learnt"]["tasks"][name])
         for name, modality in modalities.items():
@@ -85,13 +86,13 @@ class Predictor:
         return cls(network, tasks, modalities, inputs)
 
     def modalities_of(self, task: str) -> list[tuple[str, ...]]:
-        """Return the modalities that a row must have, one alternative for each data set."""
+        """Return the modalities that rows of the task's data sets have; a row may lack some."""
         return [tuple(sorted(self.inputs[name])) for name in self.network.routes[task]]
 
     def answerable(self, modalities: Sequence[str]) -> list[str]:
         """Return the tasks that rows with these modalities get an answer to."""
         given = set(modalities)
-        return [t for t in self.tasks if any(given.issuperset(m) for m in self.modalities_of(t))]
+        return [t for t in self.tasks if any(given.intersection(m) for m in self.modalities_of(t))]
 
     def check_task(self, task: str) -> None:
         """Check that there is such a task.
@@ -121,12 +122,13 @@ class Predictor:
         self._check(columns, wanted)
         length = max((len(values) for values in columns.values()), default=0)
         found = Predictions({task: [None] * length for task in wanted})
-        for needed, routes in self._groups(wanted).items():
-            rows = complete_rows(columns, needed, length)
+        for given, rows in rows_by_modalities(columns, length).items():
             rows.sort(key=lambda row: text_length(columns, row))  # little padding
-            for start in range(0, len(rows), batch_size):
-                batch = rows[start : start + batch_size]
-                self._answer(batch, {m: columns[m] for m in needed}, routes, found)
+            for dataset, tasks in self._routes(given, wanted).items():
+                own = [name for name in self.inputs[dataset] if name in given]
+                for start in range(0, len(rows), batch_size):
+                    batch = rows[start : start + batch_size]
+                    self._answer(batch, {m: columns[m] for m in own}, dataset, tasks, found)
         return found
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
@@ -140,53 +142,65 @@ class Predictor:
         if len(set(lengths.values())) > 1:
             raise UsageError(f"all columns must have one length, got {lengths}")
 
-    def _groups(self, tasks: Sequence[str]) -> dict[tuple[str, ...], dict[str, str]]:
-        """Return {modalities: {task: the first of its data sets with just these}}."""
-        groups: dict[tuple[str, ...], dict[str, str]] = {}
+    def _routes(self, given: Collection[str], tasks: Sequence[str]) -> dict[str, list[str]]:
+        """Return {data set: tasks}: each task as from the data set that is most like the rows.
+
+        That is the one of whose modalities the rows have most, and lack fewest.
+        """
+        routes: dict[str, list[str]] = {}
         for task in tasks:
-            for dataset, needed in zip(
-                self.network.routes[task], self.modalities_of(task), strict=True
-            ):
-                groups.setdefault(needed, {}).setdefault(task, dataset)
-        return groups
+            fits = {
+                name: (len(own & set(given)), -len(own - set(given)))
+                for name in self.network.routes[task]
+                if (own := set(self.inputs[name])) & set(given)
+            }
+            if fits:
+                best = max(fits, key=lambda name: fits[name])
+                routes.setdefault(best, []).append(task)
+        # tasks of data sets with the same inputs are answered together: rows are encoded once
+        together: dict[tuple[str, ...], str] = {}
+        merged: dict[str, list[str]] = {}
+        for name, own_tasks in routes.items():
+            first = together.setdefault(tuple(sorted(self.inputs[name])), name)
+            merged.setdefault(first, []).extend(own_tasks)
+        return merged
 
     def _answer(
-        self, rows: list[int], columns: Columns, routes: Mapping[str, str], found: Predictions
+        self,
+        rows: list[int],
+        columns: Columns,
+        dataset: str,
+        tasks: Sequence[str],
+        found: Predictions,
     ) -> None:
         """Put one batch's answers and errors into ``found``."""
-        inputs, rows = self._read(rows, columns, found.errors)
+        batch, rows = self._read(rows, columns, dataset, found.errors)
         if not rows:
             return
-        for task, output in self._forward(inputs, len(rows), routes).items():
+        with torch.inference_mode():
+            seen = self.network.encode({dataset: batch})
+            outputs = self.network.predict(seen, dict.fromkeys(tasks, (dataset,)))
+        for task, output in outputs.items():
             for row, label in zip(rows, self.tasks[task].decode(output), strict=True):
-                if found.answers[task][row] is None:
-                    found.answers[task][row] = label
+                found.answers[task][row] = label
 
     def _read(
-        self, rows: list[int], columns: Columns, errors: dict[int, str]
-    ) -> tuple[dict[str, Tensor], list[int]]:
-        """Return ({modality: (n, ...)}, the n rows that could be read)."""
+        self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]
+    ) -> tuple[Batch, list[int]]:
+        """Return the rows that could be read, as a batch of a data set, and which they are."""
         values = {m: [column[row] for row in rows] for m, column in columns.items()}
         read = {m: self.modalities[m].prepare(column) for m, column in values.items()}
         for modality, column in read.items():
             for place, error in column.errors.items():
                 errors[rows[place]] = f"{modality}: {error}"
         bad = {place for column in read.values() for place in column.errors}
-        good = [place for place in range(len(rows)) if place not in bad]
-        inputs = {m: c.store.rows(np.array(good)) for m, c in read.items() if good}
-        return inputs, [rows[place] for place in good]
-
-    def _forward(
-        self, inputs: dict[str, Tensor], count: int, routes: Mapping[str, str]
-    ) -> dict[str, Tensor]:
-        """Return {task: (n, ...)}; rows are encoded once, however many tasks read them."""
-        with torch.inference_mode():
-            some = next(iter(routes.values()))
-            features = self.network.encode({some: Batch(inputs, {}, {}, torch.arange(count))})
-            shared = dict.fromkeys(routes.values(), features[some])
-            chosen = {task: (dataset,) for task, dataset in routes.items()}
-            represented = self.network.trunk(shared, chosen)
-            return {task: self.network.heads[task](rows) for task, rows in represented.items()}
+        good = np.array([place for place in range(len(rows)) if place not in bad], dtype=np.int64)
+        stores = {m: column.store for m, column in read.items()}
+        for modality in self.inputs[dataset]:
+            if modality not in stores:
+                stores[modality] = self.modalities[modality].prepare([None] * len(rows)).store
+        part = Part(dataset, stores, np.arange(len(rows)), {}, {})
+        return part.batch(good), [rows[place] for place in good]
 
 
 def load_network(network: MultiTaskNetwork, checkpoint: Path) -> None:
@@ -206,11 +220,14 @@ def load_network(network: MultiTaskNetwork, checkpoint: Path) -> None:
         ) from error
 
 
-def complete_rows(columns: Columns, needed: Sequence[str], length: int) -> list[int]:
-    """Return the rows that have a value of every modality needed."""
-    if any(modality not in columns for modality in needed):
-        return []
-    return [row for row in range(length) if all(columns[m][row] is not None for m in needed)]
+def rows_by_modalities(columns: Columns, length: int) -> dict[frozenset[str], list[int]]:
+    """Return {modalities: the rows that have a value of just these}; none for empty rows."""
+    found: dict[frozenset[str], list[int]] = {}
+    for row in range(length):
+        given = frozenset(name for name, values in columns.items() if values[row] is not None)
+        if given:
+            found.setdefault(given, []).append(row)
+    return found
 
 
 def text_length(columns: Columns, row: int) -> int:

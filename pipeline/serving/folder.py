@@ -18,19 +18,25 @@ from pipeline.serving.code import NEEDED, copy_code, pinned
 
 WEIGHTS, DESCRIPTION = "weights.ckpt", "model.json"
 DATA, CODE, REQUIREMENTS = "data", "code", "requirements.txt"
-CONFIG = ("encoder", "trunk", "dim")  # what the network depends on, besides the data's form
+ANSWER_TYPES = {"str": "string", "float": "double"}
+CONFIG = (
+    "encoder",
+    "fusion",
+    "trunk",
+    "dim",
+)  # what the network depends on, besides the data's form
 
 
 @dataclass
 class Description:
     """model.json.
 
-    modalities: what goes in; tasks: what comes out.
+    modalities: what goes in; answers: {column: str or float}, what comes out.
     allow_targets: packages of the user's whose classes the network has.
     """
 
     modalities: list[str]
-    tasks: list[str]
+    answers: dict[str, str]
     allow_targets: list[str]
 
 
@@ -56,9 +62,20 @@ def export(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) ->
     modalities = sorted({m for data in config["data"]["datasets"].values() for m in data["inputs"]})
     requirements = [pinned(name) for name in NEEDED] + copy_code(folder / CODE, allow_targets)
     (folder / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
-    description = Description(modalities, list(config["data"]["tasks"]), list(allow_targets))
+    description = Description(modalities, answers(spec, allow_targets), list(allow_targets))
     text = json.dumps(asdict(description), indent=2)
     (folder / DATA / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def answers(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dict[str, str]:
+    """Return {column: str or float} of the answers that a checkpoint's tasks give."""
+    from pipeline.build import build_tasks
+
+    found: dict[str, str] = {}
+    for name, task in build_tasks({**spec["config"], "allow_targets": list(allow_targets)}).items():
+        task.load_state_dict(spec["learnt"]["tasks"][name])
+        found |= {f"{name}{suffix}": kind.__name__ for suffix, kind in task.cell_types().items()}
+    return found
 
 
 def reduced(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +108,7 @@ def package(folder: Path) -> None:
     }
     for name, content in environments.items():
         (folder / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    model = Model(signature=signature(description["modalities"], description["tasks"]))
+    model = Model(signature=signature(description["modalities"], description["answers"]))
     mlflow.pyfunc.add_to_model(
         model,
         "pipeline.serving.pyfunc",
@@ -103,7 +120,7 @@ def package(folder: Path) -> None:
     model.save(str(folder / "MLmodel"))
 
 
-def signature(modalities: Sequence[str], tasks: Sequence[str]) -> Any:
+def signature(modalities: Sequence[str], answers: Mapping[str, str]) -> Any:
     """Return MLflow's signature: raw values in; label, probability and error out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
@@ -112,9 +129,7 @@ def signature(modalities: Sequence[str], tasks: Sequence[str]) -> Any:
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(kinds.get(name, "binary"), name, required=False) for name in modalities
     ]
-    answers: list[ColSpec | TensorSpec] = [
-        ColSpec(kind, name, required=False)
-        for task in tasks
-        for name, kind in ((task, "string"), (f"{task}_probability", "double"))
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(ANSWER_TYPES[kind], name, required=False) for name, kind in answers.items()
     ]
-    return ModelSignature(Schema(inputs), Schema([*answers, ColSpec("string", "error")]))
+    return ModelSignature(Schema(inputs), Schema([*columns, ColSpec("string", "error")]))

@@ -77,8 +77,9 @@ class ServedModel:
         found = self.predictor.predict(columns)
         answered: dict[str, list[Any]] = {}
         for task, labels in found.answers.items():
-            cells = [flat(task, label) for label in labels or [None] * len(table)]
-            answered |= {name: [row[name] for row in cells] for name in flat(task, None)}
+            kind = self.predictor.tasks[task]
+            cells = [flat(task, kind, label) for label in labels or [None] * len(table)]
+            answered |= {name: [row[name] for row in cells] for name in flat(task, kind, None)}
         errors = [found.errors.get(row, "") for row in range(len(table))]
         # as objects an empty cell stays None, and null in JSON, which has no NaN
         return pd.DataFrame({**answered, ERROR: errors}, dtype=object)

@@ -1,0 +1,28 @@
+"""The fusion contract: several modalities of a row become one vector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from lightning_modules.features import Features
+
+
+class Fusion(nn.Module, ABC):
+    """Puts the modalities of one data set's rows together; a row may lack some of them."""
+
+    @abstractmethod
+    def forward(self, features: Mapping[str, Features], has: Mapping[str, Tensor]) -> Tensor:
+        """Return one vector a row: (N, D).
+
+        Args:
+            features: {modality: features of the N_m rows that have it}.
+            has: {modality: (N,) bool}, True where the row has it.
+        """
+
+
+def spread(rows: Tensor, has: Tensor, absent: Tensor) -> Tensor:
+    """Give rows that lack a modality its absent vector: (N_m, D), (N,), (D,) -> (N, D)."""
+    return absent.expand(len(has), -1).to(rows.dtype).masked_scatter(has[:, None], rows)

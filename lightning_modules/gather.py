@@ -1,0 +1,29 @@
+"""Rows of all processes, with their gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed.nn.functional import all_gather
+from torch.nn import functional
+
+
+def gathered(rows: Tensor) -> tuple[Tensor, int]:
+    """Return the rows of all processes (sum N_r, ...), and where this one's begin.
+
+    The gradient of each process' losses reaches the rows of the others.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows, 0
+    count = torch.tensor([len(rows)], device=rows.device)
+    counts = [torch.zeros_like(count) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, count)
+    sizes = [int(one) for one in counts]
+    # all processes must give as many rows: the missing ones are zeros
+    padded = functional.pad(rows, (*(0, 0) * (rows.dim() - 1), 0, max(sizes) - len(rows)))
+    parts = [part[:size] for part, size in zip(_all(padded), sizes, strict=True)]
+    return torch.cat(parts), sum(sizes[: distributed.get_rank()])
+
+
+def _all(rows: Tensor) -> tuple[Tensor, ...]:
+    return tuple(all_gather(rows))  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -1,0 +1,215 @@
+"""Any number of several labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MultilabelAveragePrecision,
+    MultilabelExactMatch,
+    MultilabelF1Score,
+)
+
+from datamodules.columns import Column, Columns
+from lightning_modules.tasks.base import Encoded, Label, Task
+from lightning_modules.tasks.classification import label_text
+from lightning_modules.tasks.numbers import number, number_problem
+from pipeline.errors import PollinateError, UsageError
+
+THRESHOLDS = 200  # at which precision is looked at, so that its memory is bounded
+LONE = 0.5  # probability above which a label is answered
+
+
+class Multilabel(Task):
+    """One yes or no for each label: L = -1/C sum_c w_c q_c log s(z_c) + (1 - q_c) log s(-z_c).
+
+    q_c = y_c (1 - a) + a / 2. A target is a list, a text with separators, or a column a label.
+
+    Args:
+        separator: between the labels of a text.
+        none: a text that means: looked at, and no label applies. An empty cell is not labelled.
+        label_smoothing: a, in [0, 1).
+        balanced: w_c = (n - n_c) / n_c, so that rare labels count as much when they apply as
+            when they don't; else 1.
+    """
+
+    score = "f1"
+
+    def __init__(
+        self,
+        separator: str = "|",
+        none: str | None = None,
+        label_smoothing: float = 0.0,
+        balanced: bool = False,
+    ) -> None:
+        if not separator:
+            raise UsageError("separator must be at least one character, got an empty text")
+        if not 0 <= label_smoothing < 1:
+            raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.separator = separator
+        self.none = none
+        self.label_smoothing = label_smoothing
+        self.balanced = balanced
+        self.classes: list[str] = []
+        self.counts: list[int] = []  # training rows with each label
+        self.rows = 0  # labelled training rows
+
+    def labels(self, cell: Any) -> list[str] | None:
+        """Return the labels of a cell, None if it is not labelled.
+
+        Args:
+            cell: a list, a text, or {column: 0 or 1}.
+        """
+        if isinstance(cell, Mapping):
+            said = {name: number(value) for name, value in cell.items()}
+            known = {name: value for name, value in said.items() if value is not None}
+            return [name for name, value in known.items() if value] if known else None
+        if isinstance(cell, list | tuple | np.ndarray):
+            return [text for item in cell if (text := label_text(item)) is not None]
+        text = label_text(cell)
+        if text is None:
+            return None
+        if text == self.none:
+            return []
+        return [part.strip() for part in text.split(self.separator) if part.strip()]
+
+    def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
+        """Return cells of several columns that are not 0 or 1, or partly empty."""
+        found = {}
+        for row, cell in enumerate(values):
+            if isinstance(cell, Mapping) and (problem := columns_problem(cell)):
+                found[row] = problem
+        return found
+
+    def learn(self, values: Iterable[Any]) -> None:
+        """Take the sorted distinct labels as the classes.
+
+        Raises:
+            PollinateError: there are fewer than two.
+        """
+        counts: Counter[str] = Counter()
+        self.rows = 0
+        for cell in values:
+            if (found := self.labels(cell)) is not None:
+                self.rows += 1
+                counts.update(set(found))
+                if isinstance(cell, Mapping):
+                    counts.update(dict.fromkeys(cell, 0))
+        if len(counts) < 2:
+            raise PollinateError(
+                f"labels must be >= 2 in the training split, got {len(counts)} "
+                f"({', '.join(counts) or 'none at all'}); check target and separator, or use type: "
+                "classification for a single yes or no"
+            )
+        self.classes = sorted(counts)
+        self.counts = [counts[name] for name in self.classes]
+
+    def encode(self, values: Iterable[Any]) -> Encoded:
+        """Return 1 where a label applies: (N, C) float32; rows with unseen labels lack a target."""
+        places = {name: place for place, name in enumerate(self.classes)}
+        rows, present, unseen = [], [], {}
+        for row, cell in enumerate(values):
+            found = self.labels(cell)
+            strange = [name for name in found or () if name not in places]
+            if strange:
+                unseen[row] = strange[0]
+            present.append(found is not None and not strange)
+            rows.append([places[name] for name in found or () if name in places])
+        targets = torch.zeros(len(rows), len(places))
+        for row, own in enumerate(rows):
+            targets[row, own] = 1.0
+        return Encoded(targets, torch.tensor(present, dtype=torch.bool), unseen)
+
+    def head(self, dim: int) -> nn.Module:
+        """Return a linear layer to one logit a label."""
+        return nn.Linear(dim, len(self.classes))
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of logits (N, C) and 0 or 1 (N, C): (N,)."""
+        logits = output.to(torch.promote_types(output.dtype, torch.float32))
+        smooth = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return functional.binary_cross_entropy_with_logits(
+            logits, smooth.to(logits), reduction="none", pos_weight=self._weights(logits)
+        ).mean(dim=1)
+
+    def _weights(self, like: Tensor) -> Tensor | None:
+        if not self.balanced:
+            return None
+        counts = torch.tensor(self.counts, dtype=torch.float64)
+        return ((self.rows - counts) / counts.clamp(min=1)).clamp(min=1e-3).to(like)
+
+    def metrics(self) -> MetricCollection:
+        """Return macro and micro F1, mean average precision, and the share of rows all right."""
+        count, options = len(self.classes), dict[str, Any](threshold=LONE, validate_args=False)
+        return MetricCollection(
+            {
+                "f1": MultilabelF1Score(count, average="macro", **options),
+                "f1_micro": MultilabelF1Score(count, average="micro", **options),
+                "map": MultilabelAveragePrecision(
+                    count, thresholds=THRESHOLDS, validate_args=False
+                ),
+                "exact": MultilabelExactMatch(count, **options),
+            },
+            compute_groups=False,
+        )
+
+    def measured(self, output: Tensor) -> Tensor:
+        """Return probabilities (N, C)."""
+        return output.sigmoid()
+
+    def decode(self, output: Tensor) -> list[Label]:
+        """Return the labels that apply, as a text, and the probabilities of all."""
+        answers = []
+        for row in output.float().sigmoid().tolist():
+            named = dict(zip(self.classes, row, strict=True))
+            label = self.separator.join(name for name, value in named.items() if value > LONE)
+            answers.append({"label": label, "probabilities": named})
+        return answers
+
+    def cells(self, answer: Label | None) -> dict[str, Any]:
+        """Return the labels, and each label's probability."""
+        known = (answer or {}).get("probabilities", {})
+        label = (answer or {}).get("label")
+        return {"": label} | {f"_{name}": known.get(name) for name in self.classes}
+
+    def cell_types(self) -> dict[str, type]:
+        """Return a text, and a number a label."""
+        return {"": str} | {f"_{name}": float for name in self.classes}
+
+    def baseline(self, target: Tensor) -> dict[str, float]:
+        """Score of always answering the labels that most training rows have."""
+        if not len(target):
+            return {}
+        common = torch.tensor([float(2 * count > self.rows) for count in self.counts])
+        metrics = self.metrics()
+        metrics.update(common.to(target).expand_as(target), target.int())
+        return {name: value.item() for name, value in metrics.compute().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the labels and how often they apply."""
+        return {"classes": list(self.classes), "counts": list(self.counts), "rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the labels."""
+        self.classes, self.counts = list(state["classes"]), list(state["counts"])
+        self.rows = state["rows"]
+
+
+def columns_problem(cell: Mapping[str, Any]) -> str:
+    """Say what is wrong with a cell of several columns."""
+    for name, value in cell.items():
+        if problem := number_problem(value):
+            return f"{name} {problem}"
+        if number(value) not in (None, 0.0, 1.0):
+            return f"{name} must be 0 or 1, got {value}"
+    empty = [name for name, value in cell.items() if number(value) is None]
+    if empty and len(empty) < len(cell):
+        return f"{', '.join(empty)} must be 0 or 1, or all columns of the row empty"
+    return ""

@@ -1,0 +1,170 @@
+"""One of several classes that have an order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
+from torchmetrics.regression import MeanAbsoluteError
+
+from datamodules.columns import Column, Columns
+from lightning_modules.tasks.base import Encoded, Label, Task
+from lightning_modules.tasks.classification import label_text
+from pipeline.errors import PollinateError, UsageError
+
+
+class Ordinal(Task):
+    """Is the class above k, for each k: L = -sum_k [y > k] log s(z_k) + [y <= k] log s(-z_k).
+
+    z_k = w x + b_k with one w for all thresholds, so that the answers agree with each other. The
+    answer is the number of thresholds with s(z_k) > 1/2. Source: CORAL, Cao, Mirjalili & Raschka
+    2020, equations 3 to 5; here the mean over the K - 1 thresholds.
+
+    Args:
+        order: the classes, lowest first; None: they are numbers.
+    """
+
+    score = "kappa"
+
+    def __init__(self, order: Sequence[Any] | None = None) -> None:
+        self.order = None if order is None else [str(label_text(name)) for name in order]
+        if self.order is not None and (
+            len(self.order) < 2 or len(set(self.order)) < len(self.order)
+        ):
+            raise UsageError(f"order must have two classes or more, each once, got {self.order}")
+        self.classes: list[str] = list(self.order or ())
+        self.counts: list[int] = []
+
+    def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
+        """Return labels that have no place in the order."""
+        found = {}
+        for row, value in enumerate(values):
+            text = label_text(value)
+            if text is not None and self.order is None and not is_number(text):
+                found[row] = f"must be a number, got {text!r}; else say the classes' order: [...]"
+            elif text is not None and self.order is not None and text not in self.order:
+                found[row] = f"must be one of {', '.join(self.order)}, got {text!r}"
+        return found
+
+    def learn(self, values: Iterable[Any]) -> None:
+        """Take the order that was given, or the numbers in theirs.
+
+        Raises:
+            PollinateError: fewer than two classes.
+        """
+        counts = Counter(text for value in values if (text := label_text(value)) is not None)
+        self.classes = list(self.order or sorted(counts, key=float))
+        self.counts = [counts[name] for name in self.classes]
+        if len(counts) < 2:
+            raise PollinateError(
+                f"classes must be >= 2 in the training split, got {len(counts)} "
+                f"({', '.join(counts) or 'no labels at all'}); check target and split"
+            )
+
+    def encode(self, values: Iterable[Any]) -> Encoded:
+        """Map labels to places in the order, 0 where there is none: (N,) int64."""
+        numbers = {label: place for place, label in enumerate(self.classes)}
+        texts = [label_text(value) for value in values]
+        found = torch.tensor(
+            [-1 if text is None else numbers.get(text, -1) for text in texts], dtype=torch.int64
+        )
+        unseen = {r: t for r, t in enumerate(texts) if t is not None and t not in numbers}
+        return Encoded(found.clamp(min=0), found >= 0, unseen)
+
+    def head(self, dim: int) -> nn.Module:
+        """Return one weight vector and K - 1 thresholds."""
+        return Thresholds(dim, len(self.classes) - 1)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of logits (N, K - 1) and places (N,): (N,)."""
+        logits = output.to(torch.promote_types(output.dtype, torch.float32))
+        above = (target[:, None] > torch.arange(logits.shape[1], device=target.device)).to(logits)
+        return functional.binary_cross_entropy_with_logits(logits, above, reduction="none").mean(1)
+
+    def measured(self, output: Tensor) -> Tensor:
+        """Return the answered places: (N,)."""
+        return places(output)
+
+    def metrics(self) -> MetricCollection:
+        """Return quadratic weighted kappa, accuracy, macro F1, and the error in places."""
+        count = len(self.classes)
+        return MetricCollection(
+            {
+                "kappa": MulticlassCohenKappa(count, weights="quadratic"),
+                "accuracy": MulticlassAccuracy(count, average="micro"),
+                "f1": MulticlassF1Score(count, average="macro"),
+                "mae": MeanAbsoluteError(),
+            },
+            compute_groups=False,
+        )
+
+    def decode(self, output: Tensor) -> list[Label]:
+        """Return the class, its probability, and those of all classes."""
+        above = output.float().sigmoid().cummin(dim=1).values
+        edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
+        rows = (edges[:, :-1] - edges[:, 1:]).tolist()
+        answers = []
+        for place, row in zip(places(output).tolist(), rows, strict=True):
+            answers.append(
+                {
+                    "label": self.classes[place],
+                    "probability": row[place],
+                    "probabilities": dict(zip(self.classes, row, strict=True)),
+                }
+            )
+        return answers
+
+    def baseline(self, target: Tensor) -> dict[str, float]:
+        """Score of always answering the training split's middle class."""
+        if not len(target):
+            return {}
+        total = list(accumulate(self.counts))
+        middle = next(place for place, below in enumerate(total) if 2 * below >= total[-1])
+        error = (target - middle).abs().double()
+        return {
+            "kappa": 0.0,
+            "accuracy": (error == 0).double().mean().item(),
+            "mae": error.mean().item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the classes in order and their numbers of training rows."""
+        return {"classes": list(self.classes), "counts": list(self.counts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the classes."""
+        self.classes, self.counts = list(state["classes"]), list(state["counts"])
+
+
+class Thresholds(nn.Module):
+    """w x + b_k: (N, dim) -> (N, K - 1); the thresholds start in order, even."""
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 1, bias=False)
+        self.bias = nn.Parameter(torch.linspace(1.0, -1.0, count) if count > 1 else torch.zeros(1))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return one logit a threshold."""
+        logits: Tensor = self.linear(rows) + self.bias
+        return logits
+
+
+def places(output: Tensor) -> Tensor:
+    """Return the answered places: (N, K - 1) -> (N,) int64."""
+    return (output > 0).sum(dim=1)
+
+
+def is_number(text: str) -> bool:
+    """Say whether a label is a finite number."""
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False

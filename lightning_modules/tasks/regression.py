@@ -1,0 +1,151 @@
+"""A number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+
+from datamodules.columns import Column, Columns
+from lightning_modules.tasks.base import Encoded, Label, Task
+from lightning_modules.tasks.numbers import number, number_problem
+from pipeline.errors import PollinateError, UsageError
+
+
+class Regression(Task):
+    """Squared error of the standardised target: L = ((z - (y - m) / s)^2) / 2.
+
+    m and s are mean and standard deviation of the training split. Answers and metrics are in the
+    target's own unit.
+
+    Args:
+        huber: d > 0: beyond d standard deviations the loss is linear, d (|e| - d / 2), so that
+            outliers pull less (Huber 1964); None: squared everywhere.
+    """
+
+    score = "r2"
+
+    def __init__(self, huber: float | None = None) -> None:
+        if huber is not None and not huber > 0:
+            raise UsageError(f"huber must be > 0 standard deviations or null, got {huber}")
+        self.huber = huber
+        self.mean, self.std = 0.0, 1.0
+
+    def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
+        """Return the cells that are no finite number."""
+        found = ((row, number_problem(cell)) for row, cell in enumerate(values))
+        return {row: problem for row, problem in found if problem}
+
+    def learn(self, values: Iterable[Any]) -> None:
+        """Learn mean and standard deviation by Welford's running sums.
+
+        Raises:
+            PollinateError: there are no numbers, or all are the same.
+        """
+        count, mean, squares = 0, 0.0, 0.0
+        for cell in values:
+            if (value := number(cell)) is not None:
+                count += 1
+                before = value - mean
+                mean += before / count
+                squares += before * (value - mean)
+        if not count:
+            raise PollinateError("the training split has no numbers; check target and split")
+        if not squares > 0:
+            raise PollinateError(
+                f"the targets must differ, all {count:,} training rows have {mean:g}; leave the "
+                "task out"
+            )
+        self.mean, self.std = mean, math.sqrt(squares / count)
+
+    def encode(self, values: Iterable[Any]) -> Encoded:
+        """Return the numbers in their own unit, 0 where there is none: (N,) float32."""
+        found = [number(cell) for cell in values]
+        targets = torch.tensor([0.0 if value is None else value for value in found])
+        return Encoded(
+            targets.float(), torch.tensor([v is not None for v in found], dtype=torch.bool)
+        )
+
+    def head(self, dim: int) -> nn.Module:
+        """Return a linear layer to one number, and its scale."""
+        return Rescaled(dim, self.mean, self.std)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of numbers (N,) in the target's unit: (N,)."""
+        error = (output.to(torch.promote_types(output.dtype, torch.float32)) - target) / self.std
+        if self.huber is None:
+            return error.square() / 2
+        return functional.huber_loss(
+            error, torch.zeros_like(error), reduction="none", delta=self.huber
+        )
+
+    def metrics(self) -> MetricCollection:
+        """Return R2, mean absolute and root mean squared error."""
+        return MetricCollection(
+            {
+                "r2": SafeR2(),
+                "mae": MeanAbsoluteError(),
+                "rmse": MeanSquaredError(squared=False),
+            },
+            compute_groups=False,
+        )
+
+    def decode(self, output: Tensor) -> list[Label]:
+        """Return the numbers."""
+        return [{"label": value} for value in output.float().tolist()]
+
+    def cells(self, answer: Label | None) -> dict[str, Any]:
+        """Return the number."""
+        return {"": (answer or {}).get("label")}
+
+    def cell_types(self) -> dict[str, type]:
+        """Return that it is a number."""
+        return {"": float}
+
+    def baseline(self, target: Tensor) -> dict[str, float]:
+        """Score of always answering the training split's mean."""
+        if not len(target):
+            return {}
+        metrics = self.metrics()
+        metrics.update(torch.full_like(target, self.mean), target)
+        return {name: value.item() for name, value in metrics.compute().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return mean and standard deviation."""
+        return {"mean": self.mean, "std": self.std}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over mean and standard deviation."""
+        self.mean, self.std = state["mean"], state["std"]
+
+
+class Rescaled(nn.Module):
+    """m + s (w x + b): (N, dim) -> (N,), in float32 at least."""
+
+    def __init__(self, dim: int, mean: float, std: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 1)
+        self.mean, self.std = mean, std
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return numbers in the target's unit."""
+        scaled = self.linear(rows).squeeze(-1)
+        precise = scaled.to(torch.promote_types(scaled.dtype, torch.float32))
+        found: Tensor = self.mean + self.std * precise
+        return found
+
+
+class SafeR2(R2Score):
+    """R2, NaN where it isn't defined: fewer than two rows."""
+
+    def compute(self) -> Tensor:
+        """Return 1 - sum (y - z)^2 / sum (y - mean y)^2."""
+        if self.total < 2:
+            return torch.full((), math.nan)
+        found: Tensor = super().compute()
+        return found

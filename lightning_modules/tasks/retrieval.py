@@ -1,0 +1,154 @@
+"""Which text belongs to which picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric, MetricCollection
+
+from lightning_modules.gather import gathered
+from lightning_modules.tasks.base import Encoded, Label, Task
+from lightning_modules.tasks.recall import BatchRecall, Recall
+from lightning_modules.views.pairs import PairView
+from pipeline.errors import PollinateError, UsageError
+
+RECALLS = (1, 5, 10)
+HIGHEST = 100.0  # of the factor on the similarities, as in the paper
+
+
+class Retrieval(Task):
+    """Contrastive pairs: L_i = -1/2 (log softmax_j(t a_i b_j)_i + log softmax_j(t a_j b_i)_i).
+
+    a and b are linear maps of the two modalities' features, of length 1; t <= 100 is learnt. The
+    other rows of the step, on all processes, are the wrong partners. Every row that has both
+    modalities is labelled; there is no target column. Source: CLIP, Radford et al. 2021, figure 3.
+
+    Args:
+        modalities: the two.
+        width: numbers of an embedding, >= 1.
+        temperature: 1 / t at the start, > 0.
+    """
+
+    score = "recall_5"
+
+    def __init__(
+        self,
+        modalities: Sequence[str] = ("image", "text"),
+        width: int = 64,
+        temperature: float = 0.07,
+    ) -> None:
+        if len(set(modalities)) != 2 or len(modalities) != 2:
+            raise UsageError(f"modalities must be two different ones, got {list(modalities)}")
+        if width < 1:
+            raise UsageError(f"width must be >= 1, got {width}")
+        if not temperature > 0:
+            raise UsageError(f"temperature must be > 0, got {temperature}")
+        self.modalities = tuple(modalities)
+        self.width = width
+        self.temperature = temperature
+        self.view = PairView(self.modalities)
+        self.rows = 0
+
+    def learn(self, values: Iterable[Any]) -> None:
+        """Count the rows that have both modalities.
+
+        Raises:
+            PollinateError: fewer than two.
+        """
+        self.rows = sum(bool(value) for value in values)
+        if self.rows < 2:
+            raise PollinateError(
+                f"at least two training rows must have {' and '.join(self.modalities)}, "
+                f"got {self.rows}"
+            )
+
+    def encode(self, values: Iterable[Any]) -> Encoded:
+        """Return which rows have both modalities; the targets (N,) say nothing."""
+        present = torch.tensor([bool(value) for value in values], dtype=torch.bool)
+        return Encoded(torch.zeros(len(present), dtype=torch.int64), present)
+
+    def head(self, dim: int) -> nn.Module:
+        """Return two linear maps to vectors of length 1."""
+        return Embeddings(dim, self.width, self.temperature)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of pairs of vectors (N, 2, E): (N,)."""
+        pairs, start = gathered(output.to(torch.promote_types(output.dtype, torch.float32)))
+        if not len(output):
+            return output.sum(dim=(1, 2))
+        lacking = pairs.eq(0).all(dim=-1).any(dim=-1)  # rows without one of the two
+        own = torch.arange(start, start + len(output), device=output.device)
+        mine = pairs[start : start + len(output)]
+        total = pairs.new_zeros(len(output))
+        for side in (0, 1):
+            similar = mine[:, side] @ pairs[:, 1 - side].T
+            blind = lacking.expand_as(similar).scatter(1, own[:, None], False)
+            masked = similar.masked_fill(blind, -math.inf)
+            total = total + functional.cross_entropy(masked, own, reduction="none") / 2
+        return total
+
+    def metrics(self) -> MetricCollection:
+        """Return recall at 1, 5 and 10 among all rows of a split."""
+        return MetricCollection({f"recall_{k}": Recall(k) for k in RECALLS}, compute_groups=False)
+
+    def training_metric(self) -> Metric:
+        """Return recall among the rows of a step."""
+        return BatchRecall(5)
+
+    def decode(self, output: Tensor) -> list[Label]:
+        """Return the vectors of length 1 by modality, None for one that the row lacks."""
+        vectors = functional.normalize(output.float(), dim=-1).tolist()
+        return [
+            {
+                "embeddings": {
+                    name: vector if any(vector) else None
+                    for name, vector in zip(self.modalities, pair, strict=True)
+                }
+            }
+            for pair in vectors
+        ]
+
+    def cells(self, answer: Label | None) -> dict[str, Any]:
+        """Return each modality's vector as JSON."""
+        known = (answer or {}).get("embeddings", {})
+        vectors = {name: known.get(name) for name in self.modalities}
+        return {f"_{name}": None if v is None else json.dumps(v) for name, v in vectors.items()}
+
+    def cell_types(self) -> dict[str, type]:
+        """Return a text a modality."""
+        return {f"_{name}": str for name in self.modalities}
+
+    def baseline(self, target: Tensor) -> dict[str, float]:
+        """Score of guessing."""
+        count = len(target)
+        return {f"recall_{k}": min(1.0, k / count) for k in RECALLS} if count else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of training rows."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the number of training rows."""
+        self.rows = state["rows"]
+
+
+class Embeddings(nn.Module):
+    """W_m x / |W_m x| for each of two modalities; both come times sqrt(t)."""
+
+    def __init__(self, dim: int, width: int, temperature: float) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList([nn.Linear(dim, width) for _ in range(2)])
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(self, rows: Tensor, side: int) -> Tensor:
+        """Embed rows (N, dim) of the modality on one side, 0 or 1: (N, width)."""
+        unit = functional.normalize(self.maps[side](rows), dim=-1)
+        half = (self.log_scale.clamp(max=math.log(HIGHEST)) / 2).exp()
+        embedded: Tensor = half * unit  # both sides' halves make t
+        return embedded
