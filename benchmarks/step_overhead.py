@@ -112,7 +112,7 @@ def fit_seconds(
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name) / "run")
         folder.create()
-        training = make_training(config, folder, Console(quiet=True))
+        training = make_training(config, folder, Console(quiet=True), datamodule.sampler)
         trainer: Trainer = training.trainer
         trainer.callbacks.insert(0, clock)
         tracker = make_tracker(config, folder, tracked)

@@ -9,6 +9,7 @@ from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batch import MixedBatch
+from datamodules.plan import Plan
 
 
 class StepLoader:
@@ -19,24 +20,25 @@ class StepLoader:
 
     Args:
         steps: maps a step's number to its batch; a pure function.
-        epoch_steps: batches handed out by one iteration.
+        plan: is told which epoch begins, and says how many batches one iteration hands out.
         position: first step.
         options: of torch's DataLoader (num_workers, pin_memory).
     """
 
     def __init__(
-        self, steps: Dataset[MixedBatch], epoch_steps: int, position: int = 0, **options: Any
+        self, steps: Dataset[MixedBatch], plan: Plan, position: int = 0, **options: Any
     ) -> None:
         self.steps = steps
-        self.epoch_steps = epoch_steps
+        self.plan = plan
         self.position = position
         self.options = options
 
     def __len__(self) -> int:
-        return self.epoch_steps
+        return self.plan.epoch_steps
 
     def __iter__(self) -> Iterator[MixedBatch]:
-        numbers = range(self.position, self.position + self.epoch_steps)
+        self.plan.begin(self.position)
+        numbers = range(self.position, self.position + self.plan.epoch_steps)
         for batch in _load(self.steps, numbers, self.options):
             self.position += 1
             yield batch

@@ -17,6 +17,7 @@ from datamodules.inputs import columns_named
 from datamodules.loader import EvaluationLoader, StepLoader
 from datamodules.loading import DatasetSpec, Loaded, TaskSpec, load_dataset
 from datamodules.modalities.base import Modality, Prepared, Store
+from datamodules.plan import Plan
 from datamodules.samplers.base import Sampler
 from datamodules.splits import SPLITS
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
@@ -92,7 +93,10 @@ class MixedDataModule(LightningDataModule):
         self.parts: dict[str, dict[str, Part]] = {}  # {split: {data set: part}}
         self.loaded: dict[str, Loaded] = {}
         self.position = 0
+        self.history: list[dict[str, int]] = []  # counts of the epochs before ``position``
+        self.plan: Plan | None = None
         self._loader: StepLoader | None = None
+        sampler.bind({name: list(self._tasks_of(name)) for name in self.datasets})
 
     def setup(self, stage: str | None = None) -> None:
         """Load everything once; later calls do nothing.
@@ -137,10 +141,17 @@ class MixedDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Return the mixed training steps, from where the run stands."""
-        counts = self.sampler.counts(self.sizes)
-        steps = TrainingSteps(self.parts["train"], counts, self.seed, self._share())
-        self._loader = StepLoader(steps, self.epoch_steps, self.position, **self._loader_options())
+        self.plan = Plan(self.sampler, self.sizes, self.history)
+        steps = TrainingSteps(self.parts["train"], self.plan, self.seed, self._share())
+        self._loader = StepLoader(steps, self.plan, self.position, **self._loader_options())
         return self._loader
+
+    def passes(self) -> dict[str, float]:
+        """Return how often each data set has been gone through in training."""
+        if self.plan is None or self._loader is None:
+            return {}
+        step = self._loader.position
+        return {n: self.plan.stretch(n, step)[0] / size for n, size in self.plan.sizes.items()}
 
     def val_dataloader(self) -> EvaluationLoader:
         """Return every validation row once."""
@@ -157,12 +168,18 @@ class MixedDataModule(LightningDataModule):
         return EvaluationLoader(steps, len(steps), **self._loader_options())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the next step's number."""
-        return {"position": self._loader.position if self._loader else self.position}
+        """Return the next step's number, the epochs' counts, and what the sampler observed."""
+        return {
+            "position": self._loader.position if self._loader else self.position,
+            "history": self.plan.history if self.plan else self.history,
+            "sampler": self.sampler.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at the next step."""
         self.position = state_dict["position"]
+        self.history = state_dict["history"]
+        self.sampler.load_state_dict(state_dict["sampler"])
 
     def learnt_state(self) -> dict[str, Any]:
         """Return what was learnt from the training split, as plain values."""

@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 
 from datamodules.batch import Batch, MixedBatch
 from datamodules.dataset import Part
-from datamodules.samplers.base import stream_rows
+from datamodules.plan import Plan
+from datamodules.stream import Stream
 
 
 @dataclass
@@ -31,33 +32,37 @@ class TrainingSteps(Dataset[MixedBatch]):
 
     Args:
         parts: {data set: training split}.
-        counts: {data set: rows a step over all ranks}, >= 1.
+        plan: how many rows of each a step has over all ranks.
         seed: of order and augmentation.
         share: this process' part of each step.
     """
 
-    def __init__(
-        self, parts: Mapping[str, Part], counts: Mapping[str, int], seed: int, share: Share
-    ) -> None:
+    def __init__(self, parts: Mapping[str, Part], plan: Plan, seed: int, share: Share) -> None:
         self.parts = dict(parts)
-        self.counts = dict(counts)
+        self.plan = plan
         self.seed = seed
         self.share = share
+        bucket = plan.sampler.bucket
+        self.streams = {
+            name: Stream(seed, name, part.size, part.lengths() if bucket > 1 else None, bucket)
+            for name, part in self.parts.items()
+        }
 
     def __getitem__(self, step: int) -> MixedBatch:
         """Return step ``step``, >= 0."""
         batches: dict[str, Batch] = {}
         labelled: Counter[str] = Counter()
         for name, part in self.parts.items():
-            count = self.counts[name]
-            rows, passes = stream_rows(self.seed, name, part.size, step * count, count)
+            rows, passes = self.streams[name].rows(*self.plan.stretch(name, step))
             labelled.update(part.labelled(rows))
             batches[name] = part.augmented(self.share.of(rows), self.seed, self.share.of(passes))
         return MixedBatch(batches, dict(labelled))
 
 
 class EvaluationSteps(Dataset[MixedBatch]):
-    """Every row of a split once, one data set after another.
+    """Every row of a split once, one data set after another, the longest first.
+
+    Rows of like length come together, which leaves little padding.
 
     Args:
         parts: {data set: split}.
@@ -68,6 +73,7 @@ class EvaluationSteps(Dataset[MixedBatch]):
     def __init__(self, parts: Mapping[str, Part], batch_size: int, share: Share) -> None:
         self.parts = dict(parts)
         self.share = share
+        self.orders = {name: longest_first(part) for name, part in parts.items()}
         self.slices = [
             (name, start, min(start + batch_size, part.size))
             for name, part in parts.items()
@@ -80,6 +86,13 @@ class EvaluationSteps(Dataset[MixedBatch]):
     def __getitem__(self, step: int) -> MixedBatch:
         """Return step ``step``, in [0, len)."""
         name, start, stop = self.slices[step]
-        rows = np.arange(start, stop)
+        rows = self.orders[name][start:stop]
         part = self.parts[name]
         return MixedBatch({name: part.batch(self.share.of(rows))}, part.labelled(rows))
+
+
+def longest_first(part: Part) -> np.ndarray:
+    """Return a split's rows (N,), by falling length where rows have one."""
+    lengths = part.lengths()
+    rows = np.arange(part.size)
+    return rows if lengths is None else rows[np.argsort(-lengths, kind="stable")]

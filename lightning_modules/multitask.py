@@ -83,6 +83,7 @@ class MultiTaskModule(LightningModule):
         self.spec = dict(spec)
         self.training_losses = RunningLosses(tasks)  # since the last log line
         self.rows_seen = dict.fromkeys(self.tasks, 0)  # labelled rows over all ranks
+        self.epoch_rows = dict.fromkeys(self.tasks, 0)  # those of the epoch under way
         self.losses: dict[str, Tensor] = {}  # of the step under way
         self.training_scores = nn.ModuleDict({n: t.training_metric() for n, t in tasks.items()})
         self.scores = Scores(tasks)
@@ -98,6 +99,7 @@ class MultiTaskModule(LightningModule):
         self.losses = {t: total * (world / batch.labelled[t]) for t, total in sums.items()}
         for task in present:
             self.rows_seen[task] += batch.labelled[task]
+            self.epoch_rows[task] += batch.labelled[task]
         return self._objective(outputs, batch)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -157,6 +159,7 @@ class MultiTaskModule(LightningModule):
         return {
             "losses": self.training_losses.totals.clone(),
             "rows_seen": dict(self.rows_seen),
+            "epoch_rows": dict(self.epoch_rows),
             "scores": {name: metric_state(m) for name, m in self._training_metrics()},
         }
 
@@ -164,6 +167,7 @@ class MultiTaskModule(LightningModule):
         """Go on with what ``rank_state`` returned."""
         self.training_losses.totals = state["losses"].clone()
         self.rows_seen = dict(state["rows_seen"])
+        self.epoch_rows = dict(state["epoch_rows"])
         for name, metric in self._training_metrics():
             load_metric_state(metric, state["scores"][name])
 
@@ -175,6 +179,11 @@ class MultiTaskModule(LightningModule):
                 scores[task] = metric.compute().item()
             metric.reset()
         return scores
+
+    def take_epoch_rows(self) -> dict[str, int]:
+        """Return {task: labelled rows of the epoch}, and start anew."""
+        rows, self.epoch_rows = self.epoch_rows, dict.fromkeys(self.tasks, 0)
+        return rows
 
     def _training_metrics(self) -> list[tuple[str, Any]]:
         return list(self.training_scores.items())

@@ -52,7 +52,7 @@ class Session:
         self.datamodule = build_datamodule(config, resumed.learnt if resumed else None)
         self.datamodule.setup()
         self.module = build_module(config, self.datamodule)
-        self.training = make_training(config, folder, self.console)
+        self.training = make_training(config, folder, self.console, self.datamodule.sampler)
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
         folder.create()
         self.tracker = self._make_tracker()

@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
+from datamodules.samplers.base import Sampler
+from lightning_modules.callbacks.adapt import Adapt
 from lightning_modules.callbacks.checkpoint import RunCheckpoint
 from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.nonfinite import NonFinite
@@ -33,7 +35,9 @@ class Training:
     measure: Measure
 
 
-def make_training(config: Mapping[str, Any], folder: RunFolder, console: Console) -> Training:
+def make_training(
+    config: Mapping[str, Any], folder: RunFolder, console: Console, sampler: Sampler
+) -> Training:
     """Return the trainer of a run, without a logger yet.
 
     Raises:
@@ -43,6 +47,7 @@ def make_training(config: Mapping[str, Any], folder: RunFolder, console: Console
     measure = Measure(options.pop("log_every_n_steps", 10))
     stop = Stop(StopRequest(), config["trainer"].get("max_steps"))
     callbacks = make_callbacks(config, folder, measure, stop, console)
+    callbacks.insert(callbacks.index(measure) + 1, Adapt(sampler, measure))
     try:
         trainer = Trainer(
             **options,

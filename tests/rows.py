@@ -93,6 +93,21 @@ SAMPLERS = (
         {"batch_size": 10, "temperature": 2.0},
     ),
     Row("sampler", "uniform", {"a": 10, "b": 70}, {"a": 5, "b": 5}, {"batch_size": 10}),
+    Row(
+        "sampler",
+        "fixed",
+        {"a": 10, "b": 70},
+        {"a": 7, "b": 3},  # one row each, and 8 rows as 3 : 1
+        {"batch_size": 10, "weights": {"a": 3.0}},
+    ),
+    Row("sampler", "annealed", {"a": 10, "b": 70}, {"a": 2, "b": 8}, {"batch_size": 10}),
+    Row(
+        "sampler",
+        "adaptive",
+        {"a": 10, "b": 90},
+        {"a": 3, "b": 7},
+        {"batch_size": 10, "temperature": 2.0},
+    ),
 )
 
 # given: optimizer steps of the run; expected: factor on the learning rate at some of them
@@ -166,6 +181,8 @@ ENCODERS = (
     Row("encoder/text", "transformer", (3, 5), TEXT),
 )
 
+SHOP_TASK = f"data={DATA}/tasks.yaml"
+
 # given: outputs and raw targets; expected: each row's loss
 TASKS = (
     Row(
@@ -175,12 +192,66 @@ TASKS = (
         [math.log(4), math.log(4 / 3)],
         train=("data.tasks.digit.type=classification",),
     ),
+    Row(  # logits 0 and ln 3: p = 1/2 and 3/4
+        "task",
+        "multilabel",
+        ([[0.0, math.log(3)], [0.0, math.log(3)]], ["a|b", "a"]),
+        [(math.log(2) + math.log(4 / 3)) / 2, (math.log(2) + math.log(4)) / 2],
+        train=(SHOP_TASK,),
+    ),
+    Row(  # mean 3, standard deviation 1: squares of 1 and 2, halved
+        "task",
+        "regression",
+        ([3.0, 2.0], ["2", "4"]),
+        [0.5, 2.0],
+        train=(SHOP_TASK,),
+    ),
+    Row(  # is it above 1: ln 3; above 2: 0
+        "task",
+        "ordinal",
+        ([[math.log(3), 0.0]] * 3, [1, 2, 10]),
+        [
+            (math.log(4) + math.log(2)) / 2,
+            (math.log(4 / 3) + math.log(2)) / 2,
+            (math.log(4 / 3) + math.log(2)) / 2,
+        ],
+        train=(SHOP_TASK,),
+    ),
+    Row(  # the second row has one word only
+        "task",
+        "tagging",
+        ([[[0.0, math.log(3)], [0.0, 0.0]]] * 2, ["B-x O", "O"]),
+        [(math.log(4 / 3) + math.log(2)) / 2, math.log(4)],
+        train=(SHOP_TASK,),
+    ),
+    Row(  # similarities are the identity times ln 3: p = 3 / (3 + 1)
+        "task",
+        "retrieval",
+        ([[[math.log(3), 0.0], [1.0, 0.0]], [[0.0, math.log(3)], [0.0, 1.0]]], [True, True]),
+        [math.log(4 / 3)] * 2,
+        train=(SHOP_TASK,),
+    ),
+)
+
+# given: each modality's vectors and who has them; expected: the fused rows, W summing both
+FUSIONS = (
+    Row(
+        "fusion",
+        "concat",
+        {"a": ([[1.0], [2.0]], [True, True]), "b": ([[10.0]], [False, True])},
+        [[1.0], [12.0]],
+        {"dim": 1},
+        (SHOP_TASK,),
+    ),
 )
 
 # given: nothing; expected: losses by task, and the rest
 TRANSFERS = (Row("transfer", "none", None, ({}, None)),)
 
-SHOP = {"title", "photo", "sound", "price", "size", "category", "split"}
+SHOP = {
+    *("title", "photo", "sound", "price", "size", "category"),
+    *("stars", "marks", "slots", "split"),
+}
 
 
 def shop(option: str, file: str, columns: set[str], **options: Any) -> Row:
@@ -226,6 +297,7 @@ ROWS = (
     *TRUNKS,
     *ENCODERS,
     *TASKS,
+    *FUSIONS,
     *TRANSFERS,
     *SOURCES,
 )

@@ -45,6 +45,7 @@ class Case:
 
 
 AVERAGED = ("ema_decay=0.9", "optimizer=momentum", "early_stopping.patience=3")
+ADAPTIVE = ("sampler=adaptive", "sampler.bucket=4", "sampler.rate=1.0", "trainer.max_epochs=3")
 CASES = (
     Case("twice within an epoch", (Fault("training step", 13), Fault("training step", 18))),
     Case("before the first checkpoint", (Fault("training step", 3),)),
@@ -68,6 +69,7 @@ CASES = (
         (Fault("training step", 12), Fault("validation step", 7)),
         ("trainer.val_check_interval=0.3",),
     ),
+    Case("adaptive sampler", (Fault("end of validation", 1), Fault("training step", 25)), ADAPTIVE),
     Case("max_steps", (Fault("training step", 30),), ("trainer.max_steps=33",)),
     Case("last validation", (Fault("validation step", 6),), ("trainer.max_steps=33",)),
     Case("final test after max_steps", (Fault("best scored", 2),), ("trainer.max_steps=33",)),

@@ -21,7 +21,8 @@ from datamodules.loading import DatasetSpec, TaskSpec
 from datamodules.mixed import LoaderOptions, MixedDataModule
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
-from datamodules.samplers.base import Sampler
+from datamodules.plan import Plan
+from datamodules.samplers.base import Sampler, Shares
 from datamodules.samplers.uniform import Uniform
 from datamodules.sources.base import Source
 from datamodules.table import Table
@@ -121,6 +122,25 @@ def ready(*args: Any, **options: Any) -> MixedDataModule:
     module = datamodule(*args, **options)
     module.setup()
     return module
+
+
+class Given(Sampler):
+    """The same counts in every epoch."""
+
+    def __init__(self, counts: Mapping[str, int], steps: int) -> None:
+        super().__init__(max(1, sum(counts.values())), steps)
+        self.given = dict(counts)
+
+    def shares(self, sizes: Mapping[str, int], epoch: int) -> Shares:
+        return {name: float(count) for name, count in self.given.items()}
+
+    def counts(self, sizes: Mapping[str, int], epoch: int = 0) -> dict[str, int]:
+        return self.given
+
+
+def plan(counts: Mapping[str, int], steps: int = 10) -> Plan:
+    """A plan with the same counts in every epoch."""
+    return Plan(Given(counts, steps), dict.fromkeys(counts, 1))
 
 
 class Mean(Encoder):

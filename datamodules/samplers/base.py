@@ -1,13 +1,11 @@
-"""The sampler contract: which rows the k-th step has."""
+"""The sampler contract: how many rows of each data set a step has."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from functools import lru_cache
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.errors import UsageError
 
@@ -20,23 +18,48 @@ class Sampler(ABC):
     Args:
         batch_size: rows a step over all data sets and devices, >= number of data sets.
         steps_per_epoch: steps of one epoch, >= 1; None: all rows / batch_size, rounded up.
+        bucket: steps whose rows are sorted by length before they are dealt out, >= 1; more leaves
+            less padding, 1 is off.
     """
 
-    def __init__(self, batch_size: int, steps_per_epoch: int | None = None) -> None:
+    def __init__(
+        self, batch_size: int, steps_per_epoch: int | None = None, bucket: int = 1
+    ) -> None:
         if batch_size < 1:
             raise UsageError(f"sampler.batch_size must be >= 1, got {batch_size}")
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise UsageError(f"sampler.steps_per_epoch must be >= 1, got {steps_per_epoch}")
+        if bucket < 1:
+            raise UsageError(f"sampler.bucket must be >= 1 step, got {bucket}")
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
+        self.bucket = bucket
 
     @abstractmethod
-    def shares(self, sizes: Mapping[str, int]) -> Shares:
-        """Relative shares of the data sets, given {data set: training rows}; need not sum to 1."""
+    def shares(self, sizes: Mapping[str, int], epoch: int) -> Shares:
+        """Relative shares of the data sets in an epoch; need not sum to 1.
 
-    def counts(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        Args:
+            sizes: {data set: training rows}.
+            epoch: counted from 0.
+        """
+
+    def counts(self, sizes: Mapping[str, int], epoch: int = 0) -> dict[str, int]:
         """Rows of each data set in every step: the shares, rounded, at least one row each."""
-        return apportion(self.shares(sizes), self.batch_size)
+        return apportion(self.shares(sizes, epoch), self.batch_size)
+
+    def bind(self, tasks: Mapping[str, Sequence[str]]) -> None:  # noqa: B027  # optional
+        """Be told {data set: its tasks}, before anything else."""
+
+    def observe(self, scores: Mapping[str, float]) -> None:  # noqa: B027  # optional
+        """Be told each task's validation score, larger is better; on every rank alike."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was observed, as plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # optional
+        """Go on with what ``state_dict`` returned."""
 
     def epoch_steps(self, sizes: Mapping[str, int]) -> int:
         """Steps of one epoch, >= 1."""
@@ -62,29 +85,3 @@ def apportion(shares: Shares, total: int) -> dict[str, int]:
     for name in by_remainder[: total - sum(counts.values())]:
         counts[name] += 1
     return counts
-
-
-def stream_rows(
-    seed: int, name: str, size: int, start: int, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows ``start`` ... ``start + count - 1`` of a data set's endless shuffled stream.
-
-    The stream is one permutation of the rows after another; permutation c is a function of
-    (seed, name, c) alone, so any stretch of the stream can be had without what came before it.
-
-    Returns:
-        rows (count,) int64 in [0, size), and the number c of the pass each row belongs to (count,).
-    """
-    positions = np.arange(start, start + count, dtype=np.int64)
-    passes, offsets = np.divmod(positions, size)
-    rows = np.empty(count, dtype=np.int64)
-    for number in np.unique(passes):
-        chosen = passes == number
-        rows[chosen] = _permutation(seed, name, size, int(number))[offsets[chosen]]
-    return rows, passes
-
-
-@lru_cache(maxsize=32)
-def _permutation(seed: int, name: str, size: int, number: int) -> np.ndarray:
-    key = [seed, number, *name.encode()]
-    return np.random.default_rng(np.random.SeedSequence(key)).permutation(size)

@@ -10,6 +10,6 @@ from datamodules.samplers.base import Sampler, Shares
 class Proportional(Sampler):
     """Data set d gets the share n_d / sum_i n_i, n_d being its number of training rows."""
 
-    def shares(self, sizes: Mapping[str, int]) -> Shares:
+    def shares(self, sizes: Mapping[str, int], epoch: int) -> Shares:
         """Return the sizes themselves."""
         return {name: float(size) for name, size in sizes.items()}

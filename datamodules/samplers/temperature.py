@@ -17,17 +17,27 @@ class Temperature(Sampler):
     Args:
         batch_size: rows a step over all data sets and devices.
         steps_per_epoch: steps of one epoch; None: all rows / batch_size, rounded up.
+        bucket: steps whose rows are sorted by length before they are dealt out.
         temperature: T, > 0.
     """
 
     def __init__(
-        self, batch_size: int, steps_per_epoch: int | None = None, temperature: float = 2.0
+        self,
+        batch_size: int,
+        steps_per_epoch: int | None = None,
+        bucket: int = 1,
+        temperature: float = 2.0,
     ) -> None:
-        super().__init__(batch_size, steps_per_epoch)
+        super().__init__(batch_size, steps_per_epoch, bucket)
         if not temperature > 0:
             raise UsageError(f"sampler.temperature must be > 0, got {temperature}")
         self.temperature = temperature
 
-    def shares(self, sizes: Mapping[str, int]) -> Shares:
+    def shares(self, sizes: Mapping[str, int], epoch: int) -> Shares:
         """Return n_d^(1/T)."""
-        return {name: size ** (1.0 / self.temperature) for name, size in sizes.items()}
+        return powers(sizes, self.temperature)
+
+
+def powers(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
+    """Return n_d^(1/T)."""
+    return {name: size ** (1.0 / temperature) for name, size in sizes.items()}

@@ -10,6 +10,6 @@ from datamodules.samplers.base import Sampler, Shares
 class Uniform(Sampler):
     """Each of D data sets gets the share 1 / D, so small ones are repeated more often."""
 
-    def shares(self, sizes: Mapping[str, int]) -> Shares:
+    def shares(self, sizes: Mapping[str, int], epoch: int) -> Shares:
         """Return 1 for every data set."""
         return dict.fromkeys(sizes, 1.0)

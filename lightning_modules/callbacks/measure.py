@@ -16,8 +16,9 @@ class Measure(Callback):
     """Logs losses, scores, weights, learning rates, rows and speed.
 
     Names: ``train|valid|test/<task>/<metric>``, ``valid/score`` (mean of the tasks' main metrics),
-    ``weight/<task>``, ``rows/<task>``, ``lr/<part>``, ``train/steps_per_second``. The step is the
-    number of optimizer steps.
+    ``weight/<task>``, ``rows/<task>`` (labelled rows so far), ``epoch_rows/<task>``,
+    ``passes/<data set>`` (how often it has been gone through), ``lr/<part>``,
+    ``train/steps_per_second``. The step is the number of optimizer steps.
 
     Args:
         every_n_steps: optimizer steps between two log lines, >= 1.
@@ -53,10 +54,14 @@ class Measure(Callback):
         self._publish(trainer, self._step_metrics(trainer, multitask(pl_module)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the training scores of the epoch."""
+        """Log the training scores of the epoch, and the rows that it had."""
         module = multitask(pl_module)
         scores = module.take_training_scores()
         named = {f"train/{task}/{module.tasks[task].score}": v for task, v in scores.items()}
+        named |= {f"epoch_rows/{t}": float(n) for t, n in module.take_epoch_rows().items()}
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
+        if data is not None:
+            named |= {f"passes/{name}": passes for name, passes in data.passes().items()}
         self._publish(trainer, named | {"epoch": float(trainer.current_epoch)})
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,4 +119,5 @@ def stage_metrics(
         for metric, value in values.items()
     }
     mains = [values[module.tasks[task].score] for task, values in numbers.items()]
+    mains = [value for value in mains if value == value]  # R2 of a single row isn't a number
     return named | ({f"{stage}/score": sum(mains) / len(mains)} if mains else {})

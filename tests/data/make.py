@@ -34,6 +34,10 @@ def articles() -> list[dict[str, Any]]:
             "price": row + 0.5,
             "size": "big" if row % 2 else "small",
             "category": KINDS[row % 3] if row % 4 else None,
+            "stars": 1 + row % 3,
+            "marks": "|".join(mark for mark, every in (("new", 2), ("sale", 3)) if row % every == 0)
+            or "none",
+            "slots": f"O B-thing O {'B' if row % 3 else 'I'}-number",
             "split": SPLITS[row % 8],
         }
         for row in range(24)

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datamodules.loader import EvaluationLoader, StepLoader
+from tests.tiny import plan
 
 both = pytest.mark.parametrize("workers", [0, 2])
 
@@ -21,7 +22,7 @@ class Numbers(Dataset):
 
 
 def loader(workers: int, position: int = 0) -> StepLoader:
-    return StepLoader(Numbers(), epoch_steps=6, position=position, num_workers=workers)  # type: ignore[arg-type]  # numbers stand for batches
+    return StepLoader(Numbers(), plan({}, 6), position, num_workers=workers)  # type: ignore[arg-type]  # numbers stand for batches
 
 
 @both

@@ -11,13 +11,13 @@ import torch
 
 from datamodules.batch import Batch, MixedBatch
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
-from tests.tiny import images, labels, ready, task, texts
+from tests.tiny import images, labels, plan, ready, task, texts
 
 COUNTS = {"notes": 5, "shapes": 3}
 
 
 def training_steps(share: Share, seed: int = 0) -> TrainingSteps:
-    return TrainingSteps(ready().parts["train"], COUNTS, seed, share)
+    return TrainingSteps(ready().parts["train"], plan(COUNTS), seed, share)
 
 
 def same(one: MixedBatch, other: MixedBatch) -> bool:
@@ -96,7 +96,7 @@ def test_labelled_counts_each_task() -> None:
         {"notes": texts(half=half), "shapes": images()},
         {"all": task("notes"), "some": task("notes", target="half"), "shape": task("shapes")},
     )
-    steps = TrainingSteps(module.parts["train"], COUNTS, 0, Share())
+    steps = TrainingSteps(module.parts["train"], plan(COUNTS), 0, Share())
     for number in range(6):
         step = steps[number]
         present = {t: int(m.sum()) for b in step.batches.values() for t, m in b.present.items()}
@@ -107,7 +107,7 @@ def test_labelled_counts_each_task() -> None:
 
 def test_a_task_of_two_data_sets_counts_both() -> None:
     module = ready({"notes": texts(), "more": texts()}, {"tone": task("notes", "more")})
-    steps = TrainingSteps(module.parts["train"], {"notes": 5, "more": 2}, 0, Share())
+    steps = TrainingSteps(module.parts["train"], plan({"notes": 5, "more": 2}), 0, Share())
     assert steps[0].labelled == {"tone": 7}
 
 

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from datamodules.batch import MixedBatch
 from datamodules.mixed import MixedDataModule
+from datamodules.plan import Plan
 from datamodules.samplers.uniform import Uniform
 from datamodules.steps import Share, TrainingSteps
 from lightning_modules.balancers.uncertainty import Uncertainty
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.transfer.base import TransferLosses
-from tests.tiny import labels, multitask, ready, task, texts, trainer
+from tests.tiny import labels, multitask, plan, ready, task, texts, trainer
 
 RARE = ["no" if row == 3 else "yes" if row == 8 else None for row in range(200)]
 
@@ -46,14 +47,14 @@ def gradients(module: MultiTaskModule, step: MixedBatch) -> dict[str, Tensor]:
 
 
 def first_step(data: MixedDataModule, rank: int = 0, world: int = 1) -> MixedBatch:
-    counts = data.sampler.counts(data.sizes)
-    return TrainingSteps(data.parts["train"], counts, 0, Share(rank, world))[0]
+    plan = Plan(data.sampler, data.sizes)
+    return TrainingSteps(data.parts["train"], plan, 0, Share(rank, world))[0]
 
 
 def test_a_task_s_loss_is_the_mean_over_its_labelled_rows() -> None:
     data = rare_data("often", "rare")
     module = as_rank(multitask(data))
-    steps = TrainingSteps(data.parts["train"], {"notes": 5}, 0, Share())
+    steps = TrainingSteps(data.parts["train"], plan({"notes": 5}), 0, Share())
     step = next(s for s in map(steps.__getitem__, range(20)) if s.labelled["rare"])
     objective = module.training_step(step, 0)
     batch, outputs = step.batches["notes"], module.network(step.batches)
@@ -125,7 +126,7 @@ def test_a_head_moves_only_in_steps_that_have_its_labels(
 def test_a_step_without_labels_moves_nothing() -> None:
     data = rare_data("rare")
     module = as_rank(multitask(data))
-    steps = TrainingSteps(data.parts["train"], {"notes": 5}, 0, Share())
+    steps = TrainingSteps(data.parts["train"], plan({"notes": 5}), 0, Share())
     step = next(s for s in map(steps.__getitem__, range(20)) if not s.labelled["rare"])
     assert module.training_step(step, 0).item() == 0.0
     assert gradients(module, step) == {}

@@ -47,7 +47,11 @@ def test_names(tmp_path: Path) -> None:
         "train/steps_per_second",
         "valid/score",
         "test/score",
-        *(f"{kind}/{task}" for kind in ("weight", "rows") for task in ("notes", "shapes")),
+        *(
+            f"{kind}/{task}"
+            for kind in ("weight", "rows", "epoch_rows", "passes")
+            for task in ("notes", "shapes")
+        ),
         *(f"train/{task}/{name}" for task in ("notes", "shapes") for name in ("loss", "accuracy")),
         *(
             f"{split}/{task}/{name}"
@@ -55,6 +59,8 @@ def test_names(tmp_path: Path) -> None:
             for task in ("notes", "shapes")
             for name in ("loss", "accuracy", "f1")
         ),
+        "valid/notes/auroc",  # two classes
+        "test/notes/auroc",
     }
 
 

@@ -141,7 +141,7 @@ def test_folder_holds_what_predicting_needs(model: Path) -> None:
 def test_weights_come_without_optimizer_paths_and_addresses(model: Path) -> None:
     saved = torch.load(model / DATA / WEIGHTS, weights_only=True)
     assert set(saved) == {"state_dict", "pollinate"}
-    assert set(saved["pollinate"]["config"]) == {"data", "encoder", "trunk", "dim"}
+    assert set(saved["pollinate"]["config"]) == {"data", "encoder", "fusion", "trunk", "dim"}
     assert "source" not in saved["pollinate"]["config"]["data"]["datasets"]["mnist"]
 
 

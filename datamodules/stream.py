@@ -1,0 +1,98 @@
+"""A data set's rows in the order in which training takes them: endless, and without state."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+
+class Stream:
+    """One permutation of the rows after another.
+
+    Permutation c is a function of (seed, name, c) alone, so any stretch of the stream can be had
+    without what came before it. With lengths, each window of ``bucket`` batches of a permutation is
+    sorted by length and its batches are put in a random order: a batch's rows are of like length,
+    and every row still comes once in a permutation.
+
+    Args:
+        seed: of the order.
+        name: of the data set.
+        size: rows N, >= 1.
+        lengths: (N,) of the rows, or None.
+        bucket: batches a window, >= 1; 1 leaves the order as it is.
+    """
+
+    KEPT = 2  # permutations in memory: a stretch may lie across two
+
+    def __init__(
+        self, seed: int, name: str, size: int, lengths: np.ndarray | None = None, bucket: int = 1
+    ) -> None:
+        self.seed = seed
+        self.name = name
+        self.size = size
+        self.lengths = lengths if bucket > 1 else None
+        self.bucket = bucket
+        self._order = lru_cache(maxsize=self.KEPT)(self._make)
+
+    def rows(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows from place ``start`` on, (count,) int64, and the pass of each, (count,).
+
+        A batch is taken to be ``count`` rows, and the first one to begin where that fits ``start``.
+        """
+        places = np.arange(start, start + count, dtype=np.int64)
+        passes, offsets = np.divmod(places, self.size)
+        rows = np.empty(count, dtype=np.int64)
+        for number in np.unique(passes):
+            chosen = passes == number
+            # where, in this pass, the first batch that begins in it begins
+            shift = (start - int(number) * self.size) % count if self.lengths is not None else 0
+            order = self._order(int(number), count if self.lengths is not None else 0, shift)
+            rows[chosen] = order[offsets[chosen]]
+        return rows, passes
+
+    def _make(self, number: int, count: int, shift: int) -> np.ndarray:
+        key = [self.seed, number, *self.name.encode()]
+        generator = np.random.default_rng(np.random.SeedSequence(key))
+        kind = np.int32 if self.size <= np.iinfo(np.int32).max else np.int64
+        order = generator.permutation(self.size).astype(kind)
+        if self.lengths is None:
+            return order
+        return bucketed(order, self.lengths, count, shift, self.bucket, generator)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the permutations out: a worker makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_order"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Undo ``__getstate__``."""
+        self.__dict__.update(state)
+        self._order = lru_cache(maxsize=self.KEPT)(self._make)
+
+
+def bucketed(
+    order: np.ndarray,
+    lengths: np.ndarray,
+    count: int,
+    shift: int,
+    bucket: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Sort windows of whole batches by length, and shuffle the batches of each.
+
+    Args:
+        order: (N,) rows.
+        lengths: (N,) of the rows.
+        count: rows of a batch.
+        shift: places before the first whole batch.
+        bucket: batches of a window.
+        generator: of the batches' order.
+    """
+    found = order.copy()
+    whole = (len(order) - shift) // count * count
+    for start in range(shift, shift + whole, bucket * count):
+        stop = min(start + bucket * count, shift + whole)
+        window = order[start:stop]
+        batches = window[np.argsort(lengths[window], kind="stable")].reshape(-1, count)
+        found[start:stop] = generator.permutation(batches).reshape(-1)
+    return found

@@ -1,0 +1,278 @@
+"""What each type of task makes of cells, and what it answers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from lightning_modules.tasks.base import Task
+from lightning_modules.tasks.classification import Classification
+from lightning_modules.tasks.multilabel import Multilabel
+from lightning_modules.tasks.ordinal import Ordinal
+from lightning_modules.tasks.recall import Recall, ranks
+from lightning_modules.tasks.regression import Regression
+from lightning_modules.tasks.retrieval import Retrieval
+from lightning_modules.tasks.spans import spans
+from lightning_modules.tasks.tagging import Tagging
+from pipeline.errors import PollinateError, UsageError
+
+
+def learnt(task: Any, values: list[Any]) -> Any:
+    task.learn(values)
+    return task
+
+
+EXAMPLES: dict[str, tuple[Task, list[Any]]] = {
+    "classification": (Classification(), ["a", "b", None]),
+    "multilabel": (Multilabel(none="-"), ["a|b", "-", None, "b"]),
+    "regression": (Regression(), ["1", 2.5, None]),
+    "ordinal": (Ordinal(), [1, 3, None, 2]),
+    "tagging": (Tagging(), ["O B-x", None, "O"]),
+    "retrieval": (Retrieval(), [True, None, True]),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_state_is_plain_and_comes_back(name: str) -> None:
+    task, values = EXAMPLES[name]
+    task.learn(values)
+    other = type(task)()
+    other.load_state_dict(task.state_dict())
+    assert other.state_dict() == task.state_dict()
+    one, two = task.encode(values), other.encode([None if v == "-" else v for v in values])
+    kept = [row for row, value in enumerate(values) if value != "-"]
+    assert torch.equal(one.targets[kept], two.targets[kept])
+    assert one.present.tolist() == [value is not None for value in values]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_cells_have_the_types_they_say(name: str) -> None:
+    task, values = EXAMPLES[name]
+    task.learn(values)
+    assert task.cells(None).keys() == task.cell_types().keys()
+    assert all(cell is None for cell in task.cells(None).values())
+
+
+@pytest.mark.parametrize("name", ["classification", "multilabel", "regression", "ordinal"])
+def test_head_loss_and_metrics_fit_together(name: str) -> None:
+    task, values = EXAMPLES[name]
+    task.learn(values)
+    encoded = task.encode(values)
+    output = task.head(4)(torch.randn(len(values), 4))
+    assert task.loss(output, encoded.targets).shape == (len(values),)
+    metrics = task.metrics()
+    labelled = encoded.present
+    target = encoded.targets[labelled]
+    metrics.update(
+        task.measured(output[labelled]), target.int() if name == "multilabel" else target
+    )
+    assert task.score in metrics.compute()
+    assert len(task.decode(output)) == len(values)
+
+
+def test_balanced_weights_make_classes_count_alike() -> None:
+    labels = ["a"] * 9 + ["b"]
+    task = learnt(Classification(class_weights="balanced"), labels)
+    encoded = task.encode(labels)
+    loss = task.loss(torch.zeros(10, 2), encoded.targets)
+    assert loss.mean().item() == pytest.approx(math.log(2))  # the mean weight is 1
+    assert loss[:9].sum().item() == pytest.approx(loss[9].item())
+
+
+def test_given_weights_are_relative() -> None:
+    labels = ["a"] * 5 + ["b"] * 5
+    task = learnt(Classification(class_weights={"b": 3}), labels)
+    loss = task.loss(torch.zeros(10, 2), task.encode(labels).targets) / math.log(2)
+    assert loss[0].item() == pytest.approx(0.5)
+    assert loss[9].item() == pytest.approx(1.5)
+
+
+def test_unknown_weights_are_named() -> None:
+    task = learnt(Classification(class_weights={"grate": 3}), ["great", "other"])
+    with pytest.raises(PollinateError, match="names 'grate'; did you mean great"):
+        task.loss(torch.zeros(1, 2), torch.tensor([0]))
+
+
+def test_focal_loss_is_the_equation() -> None:
+    logits, target = torch.randn(6, 3, requires_grad=True), torch.tensor([0, 1, 2, 0, 1, 2])
+    task = learnt(Classification(focal=2.0), list("abc"))
+    right = logits.softmax(dim=1)[range(6), target]
+    expected = -((1 - right) ** 2) * right.log()
+    found = task.loss(logits, target)
+    assert torch.allclose(found, expected, atol=1e-6)
+    found.sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_focal_loss_of_a_sure_answer_has_a_finite_gradient() -> None:
+    logits = torch.tensor([[60.0, 0.0]], requires_grad=True)
+    learnt(Classification(focal=0.5), ["a", "b"]).loss(logits, torch.tensor([0])).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"focal": -1.0}, {"class_weights": "some"}, {"class_weights": {"a": 0}}]
+)
+def test_wrong_options_are_refused(options: Any) -> None:
+    with pytest.raises(UsageError):
+        Classification(**options)
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("a|b", ["a", "b"]),
+        (" a | ", ["a"]),
+        ("-", []),
+        ([], []),
+        (["a", None, 3.0], ["a", "3"]),
+        (None, None),
+        ("", None),
+        ({"a": 1, "b": "0"}, ["a"]),
+        ({"a": None, "b": ""}, None),
+    ],
+)
+def test_labels_of_a_cell(cell: Any, labels: Any) -> None:
+    assert Multilabel(none="-").labels(cell) == labels
+
+
+def test_columns_must_be_zero_or_one() -> None:
+    cells = [{"a": 1, "b": 2}, {"a": None, "b": 1}, {"a": "x", "b": 0}, {"a": 1, "b": 0}]
+    found = Multilabel().problems(cells, {})
+    assert found.keys() == {0, 1, 2}
+    assert found[0] == "b must be 0 or 1, got 2"
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ("abc", "must be a number, got 'abc'; for words use type: classification"),
+        ("3,5", "must be a number, got '3,5'; write 3.5, not 3,5"),
+        (float("nan"), "must be finite, got nan; leave the cell empty if the row has no label"),
+        ("inf", "must be finite, got inf"),
+        (" 3.5 ", None),
+        (None, None),
+        (np.float32(2), None),
+    ],
+)
+def test_numbers(cell: Any, problem: str | None) -> None:
+    found = Regression().problems([1.0, cell], {})
+    assert (found == {}) if problem is None else found[1].startswith(problem)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
+def test_the_scale_is_that_of_the_training_rows(values: list[float]) -> None:
+    if np.std(values) < 1e-9 * (1 + abs(np.mean(values))):
+        return
+    task = learnt(Regression(), [str(value) for value in values])
+    assert task.mean == pytest.approx(np.mean(values), rel=1e-6, abs=1e-6)
+    assert task.std == pytest.approx(np.std(values), rel=1e-6, abs=1e-9)
+
+
+def test_equal_targets_are_refused() -> None:
+    with pytest.raises(PollinateError, match="the targets must differ, all 3 training rows have 2"):
+        Regression().learn([2, 2.0, "2"])
+
+
+def test_regression_does_not_depend_on_the_unit() -> None:
+    values = [1.0, 2.0, 4.0]
+    small, large = learnt(Regression(), values), learnt(Regression(), [1000 * v for v in values])
+    one = small.loss(torch.tensor([1.5]), torch.tensor([2.0]))
+    other = large.loss(torch.tensor([1500.0]), torch.tensor([2000.0]))
+    assert torch.allclose(one, other)
+    assert small.baseline(torch.tensor(values))["r2"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_order_is_numeric_or_given() -> None:
+    assert learnt(Ordinal(), ["10", "9", "2"]).classes == ["2", "9", "10"]
+    graded = Ordinal(order=["poor", "fair", "good"])
+    assert learnt(graded, ["good", "poor"]).classes == ["poor", "fair", "good"]
+    assert graded.problems(["bad"], {}) == {0: "must be one of poor, fair, good, got 'bad'"}
+    assert "must be a number" in Ordinal().problems(["bad"], {})[0]
+
+
+def test_ordinal_answers_agree_with_their_probabilities() -> None:
+    task = learnt(Ordinal(), [1, 2, 3])
+    for answer in task.decode(torch.randn(20, 1) + torch.tensor([[1.0, -1.0]])):
+        assert sum(answer["probabilities"].values()) == pytest.approx(1.0)
+        assert min(answer["probabilities"].values()) >= 0
+    far = task.loss(torch.tensor([[5.0, 5.0]]), torch.tensor([0]))
+    near = task.loss(torch.tensor([[5.0, -5.0]]), torch.tensor([0]))
+    assert far > near
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("O B-a I-a O", {("a", 1, 3)}),
+        ("B-a B-a", {("a", 0, 1), ("a", 1, 2)}),
+        ("I-a I-b", {("a", 0, 1), ("b", 1, 2)}),
+        ("B-a I-b I-b", {("a", 0, 1), ("b", 1, 3)}),
+        ("a a O b", {("a", 0, 2), ("b", 3, 4)}),
+        ("O O", set()),
+        ("B-a-b I-a-b", {("a-b", 0, 2)}),
+    ],
+)
+def test_spans(tags: str, expected: set[Any]) -> None:
+    assert set(spans(tags.split())) == expected
+
+
+def test_span_f1_by_hand() -> None:
+    task = learnt(Tagging(), ["O B-a I-a B-b"])
+    wanted = task.encode(["B-a I-a O", "B-b O"]).targets
+    answers = task.encode(["B-a O O", "B-b O O"]).targets  # one end wrong, one entity right
+    metrics = task.metrics()
+    metrics.update(answers, wanted)
+    found = metrics.compute()
+    assert found["f1"].item() == pytest.approx(2 * 1 / (2 + 2))
+    assert found["accuracy"].item() == pytest.approx(4 / 5)
+
+
+def test_tags_must_be_as_many_as_words() -> None:
+    found = Tagging().problems(["O O", "O", None], {"text": ["a b", "a b", "a b"]})
+    assert found == {
+        1: "must have one tag a word, got 1 tags for 2 words; words are parted by white space"
+    }
+
+
+def test_tagging_loss_is_the_mean_over_a_row_s_words() -> None:
+    task = learnt(Tagging(), ["O x y"])
+    logits, target = torch.randn(2, 3, 3), torch.tensor([[0, 1, 2], [2, -1, -1]])
+    by_word = functional.cross_entropy(
+        logits.flatten(0, 1), target.flatten().clamp(min=0), reduction="none"
+    )
+    found = task.loss(logits, target)
+    assert found[0].item() == pytest.approx(by_word[:3].mean().item())
+    assert found[1].item() == pytest.approx(by_word[3].item())
+
+
+def test_ranks_by_hand_and_ties_in_the_middle() -> None:
+    first = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert ranks(first, first).tolist() == [0.0, 0.0]
+    assert ranks(first, first.flip(0)).tolist() == [1.0, 1.0]
+    same = torch.ones(11, 4)
+    assert ranks(same, same).tolist() == [5.0] * 11  # constant vectors know nothing
+
+
+def test_recall_over_chunks_is_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, whole, parts = torch.randn(50, 2, 4), Recall(5), Recall(5)
+    whole.update(pairs, torch.zeros(50))
+    monkeypatch.setattr("lightning_modules.tasks.recall.CHUNK", 7)
+    for part in pairs.split(9):
+        parts.update(part, torch.zeros(len(part)))
+    assert parts.compute() == whole.compute()
+
+
+def test_a_row_without_its_partner_is_no_wrong_answer() -> None:
+    task = learnt(Retrieval(width=3), [True, True])
+    pairs = torch.randn(4, 2, 3)
+    lacking = torch.cat([pairs, torch.stack([torch.randn(3), torch.zeros(3)])[None]])
+    target = torch.zeros(5)
+    assert torch.allclose(task.loss(lacking, target)[:4], task.loss(pairs, target[:4]))
