@@ -24,7 +24,7 @@ def resize(images: np.ndarray, size: tuple[int, int], channels: int, chunk: int 
         chunk: images at a time, which bounds the memory of the float copies.
     """
     parts = [
-        _resize(torch.from_numpy(images[start : start + chunk]), size, channels)
+        _resize(torch.tensor(images[start : start + chunk]), size, channels)
         for start in range(0, len(images), chunk)
     ]
     return torch.cat(parts) if parts else torch.empty((0, channels, *size), dtype=torch.uint8)

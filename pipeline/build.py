@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from datamodules.cache import Cache, default_cache
 from datamodules.loading import DatasetSpec, TaskSpec
 from datamodules.mixed import LoaderOptions, MixedDataModule, Policy
+from datamodules.modalities.audio import AudioModality
 from datamodules.modalities.base import Modality
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
@@ -29,7 +30,11 @@ from pipeline.version import VERSION
 Config = Mapping[str, Any]
 FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
 
-MODALITIES: dict[str, type[Modality]] = {"image": ImageModality, "text": TextModality}
+MODALITIES: dict[str, type[Modality]] = {
+    "audio": AudioModality,
+    "image": ImageModality,
+    "text": TextModality,
+}
 
 
 def build_modalities(config: Config, tasks: Mapping[str, Task]) -> dict[str, Modality]:
@@ -41,9 +46,13 @@ def build_modalities(config: Config, tasks: Mapping[str, Task]) -> dict[str, Mod
             f"data uses the modalities {', '.join(missing)}; supported are {', '.join(MODALITIES)}"
         )
     words = any(task.view.words for task in tasks.values())
-    known = {"text": {"words": words}}  # what only a run knows
+    known: dict[str, dict[str, Any]] = {"text": {"words": words}}  # what only a run knows
+    node = config["data"]["image"].get("augment") if "image" in used else None
+    if node is not None:
+        transform = instantiate(node, config["allow_targets"], "data.image.augment")
+        known["image"] = {"augment": transform}
     return {
-        name: MODALITIES[name](**config["data"][name], **known.get(name, {}))
+        name: MODALITIES[name](**{**config["data"][name], **known.get(name, {})})
         for name in sorted(used)
     }
 

@@ -44,7 +44,7 @@ class Row:
     def node(self) -> dict[str, Any]:
         """The option's configuration, resolved as in a run with ``dim`` of DIM."""
         key = self.group.replace("/", ".")
-        config = OmegaConf.create({"dim": DIM})
+        config = OmegaConf.create({"dim": DIM, "data": {"image": {"size": [16, 16]}}})
         OmegaConf.update(config, key, load_yaml(SHIPPED / f"{self.name}.yaml"))
         OmegaConf.update(config, key, dict(self.options), merge=True, force_add=True)
         resolve_named(config, [SHIPPED])
@@ -176,12 +176,31 @@ TEXT = {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}
 # given: shape of the inputs; expected: shapes of the features
 ENCODERS = (
     Row("encoder/image", "cnn", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 7, 7)}),
+    Row(
+        "encoder/audio",
+        "spectrogram",
+        (3, 9, 64),
+        {"pooled": (3, DIM), "sequence": (3, 3, DIM), "mask": (3, 3)},
+        train=(f"data={DATA}/audio_folder.yaml", "encoder/audio=spectrogram"),
+    ),
     Row("encoder/text", "bag", (3, 5), TEXT),
     Row("encoder/text", "conv", (3, 5), TEXT),
     Row("encoder/text", "transformer", (3, 5), TEXT),
 )
 
 SHOP_TASK = f"data={DATA}/tasks.yaml"
+
+# given: shape of the images; expected: whether all of them look another way
+AUGMENTATIONS = tuple(
+    Row("augment", option, (5, 3, 16, 16), every, train=(f"data.image.augment={option}",))
+    for option, every in (
+        ("flip", False),
+        ("flip_crop", False),
+        ("photo", True),
+        ("rand", False),
+        ("trivial", False),
+    )
+)
 
 # given: outputs and raw targets; expected: each row's loss
 TASKS = (
@@ -298,6 +317,7 @@ ROWS = (
     *ENCODERS,
     *TASKS,
     *FUSIONS,
+    *AUGMENTATIONS,
     *TRANSFERS,
     *SOURCES,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.arrays import Arrays
+from datamodules.augment import Transform, transform_rows
 from datamodules.columns import Column
 from datamodules.image import AUGMENT_UNIFORMS, augment, normalise, resize
 from datamodules.media import Unreadable
@@ -33,6 +35,8 @@ class ImageModality(Modality):
         shift: largest shift in pixels, >= 0.
         rotate: largest turn in degrees, >= 0.
         scale: largest relative change of size, in [0, 1).
+        augment: a random transform of torchvision for one image (C, H, W) uint8, or None; it comes
+            before the shift.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class ImageModality(Modality):
         shift: float = 0.0,
         rotate: float = 0.0,
         scale: float = 0.0,
+        augment: Transform | None = None,
     ) -> None:
         if len(size) != 2 or min(size) < 1:
             raise UsageError(f"data.image.size must be [height, width], both >= 1, got {size}")
@@ -49,7 +54,9 @@ class ImageModality(Modality):
             raise UsageError(f"data.image.channels must be 1 or 3, got {channels}")
         self.size = (int(size[0]), int(size[1]))
         self.channels = channels
-        self.augmentation = {"shift": shift, "rotate": rotate, "scale": scale}
+        self.augmentation = Augmentation(
+            augment, {"shift": shift, "rotate": rotate, "scale": scale}
+        )
 
     def fit(self, columns: Sequence[Column]) -> None:
         """Learn nothing."""
@@ -95,10 +102,18 @@ class ImageModality(Modality):
         """Take over nothing."""
 
 
-class ImageStore(Store):
-    """pixels: (N, C, H, W) uint8; has: (N,) bool; augmentation: arguments of ``augment``."""
+@dataclass
+class Augmentation:
+    """transform: of one image, or None; move: arguments of ``augment``."""
 
-    def __init__(self, pixels: np.ndarray, has: np.ndarray, augmentation: dict[str, float]) -> None:
+    transform: Transform | None
+    move: dict[str, float]
+
+
+class ImageStore(Store):
+    """pixels: (N, C, H, W) uint8; has: (N,) bool; augmentation: what training does to images."""
+
+    def __init__(self, pixels: np.ndarray, has: np.ndarray, augmentation: Augmentation) -> None:
         self.pixels = pixels
         self.has = has
         self.augmentation = augmentation
@@ -109,11 +124,14 @@ class ImageStore(Store):
 
     def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
         """Return pixels in [0, 1], each image moved in its own way: (n, C, H, W) float32."""
-        images = self.rows(rows)
-        if not any(self.augmentation.values()) or not len(rows):
+        pixels, chosen = torch.from_numpy(self.pixels[rows]), self.augmentation
+        if chosen.transform is not None and len(rows):
+            pixels = transform_rows(pixels, chosen.transform, seed, passes, rows)
+        images = normalise(pixels)
+        if not any(chosen.move.values()) or not len(rows):
             return images
         numbers = torch.from_numpy(uniforms(seed, passes, rows, count=AUGMENT_UNIFORMS))
-        return augment(images, numbers, **self.augmentation)
+        return augment(images, numbers, **chosen.move)
 
 
 def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:

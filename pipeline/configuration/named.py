@@ -40,7 +40,17 @@ def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
     """Resolve all names in place; a node of another shape is left for the schema to report."""
     _resolve_all(config, "data.datasets", "source", DATASET_KEYS, "source", folders)
     _resolve_all(config, "data.tasks", "type", TASK_KEYS, "task", folders)
+    _resolve_augmentation(config, folders)
     _resolve_optimizer(config)
+
+
+def _resolve_augmentation(config: DictConfig, folders: Sequence[Path]) -> None:
+    """Turn ``image: {augment: flip}`` into the transform of that name."""
+    key = "data.image.augment"
+    name = OmegaConf.select(config, key, default=None)
+    if isinstance(name, str):
+        chosen = load_yaml(_file(key, name, "augment", folders))
+        OmegaConf.update(config, key, chosen, force_add=True)
 
 
 def _resolve_all(

@@ -17,6 +17,11 @@ def _key(rule: str, test: Callable[[Any], bool]) -> Any:
     return field(metadata={"rule": rule, "test": test})
 
 
+def _default(value: Any, rule: str, test: Callable[[Any], bool]) -> Any:
+    """Return a key that may be left out; a value that isn't null must pass the test."""
+    return field(default=value, metadata={"rule": rule, "test": test})
+
+
 def _at_least(low: float) -> Any:
     return _key(f">= {low}", lambda value: value >= low)
 
@@ -66,6 +71,7 @@ class Image:
     shift: float = 2.0
     rotate: float = 10.0
     scale: float = 0.1
+    augment: dict[str, Any] | None = None
 
 
 @dataclass(kw_only=True)
@@ -78,21 +84,33 @@ class Text:
 
 
 @dataclass(kw_only=True)
+class Audio:
+    """Spectrograms and their augmentation."""
+
+    rate: int = _default(16000, "> 0 samples a second", lambda value: value > 0)
+    mels: int = _default(64, "> 0", lambda value: value > 0)
+    window: float = 25.0
+    hop: float = 10.0
+    max_seconds: float = 10.0
+    time_masks: int = 2
+    time_share: float = 0.1
+    band_masks: int = 2
+    band_width: int = 8
+
+
+@dataclass(kw_only=True)
 class Data:
     """Data sets and tasks; their nodes are checked by ``pipeline.configuration.data_rules``."""
 
     datasets: dict[str, Any]
     tasks: dict[str, Any]
     seed: int = 0
-    on_bad_row: str = field(
-        default="error",
-        metadata={"rule": "one of error, skip", "test": lambda v: v in ("error", "skip")},
-    )
+    on_bad_row: str = _default("error", "one of error, skip", lambda v: v in ("error", "skip"))
     strict: bool = False
     cache: str | None = field(default=None, metadata={"user_path": True})
     image: Image = field(default_factory=Image)
     text: Text = field(default_factory=Text)
-    audio: dict[str, Any] = field(default_factory=dict)
+    audio: Audio = field(default_factory=Audio)
 
 
 @dataclass(kw_only=True)
@@ -178,5 +196,5 @@ SCHEMAS: dict[str, type[Any]] = {
     "sync": Sync,
 }
 NODES: dict[str, type[Any]] = {
-    node.__name__: node for node in (Loader, Checkpoint, EarlyStopping, Image, Text, Data)
+    node.__name__: node for node in (Loader, Checkpoint, EarlyStopping, Image, Text, Audio, Data)
 }

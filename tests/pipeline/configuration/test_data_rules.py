@@ -77,7 +77,7 @@ def test_good_names(fit: Fit, name: str) -> None:
         ("data.datasets.mnist.inputs={imag: a}", ["'imag'; did you mean image?"]),
         ("data.datasets.mnist.inputs.image=3", ["inputs.image must be a column's name, got 3"]),
         ("data.datasets.mnist.inputs=image", ["must be {modality: column}", '"image"']),
-        ("data.datasets.mnist.inputs.audio=a", ["which has no encoder; choose encoder/audio="]),
+        ("~encoder.image", ["uses image, which has no encoder; choose encoder/image="]),
         ("~data.datasets.mnist.inputs", ["data.datasets.mnist.inputs is missing"]),
         ("~data.datasets.mnist.split", ["data.datasets.mnist.split is missing"]),
         ("~data.datasets.mnist.source", ["data.datasets.mnist.source is missing"]),

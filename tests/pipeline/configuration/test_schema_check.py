@@ -16,7 +16,7 @@ from tests.pipeline.conftest import Fit
         ("sed=1", ["unknown key sed=1", "did you mean seed?", "allowed: name, seed"]),
         ("max_epochs=5", ["did you mean trainer.max_epochs?"]),
         ("max_steps=5", ["did you mean trainer.max_steps?"]),
-        ("depth=2", ["did you mean trunk.depth?"]),
+        ("depth=2", ["did you mean encoder.audio.depth?"]),
         ("balncer=equal", ['unknown key balncer="equal"', "did you mean balancer?"]),
         ("loader.worker=2", ["unknown key loader.worker=2", "did you mean loader.workers?"]),
         ("data.image.sise=3", ["unknown key data.image.sise=3", "did you mean data.image.size?"]),

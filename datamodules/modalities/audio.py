@@ -1,0 +1,216 @@
+"""Audio: log-mel spectrograms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.arrays import Arrays
+from datamodules.audio import log_mel, mask_stripes, pad_frames, to_rate
+from datamodules.columns import Column
+from datamodules.media import Unreadable
+from datamodules.modalities.base import Modality, Store
+from datamodules.progress import track
+from datamodules.ragged import Ragged
+from datamodules.randomness import uniforms
+from pipeline.errors import PollinateError, UsageError
+
+LONG = 512  # recordings above which progress is shown
+
+
+class AudioModality(Modality):
+    """Turns recordings into spectrograms when they are loaded; hides parts of them in training.
+
+    Args:
+        rate: samples a second that recordings are brought to.
+        mels: numbers of a frame.
+        window: milliseconds that a frame looks at.
+        hop: milliseconds between two frames.
+        max_seconds: the rest of longer recordings is cut.
+        time_masks: stretches of time that are hidden in training.
+        time_share: longest of them, as a share of the recording, in [0, 1).
+        band_masks: bands of frequency that are hidden in training.
+        band_width: widest of them, in numbers of a frame, <= mels.
+    """
+
+    def __init__(
+        self,
+        rate: int = 16000,
+        mels: int = 64,
+        window: float = 25.0,
+        hop: float = 10.0,
+        max_seconds: float = 10.0,
+        time_masks: int = 2,
+        time_share: float = 0.1,
+        band_masks: int = 2,
+        band_width: int = 8,
+    ) -> None:
+        for name, value in (("rate", rate), ("mels", mels), ("window", window), ("hop", hop)):
+            if not value > 0:
+                raise UsageError(f"data.audio.{name} must be > 0, got {value}")
+        if not max_seconds > 0:
+            raise UsageError(f"data.audio.max_seconds must be > 0, got {max_seconds}")
+        if not 0 <= time_share < 1:
+            raise UsageError(f"data.audio.time_share must be in [0, 1), got {time_share}")
+        if not 0 <= band_width <= mels:
+            raise UsageError(f"data.audio.band_width must be in [0, {mels}], got {band_width}")
+        if time_masks < 0 or band_masks < 0:
+            raise UsageError(
+                "data.audio's time_masks and band_masks must be >= 0, got "
+                f"{time_masks}, {band_masks}"
+            )
+        self.rate = rate
+        self.mels = mels
+        self.window = max(2, round(rate * window / 1000))
+        self.hop = max(1, round(rate * hop / 1000))
+        self.longest = max(1, round(rate * max_seconds))
+        self.masks = Masks(time_masks, time_share, band_masks, band_width)
+
+    def fit(self, columns: Sequence[Column]) -> None:
+        """Learn nothing."""
+
+    def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
+        """Read recordings: paths, files' contents, (samples, rate) or {array, sampling_rate}."""
+        has = arrays.create("has", (len(column),), bool)
+        frames = arrays.grow("frames", np.float16, (self.mels,))
+        errors, nothing = {}, np.empty((0, self.mels), np.float16)
+        cells = track(column, "spectrograms", len(column)) if len(column) > LONG else column
+        for row, cell in enumerate(cells):
+            found = nothing
+            if cell is not None:
+                try:
+                    found = self.spectrogram(cell)
+                    has[row] = True
+                except PollinateError as error:
+                    errors[row] = str(error)
+            frames.append(found)
+        frames.close()
+        return errors
+
+    def spectrogram(self, cell: Any) -> np.ndarray:
+        """Return a recording's frames (L, mels) float16.
+
+        Raises:
+            PollinateError: it can't be read, is empty or silent.
+        """
+        samples, rate = decode(cell)
+        heard = to_rate(samples, rate, self.rate)[: self.longest]
+        frames = log_mel(
+            torch.from_numpy(np.ascontiguousarray(heard, np.float32)),
+            *(self.rate, self.mels, self.window, self.hop),
+        )
+        return frames.numpy().astype(np.float16)
+
+    def read(self, arrays: Arrays) -> Store:
+        """Return the frames."""
+        return AudioStore(arrays.get_rows("frames"), arrays.get("has"), self.masks)
+
+    def options(self) -> dict[str, Any]:
+        """Return what the frames depend on."""
+        names = ("rate", "mels", "window", "hop", "longest")
+        return {name: getattr(self, name) for name in names}
+
+    def encoder_arguments(self) -> dict[str, Any]:
+        """Return the numbers of a frame."""
+        return {"in_features": self.mels}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: all is in the config."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over nothing."""
+
+
+class Masks:
+    """times, bands: stripes a row; share, width: of the largest."""
+
+    def __init__(self, times: int, share: float, bands: int, width: int) -> None:
+        self.times, self.share, self.bands, self.width = times, share, bands, width
+
+
+class AudioStore(Store):
+    """frames: N rows (L, F); has: (N,) bool; masks: what is hidden in training."""
+
+    def __init__(self, frames: Ragged, has: np.ndarray, masks: Masks) -> None:
+        self.frames = frames
+        self.has = has
+        self.masks = masks
+
+    def rows(self, rows: np.ndarray) -> Tensor:
+        """Return spectrograms, padded with NaN to the longest: (n, L, F) float32."""
+        if not len(rows):
+            return torch.empty((0, 1, self.frames.flat.shape[1]))
+        return pad_frames([torch.from_numpy(self.frames[row].astype(np.float32)) for row in rows])
+
+    def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
+        """Return spectrograms with hidden stripes: (n, L, F) float32."""
+        frames, masks = self.rows(rows), self.masks
+        if not len(rows) or not masks.times + masks.bands:
+            return frames
+        draws = uniforms(seed, passes, rows, count=2 * (masks.times + masks.bands))
+        pairs = torch.from_numpy(draws).float().reshape(len(rows), -1, 2)
+        lengths = torch.from_numpy(self.frames.starts[rows + 1] - self.frames.starts[rows])
+        times, bands = pairs[:, : masks.times], pairs[:, masks.times :]
+        return mask_stripes(frames, lengths, times, bands, masks.share, masks.width)
+
+    def lengths(self) -> np.ndarray:
+        """Return the numbers of frames: (N,)."""
+        return self.frames.lengths()
+
+
+def decode(cell: Any) -> tuple[np.ndarray, int]:
+    """Return samples (n,) float32 of -1 ... 1, channels averaged, and their rate.
+
+    Raises:
+        PollinateError: it can't be read, or is empty, silent or not finite.
+    """
+    if isinstance(cell, Unreadable):
+        raise PollinateError(cell.reason)
+    if isinstance(cell, Mapping) and "array" in cell:
+        cell = (cell["array"], cell.get("sampling_rate"))
+    samples, rate = given(*cell) if isinstance(cell, tuple) else from_file(cell)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if not len(samples):
+        raise PollinateError("the recording has no samples; leave the row out")
+    if not np.isfinite(samples).all():
+        raise PollinateError("the recording has samples that are no numbers (NaN or infinite)")
+    if samples.min() == samples.max():
+        raise PollinateError("the recording is silent: all its samples are the same")
+    return samples, rate
+
+
+def given(array: Any, rate: Any) -> tuple[np.ndarray, int]:
+    """Return samples that come as numbers; whole numbers are scaled by their type's range."""
+    samples = np.asarray(array)
+    if rate is None or not float(rate) > 0:
+        raise PollinateError(f"the rate must be > 0 samples a second, got {rate}")
+    if samples.dtype.kind not in "iuf" or samples.ndim not in (1, 2):
+        raise PollinateError(f"samples must be numbers (n,) or (n, channels), got {samples.shape}")
+    if samples.dtype.kind in "iu" and samples.dtype.itemsize <= 4:
+        samples = samples / np.iinfo(samples.dtype).max
+    return samples.astype(np.float32), round(float(rate))
+
+
+def from_file(cell: Any) -> tuple[np.ndarray, int]:
+    """Return a file's samples (n, channels) and their rate."""
+    try:
+        import soundfile  # type: ignore[import-untyped]  # no types
+    except ImportError as error:
+        raise UsageError('recordings need soundfile; pip install "pollinate[audio]"') from error
+    if isinstance(cell, str | Path) and not Path(cell).is_file():
+        raise PollinateError(f"there is no file {cell}")
+    try:
+        samples, rate = soundfile.read(
+            BytesIO(cell) if isinstance(cell, bytes) else str(cell), dtype="float32", always_2d=True
+        )
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        raise PollinateError(f"the recording can't be read: {error}") from error
+    return samples, int(rate)
