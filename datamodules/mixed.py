@@ -107,14 +107,10 @@ class MixedDataModule(LightningDataModule):
         """
         if self.parts:
             return
-        seed, cache = self.split_seed, self.policy.cache
-        self.loaded = {
-            name: load_dataset(name, spec, self._tasks_of(name), seed, cache)
-            for name, spec in self.datasets.items()
-        }
+        self.loaded = {name: self.load(name) for name in self.datasets}
         self._refuse_bad_rows()
-        self._learn_modalities()
-        stores = {name: self._prepare(name, loaded) for name, loaded in self.loaded.items()}
+        self.learn_modalities()
+        stores = {name: self.prepare(name) for name in self.loaded}
         self._refuse_bad_rows()
         for name, loaded in self.loaded.items():
             self._leave_bad_rows_out(loaded)
@@ -128,6 +124,15 @@ class MixedDataModule(LightningDataModule):
             require_rows(name, task, parts)
             self.notes += unlabelled(name, task, parts)
         self.parts = parts
+
+    def load(self, name: str) -> Loaded:
+        """Read and split one data set.
+
+        Raises:
+            PollinateError: it can't be read.
+        """
+        cache = self.policy.cache
+        return load_dataset(name, self.datasets[name], self._tasks_of(name), self.split_seed, cache)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -199,7 +204,7 @@ class MixedDataModule(LightningDataModule):
     def _tasks_of(self, dataset: str) -> dict[str, TaskSpec]:
         return {name: spec for name, spec in self.tasks.items() if dataset in spec.datasets}
 
-    def _learn_modalities(self) -> None:
+    def learn_modalities(self) -> None:
         """Learn the tokenizer from the training rows, or take the given one."""
         if self.learnt is not None:
             self._check_digests(self.learnt["digests"])
@@ -238,9 +243,9 @@ class MixedDataModule(LightningDataModule):
                 "be resumed or measured exactly; restore the data or start a new run"
             )
 
-    def _prepare(self, name: str, loaded: Loaded) -> dict[str, Store]:
-        """Prepare all inputs of a data set, and note the rows where that fails."""
-        stores = {}
+    def prepare(self, name: str) -> dict[str, Store]:
+        """Prepare all inputs of a data set that was loaded, and note the rows where that fails."""
+        loaded, stores = self.loaded[name], {}
         for modality, cells in loaded.inputs.items():
             prepared = self._prepared(modality, cells, loaded)
             columns = "+".join(columns_named(self.datasets[name].inputs[modality]))

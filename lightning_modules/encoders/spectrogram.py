@@ -78,7 +78,8 @@ def halved(rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Average neighbours in twos, as far as they are real: (N, L, D) -> (N, ceil(L / 2), D)."""
     count, length, dim = rows.shape
     odd = length % 2
-    rows = functional.pad(rows * mask[..., None], (0, 0, 0, odd)).reshape(count, -1, 2, dim)
-    real = functional.pad(mask, (0, odd)).reshape(count, -1, 2)
+    half = (length + odd) // 2
+    rows = functional.pad(rows * mask[..., None], (0, 0, 0, odd)).reshape(count, half, 2, dim)
+    real = functional.pad(mask, (0, odd)).reshape(count, half, 2)
     counts = real.sum(dim=2)
     return rows.sum(dim=2) / counts.clamp(min=1)[..., None], counts > 0

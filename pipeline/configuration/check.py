@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.configuration.component_rules import component_problems
-from pipeline.configuration.data_rules import data_problems
+from pipeline.configuration.data_rules import MODALITIES, data_problems
 from pipeline.configuration.schema import SCHEMAS
 from pipeline.configuration.schema_check import flatten, missing_values, schema_problems
 from pipeline.configuration.suggest import raise_problems
@@ -39,6 +39,8 @@ def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
     ]
     if command == "fit":
         problems += _fit_problems(config)
+    if command == "inspect":
+        problems += data_problems(config.get("data"), {name: {"any": True} for name in MODALITIES})
     raise_problems(problems)
 
 

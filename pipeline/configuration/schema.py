@@ -170,6 +170,18 @@ class Predict:
 
 
 @dataclass(kw_only=True)
+class Inspect:
+    """python -m pipeline.inspect."""
+
+    name: str = _key("a name without /", lambda value: value and "/" not in value)
+    run_dir: str | None = _user_path()
+    samples: int = _at_least(0)
+    data: Data
+    tracking: Component
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
 class Ui:
     """python -m pipeline.ui."""
 
@@ -190,6 +202,7 @@ class Sync:
 
 SCHEMAS: dict[str, type[Any]] = {
     "fit": Fit,
+    "inspect": Inspect,
     "evaluate": Evaluate,
     "predict": Predict,
     "ui": Ui,

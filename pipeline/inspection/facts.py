@@ -1,0 +1,144 @@
+"""What a data set and its tasks consist of, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from datamodules.columns import Column, take
+from datamodules.loading import Loaded, TaskSpec
+from datamodules.modalities.base import Store
+from lightning_modules.tasks.base import Task
+from lightning_modules.tasks.classification import label_text
+from lightning_modules.tasks.multilabel import Multilabel
+from lightning_modules.tasks.numbers import number
+from lightning_modules.tasks.regression import Regression
+from lightning_modules.tasks.tagging import Tagging, tags_of
+
+SAMPLED = 2000  # rows that are looked at where all would take long
+
+
+@dataclass
+class InputFacts:
+    """has: rows with the modality; figures: {what: value for people}."""
+
+    has: int
+    figures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class TaskFacts:
+    """labels: {split: {label: rows}}; labelled: {split: rows with one}; numbers: of train."""
+
+    kind: str
+    labels: dict[str, Counter[str]]
+    labelled: dict[str, int]
+    numbers: list[float] = field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """Labels of the training rows, the most frequent first."""
+        return [label for label, _ in self.labels["train"].most_common()]
+
+    @property
+    def imbalance(self) -> float | None:
+        """Rows of the most frequent class for one of the rarest; None without classes."""
+        counts = list(self.labels["train"].values())
+        return max(counts) / min(counts) if counts else None
+
+
+@dataclass
+class DatasetFacts:
+    """rows: {split: number}; inputs: by modality; tasks: by name."""
+
+    location: str
+    rows: dict[str, int]
+    inputs: dict[str, InputFacts]
+    tasks: dict[str, TaskFacts]
+
+
+def dataset_facts(
+    location: str, loaded: Loaded, stores: Mapping[str, Store], tasks: Mapping[str, TaskSpec]
+) -> DatasetFacts:
+    """Measure one data set."""
+    rows = {split: len(part) for split, part in loaded.rows.items()}
+    inputs = {name: input_facts(name, loaded.inputs[name], store) for name, store in stores.items()}
+    facts = {name: task_facts(spec.task, name, loaded) for name, spec in tasks.items()}
+    return DatasetFacts(location, rows, inputs, facts)
+
+
+def input_facts(modality: str, column: Column, store: Store) -> InputFacts:
+    """Measure one modality."""
+    facts = InputFacts(int(store.has.sum()))
+    lengths = store.lengths()
+    if lengths is not None and facts.has:
+        unit = "tokens" if modality == "text" else "frames"
+        facts.figures[unit] = spread(lengths[store.has])
+    sampled = list(take(column, sample(np.flatnonzero(store.has))))
+    if modality == "text":
+        facts.figures["words"] = spread(np.array([len(str(cell).split()) for cell in sampled]))
+    if modality == "image":
+        sizes = [size for cell in sampled if (size := picture_size(cell)) is not None]
+        if sizes:
+            widths, heights = zip(*sizes, strict=True)
+            facts.figures["width"] = spread(np.array(widths))
+            facts.figures["height"] = spread(np.array(heights))
+    return facts
+
+
+def task_facts(task: Task, name: str, loaded: Loaded) -> TaskFacts:
+    """Count one task's labels in a data set."""
+    labels: dict[str, Counter[str]] = {}
+    labelled: dict[str, int] = {}
+    for split in loaded.rows:
+        cells = [labels_of(task, cell) for cell in loaded.target(name, split)]
+        labels[split] = Counter(label for cell in cells for label in cell or ())
+        labelled[split] = sum(cell is not None for cell in cells)
+    facts = TaskFacts(type(task).__name__.lower(), labels, labelled)
+    if isinstance(task, Regression):
+        found = [number(cell) for cell in loaded.target(name, "train")]
+        facts.numbers = [value for value in found if value is not None]
+    return facts
+
+
+def labels_of(task: Task, cell: Any) -> list[str] | None:
+    """Return a cell's labels, none for a number or a pair; None if it isn't labelled."""
+    if isinstance(task, Multilabel):
+        return task.labels(cell)
+    if isinstance(task, Tagging):
+        return tags_of(cell)
+    text = label_text(cell)
+    if text is None:
+        return None
+    return [] if isinstance(task, Regression) or task.modalities else [text]
+
+
+def sample(rows: np.ndarray) -> np.ndarray:
+    """Return at most ``SAMPLED`` rows, evenly spaced."""
+    return rows[:: max(1, -(-len(rows) // SAMPLED))]
+
+
+def spread(values: np.ndarray) -> str:
+    """Say where values lie: smallest, 5 %, middle, 95 %, largest."""
+    if not len(values):
+        return "-"
+    low, early, middle, late, high = np.quantile(values, [0, 0.05, 0.5, 0.95, 1])
+    return f"{low:.4g} / {early:.4g} / {middle:.4g} / {late:.4g} / {high:.4g}"
+
+
+def picture_size(cell: Any) -> tuple[int, int] | None:
+    """Return width and height from a picture's first bytes."""
+    if isinstance(cell, np.ndarray):
+        return cell.shape[1], cell.shape[0]
+    try:
+        with Image.open(BytesIO(cell) if isinstance(cell, bytes) else Path(cell)) as picture:
+            return picture.size
+    except (OSError, TypeError, ValueError, Image.DecompressionBombError):
+        return None
