@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,8 @@ def confusion_matrix(matrix: NDArray[Any], labels: Sequence[str], title: str, pa
 
     Args:
         matrix: (C, C) counts, row = true class, column = predicted class.
-        labels: C names of classes. Above 30 classes only the most frequent confusions are drawn.
+        labels: C names of classes; one whose script the font lacks is drawn as its number. Above
+            30 classes only the most frequent confusions are drawn.
         title: above the picture.
         path: of the PNG.
 
@@ -132,12 +134,25 @@ def confusion_matrix(matrix: NDArray[Any], labels: Sequence[str], title: str, pa
     matrix = np.asarray(matrix)
     if matrix.shape != (len(labels), len(labels)):
         raise ValueError(f"matrix must be ({len(labels)}, {len(labels)}), got {matrix.shape}")
-    names = [label if len(label) <= 18 else f"{label[:17]}…" for label in map(str, labels)]
+    short = [label if len(label) <= 18 else f"{label[:17]}…" for label in map(str, labels)]
+    names = [name if is_drawable(name) else f"class {n}" for n, name in enumerate(short)]
     if len(names) <= _MOST_CLASSES:
         figure = _matrix_figure(matrix, names, title)
     else:
         figure = _pairs_figure(matrix, names, title)
     _write(figure, path)
+
+
+def is_drawable(text: str) -> bool:
+    """Say whether matplotlib's own font has all characters, which it may not for Chinese, say."""
+    return all(ord(character) in _characters() for character in text)
+
+
+@cache
+def _characters() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
 def _accuracy(matrix: NDArray[Any]) -> str:

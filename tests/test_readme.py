@@ -60,3 +60,17 @@ def test_the_method_shown_in_contributing_is_the_real_one() -> None:
     assert row in (ROOT / "tests/rows.py").read_text(encoding="utf-8")
     (options,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert options == (ROOT / "configs/balancer/uncertainty.yaml").read_text(encoding="utf-8")
+
+
+def test_the_data_file_shown_is_one_that_trains() -> None:
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    _, _, file = (ROOT / "tests/data/tasks.yaml").read_text(encoding="utf-8").partition("\n")
+    assert shown == file
+
+
+def test_the_data_page_names_every_source_task_and_augmentation() -> None:
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    for group in ("source", "task", "augment"):
+        for file in (ROOT / "configs" / group).glob("*.yaml"):
+            assert f"`{file.stem}`" in page or file.stem == "quickstart", file

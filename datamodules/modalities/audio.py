@@ -39,6 +39,8 @@ class AudioModality(Modality):
         band_width: widest of them, in numbers of a frame, <= mels.
     """
 
+    unit = "seconds"
+
     def __init__(
         self,
         rate: int = 16000,
@@ -69,6 +71,7 @@ class AudioModality(Modality):
         self.mels = mels
         self.window = max(2, round(rate * window / 1000))
         self.hop = max(1, round(rate * hop / 1000))
+        self.scale = self.hop / rate
         self.longest = max(1, round(rate * max_seconds))
         self.masks = Masks(time_masks, time_share, band_masks, band_width)
 

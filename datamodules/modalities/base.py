@@ -64,7 +64,14 @@ class Prepared:
 
 
 class Modality(ABC):
-    """Turns raw values into what an encoder takes; the same in training and in prediction."""
+    """Turns raw values into what an encoder takes; the same in training and in prediction.
+
+    Attributes:
+        unit: what ``Store.lengths`` counts, for people; scale: how many units a count of 1 is.
+    """
+
+    unit: str = ""
+    scale: float = 1.0
 
     @abstractmethod
     def fit(self, columns: Sequence[Column]) -> None:

@@ -36,6 +36,8 @@ class TextModality(Modality):
         words: whether the words' places among the tokens are kept, for tasks that label words.
     """
 
+    unit = "tokens"
+
     def __init__(
         self, vocab_size: int, max_length: int, dropout: float = 0.0, words: bool = False
     ) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from datamodules.columns import Column, take
 from datamodules.loading import Loaded, TaskSpec
-from datamodules.modalities.base import Store
+from datamodules.modalities.base import Modality, Store
 from lightning_modules.tasks.base import Task
 from lightning_modules.tasks.classification import label_text
 from lightning_modules.tasks.multilabel import Multilabel
@@ -65,22 +65,28 @@ class DatasetFacts:
 
 
 def dataset_facts(
-    location: str, loaded: Loaded, stores: Mapping[str, Store], tasks: Mapping[str, TaskSpec]
+    location: str,
+    loaded: Loaded,
+    stores: Mapping[str, Store],
+    tasks: Mapping[str, TaskSpec],
+    modalities: Mapping[str, Modality],
 ) -> DatasetFacts:
     """Measure one data set."""
     rows = {split: len(part) for split, part in loaded.rows.items()}
-    inputs = {name: input_facts(name, loaded.inputs[name], store) for name, store in stores.items()}
+    inputs = {
+        name: input_facts(name, modalities[name], loaded.inputs[name], store)
+        for name, store in stores.items()
+    }
     facts = {name: task_facts(spec.task, name, loaded) for name, spec in tasks.items()}
     return DatasetFacts(location, rows, inputs, facts)
 
 
-def input_facts(modality: str, column: Column, store: Store) -> InputFacts:
+def input_facts(modality: str, kind: Modality, column: Column, store: Store) -> InputFacts:
     """Measure one modality."""
     facts = InputFacts(int(store.has.sum()))
     lengths = store.lengths()
     if lengths is not None and facts.has:
-        unit = "tokens" if modality == "text" else "frames"
-        facts.figures[unit] = spread(lengths[store.has])
+        facts.figures[kind.unit] = spread(lengths[store.has] * kind.scale)
     sampled = list(take(column, sample(np.flatnonzero(store.has))))
     if modality == "text":
         facts.figures["words"] = spread(np.array([len(str(cell).split()) for cell in sampled]))

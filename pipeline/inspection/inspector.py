@@ -59,7 +59,8 @@ def look(data: MixedDataModule, name: str) -> Subject:
     stores = data.prepare(name)
     loaded.rows = {split: loaded.bad.without(rows) for split, rows in loaded.rows.items()}
     tasks = {task: spec for task, spec in data.tasks.items() if name in spec.datasets}
-    facts = dataset_facts(data.datasets[name].source.location, loaded, stores, tasks)
+    where = data.datasets[name].source.location
+    facts = dataset_facts(where, loaded, stores, tasks, data.modalities)
     text = data.modalities.get("text")
     tokens = text if isinstance(text, TextModality) else None
     return Subject(name, loaded, stores, tasks, facts, tokens)

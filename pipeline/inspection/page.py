@@ -52,7 +52,7 @@ def problem_html(problem: Problem) -> str:
     return (
         f"<div class='problem {problem.severity}'><span class='tag'>{problem.severity}</span>"
         f"<b>{escape(problem.where)}</b>: {count}{escape(problem.what)}. "
-        f"{escape(problem.advice.capitalize())}.{places}</div>"
+        f"{escape(problem.advice[:1].upper() + problem.advice[1:])}.{places}</div>"
     )
 
 
