@@ -12,6 +12,8 @@ from torch import Tensor
 
 from datamodules.batch import Batch
 from datamodules.modalities.base import Store
+from datamodules.stream import Stream
+from datamodules.streaming.order import LaneStream
 
 
 @dataclass
@@ -23,6 +25,8 @@ class Part:
     rows: (N,) int64, the split's rows in the stores.
     targets: {task: (N, ...)}.
     present: {task: (N,) bool}.
+    streamed: whether rows are read from files as they come, so that neighbours should come soon
+        after each other.
     """
 
     name: str
@@ -30,6 +34,7 @@ class Part:
     rows: np.ndarray
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
+    streamed: bool = False
 
     @property
     def size(self) -> int:
@@ -58,6 +63,18 @@ class Part:
         found = [lengths[self.rows] for lengths in known if lengths is not None]
         total: np.ndarray = np.sum(found, axis=0)
         return total if found else None
+
+    def stream(self, seed: int, bucket: int, count: int) -> Stream | LaneStream:
+        """Return the order in which training takes the rows.
+
+        Args:
+            seed: of the order.
+            bucket: batches that are sorted by length together; 1 is off.
+            count: rows that a step takes, as far as that is known.
+        """
+        if self.streamed:
+            return LaneStream(seed, self.name, self.size, count)
+        return Stream(seed, self.name, self.size, self.lengths() if bucket > 1 else None, bucket)
 
     def _batch(
         self, rows: np.ndarray, read: Callable[[Store, np.ndarray, np.ndarray], Tensor]

@@ -34,11 +34,15 @@ HASHES = "hashes.npy"
 
 @dataclass
 class DatasetSpec:
-    """source: where rows come from; inputs: {modality: column(s)}; split: see ``split_rows``."""
+    """source: where rows come from; inputs: {modality: column(s)}; split: see ``split_rows``.
+
+    streaming: leave the inputs in their files.
+    """
 
     source: Source
     inputs: Mapping[str, Given]
     split: Mapping[str, Any]
+    streaming: bool = False
 
 
 @dataclass
@@ -86,7 +90,8 @@ class Loaded:
     @property
     def digest(self) -> str:
         """Of the table's content and of the files that it names."""
-        if self.hashes is None or self.table.folder is None:
+        names_files = self.table.folder is not None and set(self.inputs) - {"text"}
+        if self.hashes is None or not names_files:
             return self.table.digest
         files = hashlib.sha256(self.hashes.tobytes()).hexdigest()
         return f"{self.table.digest}-{files[:12]}"
@@ -118,7 +123,11 @@ def load_dataset(
         PollinateError: the source or a column is missing.
     """
     try:
-        table = spec.source.load(cache)
+        if spec.streaming:
+            inner = [column for given in spec.inputs.values() for column in columns_named(given)]
+            table = spec.source.stream(cache, inner)
+        else:
+            table = spec.source.load(cache)
     except PollinateError as error:
         raise PollinateError(f"data set {name}: {error}") from error
     require_columns(name, spec, tasks, table)
@@ -140,6 +149,8 @@ def load_dataset(
         rows = split_rows(spec.split, table.columns, usable, strata, split_seed)
     except PollinateError as error:
         raise PollinateError(f"data set {name}: {error}") from error
+    if spec.streaming:  # what needs all inputs at once is left out
+        return Loaded(table, inputs, {}, targets, rows, bad)
     keys = {m: input_key(m, spec.inputs[m], cells, table) for m, cells in inputs.items()}
     hashes = row_hashes(inputs, keys, table, cache)
     return Loaded(table, inputs, keys, targets, rows, bad, hashes)

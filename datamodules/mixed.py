@@ -21,6 +21,7 @@ from datamodules.plan import Plan
 from datamodules.samplers.base import Sampler
 from datamodules.splits import SPLITS
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
+from datamodules.streaming.store import StreamedStore
 from pipeline.errors import PollinateError
 
 SHOWN = 5  # labels or rows that a message lists
@@ -245,11 +246,17 @@ class MixedDataModule(LightningDataModule):
 
     def prepare(self, name: str) -> dict[str, Store]:
         """Prepare all inputs of a data set that was loaded, and note the rows where that fails."""
-        loaded, stores = self.loaded[name], {}
+        loaded = self.loaded[name]
+        stores: dict[str, Store] = {}
         for modality, cells in loaded.inputs.items():
+            given = columns_named(self.datasets[name].inputs[modality])
+            if loaded.table.streamed:
+                has = np.any([loaded.table.streamed[column] for column in given], axis=0)
+                kind = self.modalities[modality]
+                stores[modality] = StreamedStore(kind, cells, has, loaded.table)
+                continue
             prepared = self._prepared(modality, cells, loaded)
-            columns = "+".join(columns_named(self.datasets[name].inputs[modality]))
-            loaded.bad.add(columns, prepared.errors)
+            loaded.bad.add("+".join(given), prepared.errors)
             stores[modality] = prepared.store
         empty = ~np.any([store.has for store in stores.values()], axis=0)
         wrong = "all inputs of the row are empty" if len(stores) > 1 else "the input is empty"
@@ -304,7 +311,8 @@ class MixedDataModule(LightningDataModule):
             if encoded.unseen:
                 self._meet_unseen(task, spec, name, split, encoded.unseen)
             targets[task], present[task] = encoded.targets, encoded.present
-        return Part(name, stores, loaded.rows[split], targets, present)
+        streamed = bool(loaded.table.streamed)
+        return Part(name, stores, loaded.rows[split], targets, present, streamed)
 
     def _meet_unseen(
         self, task: str, spec: TaskSpec, name: str, split: str, unseen: Mapping[int, str]

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from datamodules.batch import Batch, MixedBatch
 from datamodules.dataset import Part
 from datamodules.plan import Plan
-from datamodules.stream import Stream
 
 
 @dataclass
@@ -44,7 +43,7 @@ class TrainingSteps(Dataset[MixedBatch]):
         self.share = share
         bucket = plan.sampler.bucket
         self.streams = {
-            name: Stream(seed, name, part.size, part.lengths() if bucket > 1 else None, bucket)
+            name: part.stream(seed, bucket, plan.counts(0)[name])
             for name, part in self.parts.items()
         }
 

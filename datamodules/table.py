@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from datamodules.columns import Columns
 
 SPLIT = "__split__"  # the column that says which split's file a row comes from
@@ -28,6 +30,8 @@ class Table:
         no paths.
     mapped: whether the cells are read from disk when they are asked for, so that what is made of
         them should be kept there, too.
+    streamed: {column: (N,) bool, True where the cell isn't empty} of columns that stay in their
+        files; inputs made of them are prepared when a batch asks for them.
     """
 
     columns: Columns
@@ -36,6 +40,7 @@ class Table:
     place: Callable[[int], str] = numbered
     folder: Path | None = None
     mapped: bool = False
+    streamed: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:

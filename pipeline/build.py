@@ -83,7 +83,8 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
     datasets = {}
     for name, spec in config["data"]["datasets"].items():
         source = instantiate(spec["source"], allow, f"data.datasets.{name}.source")
-        datasets[name] = DatasetSpec(source, spec["inputs"], spec["split"])
+        streaming = bool(spec.get("streaming"))
+        datasets[name] = DatasetSpec(source, spec["inputs"], spec["split"], streaming)
     tasks = build_tasks(config)
     specs = {
         name: TaskSpec(

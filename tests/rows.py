@@ -185,6 +185,7 @@ ENCODERS = (
     ),
     Row("encoder/text", "bag", (3, 5), TEXT),
     Row("encoder/text", "conv", (3, 5), TEXT),
+    Row("encoder/text", "gru", (3, 5), TEXT),
     Row("encoder/text", "transformer", (3, 5), TEXT),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.errors import PollinateError
+from pipeline.errors import PollinateError, UsageError
+
+BLOCK = 256  # rows that are read at a time where a file is streamed
 
 
 @dataclass
@@ -64,6 +67,21 @@ class RowFile(ABC):
         while chunk := list(islice(rows, size)):
             yield chunk
 
+    def blocks(self) -> Iterator[tuple[int, list[Row]]]:
+        """Yield (mark, at most ``BLOCK`` rows); ``block`` reads the rows at a mark again.
+
+        Raises:
+            UsageError: rows of this kind of file can't be read from the middle.
+        """
+        raise UsageError(
+            f"{self.path} can't be streamed, it is read as a whole; leave streaming out, or "
+            "convert it to parquet, csv or json lines"
+        )
+
+    def block(self, mark: int, size: int) -> list[Row]:
+        """Return the ``size`` rows at a mark."""
+        raise NotImplementedError
+
     def require_rows(self) -> None:
         """Check that there is any row.
 
@@ -93,6 +111,50 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
             raise PollinateError(wrong_encoding(path, encoding, f"0x{byte:02x}", number)) from error
         except UnicodeError as error:  # UTF-16 has no place for wrong bytes
             raise PollinateError(wrong_encoding(path, encoding, str(error), number)) from error
+
+
+def require_utf8(path: Path, encoding: str) -> None:
+    """Check that bytes can be counted.
+
+    Raises:
+        UsageError: the file is in another encoding.
+    """
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        raise UsageError(f"{path} must be UTF-8 to be streamed, got {encoding}; convert it")
+
+
+class ByteLines:
+    """Lines of a UTF-8 file from a place on; ``place`` is where the next one begins.
+
+    Args:
+        path: of the file.
+        place: in bytes; 0 is the beginning, before a byte-order mark.
+
+    Raises:
+        PollinateError: a line is not UTF-8.
+    """
+
+    def __init__(self, path: Path, place: int = 0) -> None:
+        self.path = path
+        self.file = path.open("rb")
+        self.file.seek(place)
+        self.place = place
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the lines with their ends."""
+        with self.file:
+            for number, line in enumerate(self.file, start=1):
+                if not self.place:
+                    self.place, line = len(line), line.removeprefix(codecs.BOM_UTF8)
+                else:
+                    self.place += len(line)
+                try:
+                    yield line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    byte = f"0x{line[error.start]:02x}"
+                    raise PollinateError(
+                        wrong_encoding(self.path, "utf-8", byte, number)
+                    ) from error
 
 
 def wrong_encoding(path: Path, encoding: str, found: str, line: int) -> str:

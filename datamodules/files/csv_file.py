@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from datamodules.files.base import Row, RowFile, text_lines
+from datamodules.files.base import BLOCK, ByteLines, Row, RowFile, require_utf8, text_lines
 from pipeline.errors import PollinateError
 
 LONGEST_CELL = 10_000_000  # characters; an unclosed quote must not take in a large file
@@ -36,6 +37,24 @@ class Csv(RowFile):
         for line, found in cells:
             yield self._row(found, line)
 
+    def blocks(self) -> Iterator[tuple[int, list[Row]]]:
+        """Yield (byte, rows)."""
+        require_utf8(self.path, self.encoding)
+        lines = ByteLines(self.path)
+        cells = self._parts(iter(lines))
+        next(cells)
+        while True:
+            mark = lines.place
+            rows = [self._row(found, line) for line, found in islice(cells, BLOCK)]
+            if not rows:
+                return
+            yield mark, rows
+
+    def block(self, mark: int, size: int) -> list[Row]:
+        """Return the rows at a byte."""
+        cells = self._parts(iter(ByteLines(self.path, mark)))
+        return [self._row(found, line) for line, found in islice(cells, size)]
+
     def _row(self, found: list[str] | csv.Error, line: int) -> Row:
         if isinstance(found, csv.Error):
             return Row(error=f"quotes are misplaced: {found}", line=line)
@@ -48,8 +67,10 @@ class Csv(RowFile):
 
     def _cells(self) -> Iterator[tuple[int, list[str] | csv.Error]]:
         """Yield each row's first line and its cells, or what is wrong with its quotes."""
+        yield from self._parts(text_lines(self.path, self.encoding))
+
+    def _parts(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
         csv.field_size_limit(LONGEST_CELL)
-        lines = text_lines(self.path, self.encoding)
         reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
         while True:
             line = reader.line_num + 1

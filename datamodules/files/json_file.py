@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datamodules.files.base import Row, RowFile, text_lines
+from datamodules.files.base import BLOCK, ByteLines, Row, RowFile, require_utf8, text_lines
 from pipeline.errors import PollinateError
 
 
@@ -26,7 +27,26 @@ class JsonLines(RowFile):
 
     def rows(self) -> Iterator[Row]:
         """Yield the objects; blank lines don't count."""
-        for number, line in enumerate(text_lines(self.path, self.encoding), start=1):
+        yield from self._rows(text_lines(self.path, self.encoding))
+
+    def blocks(self) -> Iterator[tuple[int, list[Row]]]:
+        """Yield (byte, rows)."""
+        require_utf8(self.path, self.encoding)
+        lines = ByteLines(self.path)
+        rows = self._rows(iter(lines))
+        while True:
+            mark = lines.place
+            found = list(islice(rows, BLOCK))
+            if not found:
+                return
+            yield mark, found
+
+    def block(self, mark: int, size: int) -> list[Row]:
+        """Return the rows at a byte."""
+        return list(islice(self._rows(iter(ByteLines(self.path, mark))), size))
+
+    def _rows(self, lines: Iterator[str]) -> Iterator[Row]:
+        for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield self._row(line, number)
 

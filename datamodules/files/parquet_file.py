@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from datamodules.files.base import Row, RowFile
+from datamodules.files.base import BLOCK, Row, RowFile
 from pipeline.errors import PollinateError
 
 BATCH = 256  # rows in memory at a time
@@ -32,6 +34,7 @@ class Parquet(RowFile):
             raise PollinateError(f"{path} is no parquet file: {error}") from error
         self.schema = file.schema_arrow
         self.columns = list(self.schema.names)
+        self._under_way: tuple[int, int, Iterator[list[dict[str, Any]]]] | None = None
         self.binary = frozenset(c.name for c in self.schema if "binary" in str(c.type))
 
     @cached_property
@@ -46,6 +49,49 @@ class Parquet(RowFile):
             for values in batch.to_pylist():
                 number += 1
                 yield Row(values, line=number)
+
+    def blocks(self) -> Iterator[tuple[int, list[Row]]]:
+        """Yield (number of the first row, rows); no block lies across two row groups."""
+        number = 0
+        for group in range(self.open().metadata.num_row_groups):
+            for values in self._group(group):
+                rows = [Row(v, line=number + place) for place, v in enumerate(values, start=1)]
+                yield number, rows
+                number += len(rows)
+
+    def block(self, mark: int, size: int) -> list[Row]:
+        """Return the rows from a number on."""
+        group = bisect_right(self.starts, mark) - 1
+        if self._under_way is None or self._under_way[:2] != (group, mark):
+            self._under_way = (group, mark, self._group(group))
+            for _ in range((mark - self.starts[group]) // BLOCK):  # not where a reader goes on
+                next(self._under_way[2])
+        found = next(self._under_way[2])
+        self._under_way = (group, mark + len(found), self._under_way[2])
+        return [Row(values, line=mark + place) for place, values in enumerate(found, start=1)]
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """First row of each row group."""
+        about = self.open().metadata
+        counts = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+        return [0, *accumulate(counts)][:-1]
+
+    def _group(self, group: int) -> Iterator[list[dict[str, Any]]]:
+        """Yield a row group's rows, ``BLOCK`` at a time; the last may be fewer."""
+        from pyarrow import ArrowException
+
+        try:
+            rows: list[dict[str, Any]] = []
+            for batch in self.open().iter_batches(BLOCK, row_groups=[group]):
+                rows += batch.to_pylist()
+                while len(rows) >= BLOCK:
+                    yield rows[:BLOCK]
+                    rows = rows[BLOCK:]
+            if rows:
+                yield rows
+        except (ArrowException, OSError) as error:
+            raise PollinateError(f"{self.path} is damaged: {error}") from error
 
     def batches(self) -> Iterator[Any]:
         """Yield the rows as Arrow batches.

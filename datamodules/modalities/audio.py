@@ -152,12 +152,15 @@ class AudioStore(Store):
             return torch.empty((0, 1, self.frames.flat.shape[1]))
         return pad_frames([torch.from_numpy(self.frames[row].astype(np.float32)) for row in rows])
 
-    def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
+    def augmented(
+        self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None
+    ) -> Tensor:
         """Return spectrograms with hidden stripes: (n, L, F) float32."""
+        own = rows if numbers is None else numbers
         frames, masks = self.rows(rows), self.masks
         if not len(rows) or not masks.times + masks.bands:
             return frames
-        draws = uniforms(seed, passes, rows, count=2 * (masks.times + masks.bands))
+        draws = uniforms(seed, passes, own, count=2 * (masks.times + masks.bands))
         pairs = torch.from_numpy(draws).float().reshape(len(rows), -1, 2)
         lengths = torch.from_numpy(self.frames.starts[rows + 1] - self.frames.starts[rows])
         times, bands = pairs[:, : masks.times], pairs[:, masks.times :]

@@ -36,14 +36,17 @@ class Store(ABC):
         """Return the chosen rows as the encoder takes them, without augmentation: (n, ...)."""
 
     @abstractmethod
-    def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
+    def augmented(
+        self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None
+    ) -> Tensor:
         """Return the chosen rows augmented.
 
         Args:
             rows: (n,) row numbers.
             seed: the run's.
             passes: (n,) how often the data set had been gone through before each row came up.
-                A row's augmentation is a pure function of (seed, pass, row).
+                A row's augmentation is a pure function of (seed, pass, number).
+            numbers: (n,) what a row's random numbers depend on; default: ``rows``.
         """
 
     def lengths(self) -> np.ndarray | None:

@@ -122,16 +122,19 @@ class ImageStore(Store):
         """Return pixels in [0, 1]: (n, C, H, W) float32."""
         return normalise(torch.from_numpy(self.pixels[rows]))
 
-    def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
+    def augmented(
+        self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None
+    ) -> Tensor:
         """Return pixels in [0, 1], each image moved in its own way: (n, C, H, W) float32."""
+        own = rows if numbers is None else numbers
         pixels, chosen = torch.from_numpy(self.pixels[rows]), self.augmentation
         if chosen.transform is not None and len(rows):
-            pixels = transform_rows(pixels, chosen.transform, seed, passes, rows)
+            pixels = transform_rows(pixels, chosen.transform, seed, passes, own)
         images = normalise(pixels)
         if not any(chosen.move.values()) or not len(rows):
             return images
-        numbers = torch.from_numpy(uniforms(seed, passes, rows, count=AUGMENT_UNIFORMS))
-        return augment(images, numbers, **chosen.move)
+        draws = torch.from_numpy(uniforms(seed, passes, own, count=AUGMENT_UNIFORMS))
+        return augment(images, draws, **chosen.move)
 
 
 def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:

@@ -147,14 +147,17 @@ class TextStore(Store):
             return torch.zeros((0, 1), dtype=torch.int64)
         return pad([self.ids[row].astype(np.int64) for row in rows])
 
-    def augmented(self, rows: np.ndarray, seed: int, passes: np.ndarray) -> Tensor:
+    def augmented(
+        self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None
+    ) -> Tensor:
         """Return token ids of which each was left out with probability ``dropout``: (n, L)."""
+        own = rows if numbers is None else numbers
         ids = self.rows(rows)
         if not self.dropout or not len(rows):
             return ids
-        numbers = uniforms(seed, passes, rows, count=ids.shape[1])
+        draws = uniforms(seed, passes, own, count=ids.shape[1])
         lengths = torch.from_numpy(self.ids.starts[rows + 1] - self.ids.starts[rows])
-        ids, kept = drop_tokens(ids, lengths, torch.from_numpy(numbers), self.dropout)
+        ids, kept = drop_tokens(ids, lengths, torch.from_numpy(draws), self.dropout)
         return ids[:, : int(kept.max())]
 
     def lengths(self) -> np.ndarray:

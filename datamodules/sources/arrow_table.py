@@ -68,14 +68,20 @@ def write_table(
                         f"first: {file.unit} {rows[0].line}: {next(iter(bad.values()))}; is it "
                         "really a file of this kind?"
                     )
-    about = {
+    (folder / ABOUT).write_text(json.dumps(about(files, bad, options)), encoding="utf-8")
+
+
+def about(
+    files: Sequence[tuple[str, RowFile]], bad: Mapping[int, str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what ``read_table`` needs besides the rows."""
+    return {
         "bad": list(bad.items()),
         "digest": content_digest([file.path for _, file in files], options),
         "files": [str(file.path) for _, file in files],
         "units": [file.unit for _, file in files],
         "splits": [split for split, _ in files],
     }
-    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 
 def as_cell(value: Any, kind: pa.DataType, empty: frozenset[str]) -> Any:
@@ -87,20 +93,20 @@ def read_table(folder: Path, media: Path | None) -> Table:
     """Map what ``write_table`` wrote into memory."""
     from datasets import Dataset  # takes a second
 
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    known = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     dataset = Dataset.from_file(str(folder / ROWS))
     columns = columns_of(dataset)
     numbers, lines = columns.pop(FILE), columns.pop(LINE)
-    splits = about["splits"]
+    splits = known["splits"]
     if any(splits):
         columns[SPLIT] = Lazy(len(numbers), partial(_splits, numbers, splits))
-    files, units = about["files"], about["units"]
+    files, units = known["files"], known["units"]
 
     def place(row: int) -> str:
         number = numbers[row]
         return f"{files[number]}, {units[number]} {lines[row]}"
 
-    return Table(columns, about["digest"], dict(about["bad"]), place, media, mapped=True)
+    return Table(columns, known["digest"], dict(known["bad"]), place, media, mapped=True)
 
 
 def columns_of(dataset: Dataset) -> dict[str, Column]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from datamodules.cache import Cache
 from datamodules.table import Table
+from pipeline.errors import UsageError
 
 
 class Source(ABC):
@@ -27,3 +29,14 @@ class Source(ABC):
         Raises:
             pipeline.errors.PollinateError: the data can't be found or read.
         """
+
+    def stream(self, cache: Cache, columns: Sequence[str]) -> Table:
+        """Read every row, but leave the given columns where they are.
+
+        Raises:
+            UsageError: the source can't.
+        """
+        raise UsageError(
+            f"{self.location} can't be streamed; streaming is for sources csv, tsv, json and "
+            "parquet. Others are mapped into memory without a copy, or small: leave streaming out"
+        )

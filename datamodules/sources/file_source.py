@@ -54,12 +54,7 @@ class FileSource(Source):
         # imports of a second that a command without files does not need
         from datamodules.sources.arrow_table import read_table, write_table
 
-        found = find_files(self.path)
-        for _, path in found:
-            if not path.is_file():
-                raise PollinateError(
-                    f"{path} must be a file, it is a folder; name its files: *.csv"
-                )
+        found = self._files()
 
         def make(folder: Path) -> None:
             files = [(split, self.open(path)) for split, path in found]
@@ -68,8 +63,50 @@ class FileSource(Source):
 
         what = [FORMAT, type(self).__name__, self.options(), [[s, *stamp(p)] for s, p in found]]
         entry = cache.get("tables", what, make)
-        table = read_table(entry, Path(self.folder) if self.folder else found[0][1].parent)
-        if not len(table):
-            names = ", ".join(str(path) for _, path in found[:3])
-            raise PollinateError(f"{names} must have at least one row behind the header, got none")
+        table = read_table(entry, self._folder(found))
+        require_rows(table, found)
         return table
+
+    def stream(self, cache: Cache, columns: Sequence[str]) -> Table:
+        """Index the rows, once; the given columns stay in the files."""
+        from datamodules.streaming.index import read_index, write_index
+
+        found = self._files()
+
+        def make(folder: Path) -> None:
+            files = [(split, self.open(path)) for split, path in found]
+            schema = self.schema([file for _, file in files])
+            own = [name for name in columns if name in schema.names]
+            write_index(folder, files, schema, own, self.options())
+
+        what = [FORMAT, type(self).__name__, self.options(), [[s, *stamp(p)] for s, p in found]]
+        entry = cache.get("streams", [*what, sorted(columns)], make)
+        kept = self._folder(found)
+        known = self.schema([self.open(path) for _, path in found[:1]]).names
+        own = [name for name in columns if name in known]
+        table = read_index(entry, kept, self.open, own, self.empty)
+        require_rows(table, found)
+        return table
+
+    def _files(self) -> list[tuple[str, Path]]:
+        found = find_files(self.path)
+        for _, path in found:
+            if not path.is_file():
+                raise PollinateError(
+                    f"{path} must be a file, it is a folder; name its files: *.csv"
+                )
+        return found
+
+    def _folder(self, found: Sequence[tuple[str, Path]]) -> Path:
+        return Path(self.folder) if self.folder else found[0][1].parent
+
+
+def require_rows(table: Table, files: Sequence[tuple[str, Path]]) -> None:
+    """Check that there is any row.
+
+    Raises:
+        PollinateError: there is none.
+    """
+    if not len(table):
+        names = ", ".join(str(path) for _, path in files[:3])
+        raise PollinateError(f"{names} must have at least one row behind the header, got none")

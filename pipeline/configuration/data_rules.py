@@ -18,6 +18,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DATASET_KEYS = ("source", "inputs", "split")
 TASK_KEYS = ("type", "dataset", "target")
 TASK_OPTIONAL = ("unseen",)
+DATASET_OPTIONAL = ("streaming",)
 SPLIT_KEYS = ("group", "stratify")
 
 
@@ -67,9 +68,11 @@ def _shape_problems(
 
 
 def _dataset_problems(path: str, node: Any, encoders: Any) -> Iterator[str]:
-    yield from _shape_problems(path, node, DATASET_KEYS, "source")
+    yield from _shape_problems(path, node, DATASET_KEYS, "source", DATASET_OPTIONAL)
     if not isinstance(node, dict):
         return
+    if not isinstance(node.get("streaming", False), bool):
+        yield f"{path}.streaming must be true or false, got {shown(node['streaming'])}"
     inputs, split = node.get("inputs", UNSET), node.get("split", UNSET)
     if isinstance(inputs, dict) and inputs:
         for modality, column in inputs.items():

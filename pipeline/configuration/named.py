@@ -18,7 +18,11 @@ from pipeline.configuration.suggest import hint
 from pipeline.configuration.yaml_files import load_yaml
 from pipeline.errors import UsageError
 
-DATASET_KEYS = ("inputs", "split")  # of the data set itself; all others go to its source
+DATASET_KEYS = (
+    "inputs",
+    "split",
+    "streaming",
+)  # of the data set itself; all others go to its source
 TASK_KEYS = ("dataset", "target", "unseen")
 BELOW_NAME = re.compile(
     r"(?P<chooser>(?P<node>data\.(tasks|datasets)\.[^.]+)\.(type|source))\.(?P<option>.+)"

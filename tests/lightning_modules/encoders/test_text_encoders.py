@@ -6,6 +6,7 @@ import torch
 from lightning_modules.encoders.bag import Bag, hash_pairs
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.encoders.conv import Conv
+from lightning_modules.encoders.gru import GRU
 from lightning_modules.encoders.transformer import Transformer, positions
 from pipeline.errors import UsageError
 
@@ -17,10 +18,11 @@ def encoders() -> list[Encoder]:
         Bag(vocab_size=50, dim=DIM, width=8, pairs=64),
         Conv(vocab_size=50, dim=DIM, width=8, channels=4),
         Transformer(vocab_size=50, dim=DIM, depth=2, heads=2),
+        GRU(vocab_size=50, dim=DIM, width=8, hidden=6),
     ]
 
 
-@pytest.fixture(params=range(3), ids=["bag", "conv", "transformer"])
+@pytest.fixture(params=range(4), ids=["bag", "conv", "transformer", "gru"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     torch.manual_seed(0)
     encoder = encoders()[request.param]

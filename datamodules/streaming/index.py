@@ -1,0 +1,98 @@
+"""What is kept of files whose rows stay where they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]  # no types
+
+from datamodules.files.base import RowFile
+from datamodules.progress import track
+from datamodules.sources.arrow_table import ABOUT, FILE, LINE, ROWS, about, as_cell, read_table
+from datamodules.streaming.blocks import BlockReader
+from datamodules.table import Table
+
+INDEX = "index.npy"
+
+
+def has_name(column: str) -> str:
+    """Return the name of the column that says whether a row has something in another."""
+    return f"__has__{column}"
+
+
+def write_index(
+    folder: Path,
+    files: Sequence[tuple[str, RowFile]],
+    schema: pa.Schema,
+    streamed: Sequence[str],
+    options: Mapping[str, Any],
+) -> None:
+    """Keep where each block of rows begins, and all columns but the streamed ones.
+
+    Args:
+        folder: gets the index and an Arrow file.
+        files: (split or "", file).
+        schema: of all columns.
+        streamed: columns that stay in the files; of them only whether a cell is empty is kept.
+        options: what, besides the files, the rows depend on.
+    """
+    empty = frozenset(options["empty"])
+    small = pa.schema([field for field in schema if field.name not in streamed])
+    fields = [*small, *(pa.field(has_name(name), pa.bool_()) for name in streamed)]
+    full = pa.schema([*fields, pa.field(FILE, pa.int32()), pa.field(LINE, pa.int64())])
+    bad: dict[int, str] = {}
+    index: list[tuple[int, int, int]] = []
+    count = 0
+    with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_stream(sink, full) as writer:
+        for number, (_, file) in enumerate(files):
+            for mark, rows in track(file.blocks(), f"indexing {file.path.name}"):
+                index.append((number, mark, count))
+                bad |= {count + place: row.error for place, row in enumerate(rows) if row.error}
+                count += len(rows)
+                cells = [{} if row.error else row.values for row in rows]
+                arrays = [
+                    pa.array([as_cell(c.get(f.name), f.type, empty) for c in cells], f.type)
+                    for f in small
+                ]
+                arrays += [pa.array([not blank(c.get(n), empty) for c in cells]) for n in streamed]
+                arrays.append(pa.array([number] * len(rows), pa.int32()))
+                arrays.append(pa.array([row.line for row in rows], pa.int64()))
+                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=full))
+    np.save(folder / INDEX, np.array(index, np.int64).reshape(-1, 3))
+    text = json.dumps(about(files, bad, options) | {"count": count})
+    (folder / ABOUT).write_text(text, encoding="utf-8")
+
+
+def blank(value: Any, empty: frozenset[str]) -> bool:
+    """Say whether a cell has nothing but white space."""
+    return value is None or (isinstance(value, str) and (value in empty or not value.strip()))
+
+
+def read_index(
+    folder: Path,
+    media: Path | None,
+    open: Callable[[Path], RowFile],  # noqa: A002  # what it does
+    streamed: Sequence[str],
+    empty: frozenset[str],
+) -> Table:
+    """Return the table: the kept columns mapped into memory, the others read when asked for."""
+    table = read_table(folder, media)
+    known = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    cell = partial(cell_of, empty=empty)
+    paths = [Path(path) for path in known["files"]]
+    reader = BlockReader(paths, open, np.load(folder / INDEX), known["count"], cell)
+    columns = dict(table.columns)
+    has = {name: np.asarray(list(columns.pop(has_name(name))), dtype=bool) for name in streamed}
+    columns |= {name: reader.column(name) for name in streamed}
+    table.columns, table.streamed, table.mapped = columns, has, False
+    return table
+
+
+def cell_of(value: Any, empty: frozenset[str]) -> Any:
+    """Return a value, None for a text that stands for an empty cell."""
+    return None if isinstance(value, str) and value in empty else value
