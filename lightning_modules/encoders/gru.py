@@ -60,6 +60,7 @@ class GRU(Encoder):
         both = torch.cat([masked_max(rows, mask), masked_mean(rows, mask)], dim=1)
         return Features(self.pool(both), self.project(rows), mask=mask)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # lengths decide what is computed
     def recurred(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Return the states at all tokens: (N, L, width) -> (N, L, 2 hidden), 0 at padding."""
         if not len(rows):

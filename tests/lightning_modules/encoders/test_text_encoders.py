@@ -72,6 +72,7 @@ def test_every_parameter_that_pooled_needs_gets_a_gradient(encoder: Encoder) -> 
         assert parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, between two graphs
 def test_compiles(encoder: Encoder) -> None:
     """In one graph, but for the recurrent one: it packs rows by lengths that a graph can't know."""
     whole = not isinstance(encoder, GRU)
