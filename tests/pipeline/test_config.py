@@ -102,7 +102,7 @@ def test_group_without_option(fit: Fit, tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text(SHOP)
     (tmp_path / "reviews.csv").touch()
     config = fit(f"data={tmp_path}/shop.yaml", "encoder/image=null")
-    assert set(config["encoder"]) == {"text"}
+    assert set(config["encoder"]) == {"audio", "text"}
 
 
 def test_group_outside_the_defaults_list(fit: Fit, tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_works_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_shipped_defaults_compose() -> None:
     config = compose("fit")
-    assert set(config["encoder"]) == {"image", "text"}
+    assert set(config["encoder"]) == {"audio", "image", "text"}
 
 
 def test_hydra_state_is_left_alone(fit: Fit) -> None:
