@@ -84,19 +84,16 @@ def leaks(hashes: np.ndarray, rows: Mapping[str, np.ndarray]) -> list[Leak]:
     found: list[Leak] = []
     seen: dict[int, tuple[int, str]] = {}
     evaluated = {name: part for name, part in rows.items() if name != "train"}
-    wanted = set(np.concatenate([hashes[:0], *(hashes[p] for p in evaluated.values())]).tolist())
+    wanted = np.unique(np.concatenate([hashes[:0], *(hashes[p] for p in evaluated.values())]))
     for split, part in rows.items():
-        own = [
-            (row, number) for row, number in zip(part.tolist(), hashes[part].tolist(), strict=True)
-        ]
+        shared = part[np.isin(hashes[part], wanted)]
+        own = list(zip(shared.tolist(), hashes[shared].tolist(), strict=True))
         for row, number in own:
-            if number in wanted:
-                twin = seen.get(number)
-                if twin and twin[1] != split:
-                    found.append(Leak(row, split, *twin))
+            twin = seen.get(number)
+            if twin and twin[1] != split:
+                found.append(Leak(row, split, *twin))
         for row, number in own:
-            if number in wanted:
-                seen.setdefault(number, (row, split))
+            seen.setdefault(number, (row, split))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -187,13 +187,21 @@ def stratum_numbers(values: Column) -> np.ndarray | None:
 
     Numbers of many values are cut into quantiles.
     """
-    texts = ["" if value is None else str(value) for value in values]
-    distinct, numbers = np.unique(texts, return_inverse=True)
-    if len(distinct) <= max(MOST_STRATA, len(texts) // 50):
-        return numbers.astype(np.int64)
+    known: dict[str, int] = {}
+    # one number at a time: there may be millions of values
+    found = np.fromiter((known.setdefault(text, len(known)) for text in as_texts(values)), np.int64)
+    if len(known) <= max(MOST_STRATA, len(found) // 50):
+        order = np.argsort(np.argsort(list(known))) if known else found
+        numbers: np.ndarray = order[found]
+        return numbers
     try:
-        found = np.array([float(text or "nan") for text in texts])
+        found = np.fromiter((float(text or "nan") for text in as_texts(values)), np.float64)
     except ValueError:
         return None
     borders = np.nanquantile(found, np.linspace(0, 1, QUANTILES + 1)[1:-1])
     return np.where(np.isnan(found), QUANTILES, np.searchsorted(borders, found))
+
+
+def as_texts(values: Column) -> Iterator[str]:
+    """Yield values as texts, an empty one for an empty cell."""
+    yield from ("" if value is None else str(value) for value in values)

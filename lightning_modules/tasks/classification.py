@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,18 @@ class Classification(Task):
     def encode(self, values: Iterable[Any]) -> Encoded:
         """Map labels to class numbers, 0 where there is none: (N,) int64 and (N,) bool."""
         numbers = {label: number for number, label in enumerate(self.classes)}
-        texts = [label_text(value) for value in values]
-        found = [-1 if text is None else numbers.get(text, -1) for text in texts]
-        unseen = {
-            row: text
-            for row, (text, number) in enumerate(zip(texts, found, strict=True))
-            if text is not None and number < 0
-        }
-        targets = torch.tensor(found, dtype=torch.int64)
+        unseen: dict[int, str] = {}
+
+        def numbered() -> Iterator[int]:
+            for row, value in enumerate(values):
+                text = label_text(value)
+                number = -1 if text is None else numbers.get(text, -1)
+                if text is not None and number < 0:
+                    unseen[row] = text
+                yield number
+
+        # one number at a time: there may be millions of labels
+        targets = torch.from_numpy(np.fromiter(numbered(), dtype=np.int64))
         return Encoded(targets.clamp(min=0), targets >= 0, unseen)
 
     def head(self, dim: int) -> nn.Module:
