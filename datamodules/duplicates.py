@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.columns import Column
+from datamodules.columns import Column, take
 
 MOST_BYTES = 4 << 30  # of files that are read to compare them
 
@@ -100,12 +100,21 @@ def leaks(hashes: np.ndarray, rows: Mapping[str, np.ndarray]) -> list[Leak]:
 def conflicts(hashes: np.ndarray, labels: Column) -> list[list[int]]:
     """Return groups of rows with the same inputs and different labels; empty labels don't count."""
     _, numbers, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(counts[numbers] > 1)
+    known: dict[str, int] = {"": -1}
+    said = np.fromiter(
+        (
+            known.setdefault("" if label is None else str(label).strip(), len(known))
+            for label in take(labels, shared)
+        ),
+        dtype=np.int64,
+        count=len(shared),
+    )
+    labelled, said = numbers[shared][said >= 0], said[said >= 0]
+    pairs = np.unique(np.stack([labelled, said]), axis=1)  # of input and label
+    inputs, labels_of_it = np.unique(pairs[0], return_counts=True)
     groups: dict[int, list[int]] = {}
-    for row in np.flatnonzero(counts[numbers] > 1).tolist():
+    apart = np.isin(numbers[shared], inputs[labels_of_it > 1])
+    for row in shared[apart].tolist():
         groups.setdefault(int(numbers[row]), []).append(row)
-    found = []
-    for rows in groups.values():
-        said = {str(labels[row]).strip() for row in rows if labels[row] not in (None, "")}
-        if len(said) > 1:
-            found.append(rows)
-    return found
+    return list(groups.values())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
 
@@ -21,9 +22,23 @@ def gathered(rows: Tensor) -> tuple[Tensor, int]:
     sizes = [int(one) for one in counts]
     # all processes must give as many rows: the missing ones are zeros
     padded = functional.pad(rows, (*(0, 0) * (rows.dim() - 1), 0, max(sizes) - len(rows)))
-    parts = [part[:size] for part, size in zip(_all(padded), sizes, strict=True)]
+    parts = [part[:size] for part, size in zip(Gather.apply(padded), sizes, strict=True)]
     return torch.cat(parts), sum(sizes[: distributed.get_rank()])
 
 
-def _all(rows: Tensor) -> tuple[Tensor, ...]:
-    return tuple(all_gather(rows))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+class Gather(torch.autograd.Function):
+    """Tensors of all processes; the gradient of each is summed over all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors of rank 0, 1, ...: all of one shape."""
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows.contiguous())
+        return tuple(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Return the sum of all processes' gradients of this one's tensor."""
+        total = torch.stack(gradients)
+        distributed.all_reduce(total)
+        return total[distributed.get_rank()]

@@ -94,7 +94,7 @@ def update(metric: Metric, output: Tensor, target: Tensor) -> None:
 
     No rows count as an update, too: the ranks must agree on whether a metric was given any.
     """
-    if len(target):
+    if len(target) or getattr(metric, "collective", False):
         metric.update(output, target)
     else:
         metric._update_count += 1

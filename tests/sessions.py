@@ -26,6 +26,24 @@ SMOKE = (
     "encoder.text.width=16",
 )
 
+# the same of every type of task on a table of texts and pictures
+TASKS = (
+    f"data={ROOT / 'tests' / 'data' / 'tasks.yaml'}",
+    "data.image.augment=flip",
+    "data.text.dropout=0.1",
+    "dim=16",
+    "tracking=none",
+    "encoder.text.pairs=128",
+    "encoder.text.width=16",
+    "encoder.image.width=8",
+    "sampler.batch_size=8",
+    "sampler.steps_per_epoch=12",
+    "checkpoint.every_n_steps=4",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=5",
+)
+STREAMED = (*TASKS, "data.datasets.shop.streaming=true")
+
 
 @dataclass(frozen=True)
 class Fault:

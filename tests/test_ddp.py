@@ -14,14 +14,13 @@ import pytest
 import torch
 
 from pipeline.runs import RunFolder
-from tests.sessions import ROOT, SMOKE
+from tests.sessions import ROOT, SMOKE, STREAMED
 from tests.test_resume import history, same
 
 pytestmark = pytest.mark.slow
 
 TWO = ("trainer=ddp", "trainer.devices=2")
-PLAIN = (
-    *SMOKE,
+EXACT = (
     "trunk.dropout=0",
     "data.text.dropout=0",
     "encoder.image.dropout=0",
@@ -29,12 +28,16 @@ PLAIN = (
     "balancer=uncertainty",
     "optimizer=momentum",
     "trainer.accumulate_grad_batches=2",
-    "sampler.batch_size=37",  # odd: one process has more rows than the other
     "trainer.max_epochs=-1",
     "trainer.max_steps=25",
     # in 32 bits a rounding error decides now and then which pixel is the largest in max pooling
     "trainer.precision=64-true",
 )
+# odd batches: one process has more rows than the other
+PLAIN = {
+    "quickstart": (*SMOKE, *EXACT, "sampler.batch_size=37"),
+    "streamed, every type of task": (*STREAMED, *EXACT, "sampler.batch_size=7"),
+}
 STEPS_BEFORE_KILL = 10
 
 
@@ -80,14 +83,17 @@ def kill_after(process: subprocess.Popen[str], folder: RunFolder, steps: int) ->
     process.communicate()
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+@pytest.fixture(scope="module", params=PLAIN)
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, RunFolder]:
     """One process, two, and two that are killed and resumed."""
+    plain = PLAIN[request.param]
     root = tmp_path_factory.mktemp("ddp")
     folders = {name: RunFolder(root / name) for name in ("one", "two", "killed")}
-    finish(start(*PLAIN, f"run_dir={folders['one'].path}"))
-    finish(start(*PLAIN, *TWO, f"run_dir={folders['two'].path}"))
-    killed = start(*PLAIN, *TWO, f"run_dir={folders['killed'].path}")
+    finish(start(*plain, f"run_dir={folders['one'].path}"))
+    finish(start(*plain, *TWO, f"run_dir={folders['two'].path}"))
+    killed = start(*plain, *TWO, f"run_dir={folders['killed'].path}")
     kill_after(killed, folders["killed"], STEPS_BEFORE_KILL)
     assert steps_saved(folders["killed"]) < 25
     finish(start(f"resume={folders['killed'].path}"))

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from pipeline.runs import RunFolder
 from pipeline.tracking.points import read_points
-from tests.sessions import SMOKE, Fault, Session, run_sessions
+from tests.sessions import SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +35,7 @@ class Case:
     faults: tuple[Fault, ...]
     options: tuple[str, ...] = ()
     like: tuple[str, ...] | None = None
+    base: tuple[str, ...] = SMOKE
     torn: bool = False  # last.ckpt is torn before the last session
 
     def __str__(self) -> str:
@@ -41,7 +43,7 @@ class Case:
 
     @property
     def reference(self) -> tuple[str, ...]:
-        return self.options if self.like is None else self.like
+        return (*self.base, *(self.options if self.like is None else self.like))
 
 
 AVERAGED = ("ema_decay=0.9", "optimizer=momentum", "early_stopping.patience=3")
@@ -70,6 +72,15 @@ CASES = (
         ("trainer.val_check_interval=0.3",),
     ),
     Case("adaptive sampler", (Fault("end of validation", 1), Fault("training step", 25)), ADAPTIVE),
+    Case("every type of task", (Fault("training step", 7), Fault("best scored", 1)), base=TASKS),
+    Case("streamed rows", (Fault("training step", 15),), base=STREAMED),
+    Case(
+        "streamed rows, workers",
+        (Fault("training step", 6),),
+        ("loader.workers=2",),
+        like=(),
+        base=STREAMED,
+    ),
     Case("max_steps", (Fault("training step", 30),), ("trainer.max_steps=33",)),
     Case("last validation", (Fault("validation step", 6),), ("trainer.max_steps=33",)),
     Case("final test after max_steps", (Fault("best scored", 2),), ("trainer.max_steps=33",)),
@@ -99,7 +110,8 @@ class Runs:
 
 
 def reference_name(options: Sequence[str]) -> str:
-    return " ".join(["uninterrupted", *options])
+    """Return the folder of the run of these options that nothing interrupts."""
+    return f"uninterrupted {sha256(' '.join(options).encode()).hexdigest()[:12]}"
 
 
 def log_of(root: Path, name: str) -> Path:
@@ -108,7 +120,7 @@ def log_of(root: Path, name: str) -> Path:
 
 def sessions_of(root: Path, name: str, options: Sequence[str], case: Case | None) -> list[Session]:
     """The first session of a run and those that resume it, the last one without a fault."""
-    start, again = [*SMOKE, *options, f"run_dir={root / name}"], [f"resume={root / name}"]
+    start, again = [*options, f"run_dir={root / name}"], [f"resume={root / name}"]
     log = str(log_of(root, name))
     faults = [*case.faults, None] if case else [None]
     torn = str(RunFolder(root / name).checkpoints / "last.ckpt") if case and case.torn else None
@@ -128,8 +140,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     for case in CASES:
         alone = reference_name(case.reference)
         sessions.setdefault(alone, sessions_of(root, alone, case.reference, None))
-        sessions[case.name] = sessions_of(root, case.name, case.options, case)
-    finished = root / reference_name(())
+        sessions[case.name] = sessions_of(root, case.name, (*case.base, *case.options), case)
+    finished = root / reference_name(SMOKE)
     conflicting = [f"resume={finished}", "balancer=uncertainty"]
     sessions[CONFLICT] = [Session(conflicting, str(log_of(root, CONFLICT)))]
     codes = iter(run_sessions([one for many in sessions.values() for one in many], root))

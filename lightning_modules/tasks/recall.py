@@ -7,6 +7,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_modules.gather import gathered
+
 CHUNK = 1024  # rows whose similarities to all others are in memory at a time
 
 
@@ -29,33 +31,42 @@ class Recall(Metric):
 
     Args:
         k: >= 1.
+        width: E of the vectors, >= 1.
     """
 
     full_state_update = False
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, width: int) -> None:
         super().__init__()
         self.k = k
+        self.width = width
+        # flat: a process without rows gives an empty list, for which torchmetrics sends shape (0,)
         self.add_state("pairs", [], dist_reduce_fx="cat")
-        self.pairs: list[Tensor]
+        self.pairs: list[Tensor] | Tensor
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Add pairs of vectors: (N, 2, E)."""
-        self.pairs.append(output.detach().float())
+        assert isinstance(self.pairs, list)  # a tensor only while the processes compute
+        self.pairs.append(output.detach().float().flatten())
 
     def compute(self) -> Tensor:
         """Return the share over all pairs that were added."""
-        if not self.pairs:
+        if not len(self.pairs):
             return torch.zeros(())
-        first, second = dim_zero_cat(self.pairs).unbind(dim=1)
+        first, second = dim_zero_cat(self.pairs).view(-1, 2, self.width).unbind(dim=1)
         both = torch.cat([ranks(first, second), ranks(second, first)])
         return (both < self.k).double().mean()
 
 
 class BatchRecall(Metric):
-    """``Recall`` among the rows of each update alone, which needs no memory."""
+    """``Recall`` among the rows of each update alone, on all processes, which needs no memory.
+
+    Attributes:
+        collective: every process must call ``update``, also without rows.
+    """
 
     full_state_update = False
+    collective = True
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -67,8 +78,10 @@ class BatchRecall(Metric):
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Add pairs of vectors: (N, 2, E)."""
-        first, second = output.detach().float().unbind(dim=1)
-        both = torch.cat([ranks(first, second), ranks(second, first)])
+        pairs, start = gathered(output.detach().float())
+        first, second = pairs.unbind(dim=1)
+        own = slice(start, start + len(output))
+        both = torch.cat([ranks(first, second)[own], ranks(second, first)[own]])
         self.hits += (both < self.k).sum()
         self.rows += len(both)
 

@@ -95,7 +95,10 @@ class Retrieval(Task):
 
     def metrics(self) -> MetricCollection:
         """Return recall at 1, 5 and 10 among all rows of a split."""
-        return MetricCollection({f"recall_{k}": Recall(k) for k in RECALLS}, compute_groups=False)
+        found = [Recall(k, self.width) for k in RECALLS]
+        return MetricCollection(
+            {f"recall_{metric.k}": metric for metric in found}, compute_groups=False
+        )
 
     def training_metric(self) -> Metric:
         """Return recall among the rows of a step."""

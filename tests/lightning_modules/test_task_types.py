@@ -262,7 +262,7 @@ def test_ranks_by_hand_and_ties_in_the_middle() -> None:
 
 
 def test_recall_over_chunks_is_recall(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs, whole, parts = torch.randn(50, 2, 4), Recall(5), Recall(5)
+    pairs, whole, parts = torch.randn(50, 2, 4), Recall(5, 4), Recall(5, 4)
     whole.update(pairs, torch.zeros(50))
     monkeypatch.setattr("lightning_modules.tasks.recall.CHUNK", 7)
     for part in pairs.split(9):
