@@ -81,20 +81,15 @@ def leaks(hashes: np.ndarray, rows: Mapping[str, np.ndarray]) -> list[Leak]:
         hashes: (N,) of all rows.
         rows: {split: rows}, in the order train, valid, test.
     """
-    found: list[Leak] = []
-    seen: dict[int, tuple[int, str]] = {}
-    evaluated = {name: part for name, part in rows.items() if name != "train"}
-    wanted = np.unique(np.concatenate([hashes[:0], *(hashes[p] for p in evaluated.values())]))
-    for split, part in rows.items():
-        shared = part[np.isin(hashes[part], wanted)]
-        own = list(zip(shared.tolist(), hashes[shared].tolist(), strict=True))
-        for row, number in own:
-            twin = seen.get(number)
-            if twin and twin[1] != split:
-                found.append(Leak(row, split, *twin))
-        for row, number in own:
-            seen.setdefault(number, (row, split))
-    return found
+    names = list(rows)
+    order = np.concatenate([rows[name] for name in names]).astype(np.int64)
+    split = np.repeat(np.arange(len(names)), [len(rows[name]) for name in names])
+    _, first, numbers = np.unique(hashes[order], return_index=True, return_inverse=True)
+    twin = first[numbers]  # the first place with the same inputs
+    return [
+        Leak(int(order[place]), names[split[place]], int(order[other]), names[split[other]])
+        for place, other in ((p, twin[p]) for p in np.flatnonzero(split[twin] < split))
+    ]
 
 
 def conflicts(hashes: np.ndarray, labels: Column) -> list[list[int]]:

@@ -283,8 +283,9 @@ class MixedDataModule(LightningDataModule):
         """Note rows that leak from one split into another, and rows with several labels."""
         if loaded.hashes is None:
             return
+        leaked = leaks(loaded.hashes, loaded.rows)
         for split in ("valid", "test"):
-            found = [leak for leak in leaks(loaded.hashes, loaded.rows) if leak.split == split]
+            found = [leak for leak in leaked if leak.split == split]
             if found:
                 place = loaded.table.place
                 some = "; ".join(f"{place(x.row)} = {place(x.twin)}" for x in found[:SHOWN])

@@ -30,7 +30,6 @@ SMOKE = (
 TASKS = (
     f"data={ROOT / 'tests' / 'data' / 'tasks.yaml'}",
     "data.image.augment=flip",
-    "data.text.dropout=0.1",
     "dim=16",
     "tracking=none",
     "encoder.text.pairs=128",

@@ -75,7 +75,7 @@ CASES = (
     Case("every type of task", (Fault("training step", 7), Fault("best scored", 1)), base=TASKS),
     Case("streamed rows", (Fault("training step", 15),), base=STREAMED),
     Case(
-        "streamed rows, workers",
+        "streamed rows in workers",
         (Fault("training step", 6),),
         ("loader.workers=2",),
         like=(),

@@ -51,9 +51,9 @@ def bad_rows(subject: Subject) -> Iterator[Problem]:
 def leaking_rows(subject: Subject) -> Iterator[Problem]:
     """Rows of valid and test that stand in an earlier split, too."""
     hashes = subject.loaded.hashes
-    for split in ("valid", "test") if hashes is not None else ():
-        assert hashes is not None
-        found = [leak for leak in leaks(hashes, subject.loaded.rows) if leak.split == split]
+    leaked = leaks(hashes, subject.loaded.rows) if hashes is not None else []
+    for split in ("valid", "test"):
+        found = [leak for leak in leaked if leak.split == split]
         if found:
             place = subject.loaded.table.place
             where = [
