@@ -36,10 +36,7 @@ def locate(cell: Any, folder: Path | None) -> Any:
         raise PollinateError(f"must be a file's content or its path, got {cell!r:.40}")
     path = (folder / cell).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise PollinateError(
-            f"the path must stay below {folder}, got {cell}; move the file there, or set the "
-            "source's folder"
-        )
+        raise PollinateError(f"the path must stay below {folder}, got {cell}; move the file there")
     return path
 
 
@@ -48,4 +45,5 @@ def located(cell: Any, folder: Path | None) -> Any:
     try:
         return locate(cell, folder)
     except PollinateError as error:
-        return Unreadable(str(error))
+        outside = isinstance(cell, str) and folder is not None
+        return Unreadable(f"{error}, or set the source's folder" if outside else str(error))

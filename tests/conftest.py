@@ -4,6 +4,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# the same examples in every run; `pytest --hypothesis-profile=hunt` looks for new ones
+settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile("hunt", max_examples=1500, deadline=None, print_blob=True)
+settings.load_profile("default")
 
 # as small as the real thing can be: every part takes part
 SMALL = [

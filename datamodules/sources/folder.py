@@ -10,15 +10,14 @@ from datamodules.cache import Cache
 from datamodules.columns import Column, digest
 from datamodules.files.base import RowFile
 from datamodules.files.csv_file import Csv
-from datamodules.files.image_files import IMAGES, files_below
 from datamodules.files.json_file import JsonLines
+from datamodules.files.media_files import IMAGES, SOUNDS, files_below
 from datamodules.sources.base import Source
 from datamodules.sources.locations import find_files
 from datamodules.splits import split_name
 from datamodules.table import SPLIT, Table
 from pipeline.errors import PollinateError
 
-SOUNDS = frozenset({".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
 FILE_NAME = "file_name"  # the column of a metadata file that names the row's file
 METADATA: dict[str, type[Csv] | type[JsonLines]] = {
     "metadata.csv": Csv,

@@ -61,6 +61,8 @@ def fit(value: Any, kind: pa.DataType) -> Any:
         return [fit(item, kind.value_type) for item in value]
     if pa.types.is_string(kind) and not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
+    if pa.types.is_floating(kind):
+        return float(value)  # Arrow refuses whole numbers beyond 2^53 itself
     return value
 
 

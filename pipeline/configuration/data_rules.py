@@ -90,7 +90,7 @@ def _input_problems(path: str, modality: str, column: Any, encoders: Any) -> Ite
         )
     elif not _mapping({"encoder": encoders}, "encoder").get(modality):
         yield f"{path} uses {modality}, which has no encoder; choose encoder/{modality}=OPTION"
-    elif not _is_input(modality, column):
+    elif not is_input(modality, column):
         yield f"{path}.{modality} must be {INPUT_FORMS[modality]}, got {shown(column)}"
 
 
@@ -101,7 +101,7 @@ INPUT_FORMS = {
 }
 
 
-def _is_input(modality: str, column: Any) -> bool:
+def is_input(modality: str, column: Any) -> bool:
     """Return whether a modality can be read from what is named."""
     if isinstance(column, str):
         return True

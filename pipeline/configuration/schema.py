@@ -162,7 +162,7 @@ class Predict:
     output: str = _user_path()
     batch_size: int = _at_least(1)
     tasks: list[str] | None
-    columns: dict[str, str]
+    columns: dict[str, Any]
     uri: str
     on_bad_row: str = _one_of("skip", "error")
     overwrite: bool

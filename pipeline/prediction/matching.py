@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.files.base import Row, RowFile
+from datamodules.inputs import Given, cells, columns_named
+from datamodules.media import locate
+from pipeline.configuration.data_rules import INPUT_FORMS, is_input
 from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError, UsageError
 
-Inputs = Mapping[str, Mapping[str, str]]  # {data set: {modality: name of its column in training}}
+Inputs = Mapping[str, Mapping[str, Given]]  # {data set: {modality: its column(s) in training}}
 
 
-def match_columns(inputs: Inputs, source: RowFile, given: Mapping[str, str]) -> dict[str, str]:
-    """Return {modality: column of the input}.
+def match_columns(inputs: Inputs, source: RowFile, given: Mapping[str, Given]) -> dict[str, Given]:
+    """Return {modality: column, or columns, of the input}.
 
     Column names in order: ``given``; what the format itself says; the names in training; the
     modality's own name.
@@ -23,17 +26,22 @@ def match_columns(inputs: Inputs, source: RowFile, given: Mapping[str, str]) -> 
         UsageError: ``given`` names what isn't there, nothing matches, or several columns do.
     """
     modalities = sorted({name for columns in inputs.values() for name in columns})
-    for modality, column in given.items():
+    for modality, columns in given.items():
         if modality not in modalities:
             known = hint(modality, modalities, "modalities")
             raise UsageError(f"columns.{modality}: the checkpoint doesn't take it{known}")
-        if column not in source.columns:
-            known = hint(column, source.columns, "columns")
-            raise UsageError(f"columns.{modality}={column} is not in {source.path}{known}")
-    found = {name: _column(inputs, source, given, name) for name in modalities}
+        if not is_input(modality, columns):
+            raise UsageError(f"columns.{modality} must be {INPUT_FORMS[modality]}, got {columns}")
+        for column in columns_named(columns):
+            if column not in source.columns:
+                known = hint(column, source.columns, "columns")
+                raise UsageError(f"columns.{modality}={column} is not in {source.path}{known}")
+    found = {name: _columns(inputs, source, given, name) for name in modalities}
     matched = {modality: column for modality, column in found.items() if column is not None}
     if not matched:
-        wanted = "; ".join(f"{m}: {' or '.join(names_of(inputs, m))}" for m in modalities)
+        wanted = "; ".join(
+            f"{m}: {' or '.join(map(shown, forms_of(inputs, m)))}" for m in modalities
+        )
         raise UsageError(
             f"{source.path} has none of the columns that the checkpoint reads ({wanted}); it has "
             f"{', '.join(source.columns)}. Say which is which: 'columns={{{modalities[0]}: NAME}}'"
@@ -41,71 +49,69 @@ def match_columns(inputs: Inputs, source: RowFile, given: Mapping[str, str]) -> 
     return matched
 
 
-def names_of(inputs: Inputs, modality: str) -> list[str]:
-    """Return the names that a modality's column may have: those in training, then its own."""
-    trained = [columns[modality] for columns in inputs.values() if modality in columns]
-    return list(dict.fromkeys([*trained, modality]))
+def forms_of(inputs: Inputs, modality: str) -> list[Given]:
+    """Return the columns that a modality may come from: those in training, then its own name."""
+    forms: list[Given] = []
+    for form in (*(columns.get(modality) for columns in inputs.values()), modality):
+        if form is not None and form not in forms:
+            forms.append(form)
+    return forms
 
 
-def _column(inputs: Inputs, source: RowFile, given: Mapping[str, str], modality: str) -> str | None:
+def shown(given: Given) -> str:
+    """Return the columns' names for people."""
+    return "+".join(columns_named(given))
+
+
+def _columns(
+    inputs: Inputs, source: RowFile, given: Mapping[str, Given], modality: str
+) -> Given | None:
     sure = {**source.known, **given}.get(modality)
     if sure is not None:
         return sure
-    *trained, general = names_of(inputs, modality)
-    found = [name for name in trained if name in source.columns]
-    if len(found) > 1:
+    there = [
+        form
+        for form in forms_of(inputs, modality)
+        if all(name in source.columns for name in columns_named(form))
+    ]
+    trained = [form for form in there if form != modality]
+    if len(trained) > 1:
         raise UsageError(
-            f"{modality} must be one column, but {source.path} has {', '.join(found)}, all known "
-            f"from training; choose one: 'columns={{{modality}: {found[0]}}}'"
+            f"{modality} must be one column, but {source.path} has "
+            f"{', '.join(map(shown, trained))}, all known from training; choose one: "
+            f"'columns={{{modality}: {shown(trained[0])}}}'"
         )
-    return next(iter(found), general if general in source.columns else None)
+    return next(iter(trained or there), None)
 
 
 def raw_values(
-    rows: Sequence[Row], columns: Mapping[str, str], folder: Path
+    rows: Sequence[Row], columns: Mapping[str, Given], folder: Path
 ) -> tuple[dict[str, list[Any]], dict[int, str]]:
     """Return ({modality: a raw value or None for each row}, {row: error}).
 
     Args:
         rows: N rows.
-        columns: {modality: column}.
-        folder: images' paths are relative to it and stay below it.
+        columns: {modality: column, or columns}.
+        folder: paths of pictures and sounds are relative to it and stay below it.
     """
-    values: dict[str, list[Any]] = {modality: [None] * len(rows) for modality in columns}
     errors = {place: row.error for place, row in enumerate(rows) if row.error}
-    for place, row in enumerate(rows):
-        for modality, column in columns.items() if not row.error else ():
+    names = {name for given in columns.values() for name in columns_named(given)}
+    table = {
+        name: [None if row.error else filled(row.values.get(name)) for row in rows]
+        for name in names
+    }
+    values = {modality: list(cells(given, table)) for modality, given in columns.items()}
+    for modality in values.keys() - {"text"}:
+        for place, cell in enumerate(values[modality]):
             try:
-                values[modality][place] = raw(modality, row.values.get(column), folder)
+                values[modality][place] = locate(cell, folder)
             except PollinateError as error:
-                errors[place] = f"{column}: {error}"
+                values[modality][place] = None
+                errors[place] = f"{shown(columns[modality])}: {error}"
     return values, errors
 
 
-def raw(modality: str, cell: Any, folder: Path) -> Any:
-    """Return a cell as the modality takes it, None if it is empty."""
-    if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):
-        return None
-    return image(cell, folder) if modality == "image" else cell
-
-
-def image(cell: Any, folder: Path) -> bytes | Path:
-    """Return an image's content or path.
-
-    Args:
-        cell: content; path; or both, as Hugging Face's data sets have them in parquet files.
-        folder: the path is relative to it, and stays below it.
-
-    Raises:
-        PollinateError: it is something else, or a path that leads out of the folder.
-    """
-    if isinstance(cell, dict):
-        cell = cell.get("bytes") or cell.get("path")
-    if isinstance(cell, bytes):
-        return cell
-    if not isinstance(cell, str) or "\0" in cell:
-        raise PollinateError(f"an image must be a path or a file's content, got {cell!r:.40}")
-    path = (folder / cell).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise PollinateError(f"an image's path must stay below {folder}, got {cell}")
-    return path
+def filled(cell: Any) -> Any:
+    """Return a cell, None if it is empty."""
+    empty = cell is None or (isinstance(cell, float) and cell != cell)
+    return None if empty or (isinstance(cell, str) and not cell.strip()) else cell

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from datamodules.files.base import RowFile
 from datamodules.files.csv_file import Csv
-from datamodules.files.image_files import IMAGES, ImageFiles
 from datamodules.files.json_file import JsonLines
+from datamodules.files.media_files import IMAGES, SOUNDS, MediaFiles
 from datamodules.files.parquet_file import Parquet
 from datamodules.files.text_file import TextFile
 from pipeline.errors import PollinateError, UsageError
@@ -20,19 +20,19 @@ READERS: dict[str, Callable[[Path], RowFile]] = {
     ".jsonl": JsonLines,
     ".parquet": Parquet,
     ".txt": TextFile,
-    **dict.fromkeys(sorted(IMAGES), ImageFiles),
+    **dict.fromkeys(sorted(IMAGES | SOUNDS), MediaFiles),
 }
 
 
 def open_input(path: Path) -> RowFile:
-    """Return the rows of a file, or of a folder of images.
+    """Return the rows of a table, of a picture or sound, or of a folder of them.
 
     Raises:
         UsageError: no format has such a name.
         PollinateError: nothing is there, it can't be read, or it has no rows.
     """
     if path.is_dir():
-        return ImageFiles(path)
+        return MediaFiles(path)
     if not path.is_file():
         raise PollinateError(f"input {path} must be a file or folder; nothing is there")
     reader = READERS.get(path.suffix.lower())

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from datamodules.files.base import Row, RowFile
+from datamodules.inputs import Given
 from pipeline.errors import PollinateError, UsageError
 from pipeline.prediction.answers import output_columns, output_rows
-from pipeline.prediction.matching import match_columns, raw_values
+from pipeline.prediction.matching import match_columns, raw_values, shown
 from pipeline.prediction.outputs import output_file
 from pipeline.prediction.predictor import Predictions, Predictor
 
@@ -22,10 +23,10 @@ SHOWN = 5  # bad rows that are listed
 
 @dataclass
 class Options:
-    """tasks: None for all that can be answered; columns: {modality: column}; batch_size: >= 1."""
+    """tasks: None for all that can be answered; columns: {modality: column(s)}."""
 
     tasks: Sequence[str] | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Given] = field(default_factory=dict)
     batch_size: int = 256
     stop_at_bad_row: bool = False
 
@@ -102,7 +103,7 @@ def choose_tasks(
 def predict_rows(
     predictor: Predictor,
     rows: Sequence[Row],
-    columns: Mapping[str, str],
+    columns: Mapping[str, Given],
     tasks: Sequence[str],
     source: RowFile,
     batch_size: int,
@@ -110,7 +111,7 @@ def predict_rows(
     """Answer a chunk of rows; every row without any answer has an error."""
     values, errors = raw_values(rows, columns, source.folder)
     found = predictor.predict(values, tasks, batch_size)
-    read = columns.values()
+    read = [shown(given) for given in columns.values()]
     for place in range(len(rows)):
         if all(answers[place] is None for answers in found.answers.values()):
             errors.setdefault(place, found.errors.get(place) or f"{', '.join(read)} empty")

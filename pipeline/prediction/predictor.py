@@ -12,6 +12,7 @@ import torch
 
 from datamodules.batch import Batch
 from datamodules.dataset import Part
+from datamodules.inputs import Given
 from datamodules.modalities.base import Modality
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
@@ -44,7 +45,7 @@ class Predictor:
         network: with its weights.
         tasks: {task: how outputs are read}.
         modalities: {modality: how raw values become tensors}.
-        inputs: {data set: {modality: name of its column in training}}.
+        inputs: {data set: {modality: its column, or columns, in training}}.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Predictor:
         network: MultiTaskNetwork,
         tasks: Mapping[str, Task],
         modalities: Mapping[str, Modality],
-        inputs: Mapping[str, Mapping[str, str]],
+        inputs: Mapping[str, Mapping[str, Given]],
     ) -> None:
         self.network = network.eval()
         self.tasks = dict(tasks)
@@ -111,7 +112,8 @@ class Predictor:
         """Answer every row that has what a task reads; a row that can't be read stops no other.
 
         Args:
-            columns: texts, or images as arrays, paths or contents of files; all of one length N.
+            columns: texts or pairs of them; images and sounds as arrays, paths or contents of
+                files, sounds also as (samples, rate); all of one length N.
             tasks: the tasks wanted; None: all.
             batch_size: rows at a time, >= 1.
 

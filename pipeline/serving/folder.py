@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.inputs import Given
 from pipeline.serving.code import NEEDED, copy_code, pinned
 
 WEIGHTS, DESCRIPTION = "weights.ckpt", "model.json"
 DATA, CODE, REQUIREMENTS = "data", "code", "requirements.txt"
+PAIR = "text_pair"  # the column of a pair's second text
+TEXTS = ("text", PAIR)
 ANSWER_TYPES = {"str": "string", "float": "double"}
 CONFIG = (
     "encoder",
@@ -31,11 +34,11 @@ CONFIG = (
 class Description:
     """model.json.
 
-    modalities: what goes in; answers: {column: str or float}, what comes out.
+    inputs: columns that go in; answers: {column: str or float}, what comes out.
     allow_targets: packages of the user's whose classes the network has.
     """
 
-    modalities: list[str]
+    inputs: list[str]
     answers: dict[str, str]
     allow_targets: list[str]
 
@@ -59,10 +62,12 @@ def export(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) ->
     weights = {k: v for k, v in saved["state_dict"].items() if k.startswith("network.")}
     parts = {**spec, "config": config}
     write_checkpoint({"state_dict": weights, "pollinate": parts}, folder / DATA / WEIGHTS)
-    modalities = sorted({m for data in config["data"]["datasets"].values() for m in data["inputs"]})
+    inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
     requirements = [pinned(name) for name in NEEDED] + copy_code(folder / CODE, allow_targets)
     (folder / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
-    description = Description(modalities, answers(spec, allow_targets), list(allow_targets))
+    description = Description(
+        input_names(inputs), answers(spec, allow_targets), list(allow_targets)
+    )
     text = json.dumps(asdict(description), indent=2)
     (folder / DATA / DESCRIPTION).write_text(text, encoding="utf-8")
 
@@ -108,7 +113,7 @@ def package(folder: Path) -> None:
     }
     for name, content in environments.items():
         (folder / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    model = Model(signature=signature(description["modalities"], description["answers"]))
+    model = Model(signature=signature(description["inputs"], description["answers"]))
     mlflow.pyfunc.add_to_model(
         model,
         "pipeline.serving.pyfunc",
@@ -120,16 +125,23 @@ def package(folder: Path) -> None:
     model.save(str(folder / "MLmodel"))
 
 
-def signature(modalities: Sequence[str], answers: Mapping[str, str]) -> Any:
+def input_names(inputs: Mapping[str, Mapping[str, Given]]) -> list[str]:
+    """Return the columns that a model reads: its modalities, and text_pair for pairs of texts."""
+    names = {modality for columns in inputs.values() for modality in columns}
+    pairs = any(not isinstance(columns.get("text", ""), str) for columns in inputs.values())
+    return sorted(names | {PAIR} if pairs else names)
+
+
+def signature(inputs: Sequence[str], answers: Mapping[str, str]) -> Any:
     """Return MLflow's signature: raw values in; label, probability and error out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
-    kinds = {"text": "string"}  # all others are contents of files
-    inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(kinds.get(name, "binary"), name, required=False) for name in modalities
+    # all but texts are contents of files
+    columns_in: list[ColSpec | TensorSpec] = [
+        ColSpec("string" if name in TEXTS else "binary", name, required=False) for name in inputs
     ]
-    columns: list[ColSpec | TensorSpec] = [
+    columns_out: list[ColSpec | TensorSpec] = [
         ColSpec(ANSWER_TYPES[kind], name, required=False) for name, kind in answers.items()
     ]
-    return ModelSignature(Schema(inputs), Schema([*columns, ColSpec("string", "error")]))
+    return ModelSignature(Schema(columns_in), Schema([*columns_out, ColSpec("string", "error")]))

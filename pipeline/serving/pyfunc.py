@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.serving.folder import DESCRIPTION, WEIGHTS, Description, export, package
+from datamodules.inputs import pair
+from pipeline.serving.folder import (
+    DESCRIPTION,
+    PAIR,
+    TEXTS,
+    WEIGHTS,
+    Description,
+    export,
+    input_names,
+    package,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +60,7 @@ def _load_pyfunc(path: str) -> ServedModel:
 
 
 class ServedModel:
-    """Answers tables with the columns ``text`` and ``image``, whichever the model reads."""
+    """Answers tables with the columns text, text_pair, image and audio, those the model reads."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
@@ -62,18 +72,23 @@ class ServedModel:
         cell that can't be read is named in ``error``, and stops no other row.
 
         Args:
-            model_input: text: str; image: the content of an image file, as bytes or base64. In
-                JSON, write "" for an empty cell: MLflow refuses null for bytes.
+            model_input: text: str; text_pair: the second text of a pair; image, audio: the content
+                of a file, as bytes or base64. In JSON, write "" for an empty cell: MLflow refuses
+                null for bytes.
             params: unused.
         """
         import pandas as pd
 
         from pipeline.prediction.answers import ERROR, flat
 
-        names = [name for name in self.predictor.modalities if name in model_input]
+        names = [n for n in input_names(self.predictor.inputs) if n in model_input]
         # MLflow hands {"inputs": {"text": [a, b]}} over as one row, whose cells are arrays
         table = model_input.explode(names, ignore_index=True) if names else model_input
         columns = {name: [raw(name, cell) for cell in table[name]] for name in names}
+        if PAIR in columns:
+            second = columns.pop(PAIR)
+            first = columns.get("text", [None] * len(table))
+            columns["text"] = [pair(*cells) for cells in zip(first, second, strict=True)]
         found = self.predictor.predict(columns)
         answered: dict[str, list[Any]] = {}
         for task, labels in found.answers.items():
@@ -91,7 +106,7 @@ def raw(modality: str, cell: Any) -> Any:
 
     if pd.isna(cell) or cell in ("", b""):
         return None
-    return cell if modality == "text" or isinstance(cell, bytes) else content(str(cell))
+    return cell if modality in TEXTS or isinstance(cell, bytes) else content(str(cell))
 
 
 def content(text: str) -> bytes:

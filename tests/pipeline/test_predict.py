@@ -56,10 +56,10 @@ def test_csv_answers_every_row_in_order(
         "",
         "",
         "image: the content is no image; give PNG, JPEG or the like",
-        f"image: an image's path must stay below {tmp_path}, got ../new.csv",
+        f"image: the path must stay below {tmp_path}, got ../new.csv; move the file there",
         "a row must have 4 cells like the header, got 2",
         "image, review empty",
-        f"image: an image's path must stay below {tmp_path}, got /etc/hostname",
+        f"image: the path must stay below {tmp_path}, got /etc/hostname; move the file there",
     ]
     assert "5 bad rows in" in (out := capsys.readouterr().out)
     assert "row 3: image: the content is no image" in out
@@ -199,7 +199,7 @@ def test_bad_outputs(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_empty_folder(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(tiny_run, tmp_path, tmp_path / "out.csv") == 1
-    assert "has no images at any depth" in capsys.readouterr().err
+    assert "has no images or sounds at any depth" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")])
