@@ -245,6 +245,7 @@ cells = st.text(
     | st.binary(max_size=60).map(lambda b: b.decode("latin-1")),
     st.sampled_from(["text,label\n", "", "text;label\n", "\ufefftext,label\r\n"]),
 )
+@example("\0", "")  # a zero byte as a column name
 def test_no_csv_ends_in_a_traceback(tmp_path: Path, body: str, header: str) -> None:
     """Whatever a file holds, its rows come out or an error says why."""
     write(tmp_path, {"shop.csv": (header + body).encode("utf-8", "surrogatepass")})

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.arrays import Arrays
@@ -23,6 +23,8 @@ from datamodules.randomness import uniforms
 from pipeline.errors import PollinateError, UsageError
 
 CHUNK = 256  # images resized at a time
+DECODING = 2  # raised when the same file becomes other pixels
+WORD = 257  # what a value of 16 bits is divided by: 65,535 -> 255
 MOST_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of colour
 
 
@@ -88,7 +90,7 @@ class ImageModality(Modality):
 
     def options(self) -> dict[str, Any]:
         """Return what the pixels depend on."""
-        return {"size": list(self.size), "channels": self.channels}
+        return {"size": list(self.size), "channels": self.channels, "decoding": DECODING}
 
     def encoder_arguments(self) -> dict[str, Any]:
         """Return the number of channels."""
@@ -137,6 +139,24 @@ class ImageStore(Store):
         return augment(images, draws, **chosen.move)
 
 
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Return the pixels as a person sees them: (H, W) or (H, W, 3) uint8, to be written to.
+
+    Turned as a camera noted it (EXIF), on white where it is transparent, 16 bits brought to 8; the
+    first picture of an animation.
+    """
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):
+        values = np.asarray(turned, dtype=np.int64)
+        wide = turned.mode != "I" or values.max() > 255  # of "I" only its values tell
+        return (values // WORD if wide else values).clip(0, 255).astype(np.uint8)
+    if turned.has_transparency_data:
+        layer = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    grey = turned.mode in ("1", "L", "F")
+    return np.array(turned.convert("L" if grey else "RGB"))
+
+
 def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
     """Return an image's pixels: (H, W) or (H, W, 3) uint8.
 
@@ -156,9 +176,7 @@ def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
             pixels = opened.width * opened.height
             if pixels > MOST_PIXELS:
                 raise Image.DecompressionBombError(f"got {pixels:,}")
-            grey = opened.mode in ("1", "L", "I;16", "I", "F")
-            # a copy, because torch wants to be able to write
-            return np.array(opened.convert("L" if grey else "RGB"))
+            return pixels_of(opened)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels: {error}") from error
     except UnidentifiedImageError as error:

@@ -14,6 +14,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # no types
 from datamodules.columns import Column, Lazy
 from datamodules.files.base import RowFile
 from datamodules.progress import track
+from datamodules.sources.file_source import OURS
 from datamodules.sources.kinds import fit
 from datamodules.sources.locations import content_digest
 from datamodules.table import SPLIT, Table
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 ROWS, ABOUT = "rows.arrow", "about.json"
-FILE, LINE = "__file__", "__line__"
+FILE, LINE = OURS
 CHUNK = 2048  # rows in memory at a time while a table is written
 MOST_BAD = 10_000  # unreadable rows before reading is given up
 

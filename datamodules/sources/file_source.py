@@ -14,6 +14,7 @@ from datamodules.sources.locations import find_files
 from datamodules.table import Table
 from pipeline.errors import PollinateError
 
+OURS, HAS = ("__file__", "__line__"), "__has__"  # columns of our own in the cache
 FORMAT = 1  # of what the cache holds; raised when older entries can't be read
 
 
@@ -49,6 +50,11 @@ class FileSource(Source):
         """Return what, besides the files, the rows depend on: plain values."""
         return {"empty": sorted(self.empty)}
 
+    def _checked(self, files: Sequence[RowFile]) -> Any:
+        schema = self.schema(files)
+        require_usable(files[0].path, schema.names)
+        return schema
+
     def load(self, cache: Cache) -> Table:
         """Read every row."""
         # imports of a second that a command without files does not need
@@ -59,7 +65,7 @@ class FileSource(Source):
         def make(folder: Path) -> None:
             files = [(split, self.open(path)) for split, path in found]
             readers = [file for _, file in files]
-            write_table(folder, files, self.schema(readers), self.options())
+            write_table(folder, files, self._checked(readers), self.options())
 
         what = [FORMAT, type(self).__name__, self.options(), [[s, *stamp(p)] for s, p in found]]
         entry = cache.get("tables", what, make)
@@ -75,7 +81,7 @@ class FileSource(Source):
 
         def make(folder: Path) -> None:
             files = [(split, self.open(path)) for split, path in found]
-            schema = self.schema([file for _, file in files])
+            schema = self._checked([file for _, file in files])
             own = [name for name in columns if name in schema.names]
             write_index(folder, files, schema, own, self.options())
 
@@ -109,4 +115,24 @@ def require_rows(table: Table, files: Sequence[tuple[str, Path]]) -> None:
     """
     if not len(table):
         names = ", ".join(str(path) for _, path in files[:3])
+        if table.bad:
+            row, why = next(iter(table.bad.items()))
+            count = f"none of its {len(table.bad):,} rows can be read"
+            raise PollinateError(f"{names}: {count}, the first: {table.place(row)}: {why}")
         raise PollinateError(f"{names} must have at least one row behind the header, got none")
+
+
+def require_usable(path: Path, names: Sequence[str]) -> None:
+    """Check that columns' names can be kept.
+
+    Raises:
+        PollinateError: one is no text, or one of ours.
+    """
+    for name in names:
+        if "\0" in name:
+            raise PollinateError(
+                f"{path}: the column name {name!r} has a zero byte; if the file is UTF-16, set "
+                "encoding: utf-16"
+            )
+        if name in OURS or name.startswith(HAS):
+            raise PollinateError(f"{path}: the column name {name!r} is one of ours; rename it")

@@ -14,6 +14,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # no types
 from datamodules.files.base import RowFile
 from datamodules.progress import track
 from datamodules.sources.arrow_table import ABOUT, FILE, LINE, ROWS, about, as_cell, read_table
+from datamodules.sources.file_source import HAS
 from datamodules.streaming.blocks import BlockReader
 from datamodules.table import Table
 
@@ -22,7 +23,7 @@ INDEX = "index.npy"
 
 def has_name(column: str) -> str:
     """Return the name of the column that says whether a row has something in another."""
-    return f"__has__{column}"
+    return f"{HAS}{column}"
 
 
 def write_index(
