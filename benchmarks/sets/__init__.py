@@ -1,0 +1,1 @@
+"""Data files of public data sets, and how they are trained."""
