@@ -10,7 +10,11 @@ from pipeline.errors import UsageError
 # beside this package both in the repository and in site-packages; found by path, because a
 # folder named configs in the current directory would win an import
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
-NAMED_IN_DATA = {"source": "data.datasets.NAME.source", "task": "data.tasks.NAME.type"}
+NAMED_IN_DATA = {
+    "augment": "data.image.augment",
+    "source": "data.datasets.NAME.source",
+    "task": "data.tasks.NAME.type",
+}
 
 
 def search_folders(config_dirs: Sequence[Path]) -> list[Path]:

@@ -268,6 +268,7 @@ class TestBroken:
             ("data=nope.yaml", ["there is no config file", "/nope.yaml"]),
             ("task=classification", ["data.tasks.NAME.type=OPTION"]),
             ("source=csv", ["data.datasets.NAME.source=OPTION"]),
+            ("augment=flip", ["set data.image.augment=OPTION"]),
             ("trunk.dim=${dimm}", ["trunk.dim", "dimm"]),
             ("data.tasks.digit.type=clasification", ["data.tasks.digit.type", "classification?"]),
             ("data.datasets.mnist.source=cvs", ["data.datasets.mnist.source", "csv?"]),
