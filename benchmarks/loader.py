@@ -6,6 +6,7 @@
 The first form makes pictures and texts and compares, round by round, in turns:
   plain   torch's DataLoader over a Dataset that decodes, resizes, tokenises and collates by hand,
   ours    the data module's mixed batches of the same files, prepared on disk by an earlier pass,
+  streamed   ours with ``streaming: true``, which decodes and tokenises batch by batch, too,
   first   the earlier pass: reading and preparing all rows, then the same batches.
 The second makes a CSV of that many rows, trains three steps on it, and prints the peak memory.
 """
@@ -109,31 +110,36 @@ def seconds(batches: Iterable[Any]) -> float:
     return time.perf_counter() - started
 
 
+def data_module(folder: Path, workers: int, streaming: bool) -> MixedDataModule:
+    """Return the data module, set up."""
+    options = [f"data={data_file(folder, streaming=streaming)}", f"data.cache={folder / 'cache'}"]
+    options += [f"sampler.batch_size={BATCH}", f"loader.workers={workers}"]
+    data = build_datamodule(compose("fit", options))
+    data.setup()
+    return data
+
+
 def compare(rows: int, rounds: int, workers: int) -> None:
     """Print the ratios of rows a second."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_shop(folder, rows)
-        options = [f"data={data_file(folder)}", f"data.cache={folder / 'cache'}"]
-        options += [f"sampler.batch_size={BATCH}", f"loader.workers={workers}"]
-        config = compose("fit", options)
         started = time.perf_counter()
-        data = build_datamodule(config)
-        data.setup()
+        data = data_module(folder, workers, streaming=False)
         first = time.perf_counter() - started + seconds(data.train_dataloader())
+        streamed = data_module(folder, workers, streaming=True)
         plain = Plain(data, folder)
         bare = DataLoader(plain, BATCH, shuffle=True, num_workers=workers, collate_fn=collate)
-        ratios, firsts = [], []
+        ratios: dict[str, list[float]] = {"ours": [], "streamed": [], "first": []}
         for _ in range(rounds):
-            theirs, ours = seconds(bare), seconds(data.train_dataloader())
-            ratios.append(theirs / ours)
-            firsts.append(theirs / first)
-        count = len(plain)
-        print(f"plain {count / theirs:,.0f} rows/s, ours {count / ours:,.0f} rows/s (last round)")
-        print(
-            f"ours / plain: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-        )
-        print(f"first, with preparing / plain: {statistics.median(firsts):.2f}")
+            theirs = seconds(bare)
+            ratios["ours"].append(theirs / seconds(data.train_dataloader()))
+            ratios["streamed"].append(theirs / seconds(streamed.train_dataloader()))
+            ratios["first"].append(theirs / first)
+        print(f"plain {len(plain) / theirs:,.0f} rows/s (last round)")
+        for name, found in ratios.items():
+            spread = f"{min(found):.2f}-{max(found):.2f}"
+            print(f"{name} / plain: {statistics.median(found):.2f} ({spread})")
 
 
 def measure_csv(rows: int, streaming: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,16 @@ def locate(cell: Any, folder: Path | None) -> Any:
         return None
     if folder is None or "\0" in cell:
         raise PollinateError(f"must be a file's content or its path, got {cell!r:.40}")
-    path = (folder / cell).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    path = Path(os.path.realpath(folder / cell))
+    if not path.is_relative_to(resolved(folder)):
         raise PollinateError(f"the path must stay below {folder}, got {cell}; move the file there")
     return path
+
+
+@lru_cache(maxsize=64)
+def resolved(folder: Path) -> Path:
+    """Return a folder without links; asked for once a folder, not once a cell."""
+    return folder.resolve()
 
 
 def located(cell: Any, folder: Path | None) -> Any:

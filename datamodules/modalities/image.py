@@ -145,16 +145,16 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     Turned as a camera noted it (EXIF), on white where it is transparent, 16 bits brought to 8; the
     first picture of an animation.
     """
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I"):
-        values = np.asarray(turned, dtype=np.int64)
-        wide = turned.mode != "I" or values.max() > 255  # of "I" only its values tell
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):
+        values = np.asarray(image, dtype=np.int64)
+        wide = image.mode != "I" or values.max() > 255  # of "I" only its values tell
         return (values // WORD if wide else values).clip(0, 255).astype(np.uint8)
-    if turned.has_transparency_data:
-        layer = turned.convert("RGBA")
-        turned = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    grey = turned.mode in ("1", "L", "F")
-    return np.array(turned.convert("L" if grey else "RGB"))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    grey = image.mode in ("1", "L", "F")
+    return np.array(image.convert("L" if grey else "RGB"))
 
 
 def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
