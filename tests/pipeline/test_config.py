@@ -262,7 +262,7 @@ class TestBroken:
             ("seed", ["key=value", "'seed'"]),
             ("name=a,b", ["takes one value", "a,b"]),
             ("name=[a", ["can't read", "name=[a"]),
-            ("balancer=equl", ["'equl'; did you mean equal?", "options: equal, "]),
+            ("balancer=equl", ["'equl'; did you mean equal?", ", equal, "]),
             ("encoder/image=cnm", ["encoder/image has no option", "did you mean cnn?"]),
             ("encodr/image=cnn", ["not a group", "did you mean encoder/image?"]),
             ("data=nope.yaml", ["there is no config file", "/nope.yaml"]),
