@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from datamodules.batch import MixedBatch
 from lightning_modules.balancers.base import Balancer
+from lightning_modules.meeting import Meeting
 from lightning_modules.metrics import (
     RunningLosses,
     Scores,
@@ -23,6 +24,7 @@ from lightning_modules.metrics import (
 )
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.optimizers import OptimizerFactory, parameter_groups, schedule_optimizer
+from lightning_modules.replay import Replay
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.tasks.base import Task
 from lightning_modules.transfer.base import Transfer
@@ -85,26 +87,45 @@ class MultiTaskModule(LightningModule):
         self.rows_seen = dict.fromkeys(self.tasks, 0)  # labelled rows over all ranks
         self.epoch_rows = dict.fromkeys(self.tasks, 0)  # those of the epoch under way
         self.losses: dict[str, Tensor] = {}  # of the step under way
+        self.rest: Tensor | None = None  # of the step under way: what belongs to no task
+        self.meeting = Meeting(network, balancer)
+        self._replay = Replay(network)
+        self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
         self.training_scores = nn.ModuleDict({n: t.training_metric() for n, t in tasks.items()})
         self.scores = Scores(tasks)
 
     def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         """Return the objective of one step."""
-        present = [task for task in self.tasks if batch.labelled.get(task)]
-        outputs = self.network(batch.batches, present)
-        targets = self._targets(batch, present)
-        sums, rows = self._task_sums(outputs, targets)
-        self.training_losses.add(sums, rows)
-        world = self.trainer.world_size
-        self.losses = {t: total * (world / batch.labelled[t]) for t, total in sums.items()}
-        for task in present:
-            self.rows_seen[task] += batch.labelled[task]
-            self.epoch_rows[task] += batch.labelled[task]
-        return self._objective(outputs, batch)
+        self.balancer.begin_epoch(self.current_epoch)
+        self._step = batch, batch_idx
+        if self.balancer.wants_losses_after:
+            self._replay.mark()
+        outputs, targets = self._outputs(batch)
+        sums = self._sums(outputs, targets)
+        self._count(batch, sums, outputs, targets)
+        self.losses, self.rest = self._losses(batch, sums, outputs)
+        objective = self.balancer.objective(self.losses) if self.losses else self._nothing()
+        return objective if self.rest is None else objective + self.rest
+
+    def on_train_start(self) -> None:
+        """Find out how processes exchange gradients."""
+        self.meeting.start(self.trainer)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Let the balancer fill the gradients."""
-        self.balancer.backward(self.losses, loss)
+        self.meeting.backward(
+            self.losses, loss, self.rest, self._is_last(), list(self.parameters())
+        )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step; then tell the balancer what the step did to the losses, if it wants to know."""
+        super().optimizer_step(*args, **kwargs)
+        if self.balancer.wants_losses_after and self._step is not None:
+            batch, _ = self._step
+            with self._replay.again(), self.trainer.precision_plugin.train_step_context():
+                outputs, targets = self._outputs(batch)
+                losses, _ = self._losses(batch, self._sums(outputs, targets), outputs)
+            self.balancer.after_step(losses)
 
     def validation_step(self, batch: MixedBatch, batch_idx: int) -> None:
         """Add one batch to the scores."""
@@ -145,7 +166,9 @@ class MultiTaskModule(LightningModule):
         wrong = [
             f"{name}: {shape_text(saved.get(name))} saved, {shape_text(own.get(name))} here"
             for name in sorted(own.keys() | saved.keys())
-            if shape_text(own.get(name)) != shape_text(saved.get(name))
+            # a balancer may have state that it makes at its first step only
+            if (name in own or not name.startswith("balancer."))
+            and shape_text(own.get(name)) != shape_text(saved.get(name))
         ]
         if wrong:
             raise PollinateError(
@@ -188,13 +211,36 @@ class MultiTaskModule(LightningModule):
     def _training_metrics(self) -> list[tuple[str, Any]]:
         return list(self.training_scores.items())
 
-    def _objective(self, outputs: Mapping[str, Tensor], batch: MixedBatch) -> Tensor:
-        """Return the balanced losses plus what transfer adds."""
+    def _is_last(self) -> bool:
+        """Say whether an optimizer step follows the batch."""
+        if self._step is None or self.meeting.level is None:
+            return True
+        every = self.trainer.accumulate_grad_batches
+        return (self._step[1] + 1) % every == 0 or self.trainer.is_last_batch
+
+    def _outputs(
+        self, batch: MixedBatch
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
+        """Return the outputs and targets of the tasks that the step has, on any process."""
+        present = [task for task in self.tasks if batch.labelled.get(task)]
+        return self.meeting.forward(batch.batches, present), self._targets(batch, present)
+
+    def _losses(
+        self,
+        batch: MixedBatch,
+        sums: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return ({task: L_t}, what transfer adds that belongs to no task).
+
+        A loss has the value of all processes' rows and the gradient of this one's.
+        """
+        world = self.trainer.world_size
+        losses = {t: total * (world / batch.labelled[t]) for t, total in sums.items()}
         added = self.transfer.losses(outputs, batch)
         for task, loss in added.by_task.items():
-            self.losses[task] = self.losses[task] + loss
-        objective = self.balancer.objective(self.losses) if self.losses else self._nothing()
-        return objective if added.rest is None else objective + added.rest
+            losses[task] = losses[task] + loss
+        return of_all_processes(losses), added.rest
 
     def _nothing(self) -> Tensor:
         """Return a zero that needs a gradient: a step without any label moves nothing."""
@@ -209,20 +255,34 @@ class MultiTaskModule(LightningModule):
             found[task] = targets, torch.cat([part.present[task] for part in parts])
         return found
 
-    def _task_sums(
+    def _sums(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, tuple[Tensor, Tensor]]
-    ) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return ({task: sum of this rank's losses}, {task: this rank's labelled rows})."""
-        sums, rows = {}, {}
+    ) -> dict[str, Tensor]:
+        """Return {task: sum of the losses of this process's rows}."""
+        sums = {}
+        for task, (target, present) in targets.items():
+            loss = self.tasks[task].loss(outputs[task], target)
+            sums[task] = loss.where(present, loss.new_zeros(())).sum()
+        return sums
+
+    def _count(
+        self,
+        batch: MixedBatch,
+        sums: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, tuple[Tensor, Tensor]],
+    ) -> None:
+        """Add the step to running losses, scores and rows."""
+        rows = {}
         metrics = dict(self._training_metrics())
         for task, (target, present) in targets.items():
-            output = outputs[task]
-            loss = self.tasks[task].loss(output, target)
-            sums[task] = loss.where(present, loss.new_zeros(())).sum()
             labelled = target[present]
             rows[task] = len(labelled)
-            update(metrics[task], self.tasks[task].measured(output.detach()[present]), labelled)
-        return sums, rows
+            measured = self.tasks[task].measured(outputs[task].detach()[present])
+            update(metrics[task], measured, labelled)
+            self.rows_seen[task] += batch.labelled[task]
+            self.epoch_rows[task] += batch.labelled[task]
+        self.training_losses.add(sums, rows)
 
     def _evaluate(self, batch: MixedBatch) -> None:
         tasks = [
@@ -233,6 +293,18 @@ class MultiTaskModule(LightningModule):
         outputs = self.network(batch.batches, tasks)
         for task, (target, present) in self._targets(batch, tasks).items():
             self.scores.update(task, outputs[task][present], target[present])
+
+
+def of_all_processes(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the mean of the processes' losses; the gradient stays this process's own."""
+    if not (losses and distributed.is_available() and distributed.is_initialized()):
+        return dict(losses)
+    own = torch.stack([loss.detach() for loss in losses.values()])
+    mean = own.clone()
+    distributed.all_reduce(mean)
+    mean /= distributed.get_world_size()
+    differences = (mean - own).unbind()
+    return {t: loss + d for (t, loss), d in zip(losses.items(), differences, strict=True)}
 
 
 def stacked(targets: Sequence[Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import nan
 
 import torch
@@ -18,6 +18,12 @@ from lightning_modules.views.base import Seen, View
 from lightning_modules.views.rows import RowView
 
 ROWS = RowView()
+Tap = Callable[[str, Tensor], Tensor]
+
+
+def untouched(task: str, rows: Tensor) -> Tensor:
+    """Let a head read the shared rows."""
+    return rows
 
 
 class MultiTaskNetwork(nn.Module):
@@ -50,27 +56,41 @@ class MultiTaskNetwork(nn.Module):
         self.views = {task: (views or {}).get(task, ROWS) for task in heads}
 
     def forward(
-        self, batches: Mapping[str, Batch], tasks: Sequence[str] | None = None
+        self,
+        batches: Mapping[str, Batch],
+        tasks: Sequence[str] | None = None,
+        tap: Tap = untouched,
+        apart: bool = False,
     ) -> dict[str, Tensor]:
         """Predict.
 
         Args:
             batches: {data set: rows}.
             tasks: the tasks wanted; None: every task that a data set in ``batches`` is for.
+            tap: what each head reads in place of its shared rows: (task, rows) -> rows.
+            apart: whether tasks that have no data set in common go through graphs of their own.
 
         Returns:
             {task: (N, ...)}, rows of the task's data sets in the order of its route.
         """
         wanted = self.heads if tasks is None else tasks
         routes = {task: self.routes[task] for task in wanted}
-        return self.predict(self.encode(batches), routes)
+        outputs: dict[str, Tensor] = {}
+        for names in separate(routes) if apart else [list(batches)]:
+            own = {name: batches[name] for name in names if name in batches}
+            if own:
+                outputs |= self.predict(self.encode(own), routes, tap)
+        return outputs
 
-    def predict(self, seen: Mapping[str, Seen], routes: Routes) -> dict[str, Tensor]:
+    def predict(
+        self, seen: Mapping[str, Seen], routes: Routes, tap: Tap = untouched
+    ) -> dict[str, Tensor]:
         """Send encoded rows through trunk and heads.
 
         Args:
             seen: {data set: its rows}.
             routes: {task: data sets}; those that are not in ``seen`` are left out.
+            tap: as for ``forward``.
         """
         # all rows go through, wanted or not: which parameters a step reaches must not depend on it
         groups = {name: Features(one.fused.pooled) for name, one in seen.items()}
@@ -83,7 +103,9 @@ class MultiTaskNetwork(nn.Module):
                         groups.setdefault(key, Features(rows))
                         paths.setdefault(task, []).append(key)
         outputs = {}
-        for task, rows in self.trunk(groups, paths).items():
+        for task, parts in self.trunk(groups, paths).items():
+            read = [tap(task, rows) for rows in parts]
+            rows = torch.cat(read) if len(read) > 1 else read[0]
             own = [seen[name] for name in routes[task] if name in seen]
             outputs[task] = self.views[task].output(self.heads[task], rows, own)
         return outputs
@@ -114,6 +136,20 @@ class MultiTaskNetwork(nn.Module):
         yield from self.encoders.parameters()
         yield from self.fusions.parameters()
         yield from self.trunk.shared_parameters()
+
+    def tasks_share_rows(self) -> bool:
+        """Say whether all tasks read the same features of the same data sets."""
+        return len({(self.routes[t], type(self.views[t])) for t in self.routes}) == 1
+
+
+def separate(routes: Routes) -> list[list[str]]:
+    """Part data sets so that no task has some in two parts: the fewest data sets in each."""
+    parts: list[list[str]] = []
+    for names in routes.values():
+        touched = [part for part in parts if set(part) & set(names)]
+        merged = dict.fromkeys(name for part in [*touched, list(names)] for name in part)
+        parts = [part for part in parts if part not in touched] + [list(merged)]
+    return parts
 
 
 def combination(modalities: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -18,6 +19,7 @@ from datamodules.modalities.audio import AudioModality
 from datamodules.modalities.base import Modality
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
+from lightning_modules.balancers.base import Balancer
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.network import MultiTaskNetwork, combination
@@ -170,6 +172,19 @@ def build_optimization(config: Config) -> Optimization:
     )
 
 
+def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
+    """Return the balancer; a method inside it is built for the same tasks."""
+    allow = config["allow_targets"]
+    node = {
+        name: instantiate(value, allow, f"balancer.{name}", tasks=tasks)
+        if isinstance(value, Mapping) and "_target_" in value
+        else value
+        for name, value in config["balancer"].items()
+    }
+    balancer: Balancer = instantiate(node, allow, "balancer", tasks=tasks)
+    return balancer
+
+
 def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule:
     """Return the module for a data module that is set up."""
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
@@ -184,7 +199,7 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
     module = MultiTaskModule(
         network,
         tasks,
-        instantiate(config["balancer"], allow, "balancer", tasks=list(tasks)),
+        build_balancer(config, list(tasks)),
         instantiate(config["transfer"], allow, "transfer"),
         build_optimization(config),
         spec,
@@ -197,5 +212,7 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
 
 def compile_parts(parts: Sequence[nn.Module]) -> None:
     """Compile modules in place, for any number of rows; names of weights stay."""
+    # a balancer, or a look at the gradients, goes through one graph several times
+    torch._functorch.config.donated_buffer = False
     for part in parts:
         part.compile(dynamic=True)

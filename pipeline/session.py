@@ -107,6 +107,14 @@ class Session:
             highlight=False,
             soft_wrap=True,
         )
+        if self.module.meeting.level is not None:
+            same = "the same" if self.module.network.tasks_share_rows() else "not all the same"
+            self.console.print(
+                f"balancing gradients of the shared {self.module.meeting.level}; the tasks' rows "
+                f"are {same}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _train(self) -> None:
         self.module.transfer.setup(self.module, self.datamodule)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
-import torch
 from torch import Tensor, nn
+
+from lightning_modules.balancers.gradient.shared import Shared
 
 
 class Balancer(nn.Module, ABC):
@@ -22,9 +24,22 @@ class Balancer(nn.Module, ABC):
         super().__init__()
         self.tasks = tuple(tasks)
 
+    @property
+    def wants_losses_after(self) -> bool:
+        """Say whether ``after_step`` needs the step's losses once more."""
+        return False
+
+    def level(self, same_rows: bool) -> str | None:
+        """Return where gradients are looked at: ``features`` or ``parameters``; None: nowhere.
+
+        Args:
+            same_rows: whether all tasks have the same rows.
+        """
+        return None
+
     @abstractmethod
     def objective(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the scalar that is minimised, differentiable.
+        """Return the scalar that stands for the step in logs, differentiable.
 
         Args:
             losses: {task: scalar} of the tasks that this step has; absent tasks are left out.
@@ -34,43 +49,38 @@ class Balancer(nn.Module, ABC):
     def task_weights(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the weight that each present task has now, for the log."""
 
-    def backward(self, losses: Mapping[str, Tensor], objective: Tensor | None = None) -> None:
+    @abstractmethod
+    def backward(
+        self,
+        losses: Mapping[str, Tensor],
+        shared: Shared | None = None,
+        *,
+        objective: Tensor | None = None,
+        rest: Tensor | None = None,
+        last: bool = True,
+    ) -> None:
         """Add this step's gradient to ``.grad`` of every parameter.
 
         Args:
             losses: {task: scalar} of the tasks that this step has.
-            objective: what ``objective(losses)`` returned, possibly scaled by the trainer
-                (gradient accumulation, mixed precision); None: computed here.
-        """
-        scalar = self.objective(losses) if objective is None else objective
-        scalar.backward()  # type: ignore[no-untyped-call]  # torch's is not annotated
-
-
-class LossBalancer(Balancer):
-    """Weighs losses: objective = sum_t w_t L_t + penalty, over the step's tasks."""
-
-    @abstractmethod
-    def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the weights: (P,).
-
-        Args:
-            losses: (P,) losses of the present tasks, detached.
-            tasks: (P,) their names, in the same order.
+            shared: what the tasks share, for methods that look at gradients; None: all parameters
+                that several of the losses reach.
+            objective: ``objective(losses)``, plus ``rest`` if there is one, possibly scaled by the
+                trainer (gradient accumulation, mixed precision); None: computed here.
+            rest: a scalar that belongs to no task; its gradient is added after balancing.
+            last: False: an optimizer step follows only after further calls, whose gradients add up.
         """
 
-    def penalty(self, tasks: Sequence[str]) -> Tensor | None:
-        """Return a scalar added to the weighted sum, or None."""
-        return None
+    def begin_epoch(self, epoch: int) -> None:
+        """Take note of the epoch, from 0, that the next steps are of; may be told repeatedly."""
 
-    def objective(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return sum_t w_t L_t plus the penalty."""
-        tasks = list(losses)
-        values = torch.stack([losses[task] for task in tasks])
-        total = (self.weights(values.detach(), tasks) * values).sum()
-        penalty = self.penalty(tasks)
-        return total if penalty is None else total + penalty
+    def after_step(self, losses: Mapping[str, Tensor]) -> None:
+        """Take note of the same rows' losses after the optimizer step, where they are wanted."""
 
-    def task_weights(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return w by task."""
-        values = torch.stack([loss.detach() for loss in losses.values()])
-        return dict(zip(losses, self.weights(values, list(losses)).tolist(), strict=True))
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to a device, but keep the precision of the state: averages must not stall."""
+        before = {name: one.dtype for name, one in self.named_buffers(recurse=False)}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's is not annotated
+        for name, buffer in list(self.named_buffers(recurse=False)):
+            self._buffers[name] = buffer.to(before[name])
+        return self

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.features import Features
-from lightning_modules.trunks.base import Routes, Trunk, route
+from lightning_modules.trunks.base import Parts, Routes, Trunk, route
 
 
 class SharedTrunk(Trunk):
@@ -28,7 +28,7 @@ class SharedTrunk(Trunk):
         self.blocks = nn.Sequential(*(ResidualBlock(dim, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, features: Mapping[str, Features], routes: Routes) -> dict[str, Tensor]:
+    def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
         """Encode all rows together, then hand each task its own."""
         rows = self.norm(self.blocks(torch.cat([item.pooled for item in features.values()])))
         parts = rows.split([len(item.pooled) for item in features.values()])

@@ -23,6 +23,7 @@ DATASET_KEYS = (
     "split",
     "streaming",
 )  # of the data set itself; all others go to its source
+INNER_BALANCERS = ("balancer.losses", "balancer.method")
 TASK_KEYS = ("dataset", "target", "unseen")
 BELOW_NAME = re.compile(
     r"(?P<chooser>(?P<node>data\.(tasks|datasets)\.[^.]+)\.(type|source))\.(?P<option>.+)"
@@ -45,7 +46,19 @@ def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
     _resolve_all(config, "data.datasets", "source", DATASET_KEYS, "source", folders)
     _resolve_all(config, "data.tasks", "type", TASK_KEYS, "task", folders)
     _resolve_augmentation(config, folders)
+    for key in INNER_BALANCERS:
+        _resolve_balancer(config, key, folders)
     _resolve_optimizer(config)
+
+
+def _resolve_balancer(config: DictConfig, key: str, folders: Sequence[Path]) -> None:
+    """Turn ``losses: uncertainty``, or ``losses: {name: uncertainty, ...}``, into that method."""
+    node = OmegaConf.select(config, key, default=None)
+    own = node.copy() if isinstance(node, DictConfig) and "name" in node else OmegaConf.create()
+    name = own.pop("name", node)
+    if isinstance(name, str):
+        chosen = load_yaml(_file(key, name, "balancer", folders))
+        OmegaConf.update(config, key, OmegaConf.merge(chosen, own), merge=False, force_add=True)
 
 
 def _resolve_augmentation(config: DictConfig, folders: Sequence[Path]) -> None:

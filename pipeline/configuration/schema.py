@@ -99,6 +99,13 @@ class Audio:
 
 
 @dataclass(kw_only=True)
+class Gradients:
+    """How often the tasks' gradients are looked at."""
+
+    every_n_steps: int = _at_least(0)
+
+
+@dataclass(kw_only=True)
 class Data:
     """Data sets and tasks; their nodes are checked by ``pipeline.configuration.data_rules``."""
 
@@ -127,6 +134,7 @@ class Fit:
     loader: Loader
     checkpoint: Checkpoint
     early_stopping: EarlyStopping
+    gradients: Gradients
     data: Data
     encoder: dict[str, Component]
     fusion: Component
@@ -209,5 +217,6 @@ SCHEMAS: dict[str, type[Any]] = {
     "sync": Sync,
 }
 NODES: dict[str, type[Any]] = {
-    node.__name__: node for node in (Loader, Checkpoint, EarlyStopping, Image, Text, Audio, Data)
+    node.__name__: node
+    for node in (Loader, Checkpoint, EarlyStopping, Gradients, Image, Text, Audio, Data)
 }

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_modules.balancers.loss.scalarization import Scalarization
 from lightning_modules.balancers.preference import preferences
-from lightning_modules.balancers.scalarization import Scalarization
 from pipeline.errors import UsageError
 
 

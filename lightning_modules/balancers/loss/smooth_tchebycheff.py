@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lightning_modules.balancers.loss.scalarization import Scalarization
 from lightning_modules.balancers.preference import preferences
-from lightning_modules.balancers.scalarization import Scalarization
 from pipeline.errors import UsageError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.loss.base import LossBalancer
 
 
 class Uncertainty(LossBalancer):

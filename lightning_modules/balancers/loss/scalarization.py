@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.loss.base import LossBalancer
 
 
 class Scalarization(LossBalancer):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_modules.balancers.scalarization import Scalarization
+from lightning_modules.balancers.loss.scalarization import Scalarization
 from pipeline.errors import UsageError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.loss.base import LossBalancer
 from pipeline.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.loss.base import LossBalancer
 
 
 class Equal(LossBalancer):

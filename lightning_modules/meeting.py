@@ -1,0 +1,90 @@
+"""Where a run's task gradients meet, under the strategy of its trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor, nn
+
+from datamodules.batch import Batch
+from lightning_modules.balancers.base import Balancer
+from lightning_modules.balancers.gradient.cut import Cut
+from lightning_modules.balancers.gradient.parameters import SharedParameters
+from lightning_modules.balancers.gradient.ranks import Ranks, average_gradients, broadcast_buffers
+from lightning_modules.balancers.gradient.shared import Shared
+from lightning_modules.network import MultiTaskNetwork
+from pipeline.errors import UsageError
+
+
+class Meeting:
+    """Runs network and balancer so that the balancer finds the gradients that it looks at.
+
+    Args:
+        network: the shared part and the heads.
+        balancer: combines the tasks' losses.
+    """
+
+    def __init__(self, network: MultiTaskNetwork, balancer: Balancer) -> None:
+        self.network = network
+        self.balancer = balancer
+        self.level = balancer.level(network.tasks_share_rows())
+        self._shared: Shared | None = None
+        self._ranks = Ranks()
+        self._averages = False  # whether gradients are averaged here, not by the strategy
+
+    def start(self, trainer: Trainer) -> None:
+        """Take over the exchange of gradients from the strategy, if the balancer looks at them.
+
+        Raises:
+            UsageError: the strategy shards parameters that the balancer would need whole.
+        """
+        self._shared = None
+        if self.level is None:
+            return
+        strategy = trainer.strategy
+        self._ranks = Ranks(trainer.world_size)
+        self._averages = isinstance(strategy, DDPStrategy)
+        whole = self._averages or isinstance(strategy, SingleDeviceStrategy)
+        if self.level == "parameters" and not whole:
+            raise UsageError(
+                f"balancing on parameters needs them whole, and {type(strategy).__name__} shards "
+                "them; set balancer.level=features if the method allows it, or trainer=ddp"
+            )
+        if self._averages:
+            # the wrapper stays: its reducer would send gradients of tasks before they are combined
+            wrapper = strategy.model
+            assert wrapper is not None
+            wrapper.require_backward_grad_sync = False  # type: ignore[assignment]  # of DistributedDataParallel
+
+    def forward(self, batches: Mapping[str, Batch], tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Predict {task: (N, ...)} for training."""
+        if self.level == "features":
+            cut = self._shared = Cut(self._ranks)
+            return self.network(batches, tasks, tap=cut)  # type: ignore[no-any-return]  # nn.Module's call
+        if self.level == "parameters":
+            return self.network(batches, tasks, apart=True)  # type: ignore[no-any-return]  # nn.Module's call
+        return self.network(batches, tasks)  # type: ignore[no-any-return]  # nn.Module's call
+
+    def backward(
+        self,
+        losses: Mapping[str, Tensor],
+        objective: Tensor,
+        rest: Tensor | None,
+        last: bool,
+        parameters: Sequence[nn.Parameter],
+    ) -> None:
+        """Fill ``.grad``; before an optimizer step, average it over the processes.
+
+        Args:
+            losses, objective, rest, last: as for ``Balancer.backward``.
+            parameters: all that the optimizer moves.
+        """
+        if self.level == "parameters" and self._shared is None:
+            # only now: a precision plugin may have changed the parameters
+            self._shared = SharedParameters(self.network.shared_parameters(), self._ranks)
+        self.balancer.backward(losses, self._shared, objective=objective, rest=rest, last=last)
+        if last and self._averages:
+            average_gradients(parameters, self._ranks)
+            broadcast_buffers(self.network, self._ranks)

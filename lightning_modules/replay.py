@@ -1,0 +1,40 @@
+"""A step's losses once more, with the weights after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Replay:
+    """Repeats a forward with the same random draws, and leaves no trace of it.
+
+    Args:
+        network: its buffers, running statistics of norms among them, are put back afterwards.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self._random: Tensor | None = None
+        self._random_cuda: list[Tensor] = []
+
+    def mark(self) -> None:
+        """Remember the random state before the forward."""
+        self._random = torch.get_rng_state()
+        self._random_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Inside, draws are those since ``mark``; afterwards all is as it was."""
+        assert self._random is not None
+        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.set_rng_state(self._random)
+            for device, state in enumerate(self._random_cuda):
+                torch.cuda.set_rng_state(state, device)
+            yield
+            for name, buffer in self.network.named_buffers():
+                buffer.copy_(buffers[name])
