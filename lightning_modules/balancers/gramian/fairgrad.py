@@ -1,0 +1,41 @@
+"""Alpha-fair gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, from_numpy
+
+from lightning_modules.balancers.gramian.base import GramianBalancer
+from lightning_modules.balancers.gramian.solvers import fair
+from lightning_modules.balancers.loss.base import LossBalancer
+from pipeline.errors import UsageError
+
+
+class FairGrad(GramianBalancer):
+    """G w = w^(-1 / alpha), for G divided by its mean diagonal.
+
+    alpha = 1 is proportional fairness, the same as ``NashMTL``; a large alpha nears max-min
+    fairness. Source: Ban and Ji 2024, "Fair Resource Allocation in Multi-Task Learning",
+    equation 7.
+
+    Args:
+        tasks, level, losses: as for every ``GradientBalancer``.
+        alpha: > 0.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        alpha: float = 1.0,
+        level: str = "auto",
+        losses: LossBalancer | None = None,
+    ) -> None:
+        super().__init__(tasks, level, losses)
+        if not alpha > 0:
+            raise UsageError(f"balancer.alpha must be > 0, got {alpha}")
+        self.alpha = alpha
+
+    def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return w: (T,)."""
+        return from_numpy(fair(gramian / gramian.diagonal().mean(), power=1 / self.alpha))
