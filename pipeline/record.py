@@ -12,7 +12,9 @@ from datamodules.mixed import MixedDataModule
 from datamodules.modalities.text import TextModality
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.checkpoints import BEST, LAST
-from pipeline.plots import confusion_matrix, curves
+from pipeline.plots.confusion import confusion_matrix
+from pipeline.plots.curves import curves
+from pipeline.plots.gradients import gradients
 from pipeline.runs import RunFolder
 from pipeline.serving.folder import export
 from pipeline.tracking.points import read_points
@@ -56,10 +58,13 @@ def record_end(
 
 
 def draw(folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tensor]) -> list[Path]:
-    """Draw the curves and one confusion matrix a task; return the pictures."""
+    """Draw curves, gradients and one confusion matrix a task; return the pictures."""
     folder.plots.mkdir(exist_ok=True)
     pictures = [folder.plots / "curves.png"]
     curves(read_points(folder.metrics), pictures[0])
+    path = folder.plots / "gradients.png"
+    if gradients(read_points(folder.metrics), path):
+        pictures.append(path)
     for task, matrix in matrices.items():
         path = folder.plots / f"confusion-{task}.png"
         confusion_matrix(matrix.numpy(), module.tasks[task].classes, task, path)

@@ -15,6 +15,7 @@ from rich.console import Console
 from datamodules.samplers.base import Sampler
 from lightning_modules.callbacks.adapt import Adapt
 from lightning_modules.callbacks.checkpoint import RunCheckpoint
+from lightning_modules.callbacks.gradients import WatchGradients
 from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.nonfinite import NonFinite
 from lightning_modules.callbacks.patience import Patience
@@ -89,6 +90,7 @@ def make_callbacks(
     callbacks: list[Callback] = [NonFinite(folder.path)]
     if config["ema_decay"] is not None:
         callbacks.append(EMAWeightAveraging(decay=config["ema_decay"]))
+    callbacks += [WatchGradients(config["gradients"]["every_n_steps"], measure)]
     callbacks += [measure, stop, RankState(), ProgressLine(measure, console)]
     if patience is not None:
         callbacks.append(

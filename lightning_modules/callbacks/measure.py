@@ -51,7 +51,7 @@ class Measure(Callback):
         if step == self._logged_step or step % self.every_n_steps:
             return
         self._logged_step = step
-        self._publish(trainer, self._step_metrics(trainer, multitask(pl_module)))
+        self.publish(trainer, self._step_metrics(trainer, multitask(pl_module)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the training scores of the epoch, and the rows that it had."""
@@ -62,7 +62,7 @@ class Measure(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
         if data is not None:
             named |= {f"passes/{name}": passes for name, passes in data.passes().items()}
-        self._publish(trainer, named | {"epoch": float(trainer.current_epoch)})
+        self.publish(trainer, named | {"epoch": float(trainer.current_epoch)})
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the validation's time out of the training speed."""
@@ -83,9 +83,9 @@ class Measure(Callback):
         self.stage_scores[stage] = numbers
         # validating the best weights once more, after training, isn't part of the history
         if trainer.state.fn != TrainerFn.VALIDATING and not trainer.sanity_checking:
-            self._publish(trainer, stage_metrics(module, stage, numbers))
+            self.publish(trainer, stage_metrics(module, stage, numbers))
 
-    def _publish(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+    def publish(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         """Give metrics to the loggers and to callbacks that monitor one."""
         self.latest |= metrics
         trainer.callback_metrics.update({name: torch.tensor(v) for name, v in metrics.items()})

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.plots import _by_task, _main_metrics, _smooth, confusion_matrix, curves
+from pipeline.plots.confusion import confusion_matrix
+from pipeline.plots.curves import _by_task, _main_metrics, _smooth, curves
+from pipeline.plots.gradients import gradients
 from pipeline.tracking.points import Point
 
 
@@ -61,3 +65,33 @@ def test_confusion_matrix_without_rows(tmp_path: Path) -> None:
 def test_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be \(3, 3\), got \(2, 2\)"):
         confusion_matrix(np.eye(2), list("abc"), "t", tmp_path / "c.png")
+
+
+def looks(tasks: Sequence[str]) -> list[Point]:
+    """What a run notes of its tasks' gradients, with a gap."""
+    found = []
+    for step in range(0, 1000, 20):
+        for number, task in enumerate(tasks):
+            found.append(Point(f"weight/{task}", 1 + number / 10, step, 0))
+            found.append(Point(f"gradient/norm/{task}", float(number), step, 0))
+        for one, other in combinations(tasks, 2):
+            if step != 500:
+                found.append(Point(f"gradient/cosine/{one}/{other}", np.sin(step), step, 0))
+    return found
+
+
+@pytest.mark.parametrize("tasks", [("a", "b"), [f"task {i}" for i in range(12)], ("情感", "b")])
+def test_gradients_are_drawn(tmp_path: Path, tasks: Sequence[str]) -> None:
+    assert gradients(looks(tasks), tmp_path / "plots" / "gradients.png")
+    assert is_picture(tmp_path / "plots" / "gradients.png")
+
+
+@pytest.mark.parametrize("history", [[], points(), looks(["a"])])
+def test_without_pairs_no_gradients_are_drawn(tmp_path: Path, history: list[Point]) -> None:
+    assert not gradients(history, tmp_path / "gradients.png")
+    assert not (tmp_path / "gradients.png").exists()
+
+
+def test_a_single_look_is_drawn(tmp_path: Path) -> None:
+    history = [p for p in looks(["a", "b"]) if p.step == 0]
+    assert gradients(history, tmp_path / "gradients.png")

@@ -1,0 +1,49 @@
+"""How all pictures look."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, GRID = "#24292f", "#e6e8eb"
+SLANT = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty white figure; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    # no pyplot: it would keep every figure and choose a window system
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def clean(axis: Axes) -> None:
+    """Take away what is not data."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(GRID)
+    axis.grid(color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.tick_params(colors=INK, labelsize=8, length=0)
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a PNG, and its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def is_drawable(text: str) -> bool:
+    """Say whether matplotlib's own font has all characters, which it may not for Chinese, say."""
+    return all(ord(character) in _characters() for character in text)
+
+
+@cache
+def _characters() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
