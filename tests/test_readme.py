@@ -6,11 +6,15 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from pipeline.checks import check_before_run
 from pipeline.config import compose
+from pipeline.configuration.groups import SHIPPED, options
 from pipeline.configuration.schema import SCHEMAS
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +44,8 @@ def test_a_command_composes(page: str, line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in LINK.findall(page.read_text(encoding="utf-8")):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in LINK.findall(text):
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
@@ -54,7 +59,7 @@ def test_the_readme_names_the_make_targets() -> None:
 def test_the_method_shown_in_contributing_is_the_real_one() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     method, row = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    source = (ROOT / "lightning_modules/balancers/uncertainty.py").read_text(encoding="utf-8")
+    source = (ROOT / "lightning_modules/balancers/loss/uncertainty.py").read_text(encoding="utf-8")
     shown = [line for line in method.splitlines() if line.strip() and "..." not in line]
     assert all(line in source for line in shown)
     assert row in (ROOT / "tests/rows.py").read_text(encoding="utf-8")
@@ -74,3 +79,33 @@ def test_the_data_page_names_every_source_task_and_augmentation() -> None:
     for group in ("source", "task", "augment"):
         for file in (ROOT / "configs" / group).glob("*.yaml"):
             assert f"`{file.stem}`" in page or file.stem == "quickstart", file
+
+
+def batches(count: int = 60) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """What the README's loop trains on."""
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        rows = torch.randn(32, 8, generator=draws)
+        yield rows, rows[:, :3].argmax(dim=1), rows[:, 3:4]
+
+
+@pytest.mark.parametrize("sign", ["-", "+"])
+def test_the_loop_of_the_readme_trains_before_and_after_the_change(sign: str) -> None:
+    (diff,) = re.findall(r"```diff\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = diff.splitlines()
+    assert sum(line.startswith("+") for line in lines) == 3
+    code = "\n".join(line[1:] for line in lines if line[:1] in ("", " ", sign))
+    values: dict[str, Any] = {"batches": batches()}
+    torch.manual_seed(0)
+    exec(code, values)  # the project's own README
+    assert {task: loss.item() < 0.9 for task, loss in values["losses"].items()} == {
+        "kind": True,
+        "size": True,
+    }
+
+
+def test_every_balancer_is_explained() -> None:
+    page = (ROOT / "docs" / "balancing.md").read_text()
+    known = options("balancer", [SHIPPED])
+    assert [name for name in known if f"`{name}`" not in page] == []
+    assert f"{len(known)} ways" in (ROOT / "README.md").read_text()

@@ -16,6 +16,7 @@ import torch
 
 from pipeline.runs import RunFolder
 from pipeline.tracking.points import read_points
+from tests.rows import BALANCERS
 from tests.sessions import SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
 
 pytestmark = pytest.mark.slow
@@ -48,7 +49,14 @@ class Case:
 
 AVERAGED = ("ema_decay=0.9", "optimizer=momentum", "early_stopping.patience=3")
 ADAPTIVE = ("sampler=adaptive", "sampler.bucket=4", "sampler.rate=1.0", "trainer.max_epochs=3")
+EPOCHS = ("sampler.steps_per_epoch=4", "trainer.max_epochs=4", "checkpoint.every_n_steps=3")
+BALANCED = {row.option: (f"balancer={row.option}",) for row in BALANCERS}
+BALANCED |= {"famo in cagrad": ("balancer=cagrad", "balancer.losses=famo")}
 CASES = (
+    *(
+        Case(f"balancer {name}", (Fault("training step", 14),), (*options, *EPOCHS))
+        for name, options in BALANCED.items()
+    ),
     Case("twice within an epoch", (Fault("training step", 13), Fault("training step", 18))),
     Case("before the first checkpoint", (Fault("training step", 3),)),
     Case("validation", (Fault("validation step", 3),)),
@@ -233,5 +241,7 @@ def test_torn_checkpoint_is_named(runs: Runs) -> None:
 def test_conflicting_key_is_refused(runs: Runs) -> None:
     message = log_of(runs.root, CONFLICT).read_text()
     assert runs.codes[CONFLICT] == [2], message
-    assert "balancer._target_ is 'lightning_modules.balancers.uncertainty.Uncertainty'" in message
-    assert "the checkpoint has 'lightning_modules.balancers.equal.Equal'" in message
+    assert (
+        "balancer._target_ is 'lightning_modules.balancers.loss.uncertainty.Uncertainty'" in message
+    )
+    assert "the checkpoint has 'lightning_modules.balancers.loss.equal.Equal'" in message

@@ -19,11 +19,17 @@ TOGETHER = (
     "trainer.accumulate_grad_batches=2",
     "trainer.precision=bf16-mixed",
 )
+BALANCING = (
+    ("balancer=equal",),
+    ("balancer=upgrad", "balancer.level=features"),
+    ("balancer=pcgrad", "balancer.level=parameters", "balancer.losses=famo"),
+)
 
 
 @pytest.mark.slow
-def test_the_trainers_options_work_together(tmp_path: Path) -> None:
-    runs = {"plain": (), "together": TOGETHER}
+@pytest.mark.parametrize("balancing", BALANCING, ids=" ".join)
+def test_the_trainers_options_work_together(balancing: tuple[str, ...], tmp_path: Path) -> None:
+    runs = {"plain": (), "together": (*TOGETHER, *balancing)}
     sessions = [
         Session([*SMOKE, *options, f"run_dir={name}"], str(tmp_path / f"{name}.log"))
         for name, options in runs.items()
@@ -33,7 +39,8 @@ def test_the_trainers_options_work_together(tmp_path: Path) -> None:
     plain, together = (
         read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt") for name in runs
     )
-    assert together["state_dict"].keys() == plain["state_dict"].keys()
+    own = {name for name in together["state_dict"] if name.startswith("balancer.")}
+    assert together["state_dict"].keys() - own == plain["state_dict"].keys()
     assert together["averaging_state"] and together["current_model_state"].keys()
     assert all(torch.isfinite(weight).all() for weight in together["state_dict"].values())
     summary = json.loads((tmp_path / "together" / "summary.json").read_text(encoding="utf-8"))

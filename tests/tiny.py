@@ -27,7 +27,7 @@ from datamodules.samplers.uniform import Uniform
 from datamodules.sources.base import Source
 from datamodules.table import Table
 from lightning_modules.balancers.base import Balancer
-from lightning_modules.balancers.equal import Equal
+from lightning_modules.balancers.loss.equal import Equal
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features
 from lightning_modules.fusions.concat import Concat

@@ -17,7 +17,7 @@ from datamodules.mixed import MixedDataModule
 from datamodules.plan import Plan
 from datamodules.samplers.uniform import Uniform
 from datamodules.steps import Share, TrainingSteps
-from lightning_modules.balancers.uncertainty import Uncertainty
+from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.transfer.base import TransferLosses
 from tests.tiny import labels, multitask, plan, ready, task, texts, trainer
@@ -36,7 +36,7 @@ def rare_data(*tasks: str) -> MixedDataModule:
 
 def as_rank(module: MultiTaskModule, world: int = 1) -> MultiTaskModule:
     """A module outside a trainer, as one of ``world`` processes."""
-    module._trainer = SimpleNamespace(world_size=world)  # type: ignore[assignment]  # all that a step asks
+    module._trainer = SimpleNamespace(world_size=world, current_epoch=0)  # type: ignore[assignment]  # all that a step asks
     return module
 
 

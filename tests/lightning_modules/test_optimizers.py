@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.balancers.uncertainty import Uncertainty
+from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from lightning_modules.optimizers import parameter_groups
 from pipeline.errors import UsageError
 from tests.rows import Row, ids, rows

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_modules.balancers.gradient.parameters import SharedParameters
+from lightning_modules.balancers.gramian.mgda import MGDA
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.build import (
     build_datamodule,
@@ -125,3 +127,20 @@ def test_compiling_keeps_the_names_of_weights() -> None:
     before = list(net.state_dict())
     compile_parts([*net.encoders.values(), net.trunk])
     assert list(net.state_dict()) == before
+
+
+@pytest.mark.slow
+def test_a_compiled_part_can_be_gone_through_several_times() -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(6, 4)
+    found = []
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    for compiled in (False, True):
+        if compiled:
+            compile_parts([net])
+        net.zero_grad()
+        features = net(rows)
+        losses = {"a": features.square().mean(), "b": (features - 1).abs().mean()}
+        MGDA(["a", "b"]).backward(losses, SharedParameters(net.parameters()))
+        found.append([parameter.grad.clone() for parameter in net.parameters()])
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*found, strict=True))

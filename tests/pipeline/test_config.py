@@ -263,6 +263,13 @@ class TestBroken:
             ("name=a,b", ["takes one value", "a,b"]),
             ("name=[a", ["can't read", "name=[a"]),
             ("balancer=equl", ["'equl'; did you mean equal?", ", equal, "]),
+            ("gradients.every_n_steps=-1", ["gradients.every_n_steps must be >= 0, got -1"]),
+            ("balancer.losses=uncertanty", ["balancer.losses has no option", "uncertainty?"]),
+            (
+                "balancer.losses={name: uncertainty, initiall: 1}",
+                ["unknown option balancer.losses.initiall", "initial?"],
+            ),
+            ("balancer.method=mgdaa", ["balancer.method has no option", "did you mean mgda?"]),
             ("encoder/image=cnm", ["encoder/image has no option", "did you mean cnn?"]),
             ("encodr/image=cnn", ["not a group", "did you mean encoder/image?"]),
             ("data=nope.yaml", ["there is no config file", "/nope.yaml"]),

@@ -22,7 +22,7 @@ SAVED: dict[str, Any] = {
     "allow_targets": [],
     "data": {"datasets": {"notes": {"rows": 5}}},
     "encoder": {"text": {"_target_": "lightning_modules.encoders.bag.Bag", "width": 16}},
-    "balancer": {"_target_": "lightning_modules.balancers.equal.Equal"},
+    "balancer": {"_target_": "lightning_modules.balancers.loss.equal.Equal"},
     "tracking": {"_target_": "pipeline.tracking.tracker.LocalTracker"},
     "trainer": {"max_epochs": 2, "accumulate_grad_batches": 1},
 }
@@ -178,7 +178,7 @@ def test_a_key_is_fixed_with_all_below_it_and_no_namesake() -> None:
 
 
 def test_a_conflict_is_refused_with_exit_code_2(folder: RunFolder) -> None:
-    target = "lightning_modules.balancers.uncertainty.Uncertainty"
+    target = "lightning_modules.balancers.loss.uncertainty.Uncertainty"
     with pytest.raises(UsageError) as caught:
         resumed(folder, "balancer", balancer={"_target_": target})
     assert caught.value.exit_code == 2

@@ -27,10 +27,10 @@ class Scripted(Measure):
         super().__init__(1)
         self.left = list(scores)
 
-    def _publish(self, trainer: Any, metrics: dict[str, float]) -> None:
+    def publish(self, trainer: Any, metrics: dict[str, float]) -> None:
         if "valid/score" in metrics:
             metrics = metrics | {"valid/score": self.left.pop(0)}
-        super()._publish(trainer, metrics)
+        super().publish(trainer, metrics)
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ class Spy(Measure):
         super().__init__(every_n_steps)
         self.published: list[tuple[int, dict[str, float]]] = []
 
-    def _publish(self, trainer: Any, metrics: dict[str, float]) -> None:
+    def publish(self, trainer: Any, metrics: dict[str, float]) -> None:
         self.published.append((trainer.global_step, metrics))
-        super()._publish(trainer, metrics)
+        super().publish(trainer, metrics)
 
     def steps(self, name: str) -> list[int]:
         return [step for step, metrics in self.published if name in metrics]

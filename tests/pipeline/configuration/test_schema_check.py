@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from typing import Any
 
 import pytest
 
+from pipeline.configuration import schema
 from pipeline.configuration.schema import SCHEMAS
 from tests.pipeline.conftest import Fit
 
@@ -105,6 +107,11 @@ def test_every_key_of_a_command_file_is_in_its_schema() -> None:
     from pipeline.configuration.groups import SHIPPED
     from pipeline.configuration.yaml_files import load_yaml
 
-    for command, schema in SCHEMAS.items():
+    for command, kind in SCHEMAS.items():
         keys = set(load_yaml(SHIPPED / f"{command}.yaml")) - {"defaults"}
-        assert keys <= {item.name for item in fields(schema)}
+        assert keys <= {item.name for item in fields(kind)}
+
+
+def test_every_dataclass_of_the_schema_is_a_node_or_a_command() -> None:
+    found = {name for name, kind in vars(schema).items() if is_dataclass(kind)}
+    assert found == {*schema.NODES, *(kind.__name__ for kind in schema.SCHEMAS.values())}

@@ -9,19 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.balancers.base import Balancer, LossBalancer
-from lightning_modules.balancers.equal import Equal
-from lightning_modules.balancers.fixed import Fixed
-from lightning_modules.balancers.uncertainty import Uncertainty
+from lightning_modules.balancers.loss.base import LossBalancer
+from lightning_modules.balancers.loss.equal import Equal
+from lightning_modules.balancers.loss.fixed import Fixed
+from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from pipeline.errors import UsageError
-from tests.rows import Row, ids, rows
+from tests.lightning_modules.balancers.build import build
+from tests.rows import LOSS_BALANCERS, Row, ids
 
 TASKS = ("a", "b")
-each = pytest.mark.parametrize("row", rows("balancer"), ids=ids)
+each = pytest.mark.parametrize("row", LOSS_BALANCERS, ids=ids)
 
 
-def built(row: Row) -> Balancer:
-    balancer: Balancer = row.build(tasks=list(TASKS))
+def built(row: Row) -> LossBalancer:
+    balancer = build(row, TASKS)
+    assert isinstance(balancer, LossBalancer)
     return balancer
 
 
@@ -46,10 +48,9 @@ def test_row(row: Row) -> None:
 @each
 def test_backward_is_that_of_the_weighted_sum(row: Row) -> None:
     balancer, ours, manual = built(row), shared(), shared()
-    assert isinstance(balancer, LossBalancer)
-    balancer.backward(losses_of(ours))
     losses = losses_of(manual)
     weights = balancer.task_weights(losses)
+    balancer.backward(losses_of(ours))
     sum(weights[task] * loss for task, loss in losses.items()).backward()  # type: ignore[union-attr]  # a tensor
     assert torch.allclose(ours.grad, manual.grad)
 
@@ -57,9 +58,9 @@ def test_backward_is_that_of_the_weighted_sum(row: Row) -> None:
 @each
 def test_scaled_objective_scales_the_gradient(row: Row) -> None:
     balancer, plain, scaled = built(row), shared(), shared()
-    balancer.backward(losses_of(plain))
     losses = losses_of(scaled)
-    balancer.backward(losses, balancer.objective(losses) / 4)
+    balancer.backward(losses, objective=balancer.objective(losses) / 4, last=False)
+    balancer.backward(losses_of(plain))
     assert torch.allclose(plain.grad, 4 * scaled.grad)
 
 
@@ -67,12 +68,12 @@ def test_scaled_objective_scales_the_gradient(row: Row) -> None:
 def test_plain_training_loop(row: Row) -> None:
     balancer, weight = built(row), shared()
     optimizer = torch.optim.SGD([weight, *balancer.parameters()], lr=0.1)
-    before = balancer.objective(losses_of(weight)).item()
+    before = sum(loss.item() for loss in losses_of(weight).values())
     for _ in range(20):
         optimizer.zero_grad()
         balancer.backward(losses_of(weight))
         optimizer.step()
-    assert balancer.objective(losses_of(weight)).item() < before
+    assert sum(loss.item() for loss in losses_of(weight).values()) < before
 
 
 @each
@@ -98,8 +99,8 @@ def test_absent_task_gets_no_weight_and_no_gradient(row: Row) -> None:
 def test_state_round_trip(row: Row) -> None:
     balancer, other = built(row), built(row)
     with torch.no_grad():
-        for number, parameter in enumerate(balancer.parameters()):
-            parameter.fill_(0.5 + number)
+        for number, state in enumerate([*balancer.parameters(), *balancer.buffers()]):
+            state.fill_(0.5 + number)
     other.load_state_dict(balancer.state_dict())
     losses = losses_of(shared())
     assert torch.equal(balancer.objective(losses), other.objective(losses))

@@ -1,0 +1,14 @@
+"""Balancers of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning_modules.balancers.base import Balancer
+from pipeline.build import build_balancer
+from tests.rows import Row
+
+
+def build(row: Row, tasks: Sequence[str]) -> Balancer:
+    """The row's balancer, as a run builds it."""
+    return build_balancer({"balancer": row.node(), "allow_targets": ()}, list(tasks))

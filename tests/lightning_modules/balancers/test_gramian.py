@@ -1,0 +1,262 @@
+"""Weights from inner products: hand values, identities, and another library's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_modules.balancers.gramian.base import GramianBalancer
+from lightning_modules.balancers.gramian.cagrad import CAGrad
+from lightning_modules.balancers.gramian.dualproj import DualProj
+from lightning_modules.balancers.gramian.fairgrad import FairGrad
+from lightning_modules.balancers.gramian.gradnorm import GradNorm
+from lightning_modules.balancers.gramian.gradvac import GradVac
+from lightning_modules.balancers.gramian.mgda import MGDA
+from lightning_modules.balancers.gramian.nash_mtl import NashMTL
+from lightning_modules.balancers.gramian.pcgrad import PCGrad
+from lightning_modules.balancers.gramian.sdmgrad import SDMGrad
+from lightning_modules.balancers.gramian.solvers import fair
+from lightning_modules.balancers.gramian.upgrad import UPGrad
+from pipeline.errors import UsageError
+from tests.lightning_modules.balancers.build import build
+from tests.rows import GRAMIAN_BALANCERS, Row, ids
+
+each = pytest.mark.parametrize("row", GRAMIAN_BALANCERS, ids=ids)
+CHOOSE = {"balancer/krum", "balancer/random_gradient"}  # among equal gradients
+IMPARTIAL = [row for row in GRAMIAN_BALANCERS if row.name not in CHOOSE]
+
+
+def names(count: int) -> list[str]:
+    return [f"t{i}" for i in range(count)]
+
+
+def jacobian(kind: str, count: int = 4, width: int = 30, seed: int = 0) -> Tensor:
+    """Gradients (T, P) of a kind, float64."""
+    draws = torch.Generator().manual_seed(seed)
+    rows = torch.randn(count, width, generator=draws, dtype=torch.float64)
+    if kind == "conflicting":
+        rows = rows - 1.2 * rows.mean(dim=0)
+    elif kind == "parallel":
+        rows[1] = 2 * rows[0]
+    elif kind == "zero row":
+        rows[1] = 0
+    elif kind == "badly scaled":
+        rows = rows * torch.logspace(-3, 3, count, dtype=torch.float64)[:, None]
+    return rows
+
+
+KINDS = ("random", "conflicting", "parallel", "zero row", "badly scaled")
+COUNTS = (1, 2, 4, 20)
+
+
+def weigh(balancer: GramianBalancer, rows: Tensor) -> Tensor:
+    """The weights of gradients (T, P)."""
+    tasks = balancer.tasks
+    return balancer.weigh(rows @ rows.T, torch.ones(len(tasks), dtype=torch.float64), tasks)
+
+
+def of(row: Row, count: int) -> GramianBalancer:
+    balancer = build(row, names(count))
+    assert isinstance(balancer, GramianBalancer)
+    return balancer
+
+
+@each
+def test_row(row: Row) -> None:
+    gramian = torch.tensor(row.given, dtype=torch.float64)
+    balancer = of(row, len(gramian))
+    ones = torch.ones(len(gramian), dtype=torch.float64)
+    assert balancer.weigh(gramian, ones, balancer.tasks).tolist() == pytest.approx(row.expected)
+
+
+@each
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_finite_on_any_jacobian(row: Row, kind: str, count: int) -> None:
+    rows = jacobian(kind if count > 1 else "random", count)
+    weights = weigh(of(row, count), rows)
+    assert torch.isfinite(weights).all()
+    assert weights.dtype == torch.float64
+
+
+@pytest.mark.parametrize("row", IMPARTIAL, ids=ids)
+def test_orthogonal_gradients_of_one_length_are_summed(row: Row) -> None:
+    rows = 3 * torch.eye(5, 9, dtype=torch.float64)
+    assert weigh(of(row, 5), rows).tolist() == pytest.approx([1.0] * 5, abs=1e-6)
+
+
+@each
+def test_scaling_all_gradients_changes_nothing(row: Row) -> None:
+    rows = jacobian("conflicting")
+    weights = weigh(of(row, 4), rows)
+    assert torch.allclose(weigh(of(row, 4), 1e4 * rows), weights, rtol=1e-5, atol=1e-7)
+
+
+@each
+def test_order_of_tasks_does_not_matter(row: Row) -> None:
+    rows, order = jacobian("conflicting"), [2, 0, 3, 1]
+    turned = build(row, [names(4)[i] for i in order])
+    assert isinstance(turned, GramianBalancer)
+    expected = weigh(of(row, 4), rows)[order]
+    assert torch.allclose(weigh(turned, rows[order]), expected, rtol=1e-6)
+
+
+@each
+def test_single_precision_is_enough(row: Row) -> None:
+    rows = jacobian("random", 6, 2000)
+    coarse = rows.float()
+    weights = weigh(of(row, 6), rows)
+    gramian = (coarse @ coarse.T).double()
+    balancer = of(row, 6)
+    found = balancer.weigh(gramian, torch.ones(6, dtype=torch.float64), balancer.tasks)
+    assert torch.allclose(found, weights, rtol=1e-4, atol=1e-5)
+
+
+@each
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_gramian_that_is_not_finite_gets_ones_and_moves_no_state(row: Row, wrong: float) -> None:
+    balancer = of(row, 3)
+    before = {name: state.clone() for name, state in balancer.state_dict().items()}
+    gramian = torch.eye(3, dtype=torch.float64)
+    gramian[1, 2] = wrong
+    ones = torch.ones(3, dtype=torch.float64)
+    assert balancer.weigh(gramian, ones, balancer.tasks).tolist() == [1.0] * 3
+    for name, state in balancer.state_dict().items():
+        assert torch.equal(before[name].nan_to_num(), state.nan_to_num()), name
+
+
+# Conditions of optimality
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_mgda_is_the_point_of_least_norm(kind: str, count: int) -> None:
+    rows = jacobian(kind, count)
+    has = rows.norm(dim=1) > 0
+    weights = weigh(MGDA(names(count)), rows) / has.sum()
+    assert weights.min() >= 0
+    assert weights.sum().item() == pytest.approx(1)
+    products = (rows @ (weights @ rows))[has]
+    # g_t . d >= |d|^2, with equality where w_t > 0
+    square = (weights @ rows).square().sum()
+    scale = rows.square().sum(dim=1).min() if has.all() else rows[has].square().sum(dim=1).min()
+    assert (products >= square - 1e-6 * scale).all()
+    active = weights[has] > 1e-6
+    assert torch.allclose(products[active], square, rtol=1e-4, atol=1e-6 * scale.item())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [UPGrad, DualProj])
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_projections_conflict_with_no_task(
+    method: type[GramianBalancer], kind: str, count: int
+) -> None:
+    rows = jacobian(kind, count)
+    weights = weigh(method(names(count)), rows)
+    lengths = rows.norm(dim=1).clamp(min=1e-300)
+    products = (rows / lengths[:, None]) @ (weights @ rows)
+    assert (products >= -1e-6 * (weights.abs() * lengths).sum()).all()
+
+
+@pytest.mark.parametrize("kind", ["random", "conflicting", "badly scaled"])
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("count", [1, 2, 5, 20])
+def test_fair_weights_solve_their_equation(kind: str, power: float, count: int) -> None:
+    rows = jacobian(kind if count > 1 else "random", count, 60)
+    gramian = (rows @ rows.T).numpy()
+    weights = fair(gramian, power)
+    assert weights.min() > 0
+    assert np.allclose(gramian @ weights * weights**power, 1, atol=1e-6)
+
+
+def test_nash_has_the_norm_of_its_tasks() -> None:
+    rows = jacobian("conflicting")
+    weights = weigh(NashMTL(names(4)), rows)
+    mean = rows.square().sum(dim=1).mean()
+    assert (weights @ rows).square().sum().item() == pytest.approx(4 * mean.item())
+
+
+@pytest.mark.parametrize("kind", ["random", "conflicting", "badly scaled"])
+def test_fairgrad_of_alpha_one_is_nash(kind: str) -> None:
+    rows = jacobian(kind)
+    assert torch.equal(weigh(FairGrad(names(4), 1.0), rows), weigh(NashMTL(names(4)), rows))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_upgrad_is_pcgrad_for_two_tasks(seed: int) -> None:
+    rows = jacobian("conflicting", 2, seed=seed)
+    assert torch.allclose(weigh(UPGrad(names(2)), rows), weigh(PCGrad(names(2)), rows))
+
+
+@pytest.mark.parametrize("kind", ["random", "conflicting", "badly scaled"])
+@pytest.mark.parametrize("c", [0.2, 0.5, 0.9])
+def test_cagrad_is_the_best_in_its_ball(kind: str, c: float) -> None:
+    rows = jacobian(kind)
+    found = weigh(CAGrad(names(4), c), rows) @ rows * (1 + c) / 4
+    mean = rows.mean(dim=0)
+    radius = c * mean.norm()
+    assert (found - mean).norm().item() == pytest.approx(radius.item(), rel=1e-6)
+    worst = (rows @ found).min()
+    draws = torch.Generator().manual_seed(1)
+    for _ in range(300):  # no direction near it is better for the worst task
+        step = torch.randn(rows.shape[1], generator=draws, dtype=torch.float64)
+        other = found + 0.05 * radius * (step @ torch.linalg.pinv(rows) @ rows) / step.norm()
+        other = mean + (other - mean) * (radius / (other - mean).norm()).clamp(max=1)
+        assert (rows @ other).min() <= worst + 1e-9 * rows.norm()
+
+
+def test_sdmgrad_lies_between_mgda_and_the_sum() -> None:
+    rows = jacobian("conflicting")
+    none, all_of_it = (weigh(SDMGrad(names(4), s), rows) for s in (0.0, 1e6))
+    assert torch.allclose(none, weigh(MGDA(names(4)), rows))
+    assert torch.allclose(all_of_it, torch.ones(4, dtype=torch.float64), atol=1e-5)
+
+
+def test_gradvac_raises_a_pair_to_its_usual_cosine() -> None:
+    balancer = GradVac(names(2), rate=0.5)
+    weigh(balancer, torch.tensor([[1.0, 0.0], [1.0, 1.0]]).double())  # cosine sqrt(1/2)
+    usual = balancer.cosine[0, 1].item()
+    assert usual == pytest.approx(0.5 * np.sqrt(0.5))
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double()
+    weights = weigh(balancer, rows)
+    # each row is turned to the usual cosine, at its length's share along the other
+    turned = torch.tensor([1.0, weights[1].item() - 1.0])
+    assert turned[1] / turned.norm() == pytest.approx(usual, rel=1e-6)
+
+
+def test_gradnorm_evens_out_lengths() -> None:
+    balancer = GradNorm(names(2), alpha=0.0, lr=0.05)
+    rows = torch.tensor([[4.0, 0.0], [0.0, 1.0]]).double()
+    for _ in range(300):
+        weights = weigh(balancer, rows)
+    assert weights.sum().item() == pytest.approx(2)
+    assert (weights[0] * 4 / weights[1]).item() == pytest.approx(1, abs=0.2)
+
+
+def test_gradnorm_helps_who_trains_slowly() -> None:
+    balancer = GradNorm(names(2), alpha=1.0)
+    same = torch.eye(2, dtype=torch.float64)
+    for losses in ([1.0, 1.0], [1.0, 0.1], [1.0, 0.1]):
+        weights = balancer.weigh(same, torch.tensor(losses).double(), names(2))
+    assert weights[0] > weights[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MGDA(["a"], level="rows"), "level must be auto or features or parameters"),
+        (lambda: CAGrad(["a"], c=-1), "c must be >= 0, got -1"),
+        (lambda: FairGrad(["a"], alpha=0), "alpha must be > 0, got 0"),
+        (lambda: GradVac(["a"], rate=0), "rate must be in"),
+        (lambda: SDMGrad(["a"], strength=-1), "strength must be >= 0"),
+        (lambda: GradNorm(["a"], lr=0), "lr > 0"),
+    ],
+)
+def test_wrong_options_are_refused(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()

@@ -1,0 +1,131 @@
+"""Gradients combined number by number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_modules.balancers.jacobian.auto_lambda import AutoLambda
+from lightning_modules.balancers.jacobian.base import JacobianBalancer
+from lightning_modules.balancers.jacobian.excess_mtl import ExcessMTL
+from lightning_modules.balancers.jacobian.graddrop import GradDrop
+from lightning_modules.balancers.jacobian.moco import MoCo
+from lightning_modules.balancers.jacobian.simplex import project
+from lightning_modules.balancers.jacobian.trimmed_mean import TrimmedMean
+from pipeline.errors import UsageError
+from tests.lightning_modules.balancers.build import build
+from tests.lightning_modules.balancers.test_gramian import KINDS, jacobian, names
+from tests.rows import JACOBIAN_BALANCERS, Row, ids
+
+each = pytest.mark.parametrize("row", JACOBIAN_BALANCERS, ids=ids)
+
+
+def of(row: Row, count: int) -> JacobianBalancer:
+    balancer = build(row, names(count))
+    assert isinstance(balancer, JacobianBalancer)
+    return balancer
+
+
+def combine(balancer: JacobianBalancer, rows: Tensor) -> Tensor:
+    losses = torch.ones(len(rows), dtype=torch.float64)
+    return balancer.combine(rows, losses, balancer.tasks)
+
+
+@each
+def test_row(row: Row) -> None:
+    rows = torch.tensor(row.given)
+    found = combine(of(row, len(rows)), rows)
+    assert found.tolist() == pytest.approx(row.expected)
+
+
+@each
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 2, 4, 20])
+def test_finite_over_steps(row: Row, kind: str, count: int) -> None:
+    balancer = of(row, count)
+    for seed in range(5):
+        rows = jacobian(kind if count > 1 else "random", count, seed=seed)
+        found = combine(balancer, rows)
+        assert torch.isfinite(found).all()
+        assert found.shape == rows[0].shape
+
+
+@each
+def test_order_of_tasks_does_not_matter(row: Row) -> None:
+    order = [2, 0, 3, 1]
+    one = of(row, 4)
+    turned = build(row, [names(4)[i] for i in order])
+    assert isinstance(turned, JacobianBalancer)
+    for seed in range(3):
+        rows = jacobian("random", 4, seed=seed)
+        assert torch.allclose(combine(one, rows), combine(turned, rows[order]))
+
+
+@each
+def test_absent_tasks_keep_their_state(row: Row) -> None:
+    balancer = of(row, 3)
+    combine(balancer, jacobian("random", 3))
+    rows = jacobian("random", 2, seed=1)
+    found = balancer.combine(rows, torch.ones(2, dtype=torch.float64), ["t0", "t2"])
+    assert torch.isfinite(found).all()
+
+
+def test_graddrop_keeps_a_sign_as_often_as_it_is_strong() -> None:
+    rows = torch.tensor([[3.0], [-1.0]]).expand(2, 20_000)
+    found = combine(GradDrop(names(2)), rows)
+    assert set(found.tolist()) == {3.0, -1.0}
+    assert (found > 0).float().mean().item() == pytest.approx(0.75, abs=0.02)
+
+
+def test_trimmed_mean_of_few_tasks_is_the_sum() -> None:
+    rows = jacobian("random", 2)
+    assert torch.allclose(combine(TrimmedMean(names(2)), rows), rows.sum(dim=0))
+
+
+def test_moco_finds_the_shortest_combination_of_steady_gradients() -> None:
+    balancer = MoCo(names(2), beta=0.5, gamma=0.1)
+    rows = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+    for _ in range(200):
+        found = combine(balancer, rows)
+    assert torch.allclose(found, torch.tensor([0.8 - 0.6, 0.6]) * 2, atol=1e-3)
+
+
+def test_excess_mtl_raises_the_task_that_stays_behind() -> None:
+    balancer = ExcessMTL(names(2), lr=0.1)
+    for step in range(20):
+        combine(balancer, torch.tensor([[1.0, 0.0], [0.0, 0.5**step]]))
+    assert balancer.weight[0] > 1 > balancer.weight[1]
+    assert balancer.weight.sum().item() == pytest.approx(2)
+
+
+def test_auto_lambda_raises_what_helps_the_primary_task() -> None:
+    balancer = AutoLambda(names(3), primary=["t0"], lr=0.1)
+    rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.1]])
+    for _ in range(5):
+        combine(balancer, rows)
+    helps, harms = balancer.weight[1], balancer.weight[2]
+    assert helps.item() == pytest.approx(1.4)
+    assert harms < 0.7
+
+
+def test_auto_lambda_refuses_an_unknown_task() -> None:
+    with pytest.raises(UsageError, match="primary names b; the tasks are a"):
+        AutoLambda(["a"], primary=["b"])
+
+
+@pytest.mark.parametrize("row", JACOBIAN_BALANCERS[2:], ids=ids)
+def test_methods_with_memory_refuse_features(row: Row) -> None:
+    with pytest.raises(UsageError, match="level must be auto or parameters, got features"):
+        build(Row(row.group, row.option, None, None, {"level": "features"}), ["a"])
+
+
+def test_project_is_the_nearest_point_of_the_simplex() -> None:
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        point = torch.randn(5, generator=draws, dtype=torch.float64)
+        found = project(point)
+        assert found.min() >= 0
+        assert found.sum().item() == pytest.approx(1)
+        for other in torch.eye(5, dtype=torch.float64):  # no corner lies on its far side
+            assert (point - found) @ (other - found) <= 1e-9

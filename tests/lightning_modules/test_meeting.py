@@ -1,0 +1,80 @@
+"""Where gradients meet, and what a second look at a step leaves behind."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
+
+from lightning_modules.balancers.gramian.mgda import MGDA
+from lightning_modules.balancers.jacobian.moco import MoCo
+from lightning_modules.balancers.loss.equal import Equal
+from lightning_modules.meeting import Meeting
+from lightning_modules.network import separate
+from lightning_modules.replay import Replay
+from pipeline.errors import UsageError
+from tests.tiny import network, ready, task, texts
+
+KINDS = ["p" if row % 3 else "q" for row in range(40)]
+
+
+def same_rows() -> Any:
+    tasks = {"tone": task("notes"), "kind": task("notes", target="kind")}
+    return network(ready({"notes": texts(40, kind=KINDS)}, tasks))
+
+
+@pytest.mark.parametrize(
+    ("balancer", "same", "other"),
+    [
+        (Equal(["a"]), None, None),
+        (MGDA(["a"]), "features", "parameters"),
+        (MGDA(["a"], level="parameters"), "parameters", "parameters"),
+        (MGDA(["a"], level="features"), "features", "features"),
+        (MoCo(["a"]), "parameters", "parameters"),
+    ],
+    ids=str,
+)
+def test_level(balancer: Any, same: str | None, other: str | None) -> None:
+    assert Meeting(same_rows(), balancer).level == same
+    assert Meeting(network(ready()), balancer).level == other
+
+
+def test_sharded_parameters_are_refused_before_training() -> None:
+    meeting = Meeting(same_rows(), MoCo(["tone", "kind"]))
+    sharding = SimpleNamespace(strategy=ModelParallelStrategy(1, 1), world_size=2)
+    with pytest.raises(UsageError, match=r"ModelParallelStrategy shards them; set balancer\.level"):
+        meeting.start(sharding)  # type: ignore[arg-type]  # all that is asked for
+
+
+@pytest.mark.parametrize(
+    ("routes", "parts"),
+    [
+        ({"a": ("x",), "b": ("y",)}, [["x"], ["y"]]),
+        ({"a": ("x",), "b": ("x",)}, [["x"]]),
+        ({"a": ("x",), "b": ("y",), "c": ("y", "x")}, [["x", "y"]]),
+        ({"a": ("x", "y"), "b": ("z",), "c": ("y",)}, [["z"], ["x", "y"]]),
+    ],
+)
+def test_data_sets_are_parted_between_tasks(
+    routes: dict[str, tuple[str, ...]], parts: list[list[str]]
+) -> None:
+    assert [sorted(part) for part in separate(routes)] == parts
+
+
+def test_a_replay_draws_the_same_and_leaves_no_trace() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    rows, replay = torch.randn(8, 4), Replay(net)
+    replay.mark()
+    first = net(rows)
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    state = torch.get_rng_state()
+    with replay.again():
+        second = net(rows)
+    assert torch.allclose(first, second)
+    assert not second.requires_grad
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())

@@ -1,0 +1,121 @@
+"""Trains every balancer for 20 steps; run once alone and once as two processes.
+
+``python -m tests.two_processes FOLDER NAME...`` writes FOLDER/<name>.pt for each method; processes
+are told of each other by the environment, as a launcher would.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from datamodules.samplers.uniform import Uniform
+from lightning_modules.balancers.base import Balancer
+from lightning_modules.multitask import MultiTaskModule
+from pipeline.build import build_balancer
+from pipeline.quiet import HARMLESS
+from tests.rows import BALANCERS
+from tests.tiny import images, multitask, ready, task, texts, trainer
+
+STEPS = 20
+SHARDED = ("mgda, fsdp2", "trimmed_mean, fsdp2")  # whole parameters are nowhere
+SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+ROWS = {row.option: row for row in BALANCERS}
+
+
+def names() -> list[str]:
+    """Every method on every level that it can work on; loss methods once."""
+    found = []
+    for row in BALANCERS:
+        levels = getattr(row.kind(), "levels", ("auto",))
+        chosen = [level for level in levels if level != "auto"] or ["losses"]
+        found += [f"{row.option}, {level}" for level in chosen]
+    # on features each process draws signs for the numbers of its own rows
+    found.remove("graddrop, features")
+    return [*found, "pcgrad, bf16", *SHARDED]
+
+
+def make(name: str, level: str, tasks: Any) -> Balancer:
+    node = ROWS[name].node()
+    if "level" in node:
+        node["level"] = level
+    return build_balancer({"balancer": node, "allow_targets": ()}, list(tasks))
+
+
+def train(name: str, folder: Path) -> None:
+    """Train three tasks on two data sets, with clipping and accumulation; odd batches."""
+    option, _, level = name.partition(", ")
+    precision = {"bf16": "bf16-mixed", "fsdp2": "32-true"}.get(level, "64-true")
+    sharded = level == "fsdp2"
+    level = {"bf16": "parameters", "fsdp2": "features"}.get(level, level)
+    kinds = ["p" if row % 3 else "q" for row in range(40)]
+    data = {"notes": texts(40, kind=kinds), "shapes": images(24)}
+    tasks = {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")}
+    if level == "features":  # which says something of tasks with the same rows
+        data, tasks = {"notes": data["notes"]}, {"a": tasks["a"], "b": tasks["b"]}
+    module = ready(data, tasks, Uniform(7), dropout=0.0)
+    model = multitask(module, balancer=partial(make, option, level), optimizer=SGD)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    options: dict[str, Any] = {}
+    if sharded and world > 1:
+        model.configure_model = partial(shard, model)  # type: ignore[method-assign]  # as trainer=fsdp2 would
+        options = {"strategy": ModelParallelStrategy(world, 1), "devices": world}
+    elif world > 1:
+        strategy = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
+        options = {"strategy": strategy, "devices": world}
+    fit = trainer(
+        folder,
+        max_epochs=-1,
+        max_steps=STEPS,
+        accumulate_grad_batches=2,
+        gradient_clip_val=None if sharded else 0.5,
+        precision=precision,
+        limit_val_batches=0,
+        **options,
+    )
+    if precision == "64-true":
+        fit.precision_plugin.convert_module(model)
+    fit.fit(model, datamodule=module)
+    state = {"model": whole(model), "balancer": whole(model.balancer)}
+    if fit.is_global_zero:
+        torch.save(state, folder / f"{name}.pt")
+
+
+def shard(model: MultiTaskModule) -> None:
+    """Shard encoders, trunk and heads over the processes (FSDP2)."""
+    mesh = model.device_mesh
+    assert mesh is not None
+    network = model.network
+    for part in (*network.encoders.values(), network.trunk, *network.heads.values(), network):
+        fully_shard(part, mesh=mesh["data_parallel"])
+
+
+def whole(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state with every sharded tensor put together; all processes take part."""
+    return {
+        name: value.full_tensor() if isinstance(value, DTensor) else value
+        for name, value in module.state_dict().items()
+    }
+
+
+def main() -> None:
+    """Train the methods named on the command line."""
+    folder = Path(sys.argv[1])
+    for message, _ in HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in sys.argv[2:]:
+        train(name, folder)
+
+
+if __name__ == "__main__":
+    main()
