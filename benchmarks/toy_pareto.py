@@ -1,0 +1,146 @@
+"""Which starts reach the Pareto front of the two-parameter problem of Nash-MTL and FAMO.
+
+    python -m benchmarks.toy_pareto [steps=50000] [lr=1e-3] [output=toy_pareto.png] [METHOD ...]
+
+L1 is a tenth of a surface like L2's, so that their gradients differ in length as well as in
+direction. A start has reached the front if it ends with x1 in [-7, 7] and |x2 + 8.38| <= 0.1.
+Source of the problem: Navon et al. 2022, appendix B, and Liu et al. 2023 (FAMO), appendix.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from lightning_modules.balancers.base import Balancer
+from lightning_modules.balancers.gradient.parameters import SharedParameters
+from pipeline.build import build_balancer
+from pipeline.configuration.groups import SHIPPED, options
+from pipeline.configuration.yaml_files import load_yaml
+
+# torch's clamp has no gradient at the tie, which would freeze (0, 0): hence -1e-3
+STARTS = ((-8.5, 7.5), (0.0, -1e-3), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
+TASKS = ("L1", "L2")
+STILL = 40  # points, 4,000 steps: a way that moves no farther than 0.02 meanwhile has ended
+SCALE = 0.1
+IDEAL = {"L1": -2.1, "L2": -21.0}  # below anything that the losses reach
+# both losses turn negative, which these methods don't allow, or know only by what can be reached
+OPTIONS: dict[str, dict[str, Any]] = {
+    "famo": {"ideal": IDEAL, "decay": 0.0},
+    "smooth_tchebycheff": {"ideal": IDEAL},
+    "pbi": {"ideal": IDEAL},
+    "krum": {"outliers": 0},
+}
+SHIFTED = ("geometric_mean", "log_loss", "uncertainty", "imtl_l", "cosmos", "gradnorm")
+
+
+def losses(x: Tensor) -> dict[str, Tensor]:
+    """Return L1 and L2 at x (2,)."""
+    c1 = torch.tanh(0.5 * x[1]).clamp(min=0)
+    c2 = torch.tanh(-0.5 * x[1]).clamp(min=0)
+    left = (0.5 * (-x[0] - 7) - torch.tanh(-x[1])).abs().clamp(min=5e-6).log() + 6
+    right = (0.5 * (-x[0] + 3) + torch.tanh(-x[1]) + 2).abs().clamp(min=5e-6).log() + 6
+    valley = 0.1 * (-x[1] - 8) ** 2
+    first = left * c1 + (((-x[0] + 7) ** 2 + valley) / 10 - 20) * c2
+    second = right * c1 + (((-x[0] - 7) ** 2 + valley) / 10 - 20) * c2
+    return {"L1": SCALE * first, "L2": second}
+
+
+def reached(x: Tensor) -> bool:
+    """Say whether x (2,) lies on the front."""
+    return bool(-7 <= x[0] <= 7 and (x[1] + 8.38).abs() <= 0.1)
+
+
+def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor:
+    """Return every hundredth point of a method's way from a start: (n, 2)."""
+    x = torch.tensor(start, requires_grad=True)
+    balancer = method(name)
+    shared = SharedParameters([x])
+    optimizer = torch.optim.Adam([x, *balancer.parameters()], lr=lr)
+    points = [x.detach().clone()]
+    for step in range(steps):
+        optimizer.zero_grad()
+        balancer.begin_epoch(step // 100)
+        balancer.backward(given(name, x), shared)
+        optimizer.step()
+        if balancer.wants_losses_after:
+            with torch.no_grad():
+                balancer.after_step(given(name, x))
+        if step % 100 == 99:
+            points.append(x.detach().clone())
+            if len(points) > STILL and (points[-STILL] - points[-1]).abs().max() < 0.02:
+                break
+    return torch.stack(points)
+
+
+def given(name: str, x: Tensor) -> dict[str, Tensor]:
+    """Return the losses; above 0 for methods that need it."""
+    found = losses(x)
+    return {t: found[t] - IDEAL[t] for t in TASKS} if name in SHIFTED else found
+
+
+def method(name: str) -> Balancer:
+    """Return a balancer with its shipped options, and what the problem asks for."""
+    node = {**load_yaml(SHIPPED / "balancer" / f"{name}.yaml"), **OPTIONS.get(name, {})}
+    if "seed" in node:
+        node["seed"] = 0
+    if name == "cr_mogm":
+        node["method"] = dict(load_yaml(SHIPPED / "balancer" / "mgda.yaml"))
+    return build_balancer({"balancer": node, "allow_targets": ()}, TASKS)
+
+
+def draw(paths: dict[str, list[Tensor]], file: Path) -> None:
+    """Draw the ways of all methods over the sum of the losses."""
+    from matplotlib.figure import Figure
+
+    side = torch.linspace(-10, 10, 161)
+    grid = torch.stack(torch.meshgrid(side, side, indexing="xy"))
+    height = torch.stack(list(losses(grid).values())).sum(dim=0)
+    columns = 6
+    rows = -(-len(paths) // columns)
+    figure = Figure(figsize=(2.4 * columns, 2.5 * rows), layout="constrained", facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (name, found) in zip(axes, paths.items(), strict=False):
+        axis.contourf(side, side, height, levels=24, cmap="Greys_r", alpha=0.6)
+        axis.plot([-7, 7], [-8.38, -8.38], color="#1a7f37", linewidth=3)
+        for points in found:
+            good = reached(points[-1])
+            axis.plot(*points.T, color="#1f6feb" if good else "#d1480f", linewidth=1.2)
+            axis.plot(*points[0], "o", color="black", markersize=3)
+            axis.plot(*points[-1], "*", color="#1f6feb" if good else "#d1480f", markersize=8)
+        axis.set(xlim=(-10, 10), ylim=(-10, 10))
+        score = sum(reached(points[-1]) for points in found)
+        axis.set_title(f"{name}: {score} of {len(found)}", fontsize=9)
+    figure.savefig(file, dpi=130)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train, print the table, draw."""
+    named = dict(a.split("=") for a in arguments if "=" in a)
+    names = [a for a in arguments if "=" not in a] or options("balancer", [SHIPPED])
+    steps, lr = int(named.get("steps", 50_000)), float(named.get("lr", 1e-3))
+    torch.set_num_threads(1)
+    table = Table("method", *(str(start) for start in STARTS), "reached")
+    paths: dict[str, list[Tensor]] = {}
+    console = Console(width=140)
+    for name in names:
+        paths[name] = [path(name, start, steps, lr) for start in STARTS]
+        ends = [points[-1] for points in paths[name]]
+        cells = [f"{x[0]:.2f}, {x[1]:.2f}{' *' if reached(x) else ''}" for x in ends]
+        table.add_row(name, *cells, f"{sum(map(reached, ends))} of {len(STARTS)}")
+        console.print(name, *cells)
+    console.print(table)
+    draw(paths, Path(named.get("output", "toy_pareto.png")))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
