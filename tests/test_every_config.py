@@ -85,4 +85,4 @@ def test_draws_its_plots(trained: dict[str, Trained]) -> None:
     run = trained[DRAWN]
     tasks = json.loads((run.folder / "summary.json").read_text())["test"]
     pictures = {path.name for path in (run.folder / "plots").iterdir()}
-    assert pictures == {"curves.png", *(f"confusion-{task}.png" for task in tasks)}
+    assert pictures == {"curves.png", "gradients.png", *(f"confusion-{t}.png" for t in tasks)}

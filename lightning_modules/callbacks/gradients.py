@@ -57,8 +57,9 @@ class WatchGradients(Callback):
     ) -> None:
         """Log what was seen in the step that is done."""
         balancer = multitask(pl_module).balancer
-        if isinstance(balancer, GradientBalancer) and balancer.watched and balancer.seen:
-            self._found = balancer.seen.tasks, balancer.seen.gramian
+        seen = balancer.seen if isinstance(balancer, GradientBalancer) else None
+        if seen is not None and seen.gramian is not None and balancer.watched:
+            self._found = seen.tasks, seen.gramian
         if self._found is not None:
             self.measure.publish(trainer, gradient_metrics(*self._found))
         self._found = None

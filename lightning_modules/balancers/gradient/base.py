@@ -26,13 +26,14 @@ class Seen:
     """What the last step showed.
 
     tasks: T names.
-    gramian: (T, T) of the tasks' gradients, float64.
-    weights: (T,).
+    gramian: (T, T) of the tasks' gradients, float64; None where it would have cost and wasn't
+        asked for.
+    weights: (T,); None for a method that has none.
     """
 
     tasks: tuple[str, ...]
-    gramian: Tensor
-    weights: Tensor
+    gramian: Tensor | None
+    weights: Tensor | None
 
 
 class GradientBalancer(Balancer):
@@ -64,7 +65,7 @@ class GradientBalancer(Balancer):
         self.wanted_level = level
         self.first = losses or Equal(tasks)
         self.seen: Seen | None = None
-        self.watched = False  # whether ``seen`` is wanted of the next step, where it costs
+        self.watched = False  # whether the next step's Gramian is wanted where it costs
         self._sums: dict[str, Tensor] = {}  # of the losses since the last optimizer step
         self._calls = 0
 
@@ -85,7 +86,7 @@ class GradientBalancer(Balancer):
 
     def task_weights(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the weights of the last step's gradients."""
-        if self.seen is None:
+        if self.seen is None or self.seen.weights is None:
             return {}
         weights = dict(zip(self.seen.tasks, self.seen.weights.tolist(), strict=True))
         return {task: weights[task] for task in losses if task in weights}

@@ -77,6 +77,6 @@ class AutoLambda(JacobianBalancer):
                 cosine = torch.cosine_similarity(self.traces[task], goal, dim=0)
                 self.weight[number] = (self.weight[number] + self.lr * cosine).clamp(min=0)
 
-    def seen_weights(self, tasks: Sequence[str], ones: Tensor) -> Tensor:
+    def seen_weights(self, tasks: Sequence[str]) -> Tensor:
         """Return w."""
         return self.weight.cpu()[[self.tasks.index(task) for task in tasks]]

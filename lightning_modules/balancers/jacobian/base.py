@@ -38,11 +38,10 @@ class JacobianBalancer(GradientBalancer):
         if scale != 1:
             jacobian = jacobian / scale
         found = self.combine(jacobian, losses, tasks)
-        if self.watched:
-            ones = torch.ones(len(tasks), dtype=torch.float64)
-            self.seen = Seen(tuple(tasks), gramian(jacobian).cpu(), self.seen_weights(tasks, ones))
+        products = gramian(jacobian).cpu() if self.watched else None
+        self.seen = Seen(tuple(tasks), products, self.seen_weights(tasks))
         shared.apply_vector(found * scale if scale != 1 else found)
 
-    def seen_weights(self, tasks: Sequence[str], ones: Tensor) -> Tensor:
-        """Return the weights of the last step for the log: (T,); ones where there are none."""
-        return ones
+    def seen_weights(self, tasks: Sequence[str]) -> Tensor | None:
+        """Return the weights of the last step for the log: (T,), or None if it has none."""
+        return None

@@ -67,6 +67,6 @@ class ExcessMTL(JacobianBalancer):
         history = self.traces[task].add_(squares)
         return (squares / (history + 1e-7).sqrt()).sum().double().cpu()
 
-    def seen_weights(self, tasks: Sequence[str], ones: Tensor) -> Tensor:
+    def seen_weights(self, tasks: Sequence[str]) -> Tensor:
         """Return w."""
         return self.weight.cpu()[[self.tasks.index(task) for task in tasks]]

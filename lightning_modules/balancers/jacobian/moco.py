@@ -78,6 +78,6 @@ class MoCo(JacobianBalancer):
         share = weights / total
         return total * project(share - self.gamma * (scaled @ share + self.rho * share))
 
-    def seen_weights(self, tasks: Sequence[str], ones: Tensor) -> Tensor:
+    def seen_weights(self, tasks: Sequence[str]) -> Tensor:
         """Return T v."""
         return self.weight.cpu()[[self.tasks.index(task) for task in tasks]] * len(self.tasks)

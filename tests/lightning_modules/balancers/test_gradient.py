@@ -169,6 +169,8 @@ def test_a_scaled_objective_scales_gradients_and_not_the_solver(level: str, scal
     same(scaled, plain.gradients(), atol=1e-5)
     assert balancer.seen is not None
     assert other.seen is not None
+    assert balancer.seen.gramian is not None
+    assert other.seen.gramian is not None
     assert torch.allclose(balancer.seen.gramian, other.seen.gramian, rtol=1e-5)
 
 
@@ -362,8 +364,10 @@ def test_weights_and_gramian_are_seen(row: Row) -> None:
     assert balancer.task_weights(losses) == {}
     balancer.backward(losses, shared)
     assert balancer.seen is not None
+    assert balancer.seen.gramian is not None
     assert balancer.seen.gramian.shape == (3, 3)
-    assert balancer.task_weights(losses).keys() == set(TASKS)
+    weightless = row.option in ("graddrop", "trimmed_mean")
+    assert balancer.task_weights(losses).keys() == (set() if weightless else set(TASKS))
 
 
 def test_frozen_shared_part_is_refused() -> None:
