@@ -92,6 +92,8 @@ class Problem:
     """A network, its heads and one batch; ``step`` methods are the ways to train on it."""
 
     def __init__(self, net: str, count: int, rows: int) -> None:
+        # of TorchJD's vmap
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         torch.manual_seed(0)
         self.trunk, self.rows = NETS[net](count * rows)
         self.tasks = [f"t{number}" for number in range(count)]
@@ -214,7 +216,6 @@ def main(arguments: Sequence[str]) -> None:
     given = dict(argument.split("=") for argument in arguments)
     rounds, steps = int(given.get("rounds", 7)), int(given.get("steps", 6))
     console = Console(width=120)
-    warnings.filterwarnings("ignore", message="There is a performance drop")  # TorchJD's vmap
     for count in map(int, given.get("tasks", "3,8").split(",")):
         table = Table("net", "rows", title=f"{count} tasks: time over the plain step's, peak in MB")
         for net in given.get("nets", ",".join(NETS)).split(","):
