@@ -5,10 +5,11 @@
     python -m benchmarks.balancers_on_data table results.jsonl        # as Markdown
 
 Budget: each method trains with three learning rates and seed 0; the one with the best mean
-validation score trains with two more seeds. Single-task training does this for each task. Fixed
-weights get, at the best learning rate of equal weights, one more run for each task with its weight
-tripled; the best weights get the two more seeds. Runs that are in the file are not repeated.
-Scores are the tests' of the best validated weights; intervals are 95%, by Student's t over seeds.
+validation score trains with two more seeds. Single-task training does this for each task, with as
+many rows a step, and as many steps, as the task has in joint training. Fixed weights get, at the
+best learning rate of equal weights, one more run for each task with its weight tripled; the best
+weights get the two more seeds. Runs that are in the file are not repeated. Scores are the tests' of
+the best validated weights; intervals are 95%, by Student's t over seeds.
 """
 
 from __future__ import annotations
@@ -35,10 +36,19 @@ TRIPLED = 3.0
 
 @dataclass(frozen=True)
 class Study:
-    """arguments: of the run; tasks: {task: data set}; lr: of the optimizer by default."""
+    """A set of tasks.
+
+    arguments: of every run.
+    tasks: {task: data set}.
+    rows: {task: rows in a step of joint training}, for a task alone: it gets as many, no more.
+    steps: of an epoch.
+    lr: of the optimizer by default.
+    """
 
     arguments: tuple[str, ...]
     tasks: Mapping[str, str]
+    rows: Mapping[str, int]
+    steps: int
     lr: float = 4e-3
 
 
@@ -46,15 +56,20 @@ STUDIES = {
     "quickstart": Study(
         ("trainer.max_epochs=5",),
         {"digit": "mnist", "optdigit": "optdigits", "sentiment": "reviews", "subject": "courses"},
+        {"digit": 43, "optdigit": 37, "sentiment": 44, "subject": 36},
+        59,
     ),
     "cifar100": Study(
         (
             f"data={SETS / 'cifar100.yaml'}",
-            "trainer.max_epochs=8",
-            "encoder.image.width=32",
-            "sampler.batch_size=64",
+            "data.image.augment=null",
+            *(f"data.image.{move}=0" for move in ("shift", "rotate", "scale")),
+            "trainer.max_epochs=15",
+            "encoder.image.stages=4",
         ),
         {"fine": "pictures", "coarse": "pictures"},
+        {"fine": 64, "coarse": 64},
+        80,
     ),
 }
 
@@ -72,10 +87,12 @@ class Trial:
         """Return the command line of pipeline.fit."""
         study = STUDIES[self.study]
         chosen = [f"balancer={self.method}"]
+        rows = sum({study.tasks[t]: n for t, n in study.rows.items()}.values())
         if self.method.startswith("single "):
             task = self.method.removeprefix("single ")
             others = [other for other in study.tasks if other != task]
             unused = {study.tasks[other] for other in others} - {study.tasks[task]}
+            rows = study.rows[task]
             chosen = [
                 *(f"~data.tasks.{o}" for o in others),
                 *(f"~data.datasets.{d}" for d in unused),
@@ -86,6 +103,8 @@ class Trial:
         return [
             *study.arguments,
             *chosen,
+            f"sampler.batch_size={rows}",
+            f"sampler.steps_per_epoch={study.steps}",
             f"optimizer.lr={self.lr}",
             f"seed={self.seed}",
             "tracking=none",
