@@ -150,7 +150,8 @@ def _choice(
         file = Path(value).expanduser().resolve()
         if not file.is_file():
             raise UsageError(f"{group}={value}: there is no config file {file}")
-        name = re.sub(r"\W", "_", file.stem)
+        # a word in Hydra's grammar, whatever the file is called: nan.yaml, 1.yaml
+        name = f"file_{re.sub('[^A-Za-z0-9_]', '_', file.stem)}"
         line.files[f"{group}/{name}"] = file
         return name
     if find_option(group, value, folders) is None:

@@ -116,7 +116,10 @@ def test_group_outside_the_defaults_list(fit: Fit, tmp_path: Path) -> None:
 class TestUserFiles:
     """Files of the user, by path and by folder."""
 
-    @pytest.mark.parametrize("name", ["shop.yaml", "shop.yml", "my shop (1).yaml"])
+    @pytest.mark.parametrize(
+        "name",
+        ["shop.yaml", "shop.yml", "my shop (1).yaml", "nan.yaml", "商店.yaml", "quickstart.yaml"],
+    )
     def test_file_by_path(self, fit: Fit, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_text(SHOP)
         data = fit(f"data={tmp_path / name}")["data"]
