@@ -28,7 +28,7 @@ from pipeline.configuration.yaml_files import load_yaml
 # torch's clamp has no gradient at the tie, which would freeze (0, 0): hence -1e-3
 STARTS = ((-8.5, 7.5), (0.0, -1e-3), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 TASKS = ("L1", "L2")
-STILL = 40  # points, 4,000 steps: a way that moves no farther than 0.02 meanwhile has ended
+STILL = 10  # points, 1,000 steps: a way that moves no farther than 0.02 meanwhile has ended
 SCALE = 0.1
 IDEAL = {"L1": -2.1, "L2": -21.0}  # below anything that the losses reach
 # both losses turn negative, which these methods don't allow, or know only by what can be reached

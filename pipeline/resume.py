@@ -29,6 +29,7 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 FIXED = (
     "data",
     "encoder",
+    "fusion",
     "trunk",
     "dim",
     "balancer",
