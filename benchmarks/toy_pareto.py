@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -25,11 +27,13 @@ from pipeline.build import build_balancer
 from pipeline.configuration.groups import SHIPPED, options
 from pipeline.configuration.yaml_files import load_yaml
 
-# torch's clamp has no gradient at the tie, which would freeze (0, 0): hence -1e-3
+Array = NDArray[np.float64]
+# there is no slope at (0, 0): hence -1e-3
 STARTS = ((-8.5, 7.5), (0.0, -1e-3), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 TASKS = ("L1", "L2")
 STILL = 10  # points, 1,000 steps: a way that moves no farther than 0.02 meanwhile has ended
 SCALE = 0.1
+LEAST = 5e-6
 IDEAL = {"L1": -2.1, "L2": -21.0}  # below anything that the losses reach
 # both losses turn negative, which these methods don't allow, or know only by what can be reached
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -41,16 +45,47 @@ OPTIONS: dict[str, dict[str, Any]] = {
 SHIFTED = ("geometric_mean", "log_loss", "uncertainty", "imtl_l", "cosmos", "gradnorm")
 
 
+def surfaces(x: Array, y: Array) -> tuple[Array, Array]:
+    """Return L1 and L2 at points, and their derivatives by x and y: (2, ...), (2, 2, ...)."""
+    above, below = np.tanh(0.5 * y).clip(min=0), np.tanh(-0.5 * y).clip(min=0)  # c1, c2
+    half = 0.5 - 0.5 * np.tanh(0.5 * y) ** 2
+    steep = 1 - np.tanh(y) ** 2
+    inner = np.stack([0.5 * (-x - 7) + np.tanh(y), 0.5 * (-x + 3) - np.tanh(y) + 2])
+    far = np.abs(inner) > LEAST
+    hills = np.log(np.maximum(np.abs(inner), LEAST)) + 6
+    inverse = np.where(far, 1 / np.where(far, inner, 1), 0)
+    hills_by = np.stack([-0.5 * inverse, inverse * np.stack([steep, -steep])], axis=1)
+    aside = np.stack([x - 7, x + 7])
+    valleys = (aside**2 + 0.1 * (y + 8) ** 2) / 10 - 20
+    valleys_by = np.stack([aside / 5, np.broadcast_to((y + 8) / 50, aside.shape)], axis=1)
+    values = hills * above + valleys * below
+    slopes = hills_by * above + valleys_by * below
+    slopes[:, 1] += hills * half * (y > 0) - valleys * half * (y < 0)
+    values[0] *= SCALE
+    slopes[0] *= SCALE
+    return values, slopes
+
+
+class Surfaces(torch.autograd.Function):
+    """L1 and L2 at x (2,), in one operation of autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both values."""
+        values, slopes = surfaces(*x.detach().double().numpy())
+        ctx.slopes = torch.from_numpy(slopes).float()
+        first, second = torch.from_numpy(values).float()
+        return first, second
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """Return the combined slope: (2,)."""
+        return torch.stack(grads) @ ctx.slopes
+
+
 def losses(x: Tensor) -> dict[str, Tensor]:
     """Return L1 and L2 at x (2,)."""
-    c1 = torch.tanh(0.5 * x[1]).clamp(min=0)
-    c2 = torch.tanh(-0.5 * x[1]).clamp(min=0)
-    left = (0.5 * (-x[0] - 7) - torch.tanh(-x[1])).abs().clamp(min=5e-6).log() + 6
-    right = (0.5 * (-x[0] + 3) + torch.tanh(-x[1]) + 2).abs().clamp(min=5e-6).log() + 6
-    valley = 0.1 * (-x[1] - 8) ** 2
-    first = left * c1 + (((-x[0] + 7) ** 2 + valley) / 10 - 20) * c2
-    second = right * c1 + (((-x[0] - 7) ** 2 + valley) / 10 - 20) * c2
-    return {"L1": SCALE * first, "L2": second}
+    return dict(zip(TASKS, Surfaces.apply(x), strict=True))
 
 
 def reached(x: Tensor) -> bool:
@@ -100,9 +135,8 @@ def draw(paths: dict[str, list[Tensor]], file: Path) -> None:
     """Draw the ways of all methods over the sum of the losses."""
     from matplotlib.figure import Figure
 
-    side = torch.linspace(-10, 10, 161)
-    grid = torch.stack(torch.meshgrid(side, side, indexing="xy"))
-    height = torch.stack(list(losses(grid).values())).sum(dim=0)
+    side = np.linspace(-10, 10, 161)
+    height = surfaces(*np.meshgrid(side, side))[0].sum(axis=0)
     columns = 6
     rows = -(-len(paths) // columns)
     figure = Figure(figsize=(2.4 * columns, 2.5 * rows), layout="constrained", facecolor="white")
