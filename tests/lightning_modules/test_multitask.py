@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,12 @@ from datamodules.mixed import MixedDataModule
 from datamodules.plan import Plan
 from datamodules.samplers.uniform import Uniform
 from datamodules.steps import Share, TrainingSteps
+from lightning_modules.balancers.gramian.mgda import MGDA
 from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.transfer.base import TransferLosses
-from tests.tiny import labels, multitask, plan, ready, task, texts, trainer
+from lightning_modules.trunks.shared import SharedTrunk
+from tests.tiny import DIM, labels, multitask, plan, ready, task, texts, trainer
 
 RARE = ["no" if row == 3 else "yes" if row == 8 else None for row in range(200)]
 
@@ -36,7 +39,12 @@ def rare_data(*tasks: str) -> MixedDataModule:
 
 def as_rank(module: MultiTaskModule, world: int = 1) -> MultiTaskModule:
     """A module outside a trainer, as one of ``world`` processes."""
-    module._trainer = SimpleNamespace(world_size=world, current_epoch=0)  # type: ignore[assignment]  # all that a step asks
+    module._trainer = SimpleNamespace(  # type: ignore[assignment]  # all that a step asks
+        world_size=world,
+        current_epoch=0,
+        global_step=0,
+        accumulate_grad_batches=1,
+    )
     return module
 
 
@@ -149,6 +157,34 @@ def test_transfer_adds_before_and_after_balancing() -> None:
     assert difference.item() == pytest.approx(2 / 2 + 3, abs=1e-5)
     change = with_transfer.losses["notes"] - plain.losses["notes"]
     assert change.item() == pytest.approx(2, abs=1e-5)
+
+
+class Costly(SharedTrunk):
+    """A trunk with a penalty: 5 times the sum of the norm's biases plus 7."""
+
+    def begin_step(self, step: int) -> None:
+        self.step = step
+
+    def penalty(self, tasks: Sequence[str]) -> Tensor | None:
+        return 5 * self.norm.bias.sum() + 7 if tasks else None
+
+
+@pytest.mark.parametrize("balancer", [Uncertainty, partial(MGDA, level="parameters")])
+def test_the_trunk_s_penalty_comes_after_balancing(balancer: Any) -> None:
+    data = ready()
+    step, modules = first_step(data), [as_rank(multitask(data, balancer)) for _ in range(2)]
+    plain, costly = modules
+    trunk = Costly(list(costly.tasks), DIM, dropout=0.0)
+    trunk.load_state_dict(plain.network.trunk.state_dict())
+    costly.network.trunk = trunk
+    plain_gradients, found = (gradients(module, step) for module in modules)
+    for name, gradient in plain_gradients.items():
+        more = 5.0 if name == "network.trunk.norm.bias" else 0.0
+        assert torch.allclose(found[name], gradient + more, atol=1e-5), name
+    assert trunk.step == 0
+    costly.transfer = Adds()  # type: ignore[assignment]  # only losses are asked for
+    costly.training_step(step, 0)
+    assert costly.rest.item() == pytest.approx(7 + 3)  # type: ignore[union-attr]
 
 
 def test_rows_seen_and_scores_are_gathered() -> None:
