@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from lightning_modules.features import Features
+from lightning_modules.trunks import dselect_k
 from lightning_modules.trunks.cgc import CGC
 from lightning_modules.trunks.cross_stitch import CrossStitch
 from lightning_modules.trunks.dselect_k import DSelectK, entropy, smooth_step
@@ -161,6 +163,22 @@ def test_penalty_of_dselect_k(count: int) -> None:
                     expected += 0.3 / 5 / sum(r[:3])
     trunk({"x": Features(rows)}, {"a": ("x",), "b": ("x",)})
     assert trunk.penalty(["a", "b"]).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_penalty_of_dselect_k_is_the_mean_over_all_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trunk = drawn(DSelectK(TASKS, DIM, count=3, gamma=2.0, entropy=0.7, unused=0.3))
+    rows, found = torch.randn(5, DIM), []
+    for parts in ([rows], [rows[:4], rows[4:], rows[:0]]):  # one process, then three
+        sums = torch.tensor([[float(len(rows)), float(len(parts))]])
+        monkeypatch.setattr(dselect_k, "summed", partial(torch.add, sums, alpha=0))
+        trunk.zero_grad()
+        for part in parts:
+            trunk({"x": Features(part)}, {"a": ("x",)})
+            (trunk.penalty(["a"]) / len(parts)).backward()
+        found.append(trunk.selectors["a"].codes.weight.grad.clone())
+    assert torch.allclose(*found, atol=1e-6)
 
 
 def test_penalty_of_dselect_k_leads_to_single_experts() -> None:
