@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, einsum, nn
+from torch import Tensor, einsum, inf, nn
 from torch.nn import functional
 
 from lightning_modules.features import Features
 from pipeline.errors import UsageError
-
-NEVER = -1e9  # score of padding; finite, so that a row of nothing else has no NaN
 
 
 class CrossAttention(nn.Module):
@@ -37,7 +35,10 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """Attend: (N, Q, D), (N, L, D), (N, L) bool, True where memory holds something."""
+        """Return what the queries find: (N, Q, D), (N, L, D), (N, L) bool -> (N, Q, D).
+
+        The mask is True where memory holds something: once a row at least.
+        """
         return self.attend(queries, self.learn(memory), mask)
 
     def learn(self, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +50,7 @@ class CrossAttention(nn.Module):
         """Attend to what ``learn`` returned: (N, Q, D) -> (N, Q, D)."""
         q, k, v = (self._parted(rows) for rows in (queries, *learnt))
         scores = einsum("nqhd,nlhd->nhql", q, k) / q.shape[-1] ** 0.5
-        weights = scores.masked_fill(~mask[:, None, None], NEVER).softmax(dim=-1)
+        weights = scores.masked_fill(~mask[:, None, None], -inf).softmax(dim=-1)
         attended: Tensor = self.out(einsum("nhql,nlhd->nqhd", weights, v).flatten(2))
         return attended
 

@@ -59,7 +59,7 @@ class Meeting:
         if self.level == "parameters" and not whole:
             raise UsageError(
                 f"balancing on parameters needs them whole, and {type(strategy).__name__} shards "
-                "them; set balancer.level=features if the method allows it, or trainer=ddp"
+                "them; set balancer.level=features if method and trunk allow it, or trainer=ddp"
             )
         if self._averages:
             # the wrapper stays: its reducer would send gradients of tasks before they are combined

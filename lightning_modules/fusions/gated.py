@@ -17,7 +17,7 @@ class Gated(Fusion):
     h_m = tanh(W_m f_m),   [z_a; z_b; ...] = softmax over modalities of U [f_a; f_b; ...]
 
     where f_m is a learnt vector for rows that lack modality m. Source: Arevalo et al. 2017, "Gated
-    multimodal units for information fusion", section 3.1. For two modalities this is the paper's
+    multimodal units for information fusion", section 3. For two modalities this is the paper's
     z and 1 - z, z = sigmoid(...); for more, its gates need not sum up to 1, and these do.
 
     Args:

@@ -1,12 +1,12 @@
-"""Numbers of a trunk's parts."""
+"""Ranges of a trunk's options."""
 
 from __future__ import annotations
 
 from pipeline.errors import UsageError
 
 
-def at_least(low: int, **values: int) -> None:
-    """Check numbers of parts.
+def at_least(low: int, **values: float) -> None:
+    """Check options by their names.
 
     Raises:
         UsageError: one is too small.

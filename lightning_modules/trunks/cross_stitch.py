@@ -11,6 +11,7 @@ from lightning_modules.trunks.counts import at_least
 from lightning_modules.trunks.load import named
 from lightning_modules.trunks.per_task import PerTask, States
 from lightning_modules.trunks.shared import ResidualBlock
+from pipeline.errors import UsageError
 
 
 class CrossStitch(PerTask):
@@ -28,7 +29,7 @@ class CrossStitch(PerTask):
         own: a_tt at the start, in [0, 1]; the others share the rest, so that a row sums up to 1.
 
     Raises:
-        UsageError: depth < 1.
+        UsageError: depth < 1 or own isn't in [0, 1].
     """
 
     def __init__(
@@ -83,7 +84,13 @@ class CrossStitch(PerTask):
 
 
 def start(tasks: Sequence[str], task: str, own: float) -> Tensor:
-    """Return a task's first stitch: (T,)."""
+    """Return a task's first stitch: (T,).
+
+    Raises:
+        UsageError: own isn't in [0, 1].
+    """
+    if not 0 <= own <= 1:
+        raise UsageError(f"own must be in [0, 1], got {own}")
     if len(tasks) == 1:
         return torch.ones(1)
     rest = (1 - own) / (len(tasks) - 1)

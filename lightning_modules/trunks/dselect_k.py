@@ -16,7 +16,7 @@ from pipeline.errors import UsageError
 
 
 class DSelectK(Mixture):
-    """r_t = sum_e q_te(x) f_e(x) with at most k weights q that aren't 0.
+    """r_t = sum_e q_te(x) f_e(x), whose weights q come down to at most k that aren't 0.
 
     q(x) = sum_i softmax(A x)_i r(Z_i x),   i = 1 ... k
     r(z)_e = prod_j S(z_j) if bit j of e is 1 else 1 - S(z_j),   j = 1 ... m, 2^m >= E
@@ -25,8 +25,9 @@ class DSelectK(Mixture):
     penalty: ``entropy`` times sum_i H(r(Z_i x)), which drives each r to a single expert, and
     ``unused`` times sum_i 1 / sum_(e < E) r(Z_i x)_e where 2^m > E, which keeps it off experts that
     don't exist; means over a task's rows, summed over tasks. Source: Hazimeh et al. 2021,
-    "DSelect-k", equations 2 to 6, with a gate for each example (section 3.2). An expert is what
-    the shared trunk is. x is normed for the gates: S is flat, without a gradient, for large z.
+    "DSelect-k: Differentiable selection in the mixture of experts", section 3, with a gate for each
+    example. An expert is what the shared trunk is. x is normed for the gates: S is flat, without a
+    gradient, for large z.
 
     Args:
         tasks: names of all tasks.
@@ -40,7 +41,7 @@ class DSelectK(Mixture):
         dropout: as for the shared trunk.
 
     Raises:
-        UsageError: count < 2, k < 1 or gamma <= 0.
+        UsageError: count < 2, k < 1, gamma <= 0, or a factor < 0.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class DSelectK(Mixture):
         super().__init__(tasks)
         at_least(2, count=count)
         at_least(1, k=k)
+        at_least(0, entropy=entropy, unused=unused)
         if gamma <= 0:
             raise UsageError(f"gamma must be > 0, got {gamma}")
         self.entropy, self.unused = entropy, unused

@@ -21,7 +21,7 @@ class LearningToBranch(PerTask):
     x_j = sum_i d_ji y_i,   d_j = softmax((theta_j + g) / tau),   g_i = -ln(-ln(u_i)), u_i uniform
 
     In evaluation, d_j is 1 for the largest theta_j: a tree. Source: Guo, Lee and Ulbricht 2020,
-    "Learning to branch for multi-task learning", section 3.2. Samples stay soft in training, and
+    "Learning to branch for multi-task learning", section 3. Samples stay soft in training, and
     tau falls from ``start`` to ``end`` in equal ratios over ``steps`` optimizer steps. The draws
     are a function of seed and step: alike on all processes, and after a resume.
 

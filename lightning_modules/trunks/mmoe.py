@@ -16,7 +16,7 @@ class MMoE(Mixture):
     """r_t = sum_e g_te(x) f_e(x), g_t(x) = softmax(W_t x): all experts for all, a gate a task.
 
     Source: Ma et al. 2018, "Modeling task relationships in multi-task learning with multi-gate
-    mixture-of-experts", equations 5 to 7. An expert is what the shared trunk is. Gates read the
+    mixture-of-experts", section 4.2. An expert is what the shared trunk is. Gates read the
     encoders' features, normed.
 
     Args:

@@ -25,8 +25,8 @@ class Sluice(PerTask):
 
     penalty: ``orthogonality`` times the sum over tasks and blocks of ||W_1 W_2^T||_F^2, where W_1
     and W_2 are the halves of the rows of the block's last matrix: the halves are to hold different
-    things. Source: Ruder et al. 2019, "Latent multi-task architecture learning", equations 1 to 4;
-    there, layers are recurrent.
+    things. Source: Ruder et al. 2019, "Latent multi-task architecture learning", where layers are
+    recurrent.
 
     Args:
         tasks: names of all T tasks.
@@ -38,7 +38,7 @@ class Sluice(PerTask):
         orthogonality: factor of the penalty, >= 0.
 
     Raises:
-        UsageError: depth < 1 or dim is odd.
+        UsageError: depth < 1, dim is odd, own isn't in [0, 1] or orthogonality < 0.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Sluice(PerTask):
     ) -> None:
         super().__init__(tasks)
         at_least(1, depth=depth)
+        at_least(0, orthogonality=orthogonality)
         if dim % SPACES:
             raise UsageError(f"dim must be a multiple of {SPACES}, got {dim}")
         self.orthogonality = orthogonality

@@ -9,6 +9,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.trunks.counts import at_least
 from lightning_modules.trunks.per_task import ROWS, PerTask, States
 from lightning_modules.trunks.shared import tower
 
@@ -18,8 +19,8 @@ class SoftSharing(PerTask):
 
     penalty: strength / 2 times the sum over pairs of tasks of ||theta_t - theta_u||^2. Towers start
     alike, and no task's loss reaches another's tower. A task that a step lacks stands still: the
-    others are drawn to it. Source: Duong et al. 2015, "Low resource dependency parsing",
-    equation 3, where a trained parser draws another one.
+    others are drawn to it. Source: Duong et al. 2015, "Low resource dependency parsing:
+    Cross-lingual parameter sharing in a neural network parser", for two parsers.
 
     Args:
         tasks: names of all tasks.
@@ -27,6 +28,9 @@ class SoftSharing(PerTask):
         depth: residual blocks of each tower, >= 0.
         dropout: as for the shared trunk.
         strength: factor of the penalty, >= 0; 0: only the encoders are shared.
+
+    Raises:
+        UsageError: strength < 0.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class SoftSharing(PerTask):
         strength: float = 1e-3,
     ) -> None:
         super().__init__(tasks)
+        at_least(0, strength=strength)
         self.strength = strength
         first = tower(dim, depth, dropout)
         self.towers = nn.ModuleDict({task: deepcopy(first) for task in self.tasks})

@@ -23,6 +23,7 @@ from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.transfer.base import TransferLosses
 from lightning_modules.trunks.shared import SharedTrunk
+from tests.rows import Row, ids, rows
 from tests.tiny import DIM, labels, multitask, plan, ready, task, texts, trainer
 
 RARE = ["no" if row == 3 else "yes" if row == 8 else None for row in range(200)]
@@ -85,6 +86,23 @@ def test_mean_of_ranks_gradients_is_the_whole_gradient(world: int, balancer: Any
     ]
     for name, gradient in whole.items():
         mean = sum(rank.get(name, torch.zeros_like(gradient)) for rank in ranks) / world
+        assert torch.allclose(mean, gradient, atol=1e-6), name
+
+
+@pytest.mark.parametrize("row", rows("trunk"), ids=ids)
+def test_mean_of_ranks_gradients_is_the_whole_gradient_for_every_trunk(row: Row) -> None:
+    # the mean over all processes' rows needs processes: its own test has it
+    options = {"entropy": 0.0, "unused": 0.0} if row.option == "dselect_k" else {}
+    data, found = ready(dropout=0.0), []
+    for rank, world in ((0, 1), (0, 3), (1, 3), (2, 3)):
+        module = as_rank(multitask(data), world)
+        torch.manual_seed(0)
+        trunk = Row(row.group, row.option, None, None, {"dropout": 0.0} | options)
+        module.network.trunk = trunk.build(tasks=list(module.tasks), dim=DIM)
+        found.append(gradients(module, first_step(data, rank, world)))
+    whole, *ranks = found
+    for name, gradient in whole.items():
+        mean = sum(rank.get(name, torch.zeros_like(gradient)) for rank in ranks) / 3
         assert torch.allclose(mean, gradient, atol=1e-6), name
 
 
