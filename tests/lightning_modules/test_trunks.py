@@ -66,7 +66,8 @@ def test_row(row: Row) -> None:
     trunk = row.build(tasks=["task", "another"]).eval()
     for module in trunk.modules():
         if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.weight)
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
     (found,) = trunk(given, {"task": ("one",)})["task"]
     assert torch.allclose(found, torch.tensor(row.expected), atol=1e-4)
 
