@@ -24,12 +24,21 @@ class Meeting:
     Args:
         network: the shared part and the heads.
         balancer: combines the tasks' losses.
+
+    Raises:
+        UsageError: gradients are to be balanced at features of which each task has its own.
     """
 
     def __init__(self, network: MultiTaskNetwork, balancer: Balancer) -> None:
         self.network = network
         self.balancer = balancer
-        self.level = balancer.level(network.tasks_share_rows())
+        self.level = balancer.level(network.tasks_share_features())
+        if self.level == "features" and not network.trunk.same_for_all:
+            raise UsageError(
+                "balancer.level=features needs a trunk that gives all tasks the same features, and "
+                f"{type(network.trunk).__name__} gives each its own; set balancer.level=parameters "
+                "or auto"
+            )
         self._shared: Shared | None = None
         self._ranks = Ranks()
         self._averages = False  # whether gradients are averaged here, not by the strategy
@@ -50,7 +59,7 @@ class Meeting:
         if self.level == "parameters" and not whole:
             raise UsageError(
                 f"balancing on parameters needs them whole, and {type(strategy).__name__} shards "
-                "them; set balancer.level=features if the method allows it, or trainer=ddp"
+                "them; set balancer.level=features if method and trunk allow it, or trainer=ddp"
             )
         if self._averages:
             # the wrapper stays: its reducer would send gradients of tasks before they are combined

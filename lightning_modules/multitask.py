@@ -97,13 +97,17 @@ class MultiTaskModule(LightningModule):
     def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         """Return the objective of one step."""
         self.balancer.begin_epoch(self.current_epoch)
+        self.network.trunk.begin_step(self.global_step)
         self._step = batch, batch_idx
         if self.balancer.wants_losses_after:
             self._replay.mark()
         outputs, targets = self._outputs(batch)
         sums = self._sums(outputs, targets)
         self._count(batch, sums, outputs, targets)
-        self.losses, self.rest = self._losses(batch, sums, outputs)
+        self.losses, rest = self._losses(batch, sums, outputs)
+        penalty = self.network.trunk.penalty(list(self.losses))
+        parts = [one for one in (rest, penalty) if one is not None]
+        self.rest = torch.stack(parts).sum() if parts else None
         objective = self.balancer.objective(self.losses) if self.losses else self._nothing()
         return objective if self.rest is None else objective + self.rest
 

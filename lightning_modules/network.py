@@ -93,21 +93,21 @@ class MultiTaskNetwork(nn.Module):
             tap: as for ``forward``.
         """
         # all rows go through, wanted or not: which parameters a step reaches must not depend on it
-        groups = {name: Features(one.fused.pooled) for name, one in seen.items()}
+        groups = {name: one.fused for name, one in seen.items()}
         paths: dict[str, list[str]] = {}
         for task, names in routes.items():
             for name in names:
                 if name in seen:
-                    for group, rows in self.views[task].groups(seen[name]).items():
+                    for group, own in self.views[task].groups(seen[name]).items():
                         key = f"{name}:{group}" if group else name
-                        groups.setdefault(key, Features(rows))
+                        groups.setdefault(key, own)
                         paths.setdefault(task, []).append(key)
         outputs = {}
         for task, parts in self.trunk(groups, paths).items():
             read = [tap(task, rows) for rows in parts]
             rows = torch.cat(read) if len(read) > 1 else read[0]
-            own = [seen[name] for name in routes[task] if name in seen]
-            outputs[task] = self.views[task].output(self.heads[task], rows, own)
+            read_from = [seen[name] for name in routes[task] if name in seen]
+            outputs[task] = self.views[task].output(self.heads[task], rows, read_from)
         return outputs
 
     def encode(self, batches: Mapping[str, Batch]) -> dict[str, Seen]:
@@ -140,6 +140,10 @@ class MultiTaskNetwork(nn.Module):
     def tasks_share_rows(self) -> bool:
         """Say whether all tasks read the same features of the same data sets."""
         return len({(self.routes[t], type(self.views[t])) for t in self.routes}) == 1
+
+    def tasks_share_features(self) -> bool:
+        """Say whether all tasks' heads read the same tensors."""
+        return self.trunk.same_for_all and self.tasks_share_rows()
 
 
 def separate(routes: Routes) -> list[list[str]]:

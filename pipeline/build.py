@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -135,7 +135,7 @@ def build_network(
             raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
         arguments = modality.encoder_arguments()
         encoders[name] = instantiate(config["encoder"][name], allow, f"encoder.{name}", **arguments)
-    trunk = instantiate(config["trunk"], allow, "trunk")
+    trunk = instantiate(config["trunk"], allow, "trunk", tasks=list(tasks))
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
     views = {name: task.view for name, task in tasks.items()}
@@ -206,8 +206,17 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
     )
     if config["compile"]:
         # a trunk's own forward sorts rows by task, which differs from step to step
-        compile_parts([*network.encoders.values(), *network.trunk.children()])
+        compile_parts([*network.encoders.values(), *called_parts(network.trunk)])
     return module
+
+
+def called_parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module's parts that are called: its children, out of lists and dicts of them."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from called_parts(child)
+        elif not isinstance(child, nn.ParameterList | nn.ParameterDict):
+            yield child
 
 
 def compile_parts(parts: Sequence[nn.Module]) -> None:

@@ -14,6 +14,7 @@ from lightning_modules.multitask import MultiTaskModule
 from pipeline.checkpoints import BEST, LAST
 from pipeline.plots.confusion import confusion_matrix
 from pipeline.plots.curves import curves
+from pipeline.plots.gates import gates
 from pipeline.plots.gradients import gradients
 from pipeline.runs import RunFolder
 from pipeline.serving.folder import export
@@ -58,13 +59,14 @@ def record_end(
 
 
 def draw(folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tensor]) -> list[Path]:
-    """Draw curves, gradients and one confusion matrix a task; return the pictures."""
+    """Draw curves, gradients, gates and one confusion matrix a task; return the pictures."""
     folder.plots.mkdir(exist_ok=True)
     pictures = [folder.plots / "curves.png"]
     curves(read_points(folder.metrics), pictures[0])
-    path = folder.plots / "gradients.png"
-    if gradients(read_points(folder.metrics), path):
-        pictures.append(path)
+    for name, drawn in (("gradients", gradients), ("gates", gates)):
+        path = folder.plots / f"{name}.png"
+        if drawn(read_points(folder.metrics), path):
+            pictures.append(path)
     for task, matrix in matrices.items():
         path = folder.plots / f"confusion-{task}.png"
         confusion_matrix(matrix.numpy(), module.tasks[task].classes, task, path)

@@ -108,10 +108,12 @@ class Session:
             soft_wrap=True,
         )
         if self.module.meeting.level is not None:
-            same = "the same" if self.module.network.tasks_share_rows() else "not all the same"
+            network = self.module.network
+            same = "the same" if network.tasks_share_rows() else "not all the same"
+            own = "" if network.trunk.same_for_all else ", the trunk gives each its own features"
             self.console.print(
                 f"balancing gradients of the shared {self.module.meeting.level}; the tasks' rows "
-                f"are {same}",
+                f"are {same}{own}",
                 highlight=False,
                 soft_wrap=True,
             )

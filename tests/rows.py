@@ -251,15 +251,30 @@ OPTIMIZERS = (
     ),
 )
 
-# given: pooled features of a data set; expected: a task's representation of them
+NORMED = [[-1.0, 1.0], [1.0, -1.0]]
+SQUARE = [[1.0, 3.0], [9.0, 5.0]]
+
+# given: pooled features of a data set; expected: a task's representation of them. All linear layers
+# are 0: blocks add nothing, gates and masks are even, and the norms at the end are what is left
 TRUNKS = (
-    Row(
+    Row("trunk", "shared", SQUARE, NORMED, {"dim": 2}),
+    Row("trunk", "cross_stitch", SQUARE, NORMED, {"dim": 2, "own": 0.5}),
+    Row("trunk", "sluice", SQUARE, NORMED, {"dim": 2}),
+    Row("trunk", "mtan", SQUARE, NORMED, {"dim": 2}),
+    Row("trunk", "mmoe", SQUARE, NORMED, {"dim": 2}),
+    Row("trunk", "cgc", SQUARE, NORMED, {"dim": 2}),
+    Row("trunk", "ple", SQUARE, NORMED, {"dim": 2}),
+    Row(  # codes of two bits, 1/4 each: the fourth is of no expert
         "trunk",
-        "shared",
-        [[1.0, 3.0], [9.0, 5.0]],
-        [[-1.0, 1.0], [1.0, -1.0]],
-        {"dim": 2, "depth": 0},
+        "dselect_k",
+        SQUARE,
+        [[-0.75, 0.75], [0.75, -0.75]],
+        {"dim": 2, "count": 3},
     ),
+    Row("trunk", "learning_to_branch", SQUARE, NORMED, {"dim": 2}),
+    Row("trunk", "film", SQUARE, NORMED, {"dim": 2}),
+    Row("trunk", "task_queries", SQUARE, NORMED, {"dim": 2, "heads": 2}),
+    Row("trunk", "soft_sharing", SQUARE, NORMED, {"dim": 2}),
 )
 
 TEXT = {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}
@@ -353,6 +368,22 @@ FUSIONS = (
         [[1.0], [12.0]],
         {"dim": 1},
         (SHOP_TASK,),
+    ),
+    Row(  # all gates are 1/2
+        "fusion",
+        "gated",
+        {"a": ([[1.0], [2.0]], [True, True]), "b": ([[10.0]], [False, True])},
+        [[math.tanh(1) / 2], [(math.tanh(2) + 1) / 2]],
+        {"dim": 1},
+        (SHOP_TASK, "fusion=gated"),
+    ),
+    Row(  # the norm of a single number is 0: nothing is added to the mean
+        "fusion",
+        "attention",
+        {"a": ([[1.0], [2.0]], [True, True]), "b": ([[10.0]], [False, True])},
+        [[0.5], [6.0]],
+        {"dim": 1, "heads": 1},
+        (SHOP_TASK, "fusion=attention"),
     ),
 )
 

@@ -104,6 +104,14 @@ def test_the_loop_of_the_readme_trains_before_and_after_the_change(sign: str) ->
     }
 
 
+def test_every_trunk_and_fusion_is_explained() -> None:
+    page = (ROOT / "docs" / "sharing.md").read_text()
+    known = options("trunk", [SHIPPED])
+    missing = [n for n in (*known, *options("fusion", [SHIPPED])) if f"`{n}`" not in page]
+    assert missing == []
+    assert f"{len(known)} ways" in (ROOT / "README.md").read_text()
+
+
 def test_every_balancer_is_explained() -> None:
     page = (ROOT / "docs" / "balancing.md").read_text()
     known = options("balancer", [SHIPPED])

@@ -50,9 +50,15 @@ class Case:
 AVERAGED = ("ema_decay=0.9", "optimizer=momentum", "early_stopping.patience=3")
 ADAPTIVE = ("sampler=adaptive", "sampler.bucket=4", "sampler.rate=1.0", "trainer.max_epochs=3")
 EPOCHS = ("sampler.steps_per_epoch=4", "trainer.max_epochs=4", "checkpoint.every_n_steps=3")
+EVERY = ("trainer.log_every_n_steps=1",)
 BALANCED = {row.option: (f"balancer={row.option}",) for row in BALANCERS}
 BALANCED |= {"famo in cagrad": ("balancer=cagrad", "balancer.losses=famo")}
+TRUNKS = ("dselect_k", "learning_to_branch", "ple")  # with a penalty, draws, gauges
 CASES = (
+    *(
+        Case(f"trunk {name}", (Fault("training step", 14),), (f"trunk={name}", *EPOCHS, *EVERY))
+        for name in TRUNKS
+    ),
     *(
         Case(f"balancer {name}", (Fault("training step", 14),), (*options, *EPOCHS))
         for name, options in BALANCED.items()

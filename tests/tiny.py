@@ -185,7 +185,7 @@ def network(data: MixedDataModule, dropout: float = 0.0) -> MultiTaskNetwork:
     views = {name: spec.task.view for name, spec in data.tasks.items()}
     several = {tuple(sorted(s.inputs)) for s in data.datasets.values() if len(s.inputs) > 1}
     fusions = {combination(names): Concat(names, DIM) for names in several}
-    trunk = SharedTrunk(DIM, dropout=dropout)
+    trunk = SharedTrunk(list(heads), DIM, dropout=dropout)
     return MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views)
 
 

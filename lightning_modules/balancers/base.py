@@ -29,11 +29,11 @@ class Balancer(nn.Module, ABC):
         """Say whether ``after_step`` needs the step's losses once more."""
         return False
 
-    def level(self, same_rows: bool) -> str | None:
+    def level(self, same_features: bool) -> str | None:
         """Return where gradients are looked at: ``features`` or ``parameters``; None: nowhere.
 
         Args:
-            same_rows: whether all tasks have the same rows.
+            same_features: whether all tasks read the same features of the same rows.
         """
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,13 +15,26 @@ Parts = dict[str, list[Tensor]]  # {task: one tensor of rows for each of its dat
 
 
 class Trunk(nn.Module, ABC):
-    """Turns the data sets' features into each task's representation."""
+    """Turns the data sets' features into each task's representation.
+
+    Attributes:
+        same_for_all: whether tasks that read the same rows get the same tensor: only then do
+            their gradients meet at the features.
+
+    Args:
+        tasks: names of all tasks of the run; kept in alphabetical order, so that the order in
+            which they were given changes nothing.
+    """
+
+    same_for_all: ClassVar[bool] = False
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(sorted(tasks))
 
     @abstractmethod
     def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
         """Return {task: (N_i, dim) of each of its data sets}.
-
-        Tasks that share a representation get the same tensor: this is how others know it.
 
         Args:
             features: {data set: features of its rows}.
@@ -29,7 +43,31 @@ class Trunk(nn.Module, ABC):
 
     @abstractmethod
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that several tasks' gradients reach."""
+        """Yield the parameters that several tasks' gradients can reach, and no others."""
+
+    def begin_step(self, step: int) -> None:
+        """Take note of how many optimizer steps were done; may be told repeatedly."""
+
+    def penalty(self, tasks: Sequence[str]) -> Tensor | None:
+        """Return a scalar that belongs to no task, or None; its gradient is added after balancing.
+
+        Asked once after the forwards of a training batch, by all processes alike.
+
+        Args:
+            tasks: those that the batch has; what belongs to others alone gets no gradient.
+        """
+        return None
+
+    def gauges(self, tasks: Sequence[str]) -> dict[str, float]:
+        """Return {name: number}: what the tasks take from where, over all processes.
+
+        Names: ``gate/<task>/<source>``, its weight; ``load/<task>/<source>``, the share of the
+        task's rows of which the source has the largest weight.
+
+        Args:
+            tasks: those that the last training batch had.
+        """
+        return {}
 
 
 def route(representations: Mapping[str, Tensor], routes: Routes) -> Parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,18 @@ class SharedTrunk(Trunk):
     parameter sharing, Caruana 1997; pre-norm residual blocks, Xiong et al. 2020.
 
     Args:
+        tasks: names of all tasks.
         dim: width D of the features, >= 1.
         depth: number of blocks, >= 0.
         dropout: share of hidden units left out in training, in [0, 1).
     """
 
-    def __init__(self, dim: int, depth: int = 1, dropout: float = 0.1) -> None:
-        super().__init__()
+    same_for_all = True
+
+    def __init__(
+        self, tasks: Sequence[str], dim: int, depth: int = 1, dropout: float = 0.1
+    ) -> None:
+        super().__init__(tasks)
         self.blocks = nn.Sequential(*(ResidualBlock(dim, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
 
@@ -56,3 +61,8 @@ class ResidualBlock(nn.Module):
         """Return x plus its correction."""
         correction: Tensor = self.layers(rows)
         return rows + correction
+
+
+def tower(dim: int, depth: int, dropout: float) -> nn.Sequential:
+    """Return what a shared trunk is: ``depth`` residual blocks and a norm, (N, dim) -> (N, dim)."""
+    return nn.Sequential(*(ResidualBlock(dim, dropout) for _ in range(depth)), nn.LayerNorm(dim))

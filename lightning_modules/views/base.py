@@ -41,8 +41,11 @@ class View(ABC):
     words: bool = False
 
     @abstractmethod
-    def groups(self, seen: Seen) -> dict[str, Tensor]:
-        """Return {group: (n, D)}: what the trunk takes as rows. "" stands for the rows as such."""
+    def groups(self, seen: Seen) -> dict[str, Features]:
+        """Return {group: features}: what the trunk takes as rows.
+
+        "" stands for the rows as such.
+        """
 
     @abstractmethod
     def output(self, head: nn.Module, rows: Tensor, seen: Sequence[Seen]) -> Tensor:

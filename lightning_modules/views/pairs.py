@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.features import Features
 from lightning_modules.views.base import Seen, View
 
 
@@ -20,9 +21,9 @@ class PairView(View):
     def __init__(self, modalities: Sequence[str]) -> None:
         self.modalities = tuple(modalities)
 
-    def groups(self, seen: Seen) -> dict[str, Tensor]:
-        """Return each modality's pooled features (N_m, D)."""
-        return {name: seen.by_modality[name].pooled for name in self.modalities}
+    def groups(self, seen: Seen) -> dict[str, Features]:
+        """Return each modality's features of N_m rows."""
+        return {name: seen.by_modality[name] for name in self.modalities}
 
     def output(self, head: nn.Module, rows: Tensor, seen: Sequence[Seen]) -> Tensor:
         """Return (N, 2, E), 0 where a row lacks the modality.

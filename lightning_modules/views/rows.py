@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from lightning_modules.features import Features
 from lightning_modules.views.base import Seen, View
 
 
 class RowView(View):
-    """The rows' pooled features."""
+    """The rows' features."""
 
-    def groups(self, seen: Seen) -> dict[str, Tensor]:
-        """Return the pooled features (N, D)."""
-        return {"": seen.fused.pooled}
+    def groups(self, seen: Seen) -> dict[str, Features]:
+        """Return the features of N rows."""
+        return {"": seen.fused}
 
     def output(self, head: nn.Module, rows: Tensor, seen: Sequence[Seen]) -> Tensor:
         """Return the head's outputs (N, ...)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.modalities.text import BEYOND
+from lightning_modules.features import Features
 from lightning_modules.views.base import Seen, View
 from pipeline.errors import UsageError
 
@@ -21,8 +22,8 @@ class WordView(View):
 
     words = True
 
-    def groups(self, seen: Seen) -> dict[str, Tensor]:
-        """Return the features of all words that have a token: (number of words, D)."""
+    def groups(self, seen: Seen) -> dict[str, Features]:
+        """Return the features of all words that have a token, pooled: (number of words, D)."""
         sequence = seen.by_modality[TEXT].sequence
         if sequence is None:
             raise UsageError(
@@ -30,7 +31,7 @@ class WordView(View):
                 "choose another, such as encoder/text=conv"
             )
         row, word = places(seen).ge(0).nonzero(as_tuple=True)
-        return {"words": sequence[row, places(seen)[row, word]]}
+        return {"words": Features(sequence[row, places(seen)[row, word]])}
 
     def output(self, head: nn.Module, rows: Tensor, seen: Sequence[Seen]) -> Tensor:
         """Return (N, W, C), 0 beyond a row's last word.

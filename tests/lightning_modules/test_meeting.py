@@ -16,8 +16,9 @@ from lightning_modules.balancers.loss.equal import Equal
 from lightning_modules.meeting import Meeting
 from lightning_modules.network import separate
 from lightning_modules.replay import Replay
+from lightning_modules.trunks.shared import SharedTrunk
 from pipeline.errors import UsageError
-from tests.tiny import network, ready, task, texts
+from tests.tiny import DIM, network, ready, task, texts
 
 KINDS = ["p" if row % 3 else "q" for row in range(40)]
 
@@ -41,6 +42,26 @@ def same_rows() -> Any:
 def test_level(balancer: Any, same: str | None, other: str | None) -> None:
     assert Meeting(same_rows(), balancer).level == same
     assert Meeting(network(ready()), balancer).level == other
+
+
+class Each(SharedTrunk):
+    """A trunk that says that it gives each task features of its own."""
+
+    same_for_all = False
+
+
+@pytest.mark.parametrize("level", ["auto", "parameters"])
+def test_features_of_each_task_meet_at_the_parameters(level: str) -> None:
+    net = same_rows()
+    net.trunk = Each(list(net.heads), DIM)
+    assert Meeting(net, MGDA(list(net.heads), level=level)).level == "parameters"
+
+
+def test_balancing_features_that_differ_is_refused_before_training() -> None:
+    net = same_rows()
+    net.trunk = Each(list(net.heads), DIM)
+    with pytest.raises(UsageError, match=r"level=features needs .* and Each gives each its own"):
+        Meeting(net, MGDA(list(net.heads), level="features"))
 
 
 def test_sharded_parameters_are_refused_before_training() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,13 @@ from datamodules.mixed import MixedDataModule
 from datamodules.plan import Plan
 from datamodules.samplers.uniform import Uniform
 from datamodules.steps import Share, TrainingSteps
+from lightning_modules.balancers.gramian.mgda import MGDA
 from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.transfer.base import TransferLosses
-from tests.tiny import labels, multitask, plan, ready, task, texts, trainer
+from lightning_modules.trunks.shared import SharedTrunk
+from tests.rows import Row, ids, rows
+from tests.tiny import DIM, labels, multitask, plan, ready, task, texts, trainer
 
 RARE = ["no" if row == 3 else "yes" if row == 8 else None for row in range(200)]
 
@@ -36,7 +40,12 @@ def rare_data(*tasks: str) -> MixedDataModule:
 
 def as_rank(module: MultiTaskModule, world: int = 1) -> MultiTaskModule:
     """A module outside a trainer, as one of ``world`` processes."""
-    module._trainer = SimpleNamespace(world_size=world, current_epoch=0)  # type: ignore[assignment]  # all that a step asks
+    module._trainer = SimpleNamespace(  # type: ignore[assignment]  # all that a step asks
+        world_size=world,
+        current_epoch=0,
+        global_step=0,
+        accumulate_grad_batches=1,
+    )
     return module
 
 
@@ -77,6 +86,23 @@ def test_mean_of_ranks_gradients_is_the_whole_gradient(world: int, balancer: Any
     ]
     for name, gradient in whole.items():
         mean = sum(rank.get(name, torch.zeros_like(gradient)) for rank in ranks) / world
+        assert torch.allclose(mean, gradient, atol=1e-6), name
+
+
+@pytest.mark.parametrize("row", rows("trunk"), ids=ids)
+def test_mean_of_ranks_gradients_is_the_whole_gradient_for_every_trunk(row: Row) -> None:
+    # the mean over all processes' rows needs processes: its own test has it
+    options = {"entropy": 0.0, "unused": 0.0} if row.option == "dselect_k" else {}
+    data, found = ready(dropout=0.0), []
+    for rank, world in ((0, 1), (0, 3), (1, 3), (2, 3)):
+        module = as_rank(multitask(data), world)
+        torch.manual_seed(0)
+        trunk = Row(row.group, row.option, None, None, {"dropout": 0.0} | options)
+        module.network.trunk = trunk.build(tasks=list(module.tasks), dim=DIM)
+        found.append(gradients(module, first_step(data, rank, world)))
+    whole, *ranks = found
+    for name, gradient in whole.items():
+        mean = sum(rank.get(name, torch.zeros_like(gradient)) for rank in ranks) / 3
         assert torch.allclose(mean, gradient, atol=1e-6), name
 
 
@@ -149,6 +175,34 @@ def test_transfer_adds_before_and_after_balancing() -> None:
     assert difference.item() == pytest.approx(2 / 2 + 3, abs=1e-5)
     change = with_transfer.losses["notes"] - plain.losses["notes"]
     assert change.item() == pytest.approx(2, abs=1e-5)
+
+
+class Costly(SharedTrunk):
+    """A trunk with a penalty: 5 times the sum of the norm's biases plus 7."""
+
+    def begin_step(self, step: int) -> None:
+        self.step = step
+
+    def penalty(self, tasks: Sequence[str]) -> Tensor | None:
+        return 5 * self.norm.bias.sum() + 7 if tasks else None
+
+
+@pytest.mark.parametrize("balancer", [Uncertainty, partial(MGDA, level="parameters")])
+def test_the_trunk_s_penalty_comes_after_balancing(balancer: Any) -> None:
+    data = ready()
+    step, modules = first_step(data), [as_rank(multitask(data, balancer)) for _ in range(2)]
+    plain, costly = modules
+    trunk = Costly(list(costly.tasks), DIM, dropout=0.0)
+    trunk.load_state_dict(plain.network.trunk.state_dict())
+    costly.network.trunk = trunk
+    plain_gradients, found = (gradients(module, step) for module in modules)
+    for name, gradient in plain_gradients.items():
+        more = 5.0 if name == "network.trunk.norm.bias" else 0.0
+        assert torch.allclose(found[name], gradient + more, atol=1e-5), name
+    assert trunk.step == 0
+    costly.transfer = Adds()  # type: ignore[assignment]  # only losses are asked for
+    costly.training_step(step, 0)
+    assert costly.rest.item() == pytest.approx(7 + 3)  # type: ignore[union-attr]
 
 
 def test_rows_seen_and_scores_are_gathered() -> None:

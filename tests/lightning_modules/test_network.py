@@ -7,8 +7,10 @@ import torch
 
 from datamodules.batch import Batch
 from datamodules.mixed import MixedDataModule
+from lightning_modules.balancers.gradient.leaves import leaves
 from lightning_modules.features import Features
 from lightning_modules.network import MultiTaskNetwork, join, part
+from tests.rows import Row, ids, rows
 from tests.tiny import DIM, images, network, ready, task, texts
 
 
@@ -62,6 +64,21 @@ def test_a_data_set_alone_gives_what_it_gives_among_others(data: MixedDataModule
 
 def test_only_wanted_tasks_are_predicted(data: MixedDataModule) -> None:
     assert network(data)(step(data), ["shape"]).keys() == {"shape"}
+
+
+@pytest.mark.parametrize("row", rows("trunk"), ids=ids)
+def test_tasks_in_graphs_of_their_own_are_predicted_the_same(
+    row: Row, data: MixedDataModule
+) -> None:
+    net = network(data)
+    net.trunk = row.build(tasks=list(net.heads), dim=DIM)
+    net.eval()
+    together, apart = net(step(data)), net(step(data), apart=True)
+    assert together.keys() == apart.keys()
+    assert all(torch.allclose(together[t], apart[t], atol=1e-5) for t in together)
+    shared = {id(parameter) for parameter in net.shared_parameters()}
+    of_one, of_other = ({id(p) for p in leaves(apart[t].sum())} for t in ("shape", "tone"))
+    assert of_one & of_other <= shared
 
 
 def test_shared_parameters_are_encoders_and_trunk(data: MixedDataModule) -> None:

@@ -42,7 +42,7 @@ class GradientBalancer(Balancer):
     Args:
         tasks: names of all tasks of the run.
         level: ``parameters``: of the shared parameters; ``features``: of what the heads read,
-            in one backward; ``auto``: features where all tasks have the same rows.
+            in one backward; ``auto``: features where all tasks read the same ones.
         losses: a loss method that comes first: task t's gradient is then that of its weighted
             loss, also in its head. None: the losses as they are.
 
@@ -96,11 +96,11 @@ class GradientBalancer(Balancer):
         """Say whether the loss method does."""
         return self.first.wants_losses_after
 
-    def level(self, same_rows: bool) -> str:
+    def level(self, same_features: bool) -> str:
         """Return the level asked for; for ``auto``, the cheapest one that tells anything."""
         if self.wanted_level != "auto":
             return self.wanted_level
-        return "features" if same_rows and "features" in self.levels else "parameters"
+        return "features" if same_features and "features" in self.levels else "parameters"
 
     def begin_epoch(self, epoch: int) -> None:
         """Tell the loss method."""

@@ -64,6 +64,14 @@ def test_names(tmp_path: Path) -> None:
     }
 
 
+def test_what_the_trunk_gauges_is_logged(tmp_path: Path) -> None:
+    data, spy = ready(), Spy(2)
+    module = multitask(data)
+    module.network.trunk.gauges = lambda tasks: {f"gate/{t}/x": 0.5 for t in tasks}  # type: ignore[method-assign]
+    trainer(tmp_path, [spy], max_epochs=1).fit(module, datamodule=data)
+    assert spy.steps("gate/notes/x") == spy.steps("gate/shapes/x") == [2, 4]
+
+
 @pytest.mark.parametrize(("every", "expected"), [(1, [*range(1, 9)]), (3, [3, 6]), (100, [])])
 def test_losses_are_logged_every_n_steps(every: int, expected: list[int], tmp_path: Path) -> None:
     assert measured(tmp_path, every).steps("train/notes/loss") == expected

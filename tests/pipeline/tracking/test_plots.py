@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.plots.confusion import confusion_matrix
 from pipeline.plots.curves import _by_task, _main_metrics, _smooth, curves
+from pipeline.plots.gates import gates
 from pipeline.plots.gradients import gradients
 from pipeline.tracking.points import Point
 
@@ -95,3 +96,35 @@ def test_without_pairs_no_gradients_are_drawn(tmp_path: Path, history: list[Poin
 def test_a_single_look_is_drawn(tmp_path: Path) -> None:
     history = [p for p in looks(["a", "b"]) if p.step == 0]
     assert gradients(history, tmp_path / "gradients.png")
+
+
+def mixtures(tasks: Sequence[str], sources: Sequence[str]) -> list[Point]:
+    """What a run notes of its tasks' gates; the first task has no rows at first."""
+    draws = np.random.default_rng(0)
+    return [
+        Point(f"{kind}/{task}/{source}", float(draws.normal()), step, 0)
+        for step in range(0, 100, 10)
+        for number, task in enumerate(tasks)
+        for source in sources
+        for kind in ("gate", "load")
+        if step or number
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "sources"),
+    [
+        (["a"], ["expert_0"]),
+        (["a", "情感", "c", "d"], ["own_0", "shared_0", "情感"]),
+        ([f"a task with a long name {i}" for i in range(20)], [f"expert_{i}" for i in range(16)]),
+    ],
+)
+def test_gates_are_drawn(tmp_path: Path, tasks: list[str], sources: list[str]) -> None:
+    assert gates(mixtures(tasks, sources), tmp_path / "plots" / "gates.png")
+    assert is_picture(tmp_path / "plots" / "gates.png")
+
+
+@pytest.mark.parametrize("history", [[], points(), looks(["a", "b"])])
+def test_without_gates_none_are_drawn(tmp_path: Path, history: list[Point]) -> None:
+    assert not gates(history, tmp_path / "gates.png")
+    assert not (tmp_path / "gates.png").exists()

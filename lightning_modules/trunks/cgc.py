@@ -1,0 +1,62 @@
+"""Customized gate control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+
+from lightning_modules.trunks.counts import at_least
+from lightning_modules.trunks.experts import experts, outputs
+from lightning_modules.trunks.mixture import Gate, Mixture
+from lightning_modules.trunks.per_task import ROWS, States
+
+
+class CGC(Mixture):
+    """r_t = w_t(x) S_t(x), S_t = [own experts of t; shared experts], w_t(x) = softmax(W_t x).
+
+    Source: Tang et al. 2020, "Progressive layered extraction (PLE)", section 4.1, equations 1
+    to 3. An expert is what the shared trunk is. Gates read the encoders' features, normed.
+
+    Args:
+        tasks: names of all tasks.
+        dim: width D of the features.
+        shared: experts that all tasks mix, >= 1.
+        own: experts that each task has for itself, >= 1; without any it is ``trunk=mmoe``.
+        depth: residual blocks of an expert, >= 0.
+        dropout: as for the shared trunk.
+
+    Raises:
+        UsageError: shared < 1 or own < 1.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        dim: int,
+        shared: int = 2,
+        own: int = 1,
+        depth: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(tasks)
+        at_least(1, shared=shared, own=own)
+        self.shared_experts = experts("shared", shared, dim, depth, dropout)
+        self.own_experts = nn.ModuleDict(
+            {task: experts("own", own, dim, depth, dropout) for task in self.tasks}
+        )
+        self.gates = nn.ModuleDict({task: Gate(dim, own + shared) for task in self.tasks})
+
+    def common(self, rows: Tensor) -> States:
+        """Run the shared experts."""
+        return {ROWS: rows} | outputs(self.shared_experts, rows)
+
+    def weighed(self, task: str, states: States) -> tuple[Tensor, States]:
+        """Return the task's gate, and the outputs of its own experts and the shared ones."""
+        rows = states[ROWS]
+        shared = {name: states[name] for name in self.shared_experts}
+        return self.gates[task](rows), outputs(self.own_experts[task], rows) | shared
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the shared experts' parameters."""
+        return self.shared_experts.parameters()

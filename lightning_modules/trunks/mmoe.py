@@ -1,0 +1,56 @@
+"""Multi-gate mixture of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+
+from lightning_modules.trunks.counts import at_least
+from lightning_modules.trunks.experts import experts, outputs
+from lightning_modules.trunks.mixture import Gate, Mixture
+from lightning_modules.trunks.per_task import ROWS, States
+
+
+class MMoE(Mixture):
+    """r_t = sum_e g_te(x) f_e(x), g_t(x) = softmax(W_t x): all experts for all, a gate a task.
+
+    Source: Ma et al. 2018, "Modeling task relationships in multi-task learning with multi-gate
+    mixture-of-experts", section 4.2. An expert is what the shared trunk is. Gates read the
+    encoders' features, normed.
+
+    Args:
+        tasks: names of all tasks.
+        dim: width D of the features.
+        count: number E of experts, >= 1.
+        depth: residual blocks of an expert, >= 0.
+        dropout: as for the shared trunk.
+
+    Raises:
+        UsageError: count < 1.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        dim: int,
+        count: int = 4,
+        depth: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(tasks)
+        at_least(1, count=count)
+        self.experts = experts("expert", count, dim, depth, dropout)
+        self.gates = nn.ModuleDict({task: Gate(dim, count) for task in self.tasks})
+
+    def common(self, rows: Tensor) -> States:
+        """Run all experts."""
+        return {ROWS: rows} | outputs(self.experts, rows)
+
+    def weighed(self, task: str, states: States) -> tuple[Tensor, States]:
+        """Return the task's gate, and all experts' outputs."""
+        return self.gates[task](states[ROWS]), {name: states[name] for name in self.experts}
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the experts' parameters."""
+        return self.experts.parameters()

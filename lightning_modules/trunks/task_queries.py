@@ -1,0 +1,76 @@
+"""Each task looks at the rows with a query of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.attention import CrossAttention, tokens
+from lightning_modules.features import Features
+from lightning_modules.trunks.base import Parts, Routes, Trunk
+from lightning_modules.trunks.shared import tower
+
+
+class TaskQueries(Trunk):
+    """r_t = f(p + attention(q_t, [p; F])): p is the pooled vector of a row, F its tokens or cells.
+
+    A task finds what it needs in a sentence or a picture, where pooling must suit all tasks. Where
+    an encoder gives no F, and for several fused modalities, attention is a linear layer on p.
+    Attention: Vaswani et al. 2017; learnt queries in place of computed ones: Carion et al. 2020,
+    "End-to-end object detection with transformers", section 3.2. f is what the shared trunk is.
+
+    Args:
+        tasks: names of all tasks.
+        dim: width D of the features.
+        heads: of the attention, a divisor of dim.
+        depth: residual blocks of f, >= 0.
+        dropout: as for the shared trunk.
+
+    Raises:
+        UsageError: heads doesn't divide dim.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        dim: int,
+        heads: int = 4,
+        depth: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(tasks)
+        self.attention = CrossAttention(dim, heads)
+        self.tower = tower(dim, depth, dropout)
+        self.queries = nn.ParameterDict({task: torch.randn(dim) for task in self.tasks})
+
+    def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
+        """Let each task ask its data sets, whose keys and values are computed once."""
+        asked = {name for names in routes.values() for name in names}
+        memories = {
+            name: (item.pooled, self.attention.learn(memory), mask)
+            for name, item in features.items()
+            if name in asked
+            for memory, mask in [tokens(item)]
+        }
+        found: Parts = {}
+        for task, names in routes.items():
+            parts = [self._read(self.queries[task], *memories[n]) for n in names if n in memories]
+            if parts:
+                found[task] = parts
+        return found
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield all but the queries."""
+        yield from self.attention.parameters()
+        yield from self.tower.parameters()
+
+    def _read(
+        self, query: Tensor, pooled: Tensor, learnt: tuple[Tensor, Tensor], mask: Tensor
+    ) -> Tensor:
+        """Return a task's representation of a data set's rows: (N, D)."""
+        queries = query.expand(len(pooled), 1, -1)
+        attended = self.attention.attend(queries, learnt, mask).squeeze(dim=1)
+        rows: Tensor = self.tower(pooled + attended)
+        return rows
