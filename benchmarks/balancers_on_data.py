@@ -220,11 +220,10 @@ def table(results: Results, study: str) -> list[str]:
     single = {t: tuned(results, study, f"single {t}") for t in tasks}
     alone = {t: [r["test"][t] for r in runs] for t, runs in single.items()}
     means = [statistics.mean(scores) for scores in zip(*alone.values(), strict=True)]
-    seconds = sum(statistics.mean(r["seconds"] for r in runs) for runs in single.values())
-    rows.append(line("**each task alone**", [*alone.values(), means], seconds, "", 1.0))
+    rates = " ".join(f"{runs[0]['trial']['lr']:g}" for runs in single.values())
+    rows.append(line("**each task alone**", [*alone.values(), means], "", rates))
     found = {name: tuned(results, study, name) for name in methods() if name in done}
     found["**fixed, tuned**"] = tuned_weights(results, study)
-    base = statistics.mean(r["seconds"] for r in found["equal"])
     for name, runs in found.items():
         scores = [[r["test"][t] for r in runs] for t in tasks]
         change = statistics.mean(
@@ -232,9 +231,9 @@ def table(results: Results, study: str) -> list[str]:
             for t, s in zip(tasks, scores, strict=True)
         )
         columns = [*scores, [mean(r["test"]) for r in runs]]
-        time = statistics.mean(r["seconds"] for r in runs)
-        rows.append(line(name, columns, time, f"{100 * change:+.1f}%", base))
-    head = f"| {' | '.join(['method', *tasks, 'mean', 'change', 'time'])} |"
+        rate = f"{runs[0]['trial']['lr']:g}"
+        rows.append(line(name, columns, f"{100 * change:+.1f}%", rate))
+    head = f"| {' | '.join(['method', *tasks, 'mean', 'change', 'learning rate'])} |"
     return [
         head,
         "|" + "---|" * (len(tasks) + 4),
@@ -243,11 +242,10 @@ def table(results: Results, study: str) -> list[str]:
 
 
 def line(
-    name: str, columns: Sequence[Sequence[float]], seconds: float, change: str, base: float
+    name: str, columns: Sequence[Sequence[float]], change: str, rate: str
 ) -> tuple[float, str]:
     """Return (mean score, a row)."""
-    ratio = f"{seconds / base:.2f}" if change else f"{seconds:.0f} s"
-    cells = [name, *map(interval, columns), change, ratio]
+    cells = [name, *map(interval, columns), change, rate]
     return statistics.mean(columns[-1]), f"| {' | '.join(cells)} |"
 
 
