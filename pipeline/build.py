@@ -20,6 +20,7 @@ from datamodules.modalities.base import Modality
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from lightning_modules.balancers.base import Balancer
+from lightning_modules.encoders.pretrained import PretrainedEncoder
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.network import MultiTaskNetwork, combination
@@ -39,8 +40,16 @@ MODALITIES: dict[str, type[Modality]] = {
 }
 
 
-def build_modalities(config: Config, tasks: Mapping[str, Task]) -> dict[str, Modality]:
-    """Return {modality: how its raw values become tensors} for those that the data have."""
+def build_modalities(
+    config: Config, tasks: Mapping[str, Task], learnt: Mapping[str, Any] | None = None
+) -> dict[str, Modality]:
+    """Return {modality: how its raw values become tensors} for those that the data have.
+
+    Args:
+        config: a composed configuration.
+        tasks: what the data are for.
+        learnt: of the run to go on with, which knows what its encoders brought along.
+    """
     used = {m for spec in config["data"]["datasets"].values() for m in spec["inputs"]}
     missing = sorted(used - set(MODALITIES))
     if missing:
@@ -53,10 +62,33 @@ def build_modalities(config: Config, tasks: Mapping[str, Task]) -> dict[str, Mod
     if node is not None:
         transform = instantiate(node, config["allow_targets"], "data.image.augment")
         known["image"] = {"augment": transform}
+    for name in used:
+        found = brought(config, name, learnt)
+        if found:
+            known.setdefault(name, {})["brought"] = found
     return {
         name: MODALITIES[name](**{**config["data"][name], **known.get(name, {})})
         for name in sorted(used)
     }
+
+
+def brought(config: Config, modality: str, learnt: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a modality's encoder brings along, empty for one that isn't pre-trained.
+
+    Data are also loaded where no encoder is chosen, to be inspected.
+
+    Args:
+        config: a composed configuration.
+        modality: whose encoder.
+        learnt: of the run to go on with, None: a new one, whose model is asked.
+    """
+    if learnt is not None:
+        return dict(learnt["modalities"][modality].get("brought", {}))
+    node, key = config.get("encoder", {}).get(modality), f"encoder.{modality}"
+    if node is None:
+        return {}
+    kind = find_target(node["_target_"], config["allow_targets"], key)
+    return kind.brings(node) if issubclass(kind, PretrainedEncoder) else {}
 
 
 def build_tasks(config: Config) -> dict[str, Task]:
@@ -100,7 +132,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
     return MixedDataModule(
         datasets,
         specs,
-        build_modalities(config, tasks),
+        build_modalities(config, tasks, learnt),
         instantiate(config["sampler"], allow, "sampler"),
         config["seed"],
         config["data"]["seed"],
@@ -121,9 +153,18 @@ def build_policy(data: Config) -> Policy:
 
 
 def build_network(
-    config: Config, tasks: Mapping[str, Task], modalities: Mapping[str, Modality]
+    config: Config,
+    tasks: Mapping[str, Task],
+    modalities: Mapping[str, Modality],
+    new: bool = False,
 ) -> MultiTaskNetwork:
     """Return the network; tasks and modalities have their vocabularies.
+
+    Args:
+        config: a composed configuration.
+        tasks: {name: task}.
+        modalities: {name: modality}.
+        new: whether pre-trained weights are loaded, which no checkpoint will replace.
 
     Raises:
         UsageError: there is no encoder for a modality.
@@ -134,7 +175,10 @@ def build_network(
         if name not in config["encoder"]:
             raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
         arguments = modality.encoder_arguments()
-        encoders[name] = instantiate(config["encoder"][name], allow, f"encoder.{name}", **arguments)
+        encoder = instantiate(config["encoder"][name], allow, f"encoder.{name}", **arguments)
+        if new and isinstance(encoder, PretrainedEncoder):
+            encoder.load()
+        encoders[name] = encoder
     trunk = instantiate(config["trunk"], allow, "trunk")
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
@@ -189,7 +233,7 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
     """Return the module for a data module that is set up."""
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
-    network = build_network(config, tasks, datamodule.modalities)
+    network = build_network(config, tasks, datamodule.modalities, datamodule.learnt is None)
     spec = {
         "format": FORMAT,
         "version": VERSION,
