@@ -20,11 +20,13 @@ from datamodules.modalities.base import Modality
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from lightning_modules.balancers.base import Balancer
+from lightning_modules.encoders.base import Encoder
 from lightning_modules.encoders.pretrained import PretrainedEncoder
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.tasks.base import Task
+from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
 from pipeline.tracking.redact import redact
@@ -33,6 +35,7 @@ from pipeline.version import VERSION
 Config = Mapping[str, Any]
 FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
 
+TUNE = "tune"  # key of an encoder's node that is no option of its class
 MODALITIES: dict[str, type[Modality]] = {
     "audio": AudioModality,
     "image": ImageModality,
@@ -170,20 +173,34 @@ def build_network(
         UsageError: there is no encoder for a modality.
     """
     allow = config["allow_targets"]
-    encoders = {}
+    encoders, tunings = {}, {}
     for name, modality in modalities.items():
         if name not in config["encoder"]:
             raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
         arguments = modality.encoder_arguments()
-        encoder = instantiate(config["encoder"][name], allow, f"encoder.{name}", **arguments)
+        node = {k: v for k, v in config["encoder"][name].items() if k != TUNE}
+        encoder = instantiate(node, allow, f"encoder.{name}", **arguments)
         if new and isinstance(encoder, PretrainedEncoder):
             encoder.load()
+        chosen = config["encoder"][name].get(TUNE)
+        if chosen is not None:
+            tunings[name] = tune(encoder, chosen, allow, f"encoder.{name}.{TUNE}")
         encoders[name] = encoder
     trunk = instantiate(config["trunk"], allow, "trunk")
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
     views = {name: task.view for name, task in tasks.items()}
-    return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views)
+    return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views, tunings)
+
+
+def tune(encoder: Encoder, node: Config, allow: Sequence[str], key: str) -> Tuning:
+    """Choose how much of an encoder trains."""
+    tuning: Tuning = instantiate(node, allow, key)
+    try:
+        tuning.apply(encoder)
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from error
+    return tuning
 
 
 def build_fusions(config: Config) -> dict[str, Fusion]:

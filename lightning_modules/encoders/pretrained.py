@@ -44,5 +44,5 @@ class PretrainedEncoder(Encoder):
         """
 
     @abstractmethod
-    def backbone(self) -> nn.Module:
+    def tuned_part(self) -> nn.Module:
         """Return the other library's network, without what was put on it here."""

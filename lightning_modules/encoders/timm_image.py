@@ -19,11 +19,13 @@ from lightning_modules.encoders.timm_models import (
     create,
     described,
     download,
+    grouped,
     weight_file,
 )
 from lightning_modules.encoders.weight_files import read_weights
 from lightning_modules.encoders.weight_fit import load_fitting
 from lightning_modules.features import Features
+from lightning_modules.tuning.blocks import Groups
 from pipeline.checks import require
 
 
@@ -115,10 +117,14 @@ class TimmImage(PretrainedEncoder):
             weights = {self.names(name): value for name, value in weights.items()}
         load_fitting(self.network, adapted(weights, self.network), path or self.model)
 
-    def backbone(self) -> nn.Module:
+    def tuned_part(self) -> nn.Module:
         """Return timm's network."""
         network: nn.Module = self.network
         return network
+
+    def tuned_groups(self) -> Groups:
+        """Return the parameters by timm's own division of the network."""
+        return grouped(self.network)
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, C, H, W) pictures of [0, 1]: pooled (N, D) and grid (N, D, H', W')."""

@@ -14,6 +14,7 @@ from lightning_modules.encoders.hub import hub
 from lightning_modules.encoders.places import local_copy
 from lightning_modules.encoders.weight_files import SUFFIXES
 from lightning_modules.encoders.weight_fit import differences
+from lightning_modules.tuning.blocks import Groups
 from pipeline.checks import require
 from pipeline.configuration.suggest import did_you_mean
 from pipeline.errors import PollinateError, UsageError
@@ -154,3 +155,14 @@ def adapted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]
         return weights if change is None else dict(change(weights, network))
     except (KeyError, RuntimeError, AttributeError):
         return weights  # of another family: what doesn't fit is said by name
+
+
+def grouped(network: Any) -> Groups:
+    """Return the parameters as timm divides them for learning rates by depth, from the input on."""
+    from timm.models import group_parameters
+
+    numbers = group_parameters(network, network.group_matcher(coarse=True), reverse=True)
+    blocks: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        blocks.setdefault(int(numbers[name]), []).append(parameter)
+    return [blocks[number] for number in sorted(blocks)]

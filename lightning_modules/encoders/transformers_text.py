@@ -94,7 +94,7 @@ class TransformersText(PretrainedEncoder):
         if self.weights:
             load_model(self.network, self.model, KEY)
 
-    def backbone(self) -> nn.Module:
+    def tuned_part(self) -> nn.Module:
         """Return the network of transformers."""
         network: nn.Module = self.network
         return network

@@ -47,17 +47,20 @@ def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
     _resolve_all(config, "data.tasks", "type", TASK_KEYS, "task", folders)
     _resolve_augmentation(config, folders)
     for key in INNER_BALANCERS:
-        _resolve_balancer(config, key, folders)
+        _resolve_inner(config, key, "balancer", folders)
+    encoders = OmegaConf.select(config, "encoder", default=None)
+    for modality in encoders if isinstance(encoders, DictConfig) else ():
+        _resolve_inner(config, f"encoder.{modality!s}.tune", "tune", folders)
     _resolve_optimizer(config)
 
 
-def _resolve_balancer(config: DictConfig, key: str, folders: Sequence[Path]) -> None:
+def _resolve_inner(config: DictConfig, key: str, group: str, folders: Sequence[Path]) -> None:
     """Turn ``losses: uncertainty``, or ``losses: {name: uncertainty, ...}``, into that method."""
     node = OmegaConf.select(config, key, default=None)
     own = node.copy() if isinstance(node, DictConfig) and "name" in node else OmegaConf.create()
     name = own.pop("name", node)
     if isinstance(name, str):
-        chosen = load_yaml(_file(key, name, "balancer", folders))
+        chosen = load_yaml(_file(key, name, group, folders))
         OmegaConf.update(config, key, OmegaConf.merge(chosen, own), merge=False, force_add=True)
 
 

@@ -76,14 +76,14 @@ def export(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) ->
 def libraries(config: Mapping[str, Any], allow_targets: Sequence[str]) -> list[str]:
     """Return the packages that the network needs beside those of every network."""
     from lightning_modules.encoders.pretrained import PretrainedEncoder
+    from lightning_modules.tuning.base import Tuning
     from pipeline.instantiate import find_target
 
     used = {name for data in config["data"]["datasets"].values() for name in data["inputs"]}
-    kinds = [
-        find_target(config["encoder"][name]["_target_"], allow_targets, f"encoder.{name}")
-        for name in sorted(used)
-    ]
-    needs = (kind.needs for kind in kinds if issubclass(kind, PretrainedEncoder))
+    nodes = {f"encoder.{name}": config["encoder"][name] for name in sorted(used)}
+    nodes |= {f"{key}.tune": node["tune"] for key, node in nodes.items() if node.get("tune")}
+    kinds = [find_target(node["_target_"], allow_targets, key) for key, node in nodes.items()]
+    needs = [kind.needs for kind in kinds if issubclass(kind, PretrainedEncoder | Tuning)]
     return list(dict.fromkeys(name for names in needs for name in names))
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from datamodules.modalities.image import ImageModality
 from pipeline.build import build_modalities, build_tasks
+from pipeline.checkpoints import read_checkpoint
 from pipeline.evaluate import main as evaluate
 from pipeline.fit import main as fit
 from pipeline.predict import main as predict
@@ -23,8 +25,15 @@ from tests.models import bert, with_weights
 
 pytest.importorskip("transformers", reason="needs the extra encoders")
 pytest.importorskip("timm", reason="needs the extra encoders")
+pytest.importorskip("peft", reason="needs the extra peft")
 
 SHOP = Path(__file__).parents[1] / "data"
+
+
+def train(*arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLLINATE_RUN_DIR", "")
+        assert fit(arguments) == 0
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +54,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "encoder/image=timm",
         "encoder.image.model=test_resnet",
         "encoder.image.weights=false",
-        f"run_dir={root}/run",
+        "encoder.text.tune={name: dora, rank: 2}",
+        "encoder.image.tune={name: gradual, every: 1, first: 0}",
+        "balancer=upgrad",
+        "balancer.level=parameters",
+        "schedule=constant",
+        "sampler.steps_per_epoch=3",
     ]
-    assert fit([*arguments, "trainer.max_steps=2"]) == 0
+    train(*arguments, "trainer.max_steps=4", f"run_dir={root}/whole")
+    train(*arguments, "trainer.max_steps=2", f"run_dir={root}/run")
     shutil.rmtree(model)
     return root / "run"
 
@@ -75,13 +90,19 @@ def test_serve(run: Path, tmp_path: Path) -> None:
     required = (tmp_path / REQUIREMENTS).read_text()
     assert "timm==" in required
     assert "transformers==" in required
+    assert "peft==" in required
 
 
-def test_resume(run: Path, tmp_path: Path) -> None:
+def test_resume_is_exact_while_blocks_are_unfrozen(run: Path, tmp_path: Path) -> None:
     whole = tmp_path / "run"
     shutil.copytree(run, whole)
-    assert fit([f"resume={whole}", "trainer.max_steps=3"]) == 0
-    assert json.loads((whole / "summary.json").read_text())["steps"] == 3
+    train(f"resume={whole}", "trainer.max_steps=4")
+    expected, found = (
+        read_checkpoint(folder / "checkpoints/last.ckpt")["state_dict"]
+        for folder in (run.parent / "whole", whole)
+    )
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
 def test_pictures_have_the_size_that_the_network_knows(run: Path) -> None:
