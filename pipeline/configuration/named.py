@@ -30,6 +30,18 @@ BELOW_NAME = re.compile(
 )
 
 
+# options beside a name: encoder.text.tune.rank of encoder.text.tune=lora
+INSIDE_NAME = re.compile(r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune)\..+")
+
+
+def make_room(key: str, config: DictConfig) -> None:
+    """Turn ``tune: lora`` into ``tune: {name: lora}`` before an option of it, ``key``, is set."""
+    match = INSIDE_NAME.match(key)
+    chosen = OmegaConf.select(config, match["node"], default=None) if match else None
+    if match and isinstance(chosen, str):
+        OmegaConf.update(config, match["node"], {"name": chosen}, merge=False)
+
+
 def beside_name(key: str, config: DictConfig) -> str:
     """Return where an option's key stands before names are resolved.
 
