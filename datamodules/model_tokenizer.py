@@ -68,7 +68,7 @@ class ModelTokenizer(RowTokenizer):
         ]
         encodings = self._core.encode_batch(inputs, is_pretokenized=words)
         for first, encoding in zip(firsts, encodings, strict=True):
-            ids = np.array(encoding.ids or [0], dtype=np.int64) + self.shift
+            ids = np.array(encoding.ids or [1 - self.shift], dtype=np.int64) + self.shift
             places = np.full(len(first) if words else 0, -1, dtype=np.int64)
             if words:
                 place_words(places, encoding)

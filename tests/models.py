@@ -60,6 +60,35 @@ T5 = {
     "decoder_start_token_id": 0,
 }
 
+SOUNDS = {
+    "model_type": "audio-spectrogram-transformer",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "patch_size": 8,
+    "frequency_stride": 8,
+    "time_stride": 8,
+    "max_length": 32,
+    "num_mel_bins": 64,
+}
+SAMPLES = {
+    "model_type": "wav2vec2",
+    "vocab_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [8, 8],
+    "conv_kernel": [10, 3],
+    "conv_stride": [5, 2],
+    "num_feat_extract_layers": 2,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+
 
 def pieces() -> Tokenizer:
     """Words and their letters, in lower case; [CLS] a [SEP] b [SEP], as BERT has it."""
@@ -132,6 +161,37 @@ def t5(folder: Path) -> Path:
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
     return save(folder, T5, core, pad_token="<pad>", eos_token="</s>")
+
+
+def ast(folder: Path) -> Path:
+    """A network on spectrograms."""
+    extractor = {
+        "feature_extractor_type": "ASTFeatureExtractor",
+        "num_mel_bins": 64,
+        "max_length": 32,
+        "sampling_rate": 16000,
+    }
+    return save_sound(folder, SOUNDS, extractor)
+
+
+def wav2vec2(folder: Path) -> Path:
+    """A network on samples, trained with a mask."""
+    extractor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": True,
+        "return_attention_mask": True,
+        "sampling_rate": 8000,
+    }
+    return save_sound(folder, SAMPLES, extractor)
+
+
+def save_sound(folder: Path, config: dict[str, Any], extractor: dict[str, Any]) -> Path:
+    """Write config.json and preprocessor_config.json; no weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("config.json", config), ("preprocessor_config.json", extractor)):
+        text = json.dumps(content, indent=2) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
 
 
 def with_weights(folder: Path) -> Path:

@@ -280,6 +280,19 @@ ENCODERS = (
         {"pooled": (3, DIM), "sequence": (3, 3, DIM), "mask": (3, 3)},
         train=(f"data={DATA}/audio_folder.yaml", "encoder/audio=spectrogram"),
     ),
+    Row(  # 8 * 4 patches and two tokens before them
+        "encoder/audio",
+        "transformers",
+        (3, 32, 64),
+        {"pooled": (3, DIM), "sequence": (3, 34, DIM), "mask": (3, 34)},
+        {"model": f"{DATA}/audio_model", "weights": False},
+        train=(
+            f"data={DATA}/audio_folder.yaml",
+            "encoder/audio=transformers",
+            f"encoder.audio.model={DATA}/audio_model",
+            "encoder.audio.weights=false",
+        ),
+    ),
     Row(
         "encoder/image",
         "timm",

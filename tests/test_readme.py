@@ -114,5 +114,11 @@ def test_every_balancer_is_explained() -> None:
 def test_every_pretrained_option_is_explained() -> None:
     page = (ROOT / "docs" / "encoders.md").read_text()
     assert [name for name in options("tune", [SHIPPED]) if f"`{name}`" not in page] == []
-    for name in ("text=minilm", "text=transformers", "image=timm", "image=efficientnet_lite0"):
+    for name in (
+        "text=minilm",
+        "text=transformers",
+        "audio=transformers",
+        "image=timm",
+        "image=efficientnet_lite0",
+    ):
         assert f"`encoder/{name}" in page
