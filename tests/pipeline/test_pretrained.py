@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -93,10 +94,15 @@ def test_serve(run: Path, tmp_path: Path) -> None:
     assert "peft==" in required
 
 
-def test_resume_is_exact_while_blocks_are_unfrozen(run: Path, tmp_path: Path) -> None:
+def test_resume_is_exact_while_blocks_are_unfrozen(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = tmp_path / "run"
     shutil.copytree(run, whole)
     train(f"resume={whole}", "trainer.max_steps=4")
+    (greeting,) = re.findall(r"([\d,]+) of ([\d,]+) weights", capsys.readouterr().out)
+    trained, total = (int(number.replace(",", "")) for number in greeting)
+    assert 0 < trained < total
     expected, found = (
         read_checkpoint(folder / "checkpoints/last.ckpt")["state_dict"]
         for folder in (run.parent / "whole", whole)

@@ -154,6 +154,18 @@ def test_errors() -> None:
         LoRA(rank=0).apply(text())
 
 
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = text()
+    monkeypatch.setattr("pipeline.checks.find_spec", lambda _: None)
+    with pytest.raises(
+        UsageError, match=r'peft is not installed; run pip install "pollinate\[peft'
+    ):
+        LoRA().apply(encoder)
+    for build in (text, picture):
+        with pytest.raises(UsageError, match=r'is not installed; run .*"pollinate\[encoders\]"'):
+            build()
+
+
 def test_a_state_fits_an_encoder_that_was_adapted_in_the_same_way(tmp_path: Path) -> None:
     first, again = text().eval(), text().eval()
     for encoder in (first, again):
