@@ -258,6 +258,8 @@ class MixedDataModule(LightningDataModule):
             prepared = self._prepared(modality, cells, loaded)
             loaded.bad.add("+".join(given), prepared.errors)
             stores[modality] = prepared.store
+            note = prepared.store.note()
+            self.notes += [] if note is None else [f"{name}: {note}"]
         empty = ~np.any([store.has for store in stores.values()], axis=0)
         wrong = "all inputs of the row are empty" if len(stores) > 1 else "the input is empty"
         loaded.bad.add("", dict.fromkeys(np.flatnonzero(empty).tolist(), wrong))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
+from datamodules.tokenizer import Encoded, RowTokenizer
+
 # Workers fork after the tokenizer was used; its thread pool would not survive that.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -19,7 +21,7 @@ PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
 PAD_ID, UNKNOWN_ID, SEPARATOR_ID = 0, 1, 2
 
 
-class Tokenizer:
+class Tokenizer(RowTokenizer):
     """Text to token ids and back; one text always gives at least one token.
 
     Args:
@@ -37,6 +39,29 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of distinct tokens, with padding, unknown and separator."""
         return self._core.get_vocab_size()
+
+    def rows(
+        self,
+        firsts: Sequence[str | list[str]],
+        seconds: Sequence[str | None],
+        max_length: int,
+    ) -> Iterator[Encoded]:
+        """Yield each row's tokens, the texts of a pair parted by the separator."""
+        whole = max_length + 1  # one more than fits shows that something was cut
+        lists = [first for first in firsts if isinstance(first, list)]
+        texts = [first for first in firsts if isinstance(first, str)]
+        nowhere = np.empty(0, dtype=np.int64)
+        encoded = self.encode_words(lists, whole) if lists else []
+        encoded += [(ids, nowhere) for ids in self.encode(texts, whole)] if texts else []
+        for (ids, places), second in zip(encoded, seconds, strict=True):
+            end, length = max_length, len(ids)
+            if second is not None:
+                (other,) = self.encode([second], whole)
+                length += 1 + len(other)
+                ids = join_pair(ids, other, max_length)
+                end = int(np.argmax(ids == SEPARATOR_ID))
+            places = np.where(places < end, places, -1)
+            yield Encoded(ids[:max_length], places, length > max_length)
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[np.ndarray]:
         """Return each text's first ``max_length`` tokens: n arrays (length,) int64, length >= 1."""
@@ -80,10 +105,6 @@ class Tokenizer:
     def from_json(cls, text: str) -> Tokenizer:
         """Undo ``to_json``."""
         return cls(tokenizers.Tokenizer.from_str(text))
-
-    def save(self, path: Path) -> None:
-        """Write tokenizer.json."""
-        path.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:

@@ -67,6 +67,11 @@ class Meeting:
             assert wrapper is not None
             wrapper.require_backward_grad_sync = False  # type: ignore[assignment]  # of DistributedDataParallel
 
+    def forget(self) -> None:
+        """Look anew at which parameters train, at the start of a step."""
+        if self.level == "parameters":
+            self._shared = None
+
     def forward(self, batches: Mapping[str, Batch], tasks: Sequence[str]) -> dict[str, Tensor]:
         """Predict {task: (N, ...)} for training."""
         if self.level == "features":

@@ -14,6 +14,7 @@ from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.trunks.base import Routes, Trunk
+from lightning_modules.tuning.base import Tuning
 from lightning_modules.views.base import Seen, View
 from lightning_modules.views.rows import RowView
 
@@ -36,6 +37,7 @@ class MultiTaskNetwork(nn.Module):
         routes: {task: data sets whose rows it is predicted from}.
         fusions: {``combination`` of modalities: how they become one vector a row}.
         views: {task: as what it sees the rows}; default: one vector a row.
+        tunings: {modality: how much of its encoder trains}; they were applied.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class MultiTaskNetwork(nn.Module):
         routes: Routes,
         fusions: Mapping[str, Fusion] | None = None,
         views: Mapping[str, View] | None = None,
+        tunings: Mapping[str, Tuning] | None = None,
     ) -> None:
         super().__init__()
+        self.tunings = dict(tunings or {})
         self.encoders = nn.ModuleDict(dict(encoders))
         self.fusions = nn.ModuleDict(dict(fusions or {}))
         self.trunk = trunk
@@ -123,6 +127,12 @@ class MultiTaskNetwork(nn.Module):
         return {
             n: Seen(self._fuse(own, batches[n]), own, batches[n]) for n, own in features.items()
         }
+
+    def encoder(self, modality: str) -> Encoder:
+        """Return a modality's encoder."""
+        found = self.encoders[modality]
+        assert isinstance(found, Encoder)
+        return found
 
     def _fuse(self, features: Mapping[str, Features], batch: Batch) -> Features:
         if len(features) == 1:

@@ -20,10 +20,13 @@ from datamodules.modalities.base import Modality
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from lightning_modules.balancers.base import Balancer
+from lightning_modules.encoders.base import Encoder
+from lightning_modules.encoders.pretrained import PretrainedEncoder
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.tasks.base import Task
+from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
 from pipeline.tracking.redact import redact
@@ -32,6 +35,7 @@ from pipeline.version import VERSION
 Config = Mapping[str, Any]
 FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
 
+TUNE = "tune"  # key of an encoder's node that is no option of its class
 MODALITIES: dict[str, type[Modality]] = {
     "audio": AudioModality,
     "image": ImageModality,
@@ -39,8 +43,16 @@ MODALITIES: dict[str, type[Modality]] = {
 }
 
 
-def build_modalities(config: Config, tasks: Mapping[str, Task]) -> dict[str, Modality]:
-    """Return {modality: how its raw values become tensors} for those that the data have."""
+def build_modalities(
+    config: Config, tasks: Mapping[str, Task], learnt: Mapping[str, Any] | None = None
+) -> dict[str, Modality]:
+    """Return {modality: how its raw values become tensors} for those that the data have.
+
+    Args:
+        config: a composed configuration.
+        tasks: what the data are for.
+        learnt: of the run to go on with, which knows what its encoders brought along.
+    """
     used = {m for spec in config["data"]["datasets"].values() for m in spec["inputs"]}
     missing = sorted(used - set(MODALITIES))
     if missing:
@@ -53,10 +65,33 @@ def build_modalities(config: Config, tasks: Mapping[str, Task]) -> dict[str, Mod
     if node is not None:
         transform = instantiate(node, config["allow_targets"], "data.image.augment")
         known["image"] = {"augment": transform}
+    for name in used:
+        found = brought(config, name, learnt)
+        if found:
+            known.setdefault(name, {})["brought"] = found
     return {
         name: MODALITIES[name](**{**config["data"][name], **known.get(name, {})})
         for name in sorted(used)
     }
+
+
+def brought(config: Config, modality: str, learnt: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a modality's encoder brings along, empty for one that isn't pre-trained.
+
+    Data are also loaded where no encoder is chosen, to be inspected.
+
+    Args:
+        config: a composed configuration.
+        modality: whose encoder.
+        learnt: of the run to go on with, None: a new one, whose model is asked.
+    """
+    if learnt is not None:
+        return dict(learnt["modalities"][modality].get("brought", {}))
+    node, key = config.get("encoder", {}).get(modality), f"encoder.{modality}"
+    if node is None:
+        return {}
+    kind = find_target(node["_target_"], config["allow_targets"], key)
+    return kind.brings(node) if issubclass(kind, PretrainedEncoder) else {}
 
 
 def build_tasks(config: Config) -> dict[str, Task]:
@@ -100,7 +135,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
     return MixedDataModule(
         datasets,
         specs,
-        build_modalities(config, tasks),
+        build_modalities(config, tasks, learnt),
         instantiate(config["sampler"], allow, "sampler"),
         config["seed"],
         config["data"]["seed"],
@@ -121,25 +156,51 @@ def build_policy(data: Config) -> Policy:
 
 
 def build_network(
-    config: Config, tasks: Mapping[str, Task], modalities: Mapping[str, Modality]
+    config: Config,
+    tasks: Mapping[str, Task],
+    modalities: Mapping[str, Modality],
+    new: bool = False,
 ) -> MultiTaskNetwork:
     """Return the network; tasks and modalities have their vocabularies.
+
+    Args:
+        config: a composed configuration.
+        tasks: {name: task}.
+        modalities: {name: modality}.
+        new: whether pre-trained weights are loaded, which no checkpoint will replace.
 
     Raises:
         UsageError: there is no encoder for a modality.
     """
     allow = config["allow_targets"]
-    encoders = {}
+    encoders, tunings = {}, {}
     for name, modality in modalities.items():
         if name not in config["encoder"]:
             raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
         arguments = modality.encoder_arguments()
-        encoders[name] = instantiate(config["encoder"][name], allow, f"encoder.{name}", **arguments)
+        node = {k: v for k, v in config["encoder"][name].items() if k != TUNE}
+        encoder = instantiate(node, allow, f"encoder.{name}", **arguments)
+        if new and isinstance(encoder, PretrainedEncoder):
+            encoder.load()
+        chosen = config["encoder"][name].get(TUNE)
+        if chosen is not None:
+            tunings[name] = tune(encoder, chosen, allow, f"encoder.{name}.{TUNE}")
+        encoders[name] = encoder
     trunk = instantiate(config["trunk"], allow, "trunk", tasks=list(tasks))
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
     views = {name: task.view for name, task in tasks.items()}
-    return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views)
+    return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views, tunings)
+
+
+def tune(encoder: Encoder, node: Config, allow: Sequence[str], key: str) -> Tuning:
+    """Choose how much of an encoder trains."""
+    tuning: Tuning = instantiate(node, allow, key)
+    try:
+        tuning.apply(encoder)
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from error
+    return tuning
 
 
 def build_fusions(config: Config) -> dict[str, Fusion]:
@@ -189,7 +250,7 @@ def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule
     """Return the module for a data module that is set up."""
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
-    network = build_network(config, tasks, datamodule.modalities)
+    network = build_network(config, tasks, datamodule.modalities, datamodule.learnt is None)
     spec = {
         "format": FORMAT,
         "version": VERSION,

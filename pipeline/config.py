@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.configuration.check import check
 from pipeline.configuration.config_sources import searching
 from pipeline.configuration.groups import SHIPPED, options, search_folders
-from pipeline.configuration.named import beside_name, resolve_named
+from pipeline.configuration.named import beside_name, make_room, resolve_named
 from pipeline.configuration.overrides import ALLOW_TARGETS, CommandLine, sort_overrides
 from pipeline.configuration.schema import SCHEMAS
 from pipeline.configuration.suggest import hint
@@ -110,6 +110,7 @@ def _set_values(config: DictConfig, line: CommandLine) -> None:
             ": a config from somebody else must not choose which code is called"
         )
     for key, value in [*line.values, (ALLOW_TARGETS, line.allow_targets)]:
+        make_room(key, config)
         try:
             OmegaConf.update(config, beside_name(key, config), value, merge=True, force_add=True)
         except (OmegaConfBaseException, ValueError, AssertionError) as error:

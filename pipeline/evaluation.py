@@ -19,6 +19,7 @@ from lightning_modules.multitask import MultiTaskModule
 from pipeline.build import build_datamodule, build_module
 from pipeline.errors import PollinateError, UsageError
 from pipeline.locate import run_folder_of
+from pipeline.memory import explained_memory
 from pipeline.report import Numbers, baselines, labels, modalities_of
 from pipeline.resume import read_spec
 from pipeline.session import load_weights
@@ -65,7 +66,8 @@ def evaluate(
     datamodule.setup()
     module = build_module(config, datamodule)
     load_weights(module, checkpoint)
-    scores = measure(module, datamodule, split, config["trainer"], console)
+    with explained_memory("batch_size", batch_size):
+        scores = measure(module, datamodule, split, config["trainer"], console)
     rows = {task: len(labels(datamodule, task, split)) for task in datamodule.tasks}
     modalities = {task: modalities_of(datamodule, task) for task in datamodule.tasks}
     baseline = baselines(datamodule, split)

@@ -15,6 +15,7 @@ from lightning_modules.multitask import MultiTaskModule
 from pipeline.build import build_datamodule, build_module
 from pipeline.checkpoints import BEST, read_checkpoint
 from pipeline.instantiate import instantiate
+from pipeline.memory import explained_memory
 from pipeline.record import record_end, record_start
 from pipeline.report import Summary, baselines, print_next_steps, print_table, resume_command, shown
 from pipeline.resume import Resumed
@@ -98,11 +99,13 @@ class Session:
         for note in self.datamodule.notes:
             self.console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
         rows = sum(self.datamodule.sizes.values())
-        weights = sum(p.numel() for p in self.module.parameters())
+        weights = list(self.module.parameters())
+        total = sum(p.numel() for p in weights)
+        trained = sum(p.numel() for p in weights if p.requires_grad)
         verb = "resuming" if self.resumed else "training"
         self.console.print(
             f"{verb} {len(self.module.tasks)} tasks on {rows:,} rows of "
-            f"{len(self.datamodule.datasets)} data sets, {weights:,} weights, "
+            f"{len(self.datamodule.datasets)} data sets, {trained:,} of {total:,} weights, "
             f"{self.datamodule.epoch_steps} steps an epoch -> {shown(self.folder.path)}",
             highlight=False,
             soft_wrap=True,
@@ -125,12 +128,15 @@ class Session:
         if isinstance(plugin, DoublePrecision):
             # Lightning's own conversion comes after it has loaded the weights, rounded to 32 bits
             plugin.convert_module(self.module)
-        self.training.trainer.fit(
-            self.module,
-            datamodule=self.datamodule,
-            ckpt_path=checkpoint,
-            weights_only=True,
-        )
+        rows = self.datamodule.sampler.batch_size
+        more = " and trainer.accumulate_grad_batches=2"
+        with explained_memory("sampler.batch_size", rows, more):
+            self.training.trainer.fit(
+                self.module,
+                datamodule=self.datamodule,
+                ckpt_path=checkpoint,
+                weights_only=True,
+            )
 
     def _evaluate(self) -> None:
         """Score the best weights on validation and test data."""

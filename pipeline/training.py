@@ -22,6 +22,7 @@ from lightning_modules.callbacks.patience import Patience
 from lightning_modules.callbacks.progress import ProgressLine
 from lightning_modules.callbacks.rank_state import RankState
 from lightning_modules.callbacks.stop import Stop
+from lightning_modules.callbacks.tune import Tune
 from pipeline.checkpoints import AtomicCheckpointIO
 from pipeline.errors import UsageError
 from pipeline.interrupt import StopRequest
@@ -90,7 +91,7 @@ def make_callbacks(
     callbacks: list[Callback] = [NonFinite(folder.path)]
     if config["ema_decay"] is not None:
         callbacks.append(EMAWeightAveraging(decay=config["ema_decay"]))
-    callbacks += [WatchGradients(config["gradients"]["every_n_steps"], measure)]
+    callbacks += [Tune(), WatchGradients(config["gradients"]["every_n_steps"], measure)]
     callbacks += [measure, stop, RankState(), ProgressLine(measure, console)]
     if patience is not None:
         callbacks.append(

@@ -279,6 +279,12 @@ TRUNKS = (
 
 TEXT = {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}
 
+TINY = (
+    "encoder/text=transformers",
+    f"encoder.text.model={DATA}/text_model",
+    "encoder.text.weights=false",
+)
+
 # given: shape of the inputs; expected: shapes of the features
 ENCODERS = (
     Row("encoder/image", "cnn", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 7, 7)}),
@@ -289,10 +295,75 @@ ENCODERS = (
         {"pooled": (3, DIM), "sequence": (3, 3, DIM), "mask": (3, 3)},
         train=(f"data={DATA}/audio_folder.yaml", "encoder/audio=spectrogram"),
     ),
+    Row(  # 8 * 4 patches and two tokens before them
+        "encoder/audio",
+        "transformers",
+        (3, 32, 64),
+        {"pooled": (3, DIM), "sequence": (3, 34, DIM), "mask": (3, 34)},
+        {"model": f"{DATA}/audio_model", "weights": False},
+        train=(
+            f"data={DATA}/audio_folder.yaml",
+            "encoder/audio=transformers",
+            f"encoder.audio.model={DATA}/audio_model",
+            "encoder.audio.weights=false",
+        ),
+    ),
+    Row(
+        "encoder/image",
+        "timm",
+        (2, 1, 28, 28),
+        {"pooled": (2, DIM), "grid": (2, DIM, 1, 1)},
+        {"model": "test_resnet", "weights": False},
+        train=(
+            f"data={DATA}/image_folder.yaml",
+            "encoder/image=timm",
+            "encoder.image.model=test_resnet",
+            "encoder.image.weights=false",
+        ),
+    ),
+    Row(
+        "encoder/image",
+        "efficientnet_lite0",
+        (2, 1, 28, 28),
+        {"pooled": (2, DIM), "grid": (2, DIM, 1, 1)},
+        train=(f"data={DATA}/image_folder.yaml", "encoder/image=efficientnet_lite0"),
+    ),
+    Row(
+        "encoder/text",
+        "transformers",
+        (3, 5),
+        TEXT,
+        {"model": f"{DATA}/text_model", "weights": False},
+        train=TINY,
+    ),
+    Row("encoder/text", "minilm", (3, 5), TEXT),
     Row("encoder/text", "bag", (3, 5), TEXT),
     Row("encoder/text", "conv", (3, 5), TEXT),
     Row("encoder/text", "gru", (3, 5), TEXT),
     Row("encoder/text", "transformer", (3, 5), TEXT),
+)
+
+# given: an optimizer step; expected: weights of the backbone that train then. It is a transformer
+# of width 16 with 85 + 32 + 2 embeddings and two blocks of 4 (16^2 + 16) + 2 * 16 * 32 + 32 + 16
+# weights and two norms: 1,936 + 2 * 2,224
+TUNINGS = (
+    Row("tune", "full", 0, 6384, train=(*TINY, "encoder.text.tune=full")),
+    Row("tune", "frozen", 0, 0, train=(*TINY, "encoder.text.tune=frozen")),
+    Row("tune", "last_blocks", 0, 2224, train=(*TINY, "encoder.text.tune=last_blocks")),
+    # in a block 4 * 16 + 32 + 16 and two norms' 16, and one norm after the embeddings
+    Row("tune", "bitfit", 0, 2 * 144 + 16, train=(*TINY, "encoder.text.tune=bitfit")),
+    Row(  # after three steps all but the embeddings, after six these too
+        "tune",
+        "gradual",
+        5,
+        4448,
+        {"every": 3},
+        train=(*TINY, "encoder.text.tune={name: gradual, every: 1}"),
+    ),
+    # r (in + out) of six layers in each block: 8 (4 * 32 + 2 * 48)
+    Row("tune", "lora", 0, 2 * 1792, train=(*TINY, "encoder.text.tune=lora")),
+    # and one length for each output: 4 * 16 + 32 + 16
+    Row("tune", "dora", 0, 2 * (1792 + 112), train=(*TINY, "encoder.text.tune=dora")),
 )
 
 SHOP_TASK = f"data={DATA}/tasks.yaml"
@@ -438,6 +509,7 @@ ROWS = (
     *OPTIMIZERS,
     *TRUNKS,
     *ENCODERS,
+    *TUNINGS,
     *TASKS,
     *FUSIONS,
     *AUGMENTATIONS,

@@ -24,6 +24,7 @@ SMOKE = (
     "tracking=none",
     "encoder.text.pairs=128",
     "encoder.text.width=16",
+    "encoder.image.width=8",
 )
 
 # the same of every type of task on a table of texts and pictures

@@ -117,3 +117,16 @@ def test_every_balancer_is_explained() -> None:
     known = options("balancer", [SHIPPED])
     assert [name for name in known if f"`{name}`" not in page] == []
     assert f"{len(known)} ways" in (ROOT / "README.md").read_text()
+
+
+def test_every_pretrained_option_is_explained() -> None:
+    page = (ROOT / "docs" / "encoders.md").read_text()
+    assert [name for name in options("tune", [SHIPPED]) if f"`{name}`" not in page] == []
+    for name in (
+        "text=minilm",
+        "text=transformers",
+        "audio=transformers",
+        "image=timm",
+        "image=efficientnet_lite0",
+    ):
+        assert f"`encoder/{name}" in page

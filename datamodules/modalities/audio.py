@@ -16,6 +16,7 @@ from datamodules.audio import log_mel, mask_stripes, pad_frames, to_rate
 from datamodules.columns import Column
 from datamodules.media import Unreadable
 from datamodules.modalities.base import Modality, Store
+from datamodules.model_audio import ModelAudio
 from datamodules.progress import track
 from datamodules.ragged import Ragged
 from datamodules.randomness import uniforms
@@ -37,6 +38,8 @@ class AudioModality(Modality):
         time_share: longest of them, as a share of the recording, in [0, 1).
         band_masks: bands of frequency that are hidden in training.
         band_width: widest of them, in numbers of a frame, <= mels.
+        brought: what a pre-trained encoder brings: its feature extractor, which is used instead of
+            the spectrogram, and its rate; empty: nothing.
     """
 
     unit = "seconds"
@@ -52,7 +55,12 @@ class AudioModality(Modality):
         time_share: float = 0.1,
         band_masks: int = 2,
         band_width: int = 8,
+        brought: Mapping[str, Any] | None = None,
     ) -> None:
+        self.brought = dict(brought or {})
+        rate, mels = self.brought.get("rate", rate), self.brought.get("features", mels)
+        if mels == 1:
+            time_masks = band_masks = band_width = 0  # stripes are for spectrograms
         for name, value in (("rate", rate), ("mels", mels), ("window", window), ("hop", hop)):
             if not value > 0:
                 raise UsageError(f"data.audio.{name} must be > 0, got {value}")
@@ -73,6 +81,8 @@ class AudioModality(Modality):
         self.hop = max(1, round(rate * hop / 1000))
         self.scale = self.hop / rate
         self.longest = max(1, round(rate * max_seconds))
+        self.extract = ModelAudio(self.brought["extractor"]) if self.brought else None
+        self.dtype = np.float32 if mels == 1 else np.float16
         self.masks = Masks(time_masks, time_share, band_masks, band_width)
 
     def fit(self, columns: Sequence[Column]) -> None:
@@ -81,8 +91,8 @@ class AudioModality(Modality):
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
         """Read recordings: paths, files' contents, (samples, rate) or {array, sampling_rate}."""
         has = arrays.create("has", (len(column),), bool)
-        frames = arrays.grow("frames", np.float16, (self.mels,))
-        errors, nothing = {}, np.empty((0, self.mels), np.float16)
+        frames = arrays.grow("frames", self.dtype, (self.mels,))
+        errors, nothing = {}, np.empty((0, self.mels), self.dtype)
         cells = track(column, "spectrograms", len(column)) if len(column) > LONG else column
         for row, cell in enumerate(cells):
             found = nothing
@@ -97,18 +107,22 @@ class AudioModality(Modality):
         return errors
 
     def spectrogram(self, cell: Any) -> np.ndarray:
-        """Return a recording's frames (L, mels) float16.
+        """Return a recording's frames (L, mels), or what the encoder's extractor makes of it.
 
         Raises:
             PollinateError: it can't be read, is empty or silent.
         """
         samples, rate = decode(cell)
-        heard = to_rate(samples, rate, self.rate)[: self.longest]
+        heard = np.ascontiguousarray(
+            to_rate(samples, rate, self.rate)[: self.longest], dtype=np.float32
+        )
+        if self.extract is not None:
+            return self.extract.frames(heard).astype(self.dtype)
         frames = log_mel(
-            torch.from_numpy(np.ascontiguousarray(heard, np.float32)),
+            torch.from_numpy(heard),
             *(self.rate, self.mels, self.window, self.hop),
         )
-        return frames.numpy().astype(np.float16)
+        return frames.numpy().astype(self.dtype)
 
     def read(self, arrays: Arrays) -> Store:
         """Return the frames."""
@@ -117,18 +131,20 @@ class AudioModality(Modality):
     def options(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         names = ("rate", "mels", "window", "hop", "longest")
-        return {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "extractor": self.brought["extractor"]} if self.brought else own
 
     def encoder_arguments(self) -> dict[str, Any]:
-        """Return the numbers of a frame."""
-        return {"in_features": self.mels}
+        """Return the numbers of a frame, and the network of a pre-trained encoder."""
+        brought = {"brought": self.brought} if self.brought else {}
+        return {"in_features": self.mels, **brought}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: all is in the config."""
-        return {}
+        """Return what came with the encoder; all else is in the config."""
+        return {"brought": self.brought} if self.brought else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over nothing."""
+        """Take over nothing: what came with the encoder was given at the start."""
 
 
 class Masks:

@@ -15,7 +15,7 @@ from datamodules.arrays import Arrays, InMemory, OnDisk
 from datamodules.cache import Cache
 from datamodules.columns import Column
 
-FORMAT = 2  # of what the cache holds; raised when older entries can't be read
+FORMAT = 3  # of what the cache holds; raised when older entries can't be read
 
 
 class Store(ABC):
@@ -51,6 +51,10 @@ class Store(ABC):
 
     def lengths(self) -> np.ndarray | None:
         """Return each row's length, (N,) int, where rows differ in it: tokens, frames."""
+        return None
+
+    def note(self) -> str | None:
+        """Return what a user should know of the column, None if there is nothing."""
         return None
 
     def words(self, rows: np.ndarray) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from datamodules.modalities.base import Modality, Store
 from datamodules.randomness import uniforms
 from pipeline.errors import PollinateError, UsageError
 
+SIZE = (64, 64)
 CHUNK = 256  # images resized at a time
 DECODING = 2  # raised when the same file becomes other pixels
 WORD = 257  # what a value of 16 bits is divided by: 65,535 -> 255
@@ -32,24 +33,29 @@ class ImageModality(Modality):
     """Brings images to one size when they are loaded; moves, turns and scales them in training.
 
     Args:
-        size: height, width in pixels, >= 1.
+        size: height, width in pixels, >= 1; None: those that the encoder was trained with, 64 for
+            one that was not.
         channels: 1 grey, 3 colour.
         shift: largest shift in pixels, >= 0.
         rotate: largest turn in degrees, >= 0.
         scale: largest relative change of size, in [0, 1).
         augment: a random transform of torchvision for one image (C, H, W) uint8, or None; it comes
             before the shift.
+        brought: what a pre-trained encoder brings; empty: nothing.
     """
 
     def __init__(
         self,
-        size: Sequence[int],
+        size: Sequence[int] | None = None,
         channels: int = 3,
         shift: float = 0.0,
         rotate: float = 0.0,
         scale: float = 0.0,
         augment: Transform | None = None,
+        brought: Mapping[str, Any] | None = None,
     ) -> None:
+        self.brought = dict(brought or {})
+        size = size or self.brought.get("size", SIZE)
         if len(size) != 2 or min(size) < 1:
             raise UsageError(f"data.image.size must be [height, width], both >= 1, got {size}")
         if channels not in (1, 3):
@@ -93,15 +99,16 @@ class ImageModality(Modality):
         return {"size": list(self.size), "channels": self.channels, "decoding": DECODING}
 
     def encoder_arguments(self) -> dict[str, Any]:
-        """Return the number of channels."""
-        return {"in_channels": self.channels}
+        """Return the number of channels, and size and network of a pre-trained encoder."""
+        brought = {"size": list(self.size), "brought": self.brought} if self.brought else {}
+        return {"in_channels": self.channels, **brought}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: all is in the config."""
-        return {}
+        """Return what came with the encoder; all else is in the config."""
+        return {"brought": self.brought} if self.brought else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over nothing."""
+        """Take over nothing: what came with the encoder was given at the start."""
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor
 from datamodules.arrays import Arrays
 from datamodules.columns import Column, take
 from datamodules.modalities.base import Modality, Store
+from datamodules.model_tokenizer import ModelTokenizer
 from datamodules.progress import track
 from datamodules.ragged import Ragged
 from datamodules.randomness import uniforms
-from datamodules.text import Tokenizer, drop_tokens, join_pair, pad, train
+from datamodules.text import Tokenizer, drop_tokens, pad, train
+from datamodules.tokenizer import Encoded, RowTokenizer
 from pipeline.errors import UsageError
 
 CHUNK = 4096  # texts that are tokenised at a time
@@ -31,15 +34,22 @@ class TextModality(Modality):
 
     Args:
         vocab_size: tokens of the BPE tokenizer that is trained on the training split.
-        max_length: tokens of a text that are kept, >= 1.
+        max_length: tokens of a text that are kept, >= 1; no more than the encoder reads.
         dropout: share of tokens left out in training, in [0, 1).
         words: whether the words' places among the tokens are kept, for tasks that label words.
+        brought: what a pre-trained encoder brings: its tokenizer, which is used instead of a
+            trained one, its padding, and the most tokens that it reads; empty: nothing.
     """
 
     unit = "tokens"
 
     def __init__(
-        self, vocab_size: int, max_length: int, dropout: float = 0.0, words: bool = False
+        self,
+        vocab_size: int,
+        max_length: int,
+        dropout: float = 0.0,
+        words: bool = False,
+        brought: Mapping[str, Any] | None = None,
     ) -> None:
         if max_length < 1:
             raise UsageError(f"data.text.max_length must be >= 1 token, got {max_length}")
@@ -51,19 +61,25 @@ class TextModality(Modality):
                 "a word that is left out can't be labelled"
             )
         self.vocab_size = vocab_size
-        self.max_length = max_length
+        self.brought = dict(brought or {})
+        self.max_length = min(max_length, self.brought.get("limit") or max_length)
         self.dropout = dropout
         self.words = words
-        self._tokenizer: Tokenizer | None = None
+        self._tokenizer: RowTokenizer | None = None
+        if self.brought:
+            text, padding = self.brought["tokenizer"], self.brought["padding"]
+            self._tokenizer = ModelTokenizer(text, padding, words)
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The trained tokenizer."""
+    def tokenizer(self) -> RowTokenizer:
+        """The trained tokenizer, or the one that came with the encoder."""
         assert self._tokenizer is not None, "fit or load_state_dict comes first"
         return self._tokenizer
 
     def fit(self, columns: Sequence[Column]) -> None:
-        """Train the tokenizer, on at most ``MOST_TEXTS`` cells, evenly spaced."""
+        """Train the tokenizer, on at most ``MOST_TEXTS`` cells, evenly spaced, if none came."""
+        if self.brought:
+            return
         stride = max(1, -(-sum(map(len, columns)) // MOST_TEXTS))
         chosen = [take(column, np.arange(0, len(column), stride)) for column in columns]
         texts = (text for column in chosen for cell in column for text in texts_of(cell))
@@ -73,10 +89,12 @@ class TextModality(Modality):
         """Tokenise."""
         has = arrays.create("has", (len(column),), bool)
         ids, starts = arrays.grow("ids", np.int32), arrays.grow("starts", np.int32)
-        for row, (filled, tokens, places) in enumerate(self._encode(column)):
+        cut = arrays.create("cut", (len(column),), bool)
+        for row, (filled, found) in enumerate(self._encode(column)):
             has[row] = filled
-            ids.append(tokens)
-            starts.append(places)
+            ids.append(found.ids)
+            starts.append(found.places)
+            cut[row] = found.cut
         for rows in (ids, starts):
             rows.close()
         return {}
@@ -84,7 +102,8 @@ class TextModality(Modality):
     def read(self, arrays: Arrays) -> Store:
         """Return the tokens."""
         starts = arrays.get_rows("starts") if self.words else None
-        return TextStore(arrays.get_rows("ids"), arrays.get("has"), self.dropout, starts)
+        ids, dropping = arrays.get_rows("ids"), Dropping(self.dropout, self.tokenizer.special)
+        return TextStore(ids, arrays.get("has"), dropping, starts, arrays.get("cut"))
 
     def options(self) -> dict[str, Any]:
         """Return what the tokens depend on."""
@@ -93,34 +112,39 @@ class TextModality(Modality):
 
     def encoder_arguments(self) -> dict[str, Any]:
         """Return the number of token ids."""
-        return {"vocab_size": self.tokenizer.vocab_size}
+        brought = {"brought": self.brought} if self.brought else {}
+        return {"vocab_size": self.tokenizer.vocab_size, **brought}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the tokenizer as text."""
+        """Return the tokenizer as text, or all that came with the encoder."""
+        if self.brought:
+            return {"brought": self.brought}
         return {"tokenizer": self.tokenizer.to_json()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the tokenizer."""
-        self._tokenizer = Tokenizer.from_json(state["tokenizer"])
+        """Take over the tokenizer; what came with the encoder was given at the start."""
+        if not self.brought:
+            self._tokenizer = Tokenizer.from_json(state["tokenizer"])
 
-    def _encode(self, column: Column) -> Iterator[tuple[bool, np.ndarray, np.ndarray]]:
-        """Yield whether each cell has text, its tokens, and where its words begin if kept."""
+    def _encode(self, column: Column) -> Iterator[tuple[bool, Encoded]]:
+        """Yield whether each cell has text, and its tokens."""
         chunks = range(0, len(column), CHUNK)
         for start in track(chunks, "tokenising") if len(chunks) > 1 else chunks:
             cells = column[start : start + CHUNK]
-            firsts = [first_text(cell) for cell in cells]
-            if self.words:
-                split = [words_of(cell) for cell in firsts]
-                encoded = self.tokenizer.encode_words(split, self.max_length)
-            else:
-                plain = self.tokenizer.encode([as_text(c) for c in firsts], self.max_length)
-                encoded = [(ids, ids[:0]) for ids in plain]
-            for cell, (ids, places) in zip(cells, encoded, strict=True):
-                if isinstance(cell, tuple):
-                    (second,) = self.tokenizer.encode([as_text(cell[1])], self.max_length)
-                    ids = join_pair(ids, second, self.max_length)
-                    places = np.where(places < np.argmax(ids == 2), places, -1)
-                yield has_text(cell), ids, places
+            parted: Callable[[Any], str | list[str]] = words_of if self.words else as_text
+            firsts = [parted(first_text(cell)) for cell in cells]
+            seconds = [as_text(cell[1]) if isinstance(cell, tuple) else None for cell in cells]
+            found = self.tokenizer.rows(firsts, seconds, self.max_length)
+            for cell, encoded in zip(cells, found, strict=True):
+                yield has_text(cell), encoded
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """share: of tokens left out in training; special: ids that are never left out."""
+
+    share: float = 0.0
+    special: tuple[int, ...] = ()
 
 
 class TextStore(Store):
@@ -129,17 +153,24 @@ class TextStore(Store):
     Args:
         ids: N rows of token ids.
         has: (N,) bool.
-        dropout: share of tokens left out in training.
+        dropping: what is left out in training.
         starts: N rows of the words' places among the tokens, or None.
+        cut: (N,) bool, True where a text was too long.
     """
 
     def __init__(
-        self, ids: Ragged, has: np.ndarray, dropout: float, starts: Ragged | None = None
+        self,
+        ids: Ragged,
+        has: np.ndarray,
+        dropping: Dropping,
+        starts: Ragged | None,
+        cut: np.ndarray,
     ) -> None:
         self.ids = ids
         self.has = has
-        self.dropout = dropout
+        self.dropping = dropping
         self.starts = starts
+        self.cut = cut
 
     def rows(self, rows: np.ndarray) -> Tensor:
         """Return token ids, padded with 0 to the longest: (n, L) int64."""
@@ -150,19 +181,28 @@ class TextStore(Store):
     def augmented(
         self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None
     ) -> Tensor:
-        """Return token ids of which each was left out with probability ``dropout``: (n, L)."""
+        """Return token ids of which each was left out at random: (n, L)."""
         own = rows if numbers is None else numbers
         ids = self.rows(rows)
-        if not self.dropout or not len(rows):
+        if not self.dropping.share or not len(rows):
             return ids
-        draws = uniforms(seed, passes, own, count=ids.shape[1])
+        draws = torch.from_numpy(uniforms(seed, passes, own, count=ids.shape[1]))
+        if self.dropping.special:
+            draws[torch.isin(ids, torch.tensor(self.dropping.special))] = 1.0
         lengths = torch.from_numpy(self.ids.starts[rows + 1] - self.ids.starts[rows])
-        ids, kept = drop_tokens(ids, lengths, torch.from_numpy(draws), self.dropout)
+        ids, kept = drop_tokens(ids, lengths, draws, self.dropping.share)
         return ids[:, : int(kept.max())]
 
     def lengths(self) -> np.ndarray:
         """Return the numbers of tokens: (N,)."""
         return self.ids.lengths()
+
+    def note(self) -> str | None:
+        """Say how many texts were too long."""
+        count, most = int(self.cut.sum()), int(self.lengths().max(initial=0))
+        if not count:
+            return None
+        return f"{count:,} of {len(self):,} texts are longer than {most} tokens; the rest is cut"
 
     def words(self, rows: np.ndarray) -> Tensor | None:
         """Return where the words begin, ``BEYOND`` the last -2: (n, W) int64."""

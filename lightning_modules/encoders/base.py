@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Self
 
 from torch import Tensor, nn
 
 from lightning_modules.features import Features
+from lightning_modules.tuning.blocks import Groups, parameter_groups_of
+from lightning_modules.tuning.freezing import hold_statistics
 
 
 class Encoder(nn.Module, ABC):
@@ -29,3 +32,17 @@ class Encoder(nn.Module, ABC):
         Returns:
             Features with pooled (N, D).
         """
+
+    def tuned_part(self) -> nn.Module:
+        """Return the part that ``tune`` is about."""
+        return self
+
+    def tuned_groups(self) -> Groups:
+        """Return the backbone's parameters in groups: what stands before the blocks, each block."""
+        return parameter_groups_of(self.tuned_part())
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch dropout and norms; the statistics of frozen norms stay as they are."""
+        super().train(mode)
+        hold_statistics(self)
+        return self

@@ -7,13 +7,17 @@ from typing import Any
 
 from pipeline.configuration.annotations import describe, fits
 from pipeline.configuration.class_source import class_names, find_class, module_file
+from pipeline.configuration.data_rules import MODALITIES
 from pipeline.configuration.schema_check import UNSET
 from pipeline.configuration.signatures import Option, Signature, signature_of
 from pipeline.configuration.suggest import hint, shown
 from pipeline.configuration.targets import RULE, may_reach, refusal
 
 # options that build.py uses itself instead of handing them to the class
-CONSUMED = {"optimizer": {"lr_scale"}}
+CONSUMED = {
+    "optimizer": {"lr_scale"},
+    **{f"encoder.{modality}": {"tune"} for modality in MODALITIES},
+}
 
 
 def component_problems(config: Mapping[str, Any], allow: Sequence[str]) -> Iterator[str]:

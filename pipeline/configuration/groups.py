@@ -14,6 +14,7 @@ NAMED_IN_DATA = {
     "augment": "data.image.augment",
     "source": "data.datasets.NAME.source",
     "task": "data.tasks.NAME.type",
+    "tune": "encoder.MODALITY.tune",
 }
 
 

@@ -30,6 +30,18 @@ BELOW_NAME = re.compile(
 )
 
 
+# options beside a name: encoder.text.tune.rank of encoder.text.tune=lora
+INSIDE_NAME = re.compile(r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune)\..+")
+
+
+def make_room(key: str, config: DictConfig) -> None:
+    """Turn ``tune: lora`` into ``tune: {name: lora}`` before an option of it, ``key``, is set."""
+    match = INSIDE_NAME.match(key)
+    chosen = OmegaConf.select(config, match["node"], default=None) if match else None
+    if match and isinstance(chosen, str):
+        OmegaConf.update(config, match["node"], {"name": chosen}, merge=False)
+
+
 def beside_name(key: str, config: DictConfig) -> str:
     """Return where an option's key stands before names are resolved.
 
@@ -47,17 +59,20 @@ def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
     _resolve_all(config, "data.tasks", "type", TASK_KEYS, "task", folders)
     _resolve_augmentation(config, folders)
     for key in INNER_BALANCERS:
-        _resolve_balancer(config, key, folders)
+        _resolve_inner(config, key, "balancer", folders)
+    encoders = OmegaConf.select(config, "encoder", default=None)
+    for modality in encoders if isinstance(encoders, DictConfig) else ():
+        _resolve_inner(config, f"encoder.{modality!s}.tune", "tune", folders)
     _resolve_optimizer(config)
 
 
-def _resolve_balancer(config: DictConfig, key: str, folders: Sequence[Path]) -> None:
+def _resolve_inner(config: DictConfig, key: str, group: str, folders: Sequence[Path]) -> None:
     """Turn ``losses: uncertainty``, or ``losses: {name: uncertainty, ...}``, into that method."""
     node = OmegaConf.select(config, key, default=None)
     own = node.copy() if isinstance(node, DictConfig) and "name" in node else OmegaConf.create()
     name = own.pop("name", node)
     if isinstance(name, str):
-        chosen = load_yaml(_file(key, name, "balancer", folders))
+        chosen = load_yaml(_file(key, name, group, folders))
         OmegaConf.update(config, key, OmegaConf.merge(chosen, own), merge=False, force_add=True)
 
 

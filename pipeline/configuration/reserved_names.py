@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# all attributes of nn.ModuleDict and nn.ParameterDict: an entry of such a name raises KeyError
+# all attributes of nn.ModuleDict and nn.ParameterDict: an entry of such a name raises KeyError.
+# smart_apply is put there by transformers
 RESERVED = frozenset(
     """
     T_destination _apply _backward_hooks _backward_pre_hooks _buffers _call_impl
@@ -21,7 +22,7 @@ RESERVED = frozenset(
     register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
-    set_submodule setdefault share_memory state_dict to to_empty train training type update values
-    xpu zero_grad
+    set_submodule setdefault share_memory smart_apply state_dict to to_empty train training type
+    update values xpu zero_grad
     """.split()  # noqa: SIM905  # a list would have a line for each name
 )

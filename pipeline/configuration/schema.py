@@ -63,8 +63,9 @@ class EarlyStopping:
 class Image:
     """Images and their augmentation; the defaults are for a user's own data file."""
 
-    size: list[int] = field(
-        default_factory=lambda: [64, 64],
+    # null: as the encoder was trained with, or [64, 64]
+    size: list[int] | None = field(
+        default=None,
         metadata={"rule": "[height, width] in pixels", "test": lambda size: len(size) == 2},
     )
     channels: int = 3

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from datamodules.files.base import Row, RowFile
 from datamodules.inputs import Given
 from pipeline.errors import PollinateError, UsageError
+from pipeline.memory import explained_memory
 from pipeline.prediction.answers import output_columns, output_rows
 from pipeline.prediction.matching import match_columns, raw_values, shown
 from pipeline.prediction.outputs import output_file
@@ -110,7 +111,8 @@ def predict_rows(
 ) -> Predictions:
     """Answer a chunk of rows; every row without any answer has an error."""
     values, errors = raw_values(rows, columns, source.folder)
-    found = predictor.predict(values, tasks, batch_size)
+    with explained_memory("batch_size", batch_size):
+        found = predictor.predict(values, tasks, batch_size)
     read = [shown(given) for given in columns.values()]
     for place in range(len(rows)):
         if all(answers[place] is None for answers in found.answers.values()):

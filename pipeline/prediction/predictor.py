@@ -76,7 +76,7 @@ class Predictor:
         spec = read_spec(checkpoint)
         config = {**spec["config"], "allow_targets": list(allow_targets)}
         tasks = build_tasks(config)
-        modalities = build_modalities(config, tasks)
+        modalities = build_modalities(config, tasks, spec["learnt"])
         for name, task in tasks.items():
             task.load_state_dict(spec["learnt"]["tasks"][name])
         for name, modality in modalities.items():

@@ -63,13 +63,28 @@ def export(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) ->
     parts = {**spec, "config": config}
     write_checkpoint({"state_dict": weights, "pollinate": parts}, folder / DATA / WEIGHTS)
     inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
-    requirements = [pinned(name) for name in NEEDED] + copy_code(folder / CODE, allow_targets)
+    needed = [*NEEDED, *libraries(config, allow_targets)]
+    requirements = [pinned(name) for name in needed] + copy_code(folder / CODE, allow_targets)
     (folder / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
     description = Description(
         input_names(inputs), answers(spec, allow_targets), list(allow_targets)
     )
     text = json.dumps(asdict(description), indent=2)
     (folder / DATA / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def libraries(config: Mapping[str, Any], allow_targets: Sequence[str]) -> list[str]:
+    """Return the packages that the network needs beside those of every network."""
+    from lightning_modules.encoders.pretrained import PretrainedEncoder
+    from lightning_modules.tuning.base import Tuning
+    from pipeline.instantiate import find_target
+
+    used = {name for data in config["data"]["datasets"].values() for name in data["inputs"]}
+    nodes = {f"encoder.{name}": config["encoder"][name] for name in sorted(used)}
+    nodes |= {f"{key}.tune": node["tune"] for key, node in nodes.items() if node.get("tune")}
+    kinds = [find_target(node["_target_"], allow_targets, key) for key, node in nodes.items()]
+    needs = [kind.needs for kind in kinds if issubclass(kind, PretrainedEncoder | Tuning)]
+    return list(dict.fromkeys(name for names in needs for name in names))
 
 
 def answers(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dict[str, str]:

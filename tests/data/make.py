@@ -1,7 +1,7 @@
 """Write the tiny shop that sources are tested on: python -m tests.data.make.
 
 24 articles with a title, a photo, a sound, a price, a category with gaps and a split, in every
-format that a source reads.
+format that a source reads; and a language and an audio model, without weights.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 from PIL import Image
+
+from tests.models import ast, bert
 
 HERE = Path(__file__).parent
 KINDS = ("cup", "hat", "pen")
@@ -74,6 +76,8 @@ def table(path: Path, rows: list[dict[str, Any]], delimiter: str) -> None:
 
 def main() -> None:
     """Write all files."""
+    bert(HERE / "text_model")
+    ast(HERE / "audio_model")
     rows = articles()
     for number, row in enumerate(rows):
         photo(number, HERE / row["photo"])

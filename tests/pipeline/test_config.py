@@ -352,3 +352,12 @@ def test_hydra_state_is_left_alone(fit: Fit) -> None:
     fit()
     assert GlobalHydra.instance().is_initialized() == before
     assert os.fspath(Path.cwd()) == os.fspath(folder)
+
+
+def test_an_option_beside_a_name_keeps_the_name() -> None:
+    for given in ("encoder.text.tune=last_blocks", "encoder.text.tune={name: last_blocks}"):
+        node = compose("fit", [given, "encoder.text.tune.blocks=3"])["encoder"]["text"]["tune"]
+        assert node == {
+            "_target_": "lightning_modules.tuning.last_blocks.LastBlocks",
+            "blocks": 3,
+        }

@@ -1,0 +1,48 @@
+"""The contract of encoders whose network and preprocessing come from elsewhere."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+
+from lightning_modules.encoders.base import Encoder
+
+
+class PretrainedEncoder(Encoder):
+    """An encoder around a network of another library.
+
+    It is built from what ``brings`` returns, which is part of every checkpoint: a checkpoint can be
+    loaded where the model that the run started from is gone.
+
+    Attributes:
+        needs: packages that the network is built with.
+    """
+
+    needs: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    @abstractmethod
+    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return architecture and preprocessing as plain values.
+
+        Args:
+            options: of the configuration, of which the model's name matters.
+
+        Raises:
+            PollinateError: there is no such model, or it is of another kind.
+        """
+
+    @abstractmethod
+    def load(self) -> None:
+        """Take over the weights that a new run starts from; a checkpoint needs none of them.
+
+        Raises:
+            PollinateError: there are none, or they don't fit.
+        """
+
+    @abstractmethod
+    def tuned_part(self) -> nn.Module:
+        """Return the other library's network, without what was put on it here."""

@@ -1,0 +1,174 @@
+"""Any image model of timm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from lightning_modules.encoders.names.base import Names
+from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.pretrained import PretrainedEncoder
+from lightning_modules.encoders.timm_models import (
+    COLOURS,
+    adapted,
+    create,
+    described,
+    download,
+    grouped,
+    weight_file,
+)
+from lightning_modules.encoders.weight_files import read_weights
+from lightning_modules.encoders.weight_fit import load_fitting
+from lightning_modules.features import Features
+from lightning_modules.tuning.blocks import Groups
+from pipeline.checks import require
+
+
+class TimmImage(PretrainedEncoder):
+    """A network of timm without its classifier: pooled = W pool(f((x - mean) / std)).
+
+    W is learnt, and left out if the widths agree. mean and std are those that the network was
+    trained with. Grey pictures get three equal channels. Source: Wightman 2019, "PyTorch image
+    models". A batch of fewer than two pictures has no statistics of its own, so BatchNorm goes by
+    its running ones there.
+
+    Args:
+        in_channels: 1 or 3.
+        dim: width D of the features.
+        model: a name of timm, an id of a hub (``hf-hub:USER/NAME``), or a local folder.
+        weights: whether the model's weights are loaded; False: start from scratch.
+        file: a local file of its weights; None: from where the model is.
+        names: translates the file's names of weights; None: they are timm's.
+        checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
+        size: height and width of the pictures, which some networks must know.
+        brought: what ``brings`` returned in the run that made a checkpoint; None: ask the model.
+
+    Raises:
+        UsageError: timm isn't installed, or the model can't do what is asked.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("timm", "safetensors")
+    network: Any  # timm's classes have no common type
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        dim: int,
+        model: str,
+        weights: bool = True,
+        file: str | None = None,
+        names: Names | None = None,
+        checkpointing: bool = False,
+        size: Sequence[int] | None = None,
+        brought: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        known = brought or self.brings({"model": model})
+        self.dim = dim
+        self.model, self.weights, self.file, self.names = model, weights, file, names
+        self.network = create(known, size)
+        if checkpointing:
+            self.network.set_grad_checkpointing(True)
+        width = self.network.head_hidden_size
+        self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
+        cells = (
+            self.network.num_features
+        )  # some networks widen their features before the classifier
+        self.project_cells = None if cells == width else nn.Linear(cells, dim)
+        for name in ("mean", "std"):
+            values = torch.tensor(known[name], dtype=torch.float32)
+            self.register_buffer(name, values[:, None, None], persistent=False)
+
+    @classmethod
+    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return architecture, arguments, and size, mean and std of the pictures.
+
+        Raises:
+            PollinateError: timm knows no such model, or the folder holds none.
+            UsageError: timm isn't installed.
+        """
+        require("timm", "encoders")
+        model = options["model"]
+        found = described(local_copy(model), model)
+        settings = found["pretrained"]
+        return {
+            "architecture": found["architecture"],
+            "arguments": found["arguments"],
+            "size": list(settings["input_size"])[1:],
+            "fixed": bool(settings.get("fixed_input_size")),
+            "mean": list(settings["mean"]),
+            "std": list(settings["std"]),
+        }
+
+    def load(self) -> None:
+        """Load the weights of the file, of the folder, or of timm's hub."""
+        if not self.weights:
+            return
+        path = weight_file(self.model, self.file)
+        weights = download(self.model) if path is None else read_weights(path)
+        if self.names is not None:
+            weights = {self.names(name): value for name, value in weights.items()}
+        load_fitting(self.network, adapted(weights, self.network), path or self.model)
+
+    def tuned_part(self) -> nn.Module:
+        """Return timm's network."""
+        network: nn.Module = self.network
+        return network
+
+    def tuned_groups(self) -> Groups:
+        """Return the parameters by timm's own division of the network."""
+        return grouped(self.network)
+
+    def forward(self, inputs: Tensor) -> Features:
+        """Encode (N, C, H, W) pictures of [0, 1]: pooled (N, D) and grid (N, D, H', W')."""
+        if not len(inputs):
+            # a network needs a picture; every process must reach the same parameters all the same
+            blank = self(inputs.new_zeros((1, *inputs.shape[1:])))
+            return Features(blank.pooled[:0], grid=None if blank.grid is None else blank.grid[:0])
+        pictures = inputs.expand(-1, COLOURS, -1, -1)
+        with running_statistics(self.network, len(inputs) < 2):
+            found = self.network.forward_features((pictures - self.mean) / self.std)
+        pooled = self.project(self.network.forward_head(found, pre_logits=True))
+        cells = as_cells(found, self.network)
+        if cells is not None:
+            project = self.project if self.project_cells is None else self.project_cells
+            cells = project(cells).movedim(-1, 1)
+        return Features(pooled, grid=cells)
+
+
+@contextmanager
+def running_statistics(network: nn.Module, wanted: bool) -> Iterator[None]:
+    """Let norms over the batch go by their running statistics, if wanted."""
+    norms = [m for m in network.modules() if isinstance(m, _NormBase) and m.training]
+    for norm in norms if wanted else ():
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms if wanted else ():
+            norm.train()
+
+
+def as_cells(found: Tensor, network: Any) -> Tensor | None:
+    """Return features as a grid (N, H, W, D), None if the network has none.
+
+    Args:
+        found: (N, D, H, W), (N, H, W, D), or (N, L, D) with tokens before the grid's.
+        network: of timm.
+    """
+    width = network.num_features
+    if found.ndim == 4:
+        return found.movedim(1, -1) if found.shape[1] == width else found
+    if found.ndim != 3:
+        return None
+    cells = found[:, network.num_prefix_tokens :]
+    rows, columns = network.patch_embed.grid_size
+    fits = cells.shape[1] == rows * columns
+    return cells.reshape(len(cells), rows, columns, -1) if fits else None

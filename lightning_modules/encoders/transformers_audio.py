@@ -1,0 +1,158 @@
+"""Audio models of Hugging Face's transformers, on samples or on spectrograms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from datamodules.model_audio import ModelAudio
+from lightning_modules.encoders.hub import hub
+from lightning_modules.encoders.padding import masked_mean
+from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.pretrained import PretrainedEncoder
+from lightning_modules.encoders.transformers_models import (
+    architecture_of,
+    build_model,
+    here,
+    load_model,
+)
+from lightning_modules.features import Features
+from pipeline.errors import PollinateError
+
+KEY, INPUT = "encoder.audio.model", "input_values"
+
+
+class TransformersAudio(PretrainedEncoder):
+    """A network of transformers: sequence = W f(recording), pooled = mean of it.
+
+    W is learnt, and left out if the widths agree. The recording reaches the network as the model's
+    own feature extractor leaves it. A network that was trained without a mask sees the zeros beyond
+    a row's end, as it did then. The library's random masking of frames is off: its draws can't be
+    repeated.
+
+    Args:
+        in_features: numbers of a frame, 1 for samples.
+        dim: width D of the features.
+        model: an id of the hub, or a local folder.
+        weights: whether the model's weights are loaded; False: start from scratch.
+        checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
+        brought: what ``brings`` returned in the run that made a checkpoint; None: ask the model.
+
+    Raises:
+        UsageError: transformers isn't installed.
+        PollinateError: there is no such model, or it takes no sound.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("transformers", "safetensors")
+    network: Any  # the classes of transformers have no common type
+
+    def __init__(
+        self,
+        in_features: int,
+        dim: int,
+        model: str,
+        weights: bool = True,
+        checkpointing: bool = False,
+        brought: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        known = brought or self.brings({"model": model})
+        self.dim = dim
+        self.model, self.weights = model, weights
+        self.in_features, self.masked = in_features, known["masked"]
+        self.network = build_model(known["architecture"], KEY, INPUT)
+        self.least = least_samples(known["architecture"])
+        if checkpointing:
+            self.network.activation_checkpointing_enable({"use_reentrant": False})
+        width = self.network.config.hidden_size
+        self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
+
+    @classmethod
+    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the architecture, the feature extractor, and what it makes of a recording.
+
+        Raises:
+            PollinateError: there is no such model, or it takes no sound.
+            UsageError: transformers isn't installed.
+        """
+        architecture = {**architecture_of(options["model"], KEY), "apply_spec_augment": False}
+        with torch.device("meta"):
+            build_model(architecture, KEY, INPUT)
+        settings = extractor_of(options["model"])
+        extract = ModelAudio(settings)
+        return {
+            "architecture": architecture,
+            "extractor": settings,
+            "rate": extract.rate,
+            "features": extract.features(),
+            "masked": bool(settings.get("return_attention_mask")),
+        }
+
+    def load(self) -> None:
+        """Load the weights of the folder or of the hub."""
+        if self.weights:
+            load_model(self.network, self.model, KEY)
+
+    def tuned_part(self) -> nn.Module:
+        """Return the network of transformers."""
+        network: nn.Module = self.network
+        return network
+
+    def forward(self, inputs: Tensor) -> Features:
+        """Encode (N, L, F), NaN beyond a row's end: pooled (N, D), sequence and mask (N, L')."""
+        if not len(inputs):
+            # a network needs a sound; every process must reach the same parameters all the same
+            one = self(inputs.new_zeros((1, max(1, inputs.shape[1]), self.in_features)))
+            return Features(one.pooled[:0], one.sequence[:0], mask=one.mask[:0])
+        if inputs.shape[1] < self.least:
+            short = self.least - inputs.shape[1]
+            inputs = functional.pad(inputs, (0, 0, 0, short), value=torch.nan)
+        # silence follows a click that is too short for one frame
+        real = ~inputs[..., 0].isnan()
+        real[:, : self.least] = True
+        values = inputs.nan_to_num(0.0)
+        known = {INPUT: values[..., 0] if self.in_features == 1 else values}
+        if self.masked and self.in_features == 1:
+            known["attention_mask"] = real.long()
+        rows = self.project(self.network(**known).last_hidden_state)
+        mask = shortened(real, rows.shape[1])
+        return Features(masked_mean(rows, mask), rows, mask=mask)
+
+
+def shortened(real: Tensor, length: int) -> Tensor:
+    """Return which of a row's last layer's places stand for something real: (N, L) -> (N, L')."""
+    counts = (real.sum(dim=1) * length / real.shape[1]).ceil().clamp(min=1)
+    return torch.arange(length, device=real.device) < counts[:, None]
+
+
+def least_samples(architecture: Mapping[str, Any]) -> int:
+    """Return the samples from which a stack of convolutions makes one frame; 1 without one."""
+    kernels, strides = architecture.get("conv_kernel", ()), architecture.get("conv_stride", ())
+    count = 1
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        count = (count - 1) * stride + kernel
+    return count
+
+
+def extractor_of(model: str) -> dict[str, Any]:
+    """Return a model's feature extractor as plain values.
+
+    Raises:
+        PollinateError: it has none.
+    """
+    from transformers import AutoFeatureExtractor
+
+    place = local_copy(model)
+    try:
+        with hub(place is None):
+            found = AutoFeatureExtractor.from_pretrained(str(place or model), **here(place))
+    except Exception as error:  # without its file an extractor fails in many ways
+        raise PollinateError(
+            f"{KEY} must have a feature extractor, {place or model} has no "
+            "preprocessor_config.json that can be read; save it there with save_pretrained"
+        ) from error
+    return {**found.to_dict(), "feature_extractor_type": type(found).__name__}

@@ -1,0 +1,154 @@
+"""Models of transformers: what they are, and their weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_modules.encoders.hub import hub
+from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.weight_fit import differences, refuse
+from pipeline.checks import require
+from pipeline.errors import PollinateError
+
+# of a model's configuration: where it was, or code that must never run
+LEFT_OUT = ("_name_or_path", "auto_map", "transformers_version", "dtype", "torch_dtype")
+
+
+def architecture_of(model: str, key: str) -> dict[str, Any]:
+    """Return a model's configuration as plain values, without downloading its weights.
+
+    Args:
+        model: an id of the hub, or a local folder.
+        key: the option that names it, for messages.
+
+    Raises:
+        PollinateError: there is no such model, or it is of another library.
+        UsageError: transformers isn't installed.
+    """
+    require("transformers", "encoders")
+    place = local_copy(model)
+    if place is not None:
+        check_folder(place / "config.json", key)
+    from transformers import AutoConfig
+
+    try:
+        with hub(place is None):
+            found = AutoConfig.from_pretrained(str(place or model), **here(place))
+    except (OSError, ValueError, KeyError) as error:
+        raise PollinateError(unavailable(model, place, key, error)) from error
+    plain = json.loads(json.dumps(found.to_dict(), default=str))
+    return {name: value for name, value in plain.items() if name not in LEFT_OUT}
+
+
+def check_folder(file: Any, key: str) -> None:
+    """Check that a folder holds a model of transformers.
+
+    Raises:
+        PollinateError: it has no configuration, or that of another library.
+    """
+    if not file.is_file():
+        raise PollinateError(
+            f"{key} must be a folder with config.json, {file.parent} has none; save the model "
+            "there with save_pretrained"
+        )
+    if "model_type" not in json.loads(file.read_text(encoding="utf-8")):
+        raise PollinateError(
+            f"{key} must be a model of transformers, but config.json in {file.parent} names no "
+            "model_type; one of timm is for encoder/image=timm"
+        )
+
+
+def build_model(architecture: Mapping[str, Any], key: str, takes: str) -> nn.Module:
+    """Return the network with random weights, its encoder alone if it has a decoder, too.
+
+    A pooler on top is left out: nothing here reads it.
+
+    Args:
+        architecture: of ``architecture_of``.
+        key: the option that names the model, for messages.
+        takes: the input that it must take: ``input_ids``, say.
+
+    Raises:
+        PollinateError: it takes another input.
+    """
+    require("transformers", "encoders")
+    from transformers import AutoConfig, AutoModel
+
+    kind = architecture["model_type"]
+    config = AutoConfig.for_model(**architecture)
+    found: Any = AutoModel.from_config(config, dtype=torch.float32)
+    if found.main_input_name != takes:
+        raise PollinateError(
+            f"{key} must be a model that takes {takes}, but one of {kind} takes "
+            f"{found.main_input_name}; choose another, or another encoder for it"
+        )
+    return trimmed(found)
+
+
+def trimmed(model: Any) -> nn.Module:
+    """Return the part that gives features."""
+    network: nn.Module = model.get_encoder() if model.config.is_encoder_decoder else model
+    if network._modules.get("pooler") is not None:
+        network._modules["pooler"] = None
+    return network
+
+
+def load_model(network: nn.Module, model: str, key: str) -> None:
+    """Take over a model's weights.
+
+    Raises:
+        PollinateError: there are none, or they don't fit.
+    """
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what doesn't fit is said below
+    place = local_copy(model)
+    try:
+        with hub(place is None):
+            loaded, report = AutoModel.from_pretrained(
+                str(place or model),
+                dtype=torch.float32,
+                weights_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **here(place),
+            )
+    except Exception as error:  # files and hub fail in many ways
+        raise PollinateError(unavailable(model, place, key, error)) from error
+    refuse(unfit(loaded, report), place or model)
+    part = trimmed(loaded).state_dict()
+    refuse(differences(network.state_dict(), {k: v.shape for k, v in part.items()}), model)
+    network.load_state_dict(part)
+
+
+def unfit(loaded: nn.Module, report: Mapping[str, Any]) -> list[str]:
+    """Return what transformers had no weights, or weights of another shape, for."""
+    own = {name: tuple(value.shape) for name, value in loaded.state_dict().items()}
+    other = {name: tuple(there) for name, there, _ in report["mismatched_keys"]}
+    missing = {name: "nothing" for name in report["missing_keys"] if "pooler." not in name}
+    return [
+        f"{name}: {there} there, {own.get(name, 'nothing')} here"
+        for name, there in sorted({**missing, **other}.items())
+    ]
+
+
+def here(place: Any) -> dict[str, Any]:
+    """Return transformers' options that keep strange code out, and the network where it can."""
+    return {"trust_remote_code": False, "local_files_only": place is not None}
+
+
+def unavailable(model: str, place: Any, key: str, error: Exception) -> str:
+    """Return why a model can't be used, and what can be done."""
+    if place is not None:
+        return f"the model in {place} can't be loaded: {str(error).partition(chr(10))[0]}"
+    return (
+        f"{model} can't be had from the hub; give a local copy: {key}=FOLDER, made where the hub "
+        f"can be reached: hf download {model} --local-dir FOLDER"
+    )

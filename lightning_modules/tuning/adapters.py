@@ -1,0 +1,93 @@
+"""Low-rank adapters on a backbone's layers, by the package peft."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lightning_modules.encoders.base import Encoder
+from pipeline.checks import require
+from pipeline.configuration.suggest import listing
+from pipeline.errors import UsageError
+
+
+def adapt(
+    encoder: Encoder,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    targets: Sequence[str] | None,
+    decomposed: bool,
+) -> None:
+    """Put adapters on layers of the backbone, in place, and freeze all else of it.
+
+    Args:
+        encoder: whose backbone; its projection, and the heads, are no part of that.
+        rank: r of W + (alpha / r) B A, >= 1.
+        alpha: scale of the adapters.
+        dropout: share of an adapter's inputs left out in training, in [0, 1).
+        targets: last parts of layers' names; None: all layers that can be adapted.
+        decomposed: whether lengths of W's columns are learnt apart (DoRA).
+
+    Raises:
+        UsageError: peft isn't installed, a value is out of range, or a target fits no layer.
+    """
+    require("peft", "peft")
+    if rank < 1 or not 0 <= dropout < 1:
+        raise UsageError(f"tune.rank must be >= 1 and dropout in [0, 1), got {rank} and {dropout}")
+    names = chosen(encoder, targets)
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=names,
+        use_dora=decomposed,
+    )
+    inject_adapter_in_model(config, encoder.tuned_part())
+    encoder.train(encoder.training)
+
+
+def chosen(encoder: Encoder, targets: Sequence[str] | None) -> list[str]:
+    """Return the names of the layers that get adapters.
+
+    Raises:
+        UsageError: a target fits none; the message lists what there is.
+    """
+    layers = adaptable(encoder)
+    kinds = sorted({name.rpartition(".")[2] for name in layers})
+    if not layers:
+        raise UsageError("adapters need linear layers or convolutions in blocks, there are none")
+    if targets is None:
+        return layers
+    absent = [target for target in targets if not any(fits(name, target) for name in layers)]
+    if absent or not targets:
+        raise UsageError(
+            f"tune.targets must name layers of the backbone's blocks, got {listing(absent)}; there "
+            f"are {listing(kinds)}. What is put on the backbone, projection and heads, trains "
+            "without adapters"
+        )
+    return [name for name in layers if any(fits(name, target) for target in targets)]
+
+
+def adaptable(encoder: Encoder) -> list[str]:
+    """Return the names of the linear layers of the blocks; of the convolutions, if there are none.
+
+    The embedding of patches, which some networks call by a linear layer's name, is in no block.
+    """
+    inside = {id(p) for group in encoder.tuned_groups()[1:] for p in group}
+    found: dict[int, list[str]] = {2: [], 4: []}
+    for name, layer in encoder.tuned_part().named_modules():
+        weight = layer._parameters.get("weight")
+        if weight is None or id(weight) not in inside or isinstance(layer, nn.Embedding):
+            continue
+        if weight.ndim in found and getattr(layer, "groups", 1) == 1:
+            found[weight.ndim].append(name)
+    return found[2] or found[4]
+
+
+def fits(name: str, target: str) -> bool:
+    """Say whether a layer's name is the target, or ends in it."""
+    return f".{name}".endswith(f".{target}")

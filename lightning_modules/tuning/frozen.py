@@ -1,0 +1,15 @@
+"""No weight of the backbone trains."""
+
+from __future__ import annotations
+
+from lightning_modules.encoders.base import Encoder
+from lightning_modules.tuning.base import Tuning
+from lightning_modules.tuning.freezing import train_only
+
+
+class Frozen(Tuning):
+    """Use the backbone as it is: what the heads make of its features is a linear probe."""
+
+    def apply(self, encoder: Encoder) -> None:
+        """Freeze the backbone."""
+        train_only(encoder.tuned_part(), ())

