@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 # there is no slope at (0, 0): hence -1e-3
 STARTS = ((-8.5, 7.5), (0.0, -1e-3), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 TASKS = ("L1", "L2")
-STILL = 10  # points, 1,000 steps: a way that moves no farther than 0.001 meanwhile has ended
+STILL = 10  # points, 1,000 steps
 SCALE = 0.1
 LEAST = 5e-6
 IDEAL = {"L1": -2.1, "L2": -21.0}  # below anything that the losses reach
@@ -110,9 +110,17 @@ def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor
                 balancer.after_step(given(name, x))
         if step % 100 == 99:
             points.append(x.detach().clone())
-            if len(points) > STILL and (points[-STILL] - points[-1]).abs().max() < 0.001:
+            if ended(points):
                 break
     return torch.stack(points)
+
+
+def ended(points: Sequence[Tensor]) -> bool:
+    """Say whether a way has come to rest: on the front, or where nothing moves it any more."""
+    if len(points) <= STILL:
+        return False
+    moved = (points[-STILL] - points[-1]).abs().max()
+    return bool(moved < (0.02 if all(map(reached, points[-STILL:])) else 0.001))
 
 
 def given(name: str, x: Tensor) -> dict[str, Tensor]:
