@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -131,12 +132,18 @@ def given(name: str, x: Tensor) -> dict[str, Tensor]:
 
 def method(name: str) -> Balancer:
     """Return a balancer with its shipped options, and what the problem asks for."""
-    node = {**load_yaml(SHIPPED / "balancer" / f"{name}.yaml"), **OPTIONS.get(name, {})}
+    node = {**shipped(name), **OPTIONS.get(name, {})}
     if "seed" in node:
         node["seed"] = 0
     if name == "cr_mogm":
-        node["method"] = dict(load_yaml(SHIPPED / "balancer" / "mgda.yaml"))
+        node["method"] = shipped("mgda")
     return build_balancer({"balancer": node, "allow_targets": ()}, TASKS)
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """Return a balancer's shipped options; what refers to the run's configuration stays so."""
+    found: Any = OmegaConf.to_container(load_yaml(SHIPPED / "balancer" / f"{name}.yaml"))
+    return dict(found)
 
 
 def draw(paths: dict[str, list[Tensor]], file: Path) -> None:

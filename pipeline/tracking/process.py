@@ -18,7 +18,7 @@ from pipeline.tracking.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 20.0  # seconds without news from a server that answers
+_PATIENCE = 60.0  # seconds without news from a server that answers
 _PATIENCE_DOWN = 3.0  # seconds for a server that does not
 _UPLOAD = 2e6  # bytes a second, the slowest upload that is waited for
 
