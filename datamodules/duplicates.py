@@ -105,9 +105,8 @@ def conflicts(hashes: np.ndarray, labels: Column) -> list[list[int]]:
         dtype=np.int64,
         count=len(shared),
     )
-    labelled, said = numbers[shared][said >= 0], said[said >= 0]
-    pairs = np.unique(np.stack([labelled, said]), axis=1)  # of input and label
-    inputs, labels_of_it = np.unique(pairs[0], return_counts=True)
+    pairs = np.unique(numbers[shared][said >= 0] * len(known) + said[said >= 0])  # input and label
+    inputs, labels_of_it = np.unique(pairs // len(known), return_counts=True)
     groups: dict[int, list[int]] = {}
     apart = np.isin(numbers[shared], inputs[labels_of_it > 1])
     for row in shared[apart].tolist():
