@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import yaml
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.batch import MixedBatch
 from datamodules.mixed import MixedDataModule
 from datamodules.modalities.text import TextModality
 from datamodules.text import pad
@@ -102,12 +103,21 @@ def collate(
     return pad(ids), torch.stack(pixels).float() / 255, torch.tensor(labels)
 
 
-def seconds(batches: Iterable[Any]) -> float:
-    """Go through all batches; return the time."""
+def seconds_a_row(batches: Iterable[Any], rows: Callable[[Any], int]) -> float:
+    """Go through all batches; return the time for a row."""
     started = time.perf_counter()
-    for _ in batches:
-        pass
-    return time.perf_counter() - started
+    count = sum(rows(batch) for batch in batches)
+    return (time.perf_counter() - started) / count
+
+
+def mixed_rows(batch: MixedBatch) -> int:
+    """Return the rows of a mixed batch."""
+    return sum(len(own.index) for own in batch.batches.values())
+
+
+def plain_rows(batch: tuple[torch.Tensor, ...]) -> int:
+    """Return the rows of a plain batch."""
+    return len(batch[-1])
 
 
 def data_module(folder: Path, workers: int, streaming: bool) -> MixedDataModule:
@@ -126,17 +136,19 @@ def compare(rows: int, rounds: int, workers: int) -> None:
         make_shop(folder, rows)
         started = time.perf_counter()
         data = data_module(folder, workers, streaming=False)
-        first = time.perf_counter() - started + seconds(data.train_dataloader())
+        rows_read = sum(map(mixed_rows, data.train_dataloader()))
+        first = (time.perf_counter() - started) / rows_read
         streamed = data_module(folder, workers, streaming=True)
         plain = Plain(data, folder)
         bare = DataLoader(plain, BATCH, shuffle=True, num_workers=workers, collate_fn=collate)
         ratios: dict[str, list[float]] = {"ours": [], "streamed": [], "first": []}
         for _ in range(rounds):
-            theirs = seconds(bare)
-            ratios["ours"].append(theirs / seconds(data.train_dataloader()))
-            ratios["streamed"].append(theirs / seconds(streamed.train_dataloader()))
+            theirs = seconds_a_row(bare, plain_rows)
+            for name, module in (("ours", data), ("streamed", streamed)):
+                own = seconds_a_row(module.train_dataloader(), mixed_rows)
+                ratios[name].append(theirs / own)
             ratios["first"].append(theirs / first)
-        print(f"plain {len(plain) / theirs:,.0f} rows/s (last round)")
+        print(f"plain {1 / theirs:,.0f} rows/s (last round)")
         for name, found in ratios.items():
             spread = f"{min(found):.2f}-{max(found):.2f}"
             print(f"{name} / plain: {statistics.median(found):.2f} ({spread})")

@@ -36,13 +36,19 @@ def locate(cell: Any, folder: Path | None) -> Any:
         return None
     if folder is None or "\0" in cell:
         raise PollinateError(f"must be a file's content or its path, got {cell!r:.40}")
-    path = Path(os.path.realpath(folder / cell))
+    path = without_links(folder / cell)
     if not path.is_relative_to(resolved(folder)):
         raise PollinateError(f"the path must stay below {folder}, got {cell}; move the file there")
     return path
 
 
-@lru_cache(maxsize=64)
+def without_links(path: Path) -> Path:
+    """Return what ``os.path.realpath`` does, which looks at every folder on the way each time."""
+    direct = resolved(path.parent) / path.name
+    return Path(os.path.realpath(path)) if path.name == ".." or direct.is_symlink() else direct
+
+
+@lru_cache(maxsize=4096)
 def resolved(folder: Path) -> Path:
     """Return a folder without links; asked for once a folder, not once a cell."""
     return folder.resolve()
