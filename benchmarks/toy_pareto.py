@@ -1,6 +1,6 @@
 """Which starts reach the Pareto front of the two-parameter problem of Nash-MTL and FAMO.
 
-    python -m benchmarks.toy_pareto [steps=50000] [lr=1e-3] [output=toy_pareto.png] [METHOD ...]
+    python -m benchmarks.toy_pareto [METHOD ...] [steps=50000] [lr=1e-3] [jobs=1] [output=FILE.png]
 
 L1 is a tenth of a surface like L2's, so that their gradients differ in length as well as in
 direction. A start has reached the front if it ends with x1 in [-7, 7] and |x2 + 8.38| <= 0.1.
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,7 @@ def reached(x: Tensor) -> bool:
 
 def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor:
     """Return every hundredth point of a method's way from a start: (n, 2)."""
+    torch.set_num_threads(1)
     x = torch.tensor(start, requires_grad=True)
     balancer = method(name)
     shared = SharedParameters([x])
@@ -117,11 +120,10 @@ def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor
 
 
 def ended(points: Sequence[Tensor]) -> bool:
-    """Say whether a way has come to rest: on the front, or where nothing moves it any more."""
-    if len(points) <= STILL:
+    """Say whether a way has come to rest on the front; elsewhere it may still get away."""
+    if len(points) <= STILL or not all(map(reached, points[-STILL:])):
         return False
-    moved = (points[-STILL] - points[-1]).abs().max()
-    return bool(moved < (0.02 if all(map(reached, points[-STILL:])) else 0.001))
+    return bool((points[-STILL] - points[-1]).abs().max() < 0.02)
 
 
 def given(name: str, x: Tensor) -> dict[str, Tensor]:
@@ -177,16 +179,19 @@ def main(arguments: Sequence[str]) -> None:
     named = dict(a.split("=") for a in arguments if "=" in a)
     names = [a for a in arguments if "=" not in a] or options("balancer", [SHIPPED])
     steps, lr = int(named.get("steps", 50_000)), float(named.get("lr", 1e-3))
-    torch.set_num_threads(1)
     table = Table("method", *(str(start) for start in STARTS), "reached")
     paths: dict[str, list[Tensor]] = {}
     console = Console(width=140)
-    for name in names:
-        paths[name] = [path(name, start, steps, lr) for start in STARTS]
-        ends = [points[-1] for points in paths[name]]
-        cells = [f"{x[0]:.2f}, {x[1]:.2f}{' *' if reached(x) else ''}" for x in ends]
-        table.add_row(name, *cells, f"{sum(map(reached, ends))} of {len(STARTS)}")
-        console.print(name, *cells)
+    with ProcessPoolExecutor(int(named.get("jobs", 1)), get_context("spawn")) as pool:
+        ways = {
+            name: [pool.submit(path, name, start, steps, lr) for start in STARTS] for name in names
+        }
+        for name in names:
+            paths[name] = [way.result() for way in ways[name]]
+            ends = [points[-1] for points in paths[name]]
+            cells = [f"{x[0]:.2f}, {x[1]:.2f}{' *' if reached(x) else ''}" for x in ends]
+            table.add_row(name, *cells, f"{sum(map(reached, ends))} of {len(STARTS)}")
+            console.print(name, *cells)
     console.print(table)
     draw(paths, Path(named.get("output", "toy_pareto.png")))
 
