@@ -124,7 +124,7 @@ def _run(name: str, run: Run, arguments: Arguments) -> int:
     if arguments.print_config:
         sys.stdout.write(_as_yaml(composed.config))
         return 0
-    check_before_run(composed.config, composed.requires)
+    check_before_run(composed.requires)
     return run(composed.config, given_keys(arguments.overrides)) or 0
 
 
