@@ -246,9 +246,7 @@ def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
     return balancer
 
 
-def build_module(
-    config: Config, datamodule: MixedDataModule, load: bool = True
-) -> MultiTaskModule:
+def build_module(config: Config, datamodule: MixedDataModule, load: bool = True) -> MultiTaskModule:
     """Return the module for a data module that is set up.
 
     Args:
@@ -258,7 +256,9 @@ def build_module(
     """
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
-    network = build_network(config, tasks, datamodule.modalities, load and datamodule.learnt is None)
+    network = build_network(
+        config, tasks, datamodule.modalities, load and datamodule.learnt is None
+    )
     spec = {
         "format": FORMAT,
         "version": VERSION,

@@ -37,8 +37,8 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     from rich.console import Console
 
     from pipeline.planning.largest import largest_batch
-    from pipeline.planning.sizes import in_bytes
     from pipeline.planning.show import plain, print_plan
+    from pipeline.planning.sizes import in_bytes
     from pipeline.planning.unloaded import estimate_of
     from pipeline.quiet import quiet
 

@@ -18,7 +18,7 @@ from pipeline.build import build_datamodule, build_module
 from pipeline.checkpoints import BEST, read_checkpoint
 from pipeline.instantiate import instantiate
 from pipeline.memory import explained_memory
-from pipeline.planning.cost import Estimate, datasets_of
+from pipeline.planning.cost import Estimate, inputs_of
 from pipeline.planning.setting import setting_of
 from pipeline.planning.show import in_a_line
 from pipeline.record import record_end, record_start
@@ -129,7 +129,7 @@ class Session:
 
     def _expected(self) -> str:
         """Return what a step will cost; nothing of the run changes."""
-        inputs = datasets_of(self.module)
+        inputs = inputs_of(self.datamodule)
         kinds = {name: combination(modalities) for name, modalities in inputs.items()}
         try:
             setting = replace(setting_of(self.config), devices=self.training.trainer.world_size)

@@ -15,6 +15,7 @@ from pipeline.planning.setting import Setting
 from pipeline.planning.stepping import Rehearsal, Step, parts_of
 from pipeline.planning.tally import REST
 
+Inputs = Mapping[str, Sequence[str]]  # {data set: its modalities}
 GATHERED = 3  # blocks of a sharded model that a device holds whole: in use, next, its gradient
 
 
@@ -96,13 +97,14 @@ class Estimate:
         step = self._longest_step(own)
         same = self.usual.sizes() == self.longest.sizes()
         usual = step if same else self.rehearsal.step(self.usual, own)
-        parts = part_costs(self.module, usual, own)
-        a_row = {name: operations_a_row(self.module, parts, name) for name in own}
-        return Cost(parts, self._memory(step), own, a_row)
+        inputs = inputs_of(self.data)
+        parts = part_costs(self.module, inputs, usual, own)
+        a_row = {name: operations_a_row(self.module, inputs, parts, name) for name in own}
+        return Cost(parts, self.in_memory(step), own, a_row)
 
     def memory(self, counts: Counts) -> Memory:
         """Return the memory that a step with these rows over all devices needs."""
-        return self._memory(self._longest_step(on_one_device(counts, self.devices)))
+        return self.in_memory(self._longest_step(on_one_device(counts, self.devices)))
 
     @property
     def devices(self) -> int:
@@ -114,7 +116,8 @@ class Estimate:
         held = {name: min(size, part.size) for name, part in self.data.parts["valid"].items()}
         return self.rehearsal.step(self.longest, own, on_one_device(held, self.devices))
 
-    def _memory(self, step: Step) -> Memory:
+    def in_memory(self, step: Step) -> Memory:
+        """Return what a step holds on one device."""
         share = self.devices if self.setting.sharded else 1
         exchange = step.gradients if self.setting.exchanged else 0
         if self.setting.sharded and share > 1:
@@ -138,18 +141,16 @@ def largest_block(network: MultiTaskNetwork, setting: Setting) -> int:
     blocks += [head.parameters() for head in network.heads.values()]
     for name in network.encoders:
         blocks += network.encoder(name).tuned_groups()
-    return max(
-        sum(p.numel() * setting.cast(p.dtype).itemsize for p in block) for block in blocks
-    )
+    return max(sum(p.numel() * setting.cast(p.dtype).itemsize for p in block) for block in blocks)
 
 
-def part_costs(module: MultiTaskModule, step: Step, own: Counts) -> list[PartCost]:
+def part_costs(module: MultiTaskModule, inputs: Inputs, step: Step, own: Counts) -> list[PartCost]:
     """Return the costs of all parts of the model, the balancer among them."""
     named = {**parts_of(module.network), "balancer": module.balancer, REST: nn.Module()}
     found = []
     for name, part in named.items():
         weights = list(part.parameters())
-        rows = sum(own[one] for one in through(module, name))
+        rows = sum(own[one] for one in through(module, inputs, name))
         found.append(
             PartCost(
                 name,
@@ -160,13 +161,12 @@ def part_costs(module: MultiTaskModule, step: Step, own: Counts) -> list[PartCos
                 step.backward[name] / max(1, rows),
             )
         )
-    return [one for one in found if one.name != REST or one.forward or one.backward]
+    return [one for one in found if one.parameters or one.forward or one.backward]
 
 
-def through(module: MultiTaskModule, part: str) -> list[str]:
+def through(module: MultiTaskModule, inputs: Inputs, part: str) -> list[str]:
     """Return the data sets whose rows go through a part."""
     kind, _, name = part.partition(".")
-    inputs = datasets_of(module)
     if kind == "encoders":
         return [one for one, modalities in inputs.items() if name in modalities]
     if kind == "fusions":
@@ -174,14 +174,17 @@ def through(module: MultiTaskModule, part: str) -> list[str]:
     return list(module.network.routes[name]) if kind == "heads" else list(inputs)
 
 
-def datasets_of(module: MultiTaskModule) -> dict[str, list[str]]:
+def inputs_of(data: MixedDataModule) -> Inputs:
     """Return {data set: its modalities}."""
-    datasets = module.spec["config"]["data"]["datasets"]
-    return {name: list(spec["inputs"]) for name, spec in datasets.items()}
+    return {name: list(spec.inputs) for name, spec in data.datasets.items()}
 
 
-def operations_a_row(module: MultiTaskModule, parts: Sequence[PartCost], dataset: str) -> float:
+def operations_a_row(
+    module: MultiTaskModule, inputs: Inputs, parts: Sequence[PartCost], dataset: str
+) -> float:
     """Return the operations, forward and backward, of a row of a data set."""
     return sum(
-        part.forward + part.backward for part in parts if dataset in through(module, part.name)
+        part.forward + part.backward
+        for part in parts
+        if dataset in through(module, inputs, part.name)
     )

@@ -25,9 +25,7 @@ class Guesses(TorchDispatchMode):
     More rows than that can't pass a mask, so memory and operations are upper bounds.
     """
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, or guess its result."""
         if func is aten._local_scalar_dense.default:
             return guessed(args[0].dtype)

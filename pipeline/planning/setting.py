@@ -71,9 +71,10 @@ def setting_of(config: Mapping[str, Any]) -> Setting:
     """
     trainer = config["trainer"]
     on_gpu = is_gpu(trainer.get("accelerator", "auto"))
-    devices = devices_of(trainer.get("devices", "auto"), on_gpu) * (trainer.get("num_nodes") or 1)
-    if devices < 1:
-        raise UsageError(f"trainer.num_nodes must be >= 1, got {trainer['num_nodes']}")
+    nodes = trainer.get("num_nodes", 1)
+    if nodes < 1:
+        raise UsageError(f"trainer.num_nodes must be >= 1, got {nodes}")
+    devices = devices_of(trainer.get("devices", "auto"), on_gpu) * nodes
     strategy, precision = trainer.get("strategy") or "auto", str(trainer.get("precision") or "32")
     if strategy not in PLAIN:
         raise UsageError(

@@ -99,4 +99,5 @@ def in_a_line(cost: Cost, modalities: Mapping[str, str]) -> str:
         for kind, pairs in found.items()
     }
     flops = ", ".join(f"{scaled(mean)}FLOPs a row of {kind}" for kind, mean in means.items())
-    return f"forward and backward {flops}; a process needs {in_bytes(cost.memory.total)} for them"
+    memory = in_bytes(cost.memory.total)
+    return f"{flops}, forward and backward; {memory} a process beside program and data"

@@ -63,9 +63,7 @@ class Rehearsal:
         self.level = module.meeting.level
         self.kept = kept(module.balancer) if self.level == "parameters" else Kept()
 
-    def step(
-        self, template: Template, counts: Counts, evaluated: Counts | None = None
-    ) -> Step:
+    def step(self, template: Template, counts: Counts, evaluated: Counts | None = None) -> Step:
         """Rehearse one step.
 
         Args:
@@ -188,9 +186,7 @@ class Rehearsal:
 def one_by_one(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> None:
     """Run a backward of each loss, as a balancer at level ``parameters`` does."""
     for number, loss in enumerate(losses, start=1):
-        torch.autograd.grad(
-            loss, parameters, retain_graph=number < len(losses), allow_unused=True
-        )
+        torch.autograd.grad(loss, parameters, retain_graph=number < len(losses), allow_unused=True)
 
 
 def evaluate(

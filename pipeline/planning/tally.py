@@ -50,9 +50,7 @@ class Tally(TorchDispatchMode):
         self._starts: list[int] = [0]  # of stretches of the graph, by number of their first node
         self._owners: list[str] = [REST]  # of those stretches
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count it."""
         kwargs = kwargs or {}
         found = func(*args, **kwargs)
