@@ -145,7 +145,7 @@ class Session:
             # Lightning's own conversion comes after it has loaded the weights, rounded to 32 bits
             plugin.convert_module(self.module)
         rows = self.datamodule.sampler.batch_size
-        more = " and trainer.accumulate_grad_batches=2"
+        more = " and trainer.accumulate_grad_batches=2; python -m pipeline.plan tells what fits"
         with explained_memory("sampler.batch_size", rows, more):
             self.training.trainer.fit(
                 self.module,

@@ -19,7 +19,7 @@ Cast = Callable[[torch.dtype], torch.dtype]
 M = TypeVar("M", bound=nn.Module)
 
 
-class Guesses(TorchDispatchMode):
+class Guesses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's is not annotated
     """Answers what shapes alone can't: a mask is true everywhere, a number read out is 1.
 
     More rows than that can't pass a mask, so memory and operations are upper bounds.
@@ -60,7 +60,8 @@ def pretending(cast: Cast) -> Iterator[None]:
         cast: what becomes of a number's type.
     """
     usual = torch.get_default_dtype()
-    with unchanged_draws(), FakeTensorMode(allow_non_fake_inputs=True), Guesses():
+    guesses = Guesses()  # type: ignore[no-untyped-call]  # torch's is not annotated
+    with unchanged_draws(), FakeTensorMode(allow_non_fake_inputs=True), guesses:
         torch.set_default_dtype(cast(usual))
         try:
             yield

@@ -27,7 +27,7 @@ ATTENTION_BACKWARD = aten._scaled_dot_product_flash_attention_for_cpu_backward
 REST = "losses"  # the part of what belongs to no part
 
 
-class Tally(TorchDispatchMode):
+class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's is not annotated
     """Sees every operation inside the block, also those of a backward.
 
     A matrix product of (m, k) and (k, n) is 2 m k n operations, a convolution 2 for each weight and
@@ -40,7 +40,7 @@ class Tally(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's is not annotated
         self.forward: Counter[str] = Counter()
         self.backward: Counter[str] = Counter()
         self.live = 0
@@ -110,10 +110,11 @@ class Tally(TorchDispatchMode):
 def operations(packet: Any, args: Any, kwargs: Any, found: Any) -> int:
     """Return the floating-point operations of a call, 0 for what isn't counted."""
     if packet == ATTENTION:
-        return int(sdpa_flop_count(args[0].shape, args[1].shape, args[2].shape))
+        shapes = [one.shape for one in args[:3]]
+        return int(sdpa_flop_count(*shapes))  # type: ignore[no-untyped-call]  # torch's is not annotated
     if packet == ATTENTION_BACKWARD:
-        grad, query, key, value = (one.shape for one in args[:4])
-        return int(sdpa_backward_flop_count(grad, query, key, value))
+        shapes = [one.shape for one in args[:4]]
+        return int(sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]  # torch's is not annotated
     if packet == aten.convolution_backward:
         return convolution_backward(args)
     count = flop_registry.get(packet)
@@ -128,4 +129,4 @@ def convolution_backward(args: Any) -> int:
     """
     gradient, inputs, weight, transposed, wanted = (args[i] for i in (0, 1, 2, 7, 10))
     once = conv_flop_count(inputs.shape, weight.shape, gradient.shape, transposed)
-    return int(once) * sum(wanted[:2])
+    return int(once) * int(sum(wanted[:2]))
