@@ -4,9 +4,8 @@
 
 Each case runs in processes of its own, without a GPU: one plans, one trains for three steps on the
 batch with the longest rows. Measured are
-  FLOPs      torch.utils.flop_counter.FlopCounterMode, forward and backward, with the operations of
-             attention on a CPU, which it lacks, added; its count of a grouped convolution's
-             backward is too high by the number of groups, so that one is left out,
+  FLOPs      torch.utils.flop_counter.FlopCounterMode, forward and backward, with attention on a
+             CPU added, which it lacks, and the backward of convolutions counted by their groups,
   allocator  the most bytes that torch's allocator had handed out, by torch.profiler, and
   resident   the most memory that the process gained (VmHWM), after a run of another model has
              loaded all libraries; malloc gives what is freed back to the system at once, which
@@ -32,6 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import (
     FlopCounterMode,
+    conv_flop_count,
     sdpa_backward_flop_count,
     sdpa_flop_count,
 )
@@ -133,10 +133,16 @@ def counted_flops(config: dict[str, Any], module: Any, batch: MixedBatch) -> int
     custom = {
         ATTENTION: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
         ATTENTION_BACKWARD: lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v),
+        torch.ops.aten.convolution_backward: convolution_gradients,
     }
     with FlopCounterMode(display=False, custom_mapping=custom) as counter:
         train(config, module, batch, 1)
     return counter.get_total_flops()
+
+
+def convolution_gradients(gradient: Any, inputs: Any, weight: Any, *rest: Any, **_: Any) -> int:
+    """Return the FLOPs of a convolution's gradients, from shapes."""
+    return int(conv_flop_count(inputs, weight, gradient, rest[4])) * sum(rest[7][:2])
 
 
 def allocator_peak(config: dict[str, Any], module: Any, batch: MixedBatch) -> int:

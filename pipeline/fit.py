@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.checks import check_run_folder
 from pipeline.command import run_command
 
 
@@ -24,7 +23,6 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
         config: the composed configuration.
         given: the keys that the command line sets.
     """
-    check_run_folder(config)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from pipeline.quiet import quiet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pipeline.errors import PollinateError
 from pipeline.memory import explained_memory
 from pipeline.planning.unloaded import estimate_of
 
-HEADROOM = 1 << 30  # bytes
+HEADROOM = 1 << 29  # bytes
 
 
 def test_a_batch_size_to_try_is_named() -> None:
@@ -61,11 +62,9 @@ def limited(folder: Path, arguments: list[str]) -> int:
     """Train, in a process of its own that may take little more memory than it has."""
     from pipeline.fit import main
 
-    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     torch.set_num_threads(1)  # the other threads didn't come along
     lines = Path("/proc/self/status").read_text().splitlines()
     own = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmSize"))
     resource.setrlimit(resource.RLIMIT_AS, (own + HEADROOM, resource.RLIM_INFINITY))
-    return main(arguments)
+    with (folder / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+        return main(arguments)
