@@ -246,11 +246,19 @@ def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
     return balancer
 
 
-def build_module(config: Config, datamodule: MixedDataModule) -> MultiTaskModule:
-    """Return the module for a data module that is set up."""
+def build_module(config: Config, datamodule: MixedDataModule, load: bool = True) -> MultiTaskModule:
+    """Return the module for a data module that is set up.
+
+    Args:
+        config: a composed configuration.
+        datamodule: that is set up.
+        load: whether a new run's pre-trained weights are loaded.
+    """
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
-    network = build_network(config, tasks, datamodule.modalities, datamodule.learnt is None)
+    network = build_network(
+        config, tasks, datamodule.modalities, load and datamodule.learnt is None
+    )
     spec = {
         "format": FORMAT,
         "version": VERSION,

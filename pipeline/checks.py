@@ -57,12 +57,14 @@ def check_writable(run_dir: Path) -> None:
         )
 
 
-def check_before_run(config: Mapping[str, Any], requires: Mapping[str, str]) -> None:
-    """Run every check that a composed configuration allows."""
+def check_before_run(requires: Mapping[str, str]) -> None:
+    """Check that the packages that a configuration needs are installed."""
     for package, extra in requires.items():
         require(package, extra)
-    if "resume" not in config:
-        return  # not a command that fills a run folder
+
+
+def check_run_folder(config: Mapping[str, Any]) -> None:
+    """Check the folder that a training is to fill."""
     if config["run_dir"] and config["resume"] is None:
         check_new(Path(config["run_dir"]))
     check_writable(Path(config["run_dir"] or "runs"))

@@ -34,6 +34,7 @@ FLAGS = {
     "--debug": "show the traceback of an error",
 }
 Run = Callable[[dict[str, Any], list[str]], int | None]
+TRAINS = ("fit",)  # commands that fill a run folder
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 
 
@@ -117,14 +118,16 @@ def _run(name: str, run: Run, arguments: Arguments) -> int:
 
         sys.stdout.write(help_text(name, arguments.config_dirs))
         return 0
-    from pipeline.checks import check_before_run
+    from pipeline.checks import check_before_run, check_run_folder
     from pipeline.config import compose_with_requirements
 
     composed = compose_with_requirements(name, arguments.overrides, arguments.config_dirs)
     if arguments.print_config:
         sys.stdout.write(_as_yaml(composed.config))
         return 0
-    check_before_run(composed.config, composed.requires)
+    check_before_run(composed.requires)
+    if name in TRAINS:
+        check_run_folder(composed.config)
     return run(composed.config, given_keys(arguments.overrides)) or 0
 
 

@@ -56,9 +56,8 @@ def compose_with_requirements(
     if command not in SCHEMAS:
         raise UsageError(f"{command!r} has no schema{hint(command, SCHEMAS, 'commands')}")
     folders = search_folders(config_dirs)
-    primary = load_yaml(next(f for d in folders if (f := d / f"{command}.yaml").is_file()))
-    defaults = _groups(primary)
-    line = sort_overrides(overrides, folders, defaults, [str(key) for key in primary])
+    defaults, keys = _primary(command, folders)
+    line = sort_overrides(overrides, folders, defaults, keys)
     config = _hydra(command, line.for_hydra(defaults), line.files, folders)
     _set_values(config, line)
     resolve_named(config, folders)
@@ -66,6 +65,17 @@ def compose_with_requirements(
     requires = _pop_requirements(plain)
     check(command, plain, line.allow_targets)
     return Composed(plain, requires)
+
+
+def _primary(command: str, folders: Sequence[Path]) -> tuple[dict[str, str | None], list[str]]:
+    """Return the groups of a command's file, and its keys, with those of a file it builds on."""
+    primary = load_yaml(next(f for d in folders if (f := d / f"{command}.yaml").is_file()))
+    groups, keys = _groups(primary), [str(key) for key in primary]
+    for entry in primary.get("defaults") or []:
+        if isinstance(entry, str) and entry != "_self_":
+            below, others = _primary(entry, folders)
+            groups, keys = {**below, **groups}, [*others, *keys]
+    return groups, keys
 
 
 def _groups(primary: DictConfig) -> dict[str, str | None]:

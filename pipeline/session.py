@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import seed_everything
@@ -12,10 +13,14 @@ from rich.console import Console
 
 from lightning_modules.callbacks.stop import InterruptedRunError
 from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.network import combination
 from pipeline.build import build_datamodule, build_module
 from pipeline.checkpoints import BEST, read_checkpoint
 from pipeline.instantiate import instantiate
 from pipeline.memory import explained_memory
+from pipeline.planning.cost import Estimate, inputs_of
+from pipeline.planning.setting import setting_of
+from pipeline.planning.show import in_a_line
 from pipeline.record import record_end, record_start
 from pipeline.report import Summary, baselines, print_next_steps, print_table, resume_command, shown
 from pipeline.resume import Resumed
@@ -110,6 +115,7 @@ class Session:
             highlight=False,
             soft_wrap=True,
         )
+        self.console.print(self._expected(), highlight=False, soft_wrap=True, markup=False)
         if self.module.meeting.level is not None:
             network = self.module.network
             same = "the same" if network.tasks_share_rows() else "not all the same"
@@ -121,6 +127,16 @@ class Session:
                 soft_wrap=True,
             )
 
+    def _expected(self) -> str:
+        """Return what a step will cost; nothing of the run changes."""
+        inputs = inputs_of(self.datamodule)
+        kinds = {name: combination(modalities) for name, modalities in inputs.items()}
+        try:
+            setting = replace(setting_of(self.config), devices=self.training.trainer.world_size)
+            return in_a_line(Estimate(self.module, self.datamodule, setting).cost(), kinds)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it mustn't stop the run
+            return f"note: what a step costs isn't known: {' '.join(str(error).split())}"
+
     def _train(self) -> None:
         self.module.transfer.setup(self.module, self.datamodule)
         checkpoint = self.resumed.checkpoint if self.resumed else None
@@ -129,7 +145,7 @@ class Session:
             # Lightning's own conversion comes after it has loaded the weights, rounded to 32 bits
             plugin.convert_module(self.module)
         rows = self.datamodule.sampler.batch_size
-        more = " and trainer.accumulate_grad_batches=2"
+        more = " and trainer.accumulate_grad_batches=2; python -m pipeline.plan tells what fits"
         with explained_memory("sampler.batch_size", rows, more):
             self.training.trainer.fit(
                 self.module,

@@ -16,6 +16,8 @@ from pipeline.configuration.trainer_rules import (
     trainer_problems,
 )
 
+TRAINING = ("fit", "plan")  # commands that describe a training
+
 
 def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
     """Fill in defaults and report all problems at once.
@@ -30,14 +32,14 @@ def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
 
     """
     known = list(flatten(config))
-    if command == "fit":
+    if command in TRAINING:
         known += [f"trainer.{name}" for name in trainer_options()]
     problems = [
         *missing_values(config),
         *schema_problems(SCHEMAS[command], config, known=known),
         *component_problems(config, allow),
     ]
-    if command == "fit":
+    if command in TRAINING:
         problems += _fit_problems(config)
     if command == "inspect":
         problems += data_problems(config.get("data"), {name: {"any": True} for name in MODALITIES})

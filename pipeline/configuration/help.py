@@ -18,6 +18,7 @@ from pipeline.configuration.groups import (
 )
 
 DEFAULT = re.compile(r"^  - (?P<group>[\w/]+): (?P<option>\w+)", re.MULTILINE)
+BELOW = re.compile(r"^  - (?P<command>[a-z]+)$", re.MULTILINE)  # a command's file it builds on
 
 
 def help_text(command: str, config_dirs: Sequence[Path] = ()) -> str:
@@ -30,10 +31,14 @@ def help_text(command: str, config_dirs: Sequence[Path] = ()) -> str:
     """
     folders = search_folders(config_dirs)
     text = (SHIPPED / f"{command}.yaml").read_text(encoding="utf-8")
+    first = leading_comment(text)
+    for match in BELOW.finditer(text):
+        below = (SHIPPED / f"{match['command']}.yaml").read_text(encoding="utf-8")
+        text = f"{text}\n# as for {match['command']}\n{below}"
     chosen = {match["group"]: match["option"] for match in DEFAULT.finditer(text)}
     sections = [
         f"python -m pipeline.{command} [group=option] [group=file.yaml] [key=value] [flags]\n\n"
-        f"{commands().get(command) or leading_comment(text)}",
+        f"{commands().get(command) or first}",
         _section("Flags", _table(FLAGS)),
         _section("Keys and their defaults", _keys(text)),
     ]

@@ -151,6 +151,14 @@ class Fit:
 
 
 @dataclass(kw_only=True)
+class Plan(Fit):
+    """python -m pipeline.plan."""
+
+    memory: str | int | float | None
+    output: str | None = _user_path()
+
+
+@dataclass(kw_only=True)
 class Evaluate:
     """python -m pipeline.evaluate."""
 
@@ -211,6 +219,7 @@ class Sync:
 
 SCHEMAS: dict[str, type[Any]] = {
     "fit": Fit,
+    "plan": Plan,
     "inspect": Inspect,
     "evaluate": Evaluate,
     "predict": Predict,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checks import check_before_run, check_new, check_writable, require
+from pipeline.checks import check_new, check_run_folder, check_writable, require
 from pipeline.errors import PollinateError, UsageError
 
 
@@ -60,9 +60,9 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("resume", ["last", "a.ckpt"])
 def test_resume_may_use_the_folder(tmp_path: Path, resume: str) -> None:
     (tmp_path / "config.yaml").touch()
-    check_before_run({"run_dir": str(tmp_path), "resume": resume}, {})
+    check_run_folder({"run_dir": str(tmp_path), "resume": resume})
     with pytest.raises(UsageError):
-        check_before_run({"run_dir": str(tmp_path), "resume": None}, {})
+        check_run_folder({"run_dir": str(tmp_path), "resume": None})
 
 
 def test_the_default_folder_holds_other_runs(
@@ -70,9 +70,4 @@ def test_the_default_folder_holds_other_runs(
 ) -> None:
     (tmp_path / "runs/earlier").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    check_before_run({"run_dir": None, "resume": None}, {})
-
-
-def test_commands_without_a_run_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    check_before_run({"run_dir": str(tmp_path / "file")}, {})
+    check_run_folder({"run_dir": None, "resume": None})

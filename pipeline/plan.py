@@ -1,0 +1,77 @@
+"""Say what a run will cost, before it runs: weights, operations and memory.
+
+Takes what pipeline.fit takes, and reads the data for their lengths and labels; no weights are
+loaded, and the devices need not be there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.command import run_command
+from pipeline.errors import UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    return run_command("plan", run, argv)
+
+
+def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
+    """Print the plan.
+
+    Args:
+        config: the composed configuration.
+        given: the keys that the command line sets.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+    # imported here: torch takes seconds, and a wrong config doesn't need it
+    from pipeline.planning.sizes import bytes_in
+
+    limit = None if config["memory"] is None else bytes_in(config["memory"])
+    output = None if config["output"] is None else new_file(Path(config["output"]))
+    from rich.console import Console
+
+    from pipeline.planning.largest import largest_batch
+    from pipeline.planning.show import plain, print_plan
+    from pipeline.planning.sizes import in_bytes
+    from pipeline.planning.unloaded import estimate_of
+    from pipeline.quiet import quiet
+
+    quiet()
+    console = Console()
+    estimate = estimate_of(config)
+    cost, rows = estimate.cost(), estimate.data.sampler.batch_size
+    print_plan(console, cost, estimate.setting, rows)
+    largest = None if limit is None else largest_batch(estimate, limit)
+    if largest is not None and limit is not None:
+        text = f"into {in_bytes(limit)} a device fits sampler.batch_size={largest}"
+        console.print(text, highlight=False, soft_wrap=True)
+    if output is not None:
+        import json
+
+        text = json.dumps(plain(cost, estimate.setting, rows, largest), indent=2)
+        output.write_text(f"{text}\n", encoding="utf-8")
+        console.print(f"written to {output}", highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def new_file(path: Path) -> Path:
+    """Return the path of a file that isn't there yet, in a folder that is.
+
+    Raises:
+        UsageError: it is, or there is no such folder.
+    """
+    if path.exists():
+        raise UsageError(f"output must be a new file, {path} exists; choose another name")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"output must be in a folder, there is no {path.absolute().parent}")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

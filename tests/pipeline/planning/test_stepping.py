@@ -1,0 +1,158 @@
+"""A rehearsed step against a real one, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import Optimizer
+
+from lightning_modules.balancers.gramian.upgrad import UPGrad
+from lightning_modules.balancers.jacobian.graddrop import GradDrop
+from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.optimizers import parameter_groups
+from pipeline.planning.balancing import kept
+from pipeline.planning.cost import Estimate, inputs_of
+from pipeline.planning.rows import templates
+from pipeline.planning.setting import Setting
+from pipeline.planning.stepping import Rehearsal, parts_of
+from pipeline.planning.tally import Tally
+from tests import tiny
+
+COUNTS = {"notes": 6, "shapes": 10}
+
+
+def real_step(module: MultiTaskModule) -> tuple[Tally, int]:
+    """Two real steps; return the tally of the second, and what was live before it."""
+    data = tiny.ready()
+    _, longest = templates(data)
+    tally, network, plan = Tally(), module.network.train(), module.optimization
+    with tally:
+        for tensor in (*network.parameters(), *network.buffers()):
+            tally.add(tensor)
+        optimizer = plan.optimizer(parameter_groups({"": network}, plan.lr, {}, plan.decay))
+        for number in range(2):
+            batches = longest.repeated(COUNTS)
+            for batch in batches.values():
+                for tensor in (*batch.inputs.values(), *batch.targets.values()):
+                    tensor.zero_().add_(1)
+            gc.collect()
+            before = tally.restart() - batch_bytes(batches)
+            tally.forward.clear()
+            tally.backward.clear()
+            with tally.parts(parts_of(network)):
+                outputs = network(batches)
+            losses = [
+                module.tasks[t].loss(o, batches[network.routes[t][0]].targets[t]).sum()
+                for t, o in outputs.items()
+            ]
+            del outputs
+            optimizer.zero_grad()
+            torch.stack(losses).sum().backward()
+            del losses
+            if number == 0:
+                optimizer.step()
+            del batches, batch, tensor
+    return tally, before
+
+
+def batch_bytes(batches: Any) -> int:
+    """Bytes of a batch."""
+    return sum(
+        tensor.untyped_storage().nbytes()
+        for batch in batches.values()
+        for tensors in (batch.inputs, batch.targets, batch.present, {"": batch.index})
+        for tensor in tensors.values()
+    )
+
+
+@pytest.mark.parametrize(
+    "optimizer", [tiny.SGD, partial(torch.optim.AdamW, lr=0.1)], ids=["sgd", "adamw"]
+)
+def test_a_rehearsed_step_is_a_real_one(optimizer: Callable[..., Optimizer]) -> None:
+    data = tiny.ready()
+    module = tiny.multitask(data, optimizer=optimizer, dropout=0.1)
+    found = Rehearsal(module, Setting()).step(templates(data)[1], COUNTS)
+    real, before = real_step(module)
+    assert found.forward == real.forward
+    assert found.backward == real.backward
+    assert found.weights + found.gradients + found.state == pytest.approx(before, rel=0.01)
+    planned = found.weights + found.gradients + found.state + found.activations
+    assert planned == pytest.approx(real.peak, rel=0.03)
+
+
+def test_nothing_of_the_run_changes() -> None:
+    data = tiny.ready()
+    module = tiny.multitask(data, UPGrad, dropout=0.1)
+    before, draws = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    state = copy.deepcopy(data.state_dict())
+    Estimate(module, data, Setting()).cost()
+    assert torch.equal(draws, torch.get_rng_state())
+    assert data.state_dict() == state
+    after = module.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(p.grad is None and p.device.type == "cpu" for p in module.parameters())
+    assert module.training
+    assert torch.zeros(1).item() == 0  # tensors have numbers again
+
+
+@pytest.mark.parametrize(
+    ("factory", "numbers"),
+    [
+        (tiny.SGD, 0),
+        (partial(torch.optim.SGD, lr=0.1, momentum=0.9), 1),
+        (partial(torch.optim.Adam, lr=0.1), 2),
+        (partial(torch.optim.Adam, lr=0.1, amsgrad=True), 3),
+        (partial(torch.optim.RMSprop, lr=0.1, centered=True), 2),
+    ],
+)
+def test_the_optimizer_itself_tells_its_state(
+    factory: Callable[..., Optimizer], numbers: int
+) -> None:
+    data = tiny.ready()
+    found = Rehearsal(tiny.multitask(data, optimizer=factory), Setting()).step(
+        templates(data)[1], COUNTS
+    )
+    tensors = len(list(tiny.network(data).parameters()))
+    assert 0 <= found.state - numbers * found.gradients <= 8 * tensors  # and steps are counted
+
+
+def test_a_balancer_keeps_a_row_for_each_task() -> None:
+    tasks = ["a", "b", "c"]
+    upgrad, graddrop = kept(UPGrad(tasks)), kept(GradDrop(tasks))
+    assert upgrad.held == pytest.approx(3 * 4)
+    assert upgrad.peak >= 3 * 4
+    assert graddrop.peak >= 2 * 3 * 4  # it copies the rows
+
+
+def test_precision_changes_bytes_and_not_operations() -> None:
+    data = tiny.ready()
+    module = tiny.multitask(data)
+    steps = {
+        name: Rehearsal(module, Setting(precision=name)).step(templates(data)[1], COUNTS)
+        for name in ("32-true", "bf16-true", "64-true", "bf16-mixed")
+    }
+    whole = steps["32-true"]
+    assert steps["bf16-true"].gradients * 2 == whole.gradients == steps["64-true"].gradients / 2
+    assert steps["bf16-mixed"].weights == whole.weights
+    assert all(step.forward == whole.forward for step in steps.values())
+
+
+def test_devices_divide_what_is_sharded() -> None:
+    data = tiny.ready()
+    module = tiny.multitask(data, optimizer=partial(torch.optim.Adam, lr=0.1))
+    one = Estimate(module, data, Setting()).cost().memory
+    both = Estimate(module, data, Setting(devices=2)).cost()
+    sharded = Estimate(module, data, Setting(devices=2, sharded=True)).cost().memory
+    averaged = Estimate(module, data, Setting(averaged=True)).cost().memory
+    assert both.rows == dict.fromkeys(inputs_of(data), 2)
+    assert (both.memory.weights, both.memory.exchange) == (one.weights, one.gradients)
+    assert sharded.weights == one.weights // 2
+    assert sharded.gradients == one.gradients // 2
+    assert sharded.optimizer == one.optimizer // 2
+    assert averaged.total == one.total + one.weights

