@@ -68,7 +68,7 @@ def evaluate(
     load_weights(module, checkpoint)
     with explained_memory("batch_size", batch_size):
         scores = measure(module, datamodule, split, config["trainer"], console)
-    rows = {task: len(labels(datamodule, task, split)) for task in datamodule.tasks}
+    rows = {t: sum(map(len, labels(datamodule, t, split))) for t in datamodule.tasks}
     modalities = {task: modalities_of(datamodule, task) for task in datamodule.tasks}
     baseline = baselines(datamodule, split)
     return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline)

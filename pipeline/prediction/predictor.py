@@ -14,6 +14,7 @@ from datamodules.batch import Batch
 from datamodules.dataset import Part
 from datamodules.inputs import Given
 from datamodules.modalities.base import Modality
+from datamodules.modalities.image import displayed_size
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
 from pipeline.build import build_modalities, build_network, build_tasks
@@ -183,8 +184,13 @@ class Predictor:
             seen = self.network.encode({dataset: batch})
             outputs = self.network.predict(seen, dict.fromkeys(tasks, (dataset,)))
         for task, output in outputs.items():
-            for row, label in zip(rows, self.tasks[task].decode(output), strict=True):
-                found.answers[task][row] = label
+            own = self.tasks[task]
+            for row, label in zip(rows, own.decode(output), strict=True):
+                found.answers[task][row] = (
+                    label
+                    if own.maps is None
+                    else own.at_size(label, displayed_size(columns[own.maps.modality][row]))
+                )
 
     def _read(
         self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]
