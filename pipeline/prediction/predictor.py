@@ -185,12 +185,10 @@ class Predictor:
             outputs = self.network.predict(seen, dict.fromkeys(tasks, (dataset,)))
         for task, output in outputs.items():
             own = self.tasks[task]
+            pictures = columns.get(own.maps.modality) if own.maps is not None else None
             for row, label in zip(rows, own.decode(output), strict=True):
-                found.answers[task][row] = (
-                    label
-                    if own.maps is None
-                    else own.at_size(label, displayed_size(columns[own.maps.modality][row]))
-                )
+                size = None if pictures is None else displayed_size(pictures[row])
+                found.answers[task][row] = own.at_size(label, size)
 
     def _read(
         self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]
