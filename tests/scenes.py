@@ -48,8 +48,10 @@ def write_scenes(folder: Path, count: int, side: int = SIDE) -> list[dict[str, A
     for row in range(count):
         picture, kind, depth = scene(row, side)
         Image.fromarray(picture).save(folder / f"photos/{row}.png")
-        Image.fromarray(kind).save(folder / f"masks/{row}.png")
-        Image.fromarray((1000 * depth).astype(np.uint16)).save(folder / f"depths/{row}.png")
+        if row % 8 != 3:
+            Image.fromarray(kind).save(folder / f"masks/{row}.png")
+        if row % 8 != 5:
+            Image.fromarray((1000 * depth).astype(np.uint16)).save(folder / f"depths/{row}.png")
         rows.append(
             {
                 "photo": f"photos/{row}.png",
