@@ -41,7 +41,7 @@ def scene(row: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def write_scenes(folder: Path, count: int, side: int = SIDE) -> list[dict[str, Any]]:
-    """Write scenes; return their rows: photo, mask, depth, and how many balls there are to see."""
+    """Write scenes; return their rows: photo, mask, depth, and how large the ball is."""
     rows = []
     for name in ("photos", "masks", "depths"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def write_scenes(folder: Path, count: int, side: int = SIDE) -> list[dict[str, A
                 "photo": f"photos/{row}.png",
                 "mask": f"masks/{row}.png" if row % 8 != 3 else None,
                 "depth": f"depths/{row}.png" if row % 8 != 5 else None,
-                "ball": "yes" if (kind == 2).any() else "no",
+                "ball": "large" if (kind == 2).mean() > 0.1 else "small",
                 "title": f"scene {row}",
             }
         )

@@ -65,9 +65,8 @@ def maps(row: int, folder: Path) -> None:
     kind[
         (slice(3, 5), slice(0, 4), slice(2, 6))[row % 3], (..., slice(0, 4), slice(2, 6))[row % 3]
     ] = 1
-    kind[0] = 255
     depth = 2.0 + kind + np.arange(8) / 10 + row / 100
-    depth[7, 7] = np.nan
+    kind[0], depth[7, 7] = 255, np.nan
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(kind).save(folder / f"{row:02}.png")
     np.save(folder / f"{row:02}.npy", depth.astype(np.float32))
