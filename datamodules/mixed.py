@@ -16,7 +16,7 @@ from datamodules.duplicates import conflicts, leaks
 from datamodules.inputs import columns_named
 from datamodules.loader import EvaluationLoader, StepLoader
 from datamodules.loading import DatasetSpec, Loaded, TaskSpec, load_dataset
-from datamodules.maps.loading import load_maps, without_targets
+from datamodules.maps.loading import labelled, load_maps
 from datamodules.modalities.base import Modality, Prepared, Store
 from datamodules.plan import Plan
 from datamodules.samplers.base import Sampler
@@ -314,17 +314,16 @@ class MixedDataModule(LightningDataModule):
         targets, present = {}, {}
         maps: dict[str, MapTargets] = {}
         for task, spec in self._tasks_of(name).items():
-            if spec.task.maps is None:
-                encoded = spec.task.encode(loaded.target(task, split))
-                targets[task] = encoded.targets
+            form, values = spec.task.maps, loaded.label(task, split)
+            if form is None:
+                encoded = spec.task.encode(values)
+                targets[task], present[task] = encoded.targets, encoded.present
+                unseen = encoded.unseen
             else:
-                maps[task] = MapTargets(
-                    loaded.maps[task], spec.task.maps.modality, spec.task.encode
-                )
-                encoded = without_targets(spec.task, loaded.label(task, split))
-            present[task] = encoded.present
-            if encoded.unseen:
-                self._meet_unseen(task, spec, name, split, encoded.unseen)
+                maps[task] = MapTargets(loaded.maps[task], form.modality, spec.task.encode)
+                present[task], unseen = labelled(spec.task, values)
+            if unseen:
+                self._meet_unseen(task, spec, name, split, unseen)
         streamed = bool(loaded.table.streamed)
         return Part(name, stores, loaded.rows[split], targets, present, streamed, maps)
 

@@ -14,7 +14,7 @@ from datamodules.loading import DatasetSpec, Loaded, TaskSpec
 from datamodules.maps.base import MapFormat
 from datamodules.maps.store import MapStore, prepare, prepare_cached
 from datamodules.modalities.base import Modality
-from lightning_modules.tasks.base import Encoded, Task
+from lightning_modules.tasks.base import Task
 from pipeline.errors import UsageError
 
 CHUNK = 64  # maps that are in memory at a time
@@ -73,13 +73,12 @@ def prepared(
     return prepare_cached(form, cells, pictures, size, cache, [own, key])
 
 
-def without_targets(task: Task, maps: Column) -> Encoded:
-    """Return what ``encode`` says of maps of N rows, but for the targets, which may be many."""
+def labelled(task: Task, maps: Column) -> tuple[Tensor, dict[int, str]]:
+    """Return ``present`` and ``unseen`` of ``encode``, of maps of N rows, some at a time."""
     present: list[Tensor] = []
     unseen: dict[int, str] = {}
     for start in range(0, len(maps), CHUNK):
         found = task.encode(maps[start : start + CHUNK])
         present.append(found.present)
         unseen |= {start + row: label for row, label in found.unseen.items()}
-    rows = torch.cat(present) if present else torch.zeros(0, dtype=torch.bool)
-    return Encoded(torch.zeros(len(rows), 0), rows, unseen)
+    return torch.cat(present) if present else torch.zeros(0, dtype=torch.bool), unseen

@@ -80,9 +80,10 @@ class Folder(Source):
         others = {path for cells in named.values() for path in cells.values()}
         rows = []
         for file in files:
-            if Path(os.path.realpath(file)) in others:
-                continue
             inner = file.relative_to(folder)
+            name = inner.as_posix()
+            if others and name not in known and Path(os.path.realpath(file)) in others:
+                continue
             # found below the folder, links in it included, so it is not looked at again
             row: dict[str, Any] = {self.column: file.absolute()}
             if len(inner.parts) > 1:
@@ -91,7 +92,6 @@ class Folder(Source):
                     row["split"] = own
             if split:
                 row[SPLIT] = split
-            name = inner.as_posix()
             rows.append(row | known.pop(name, {}) | named.get(name, {}))
         if known:
             raise PollinateError(

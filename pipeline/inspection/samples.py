@@ -74,7 +74,10 @@ def map_html(subject: Subject, task: str, row: int) -> str:
     store = subject.stores[form.modality]
     if not (store.has[row] and maps.has[row]):
         return ""
-    pixels = store.rows(np.array([row]))[0].numpy()
+    try:
+        pixels = store.rows(np.array([row]))[0].numpy()
+    except PollinateError:
+        return ""
     shown = overlaid(np.moveaxis(pixels * 255, 0, -1).squeeze(), maps.rows(np.array([row]))[0])
     return f"{picture(shown)}<small>{escape(task)}</small>"
 
