@@ -140,7 +140,7 @@ def batches(scenes: Path, folder: Path, **dataset: Any) -> Batch:
     data = spec(**{"path": str(scenes / "scenes.csv"), **dataset})
     data["image"] = {"size": [24, 24], "augment": "flip_crop"}
     part = loaded(folder, data).parts["train"]["scenes"]
-    rows = np.arange(12)
+    rows = np.arange(part.size)
     return part.augmented(rows, 0, rows * 0)
 
 
