@@ -59,6 +59,24 @@ def augment(images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale
         rotate: largest turn, in degrees, either way.
         scale: largest |s|, in [0, 1).
     """
+    grid = _grid(images, uniforms, shift, rotate, scale)
+    return functional.grid_sample(images, grid, align_corners=False)
+
+
+def augment_map(
+    values: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float
+) -> Tensor:
+    """Move maps (N, H, W) as ``augment`` moves their images, with the value of the nearest pixel.
+
+    Outside is 0.
+    """
+    planes = values[:, None].float()
+    grid = _grid(planes, uniforms, shift, rotate, scale)
+    moved = functional.grid_sample(planes, grid, mode="nearest", align_corners=False)
+    return moved[:, 0].to(values.dtype)
+
+
+def _grid(images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float) -> Tensor:
     right, down, turn, size = (2 * uniforms - 1).to(images.dtype).unbind(dim=1)
     height, width = images.shape[-2:]
     angle, zoom = turn * math.radians(rotate), 1 / (1 + size * scale)
@@ -68,5 +86,4 @@ def augment(images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale
         torch.stack([cos, -sin * (height / width), right * (2 * shift / width)], dim=1),
         torch.stack([sin * (width / height), cos, down * (2 * shift / height)], dim=1),
     ]
-    grid = functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, align_corners=False)
+    return functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)

@@ -18,9 +18,11 @@ from datamodules.inputs import (
     columns_named,
     input_cells,
     input_key,
+    media,
     paired,
     target_cells,
 )
+from datamodules.maps.store import MapStore
 from datamodules.sources.base import Source
 from datamodules.splits import split_rows
 from datamodules.table import Table
@@ -76,6 +78,7 @@ class Loaded:
     targets: {task: N raw cells}.
     rows: {split: rows, sorted}.
     bad: rows that can't be used; they are in no split.
+    maps: {task: targets that have a value for each pixel, of N rows}.
     hashes: (N,) uint64, equal for rows with the same inputs; None where that takes too long.
     """
 
@@ -86,19 +89,30 @@ class Loaded:
     rows: dict[str, np.ndarray]
     bad: BadRows
     hashes: np.ndarray | None = field(default=None, repr=False)
+    maps: dict[str, MapStore] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """Of the table's content and of the files that it names."""
         names_files = self.table.folder is not None and set(self.inputs) - {"text"}
-        if self.hashes is None or not names_files:
+        state = hashlib.sha256()
+        if self.hashes is not None and names_files:
+            state.update(self.hashes.tobytes())
+        elif not self.maps:
             return self.table.digest
-        files = hashlib.sha256(self.hashes.tobytes()).hexdigest()
-        return f"{self.table.digest}-{files[:12]}"
+        for store in self.maps.values():
+            state.update(store.digest.encode())
+        return f"{self.table.digest}-{state.hexdigest()[:12]}"
 
     def target(self, task: str, split: str) -> Column:
         """Return a task's raw labels in one split."""
         return take(self.targets[task], self.rows[split])
+
+    def label(self, task: str, split: str) -> Column:
+        """Return what a task learns from in one split: its raw labels, or prepared maps."""
+        if task in self.maps:
+            return self.maps[task].column(self.rows[split])
+        return self.target(task, split)
 
     def input(self, modality: str, split: str) -> Column:
         """Return a modality's raw cells in one split."""
@@ -134,16 +148,11 @@ def load_dataset(
     bad = BadRows(name, table)
     bad.add("", table.bad)
     inputs = input_cells(spec.inputs, table)
-    targets = {
-        task: paired(inputs, one.task.modalities)
-        if one.task.modalities
-        else target_cells(one.target_in(name), table.columns)
-        for task, one in tasks.items()
-    }
+    targets = {task: raw_targets(one, name, inputs, table) for task, one in tasks.items()}
     for task, values in targets.items():
         columns = "+".join(columns_named(tasks[task].target_in(name)))
         bad.add(columns, tasks[task].task.problems(values, inputs))
-    strata = next(iter(targets.values()), None)
+    strata = next((targets[task] for task, one in tasks.items() if one.task.maps is None), None)
     usable = bad.without(np.arange(len(table)))
     try:
         rows = split_rows(spec.split, table.columns, usable, strata, split_seed)
@@ -154,6 +163,14 @@ def load_dataset(
     keys = {m: input_key(m, spec.inputs[m], cells, table) for m, cells in inputs.items()}
     hashes = row_hashes(inputs, keys, table, cache)
     return Loaded(table, inputs, keys, targets, rows, bad, hashes)
+
+
+def raw_targets(spec: TaskSpec, dataset: str, inputs: Mapping[str, Column], table: Table) -> Column:
+    """Return a task's N raw targets in one data set, the paths of maps resolved."""
+    if spec.task.modalities:
+        return paired(inputs, spec.task.modalities)
+    column = target_cells(spec.target_in(dataset), table.columns)
+    return column if spec.task.maps is None else media(column, table.folder)
 
 
 def row_hashes(

@@ -11,11 +11,12 @@ from lightning.pytorch import LightningDataModule
 
 from datamodules.cache import Cache, default_cache
 from datamodules.columns import Column
-from datamodules.dataset import Part
+from datamodules.dataset import MapTargets, Part
 from datamodules.duplicates import conflicts, leaks
 from datamodules.inputs import columns_named
 from datamodules.loader import EvaluationLoader, StepLoader
 from datamodules.loading import DatasetSpec, Loaded, TaskSpec, load_dataset
+from datamodules.maps.loading import labelled, load_maps
 from datamodules.modalities.base import Modality, Prepared, Store
 from datamodules.plan import Plan
 from datamodules.samplers.base import Sampler
@@ -132,8 +133,10 @@ class MixedDataModule(LightningDataModule):
         Raises:
             PollinateError: it can't be read.
         """
-        cache = self.policy.cache
-        return load_dataset(name, self.datasets[name], self._tasks_of(name), self.split_seed, cache)
+        cache, tasks = self.policy.cache, self._tasks_of(name)
+        loaded = load_dataset(name, self.datasets[name], tasks, self.split_seed, cache)
+        load_maps(loaded, tasks, self.datasets[name], self.modalities, cache)
+        return loaded
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -225,7 +228,7 @@ class MixedDataModule(LightningDataModule):
                 self._learn_task(name, spec)
 
     def _learn_task(self, name: str, spec: TaskSpec) -> None:
-        columns = [self.loaded[dataset].target(name, "train") for dataset in spec.datasets]
+        columns = [self.loaded[dataset].label(name, "train") for dataset in spec.datasets]
         if not any(map(len, columns)):
             raise PollinateError(
                 f"task {name} has no training rows (data set {', '.join(spec.datasets)}); "
@@ -309,13 +312,20 @@ class MixedDataModule(LightningDataModule):
     def _part(self, name: str, split: str, stores: Mapping[str, Store]) -> Part:
         loaded = self.loaded[name]
         targets, present = {}, {}
+        maps: dict[str, MapTargets] = {}
         for task, spec in self._tasks_of(name).items():
-            encoded = spec.task.encode(loaded.target(task, split))
-            if encoded.unseen:
-                self._meet_unseen(task, spec, name, split, encoded.unseen)
-            targets[task], present[task] = encoded.targets, encoded.present
+            form, values = spec.task.maps, loaded.label(task, split)
+            if form is None:
+                encoded = spec.task.encode(values)
+                targets[task], present[task] = encoded.targets, encoded.present
+                unseen = encoded.unseen
+            else:
+                maps[task] = MapTargets(loaded.maps[task], form.modality, spec.task.encode)
+                present[task], unseen = labelled(spec.task, values)
+            if unseen:
+                self._meet_unseen(task, spec, name, split, unseen)
         streamed = bool(loaded.table.streamed)
-        return Part(name, stores, loaded.rows[split], targets, present, streamed)
+        return Part(name, stores, loaded.rows[split], targets, present, streamed, maps)
 
     def _meet_unseen(
         self, task: str, spec: TaskSpec, name: str, split: str, unseen: Mapping[int, str]

@@ -20,7 +20,7 @@ from pipeline.build import build_datamodule, build_module
 from pipeline.errors import PollinateError, UsageError
 from pipeline.locate import run_folder_of
 from pipeline.memory import explained_memory
-from pipeline.report import Numbers, baselines, labels, modalities_of
+from pipeline.report import Numbers, baselines, modalities_of
 from pipeline.resume import read_spec
 from pipeline.session import load_weights
 
@@ -68,7 +68,11 @@ def evaluate(
     load_weights(module, checkpoint)
     with explained_memory("batch_size", batch_size):
         scores = measure(module, datamodule, split, config["trainer"], console)
-    rows = {task: len(labels(datamodule, task, split)) for task in datamodule.tasks}
+    parts = datamodule.parts[split]
+    rows = {
+        name: sum(int(parts[dataset].present[name].sum()) for dataset in spec.datasets)
+        for name, spec in datamodule.tasks.items()
+    }
     modalities = {task: modalities_of(datamodule, task) for task in datamodule.tasks}
     baseline = baselines(datamodule, split)
     return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline)

@@ -34,7 +34,11 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     quiet()
     predictor = Predictor.load(checkpoint, config["allow_targets"])
     options = Options(
-        config["tasks"], config["columns"], config["batch_size"], config["on_bad_row"] == "error"
+        config["tasks"],
+        config["columns"],
+        config["batch_size"],
+        config["on_bad_row"] == "error",
+        config["overwrite"],
     )
     predict_file(predictor, source, output, options, Console())
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -49,12 +48,10 @@ class Summary:
         return asdict(self)
 
 
-def labels(datamodule: MixedDataModule, task: str, split: str) -> Tensor:
-    """Return a task's targets in one split, of the rows that have one: (N, ...)."""
-    parts = datamodule.parts[split]
-    return torch.cat(
-        [parts[n].targets[task][parts[n].present[task]] for n in datamodule.tasks[task].datasets]
-    )
+def labels(datamodule: MixedDataModule, task: str, split: str) -> Iterator[Tensor]:
+    """Yield a task's targets (n, ...) in one split, of the rows that have one."""
+    for name in datamodule.tasks[task].datasets:
+        yield from datamodule.parts[split][name].labels(task)
 
 
 def modalities_of(datamodule: MixedDataModule, task: str) -> str:
@@ -66,7 +63,7 @@ def modalities_of(datamodule: MixedDataModule, task: str) -> str:
 def baselines(datamodule: MixedDataModule, split: str = "test") -> Numbers:
     """Return each task's score of the best constant answer on one split."""
     return {
-        name: spec.task.baseline(labels(datamodule, name, split))
+        name: spec.task.baseline_of(labels(datamodule, name, split))
         for name, spec in datamodule.tasks.items()
     }
 

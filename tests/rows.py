@@ -428,6 +428,20 @@ TASKS = (
         [math.log(4 / 3)] * 2,
         train=(SHOP_TASK,),
     ),
+    Row(  # one cell for two pixels each: p = 1/4, 3/4; the second row has one labelled pixel
+        "task",
+        "segmentation",
+        ([[[[0.0]], [[math.log(3)]]]] * 2, [[[1, 2]], [[0, 2]]]),
+        [(math.log(4) + math.log(4 / 3)) / 2, math.log(4 / 3)],
+        train=(SHOP_TASK,),
+    ),
+    Row(  # of 2, 4, 2 the standard deviation is sqrt(8 / 9); errors of 1, 1 and 2
+        "task",
+        "depth",
+        ([[[[3.0]]], [[[4.0]]]], [[[2.0, 4.0]], [[0.0, 2.0]]]),
+        [1.0 / math.sqrt(8 / 9), 2.0 / math.sqrt(8 / 9)],
+        train=(SHOP_TASK,),
+    ),
 )
 
 # given: each modality's vectors and who has them; expected: the fused rows, W summing both
@@ -463,7 +477,7 @@ TRANSFERS = (Row("transfer", "none", None, ({}, None)),)
 
 SHOP = {
     *("title", "photo", "sound", "price", "size", "category"),
-    *("stars", "marks", "slots", "split"),
+    *("stars", "marks", "slots", "mask", "depth", "split"),
 }
 
 

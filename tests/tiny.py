@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Optimizer
 
 from datamodules.cache import Cache
@@ -159,7 +160,7 @@ class Mean(Encoder):
 
 
 class Flat(Encoder):
-    """A linear map of the pixels and a norm; counts its calls."""
+    """A linear map of the pixels and a norm, a grid of their means; counts its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +170,8 @@ class Flat(Encoder):
 
     def forward(self, inputs: Tensor) -> Features:
         self.calls += 1
-        return Features(self.layers(inputs))
+        means = functional.avg_pool2d(inputs[:, :1], 4)
+        return Features(self.layers(inputs), grid=means.expand(-1, DIM, -1, -1))
 
 
 def network(data: MixedDataModule, dropout: float = 0.0) -> MultiTaskNetwork:

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from datamodules.arrays import Arrays, InMemory, OnDisk
+from datamodules.augment import Maps
 from datamodules.cache import Cache
 from datamodules.columns import Column
 
@@ -49,6 +50,22 @@ class Store(ABC):
             numbers: (n,) what a row's random numbers depend on; default: ``rows``.
         """
 
+    def moved(
+        self,
+        rows: np.ndarray,
+        seed: int,
+        passes: np.ndarray,
+        maps: Maps,
+        numbers: np.ndarray | None = None,
+    ) -> tuple[Tensor, Maps]:
+        """Return the chosen rows augmented, and the maps on them, moved as they were.
+
+        Args:
+            rows, seed, passes, numbers: as for ``augmented``.
+            maps: {name: (n, H, W)} on inputs of the same height and width.
+        """
+        return self.augmented(rows, seed, passes, numbers), maps
+
     def lengths(self) -> np.ndarray | None:
         """Return each row's length, (N,) int, where rows differ in it: tokens, frames."""
         return None
@@ -83,6 +100,14 @@ class Modality(ABC):
     @abstractmethod
     def fit(self, columns: Sequence[Column]) -> None:
         """Learn what must be learnt (a tokenizer) from the training rows of all data sets."""
+
+    def map_size(self) -> tuple[int, int] | None:
+        """Return height and width of inputs that maps can lie on, None if they can't.
+
+        Raises:
+            UsageError: they could, but for what is done to inputs in training.
+        """
+        return None
 
     @abstractmethod
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:

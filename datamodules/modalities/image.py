@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.arrays import Arrays
-from datamodules.augment import Transform, transform_rows
+from datamodules.augment import Maps, Transform, require_moves_maps, transform_with_maps
 from datamodules.columns import Column
-from datamodules.image import AUGMENT_UNIFORMS, augment, normalise, resize
+from datamodules.image import AUGMENT_UNIFORMS, augment, augment_map, normalise, resize
 from datamodules.media import Unreadable
 from datamodules.modalities.base import Modality, Store
 from datamodules.randomness import uniforms
@@ -26,6 +27,7 @@ SIZE = (64, 64)
 CHUNK = 256  # images resized at a time
 DECODING = 2  # raised when the same file becomes other pixels
 WORD = 257  # what a value of 16 bits is divided by: 65,535 -> 255
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 MOST_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of colour
 
 
@@ -68,6 +70,12 @@ class ImageModality(Modality):
 
     def fit(self, columns: Sequence[Column]) -> None:
         """Learn nothing."""
+
+    def map_size(self) -> tuple[int, int]:
+        """Return the images' size; check that what moves them in training can move maps."""
+        if self.augmentation.transform is not None:
+            require_moves_maps(self.augmentation.transform, (self.channels, *self.size))
+        return self.size
 
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
         """Take an array (N, H, W[, 3]) uint8, or a list of arrays, paths or file contents."""
@@ -135,15 +143,27 @@ class ImageStore(Store):
         self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None
     ) -> Tensor:
         """Return pixels in [0, 1], each image moved in its own way: (n, C, H, W) float32."""
+        return self.moved(rows, seed, passes, {}, numbers)[0]
+
+    def moved(
+        self,
+        rows: np.ndarray,
+        seed: int,
+        passes: np.ndarray,
+        maps: Maps,
+        numbers: np.ndarray | None = None,
+    ) -> tuple[Tensor, Maps]:
+        """Return what ``augmented`` does, and maps (n, H, W) that stay on their images."""
         own = rows if numbers is None else numbers
         pixels, chosen = torch.from_numpy(self.pixels[rows]), self.augmentation
         if chosen.transform is not None and len(rows):
-            pixels = transform_rows(pixels, chosen.transform, seed, passes, own)
+            pixels, maps = transform_with_maps(pixels, chosen.transform, seed, passes, own, maps)
         images = normalise(pixels)
         if not any(chosen.move.values()) or not len(rows):
-            return images
+            return images, maps
         draws = torch.from_numpy(uniforms(seed, passes, own, count=AUGMENT_UNIFORMS))
-        return augment(images, draws, **chosen.move)
+        moved = {name: augment_map(values, draws, **chosen.move) for name, values in maps.items()}
+        return augment(images, draws, **chosen.move), moved
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
@@ -178,12 +198,25 @@ def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
         raise PollinateError(image.reason)
     if isinstance(image, np.ndarray):
         return image
+    with opened(image) as found:
+        return pixels_of(found)
+
+
+@contextmanager
+def opened(image: bytes | str | Path) -> Iterator[Image.Image]:
+    """Open an image file; what goes wrong with it, then and while it is read, is said in words.
+
+    Raises:
+        PollinateError: as for ``decode``.
+    """
     try:
-        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            pixels = opened.width * opened.height
+        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found:
+            pixels = found.width * found.height
             if pixels > MOST_PIXELS:
                 raise Image.DecompressionBombError(f"got {pixels:,}")
-            return pixels_of(opened)
+            yield found
+    except PollinateError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
@@ -193,3 +226,17 @@ def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
     except Exception as error:  # a damaged file can fail in any way in a decoder
         reason = error.strerror if isinstance(error, OSError) else None
         raise PollinateError(f"the image is damaged: {reason or error}") from error
+
+
+def displayed_size(image: Any) -> tuple[int, int] | None:
+    """Return height and width as ``decode`` would give them; None if it can't be read."""
+    if isinstance(image, np.ndarray):
+        return image.shape[0], image.shape[1]
+    if not isinstance(image, bytes | str | Path):
+        return None
+    try:
+        with opened(image) as found:
+            turned = found.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+            return (found.width, found.height) if turned else (found.height, found.width)
+    except PollinateError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from datamodules.files.base import RowFile
 from datamodules.files.csv_file import Csv
 from datamodules.files.json_file import JsonLines
 from datamodules.files.media_files import IMAGES, SOUNDS, files_below
+from datamodules.media import located
 from datamodules.sources.base import Source
 from datamodules.sources.locations import find_files
 from datamodules.splits import split_name
@@ -31,7 +33,8 @@ class Folder(Source):
     Columns: the modality's own (``image`` or ``audio``: the path), ``label`` (the folder that the
     file lies in), ``split`` (where the first folder is called train, valid, test or the like), and
     those of a file metadata.csv or metadata.jsonl in the folder, whose column ``file_name`` says
-    which file a row is about.
+    which file a row is about. A file that another of its columns names, such as a mask, belongs to
+    that row and is none of its own.
 
     Args:
         path: the folder, or {split: folder}.
@@ -54,11 +57,14 @@ class Folder(Source):
         columns: dict[str, Column] = {name: [row.get(name) for row in rows] for name in names}
         sizes = [Path(row[self.column]).stat().st_size for row in rows]
         paths: Any = columns[self.column]
+        roots = [folder.absolute() for _, folder in found]
+        roots += [folder.resolve() for _, folder in found]
+        plain = {name: below(column, roots) for name, column in columns.items()}
         return Table(
             columns,
-            digest({**columns, "size": sizes, self.column: self._relative(found, paths)}),
+            digest({**plain, "size": sizes}),
             place=lambda row: str(paths[row]),
-            folder=Path("/"),  # the paths were found below the folder, links in it included
+            folder=found[0][1],
             mapped=True,
         )
 
@@ -70,32 +76,29 @@ class Folder(Source):
             kinds = ", ".join(sorted(self.suffixes))
             raise PollinateError(f"{folder} has no {self.column} at any depth; looked for {kinds}")
         known = metadata(folder)
+        named = {name: belonging(folder, cells) for name, cells in known.items()}
+        others = {path for cells in named.values() for path in cells.values()}
         rows = []
         for file in files:
             inner = file.relative_to(folder)
-            row: dict[str, Any] = {self.column: str(file.absolute())}
+            name = inner.as_posix()
+            if others and name not in known and Path(os.path.realpath(file)) in others:
+                continue
+            # found below the folder, links in it included, so it is not looked at again
+            row: dict[str, Any] = {self.column: file.absolute()}
             if len(inner.parts) > 1:
                 row["label"] = inner.parts[-2]
                 if own := split_name(inner.parts[0]):
                     row["split"] = own
             if split:
                 row[SPLIT] = split
-            rows.append(row | known.pop(inner.as_posix(), {}))
+            rows.append(row | known.pop(name, {}) | named.get(name, {}))
         if known:
             raise PollinateError(
                 f"the metadata file of {folder} names files that are not there: "
                 f"{', '.join(list(known)[:5])}"
             )
         return rows
-
-    @staticmethod
-    def _relative(found: list[tuple[str, Path]], paths: list[str]) -> list[str]:
-        """Return the paths below their folders: where the folders lie does not matter."""
-        roots = [folder.absolute() for _, folder in found]
-        return [
-            next(str(Path(p).relative_to(r)) for r in roots if Path(p).is_relative_to(r))
-            for p in paths
-        ]
 
 
 class ImageFolder(Folder):
@@ -137,3 +140,25 @@ def by_file(table: RowFile) -> dict[str, dict[str, Any]]:
         values = {name: None if cell == "" else cell for name, cell in row.values.items()}
         found[Path(str(values.pop(FILE_NAME))).as_posix()] = values
     return found
+
+
+def belonging(folder: Path, cells: Mapping[str, Any]) -> dict[str, Path]:
+    """Return {column: file} of those cells that name a file below the folder."""
+    found = {}
+    for column, cell in cells.items():
+        if isinstance(cell, str) and Path(cell).suffix:
+            path = located(cell, folder)
+            if isinstance(path, Path) and path.is_file():
+                found[column] = path
+    return found
+
+
+def below(column: Column, roots: Sequence[Path]) -> Column:
+    """Return a column with its paths below the folders: where these lie does not matter."""
+
+    def shown(cell: Any) -> Any:
+        if not isinstance(cell, Path):
+            return cell
+        return next(str(cell.relative_to(r)) for r in roots if cell.is_relative_to(r))
+
+    return [shown(cell) for cell in column]

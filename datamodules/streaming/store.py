@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from datamodules.augment import Maps
 from datamodules.columns import Column, take
 from datamodules.modalities.base import Modality, Store
 from datamodules.table import Table
@@ -38,6 +39,18 @@ class StreamedStore(Store):
         """Return the chosen rows augmented, as a store of all rows would: (n, ...)."""
         own = rows if numbers is None else numbers
         return self._prepared(rows).augmented(np.arange(len(rows)), seed, passes, own)
+
+    def moved(
+        self,
+        rows: np.ndarray,
+        seed: int,
+        passes: np.ndarray,
+        maps: Maps,
+        numbers: np.ndarray | None = None,
+    ) -> tuple[Tensor, Maps]:
+        """Return the chosen rows augmented, and the maps on them."""
+        own = rows if numbers is None else numbers
+        return self._prepared(rows).moved(np.arange(len(rows)), seed, passes, maps, own)
 
     def words(self, rows: np.ndarray) -> Tensor | None:
         """Return ``Batch.words`` of the chosen rows."""

@@ -45,6 +45,8 @@ class TimmImage(PretrainedEncoder):
         file: a local file of its weights; None: from where the model is.
         names: translates the file's names of weights; None: they are timm's.
         checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
+        stride: 8 or 16: pixels of a cell of the grid along a side, finer than usual, for tasks that
+            label pixels; strides beyond become dilations (Yu and Koltun 2016). None: as it is.
         size: height and width of the pictures, which some networks must know.
         brought: what ``brings`` returned in the run that made a checkpoint; None: ask the model.
 
@@ -66,6 +68,7 @@ class TimmImage(PretrainedEncoder):
         file: str | None = None,
         names: Names | None = None,
         checkpointing: bool = False,
+        stride: int | None = None,
         size: Sequence[int] | None = None,
         brought: Mapping[str, Any] | None = None,
     ) -> None:
@@ -73,7 +76,7 @@ class TimmImage(PretrainedEncoder):
         known = brought or self.brings({"model": model})
         self.dim = dim
         self.model, self.weights, self.file, self.names = model, weights, file, names
-        self.network = create(known, size)
+        self.network = create(known, size, stride)
         if checkpointing:
             self.network.set_grad_checkpointing(True)
         width = self.network.head_hidden_size

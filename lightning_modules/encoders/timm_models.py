@@ -85,8 +85,13 @@ def described_by_folder(place: Path) -> dict[str, Any]:
     }
 
 
-def create(known: Mapping[str, Any], size: Sequence[int] | None) -> Any:
+def create(known: Mapping[str, Any], size: Sequence[int] | None, stride: int | None = None) -> Any:
     """Return timm's network, with random weights and without a classifier.
+
+    Args:
+        known: what ``TimmImage.brings`` returned.
+        size: height and width of the pictures.
+        stride: pixels of a cell of the grid along a side; None: what is usual for the network.
 
     Raises:
         UsageError: timm refuses.
@@ -94,15 +99,22 @@ def create(known: Mapping[str, Any], size: Sequence[int] | None) -> Any:
     require("timm", "encoders")
     import timm
 
-    sized = {"img_size": tuple(size)} if size is not None and known["fixed"] else {}
+    sized: dict[str, Any] = {"img_size": tuple(size)} if size is not None and known["fixed"] else {}
+    if stride is not None:
+        sized["output_stride"] = stride
     try:
         return timm.create_model(
             known["architecture"],
             pretrained=False,
             **{**known["arguments"], **sized, "num_classes": 0, "in_chans": COLOURS},
         )
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"timm refuses {known['architecture']}: {error}") from error
+    except TypeError as error:  # an argument that the architecture doesn't take
+        raise UsageError(
+            f"timm's {known['architecture']} takes no encoder.image.stride, got {stride}; leave it "
+            "out, or take a network such as resnet18 that does"
+        ) from error
 
 
 def weight_file(model: str, file: str | None) -> Path | None:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from datamodules.columns import Column, Columns
+from datamodules.maps.base import MapFormat
 from lightning_modules.views.base import View
 from lightning_modules.views.rows import RowView
 
@@ -39,12 +41,14 @@ class Task(ABC):
         classes: names of the classes, in the order of the outputs; empty if there are none.
         view: as what the task sees the rows.
         modalities: those that a row must have to be labelled; empty: the target says it.
+        maps: how a target that has a value for each pixel is read; None: a cell is a target.
     """
 
     score: str
     classes: Sequence[str] = ()
     view: View = RowView()
     modalities: Sequence[str] = ()
+    maps: MapFormat | None = None
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return {row: what is wrong} for cells that can't be a label, whatever was learnt.
@@ -61,12 +65,12 @@ class Task(ABC):
     def learn(self, values: Iterable[Any]) -> None:
         """Learn vocabulary, scale and label frequencies from the training split's targets.
 
-        The values are gone through once.
+        The values are gone through once; they are cells, or what ``maps`` made of them.
         """
 
     @abstractmethod
     def encode(self, values: Iterable[Any]) -> Encoded:
-        """Turn raw targets into tensors."""
+        """Turn raw targets, or what ``maps`` made of them, into tensors."""
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
@@ -94,6 +98,14 @@ class Task(ABC):
     def decode(self, output: Tensor) -> list[Label]:
         """Turn outputs (N, ...) into one answer for people a row."""
 
+    def at_size(self, answer: Label, size: tuple[int, int] | None) -> Label:
+        """Return an answer as large as its picture, (height, width), if it has a size."""
+        return answer
+
+    def file(self, answer: Label) -> bytes | None:
+        """Return an answer as a PNG's content, None if its cells say it."""
+        return None
+
     def cells(self, answer: Label | None) -> dict[str, Any]:
         """Return an answer as cells of a table, {suffix of the task's name: value}."""
         known = answer or {}
@@ -106,6 +118,10 @@ class Task(ABC):
     @abstractmethod
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score on targets (N, ...) of the constant answer that is best by what was learnt."""
+
+    def baseline_of(self, parts: Iterable[Tensor]) -> dict[str, float]:
+        """Score as ``baseline`` on targets that come in parts (n, ...), of one part at least."""
+        return self.baseline(torch.cat(list(parts)))
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def rare_classes(subject: Subject) -> Iterator[Problem]:
             advice = (
                 "join them with others, or get more rows; class_weights: balanced helps a little"
             )
-            what = f"classes have fewer than {RARE} training rows"
+            what = f"classes have fewer than {RARE} training {facts.unit}"
             yield Problem(WARNING, task, what, advice, len(rare), sorted(rare)[:20])
 
 
@@ -147,7 +147,8 @@ def lopsided_classes(subject: Subject) -> Iterator[Problem]:
     for task, spec in subject.tasks.items():
         imbalance = subject.facts.tasks[task].imbalance
         if imbalance and imbalance > LOPSIDED and not isinstance(spec.task, Tagging):
-            what = f"the largest class has {imbalance:.0f} times the rows of the smallest"
+            unit = subject.facts.tasks[task].unit
+            what = f"the largest class has {imbalance:.0f} times the {unit} of the smallest"
             advice = "look at f1, not accuracy; class_weights: balanced or focal: 2 may help"
             yield Problem(NOTE, task, what, advice)
 

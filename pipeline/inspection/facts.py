@@ -20,7 +20,9 @@ from lightning_modules.tasks.classification import label_text
 from lightning_modules.tasks.multilabel import Multilabel
 from lightning_modules.tasks.numbers import number
 from lightning_modules.tasks.regression import Regression
+from lightning_modules.tasks.segmentation import Segmentation
 from lightning_modules.tasks.tagging import Tagging, tags_of
+from pipeline.inspection.map_facts import class_pixels, distances, labelled_maps
 
 SAMPLED = 2000  # rows that are looked at where all would take long
 
@@ -35,12 +37,17 @@ class InputFacts:
 
 @dataclass
 class TaskFacts:
-    """labels: {split: {label: rows}}; labelled: {split: rows with one}; numbers: of train."""
+    """labels: {split: {label: rows}}; labelled: {split: rows with one}; numbers: of train.
+
+    unit: what ``labels`` counts; figures: {what: value for people}, of the training rows.
+    """
 
     kind: str
     labels: dict[str, Counter[str]]
     labelled: dict[str, int]
     numbers: list[float] = field(default_factory=list)
+    unit: str = "rows"
+    figures: dict[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
@@ -101,6 +108,8 @@ def input_facts(modality: str, kind: Modality, column: Column, store: Store) -> 
 
 def task_facts(task: Task, name: str, loaded: Loaded) -> TaskFacts:
     """Count one task's labels in a data set."""
+    if task.maps is not None:
+        return map_facts(task, name, loaded)
     labels: dict[str, Counter[str]] = {}
     labelled: dict[str, int] = {}
     for split in loaded.rows:
@@ -111,6 +120,22 @@ def task_facts(task: Task, name: str, loaded: Loaded) -> TaskFacts:
     if isinstance(task, Regression):
         found = [number(cell) for cell in loaded.target(name, "train")]
         facts.numbers = [value for value in found if value is not None]
+    return facts
+
+
+def map_facts(task: Task, name: str, loaded: Loaded) -> TaskFacts:
+    """Count the pixels of classes, or measure distances."""
+    facts = TaskFacts(
+        type(task).__name__.lower(),
+        {split: Counter() for split in loaded.rows},
+        labelled_maps(loaded, name),
+        unit="pixels",
+    )
+    if isinstance(task, Segmentation):
+        facts.labels = class_pixels(task, loaded, name)
+    else:
+        facts.numbers = distances(loaded, name)
+        facts.figures["distance"] = spread(np.array(facts.numbers))
     return facts
 
 

@@ -78,6 +78,11 @@ def dataset_html(facts: DatasetFacts) -> str:
         for modality, own in facts.inputs.items()
         for figure, value in own.figures.items()
     ]
+    figures += [
+        [f"{task} {figure}", value]
+        for task, labels in facts.tasks.items()
+        for figure, value in labels.figures.items()
+    ]
     heading = ["input", "min / 5 % / middle / 95 % / max"]
     return table_html(["split", "rows"], rows, 1) + (
         table_html(heading, figures, 1) if figures else ""
@@ -90,7 +95,11 @@ def task_html(name: str, facts: TaskFacts, data: DatasetFacts) -> str:
     row = [[facts.kind, share, classes, imbalance]]
     head = f"<h3>{escape(name)}</h3>"
     table = table_html(["type", "labelled", "classes", "imbalance"], row, 3)
-    return head + table + (label_bars(facts) if facts.classes else number_bars(facts.numbers))
+    return (
+        head
+        + table
+        + (label_bars(facts) if facts.classes else number_bars(facts.numbers, facts.unit))
+    )
 
 
 def label_bars(facts: TaskFacts) -> str:
@@ -116,17 +125,17 @@ def label_bars(facts: TaskFacts) -> str:
     rest = len(facts.classes) - len(shown)
     more = f"<p class='key'>and {rest} classes with fewer rows</p>" if rest > 0 else ""
     size = f"width='{left + width + 90}' height='{len(shown) * height}'"
-    return f"{KEY}<svg role='img' {size}>{''.join(bars)}</svg>{more}"
+    return f"{KEY}{facts.unit}</p><svg role='img' {size}>{''.join(bars)}</svg>{more}"
 
 
 KEY = "<p class='key'>share of the labels of" + "".join(
     f"<i style='background:var(--{split})'></i>{split}" for split in SPLITS
 )
-KEY += "; at the right, training rows</p>"
+KEY += "; at the right, training "
 
 
-def number_bars(numbers: Sequence[float]) -> str:
-    """Draw how many training rows have which numbers."""
+def number_bars(numbers: Sequence[float], unit: str) -> str:
+    """Draw how many training rows, or some of the pixels, have which numbers."""
     if not numbers:
         return ""
     low, high = min(numbers), max(numbers)
@@ -135,7 +144,7 @@ def number_bars(numbers: Sequence[float]) -> str:
         counts[min(BINS - 1, int((value - low) / ((high - low) or 1) * BINS))] += 1
     bars = "".join(
         f"<rect class='valid' x='{place * 24}' y='{90 - 80 * count / max(counts):.1f}' width='22' "
-        f"height='{80 * count / max(counts):.1f}'><title>{count:,} rows</title></rect>"
+        f"height='{80 * count / max(counts):.1f}'><title>{count:,} {unit}</title></rect>"
         for place, count in enumerate(counts)
     )
     ends = (

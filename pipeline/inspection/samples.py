@@ -14,6 +14,7 @@ from datamodules.columns import Column
 from datamodules.modalities.image import ImageStore
 from pipeline.errors import PollinateError
 from pipeline.inspection.checks import Subject
+from pipeline.inspection.overlay import overlaid
 
 SIDE = 112  # pixels of a thumbnail
 LONGEST = 240  # characters of a text
@@ -38,10 +39,11 @@ def sample_rows(subject: Subject, count: int) -> list[int]:
 def sample_html(subject: Subject, row: int) -> str:
     """Return one row: picture, spectrogram, text, labels; what comes from data is escaped."""
     parts = [shown for name in subject.stores if (shown := input_html(subject, name, row))]
+    parts += [shown for task in subject.loaded.maps if (shown := map_html(subject, task, row))]
     labels = [
         f"<b>{escape(task)}</b> {escape(text_of(subject.loaded.targets[task], row))}"
-        for task in subject.tasks
-        if not subject.tasks[task].task.modalities
+        for task, spec in subject.tasks.items()
+        if not spec.task.modalities and spec.task.maps is None
     ]
     place = escape(subject.loaded.table.place(row).rpartition("/")[2])
     caption = f"<figcaption>{'<br>'.join(labels)}<br><small>{place}</small></figcaption>"
@@ -63,6 +65,21 @@ def input_html(subject: Subject, modality: str, row: int) -> str:
         return picture(np.moveaxis(found * 255, 0, -1).squeeze())
     low, high = np.nanmin(found), np.nanmax(found)
     return picture(255 * (found.T[::-1] - low) / max(high - low, 1e-6))
+
+
+def map_html(subject: Subject, task: str, row: int) -> str:
+    """Return a row's mask or depth on its picture; nothing if the row lacks either."""
+    form, maps = subject.tasks[task].task.maps, subject.loaded.maps[task]
+    assert form is not None
+    store = subject.stores[form.modality]
+    if not (store.has[row] and maps.has[row]):
+        return ""
+    try:
+        pixels = store.rows(np.array([row]))[0].numpy()
+    except PollinateError:
+        return ""
+    shown = overlaid(np.moveaxis(pixels * 255, 0, -1).squeeze(), maps.rows(np.array([row]))[0])
+    return f"{picture(shown)}<small>{escape(task)}</small>"
 
 
 def picture(pixels: np.ndarray) -> str:

@@ -13,11 +13,13 @@ from pipeline.inspection.problems import ERROR, NOTE, WARNING, verdict
 COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "cyan"}
 SPLITS = ("train", "valid", "test")
 LISTED = 3  # places of a problem
+PIXELS, MOST_CLASSES = "pixels", 40  # classes of pixels that are listed
 
 
 def print_findings(console: Console, found: Findings) -> None:
     """Print tables of data sets, inputs and tasks, and the problems."""
-    for table in (datasets_table(found), inputs_table(found), tasks_table(found)):
+    tables = (datasets_table(found), inputs_table(found), tasks_table(found), pixels_table(found))
+    for table in tables:
         if table.row_count:
             console.print(table)
             console.print()
@@ -62,6 +64,9 @@ def inputs_table(found: Findings) -> Table:
         for modality, own in facts.inputs.items():
             for figure, value in own.figures.items():
                 table.add_row(escape(name), f"{modality} {figure}", value)
+        for task, labels in facts.tasks.items():
+            for figure, value in labels.figures.items():
+                table.add_row(escape(name), f"{escape(task)} {figure}", value)
     return table
 
 
@@ -71,6 +76,18 @@ def tasks_table(found: Findings) -> Table:
     for name, facts in found.facts.items():
         for task, own in facts.tasks.items():
             table.add_row(escape(task), escape(name), own.kind, *task_cells(own, facts.rows))
+    return table
+
+
+def pixels_table(found: Findings) -> Table:
+    """Return a line a class of pixels: its share of each split's labelled pixels."""
+    table = new_table("task", "data set", "share of pixels", *SPLITS, numbers=3)
+    for name, facts in found.facts.items():
+        for task, own in facts.tasks.items():
+            for label in own.classes[:MOST_CLASSES] if own.unit == PIXELS else ():
+                shares = [own.labels[s][label] / max(1, own.labels[s].total()) for s in SPLITS]
+                cells = [f"{share:.2%}" for share in shares]
+                table.add_row(escape(task), escape(name), escape(label), *cells)
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from datamodules.files.base import Row, RowFile
 from lightning_modules.tasks.base import Label, Task
+from pipeline.prediction.answer_files import AnswerFiles
 from pipeline.prediction.predictor import Predictions
 
 ROW, ERROR = "row", "error"
@@ -42,14 +43,19 @@ def output_rows(
     kept: Mapping[str, str],
     predictions: Predictions,
     tasks: Mapping[str, Task],
+    files: AnswerFiles,
     start: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one output row for each input row; ``start`` rows came before."""
+    """Yield one output row for each input row; ``start`` rows came before.
+
+    An answer that is a picture is written to ``files``, and its cell is where.
+    """
     for place, row in enumerate(rows):
         found: dict[str, Any] = {ROW: start + place + 1}
         found |= {name: row.values.get(column) for column, name in kept.items()}
         for task, labels in predictions.answers.items():
-            found |= flat(task, tasks[task], labels[place])
+            kept_at = files.keep(task, start + place + 1, labels[place])
+            found |= kept_at or flat(task, tasks[task], labels[place])
         yield {**found, ERROR: predictions.errors.get(place, "")}
 
 

@@ -13,10 +13,12 @@ from datamodules.files.base import Row, RowFile
 from datamodules.inputs import Given
 from pipeline.errors import PollinateError, UsageError
 from pipeline.memory import explained_memory
+from pipeline.prediction.answer_files import answer_files
 from pipeline.prediction.answers import output_columns, output_rows
 from pipeline.prediction.matching import match_columns, raw_values, shown
 from pipeline.prediction.outputs import output_file
 from pipeline.prediction.predictor import Predictions, Predictor
+from pipeline.report import shown as shown_path
 
 CHUNK = 4  # batches at a time: texts of like length come together, few images are in memory
 SHOWN = 5  # bad rows that are listed
@@ -24,12 +26,16 @@ SHOWN = 5  # bad rows that are listed
 
 @dataclass
 class Options:
-    """tasks: None for all that can be answered; columns: {modality: column(s)}."""
+    """tasks: None for all that can be answered; columns: {modality: column(s)}.
+
+    overwrite: pictures of answers that are there already.
+    """
 
     tasks: Sequence[str] | None = None
     columns: Mapping[str, Given] = field(default_factory=dict)
     batch_size: int = 256
     stop_at_bad_row: bool = False
+    overwrite: bool = False
 
 
 @dataclass
@@ -65,6 +71,7 @@ def predict_file(
     done = 0
     with (
         output_file(output, schema) as writer,
+        answer_files(output, chosen, options.overwrite) as files,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         bar = progress.add_task("predicting", total=source.count)
@@ -73,10 +80,14 @@ def predict_file(
             bad.add(done, found.errors)
             if bad.count and options.stop_at_bad_row:
                 raise PollinateError(stopped(source, bad))
-            writer.write(list(output_rows(rows, kept, found, chosen, done)))
+            writer.write(list(output_rows(rows, kept, found, chosen, files, done)))
             done += len(rows)
             progress.update(bar, completed=done)
     console.print(report(source, output, tasks, done, bad), highlight=False, soft_wrap=True)
+    for task, folder in files.folders.items():
+        console.print(
+            f"pictures of {task} -> {shown_path(folder)}", highlight=False, soft_wrap=True
+        )
 
 
 def choose_tasks(

@@ -14,6 +14,7 @@ from datamodules.batch import Batch
 from datamodules.dataset import Part
 from datamodules.inputs import Given
 from datamodules.modalities.base import Modality
+from datamodules.modalities.image import displayed_size
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
 from pipeline.build import build_modalities, build_network, build_tasks
@@ -183,8 +184,11 @@ class Predictor:
             seen = self.network.encode({dataset: batch})
             outputs = self.network.predict(seen, dict.fromkeys(tasks, (dataset,)))
         for task, output in outputs.items():
-            for row, label in zip(rows, self.tasks[task].decode(output), strict=True):
-                found.answers[task][row] = label
+            own = self.tasks[task]
+            pictures = columns.get(own.maps.modality) if own.maps is not None else None
+            for row, label in zip(rows, own.decode(output), strict=True):
+                size = None if pictures is None else displayed_size(pictures[row])
+                found.answers[task][row] = own.at_size(label, size)
 
     def _read(
         self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]

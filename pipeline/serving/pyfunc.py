@@ -68,6 +68,8 @@ class ServedModel:
     def predict(self, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Return <task>, <task>_probability and error for each row.
 
+        Masks and depths are PNGs as base64.
+
         An empty cell means that the row lacks the modality: tasks that read it don't answer. A
         cell that can't be read is named in ``error``, and stops no other row.
 

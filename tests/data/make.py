@@ -1,7 +1,8 @@
 """Write the tiny shop that sources are tested on: python -m tests.data.make.
 
-24 articles with a title, a photo, a sound, a price, a category with gaps and a split, in every
-format that a source reads; and a language and an audio model, without weights.
+24 articles with a title, a photo, a mask and distances of its pixels, a sound, a price, a category
+with gaps and a split, in every format that a source reads; and a language and an audio model,
+without weights.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def articles() -> list[dict[str, Any]]:
             "marks": "|".join(mark for mark, every in (("new", 2), ("sale", 3)) if row % every == 0)
             or "none",
             "slots": f"O B-thing O {'B' if row % 3 else 'I'}-number",
+            "mask": f"maps/{row:02}.png" if row % 5 else None,
+            "depth": f"maps/{row:02}.npy" if row % 7 else None,
             "split": SPLITS[row % 8],
         }
         for row in range(24)
@@ -52,6 +55,21 @@ def photo(row: int, path: Path) -> None:
     pixels = (grid * 0 + 100, grid * 3, (grid % 2) * 200)[row % 3] + row
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def maps(row: int, folder: Path) -> None:
+    """A mask with a stripe for cups, a corner for hats, a block for pens, and a frame that is not
+    labelled; distances in metres, of which one is not measured.
+    """
+    kind = np.zeros((8, 8), np.uint8)
+    kind[
+        (slice(3, 5), slice(0, 4), slice(2, 6))[row % 3], (..., slice(0, 4), slice(2, 6))[row % 3]
+    ] = 1
+    depth = 2.0 + kind + np.arange(8) / 10 + row / 100
+    kind[0], depth[7, 7] = 255, np.nan
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(kind).save(folder / f"{row:02}.png")
+    np.save(folder / f"{row:02}.npy", depth.astype(np.float32))
 
 
 def sound(row: int, path: Path) -> None:
@@ -82,6 +100,7 @@ def main() -> None:
     for number, row in enumerate(rows):
         photo(number, HERE / row["photo"])
         sound(number, HERE / row["sound"])
+        maps(number, HERE / "maps")
     table(HERE / "shop.csv", rows, ",")
     table(HERE / "shop.tsv", rows, "\t")
     lines = "".join(json.dumps(row) + "\n" for row in rows)

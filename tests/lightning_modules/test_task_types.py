@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from lightning_modules.tasks.base import Task
 from lightning_modules.tasks.classification import Classification
+from lightning_modules.tasks.depth import Depth
 from lightning_modules.tasks.multilabel import Multilabel
 from lightning_modules.tasks.ordinal import Ordinal
 from lightning_modules.tasks.recall import Recall, ranks
 from lightning_modules.tasks.regression import Regression
 from lightning_modules.tasks.retrieval import Retrieval
+from lightning_modules.tasks.segmentation import Segmentation
 from lightning_modules.tasks.spans import spans
 from lightning_modules.tasks.tagging import Tagging
 from pipeline.errors import PollinateError, UsageError
@@ -36,6 +38,8 @@ EXAMPLES: dict[str, tuple[Task, list[Any]]] = {
     "ordinal": (Ordinal(), [1, 3, None, 2]),
     "tagging": (Tagging(), ["O B-x", None, "O"]),
     "retrieval": (Retrieval(), [True, None, True]),
+    "segmentation": (Segmentation(), [np.array([[1, 4]]), None, np.array([[0, 1]])]),
+    "depth": (Depth(), [np.array([[0.0, 2.0]]), None, np.array([[3.0, 0.5]])]),
 }
 
 
@@ -46,8 +50,8 @@ def test_state_is_plain_and_comes_back(name: str) -> None:
     other = type(task)()
     other.load_state_dict(task.state_dict())
     assert other.state_dict() == task.state_dict()
-    one, two = task.encode(values), other.encode([None if v == "-" else v for v in values])
-    kept = [row for row, value in enumerate(values) if value != "-"]
+    one, two = task.encode(values), other.encode([None if str(v) == "-" else v for v in values])
+    kept = [row for row, value in enumerate(values) if not isinstance(value, str) or value != "-"]
     assert torch.equal(one.targets[kept], two.targets[kept])
     assert one.present.tolist() == [value is not None for value in values]
 

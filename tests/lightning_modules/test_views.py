@@ -12,6 +12,10 @@ import yaml
 
 from datamodules.batch import Batch
 from datamodules.mixed import MixedDataModule
+from lightning_modules.features import Features
+from lightning_modules.views.base import Seen
+from lightning_modules.views.grid import GridView
+from pipeline.errors import UsageError
 from tests.rows import DATA
 from tests.shops import loaded
 from tests.tiny import multitask, network, trainer
@@ -25,7 +29,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> MixedDataModule:
     with (DATA / "shop.csv").open() as file:
         rows = list(csv.reader(file))
     for row in rows[1::5]:
-        row[1] = ""  # no photo
+        row[1] = row[-3] = row[-2] = ""  # no photo, so nothing lies on it
     with (folder / "shop.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     spec["datasets"]["shop"]["folder"] = str(DATA)
@@ -53,6 +57,28 @@ def test_a_row_s_outputs_do_not_depend_on_the_others(shop: MixedDataModule) -> N
             found = together[task][row : row + 1]
             found = found[:, :width] if width else found
             assert torch.allclose(found, output, atol=1e-5), (task, row)
+
+
+def test_cells_meet_their_own_place(shop: MixedDataModule) -> None:
+    given = batch(shop, list(range(6)))
+    has = given.has["image"]
+    grid = torch.randn(int(has.sum()), 5, 2, 3)
+    seen = Seen(
+        Features(torch.zeros(6, 5)), {"image": Features(grid[:, :, 0, 0], grid=grid)}, given
+    )
+    (cells,) = GridView().groups(seen).values()
+    assert torch.equal(cells.pooled[4], grid[0, :, 1, 1])
+    output = GridView().output(torch.nn.Identity(), cells.pooled, [seen])
+    assert torch.equal(output[has], grid)
+    assert not output[~has].any()
+
+
+def test_an_encoder_without_a_grid_is_refused(shop: MixedDataModule) -> None:
+    seen = Seen(
+        Features(torch.zeros(1, 5)), {"image": Features(torch.zeros(1, 5))}, batch(shop, [0])
+    )
+    with pytest.raises(UsageError, match=r"encoder.image gives no grid .* encoder/image=cnn"):
+        GridView().groups(seen)
 
 
 def test_words_meet_their_own_tokens(shop: MixedDataModule) -> None:

@@ -19,6 +19,13 @@ def test_shapes(channels: int, size: int, stages: int, cells: int) -> None:
     assert features.mask is None
 
 
+def test_a_smaller_stride_makes_a_finer_grid() -> None:
+    grid = CNN(3, dim=4, width=8, stride=1).eval()(torch.rand(1, 3, 32, 32)).grid
+    assert grid.shape == (1, 4, 16, 16)
+    with pytest.raises(UsageError, match="stride must be >= 1 pixel, got 0"):
+        CNN(3, dim=4, width=8, stride=0)
+
+
 def test_pooled_is_mean_plus_maximum_of_the_grid() -> None:
     features = CNN(1, dim=4, width=8).eval()(torch.rand(3, 1, 28, 28))
     cells = features.grid.flatten(2)

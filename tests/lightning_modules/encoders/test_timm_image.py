@@ -66,6 +66,13 @@ def test_grids(name: str, size: int, cells: int) -> None:
     found.pooled.sum().backward()
 
 
+def test_a_stride_makes_a_finer_grid_where_the_network_can() -> None:
+    encoder = TimmImage(3, dim=6, model="resnet18", weights=False, stride=8).eval()
+    assert encoder(torch.rand(1, 3, 64, 64)).grid.shape == (1, 6, 8, 8)
+    with pytest.raises(UsageError, match=r"test_vit takes no encoder.image.stride, got 8"):
+        TimmImage(3, dim=6, model="test_vit", weights=False, stride=8)
+
+
 def test_one_picture_leaves_the_statistics_alone() -> None:
     encoder = TimmImage(1, dim=4, model="test_resnet", weights=False).train()
     before = {name: value.clone() for name, value in encoder.named_buffers()}
