@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zlib import crc32
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Batch
+from datamodules.kept import KeptRows
 from datamodules.modalities.base import Store
 from datamodules.stream import Stream
 from datamodules.streaming.order import LaneStream
@@ -27,6 +28,7 @@ class Part:
     present: {task: (N,) bool}.
     streamed: whether rows are read from files as they come, so that neighbours should come soon
         after each other.
+    kept: {modality: features of all rows of the data set}, given in place of the inputs.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Part:
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
     streamed: bool = False
+    kept: Mapping[str, KeptRows] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -83,7 +86,10 @@ class Part:
         for modality, store in self.stores.items():
             chosen = self.rows[rows]
             has = store.has[chosen]
-            batch.inputs[modality] = read(store, chosen[has], has)
+            if modality in self.kept:
+                batch.kept[modality] = self.kept[modality].rows(chosen[has])
+            else:
+                batch.inputs[modality] = read(store, chosen[has], has)
             words = store.words(chosen[has])
             if words is not None:
                 batch.words[modality] = words
