@@ -60,12 +60,14 @@ class Pass:
         if reason is None:
             self._require_room(folder, example, probed)
             kept = KeptWriter(arrays, example, self.whole)
-            with torch.no_grad():
+            try:
                 for row in track(self._rows(), self.what, len(self.store)):
                     kept.append(row)
-            kept.close()
+            finally:
+                kept.close()
         seal(folder)
 
+    @torch.no_grad()
     def _rows(self) -> Iterator[dict[str, np.ndarray] | None]:
         """Yield the rows' features in the rows' order."""
         for start in range(0, len(self.store), WINDOW):
