@@ -19,7 +19,7 @@ from datamodules.seal import seal
 from lightning_modules.features import Features
 from pipeline.errors import PollinateError
 
-BATCH = 32  # rows at a time
+BATCH = 32  # rows at a time, at most
 WINDOW = 512  # rows that are in memory, sorted by length
 PROBED = 8  # rows that are looked at for whether they can be kept
 REFUSED = "refused"
@@ -38,6 +38,7 @@ class Pass:
         largest number.
     what: is computed, for people.
     switch: key that leaves it out.
+    batch: rows at a time, >= 1.
     """
 
     backbone: Backbone
@@ -46,6 +47,7 @@ class Pass:
     tolerance: float
     what: str
     switch: str
+    batch: int = BATCH
 
     def write(self, folder: Path) -> None:
         """Fill a folder with the features, or with why there can't be any.
@@ -74,8 +76,8 @@ class Pass:
             window = np.arange(start, min(start + WINDOW, len(self.store)))
             own = by_length(self.store, window[self.store.has[window]])
             found: dict[int, dict[str, np.ndarray]] = {}
-            for first in range(0, len(own), BATCH):
-                rows = own[first : first + BATCH]
+            for first in range(0, len(own), self.batch):
+                rows = own[first : first + self.batch]
                 features = self.backbone(self.store.rows(rows))
                 found.update(zip(rows.tolist(), parted(features, self.whole), strict=True))
             for row in window.tolist():
@@ -102,7 +104,7 @@ class Pass:
             default=0.0,
         )
         if not apart <= self.tolerance * largest:
-            return f"they depend on the rows beside a row, by {apart / largest:.1%} of the largest"
+            return f"they depend on the rows beside a row: a number changes by {apart:.1g}"
         return None
 
     def _require_room(self, folder: Path, example: Features, rows: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from datamodules.mixed import MixedDataModule
 from datamodules.seal import is_intact
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features
-from lightning_modules.keeping import REFUSED, Pass
+from lightning_modules.keeping import BATCH, REFUSED, Pass
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork
 from pipeline.version import VERSION
@@ -83,7 +83,7 @@ class FeatureCache:
         changing = self.datamodule.modalities[modality].random_keys()
         if changing:
             keys = ", ".join(f"{key}={value}" for key, value in changing.items())
-            return f"{keys} changes the rows at random in training"
+            return f"in training {keys} changes rows at random"
         streamed = [n for n in self._datasets(modality) if self.datamodule.loaded[n].table.streamed]
         return f"the rows of {', '.join(streamed)} are streamed" if streamed else None
 
@@ -107,6 +107,7 @@ class FeatureCache:
                     ROUNDING["16" in self.precision],
                     f"features of {modality} of {dataset}",
                     f"encoder.{modality}.tune.cache",
+                    min(BATCH, self.datamodule.sampler.batch_size),
                 ).write(folder)
 
         key = self._key(backbone, modality, dataset)

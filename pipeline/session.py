@@ -132,10 +132,10 @@ class Session:
             # Lightning's own conversion comes after it has loaded the weights, rounded to 32 bits,
             # and after features were computed
             plugin.convert_module(self.module)
-        self._keep_features(checkpoint)
         rows = self.datamodule.sampler.batch_size
         more = " and trainer.accumulate_grad_batches=2"
         with explained_memory("sampler.batch_size", rows, more):
+            self._keep_features(checkpoint)
             self.training.trainer.fit(
                 self.module,
                 datamodule=self.datamodule,

@@ -142,7 +142,7 @@ class Reversed(Transformer):
 @pytest.mark.parametrize(
     ("encoder", "reason"),
     [
-        (Careless(), "depend on the rows beside a row, by "),
+        (Careless(), "depend on the rows beside a row: a number changes by "),
         (Unfinished(20, 16), "weights that train have a part"),
         (Reversed(20, 16), "don't come before the padding"),
     ],
