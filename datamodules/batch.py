@@ -6,6 +6,20 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from lightning_modules.features import Features
+
+
+@dataclass
+class Kept:
+    """What the backbone of a frozen encoder made of rows, from disk.
+
+    features: of the N_m rows, in the backbone's widths.
+    whole: False where features of tokens and cells were left out, as nothing reads them.
+    """
+
+    features: Features
+    whole: bool
+
 
 @dataclass
 class Batch:
@@ -19,6 +33,7 @@ class Batch:
     has: {modality: (N,) bool}, True where the row has it; all rows have a modality not named here.
     words: {modality: (N_m, W) int64}, the place in the token sequence of each word's first token,
         -1 for a word that was cut off, -2 beyond the row's last word; only where a task needs it.
+    kept: {modality: features of its N_m rows} in place of inputs, of frozen encoders.
     """
 
     inputs: dict[str, Tensor]
@@ -27,6 +42,7 @@ class Batch:
     index: Tensor
     has: dict[str, Tensor] = field(default_factory=dict)
     words: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
 
 
 @dataclass

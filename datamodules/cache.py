@@ -1,4 +1,4 @@
-"""Results on disk that would take long to compute again: tables, tokens, pixels."""
+"""Results on disk that would take long to compute again: tables, tokens, pixels, features."""
 
 from __future__ import annotations
 
@@ -30,23 +30,34 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def get(self, kind: str, key: Any, make: Callable[[Path], None]) -> Path:
+    def find(self, kind: str, key: Any, fits: Callable[[Path], bool]) -> Path | None:
+        """Return the folder of a whole result that fits, None if there is none; see ``get``."""
+        entry = self._entry(kind, key)
+        return entry if (entry / DONE).exists() and fits(entry) else None
+
+    def get(
+        self,
+        kind: str,
+        key: Any,
+        make: Callable[[Path], None],
+        fits: Callable[[Path], bool] = Path.is_dir,
+    ) -> Path:
         """Return the folder of a result, made now if it isn't there.
 
         Args:
             kind: what it is, part of its path.
             key: plain values that the result depends on, and on nothing else.
             make: fills an empty folder; whatever it raises leaves nothing behind.
+            fits: says whether a folder is as it was made; else it is made anew.
 
         Raises:
             PollinateError: the disk is full or can't be written.
         """
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-        entry = self.folder / kind / name
+        entry = self._entry(kind, key)
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(entry.with_suffix(".lock")):
-                if not (entry / DONE).exists():
+                if not ((entry / DONE).exists() and fits(entry)):
                     self._fill(entry, make)
                 (entry / DONE).touch()
         except OSError as error:
@@ -57,6 +68,10 @@ class Cache:
                 ) from error
             raise
         return entry
+
+    def _entry(self, kind: str, key: Any) -> Path:
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+        return self.folder / kind / name
 
     def _fill(self, entry: Path, make: Callable[[Path], None]) -> None:
         self._prune()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datamodules.augment import Maps
 from datamodules.batch import Batch
+from datamodules.kept import KeptRows
 from datamodules.maps.base import EMPTY
 from datamodules.maps.store import MapStore
 from datamodules.modalities.base import Store
@@ -53,6 +54,7 @@ class Part:
     streamed: whether rows are read from files as they come, so that neighbours should come soon
         after each other.
     maps: {task: targets that lie on inputs}.
+    kept: {modality: features of all rows of the data set}, given in place of the inputs.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Part:
     present: dict[str, Tensor]
     streamed: bool = False
     maps: Mapping[str, MapTargets] = field(default_factory=dict)
+    kept: Mapping[str, KeptRows] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -118,8 +121,11 @@ class Part:
         for modality, store in self.stores.items():
             chosen = self.rows[rows]
             has = store.has[chosen]
-            maps = self._maps(modality, chosen[has])
-            batch.inputs[modality], moved = read(store, chosen[has], has, maps)
+            moved = self._maps(modality, chosen[has])
+            if modality in self.kept:
+                batch.kept[modality] = self.kept[modality].rows(chosen[has])
+            else:
+                batch.inputs[modality], moved = read(store, chosen[has], has, moved)
             for task, values in moved.items():
                 batch.targets[task] = self.maps[task].encode(spread(values, has)).targets
             words = store.words(chosen[has])

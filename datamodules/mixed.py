@@ -14,6 +14,7 @@ from datamodules.columns import Column
 from datamodules.dataset import MapTargets, Part
 from datamodules.duplicates import conflicts, leaks
 from datamodules.inputs import columns_named
+from datamodules.kept import KeptRows
 from datamodules.loader import EvaluationLoader, StepLoader
 from datamodules.loading import DatasetSpec, Loaded, TaskSpec, load_dataset
 from datamodules.maps.loading import labelled, load_maps
@@ -126,6 +127,17 @@ class MixedDataModule(LightningDataModule):
             require_rows(name, task, parts)
             self.notes += unlabelled(name, task, parts)
         self.parts = parts
+
+    def use_kept(self, modality: str, kept: Mapping[str, KeptRows]) -> None:
+        """Give features that were kept in place of a modality's inputs, in all splits.
+
+        Args:
+            modality: whose rows.
+            kept: {data set: features of all its rows}.
+        """
+        for parts in self.parts.values():
+            for name, rows in kept.items():
+                parts[name].kept = {**parts[name].kept, modality: rows}
 
     def load(self, name: str) -> Loaded:
         """Read and split one data set.

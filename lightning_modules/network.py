@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from datamodules.batch import Batch
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.features import Features
+from lightning_modules.features import Features, PooledOnly, together
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.trunks.base import Routes, Trunk
 from lightning_modules.tuning.base import Tuning
@@ -19,6 +19,7 @@ from lightning_modules.views.base import Seen, View
 from lightning_modules.views.rows import RowView
 
 ROWS = RowView()
+PLUS = "+"  # between the names of modalities
 Tap = Callable[[str, Tensor], Tensor]
 
 
@@ -117,11 +118,10 @@ class MultiTaskNetwork(nn.Module):
     def encode(self, batches: Mapping[str, Batch]) -> dict[str, Seen]:
         """Encode all rows of a modality in one call, part them by data set again, and fuse."""
         features: dict[str, dict[str, Features]] = {name: {} for name in batches}
-        for modality, encoder in self.encoders.items():
-            names = [name for name, batch in batches.items() if modality in batch.inputs]
+        for modality in self.encoders:
+            names = [n for n, b in batches.items() if modality in b.inputs or modality in b.kept]
             if names:
-                inputs = [batches[name].inputs[modality] for name in names]
-                encoded = part(encoder(join(inputs)), [len(rows) for rows in inputs])
+                encoded = encode(self.encoder(modality), modality, [batches[n] for n in names])
                 for name, own in zip(names, encoded, strict=True):
                     features[name][modality] = own
         return {
@@ -140,6 +140,12 @@ class MultiTaskNetwork(nn.Module):
         all_rows = torch.ones_like(batch.index, dtype=torch.bool)
         has = {name: batch.has.get(name, all_rows) for name in features}
         return Features(self.fusions[combination(features)](features, has))
+
+    def reads_tokens(self, modality: str) -> bool:
+        """Say whether any part looks at more of a modality's features than the pooled vectors."""
+        fusions = [part for name, part in self.fusions.items() if modality in name.split(PLUS)]
+        found = [part.reads_tokens for part in (self.trunk, *fusions)]
+        return any(found) or any(modality in view.reads_tokens_of for view in self.views.values())
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that several tasks' gradients reach."""
@@ -168,7 +174,19 @@ def separate(routes: Routes) -> list[list[str]]:
 
 def combination(modalities: Iterable[str]) -> str:
     """Return the name of several modalities together: ``image+text``."""
-    return "+".join(sorted(modalities))
+    return PLUS.join(sorted(modalities))
+
+
+def encode(encoder: Encoder, modality: str, batches: Sequence[Batch]) -> list[Features]:
+    """Return each batch's features, from its inputs or from what was kept of a frozen backbone."""
+    kept = [batch.kept[modality] for batch in batches if modality in batch.kept]
+    if not kept:
+        inputs = [batch.inputs[modality] for batch in batches]
+        return part(encoder(join(inputs)), [len(rows) for rows in inputs])
+    finished = encoder.finish(together([one.features for one in kept]))
+    found = part(finished, [len(one.features.pooled) for one in kept])
+    pairs = zip(found, kept, strict=True)
+    return [own if one.whole else PooledOnly(own.pooled) for own, one in pairs]
 
 
 def join(inputs: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from lightning_modules.callbacks.split_progress import SplitProgress
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.build import build_datamodule, build_module
 from pipeline.errors import PollinateError, UsageError
+from pipeline.kept_features import FeatureCache
 from pipeline.locate import run_folder_of
 from pipeline.memory import explained_memory
 from pipeline.report import Numbers, baselines, modalities_of
@@ -97,6 +98,7 @@ def measure(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    FeatureCache(module, datamodule, trainer).find()
     trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
     return figures.stage_scores["test"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import seed_everything
-from lightning.pytorch.plugins.precision import DoublePrecision
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
 from rich.console import Console
 
 from lightning_modules.callbacks.stop import InterruptedRunError
@@ -17,10 +18,12 @@ from lightning_modules.network import combination
 from pipeline.build import build_datamodule, build_module
 from pipeline.checkpoints import BEST, read_checkpoint
 from pipeline.instantiate import instantiate
+from pipeline.kept_features import FeatureCache, kept_modalities
 from pipeline.memory import explained_memory
 from pipeline.planning.cost import Estimate, inputs_of
 from pipeline.planning.setting import setting_of
 from pipeline.planning.show import in_a_line
+from pipeline.prediction.predictor import load_network
 from pipeline.record import record_end, record_start
 from pipeline.report import Summary, baselines, print_next_steps, print_table, resume_command, shown
 from pipeline.resume import Resumed
@@ -102,7 +105,7 @@ class Session:
 
     def _greet(self) -> None:
         for note in self.datamodule.notes:
-            self.console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+            self._say(f"note: {note}")
         rows = sum(self.datamodule.sizes.values())
         weights = list(self.module.parameters())
         total = sum(p.numel() for p in weights)
@@ -141,18 +144,33 @@ class Session:
         self.module.transfer.setup(self.module, self.datamodule)
         checkpoint = self.resumed.checkpoint if self.resumed else None
         plugin = self.training.trainer.precision_plugin
-        if isinstance(plugin, DoublePrecision):
-            # Lightning's own conversion comes after it has loaded the weights, rounded to 32 bits
+        if isinstance(plugin, DoublePrecision | HalfPrecision):
+            # Lightning's own conversion comes after it has loaded the weights, rounded to 32 bits,
+            # and after features were computed
             plugin.convert_module(self.module)
         rows = self.datamodule.sampler.batch_size
         more = " and trainer.accumulate_grad_batches=2; python -m pipeline.plan tells what fits"
         with explained_memory("sampler.batch_size", rows, more):
+            self._keep_features(checkpoint)
             self.training.trainer.fit(
                 self.module,
                 datamodule=self.datamodule,
                 ckpt_path=checkpoint,
                 weights_only=True,
             )
+
+    def _keep_features(self, checkpoint: Path | None) -> None:
+        """Compute features of frozen encoders, or find those of an earlier run."""
+        network, trainer = self.module.network, self.training.trainer
+        if not kept_modalities(network):
+            return
+        if checkpoint is not None:
+            load_network(network, checkpoint)
+        FeatureCache(self.module, self.datamodule, trainer).fill(self._say)
+
+    def _say(self, text: str) -> None:
+        if self._is_first:
+            self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def _evaluate(self) -> None:
         """Score the best weights on validation and test data."""

@@ -194,11 +194,11 @@ def save_sound(folder: Path, config: dict[str, Any], extractor: dict[str, Any]) 
     return folder
 
 
-def with_weights(folder: Path) -> Path:
+def with_weights(folder: Path, seed: int = 0) -> Path:
     """Add the weights of a random start."""
     import torch
     from transformers import AutoConfig, AutoModel
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     AutoModel.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
     return folder

@@ -42,6 +42,14 @@ TASKS = (
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=5",
 )
+# encoders whose features are kept, with those of tokens, which tagging reads
+FROZEN = (
+    *TASKS,
+    "encoder.text.tune=frozen",
+    "encoder.image.tune=frozen",
+    "data.image.augment=null",
+    *(f"data.image.{name}=0" for name in ("shift", "rotate", "scale")),
+)
 STREAMED = (*TASKS, "data.datasets.shop.streaming=true")
 
 

@@ -17,7 +17,7 @@ import torch
 from pipeline.runs import RunFolder
 from pipeline.tracking.points import read_points
 from tests.rows import BALANCERS
-from tests.sessions import SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
+from tests.sessions import FROZEN, SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +87,7 @@ CASES = (
     ),
     Case("adaptive sampler", (Fault("end of validation", 1), Fault("training step", 25)), ADAPTIVE),
     Case("every type of task", (Fault("training step", 7), Fault("best scored", 1)), base=TASKS),
+    Case("kept features", (Fault("training step", 15),), base=FROZEN),
     Case("streamed rows", (Fault("training step", 15),), base=STREAMED),
     Case(
         "streamed rows in workers",

@@ -128,6 +128,11 @@ class AudioModality(Modality):
         """Return the frames."""
         return AudioStore(arrays.get_rows("frames"), arrays.get("has"), self.masks)
 
+    def random_keys(self) -> dict[str, Any]:
+        """Return the keys of the augmentation that is on."""
+        masks = {"time_masks": self.masks.times, "band_masks": self.masks.bands}
+        return {f"data.audio.{name}": count for name, count in masks.items() if count}
+
     def options(self) -> dict[str, Any]:
         """Return what the frames depend on."""
         names = ("rate", "mels", "window", "hop", "longest")

@@ -122,6 +122,10 @@ class Modality(ABC):
         """Return what was written."""
 
     @abstractmethod
+    def random_keys(self) -> dict[str, Any]:
+        """Return {key of the configuration: value} of what changes rows at random in training."""
+
+    @abstractmethod
     def options(self) -> dict[str, Any]:
         """Return what ``write`` depends on besides the column, as plain values."""
 

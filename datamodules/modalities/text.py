@@ -105,6 +105,10 @@ class TextModality(Modality):
         ids, dropping = arrays.get_rows("ids"), Dropping(self.dropout, self.tokenizer.special)
         return TextStore(ids, arrays.get("has"), dropping, starts, arrays.get("cut"))
 
+    def random_keys(self) -> dict[str, Any]:
+        """Return the keys of the augmentation that is on."""
+        return {"data.text.dropout": self.dropout} if self.dropout else {}
+
     def options(self) -> dict[str, Any]:
         """Return what the tokens depend on."""
         tokenizer = sha256(self.tokenizer.to_json().encode()).hexdigest()

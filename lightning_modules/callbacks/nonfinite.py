@@ -76,6 +76,12 @@ def plain(batch: MixedBatch | None) -> dict[str, object]:
     if batch is None:
         return {}
     return {
-        name: {"inputs": b.inputs, "targets": b.targets, "present": b.present, "index": b.index}
+        name: {
+            "inputs": b.inputs,
+            "targets": b.targets,
+            "present": b.present,
+            "index": b.index,
+            "kept": {modality: kept.features.pooled for modality, kept in b.kept.items()},
+        }
         for name, b in batch.batches.items()
     }

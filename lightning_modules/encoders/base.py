@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
 from lightning_modules.features import Features
 from lightning_modules.tuning.blocks import Groups, parameter_groups_of
-from lightning_modules.tuning.freezing import hold_statistics
+from lightning_modules.tuning.freezing import hold_statistics, rest
 
 
 class Encoder(nn.Module, ABC):
@@ -17,9 +17,13 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         dim: width D of ``Features.pooled``, >= 1.
+        needs: packages, besides those of every run, that it is built with.
+        outer: options on which what ``backbone`` returns doesn't depend, its weights given.
     """
 
     dim: int
+    needs: ClassVar[tuple[str, ...]] = ()
+    outer: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Features:
@@ -37,12 +41,25 @@ class Encoder(nn.Module, ABC):
         """Return the part that ``tune`` is about."""
         return self
 
+    def backbone(self, inputs: Tensor) -> Features:
+        """Return what ``tuned_part`` makes of the inputs: forward(x) = finish(backbone(x))."""
+        features: Features = self(inputs)
+        return features
+
+    def finish(self, features: Features) -> Features:
+        """Put the encoder's own layers on what ``backbone`` returned, whatever of it is given."""
+        return features
+
     def tuned_groups(self) -> Groups:
         """Return the backbone's parameters in groups: what stands before the blocks, each block."""
         return parameter_groups_of(self.tuned_part())
 
     def train(self, mode: bool = True) -> Self:
-        """Switch dropout and norms; the statistics of frozen norms stay as they are."""
+        """Switch dropout and norms; the statistics of frozen norms stay as they are.
+
+        A backbone of which no weight trains is always in evaluation mode, without dropout.
+        """
         super().train(mode)
         hold_statistics(self)
+        rest(self.tuned_part())
         return self

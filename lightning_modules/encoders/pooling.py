@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.encoders.padding import masked_mean
+from lightning_modules.features import Features
 from pipeline.errors import UsageError
 
 
@@ -56,3 +57,9 @@ def pooling_named(name: str) -> Pooling:
     if name not in POOLINGS:
         raise UsageError(f"pooling must be one of {', '.join(POOLINGS)}, got {name}")
     return POOLINGS[name]()
+
+
+def project_rows(project: nn.Module, features: Features) -> Features:
+    """Put a linear layer on the pooled vectors and on those of the tokens, if these are given."""
+    sequence = None if features.sequence is None else project(features.sequence)
+    return Features(project(features.pooled), sequence, mask=features.mask)

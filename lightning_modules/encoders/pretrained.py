@@ -6,9 +6,10 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.features import Features
 
 
 class PretrainedEncoder(Encoder):
@@ -16,12 +17,11 @@ class PretrainedEncoder(Encoder):
 
     It is built from what ``brings`` returns, which is part of every checkpoint: a checkpoint can be
     loaded where the model that the run started from is gone.
-
-    Attributes:
-        needs: packages that the network is built with.
     """
 
-    needs: ClassVar[tuple[str, ...]]
+    outer: ClassVar[frozenset[str]] = frozenset(
+        ("checkpointing", "dim", "file", "model", "names", "weights")
+    )
 
     @classmethod
     @abstractmethod
@@ -46,3 +46,15 @@ class PretrainedEncoder(Encoder):
     @abstractmethod
     def tuned_part(self) -> nn.Module:
         """Return the other library's network, without what was put on it here."""
+
+    @abstractmethod
+    def backbone(self, inputs: Tensor) -> Features:
+        """Return the other library's features, in its widths."""
+
+    @abstractmethod
+    def finish(self, features: Features) -> Features:
+        """Bring features of the other library to the width D."""
+
+    def forward(self, inputs: Tensor) -> Features:
+        """Encode a batch."""
+        return self.finish(self.backbone(inputs))

@@ -129,21 +129,26 @@ class TimmImage(PretrainedEncoder):
         """Return the parameters by timm's own division of the network."""
         return grouped(self.network)
 
-    def forward(self, inputs: Tensor) -> Features:
-        """Encode (N, C, H, W) pictures of [0, 1]: pooled (N, D) and grid (N, D, H', W')."""
+    def backbone(self, inputs: Tensor) -> Features:
+        """Encode (N, C, H, W) pictures of [0, 1]: pooled (N, D1) and grid (N, D2, H', W')."""
         if not len(inputs):
             # a network needs a picture; every process must reach the same parameters all the same
-            blank = self(inputs.new_zeros((1, *inputs.shape[1:])))
+            blank = self.backbone(inputs.new_zeros((1, *inputs.shape[1:])))
             return Features(blank.pooled[:0], grid=None if blank.grid is None else blank.grid[:0])
         pictures = inputs.expand(-1, COLOURS, -1, -1)
         with running_statistics(self.network, len(inputs) < 2):
             found = self.network.forward_features((pictures - self.mean) / self.std)
-        pooled = self.project(self.network.forward_head(found, pre_logits=True))
+        pooled = self.network.forward_head(found, pre_logits=True)
         cells = as_cells(found, self.network)
-        if cells is not None:
+        return Features(pooled, grid=None if cells is None else cells.movedim(-1, 1))
+
+    def finish(self, features: Features) -> Features:
+        """Project pooled vectors and cells to D."""
+        grid = features.grid
+        if grid is not None:
             project = self.project if self.project_cells is None else self.project_cells
-            cells = project(cells).movedim(-1, 1)
-        return Features(pooled, grid=cells)
+            grid = project(grid.movedim(1, -1)).movedim(-1, 1)
+        return Features(self.project(features.pooled), grid=grid)
 
 
 @contextmanager

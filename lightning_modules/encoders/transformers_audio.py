@@ -13,6 +13,7 @@ from datamodules.model_audio import ModelAudio
 from lightning_modules.encoders.hub import hub
 from lightning_modules.encoders.padding import masked_mean
 from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.pooling import project_rows
 from lightning_modules.encoders.pretrained import PretrainedEncoder
 from lightning_modules.encoders.transformers_models import (
     architecture_of,
@@ -27,7 +28,7 @@ KEY, INPUT = "encoder.audio.model", "input_values"
 
 
 class TransformersAudio(PretrainedEncoder):
-    """A network of transformers: sequence = W f(recording), pooled = mean of it.
+    """A network of transformers: sequence = W f(recording), pooled = W mean f(recording).
 
     W is learnt, and left out if the widths agree. The recording reaches the network as the model's
     own feature extractor leaves it. A network that was trained without a mask sees the zeros beyond
@@ -102,11 +103,13 @@ class TransformersAudio(PretrainedEncoder):
         network: nn.Module = self.network
         return network
 
-    def forward(self, inputs: Tensor) -> Features:
-        """Encode (N, L, F), NaN beyond a row's end: pooled (N, D), sequence and mask (N, L')."""
+    def backbone(self, inputs: Tensor) -> Features:
+        """Encode (N, L, F), NaN beyond a row's end: pooled (N, W), sequence and mask (N, L')."""
         if not len(inputs):
             # a network needs a sound; every process must reach the same parameters all the same
-            one = self(inputs.new_zeros((1, max(1, inputs.shape[1]), self.in_features)))
+            one = self.backbone(inputs.new_zeros((1, max(1, inputs.shape[1]), self.in_features)))
+            assert one.sequence is not None
+            assert one.mask is not None
             return Features(one.pooled[:0], one.sequence[:0], mask=one.mask[:0])
         if inputs.shape[1] < self.least:
             short = self.least - inputs.shape[1]
@@ -118,9 +121,13 @@ class TransformersAudio(PretrainedEncoder):
         known = {INPUT: values[..., 0] if self.in_features == 1 else values}
         if self.masked and self.in_features == 1:
             known["attention_mask"] = real.long()
-        rows = self.project(self.network(**known).last_hidden_state)
+        rows = self.network(**known).last_hidden_state
         mask = shortened(real, rows.shape[1])
         return Features(masked_mean(rows, mask), rows, mask=mask)
+
+    def finish(self, features: Features) -> Features:
+        """Project (N, W) and (N, L', W) to D."""
+        return project_rows(self.project, features)
 
 
 def shortened(real: Tensor, length: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.model_tokenizer import shift_of
-from lightning_modules.encoders.pooling import pooling_named
+from lightning_modules.encoders.pooling import pooling_named, project_rows
 from lightning_modules.encoders.pretrained import PretrainedEncoder
 from lightning_modules.encoders.transformers_models import (
     architecture_of,
@@ -24,7 +24,7 @@ KEY, INPUT = "encoder.text.model", "input_ids"
 
 
 class TransformersText(PretrainedEncoder):
-    """A network of transformers: sequence = W f(tokens), pooled = mean, first or last of it.
+    """A network of transformers: sequence = W f(tokens), pooled = W mean, first or last of f.
 
     W is learnt, and left out if the widths agree. The texts of a pair are told apart as the model
     learnt it. Source: Wolf et al. 2020, "Transformers: state-of-the-art natural language
@@ -99,19 +99,25 @@ class TransformersText(PretrainedEncoder):
         network: nn.Module = self.network
         return network
 
-    def forward(self, inputs: Tensor) -> Features:
-        """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""
+    def backbone(self, inputs: Tensor) -> Features:
+        """Encode (N, L) token ids: pooled (N, W), sequence (N, L, W) and mask (N, L)."""
         if not len(inputs):
             # a network needs a text; every process must reach the same parameters all the same
-            one = self(inputs.new_ones((1, 1)))
+            one = self.backbone(inputs.new_ones((1, 1)))
+            assert one.sequence is not None
+            assert one.mask is not None
             return Features(one.pooled[:0], one.sequence[:0], mask=one.mask[:0])
         mask = inputs != 0
         ids = torch.where(mask, inputs - self.shift, self.padding)
         known = {INPUT: ids, "attention_mask": mask.long()}
         if self.separator is not None:
             known["token_type_ids"] = sides(ids, self.separator) * mask
-        rows = self.project(self.network(**known).last_hidden_state)
+        rows = self.network(**known).last_hidden_state
         return Features(self.pooling(rows, mask), rows, mask=mask)
+
+    def finish(self, features: Features) -> Features:
+        """Project (N, W) and (N, L, W) to D."""
+        return project_rows(self.project, features)
 
 
 def sides(ids: Tensor, separator: int) -> Tensor:

@@ -30,6 +30,8 @@ class Attention(Fusion):
         UsageError: heads doesn't divide dim.
     """
 
+    reads_tokens = True
+
     def __init__(self, modalities: Sequence[str], dim: int, heads: int = 4) -> None:
         super().__init__()
         self.absent = nn.ParameterDict({name: torch.zeros(dim) for name in modalities})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -11,7 +12,13 @@ from lightning_modules.features import Features
 
 
 class Fusion(nn.Module, ABC):
-    """Puts the modalities of one data set's rows together; a row may lack some of them."""
+    """Puts the modalities of one data set's rows together; a row may lack some of them.
+
+    Attributes:
+        reads_tokens: whether it looks at more of ``Features`` than the pooled vectors.
+    """
+
+    reads_tokens: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, features: Mapping[str, Features], has: Mapping[str, Tensor]) -> Tensor:

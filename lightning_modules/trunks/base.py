@@ -20,6 +20,7 @@ class Trunk(nn.Module, ABC):
     Attributes:
         same_for_all: whether tasks that read the same rows get the same tensor: only then do
             their gradients meet at the features.
+        reads_tokens: whether it looks at more of ``Features`` than the pooled vectors.
 
     Args:
         tasks: names of all tasks of the run; kept in alphabetical order, so that the order in
@@ -27,6 +28,7 @@ class Trunk(nn.Module, ABC):
     """
 
     same_for_all: ClassVar[bool] = False
+    reads_tokens: ClassVar[bool] = False
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()

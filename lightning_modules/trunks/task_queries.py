@@ -32,6 +32,8 @@ class TaskQueries(Trunk):
         UsageError: heads doesn't divide dim.
     """
 
+    reads_tokens = True
+
     def __init__(
         self,
         tasks: Sequence[str],

@@ -13,9 +13,11 @@ class Tuning(ABC):
 
     Attributes:
         needs: packages, besides those of every run, that it is built with.
+        caches: whether what the backbone makes of a row, the same in all steps, is kept on disk.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    caches: bool = False
 
     @abstractmethod
     def apply(self, encoder: Encoder) -> None:

@@ -8,7 +8,16 @@ from lightning_modules.tuning.freezing import train_only
 
 
 class Frozen(Tuning):
-    """Use the backbone as it is: what the heads make of its features is a linear probe."""
+    """Use the backbone as it is: what the heads make of its features is a linear probe.
+
+    It is in evaluation mode, without dropout, so its features of a row are always the same.
+
+    Args:
+        cache: whether they are computed once and kept on disk.
+    """
+
+    def __init__(self, cache: bool = True) -> None:
+        self.caches = cache
 
     def apply(self, encoder: Encoder) -> None:
         """Freeze the backbone."""

@@ -39,5 +39,5 @@ class Gradual(SteppedTuning):
         chosen = [parameter for group in groups[frozen:] for parameter in group]
         changed = train_only(encoder.tuned_part(), chosen)
         if changed:
-            encoder.train(encoder.training)
+            encoder.train()  # steps are of training; what was frozen wholly doesn't say so
         return changed

@@ -36,9 +36,11 @@ class View(ABC):
 
     Attributes:
         words: whether ``Batch.words`` is needed.
+        reads_tokens_of: modalities of which it looks at more than the pooled vectors.
     """
 
     words: bool = False
+    reads_tokens_of: tuple[str, ...] = ()
 
     @abstractmethod
     def groups(self, seen: Seen) -> dict[str, Features]:

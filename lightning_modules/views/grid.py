@@ -17,6 +17,8 @@ IMAGE = "image"
 class GridView(View):
     """The encoder's grid of each picture; the trunk takes every cell as a row of its own."""
 
+    reads_tokens_of = (IMAGE,)
+
     def groups(self, seen: Seen) -> dict[str, Features]:
         """Return the features of all pictures' cells: (N_image H' W', D)."""
         return {"cells": Features(grid(seen).permute(0, 2, 3, 1).flatten(0, 2))}

@@ -21,6 +21,7 @@ class WordView(View):
     """The features of each word's first token; the trunk takes every word as a row of its own."""
 
     words = True
+    reads_tokens_of = (TEXT,)
 
     def groups(self, seen: Seen) -> dict[str, Features]:
         """Return the features of all words that have a token, pooled: (number of words, D)."""
