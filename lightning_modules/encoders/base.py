@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_modules.features import Features
 from lightning_modules.tuning.blocks import Groups, parameter_groups_of
 from lightning_modules.tuning.freezing import hold_statistics
+from lightning_modules.tuning.routing import Routing
 
 
 class Encoder(nn.Module, ABC):
@@ -17,9 +18,11 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         dim: width D of ``Features.pooled``, >= 1.
+        routing: must know the tasks of the rows of a call; None: rows are alike to all tasks.
     """
 
     dim: int
+    routing: Routing | None = None
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Features:

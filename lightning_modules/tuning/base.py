@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from lightning_modules.encoders.base import Encoder
@@ -18,8 +19,12 @@ class Tuning(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def apply(self, encoder: Encoder) -> None:
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Choose, once: after pre-trained weights were loaded, before a checkpoint's are.
+
+        Args:
+            encoder: of one modality.
+            tasks: those that are predicted from rows of the modality.
 
         Raises:
             UsageError: the encoder has no such part.

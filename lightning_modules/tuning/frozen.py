@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.freezing import train_only
@@ -10,6 +12,6 @@ from lightning_modules.tuning.freezing import train_only
 class Frozen(Tuning):
     """Use the backbone as it is: what the heads make of its features is a linear probe."""
 
-    def apply(self, encoder: Encoder) -> None:
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Freeze the backbone."""
         train_only(encoder.tuned_part(), ())

@@ -180,8 +180,8 @@ class Predictor:
         if not rows:
             return
         with torch.inference_mode():
-            seen = self.network.encode({dataset: batch})
-            outputs = self.network.predict(seen, dict.fromkeys(tasks, (dataset,)))
+            routes = dict.fromkeys(tasks, (dataset,))
+            outputs = self.network.predict(self.network.encode({dataset: batch}, routes), routes)
         for task, output in outputs.items():
             for row, label in zip(rows, self.tasks[task].decode(output), strict=True):
                 found.answers[task][row] = label
