@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,16 +15,16 @@ from lightning_modules.tuning.routing import Routing
 PLACE = "adapters"  # the name under which a layer holds its own
 
 
-class RoutedAdapters(nn.Module):
-    """s_0 B_0 A_0 x + s_t B_t A_t x, where t is the task that the row x belongs to.
+class RoutedAdapters(nn.Module, ABC):
+    """s_0 B_0 A_0 x + s B_t A_t x, where t is the task that the row x belongs to.
 
     Args:
         layer: beside which they stand.
         routing: knows the tasks of the rows.
         tasks: names of all tasks whose rows the layer sees.
-        rank: r of s_t B_t A_t.
-        shared_rank: r of s_0 B_0 A_0; 0: without it.
-        alpha: s = alpha / r.
+        rank: r of B_t A_t.
+        shared_rank: r_0 of B_0 A_0; 0: without it.
+        alpha: s = alpha / r, s_0 = alpha / r_0.
         dropout: share of x left out in training.
     """
 
@@ -39,27 +40,61 @@ class RoutedAdapters(nn.Module):
     ) -> None:
         super().__init__()
         self.routing = routing
+        self.scale = alpha / rank
         self.dropout = nn.Dropout(dropout)
         self.own = nn.ModuleDict({task: LowRank(layer, rank, alpha) for task in tasks})
         self.shared = LowRank(layer, shared_rank, alpha) if shared_rank else None
 
+    @abstractmethod
+    def routed(self, rows: Tensor, times: int) -> Tensor:
+        """Return s B_t A_t x of the rows x (k N, ...) of N rows of the encoder's; times: k >= 1."""
+
     def forward(self, rows: Tensor) -> Tensor | None:
         """Return what is added to the layer's output; None: nothing."""
         dropped = self.dropout(rows)
-        own = [self.own[task](part) for task, part in self.routing.split(dropped)]
-        added = torch.cat(own) if own else None
+        times = self.routing.times(rows)
+        added = self.routed(dropped, times) if times else None
         if self.shared is None:
             return added
         shared: Tensor = self.shared(dropped)
         return shared if added is None else shared + added
 
 
-def attach(layer: nn.Module, adapters: RoutedAdapters) -> None:
+class RoutedLinear(RoutedAdapters):
+    """Beside a linear layer: each row meets a copy of its task's A and B, in one product."""
+
+    def routed(self, rows: Tensor, times: int) -> Tensor:
+        """Map (k N, ..., in) to (k N, ..., out)."""
+        now = self.routing.now
+        own = [self.own.get_submodule(task) for task in now.tasks]
+        down = torch.stack([one.get_parameter("down.weight") for one in own])[now.places]
+        up = torch.stack([one.get_parameter("up.weight") for one in own])[now.places]
+        each = rows.reshape(len(now.places), -1, rows.shape[-1])
+        found = torch.bmm(self.scale * torch.bmm(each, down.mT), up.mT)
+        return found.reshape(*rows.shape[:-1], -1)
+
+
+class RoutedConvolution(RoutedAdapters):
+    """Beside a convolution: one call for the rows of each task."""
+
+    def routed(self, rows: Tensor, times: int) -> Tensor:
+        """Map (k N, in, H, W) to (k N, out, H', W')."""
+        shares = self.routing.now.shares
+        parts = torch.split(rows, [count * times for _, count in shares])
+        return torch.cat([self.own[t](part) for (t, _), part in zip(shares, parts, strict=True)])
+
+
+def attach(layer: nn.Module, *options: Any) -> None:
     """Let a layer return W x + b plus what its adapters return.
 
     The layer stays in its place, for code that looks at its weight.
+
+    Args:
+        layer: a linear layer or a convolution.
+        options: of ``RoutedAdapters``.
     """
-    layer.add_module(PLACE, adapters)
+    kind = RoutedConvolution if isinstance(layer, nn.Conv2d) else RoutedLinear
+    layer.add_module(PLACE, kind(layer, *options))
     layer.register_forward_hook(add)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,66 +11,78 @@ from torch import Tensor
 from lightning_modules.features import Features
 from pipeline.errors import UsageError
 
-Shares = tuple[tuple[str, int], ...]  # ((task, its rows), ...), in the order of the rows
+Shares = Sequence[tuple[str, int]]  # (task, its rows), one after the other
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The rows of one call.
+
+    shares: of the tasks that have rows.
+    tasks: their names, each once.
+    places: (N,) int64, the place in ``tasks`` of each row's.
+    """
+
+    shares: Shares
+    tasks: tuple[str, ...]
+    places: Tensor
+
+    @classmethod
+    def of(cls, shares: Shares, device: torch.device | None = None) -> Assignment:
+        """Assign rows; tasks without any are left out."""
+        held = [(task, count) for task, count in shares if count]
+        tasks = tuple(dict.fromkeys(task for task, _ in held))
+        places = [tasks.index(task) for task, count in held for _ in range(count)]
+        return cls(held, tasks, torch.tensor(places, dtype=torch.int64, device=device))
 
 
 class Routing:
     """Told by the network before each call of an encoder, asked by the adapters inside it."""
 
     def __init__(self) -> None:
-        self.shares: Shares = ()
+        self.now = Assignment.of(())
 
     def call(
-        self,
-        encoder: Callable[[Tensor], Features],
-        inputs: Tensor,
-        shares: Sequence[tuple[str, int]],
+        self, encoder: Callable[[Tensor], Features], inputs: Tensor, shares: Shares
     ) -> Features:
         """Encode rows, each by its task's adapters.
 
         Args:
             encoder: whose adapters ask here.
             inputs: (N, ...).
-            shares: (task, rows of it), one after the other; N rows in all.
+            shares: of the N rows.
         """
-        self.shares = merged(shares)
+        self.now = Assignment.of(shares, inputs.device)
         features = encoder(inputs)
         self._remember(features)
         return features
 
-    def split(self, rows: Tensor) -> list[tuple[str, Tensor]]:
-        """Return (task, its rows) of a layer's input (k N, ...): a row may have become k.
+    def times(self, rows: Tensor) -> int:
+        """Return k of a layer's input (k N, ...): windows of a picture, say, a row; 0 without rows.
 
-        Nothing is returned for a call without rows, which some encoders make up one for.
+        A call without rows, for which an encoder makes up one, has no task.
 
         Raises:
             UsageError: the layer's first axis isn't that of the rows.
         """
-        total = sum(count for _, count in self.shares)
+        total = len(self.now.places)
         if not total:
-            return []
+            return 0
         times, rest = divmod(len(rows), total)
         if rest:
             raise UsageError(
                 f"adapters a task need layers that see row by row, but one of shape "
                 f"{tuple(rows.shape)} is given for {total} rows; leave it out of tune.targets"
             )
-        parts = torch.split(rows, [count * times for _, count in self.shares])
-        return [(task, part) for (task, _), part in zip(self.shares, parts, strict=True)]
+        return times
 
     def _remember(self, features: Features) -> None:
         """Let the backward of a call, which may compute it again, find the call's own rows."""
-        shares = self.shares
+        now = self.now
 
         def restore(_: Tensor) -> None:
-            self.shares = shares
+            self.now = now
 
         for found in (features.pooled, features.sequence, features.grid):
             if found is not None and found.requires_grad:
                 found.register_hook(restore)  # type: ignore[no-untyped-call]  # torch's is not annotated
-
-
-def merged(shares: Sequence[tuple[str, int]]) -> Shares:
-    """Leave out tasks without rows, and add up neighbours of one task."""
-    groups = groupby((share for share in shares if share[1]), key=lambda share: share[0])
-    return tuple((task, sum(count for _, count in group)) for task, group in groups)

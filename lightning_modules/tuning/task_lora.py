@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.adapters import LowRankTuning, chosen
 from lightning_modules.tuning.freezing import train_only
-from lightning_modules.tuning.routed import RoutedAdapters, attach
+from lightning_modules.tuning.routed import attach
 from lightning_modules.tuning.routing import Routing
 from pipeline.errors import UsageError
 
@@ -51,8 +51,7 @@ class TaskLoRA(LowRankTuning):
         """
         names, backbone = chosen(encoder, self.targets), encoder.tuned_part()
         train_only(backbone, ())
-        options = (self.rank, self.shared_rank, self.alpha, self.dropout)
         encoder.routing = Routing()
+        options = (sorted(tasks), self.rank, self.shared_rank, self.alpha, self.dropout)
         for name in names:
-            layer = backbone.get_submodule(name)
-            attach(layer, RoutedAdapters(layer, encoder.routing, sorted(tasks), *options))
+            attach(backbone.get_submodule(name), encoder.routing, *options)
