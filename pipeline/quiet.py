@@ -14,6 +14,7 @@ HARMLESS = (
     (r".*Checkpoint directory .* exists and is not empty.*", "the run folder is ours"),
     (r".*`?find_unused_parameters=True`? was specified.*", "tasks come and go, so it is needed"),
     (r".*The ``?compute``? method of metric .* was called before.*", "a rank may have no rows"),
+    (r"Found \d+ module\(s\) in eval mode.*", "norms that are frozen are held on purpose"),
     (r".*lr_scheduler.step\(\).*before.*optimizer.step\(\).*", "gradients may be skipped in fp16"),
 )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_modules.encoders.base import Encoder
 
@@ -19,9 +20,11 @@ class PretrainedEncoder(Encoder):
 
     Attributes:
         needs: packages that the network is built with.
+        model: a public name, or a place here.
     """
 
     needs: ClassVar[tuple[str, ...]]
+    model: str
 
     @classmethod
     @abstractmethod
@@ -46,3 +49,15 @@ class PretrainedEncoder(Encoder):
     @abstractmethod
     def tuned_part(self) -> nn.Module:
         """Return the other library's network, without what was put on it here."""
+
+    @abstractmethod
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write a model as the other library saves its own, so that it, and ``model``, can load it.
+
+        Args:
+            folder: exists.
+            weights: of the network.
+
+        Raises:
+            PollinateError: the network is only a part of a model.
+        """

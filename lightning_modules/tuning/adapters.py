@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.tuning.adapter import Adapter
 from lightning_modules.tuning.base import Tuning
 from pipeline.checks import require
 from pipeline.configuration.suggest import listing
@@ -19,7 +21,7 @@ class LowRankTuning(Tuning):
 
     Args:
         rank: r, >= 1.
-        alpha: scale.
+        alpha: scale, > 0.
         dropout: share of an adapter's inputs left out in training, in [0, 1).
         targets: last parts of layers' names; None: all linear layers of the blocks, or all
             convolutions, where there are no linear layers.
@@ -27,6 +29,8 @@ class LowRankTuning(Tuning):
     Raises:
         UsageError: a value is out of range.
     """
+
+    adapts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -39,6 +43,8 @@ class LowRankTuning(Tuning):
             raise UsageError(
                 f"tune.rank must be >= 1 and dropout in [0, 1), got {rank} and {dropout}"
             )
+        if alpha <= 0:
+            raise UsageError(f"tune.alpha must be > 0, got {alpha}; frozen trains no adapter")
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
 
 
@@ -71,6 +77,32 @@ class PeftTuning(LowRankTuning):
         )
         inject_adapter_in_model(config, encoder.tuned_part())
         encoder.train(encoder.training)
+
+    def adapter(self, encoder: Encoder, task: str) -> Adapter:
+        """Return the adapter, which is the same for all tasks."""
+        state = encoder.tuned_part().state_dict()
+        weights = {written(name): v for name, v in state.items() if ".lora_" in name}
+        layer = encoder.tuned_part().get_submodule(next(iter(weights)).partition(".lora_")[0])
+        transposed = bool(layer.fan_in_fan_out)
+        return Adapter(self.rank, self.alpha, self.dropout, weights, transposed, self.decomposed)
+
+    def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
+        """Return the backbone's weights, by peft's own way to merge."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        network = deepcopy(encoder.tuned_part())
+        for layer in network.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge(safe_merge=True)
+        state = network.state_dict()
+        return {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
+
+
+def written(name: str) -> str:
+    """Return the name in a file of peft's of a weight in a network of peft's."""
+    if ".lora_magnitude_vector" in name:
+        return name.removesuffix(".default.weight")
+    return name.replace(".default.", ".")
 
 
 def chosen(encoder: Encoder, targets: Sequence[str] | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UsageError
@@ -35,6 +36,11 @@ class LowRank(nn.Module):
         """Map (N, ..., in) to (N, ..., out), or (N, in, H, W) to (N, out, H', W')."""
         found: Tensor = self.up(self.scale * self.down(rows))
         return found
+
+
+def product(down: Tensor, up: Tensor) -> Tensor:
+    """Return B A as a weight: (r, in, ...), (out, r, ...) -> (out, in, ...)."""
+    return torch.einsum("ri...,or->oi...", down, up.flatten(1))
 
 
 def factors(layer: nn.Module, rank: int) -> tuple[Any, Any]:

@@ -59,6 +59,14 @@ class RoutedAdapters(nn.Module, ABC):
         shared: Tensor = self.shared(dropped)
         return shared if added is None else shared + added
 
+    def stacked(self, task: str) -> tuple[Tensor, Tensor]:
+        """Return A (r + r_0, in, ...) and B (out, r + r_0, ...), with the scales in B."""
+        found = [self.own.get_submodule(task), *([] if self.shared is None else [self.shared])]
+        parts = [one for one in found if isinstance(one, LowRank)]
+        down = torch.cat([one.down.weight.detach() for one in parts])
+        up = torch.cat([one.scale * one.up.weight.detach() for one in parts], dim=1)
+        return down, up
+
 
 class RoutedLinear(RoutedAdapters):
     """Beside a linear layer: each row meets a copy of its task's A and B, in one product."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.tuning.adapter import Adapter
 from lightning_modules.tuning.adapters import LowRankTuning, chosen
 from lightning_modules.tuning.freezing import train_only
-from lightning_modules.tuning.routed import attach
+from lightning_modules.tuning.low_rank import is_transposed, product
+from lightning_modules.tuning.routed import PLACE, attach, routed_layers
 from lightning_modules.tuning.routing import Routing
 from pipeline.errors import UsageError
 
@@ -55,3 +59,26 @@ class TaskLoRA(LowRankTuning):
         options = (sorted(tasks), self.rank, self.shared_rank, self.alpha, self.dropout)
         for name in names:
             attach(backbone.get_submodule(name), encoder.routing, *options)
+
+    def adapter(self, encoder: Encoder, task: str) -> Adapter:
+        """Return the task's adapter and the shared one as one, of rank r + r_0.
+
+        A = [A_t; A_0] and B = (r + r_0) [B_t / r, B_0 / r_0], at the scale alpha / (r + r_0).
+        """
+        rank = self.rank + self.shared_rank
+        weights, transposed = {}, False
+        for name, layer, adapters in routed_layers(encoder.tuned_part()):
+            down, up = adapters.stacked(task)
+            weights[f"{name}.lora_A.weight"] = down
+            weights[f"{name}.lora_B.weight"] = up * (rank / self.alpha)
+            transposed = is_transposed(layer)
+        return Adapter(rank, self.alpha, self.dropout, weights, transposed)
+
+    def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
+        """Return W + s_0 B_0 A_0 + s B_t A_t, and all other weights as they are."""
+        state = encoder.tuned_part().state_dict()
+        weights = {k: v.clone() for k, v in state.items() if f".{PLACE}." not in f".{k}"}
+        for name, layer, adapters in routed_layers(encoder.tuned_part()):
+            added = product(*adapters.stacked(task))
+            weights[f"{name}.weight"] += added.T if is_transposed(layer) else added
+        return weights
