@@ -8,7 +8,7 @@ many), forward and backward, dropout as in training. Compared on the same rows:
   routed    tune=task_lora, an adapter of rank 8 for each task,
   both      tune=task_lora with shared_rank: 8 besides,
   apart     a pass of tune=lora for the rows of each task, as many as there are tasks.
-They take turns; the medians over the rounds of the ratios to ``lora`` within a round are printed.
+On one thread. They take turns; the medians over the rounds of the ratios to ``lora`` within a round are printed.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def counts(tasks: list[str], rows: int, uneven: bool) -> dict[str, int]:
 
 
 def seconds(run: Step) -> float:
-    """Time one step."""
-    start = time.perf_counter()
+    """Time one step, in seconds of the processor, which other programs hardly disturb."""
+    start = time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -76,6 +76,7 @@ def main() -> None:
         key, _, value = argument.partition("=")
         options[key] = int(value)
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     tasks = [f"task_{number}" for number in range(options["tasks"])]
     shares = counts(tasks, options["rows"], bool(options["uneven"]))
     inputs = torch.randint(1000, 20000, (sum(shares.values()), options["length"]))
