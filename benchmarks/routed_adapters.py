@@ -8,7 +8,8 @@ many), forward and backward, dropout as in training. Compared on the same rows:
   routed    tune=task_lora, an adapter of rank 8 for each task,
   both      tune=task_lora with shared_rank: 8 besides,
   apart     a pass of tune=lora for the rows of each task, as many as there are tasks.
-On one thread. They take turns; the medians over the rounds of the ratios to ``lora`` within a round are printed.
+They take turns on one thread; the medians over the rounds of the ratios to ``lora`` within a round
+are printed.
 """
 
 from __future__ import annotations

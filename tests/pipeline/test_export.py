@@ -72,9 +72,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sampler.steps_per_epoch=2",
         "sampler.batch_size=8",
     ]
-    train(*arguments, "trainer.max_steps=4", f"run_dir={root}/whole")
-    train(*arguments, "trainer.max_steps=2", f"run_dir={root}/run")
-    train(f"resume={root}/run", "trainer.max_steps=4")
+    train(*arguments, "trainer.max_steps=3", f"run_dir={root}/whole")
+    train(*arguments, "trainer.max_steps=1", f"run_dir={root}/run")
+    train(f"resume={root}/run", "trainer.max_steps=3")
     return root / "run"
 
 
