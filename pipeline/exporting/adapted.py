@@ -64,8 +64,9 @@ def reading(predictor: Predictor, modality: str) -> list[str]:
 def write_adapter(found: Adapted, folder: Path) -> str:
     """Write the adapter as peft does; return what was written."""
     adapter = found.tuning.adapter(found.encoder, found.task)
-    known = isinstance(found.encoder, PretrainedEncoder)
-    adapter.write(folder, public_name(found.encoder.model) if known else None)
+    encoder = found.encoder
+    base = public_name(encoder.model) if isinstance(encoder, PretrainedEncoder) else None
+    adapter.write(folder, base)
     return (
         f"adapter of {found.task} for encoder.{found.modality}, rank {adapter.rank} on "
         f"{len(adapter.layers)} layers, for peft.PeftModel.from_pretrained"

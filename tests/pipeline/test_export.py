@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +15,17 @@ import torch
 import yaml
 from torch import Tensor
 
+from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.encoders.transformers_text import TransformersText
 from lightning_modules.tuning.dora import DoRA
+from lightning_modules.tuning.frozen import Frozen
 from lightning_modules.tuning.lora import LoRA
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.checkpoints import read_checkpoint
+from pipeline.errors import UsageError
 from pipeline.evaluate import main as evaluate
 from pipeline.export import main as export
+from pipeline.exporting.adapted import Adapted, find_adapted, write_merged
 from pipeline.fit import main as fit
 from pipeline.prediction.predictor import Predictor
 from pipeline.serving.folder import DATA, REQUIREMENTS
@@ -178,11 +183,22 @@ def test_the_merged_image_model(run: Path, tmp_path: Path) -> None:
 def test_errors(
     arguments: Sequence[str], message: str, run: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    import re
-
     assert export([f"checkpoint={last(run)}", f"output={tmp_path}/out", *arguments]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_taken_out(run: Path, tmp_path: Path) -> None:
+    encoder, tuning = Transformer(20, 16), TaskLoRA()
+    tuning.apply(encoder, ["a"])
+    with pytest.raises(UsageError, match=r"encoder.text is no model of another library, .*=false"):
+        write_merged(Adapted(encoder, tuning, "text", "a"), tmp_path)
+    with pytest.raises(UsageError, match="the run trained no adapters"):
+        Frozen().adapter(encoder, "a")
+    predictor = Predictor.load(last(run))
+    predictor.network.tunings = {"text": Frozen()}
+    with pytest.raises(UsageError, match="the run trained no adapters"):
+        find_adapted(predictor, "size", None)
 
 
 def test_nothing_is_overwritten_unasked(run: Path, tmp_path: Path, capsys: Any) -> None:
