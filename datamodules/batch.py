@@ -44,6 +44,11 @@ class Batch:
     words: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of the data set's rows."""
+        return *self.inputs, *self.kept
+
 
 @dataclass
 class MixedBatch:

@@ -26,7 +26,8 @@ class Meeting:
         balancer: combines the tasks' losses.
 
     Raises:
-        UsageError: gradients are to be balanced at features of which each task has its own.
+        UsageError: gradients are to be balanced at features of which each task has its own, or
+            that its own adapters made.
     """
 
     def __init__(self, network: MultiTaskNetwork, balancer: Balancer) -> None:
@@ -38,6 +39,12 @@ class Meeting:
                 "balancer.level=features needs a trunk that gives all tasks the same features, and "
                 f"{type(network.trunk).__name__} gives each its own; set balancer.level=parameters "
                 "or auto"
+            )
+        if self.level == "features" and network.adapted():
+            raise UsageError(
+                "balancer.level=features needs encoders that are the same for all tasks, and that "
+                f"of {' and '.join(network.adapted())} has adapters of each task's own; set "
+                "balancer.level=parameters or auto"
             )
         self._shared: Shared | None = None
         self._ranks = Ranks()

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.batch import Batch
+from lightning_modules.copies import EVERY, Copies, copies, own, readable, separate
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features, PooledOnly, together
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.trunks.base import Routes, Trunk
 from lightning_modules.tuning.base import Tuning
+from lightning_modules.tuning.routed import shared_parameters
+from lightning_modules.tuning.routing import Routing
 from lightning_modules.views.base import Seen, View
 from lightning_modules.views.rows import RowView
 
@@ -73,18 +76,21 @@ class MultiTaskNetwork(nn.Module):
             batches: {data set: rows}.
             tasks: the tasks wanted; None: every task that a data set in ``batches`` is for.
             tap: what each head reads in place of its shared rows: (task, rows) -> rows.
-            apart: whether tasks that have no data set in common go through graphs of their own.
+            apart: whether tasks that have no encoded rows in common go through graphs of their own.
 
         Returns:
             {task: (N, ...)}, rows of the task's data sets in the order of its route.
         """
         wanted = self.heads if tasks is None else tasks
         routes = {task: self.routes[task] for task in wanted}
+        if not apart:
+            return self.predict(self.encode(batches, routes), routes, tap)
         outputs: dict[str, Tensor] = {}
-        for names in separate(routes) if apart else [list(batches)]:
-            own = {name: batches[name] for name in names if name in batches}
-            if own:
-                outputs |= self.predict(self.encode(own), routes, tap)
+        for some in self._parted(batches, routes):
+            names = {name for route in some.values() for name in route}
+            read = {name: batch for name, batch in batches.items() if name in names}
+            if read:
+                outputs |= self.predict(self.encode(read, some), some, tap)
         return outputs
 
     def predict(
@@ -93,40 +99,68 @@ class MultiTaskNetwork(nn.Module):
         """Send encoded rows through trunk and heads.
 
         Args:
-            seen: {data set: its rows}.
-            routes: {task: data sets}; those that are not in ``seen`` are left out.
+            seen: what ``encode`` returned.
+            routes: {task: data sets}; those that were not encoded are left out.
             tap: as for ``forward``.
         """
         # all rows go through, wanted or not: which parameters a step reaches must not depend on it
         groups = {name: one.fused for name, one in seen.items()}
         paths: dict[str, list[str]] = {}
         for task, names in routes.items():
-            for name in names:
-                if name in seen:
-                    for group, own in self.views[task].groups(seen[name]).items():
-                        key = f"{name}:{group}" if group else name
-                        groups.setdefault(key, own)
-                        paths.setdefault(task, []).append(key)
+            for name in readable(seen, task, names):
+                for group, features in self.views[task].groups(seen[name]).items():
+                    key = f"{name}:{group}" if group else name
+                    groups.setdefault(key, features)
+                    paths.setdefault(task, []).append(key)
         outputs = {}
         for task, parts in self.trunk(groups, paths).items():
             read = [tap(task, rows) for rows in parts]
             rows = torch.cat(read) if len(read) > 1 else read[0]
-            read_from = [seen[name] for name in routes[task] if name in seen]
+            read_from = [seen[name] for name in readable(seen, task, routes[task])]
             outputs[task] = self.views[task].output(self.heads[task], rows, read_from)
         return outputs
 
-    def encode(self, batches: Mapping[str, Batch]) -> dict[str, Seen]:
-        """Encode all rows of a modality in one call, part them by data set again, and fuse."""
-        features: dict[str, dict[str, Features]] = {name: {} for name in batches}
+    def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, Seen]:
+        """Encode all rows of a modality in one call, part them again, and fuse.
+
+        Args:
+            batches: {data set: rows}.
+            routes: {task: data sets}: what will be predicted from the rows.
+
+        Returns:
+            {key of ``copies``: rows}: a data set's name, where no encoder has adapters a task.
+        """
+        routed = [name for name, batch in batches.items() if any(self._routed(batch))]
+        found = copies(batches, routed, routes)
+        features: dict[str, dict[str, Features]] = {key: {} for key in found}
         for modality in self.encoders:
-            names = [n for n, b in batches.items() if modality in b.inputs or modality in b.kept]
-            if names:
-                encoded = encode(self.encoder(modality), modality, [batches[n] for n in names])
-                for name, own in zip(names, encoded, strict=True):
-                    features[name][modality] = own
+            for keys, rows in self._encode(modality, batches, found):
+                for key in keys:
+                    features[key][modality] = rows
         return {
-            n: Seen(self._fuse(own, batches[n]), own, batches[n]) for n, own in features.items()
+            key: Seen(self._fuse(features[key], batches[name]), features[key], batches[name])
+            for key, (name, _) in found.items()
         }
+
+    def _encode(
+        self, modality: str, batches: Mapping[str, Batch], found: Copies
+    ) -> Iterator[tuple[list[str], Features]]:
+        """Yield (keys of the copies that share the rows, the rows' features), by one call."""
+        encoder = self.encoder(modality)
+        units: dict[tuple[str, str], list[str]] = {}  # (data set, task): keys
+        for key, (name, task) in found.items():
+            if modality in batches[name].modalities:
+                unit = (name, EVERY if encoder.routing is None else task)
+                units.setdefault(unit, []).append(key)
+        given = [batches[name] for name, _ in units]
+        if not given:
+            return
+        if encoder.routing is None:
+            encoded = encode(encoder, modality, given)
+        else:
+            tasks = [task for _, task in units]
+            encoded = encode_routed(encoder, encoder.routing, modality, given, tasks)
+        yield from zip(units.values(), encoded, strict=True)
 
     def encoder(self, modality: str) -> Encoder:
         """Return a modality's encoder."""
@@ -149,27 +183,34 @@ class MultiTaskNetwork(nn.Module):
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that several tasks' gradients reach."""
-        yield from self.encoders.parameters()
+        for modality in self.encoders:
+            yield from shared_parameters(self.encoder(modality))
         yield from self.fusions.parameters()
         yield from self.trunk.shared_parameters()
 
     def tasks_share_rows(self) -> bool:
         """Say whether all tasks read the same features of the same data sets."""
-        return len({(self.routes[t], type(self.views[t])) for t in self.routes}) == 1
+        same = len({(self.routes[t], type(self.views[t])) for t in self.routes}) == 1
+        return same and not self.adapted()
 
     def tasks_share_features(self) -> bool:
         """Say whether all tasks' heads read the same tensors."""
         return self.trunk.same_for_all and self.tasks_share_rows()
 
+    def adapted(self) -> list[str]:
+        """Return the modalities whose encoders have adapters of each task's own."""
+        return [name for name in self.encoders if self.encoder(name).routing is not None]
 
-def separate(routes: Routes) -> list[list[str]]:
-    """Part data sets so that no task has some in two parts: the fewest data sets in each."""
-    parts: list[list[str]] = []
-    for names in routes.values():
-        touched = [part for part in parts if set(part) & set(names)]
-        merged = dict.fromkeys(name for part in [*touched, list(names)] for name in part)
-        parts = [part for part in parts if part not in touched] + [list(merged)]
-    return parts
+    def _routed(self, batch: Batch) -> list[bool]:
+        """Return whether each encoder of a data set has adapters of each task's own."""
+        return [self.encoder(name).routing is not None for name in batch.modalities]
+
+    def _parted(self, batches: Mapping[str, Batch], routes: Routes) -> Iterator[Routes]:
+        """Yield tasks whose rows meet in an encoder, apart from those that they don't meet."""
+        alone = {name for name, batch in batches.items() if all(self._routed(batch))}
+        keys = {t: [own(n, t) if n in alone else n for n in names] for t, names in routes.items()}
+        for some in separate(keys):
+            yield {task: names for task, names in routes.items() if set(keys[task]) & set(some)}
 
 
 def combination(modalities: Iterable[str]) -> str:
@@ -187,6 +228,20 @@ def encode(encoder: Encoder, modality: str, batches: Sequence[Batch]) -> list[Fe
     found = part(finished, [len(one.features.pooled) for one in kept])
     pairs = zip(found, kept, strict=True)
     return [own if one.whole else PooledOnly(own.pooled) for own, one in pairs]
+
+
+def encode_routed(
+    encoder: Encoder,
+    routing: Routing,
+    modality: str,
+    batches: Sequence[Batch],
+    tasks: Sequence[str],
+) -> list[Features]:
+    """Return each batch's features under its task's adapters; nothing is kept of such encoders."""
+    inputs = [batch.inputs[modality] for batch in batches]
+    sizes = [len(rows) for rows in inputs]
+    shares = list(zip(tasks, sizes, strict=True))
+    return part(routing.call(encoder, join(inputs), shares), sizes)
 
 
 def join(inputs: Sequence[Tensor]) -> Tensor:

@@ -26,6 +26,7 @@ from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.tasks.base import Task
+from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
@@ -174,6 +175,7 @@ def build_network(
     """
     allow = config["allow_targets"]
     encoders, tunings = {}, {}
+    routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
     for name, modality in modalities.items():
         if name not in config["encoder"]:
             raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
@@ -184,20 +186,31 @@ def build_network(
             encoder.load()
         chosen = config["encoder"][name].get(TUNE)
         if chosen is not None:
-            tunings[name] = tune(encoder, chosen, allow, f"encoder.{name}.{TUNE}")
+            own = tasks_reading(name, config["data"]["datasets"], routes)
+            tunings[name] = tune(encoder, chosen, own, allow, f"encoder.{name}.{TUNE}")
         encoders[name] = encoder
     trunk = instantiate(config["trunk"], allow, "trunk", tasks=list(tasks))
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
-    routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
     views = {name: task.view for name, task in tasks.items()}
     return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views, tunings)
 
 
-def tune(encoder: Encoder, node: Config, allow: Sequence[str], key: str) -> Tuning:
-    """Choose how much of an encoder trains."""
+def tasks_reading(modality: str, datasets: Config, routes: Routes) -> list[str]:
+    """Return the tasks that are predicted from rows of a modality."""
+    return [
+        task
+        for task, names in routes.items()
+        if any(modality in datasets[name]["inputs"] for name in names)
+    ]
+
+
+def tune(
+    encoder: Encoder, node: Config, tasks: Sequence[str], allow: Sequence[str], key: str
+) -> Tuning:
+    """Choose how much of an encoder, which the given tasks read, trains."""
     tuning: Tuning = instantiate(node, allow, key)
     try:
-        tuning.apply(encoder)
+        tuning.apply(encoder, tasks)
     except UsageError as error:
         raise UsageError(f"{key}: {error}") from error
     return tuning

@@ -364,6 +364,14 @@ TUNINGS = (
     Row("tune", "lora", 0, 2 * 1792, train=(*TINY, "encoder.text.tune=lora")),
     # and one length for each output: 4 * 16 + 32 + 16
     Row("tune", "dora", 0, 2 * (1792 + 112), train=(*TINY, "encoder.text.tune=dora")),
+    Row(  # those of lora for each of two tasks, and half as many for both
+        "tune",
+        "task_lora",
+        0,
+        2 * (2 * 1792 + 896),
+        {"shared_rank": 4},
+        train=(*TINY, "encoder.text.tune={name: task_lora, shared_rank: 2}"),
+    ),
 )
 
 SHOP_TASK = f"data={DATA}/tasks.yaml"

@@ -21,14 +21,17 @@ from torch.distributed.tensor import DTensor
 
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.base import Balancer
+from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.build import build_balancer
 from pipeline.quiet import HARMLESS
 from tests.rows import BALANCERS
-from tests.tiny import images, multitask, ready, task, texts, trainer
+from tests.tiny import DIM, images, multitask, ready, task, texts, trainer
 
 STEPS = 20
 SHARDED = ("mgda, fsdp2", "trimmed_mean, fsdp2")  # whole parameters are nowhere
+ROUTED = ("equal, task_lora", "upgrad, task_lora")
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
 ROWS = {row.option: row for row in BALANCERS}
 
@@ -42,7 +45,7 @@ def names() -> list[str]:
         found += [f"{row.option}, {level}" for level in chosen]
     # on features each process draws signs for the numbers of its own rows
     found.remove("graddrop, features")
-    return [*found, "pcgrad, bf16", *SHARDED]
+    return [*found, "pcgrad, bf16", *SHARDED, *ROUTED]
 
 
 def make(name: str, level: str, tasks: Any) -> Balancer:
@@ -57,14 +60,19 @@ def train(name: str, folder: Path) -> None:
     option, _, level = name.partition(", ")
     precision = {"bf16": "bf16-mixed", "fsdp2": "32-true"}.get(level, "64-true")
     sharded = level == "fsdp2"
-    level = {"bf16": "parameters", "fsdp2": "features"}.get(level, level)
+    routed = name in ROUTED
+    level = {"bf16": "parameters", "fsdp2": "features", "task_lora": "auto"}.get(level, level)
     kinds = ["p" if row % 3 else "q" for row in range(40)]
+    if routed:  # some steps lack task b
+        kinds = [kind if row % 5 == 0 else None for row, kind in enumerate(kinds)]
     data = {"notes": texts(40, kind=kinds), "shapes": images(24)}
     tasks = {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")}
     if level == "features":  # which says something of tasks with the same rows
         data, tasks = {"notes": data["notes"]}, {"a": tasks["a"], "b": tasks["b"]}
     module = ready(data, tasks, Uniform(7), dropout=0.0)
     model = multitask(module, balancer=partial(make, option, level), optimizer=SGD)
+    if routed:
+        route(model)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     options: dict[str, Any] = {}
     if sharded and world > 1:
@@ -89,6 +97,15 @@ def train(name: str, folder: Path) -> None:
     state = {"model": whole(model), "balancer": whole(model.balancer)}
     if fit.is_global_zero:
         torch.save(state, folder / f"{name}.pt")
+
+
+def route(model: MultiTaskModule) -> None:
+    """Give each task adapters of its own, and two of them a shared one."""
+    torch.manual_seed(0)
+    words = model.network.encoder("text").get_submodule("embedding").num_embeddings
+    model.network.encoders["text"] = Transformer(int(words), DIM, depth=1, heads=2, dropout=0.0)
+    TaskLoRA(rank=2, shared_rank=1).apply(model.network.encoder("text"), ["a", "b"])
+    TaskLoRA(rank=2).apply(model.network.encoder("image"), ["c"])
 
 
 def shard(model: MultiTaskModule) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.balancers.gradient.base import GradientBalancer
 from lightning_modules.balancers.gradient.ranks import Ranks
@@ -45,7 +45,10 @@ class WatchGradients(Callback):
         if isinstance(module.balancer, GradientBalancer):
             module.balancer.watched = due
         elif due and len(module.losses) > 1:
-            self._found = tuple(module.losses), trunk_gramian(module, trainer.world_size)
+            parameters = watched_parameters(module)
+            if parameters:
+                gramian = gramian_of(module.losses, parameters, trainer.world_size)
+                self._found = tuple(module.losses), gramian
 
     def on_train_batch_end(
         self,
@@ -68,13 +71,19 @@ class WatchGradients(Callback):
         return self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0
 
 
-def trunk_gramian(module: MultiTaskModule, processes: int) -> Tensor:
-    """Return the Gramian of the losses' gradients in the trunk: (T, T), float64."""
+def watched_parameters(module: MultiTaskModule) -> list[nn.Parameter]:
+    """Return the trunk's shared parameters, or all shared ones, if it has none that train."""
     network = module.network
     found = [p for p in network.trunk.shared_parameters() if p.requires_grad]
-    parameters = found or [p for p in network.shared_parameters() if p.requires_grad]
+    return found or [p for p in network.shared_parameters() if p.requires_grad]
+
+
+def gramian_of(
+    losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], processes: int
+) -> Tensor:
+    """Return the Gramian of the losses' gradients: (T, T), float64."""
     rows = []
-    for loss in module.losses.values():
+    for loss in losses.values():
         grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         pairs = zip(grads, parameters, strict=True)
         rows.append(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_modules.features import Features
 from lightning_modules.tuning.blocks import Groups, parameter_groups_of
 from lightning_modules.tuning.freezing import hold_statistics, rest
+from lightning_modules.tuning.routing import Routing
 
 
 class Encoder(nn.Module, ABC):
@@ -19,11 +20,13 @@ class Encoder(nn.Module, ABC):
         dim: width D of ``Features.pooled``, >= 1.
         needs: packages, besides those of every run, that it is built with.
         outer: options on which what ``backbone`` returns doesn't depend, its weights given.
+        routing: must know the tasks of the rows of a call; None: rows are alike to all tasks.
     """
 
     dim: int
     needs: ClassVar[tuple[str, ...]] = ()
     outer: ClassVar[frozenset[str]] = frozenset()
+    routing: Routing | None = None
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Features:

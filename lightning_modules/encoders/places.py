@@ -29,6 +29,12 @@ def local_copy(model: str) -> Path | None:
     return None
 
 
+def public_name(model: str) -> str | None:
+    """Return the id of a hub, None for a place that only this machine knows."""
+    private = model.startswith((PACKAGE, *HERE)) or model.count("/") > 1
+    return None if private or Path(model).exists() else model
+
+
 def in_package(place: str) -> Path:
     """Return a path inside an installed package, which is located, not imported.
 

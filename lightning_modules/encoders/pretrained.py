@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -17,11 +18,15 @@ class PretrainedEncoder(Encoder):
 
     It is built from what ``brings`` returns, which is part of every checkpoint: a checkpoint can be
     loaded where the model that the run started from is gone.
+
+    Attributes:
+        model: a public name, or a place here.
     """
 
     outer: ClassVar[frozenset[str]] = frozenset(
         ("checkpointing", "dim", "file", "model", "names", "weights")
     )
+    model: str
 
     @classmethod
     @abstractmethod
@@ -58,3 +63,15 @@ class PretrainedEncoder(Encoder):
     def forward(self, inputs: Tensor) -> Features:
         """Encode a batch."""
         return self.finish(self.backbone(inputs))
+
+    @abstractmethod
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write a model as the other library saves its own, so that it, and ``model``, can load it.
+
+        Args:
+            folder: exists.
+            weights: of the network.
+
+        Raises:
+            PollinateError: the network is only a part of a model.
+        """

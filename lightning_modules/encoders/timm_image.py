@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from lightning_modules.encoders.timm_models import (
     described,
     download,
     grouped,
+    save_model,
     weight_file,
 )
 from lightning_modules.encoders.weight_files import read_weights
@@ -73,7 +75,7 @@ class TimmImage(PretrainedEncoder):
         brought: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        known = brought or self.brings({"model": model})
+        self.known = known = brought or self.brings({"model": model})
         self.dim = dim
         self.model, self.weights, self.file, self.names = model, weights, file, names
         self.network = create(known, size, stride)
@@ -119,6 +121,10 @@ class TimmImage(PretrainedEncoder):
         if self.names is not None:
             weights = {self.names(name): value for name, value in weights.items()}
         load_fitting(self.network, adapted(weights, self.network), path or self.model)
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write config.json and model.safetensors, as timm does for a hub."""
+        save_model(folder, self.known, weights)
 
     def tuned_part(self) -> nn.Module:
         """Return timm's network."""

@@ -157,6 +157,34 @@ def download(model: str) -> dict[str, Tensor]:
     return dict(found.state_dict())
 
 
+def save_model(folder: Path, known: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Write config.json and model.safetensors of a network without a classifier.
+
+    Args:
+        folder: exists.
+        known: what an encoder's ``brings`` returned.
+        weights: of the network.
+    """
+    from safetensors.torch import save_file
+
+    settings = {
+        "input_size": [COLOURS, *known["size"]],
+        "fixed_input_size": known["fixed"],
+        "mean": known["mean"],
+        "std": known["std"],
+        "num_classes": 0,
+    }
+    config = {
+        "architecture": known["architecture"],
+        "num_classes": 0,
+        "model_args": known["arguments"],
+        "pretrained_cfg": settings,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    own = {name: value.contiguous() for name, value in weights.items()}
+    save_file(own, folder / "model.safetensors", {"format": "pt"})
+
+
 def adapted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Bring weights to the network's form as timm does: older names, positions of another size."""
     if not differences(network.state_dict(), {k: v.shape for k, v in weights.items()}):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +22,7 @@ from lightning_modules.encoders.transformers_models import (
     build_model,
     here,
     load_model,
+    save_model,
 )
 from lightning_modules.features import Features
 from pipeline.errors import PollinateError
@@ -62,7 +65,7 @@ class TransformersAudio(PretrainedEncoder):
     ) -> None:
         super().__init__()
         known = brought or self.brings({"model": model})
-        self.dim = dim
+        self.dim, self.extractor = dim, known["extractor"]
         self.model, self.weights = model, weights
         self.in_features, self.masked = in_features, known["masked"]
         self.network = build_model(known["architecture"], KEY, INPUT)
@@ -97,6 +100,16 @@ class TransformersAudio(PretrainedEncoder):
         """Load the weights of the folder or of the hub."""
         if self.weights:
             load_model(self.network, self.model, KEY)
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write the network and its feature extractor.
+
+        Raises:
+            PollinateError: the network is only a part of a model.
+        """
+        save_model(self.network, folder, weights, KEY)
+        text = json.dumps(self.extractor, indent=2) + "\n"
+        (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
     def tuned_part(self) -> nn.Module:
         """Return the network of transformers."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_modules.encoders.hub import hub
 from lightning_modules.encoders.places import local_copy
@@ -126,6 +127,25 @@ def load_model(network: nn.Module, model: str, key: str) -> None:
     part = trimmed(loaded).state_dict()
     refuse(differences(network.state_dict(), {k: v.shape for k, v in part.items()}), model)
     network.load_state_dict(part)
+
+
+def save_model(network: Any, folder: Path, weights: Mapping[str, Tensor], key: str) -> None:
+    """Write config.json and model.safetensors.
+
+    Raises:
+        PollinateError: the network is the encoder of a model that has a decoder, too.
+    """
+    if network.config.is_encoder_decoder:
+        raise PollinateError(
+            f"{key} names a model with a decoder, which the run left out, so that no whole model "
+            "can be written; write the adapter alone: merge=false"
+        )
+    from safetensors.torch import save_file
+
+    network.config.architectures = [type(network).__name__]
+    network.config.save_pretrained(folder)
+    own = {name: value.contiguous() for name, value in weights.items()}
+    save_file(own, folder / "model.safetensors", {"format": "pt"})
 
 
 def unfit(loaded: nn.Module, report: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,8 +16,9 @@ from lightning_modules.encoders.transformers_models import (
     architecture_of,
     build_model,
     load_model,
+    save_model,
 )
-from lightning_modules.encoders.transformers_tokenizer import tokenizer_of
+from lightning_modules.encoders.transformers_tokenizer import save_tokenizer, tokenizer_of
 from lightning_modules.features import Features
 from pipeline.errors import UsageError
 
@@ -58,7 +60,7 @@ class TransformersText(PretrainedEncoder):
         brought: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        known = brought or self.brings({"model": model})
+        self.known = known = brought or self.brings({"model": model})
         self.dim = dim
         self.model, self.weights = model, weights
         self.pooling = pooling_named(pooling)
@@ -93,6 +95,15 @@ class TransformersText(PretrainedEncoder):
         """Load the weights of the folder or of the hub."""
         if self.weights:
             load_model(self.network, self.model, KEY)
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write the network and its tokenizer.
+
+        Raises:
+            PollinateError: the network is only a part of a model.
+        """
+        save_model(self.network, folder, weights, KEY)
+        save_tokenizer(folder, self.known)
 
     def tuned_part(self) -> nn.Module:
         """Return the network of transformers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -52,6 +54,30 @@ def tokenizer_of(model: str, key: str, network: nn.Module) -> dict[str, Any]:
         "separator": separator(found) if two_sided(found, network) else None,
         "limit": min((n for n in limits if n is not None and n < ENDLESS), default=None),
     }
+
+
+def save_tokenizer(folder: Path, known: Mapping[str, Any]) -> None:
+    """Write a tokenizer that transformers can load.
+
+    Args:
+        folder: exists.
+        known: what ``tokenizer_of`` returned.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer.from_str(known["tokenizer"])
+    padding = None if known["padding"] is None else core.id_to_token(known["padding"])
+    names = ["input_ids", "attention_mask"]
+    if known["separator"] is not None:
+        names.insert(1, "token_type_ids")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=padding,
+        model_input_names=names,
+        model_max_length=known["limit"] or ENDLESS,
+    )
+    tokenizer.save_pretrained(folder)
 
 
 def two_sided(tokenizer: Any, network: Any) -> bool:

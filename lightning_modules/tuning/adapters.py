@@ -1,53 +1,108 @@
-"""Low-rank adapters on a backbone's layers, by the package peft."""
+"""Low-rank adapters on a backbone's layers: what their methods have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.tuning.adapter import Adapter
+from lightning_modules.tuning.base import Tuning
 from pipeline.checks import require
 from pipeline.configuration.suggest import listing
 from pipeline.errors import UsageError
 
 
-def adapt(
-    encoder: Encoder,
-    rank: int,
-    alpha: float,
-    dropout: float,
-    targets: Sequence[str] | None,
-    decomposed: bool,
-) -> None:
-    """Put adapters on layers of the backbone, in place, and freeze all else of it.
+class LowRankTuning(Tuning):
+    """W + (alpha / r) B A on layers of the backbone, of which W is frozen.
 
     Args:
-        encoder: whose backbone; its projection, and the heads, are no part of that.
-        rank: r of W + (alpha / r) B A, >= 1.
-        alpha: scale of the adapters.
+        rank: r, >= 1.
+        alpha: scale, > 0.
         dropout: share of an adapter's inputs left out in training, in [0, 1).
-        targets: last parts of layers' names; None: all layers that can be adapted.
-        decomposed: whether lengths of W's columns are learnt apart (DoRA).
+        targets: last parts of layers' names; None: all linear layers of the blocks, or all
+            convolutions, where there are no linear layers.
 
     Raises:
-        UsageError: peft isn't installed, a value is out of range, or a target fits no layer.
+        UsageError: a value is out of range.
     """
-    require("peft", "peft")
-    if rank < 1 or not 0 <= dropout < 1:
-        raise UsageError(f"tune.rank must be >= 1 and dropout in [0, 1), got {rank} and {dropout}")
-    names = chosen(encoder, targets)
-    from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=names,
-        use_dora=decomposed,
-    )
-    inject_adapter_in_model(config, encoder.tuned_part())
-    encoder.train(encoder.training)
+    adapts: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        rank: int = 8,
+        alpha: float = 16.0,
+        dropout: float = 0.0,
+        targets: Sequence[str] | None = None,
+    ) -> None:
+        if rank < 1 or not 0 <= dropout < 1:
+            raise UsageError(
+                f"tune.rank must be >= 1 and dropout in [0, 1), got {rank} and {dropout}"
+            )
+        if alpha <= 0:
+            raise UsageError(f"tune.alpha must be > 0, got {alpha}; frozen trains no adapter")
+        self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
+
+
+class PeftTuning(LowRankTuning):
+    """Adapters that all tasks share, by the package peft.
+
+    Attributes:
+        decomposed: whether lengths of W's columns are learnt apart (DoRA).
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("peft",)
+    decomposed: ClassVar[bool]
+
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
+        """Put the adapters on the backbone's layers, in place, and freeze all else of it.
+
+        Raises:
+            UsageError: peft isn't installed, or a target fits no layer.
+        """
+        require("peft", "peft")
+        names = chosen(encoder, self.targets)
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=names,
+            use_dora=self.decomposed,
+        )
+        inject_adapter_in_model(config, encoder.tuned_part())
+        encoder.train(encoder.training)
+
+    def adapter(self, encoder: Encoder, task: str) -> Adapter:
+        """Return the adapter, which is the same for all tasks."""
+        state = encoder.tuned_part().state_dict()
+        weights = {written(name): v for name, v in state.items() if ".lora_" in name}
+        layer = encoder.tuned_part().get_submodule(next(iter(weights)).partition(".lora_")[0])
+        transposed = bool(layer.fan_in_fan_out)
+        return Adapter(self.rank, self.alpha, self.dropout, weights, transposed, self.decomposed)
+
+    def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
+        """Return the backbone's weights, by peft's own way to merge."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        network = deepcopy(encoder.tuned_part())
+        for layer in network.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge(safe_merge=True)
+        state = network.state_dict()
+        return {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
+
+
+def written(name: str) -> str:
+    """Return the name in a file of peft's of a weight in a network of peft's."""
+    if ".lora_magnitude_vector" in name:
+        return name.removesuffix(".default.weight")
+    return name.replace(".default.", ".")
 
 
 def chosen(encoder: Encoder, targets: Sequence[str] | None) -> list[str]:

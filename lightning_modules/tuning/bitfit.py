@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.freezing import train_only
@@ -14,7 +16,7 @@ class BitFit(Tuning):
     Source: Ben Zaken, Ravfogel and Goldberg 2022, "BitFit", section 3.
     """
 
-    def apply(self, encoder: Encoder) -> None:
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Freeze all but the biases.
 
         Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.freezing import train_only
@@ -19,6 +21,6 @@ class Frozen(Tuning):
     def __init__(self, cache: bool = True) -> None:
         self.caches = cache
 
-    def apply(self, encoder: Encoder) -> None:
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Freeze the backbone."""
         train_only(encoder.tuned_part(), ())

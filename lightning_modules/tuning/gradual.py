@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.base import SteppedTuning
 from lightning_modules.tuning.freezing import train_only
@@ -29,7 +31,7 @@ class Gradual(SteppedTuning):
             )
         self.every, self.first = every, first
 
-    def apply(self, encoder: Encoder) -> None:
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Leave all trainable: the optimizer must know every weight that will train."""
 
     def at(self, encoder: Encoder, step: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.freezing import train_only
@@ -20,7 +22,7 @@ class LastBlocks(Tuning):
     def __init__(self, blocks: int = 1) -> None:
         self.blocks = blocks
 
-    def apply(self, encoder: Encoder) -> None:
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Freeze all before the last n blocks.
 
         Raises:

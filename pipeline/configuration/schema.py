@@ -187,6 +187,20 @@ class Predict:
 
 
 @dataclass(kw_only=True)
+class Export:
+    """python -m pipeline.export."""
+
+    checkpoint: str = _user_path()
+    output: str = _user_path()
+    task: str | None
+    modality: str | None
+    merge: bool
+    overwrite: bool
+    uri: str
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
 class Inspect:
     """python -m pipeline.inspect."""
 
@@ -223,6 +237,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "inspect": Inspect,
     "evaluate": Evaluate,
     "predict": Predict,
+    "export": Export,
     "ui": Ui,
     "sync": Sync,
 }

@@ -181,8 +181,8 @@ class Predictor:
         if not rows:
             return
         with torch.inference_mode():
-            seen = self.network.encode({dataset: batch})
-            outputs = self.network.predict(seen, dict.fromkeys(tasks, (dataset,)))
+            routes = dict.fromkeys(tasks, (dataset,))
+            outputs = self.network.predict(self.network.encode({dataset: batch}, routes), routes)
         for task, output in outputs.items():
             own = self.tasks[task]
             pictures = columns.get(own.maps.modality) if own.maps is not None else None

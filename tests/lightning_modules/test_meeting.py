@@ -13,8 +13,8 @@ from torch import nn
 from lightning_modules.balancers.gramian.mgda import MGDA
 from lightning_modules.balancers.jacobian.moco import MoCo
 from lightning_modules.balancers.loss.equal import Equal
+from lightning_modules.copies import separate
 from lightning_modules.meeting import Meeting
-from lightning_modules.network import separate
 from lightning_modules.replay import Replay
 from lightning_modules.trunks.shared import SharedTrunk
 from pipeline.errors import UsageError

@@ -25,6 +25,8 @@ from lightning_modules.tuning.lora import LoRA
 from pipeline.errors import UsageError
 from tests.rows import DATA, Row, ids, rows
 
+TASKS = ("a", "b")
+
 pytest.importorskip("transformers", reason="needs the extra encoders")
 pytest.importorskip("timm", reason="needs the extra encoders")
 pytest.importorskip("peft", reason="needs the extra peft")
@@ -47,7 +49,7 @@ def trained(module: nn.Module) -> int:
 @pytest.mark.parametrize("row", rows("tune"), ids=ids)
 def test_row(row: Row) -> None:
     encoder, tuning = text(), row.build()
-    tuning.apply(encoder)
+    tuning.apply(encoder, TASKS)
     if isinstance(tuning, SteppedTuning):
         assert tuning.at(encoder, row.given)
         assert not tuning.at(encoder, row.given)
@@ -64,7 +66,7 @@ def test_equal_weights_are_told_apart() -> None:
 @pytest.mark.parametrize("tuning", [Frozen, BitFit, LoRA])
 def test_frozen_statistics_stay(tuning: Callable[[], Frozen | BitFit | LoRA]) -> None:
     encoder = picture()
-    tuning().apply(encoder)
+    tuning().apply(encoder, TASKS)
     before = {name: value.clone() for name, value in encoder.named_buffers()}
     encoder.train().eval().train()
     encoder(torch.rand(4, 3, 64, 64)).pooled.sum().backward()
@@ -73,7 +75,7 @@ def test_frozen_statistics_stay(tuning: Callable[[], Frozen | BitFit | LoRA]) ->
 
 def test_statistics_of_the_blocks_that_train_move() -> None:
     encoder = picture()
-    LastBlocks(1).apply(encoder)
+    LastBlocks(1).apply(encoder, TASKS)
     training = [m.training for m in encoder.network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert any(training)
     assert not all(training)
@@ -101,18 +103,18 @@ def test_blocks_by_hand() -> None:
 
 def test_our_own_encoders_can_be_tuned() -> None:
     transformer, cnn = Transformer(20, 16, depth=3), CNN(1, 8)
-    LastBlocks(2).apply(transformer)
+    LastBlocks(2).apply(transformer, TASKS)
     assert not transformer.token.weight.requires_grad
     assert not any(p.requires_grad for p in transformer.blocks[0].parameters())
     assert transformer.norm.weight.requires_grad
-    LoRA(rank=2, targets=["split"]).apply(Transformer(20, 16))
-    Frozen().apply(cnn)
+    LoRA(rank=2, targets=["split"]).apply(Transformer(20, 16), TASKS)
+    Frozen().apply(cnn, TASKS)
     assert trained(cnn) == 0
 
 
 def test_gradual_is_a_function_of_the_step_alone() -> None:
     encoder, tuning = text(), Gradual(every=10, first=0)
-    tuning.apply(encoder)
+    tuning.apply(encoder, TASKS)
     counts = []
     for step in (0, 9, 10, 25, 30, 10**6, 0):
         tuning.at(encoder, step)
@@ -128,7 +130,7 @@ def test_adapters_change_nothing_at_the_start(
     built = encoder().eval()
     inputs = torch.rand(2, 3, 160, 160) if isinstance(built, TimmImage) else torch.ones(2, 3).long()
     before = built(inputs).pooled
-    kind().apply(built)
+    kind().apply(built, TASKS)
     torch.testing.assert_close(built(inputs).pooled, before, atol=1e-5, rtol=1e-4)
     built(inputs).pooled.sum().backward()
     assert all(p.grad is None for n, p in built.network.named_parameters() if "base_layer" in n)
@@ -137,7 +139,7 @@ def test_adapters_change_nothing_at_the_start(
 
 def test_targets_are_layers_of_the_blocks() -> None:
     encoder = picture("test_vit")
-    LoRA(targets=["proj"]).apply(encoder)
+    LoRA(targets=["proj"]).apply(encoder, TASKS)
     adapted = {n.partition(".lora_")[0] for n, _ in encoder.named_parameters() if ".lora_" in n}
     assert adapted
     assert all(".blocks." in name for name in adapted)  # the embedding of patches is a proj, too
@@ -145,13 +147,13 @@ def test_targets_are_layers_of_the_blocks() -> None:
 
 def test_errors() -> None:
     with pytest.raises(UsageError, match=r"tune.blocks must be in \[1, 2\], .* got 3"):
-        LastBlocks(3).apply(text())
+        LastBlocks(3).apply(text(), TASKS)
     with pytest.raises(UsageError, match=r"tune.every must be >= 1 .* got 0 and 1"):
         Gradual(every=0)
     with pytest.raises(UsageError, match=r"got project; there are dense, key, query, value\. What"):
-        LoRA(targets=["query", "project"]).apply(text())
+        LoRA(targets=["query", "project"]).apply(text(), TASKS)
     with pytest.raises(UsageError, match=r"tune.rank must be >= 1 and dropout in \[0, 1\), got 0"):
-        LoRA(rank=0).apply(text())
+        LoRA(rank=0).apply(text(), TASKS)
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +162,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UsageError, match=r'peft is not installed; run pip install "pollinate\[peft'
     ):
-        LoRA().apply(encoder)
+        LoRA().apply(encoder, TASKS)
     for build in (text, picture):
         with pytest.raises(UsageError, match=r'is not installed; run .*"pollinate\[encoders\]"'):
             build()
@@ -169,7 +171,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_state_fits_an_encoder_that_was_adapted_in_the_same_way(tmp_path: Path) -> None:
     first, again = text().eval(), text().eval()
     for encoder in (first, again):
-        DoRA(rank=2).apply(encoder)
+        DoRA(rank=2).apply(encoder, TASKS)
     for parameter in first.parameters():
         nn.init.normal_(parameter, std=0.1)
     torch.save(first.state_dict(), tmp_path / "state.pt")

@@ -1,0 +1,127 @@
+"""Adapters of each task beside a layer that all tasks' rows go through."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.tuning.low_rank import LowRank
+from lightning_modules.tuning.routing import Routing
+
+PLACE = "adapters"  # the name under which a layer holds its own
+
+
+class RoutedAdapters(nn.Module, ABC):
+    """s_0 B_0 A_0 x + s B_t A_t x, where t is the task that the row x belongs to.
+
+    Args:
+        layer: beside which they stand.
+        routing: knows the tasks of the rows.
+        tasks: names of all tasks whose rows the layer sees.
+        rank: r of B_t A_t.
+        shared_rank: r_0 of B_0 A_0; 0: without it.
+        alpha: s = alpha / r, s_0 = alpha / r_0.
+        dropout: share of x left out in training.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        routing: Routing,
+        tasks: Sequence[str],
+        rank: int,
+        shared_rank: int,
+        alpha: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.routing = routing
+        self.scale = alpha / rank
+        self.dropout = nn.Dropout(dropout)
+        self.own = nn.ModuleDict({task: LowRank(layer, rank, alpha) for task in tasks})
+        self.shared = LowRank(layer, shared_rank, alpha) if shared_rank else None
+
+    @abstractmethod
+    def routed(self, rows: Tensor, times: int) -> Tensor:
+        """Return s B_t A_t x of the rows x (k N, ...) of N rows of the encoder's; times: k >= 1."""
+
+    def forward(self, rows: Tensor) -> Tensor | None:
+        """Return what is added to the layer's output; None: nothing."""
+        dropped = self.dropout(rows)
+        times = self.routing.times(rows)
+        added = self.routed(dropped, times) if times else None
+        if self.shared is None:
+            return added
+        shared: Tensor = self.shared(dropped)
+        return shared if added is None else shared + added
+
+    def stacked(self, task: str) -> tuple[Tensor, Tensor]:
+        """Return A (r + r_0, in, ...) and B (out, r + r_0, ...), with the scales in B."""
+        found = [self.own.get_submodule(task), *([] if self.shared is None else [self.shared])]
+        parts = [one for one in found if isinstance(one, LowRank)]
+        down = torch.cat([one.down.weight.detach() for one in parts])
+        up = torch.cat([one.scale * one.up.weight.detach() for one in parts], dim=1)
+        return down, up
+
+
+class RoutedLinear(RoutedAdapters):
+    """Beside a linear layer: each row meets a copy of its task's A and B, in one product."""
+
+    def routed(self, rows: Tensor, times: int) -> Tensor:
+        """Map (k N, ..., in) to (k N, ..., out)."""
+        now = self.routing.now
+        own = [self.own.get_submodule(task) for task in now.tasks]
+        down = torch.stack([one.get_parameter("down.weight") for one in own])[now.places]
+        up = torch.stack([one.get_parameter("up.weight") for one in own])[now.places]
+        each = rows.reshape(len(now.places), -1, rows.shape[-1])
+        found = torch.bmm(self.scale * torch.bmm(each, down.mT), up.mT)
+        return found.reshape(*rows.shape[:-1], -1)
+
+
+class RoutedConvolution(RoutedAdapters):
+    """Beside a convolution: one call for the rows of each task."""
+
+    def routed(self, rows: Tensor, times: int) -> Tensor:
+        """Map (k N, in, H, W) to (k N, out, H', W')."""
+        shares = self.routing.now.shares
+        parts = torch.split(rows, [count * times for _, count in shares])
+        return torch.cat([self.own[t](part) for (t, _), part in zip(shares, parts, strict=True)])
+
+
+def attach(layer: nn.Module, *options: Any) -> None:
+    """Let a layer return W x + b plus what its adapters return.
+
+    The layer stays in its place, for code that looks at its weight.
+
+    Args:
+        layer: a linear layer or a convolution.
+        options: of ``RoutedAdapters``.
+    """
+    kind = RoutedConvolution if isinstance(layer, nn.Conv2d) else RoutedLinear
+    layer.add_module(PLACE, kind(layer, *options))
+    layer.register_forward_hook(add)
+
+
+def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Return the layer's output with the adapters'."""
+    added: Tensor | None = layer.get_submodule(PLACE)(*inputs)
+    return output if added is None else output + added
+
+
+def routed_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module, RoutedAdapters]]:
+    """Yield (name, layer, its adapters)."""
+    for name, layer in network.named_modules():
+        adapters = dict(layer.named_children()).get(PLACE)
+        if isinstance(adapters, RoutedAdapters):
+            yield name, layer, adapters
+
+
+def shared_parameters(encoder: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield an encoder's parameters, without those of the tasks' own adapters."""
+    adapters = [module for module in encoder.modules() if isinstance(module, RoutedAdapters)]
+    alone = {id(p) for one in adapters for p in one.own.parameters()}
+    yield from (p for p in encoder.parameters() if id(p) not in alone)

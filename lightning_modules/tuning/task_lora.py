@@ -1,0 +1,84 @@
+"""Low-rank adapters of each task train, in one pass of the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lightning_modules.encoders.base import Encoder
+from lightning_modules.tuning.adapter import Adapter
+from lightning_modules.tuning.adapters import LowRankTuning, chosen
+from lightning_modules.tuning.freezing import train_only
+from lightning_modules.tuning.low_rank import is_transposed, product
+from lightning_modules.tuning.routed import PLACE, attach, routed_layers
+from lightning_modules.tuning.routing import Routing
+from pipeline.errors import UsageError
+
+
+class TaskLoRA(LowRankTuning):
+    """h = W x + s_0 B_0 A_0 x + s B_t A_t x of the rows x of task t, where W is frozen.
+
+    s = alpha / r, s_0 = alpha / r_0; both adapters of a layer leave out the same inputs. A row that
+    several tasks read goes through the encoder once for each. An adapter of a task that a step
+    lacks gets no gradient. Source: Hu et al. 2022, "LoRA", equation 3, once for each task.
+
+    Args:
+        rank: r, >= 1.
+        alpha: scale.
+        dropout: share of the adapters' inputs left out in training, in [0, 1).
+        targets: last parts of layers' names; None: all linear layers of the blocks.
+        shared_rank: r_0, >= 0; 0: nothing is shared.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    def __init__(
+        self,
+        rank: int = 8,
+        alpha: float = 16.0,
+        dropout: float = 0.0,
+        targets: Sequence[str] | None = None,
+        shared_rank: int = 0,
+    ) -> None:
+        super().__init__(rank, alpha, dropout, targets)
+        if shared_rank < 0:
+            raise UsageError(f"tune.shared_rank must be >= 0, where 0 is none, got {shared_rank}")
+        self.shared_rank = shared_rank
+
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
+        """Put the adapters beside the backbone's layers, in place, and freeze all else of it.
+
+        Raises:
+            UsageError: a target fits no layer, or one of another kind.
+        """
+        names, backbone = chosen(encoder, self.targets), encoder.tuned_part()
+        train_only(backbone, ())
+        encoder.routing = Routing()
+        options = (sorted(tasks), self.rank, self.shared_rank, self.alpha, self.dropout)
+        for name in names:
+            attach(backbone.get_submodule(name), encoder.routing, *options)
+
+    def adapter(self, encoder: Encoder, task: str) -> Adapter:
+        """Return the task's adapter and the shared one as one, of rank r + r_0.
+
+        A = [A_t; A_0] and B = (r + r_0) [B_t / r, B_0 / r_0], at the scale alpha / (r + r_0).
+        """
+        rank = self.rank + self.shared_rank
+        weights, transposed = {}, False
+        for name, layer, adapters in routed_layers(encoder.tuned_part()):
+            down, up = adapters.stacked(task)
+            weights[f"{name}.lora_A.weight"] = down
+            weights[f"{name}.lora_B.weight"] = up * (rank / self.alpha)
+            transposed = is_transposed(layer)
+        return Adapter(rank, self.alpha, self.dropout, weights, transposed)
+
+    def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
+        """Return W + s_0 B_0 A_0 + s B_t A_t, and all other weights as they are."""
+        state = encoder.tuned_part().state_dict()
+        weights = {k: v.clone() for k, v in state.items() if f".{PLACE}." not in f".{k}"}
+        for name, layer, adapters in routed_layers(encoder.tuned_part()):
+            added = product(*adapters.stacked(task))
+            weights[f"{name}.weight"] += added.T if is_transposed(layer) else added
+        return weights
