@@ -13,13 +13,14 @@ from rich.console import Console
 from lightning_modules.callbacks.stop import InterruptedRunError
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.build import build_datamodule, build_module
-from pipeline.checkpoints import BEST, read_checkpoint
+from pipeline.checkpoints import BEST, read_checked
 from pipeline.instantiate import instantiate
 from pipeline.memory import explained_memory
 from pipeline.record import record_end, record_start
 from pipeline.report import Summary, baselines, print_next_steps, print_table, resume_command, shown
 from pipeline.resume import Resumed
 from pipeline.runs import RunFolder
+from pipeline.shards import Shards, shard_files
 from pipeline.tracking.redact import redact
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import make_training
@@ -181,5 +182,8 @@ class Session:
 
 
 def load_weights(module: MultiTaskModule, path: Any) -> None:
-    """Load a checkpoint's weights into the module."""
-    module.load_state_dict(read_checkpoint(path)["state_dict"])
+    """Load a checkpoint's weights into the module, of which processes may hold their pieces."""
+    saved = read_checked(path)
+    shards = Shards(shard_files(saved, path))
+    own = {f"/state_dict/{name}": value for name, value in module.state_dict().items()}
+    module.load_state_dict(shards.filled(saved["state_dict"], "/state_dict", own))
