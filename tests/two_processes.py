@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.base import Balancer
-from lightning_modules.multitask import MultiTaskModule
 from pipeline.build import build_balancer
 from pipeline.quiet import HARMLESS
+from pipeline.sharded_strategy import ShardedStrategy
 from tests.rows import BALANCERS
 from tests.tiny import images, multitask, ready, task, texts, trainer
 
@@ -68,8 +67,7 @@ def train(name: str, folder: Path) -> None:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     options: dict[str, Any] = {}
     if sharded and world > 1:
-        model.configure_model = partial(shard, model)  # type: ignore[method-assign]  # as trainer=fsdp2 would
-        options = {"strategy": ModelParallelStrategy(world, 1), "devices": world}
+        options = {"strategy": ShardedStrategy(), "devices": world}
     elif world > 1:
         strategy = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
         options = {"strategy": strategy, "devices": world}
@@ -78,7 +76,7 @@ def train(name: str, folder: Path) -> None:
         max_epochs=-1,
         max_steps=STEPS,
         accumulate_grad_batches=2,
-        gradient_clip_val=None if sharded else 0.5,
+        gradient_clip_val=0.5,
         precision=precision,
         limit_val_batches=0,
         **options,
@@ -89,15 +87,6 @@ def train(name: str, folder: Path) -> None:
     state = {"model": whole(model), "balancer": whole(model.balancer)}
     if fit.is_global_zero:
         torch.save(state, folder / f"{name}.pt")
-
-
-def shard(model: MultiTaskModule) -> None:
-    """Shard encoders, trunk and heads over the processes (FSDP2)."""
-    mesh = model.device_mesh
-    assert mesh is not None
-    network = model.network
-    for part in (*network.encoders.values(), network.trunk, *network.heads.values(), network):
-        fully_shard(part, mesh=mesh["data_parallel"])
 
 
 def whole(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -39,9 +40,15 @@ def shard(network: MultiTaskNetwork, mesh: DeviceMesh) -> None:
     numbers = {p for p in network.parameters() if p.ndim == 0}  # FSDP refuses them
     for part in parts(network):
         if any(p not in numbers and not isinstance(p, DTensor) for p in part.parameters()):
+            part.register_forward_hook(without_views)
             fully_shard(part, mesh=mesh, mp_policy=POLICY, ignored_params=numbers)
     rest = {p for p in network.parameters() if not isinstance(p, DTensor)}
     fully_shard(network, mesh=mesh, mp_policy=POLICY, ignored_params=rest)
+
+
+def without_views(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """Copy what is a view: an operation in place on it would drop the hook that FSDP puts there."""
+    return _pytree.tree_map_only(Tensor, lambda t: t.clone() if t._is_view() else t, output)
 
 
 def parts(network: MultiTaskNetwork) -> Iterator[nn.Module]:
