@@ -9,6 +9,7 @@ from lightning.pytorch.strategies import (
     DDPStrategy,
     ModelParallelStrategy,
     SingleDeviceStrategy,
+    Strategy,
 )
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -49,6 +50,25 @@ class Meeting:
         self._averages = False  # whether gradients are averaged here, not by the strategy
         self.sharded = False  # whether devices hold pieces of the weights
 
+    def adopt(self, strategy: Strategy) -> None:
+        """Choose where gradients meet under a strategy, before training.
+
+        Where weights are sharded, ``auto`` takes features wherever the trunk allows it.
+
+        Raises:
+            UsageError: the strategy shards parameters that the balancer would need whole.
+        """
+        self.sharded = isinstance(strategy, ModelParallelStrategy)
+        if self.sharded and self.level == "parameters":
+            self.level = self.balancer.level(self.network.trunk.same_for_all)
+        whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
+        if self.level == "parameters" and not whole:
+            raise UsageError(
+                f"balancing on parameters needs them whole, and {type(strategy).__name__} shards "
+                "them; set balancer.level=auto, which takes features where method and trunk allow "
+                "it, or trainer=ddp"
+            )
+
     def start(self, trainer: Trainer) -> None:
         """Take over the exchange of gradients that the strategy doesn't do.
 
@@ -56,20 +76,14 @@ class Meeting:
         which stay whole, if the others are sharded.
 
         Raises:
-            UsageError: the strategy shards parameters that the balancer would need whole.
+            UsageError: as for ``adopt``.
         """
         self._shared = None
         strategy = trainer.strategy
-        self.sharded = isinstance(strategy, ModelParallelStrategy)
+        self.adopt(strategy)
         self._ranks = Ranks(trainer.world_size)
         alike = isinstance(strategy, DDPStrategy) and self.level is not None
         self._averages = alike or self.sharded
-        whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
-        if self.level == "parameters" and not whole:
-            raise UsageError(
-                f"balancing on parameters needs them whole, and {type(strategy).__name__} shards "
-                "them; set balancer.level=features if method and trunk allow it, or trainer=ddp"
-            )
         if alike:
             # the wrapper stays: its reducer would send gradients of tasks before they are combined
             wrapper = strategy.model

@@ -55,6 +55,7 @@ class Session:
         self.datamodule.setup()
         self.module = build_module(config, self.datamodule)
         self.training = make_training(config, folder, self.console, self.datamodule.sampler)
+        self.module.meeting.adopt(self.training.trainer.strategy)
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
         folder.create()
         self.tracker = self._make_tracker()
@@ -111,6 +112,10 @@ class Session:
             highlight=False,
             soft_wrap=True,
         )
+        blind = self.module.meeting.sharded and self.module.meeting.level is None
+        if blind and self.config["gradients"]["every_n_steps"]:
+            note = "note: the tasks' gradients aren't looked at: their weights are sharded"
+            self.console.print(note, highlight=False, soft_wrap=True)
         if self.module.meeting.level is not None:
             network = self.module.network
             same = "the same" if network.tasks_share_rows() else "not all the same"

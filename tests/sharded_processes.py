@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from datamodules.samplers.base import Sampler
 from lightning_modules.multitask import MultiTaskModule
@@ -27,7 +28,7 @@ from tests.rows import ROWS
 from tests.tiny import DIM, Given, images, labels, multitask, ready, task, texts, trainer
 from tests.two_processes import SGD, whole
 
-STEPS = 10
+STEPS = 6
 BY_NAME = {row.name: row for row in ROWS}
 
 
@@ -104,11 +105,16 @@ def train(name: str, folder: Path) -> None:
         max_epochs=-1,
         max_steps=STEPS,
         accumulate_grad_batches=2,
-        limit_val_batches=1,
+        limit_val_batches=2,
         **case.trainer,
         **spread,
     )
     fit.fit(module, datamodule=data)
+    weights = list(module.network.parameters())
+    pieces = [p for p in weights if isinstance(p, DTensor)]
+    assert bool(pieces) == (world > 1)
+    if pieces:
+        assert sum(p.numel() for p in pieces) > 0.9 * sum(p.numel() for p in weights)
     state = {"model": whole(module), "balancer": whole(module.balancer)}
     if fit.is_global_zero:
         torch.save(state, folder / f"{name}.pt")

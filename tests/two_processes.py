@@ -7,8 +7,11 @@ are told of each other by the environment, as a launcher would.
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from pipeline.build import build_balancer
 from pipeline.quiet import HARMLESS
 from pipeline.sharded_strategy import ShardedStrategy
 from tests.rows import BALANCERS
+from tests.sessions import ROOT
 from tests.tiny import images, multitask, ready, task, texts, trainer
 
 STEPS = 20
@@ -95,6 +99,39 @@ def whole(module: nn.Module) -> dict[str, torch.Tensor]:
         name: value.full_tensor() if isinstance(value, DTensor) else value
         for name, value in module.state_dict().items()
     }
+
+
+def alone_and_both(module: str, names: Sequence[str], root: Path) -> tuple[Path, Path]:
+    """Run ``python -m MODULE FOLDER NAME...`` alone and as two processes; return both folders."""
+
+    def start(folder: str, **environment: str) -> subprocess.Popen[str]:
+        (root / folder).mkdir(exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", module, str(root / folder), *names],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        )
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    run = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    # as torchrun would, whose own process is left out here
+    run |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    processes = [start("two", RANK=rank, LOCAL_RANK=rank, **run) for rank in ("0", "1")]
+    processes.append(start("one"))
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, output
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    return root / "one", root / "two"
 
 
 def main() -> None:

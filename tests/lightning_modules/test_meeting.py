@@ -71,6 +71,14 @@ def test_sharded_parameters_are_refused_before_training() -> None:
         meeting.start(sharding)  # type: ignore[arg-type]  # all that is asked for
 
 
+@pytest.mark.parametrize(("balancer", "level"), [(Equal, None), (MGDA, "features")])
+def test_where_weights_are_sharded_auto_takes_features(balancer: Any, level: str | None) -> None:
+    net = network(ready())  # whose tasks have rows of their own
+    meeting = Meeting(net, balancer(list(net.heads)))
+    meeting.adopt(ModelParallelStrategy(1, 1))
+    assert (meeting.level, meeting.sharded) == (level, True)
+
+
 @pytest.mark.parametrize(
     ("routes", "parts"),
     [
