@@ -21,6 +21,7 @@ from lightning_modules.balancers.gradient.parameters import SharedParameters
 from lightning_modules.balancers.gradient.ranks import Ranks, average_gradients, broadcast_buffers
 from lightning_modules.balancers.gradient.shared import Shared
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.tuning.base import SteppedTuning
 from pipeline.errors import UsageError
 
 
@@ -56,9 +57,16 @@ class Meeting:
         Where weights are sharded, ``auto`` takes features wherever the trunk allows it.
 
         Raises:
-            UsageError: the strategy shards parameters that the balancer would need whole.
+            UsageError: the strategy shards parameters that the balancer would need whole, or that
+                train in some steps only.
         """
         self.sharded = isinstance(strategy, ModelParallelStrategy)
+        stepped = [n for n, t in self.network.tunings.items() if isinstance(t, SteppedTuning)]
+        if self.sharded and stepped:
+            raise UsageError(
+                f"encoder.{stepped[0]}.tune changes what trains from step to step, which sharded "
+                "weights can't; choose another tune, or trainer=ddp"
+            )
         if self.sharded and self.level == "parameters":
             self.level = self.balancer.level(self.network.trunk.same_for_all)
         whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
