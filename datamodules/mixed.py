@@ -201,6 +201,10 @@ class MixedDataModule(LightningDataModule):
         self.position = state_dict["position"]
         self.history = state_dict["history"]
         self.sampler.load_state_dict(state_dict["sampler"])
+        if self._loader is not None and self.plan is not None:
+            # a strategy that shards restores only after the optimizer asked for the run's length
+            self._loader.position = self.position
+            self.plan.history = [dict(counts) for counts in self.history]
 
     def learnt_state(self) -> dict[str, Any]:
         """Return what was learnt from the training split, as plain values."""

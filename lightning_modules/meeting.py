@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from datamodules.batch import Batch
 from lightning_modules.balancers.base import Balancer
@@ -15,6 +21,7 @@ from lightning_modules.balancers.gradient.parameters import SharedParameters
 from lightning_modules.balancers.gradient.ranks import Ranks, average_gradients, broadcast_buffers
 from lightning_modules.balancers.gradient.shared import Shared
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.tuning.base import SteppedTuning
 from pipeline.errors import UsageError
 
 
@@ -49,26 +56,50 @@ class Meeting:
         self._shared: Shared | None = None
         self._ranks = Ranks()
         self._averages = False  # whether gradients are averaged here, not by the strategy
+        self.sharded = False  # whether devices hold pieces of the weights
 
-    def start(self, trainer: Trainer) -> None:
-        """Take over the exchange of gradients from the strategy, if the balancer looks at them.
+    def adopt(self, strategy: Strategy) -> None:
+        """Choose where gradients meet under a strategy, before training.
+
+        Where weights are sharded, ``auto`` takes features wherever the trunk allows it.
 
         Raises:
-            UsageError: the strategy shards parameters that the balancer would need whole.
+            UsageError: the strategy shards parameters that the balancer would need whole, or that
+                train in some steps only.
         """
-        self._shared = None
-        if self.level is None:
-            return
-        strategy = trainer.strategy
-        self._ranks = Ranks(trainer.world_size)
-        self._averages = isinstance(strategy, DDPStrategy)
-        whole = self._averages or isinstance(strategy, SingleDeviceStrategy)
+        self.sharded = isinstance(strategy, ModelParallelStrategy)
+        stepped = [n for n, t in self.network.tunings.items() if isinstance(t, SteppedTuning)]
+        if self.sharded and stepped:
+            raise UsageError(
+                f"encoder.{stepped[0]}.tune changes what trains from step to step, which sharded "
+                "weights can't; choose another tune, or trainer=ddp"
+            )
+        if self.sharded and self.level == "parameters":
+            self.level = self.balancer.level(self.network.trunk.same_for_all)
+        whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
         if self.level == "parameters" and not whole:
             raise UsageError(
                 f"balancing on parameters needs them whole, and {type(strategy).__name__} shards "
-                "them; set balancer.level=features if method and trunk allow it, or trainer=ddp"
+                "them; set balancer.level=auto, which takes features where method and trunk allow "
+                "it, or trainer=ddp"
             )
-        if self._averages:
+
+    def start(self, trainer: Trainer) -> None:
+        """Take over the exchange of gradients that the strategy doesn't do.
+
+        That is all of it, if the balancer looks at gradients under DDP, and that of the weights
+        which stay whole, if the others are sharded.
+
+        Raises:
+            UsageError: as for ``adopt``.
+        """
+        self._shared = None
+        strategy = trainer.strategy
+        self.adopt(strategy)
+        self._ranks = Ranks(trainer.world_size)
+        alike = isinstance(strategy, DDPStrategy) and self.level is not None
+        self._averages = alike or self.sharded
+        if alike:
             # the wrapper stays: its reducer would send gradients of tasks before they are combined
             wrapper = strategy.model
             assert wrapper is not None
@@ -107,5 +138,11 @@ class Meeting:
             self._shared = SharedParameters(self.network.shared_parameters(), self._ranks)
         self.balancer.backward(losses, self._shared, objective=objective, rest=rest, last=last)
         if last and self._averages:
-            average_gradients(parameters, self._ranks)
+            # a strategy that shards averages the pieces itself
+            average_gradients([p for p in parameters if not is_piece(p)], self._ranks)
             broadcast_buffers(self.network, self._ranks)
+
+
+def is_piece(parameter: nn.Parameter) -> bool:
+    """Say whether a parameter is sharded."""
+    return isinstance(parameter, DTensor)

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from datamodules.batch import MixedBatch
 from lightning_modules.balancers.base import Balancer
@@ -26,6 +27,7 @@ from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.optimizers import OptimizerFactory, parameter_groups, schedule_optimizer
 from lightning_modules.replay import Replay
 from lightning_modules.schedules.base import Schedule
+from lightning_modules.sharding.clip import clip_norm, clip_value
 from lightning_modules.tasks.base import Task
 from lightning_modules.transfer.base import Transfer
 from pipeline.errors import PollinateError
@@ -130,6 +132,22 @@ class MultiTaskModule(LightningModule):
                 outputs, targets = self._outputs(batch)
                 losses, _ = self._losses(batch, self._sums(outputs, targets), outputs)
             self.balancer.after_step(losses)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, also where gradients are sharded."""
+        if not (self.meeting.sharded and gradient_clip_val):
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+        elif gradient_clip_algorithm == "value":
+            clip_value(self.parameters(), gradient_clip_val)
+        else:
+            clip_norm(self.parameters(), gradient_clip_val)
 
     def validation_step(self, batch: MixedBatch, batch_idx: int) -> None:
         """Add one batch to the scores."""

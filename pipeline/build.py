@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -288,17 +288,8 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
     )
     if config["compile"]:
         # a trunk's own forward sorts rows by task, which differs from step to step
-        compile_parts([*network.encoders.values(), *called_parts(network.trunk)])
+        compile_parts([*network.encoders.values(), *network.trunk.called_parts()])
     return module
-
-
-def called_parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield a module's parts that are called: its children, out of lists and dicts of them."""
-    for child in module.children():
-        if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from called_parts(child)
-        elif not isinstance(child, nn.ParameterList | nn.ParameterDict):
-            yield child
 
 
 def compile_parts(parts: Sequence[nn.Module]) -> None:

@@ -7,7 +7,8 @@ import pickle
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from pipeline.errors import PollinateError
+from pipeline.shards import SHARDS, Shards, shard_files
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
@@ -54,16 +56,35 @@ class AtomicCheckpointIO(CheckpointIO):
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write atomically; see ``AtomicCheckpointIO.save_checkpoint``."""
+    with explained_write(path):
+        write_file(checkpoint, path)
+
+
+def write_file(content: dict[str, Any], path: Path) -> None:
+    """Write a file that is whole or absent.
+
+    Raises:
+        OSError, RuntimeError: it can't be written; torch turns a failed write into the latter.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            torch.save(content, file)
             _sync_file(file)
         temporary.replace(path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
+    except (OSError, RuntimeError):
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def explained_write(path: Path) -> Iterator[None]:
+    """Say of a failure which checkpoint it concerns and what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
         kept = f"{path} of before is intact" if path.exists() else "no checkpoint was there before"
         reason = _write_failure(error)
         raise PollinateError(
@@ -73,15 +94,34 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Check a file's checksums, then load it with weights_only.
+    """Return a checkpoint, with what lies in shards; see ``read_checked``."""
+    checkpoint = read_checked(path, map_location)
+    files = shard_files(checkpoint, path)
+    if files:
+        del checkpoint[SHARDS]
+        checkpoint = Shards(files).filled(checkpoint)
+    return checkpoint
+
+
+def read_checked(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Check all checksums, then load a checkpoint's own file; see ``read_index``.
 
     Raises:
         PollinateError: there is no such file, or it is no checkpoint of this project.
-        CorruptCheckpointError: it is torn or changed.
+        CorruptCheckpointError: it or a shard is torn or changed.
     """
     if not path.is_file():
         raise PollinateError(f"there is no checkpoint {path}; give an existing file")
     check(path)
+    return read_index(path, map_location)
+
+
+def read_index(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Load a checkpoint's own file with weights_only; what lies in shards has no values.
+
+    Raises:
+        PollinateError: it is no checkpoint of this project.
+    """
     checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise PollinateError(f"{path} is no checkpoint: it holds no state_dict")
@@ -92,22 +132,33 @@ def check(path: Path) -> None:
     """Compare each part of the file with its checksum, and look whether torch can open it.
 
     Raises:
-        CorruptCheckpointError: they differ, or the file is no whole zip archive.
+        CorruptCheckpointError: they differ, the file is no whole zip archive, or a shard is absent.
     """
+    found = _opened(path)
+    for shard in shard_files(found, path):
+        if not shard.is_file():
+            raise CorruptCheckpointError(f"checkpoint {path} lacks its shard {shard}")
+        _opened(shard)
+
+
+def _opened(path: Path) -> Any:
+    """Return what a whole file holds; None if it isn't of this project."""
+    found = None
     with path.open("rb") as file:
         try:
             damaged = _damaged_part(file)
             if damaged is None:
                 # torch's reader looks at headers that zipfile passes over
-                torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+                found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         except pickle.UnpicklingError:
-            return  # whole, though not of this project
+            return None  # whole, though not of this project
         except _UNREADABLE as error:
             raise CorruptCheckpointError(
                 f"checkpoint {path} is torn or changed: {error}"
             ) from error
     if damaged is not None:
         raise CorruptCheckpointError(f"checkpoint {path} is changed: {damaged} fails its checksum")
+    return found
 
 
 def _damaged_part(file: BinaryIO) -> str | None:
@@ -136,6 +187,26 @@ def newest_good(paths: Iterable[Path]) -> Path:
         f"no good checkpoint among {', '.join(map(str, tried)) or 'no files at all'}; "
         "start a new run"
     )
+
+
+def make_whole(path: Path) -> None:
+    """Replace a checkpoint that has shards by one plain file with the same content."""
+    if shard_files(read_index(path), path):
+        write_checkpoint(read_checkpoint(path), path)
+        remove_unused_shards(path.parent)
+
+
+def remove_unused_shards(folder: Path) -> None:
+    """Delete the shards that no checkpoint of the folder names, unless one can't be read."""
+    used: set[Path] = set()
+    for path in folder.glob("*.ckpt"):
+        try:
+            used |= set(shard_files(read_index(path), path))
+        except (PollinateError, pickle.UnpicklingError, *_UNREADABLE):
+            return
+    for file in (folder / SHARDS).glob("*"):
+        if file not in used:
+            file.unlink(missing_ok=True)
 
 
 def _write_failure(error: Exception) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from datamodules.mixed import MixedDataModule
 from datamodules.modalities.text import TextModality
 from lightning_modules.multitask import MultiTaskModule
-from pipeline.checkpoints import BEST, LAST
+from pipeline.checkpoints import BEST, LAST, make_whole
 from pipeline.plots.confusion import confusion_matrix
 from pipeline.plots.curves import curves
 from pipeline.plots.gates import gates
@@ -53,6 +53,7 @@ def record_end(
         tracker.log_artifact(path, "plots")
     best = folder.checkpoints / BEST
     checkpoint = best if best.exists() else folder.checkpoints / LAST
+    make_whole(checkpoint)  # one file, which can be taken elsewhere
     tracker.log_artifact(checkpoint, "checkpoints")
     export(checkpoint, folder.model, config["allow_targets"])
     tracker.log_model(folder.model, "model")

@@ -17,7 +17,7 @@ from pipeline.checkpoints import (
     CorruptCheckpointError,
     check,
     newest_good,
-    read_checkpoint,
+    read_checked,
 )
 from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
@@ -142,7 +142,7 @@ def read_spec(checkpoint: Path) -> dict[str, Any]:
     Raises:
         PollinateError: it was not made by this project, or by a later version.
     """
-    spec = read_checkpoint(checkpoint).get("pollinate")
+    spec = read_checked(checkpoint).get("pollinate")
     if not isinstance(spec, dict):
         raise PollinateError(f"{checkpoint} was not written by pipeline.fit: it has no 'pollinate'")
     if spec.get("format") != FORMAT:

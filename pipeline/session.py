@@ -16,7 +16,7 @@ from lightning_modules.callbacks.stop import InterruptedRunError
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.network import combination
 from pipeline.build import build_datamodule, build_module
-from pipeline.checkpoints import BEST, read_checkpoint
+from pipeline.checkpoints import BEST, read_checked
 from pipeline.instantiate import instantiate
 from pipeline.kept_features import FeatureCache, kept_modalities
 from pipeline.memory import explained_memory
@@ -28,6 +28,7 @@ from pipeline.record import record_end, record_start
 from pipeline.report import Summary, baselines, print_next_steps, print_table, resume_command, shown
 from pipeline.resume import Resumed
 from pipeline.runs import RunFolder
+from pipeline.shards import Shards, shard_files
 from pipeline.tracking.redact import redact
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import make_training
@@ -62,6 +63,7 @@ class Session:
         self.datamodule.setup()
         self.module = build_module(config, self.datamodule)
         self.training = make_training(config, folder, self.console, self.datamodule.sampler)
+        self.module.meeting.adopt(self.training.trainer.strategy)
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
         folder.create()
         self.tracker = self._make_tracker()
@@ -119,6 +121,10 @@ class Session:
             soft_wrap=True,
         )
         self.console.print(self._expected(), highlight=False, soft_wrap=True, markup=False)
+        blind = self.module.meeting.sharded and self.module.meeting.level is None
+        if blind and self.config["gradients"]["every_n_steps"]:
+            note = "note: the tasks' gradients aren't looked at: their weights are sharded"
+            self.console.print(note, highlight=False, soft_wrap=True)
         if self.module.meeting.level is not None:
             network = self.module.network
             same = "the same" if network.tasks_share_rows() else "not all the same"
@@ -215,5 +221,8 @@ class Session:
 
 
 def load_weights(module: MultiTaskModule, path: Any) -> None:
-    """Load a checkpoint's weights into the module."""
-    module.load_state_dict(read_checkpoint(path)["state_dict"])
+    """Load a checkpoint's weights into the module, of which processes may hold their pieces."""
+    saved = read_checked(path)
+    shards = Shards(shard_files(saved, path))
+    own = {f"/state_dict/{name}": value for name, value in module.state_dict().items()}
+    module.load_state_dict(shards.filled(saved["state_dict"], "/state_dict", own))

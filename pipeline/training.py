@@ -24,9 +24,11 @@ from lightning_modules.callbacks.rank_state import RankState
 from lightning_modules.callbacks.stop import Stop
 from lightning_modules.callbacks.tune import Tune
 from pipeline.checkpoints import AtomicCheckpointIO
+from pipeline.configuration.trainer_rules import SHARDED
 from pipeline.errors import UsageError
 from pipeline.interrupt import StopRequest
 from pipeline.runs import RunFolder
+from pipeline.sharded_strategy import ShardedStrategy
 
 
 @dataclass
@@ -71,6 +73,7 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return Lightning's options for ours.
 
     ``strategy: ddp`` looks for unused parameters: a step need not have every task.
+    ``strategy: fsdp2`` is ours.
     """
     options = {name: value for name, value in given.items() if name != "max_steps"}
     if options.get("max_epochs") is None:
@@ -80,6 +83,8 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     options.setdefault("num_sanity_val_steps", 0)
     if options.get("strategy") == "ddp":
         options["strategy"] = DDPStrategy(find_unused_parameters=True)
+    if options.get("strategy") == SHARDED:
+        options["strategy"] = ShardedStrategy()
     return options
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -69,8 +70,10 @@ class Session:
     arguments: Sequence[str]
     log: str
     fault: Fault | None = None
-    torn: str | None = None  # a file that loses its second half before the call
+    # a file, or the newest one of a folder, that loses its second half before the call
+    torn: str | None = None
     plots: bool = False  # they take longer than the rest of a small run
+    processes: int = 1  # of the run; a fault hits the first, and its end ends the others
 
 
 def run_sessions(sessions: Sequence[Session], cwd: Path) -> list[int]:
@@ -104,11 +107,43 @@ def main() -> None:
     assert lightning.pytorch and torch
     codes = []
     for session in json.load(sys.stdin):
+        if session["torn"]:
+            tear(Path(session["torn"]))
+        codes.append(_all_processes(session))
+    sys.stdout.write(json.dumps(codes) + "\n")
+
+
+def tear(path: Path) -> None:
+    """Cut a file, or the newest one of a folder, in half."""
+    if path.is_dir():
+        path = max(path.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _all_processes(session: dict[str, Any]) -> int:
+    """Run a session's processes as torchrun would; return the first one's exit code."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    count = session["processes"]
+    processes = []
+    for rank in range(count):
         process = os.fork()
         if process == 0:
-            _session(session)
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
-    sys.stdout.write(json.dumps(codes) + "\n")
+            if count > 1:
+                os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "RANK": str(rank)}
+                os.environ |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+                os.environ |= {"LOCAL_RANK": str(rank), "GROUP_RANK": "0"}
+                os.environ |= {"TORCHELASTIC_RUN_ID": "test"}
+            _session(session | ({"fault": None} if rank else {}))
+        processes.append(process)
+    code = os.waitstatus_to_exitcode(os.waitpid(processes[0], 0)[1])
+    for process in processes[1:]:
+        if code < 0:
+            os.kill(process, signal.SIGKILL)
+        other = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        code = code or other
+    return code
 
 
 def _session(session: dict[str, Any]) -> None:
@@ -119,8 +154,6 @@ def _session(session: dict[str, Any]) -> None:
     import pipeline.record
     from pipeline.fit import main as fit
 
-    if session["torn"]:
-        os.truncate(session["torn"], Path(session["torn"]).stat().st_size // 2)
     if not session["plots"]:
         pipeline.record.draw = lambda *_: []
     if session["fault"]:

@@ -25,6 +25,7 @@ DRAWN = "data/quickstart"
 # {option: what selects it, and what it needs in a test}
 SELECTED = {row.name: row.train for row in ROWS if row.train} | {
     "trainer/ddp": ("trainer=ddp", "trainer.devices=1"),
+    "trainer/fsdp2": ("trainer=fsdp2", "trainer.devices=1", "trainer.accelerator=cpu"),
     "tracking/mlflow": ("tracking=mlflow", "tracking.uri=sqlite:///mlflow.db"),
 }
 

@@ -7,16 +7,18 @@ are told of each other by the environment, as a launcher would.
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from datamodules.samplers.uniform import Uniform
@@ -26,7 +28,9 @@ from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.build import build_balancer
 from pipeline.quiet import HARMLESS
+from pipeline.sharded_strategy import ShardedStrategy
 from tests.rows import BALANCERS
+from tests.sessions import ROOT
 from tests.tiny import DIM, images, multitask, ready, task, texts, trainer
 
 STEPS = 20
@@ -76,8 +80,7 @@ def train(name: str, folder: Path) -> None:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     options: dict[str, Any] = {}
     if sharded and world > 1:
-        model.configure_model = partial(shard, model)  # type: ignore[method-assign]  # as trainer=fsdp2 would
-        options = {"strategy": ModelParallelStrategy(world, 1), "devices": world}
+        options = {"strategy": ShardedStrategy(), "devices": world}
     elif world > 1:
         strategy = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
         options = {"strategy": strategy, "devices": world}
@@ -86,7 +89,7 @@ def train(name: str, folder: Path) -> None:
         max_epochs=-1,
         max_steps=STEPS,
         accumulate_grad_batches=2,
-        gradient_clip_val=None if sharded else 0.5,
+        gradient_clip_val=0.5,
         precision=precision,
         limit_val_batches=0,
         **options,
@@ -108,21 +111,45 @@ def route(model: MultiTaskModule) -> None:
     TaskLoRA(rank=2).apply(model.network.encoder("image"), ["c"])
 
 
-def shard(model: MultiTaskModule) -> None:
-    """Shard encoders, trunk and heads over the processes (FSDP2)."""
-    mesh = model.device_mesh
-    assert mesh is not None
-    network = model.network
-    for part in (*network.encoders.values(), network.trunk, *network.heads.values(), network):
-        fully_shard(part, mesh=mesh["data_parallel"])
-
-
 def whole(module: nn.Module) -> dict[str, torch.Tensor]:
     """Return the state with every sharded tensor put together; all processes take part."""
     return {
         name: value.full_tensor() if isinstance(value, DTensor) else value
         for name, value in module.state_dict().items()
     }
+
+
+def alone_and_both(module: str, names: Sequence[str], root: Path) -> tuple[Path, Path]:
+    """Run ``python -m MODULE FOLDER NAME...`` alone and as two processes; return both folders."""
+
+    def start(folder: str, **environment: str) -> subprocess.Popen[str]:
+        (root / folder).mkdir(exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", module, str(root / folder), *names],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        )
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    run = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    # as torchrun would, whose own process is left out here
+    run |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    processes = [start("two", RANK=rank, LOCAL_RANK=rank, **run) for rank in ("0", "1")]
+    processes.append(start("one"))
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, output
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    return root / "one", root / "two"
 
 
 def main() -> None:

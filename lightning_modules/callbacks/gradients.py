@@ -21,7 +21,8 @@ class WatchGradients(Callback):
     """Logs lengths, cosines and conflicts of the tasks' gradients every n optimizer steps.
 
     A balancer that looks at gradients tells what it saw. For one that weighs losses, the gradients
-    of the trunk's parameters are computed for the occasion: nothing of the training changes.
+    of the trunk's parameters are computed for the occasion: nothing of the training changes. Where
+    these parameters are sharded there is nothing to look at.
 
     Names: ``gradient/norm/<task>``, ``gradient/cosine/<task>/<task>``, ``gradient/conflicts``
     (share of the pairs of tasks whose cosine is negative).
@@ -44,7 +45,7 @@ class WatchGradients(Callback):
         self._found = None
         if isinstance(module.balancer, GradientBalancer):
             module.balancer.watched = due
-        elif due and len(module.losses) > 1:
+        elif due and len(module.losses) > 1 and not module.meeting.sharded:
             parameters = watched_parameters(module)
             if parameters:
                 gramian = gramian_of(module.losses, parameters, trainer.world_size)

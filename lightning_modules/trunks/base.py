@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from lightning_modules.called import called_parts
 from lightning_modules.features import Features
 
 Routes = Mapping[str, Sequence[str]]  # {task: the data sets whose rows it is predicted from}
@@ -47,13 +48,18 @@ class Trunk(nn.Module, ABC):
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that several tasks' gradients can reach, and no others."""
 
+    def called_parts(self) -> Iterator[nn.Module]:
+        """Yield the parts that ``forward`` calls: each can be compiled, or sharded, for itself."""
+        return called_parts(self)
+
     def begin_step(self, step: int) -> None:
         """Take note of how many optimizer steps were done; may be told repeatedly."""
 
     def penalty(self, tasks: Sequence[str]) -> Tensor | None:
         """Return a scalar that belongs to no task, or None; its gradient is added after balancing.
 
-        Asked once after the forwards of a training batch, by all processes alike.
+        Asked once after the forwards of a training batch, by all processes alike. The weights of
+        called parts may be sharded: they are read with ``whole``.
 
         Args:
             tasks: those that the batch has; what belongs to others alone gets no gradient.

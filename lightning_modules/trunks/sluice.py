@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, einsum, nn
 
+from lightning_modules.sharding.whole import whole
 from lightning_modules.trunks.counts import at_least
 from lightning_modules.trunks.cross_stitch import start
 from lightning_modules.trunks.load import named
@@ -132,5 +133,5 @@ def mixed(alpha: Tensor, states: States) -> Tensor:
 def overlap(block: nn.Module) -> Tensor:
     """Return ||W_1 W_2^T||_F^2 of the block's last matrix (D, 2 D), whose rows are halved."""
     *_, last = (part for part in block.modules() if isinstance(part, nn.Linear))
-    one, other = last.weight.chunk(SPACES)
+    one, other = whole(last.weight).chunk(SPACES)
     return (one @ other.T).square().sum()

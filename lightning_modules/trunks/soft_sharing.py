@@ -9,6 +9,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.sharding.whole import whole
 from lightning_modules.trunks.counts import at_least
 from lightning_modules.trunks.per_task import ROWS, PerTask, States
 from lightning_modules.trunks.shared import tower
@@ -59,7 +60,7 @@ class SoftSharing(PerTask):
     def penalty(self, tasks: Sequence[str]) -> Tensor | None:
         """Return the distances of the pairs that one of ``tasks`` is in."""
         weights = {
-            task: torch.cat([p.flatten() for p in self.towers[task].parameters()])
+            task: torch.cat([whole(p).flatten() for p in self.towers[task].parameters()])
             for task in self.tasks
         }
         moving = {task: w if task in tasks else w.detach() for task, w in weights.items()}

@@ -63,6 +63,11 @@ class TaskQueries(Trunk):
                 found[task] = parts
         return found
 
+    def called_parts(self) -> Iterator[nn.Module]:
+        """Yield the layers of the attention, whose own call isn't used, and the tower."""
+        yield from self.attention.children()
+        yield self.tower
+
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield all but the queries."""
         yield from self.attention.parameters()

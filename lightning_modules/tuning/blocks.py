@@ -12,10 +12,14 @@ def parameter_groups_of(network: nn.Module) -> Groups:
 
     The blocks are the children of the one list of modules that holds most weights.
     """
+    return group_by_place(network, [list(block.parameters()) for block in blocks_of(network)])
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """Return the blocks that have weights."""
     lists = [m for m in network.modules() if isinstance(m, nn.ModuleList | nn.Sequential)]
     best = max(lists, key=size_as_list, default=nn.ModuleList())
-    blocks = [list(child.parameters()) for child in best.children()]
-    return group_by_place(network, [block for block in blocks if block])
+    return [child for child in best.children() if any(True for _ in child.parameters())]
 
 
 def size_as_list(part: nn.Module) -> int:

@@ -12,6 +12,7 @@ from pipeline.configuration.schema_check import flatten, missing_values, schema_
 from pipeline.configuration.suggest import raise_problems
 from pipeline.configuration.trainer_rules import (
     lr_scale_problems,
+    sharding_problems,
     trainer_options,
     trainer_problems,
 )
@@ -48,5 +49,6 @@ def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
 
 def _fit_problems(config: dict[str, Any]) -> Iterator[str]:
     yield from trainer_problems(config.get("trainer"))
+    yield from sharding_problems(config)
     yield from lr_scale_problems(config.get("optimizer"))
     yield from data_problems(config.get("data"), config.get("encoder"))

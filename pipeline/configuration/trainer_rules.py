@@ -12,6 +12,8 @@ from pipeline.configuration.signatures import Option, signature
 from pipeline.configuration.suggest import hint, shown
 
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
+SHARDED = "fsdp2"  # a strategy of ours
+SHARDED_PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16-true", "bf16", "16-true")
 # options of the Trainer that Pollinate sets itself, and the key to use instead
 OWNED = {
     "logger": "tracking=OPTION",
@@ -40,6 +42,24 @@ def trainer_problems(trainer: Any) -> Iterator[str]:
             yield (f"unknown option trainer.{name}={shown(value)}{hint(name, options, 'allowed')}")
         elif value != UNSET:
             yield from value_problems(f"trainer.{name}", value, options[name])
+
+
+def sharding_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a model whose weights are sharded can't have."""
+    trainer = config.get("trainer")
+    if not isinstance(trainer, dict) or trainer.get("strategy") != SHARDED:
+        return
+    instead = "leave it out, or use trainer=ddp"
+    if config.get("ema_decay") is not None:
+        yield f"ema_decay needs whole weights, and trainer=fsdp2 shards them; {instead}"
+    if config.get("compile"):
+        yield f"compile=true needs whole weights, and trainer=fsdp2 shards them; {instead}"
+    precision = trainer.get("precision")
+    if precision is not None and str(precision) not in SHARDED_PRECISIONS:
+        yield (
+            f"trainer.precision must be one of {', '.join(SHARDED_PRECISIONS)} with trainer=fsdp2, "
+            f"got {shown(precision)}"
+        )
 
 
 def lr_scale_problems(optimizer: Any) -> Iterator[str]:

@@ -17,6 +17,7 @@ from lightning_modules.copies import separate
 from lightning_modules.meeting import Meeting
 from lightning_modules.replay import Replay
 from lightning_modules.trunks.shared import SharedTrunk
+from lightning_modules.tuning.gradual import Gradual
 from pipeline.errors import UsageError
 from tests.tiny import DIM, network, ready, task, texts
 
@@ -69,6 +70,21 @@ def test_sharded_parameters_are_refused_before_training() -> None:
     sharding = SimpleNamespace(strategy=ModelParallelStrategy(1, 1), world_size=2)
     with pytest.raises(UsageError, match=r"ModelParallelStrategy shards them; set balancer\.level"):
         meeting.start(sharding)  # type: ignore[arg-type]  # all that is asked for
+
+
+@pytest.mark.parametrize(("balancer", "level"), [(Equal, None), (MGDA, "features")])
+def test_where_weights_are_sharded_auto_takes_features(balancer: Any, level: str | None) -> None:
+    net = network(ready())  # whose tasks have rows of their own
+    meeting = Meeting(net, balancer(list(net.heads)))
+    meeting.adopt(ModelParallelStrategy(1, 1))
+    assert (meeting.level, meeting.sharded) == (level, True)
+
+
+def test_what_trains_in_some_steps_only_is_refused_where_weights_are_sharded() -> None:
+    net = network(ready())
+    net.tunings["text"] = Gradual()
+    with pytest.raises(UsageError, match=r"encoder\.text\.tune changes what trains"):
+        Meeting(net, Equal(list(net.heads))).adopt(ModelParallelStrategy(1, 1))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from pipeline.build import (
     build_module,
     build_optimization,
     build_tasks,
-    called_parts,
     compile_parts,
     task_datasets,
 )
@@ -128,14 +127,6 @@ def test_compiling_keeps_the_names_of_weights() -> None:
     before = list(net.state_dict())
     compile_parts([*net.encoders.values(), net.trunk])
     assert list(net.state_dict()) == before
-
-
-def test_parts_are_found_in_lists_and_dicts() -> None:
-    one, other = torch.nn.Linear(1, 1), torch.nn.Sequential(torch.nn.Linear(1, 1))
-    net = torch.nn.Module()
-    net.layers = torch.nn.ModuleList([torch.nn.ModuleDict({"a": one}), other])
-    net.gates = torch.nn.ParameterDict({"a": torch.zeros(1)})
-    assert list(called_parts(net)) == [one, other]
 
 
 @pytest.mark.slow

@@ -15,6 +15,20 @@ def test_owned_options_name_the_key_to_use(refused: Callable[..., str], name: st
 
 
 @pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("ema_decay=0.9", "ema_decay needs whole weights, and trainer=fsdp2 shards them"),
+        ("compile=true", "compile=true needs whole weights, and trainer=fsdp2 shards them"),
+        ("trainer.precision=64-true", 'with trainer=fsdp2, got "64-true"'),
+    ],
+)
+def test_what_sharded_weights_can_t_have(
+    refused: Callable[..., str], override: str, part: str
+) -> None:
+    assert part in refused("trainer.strategy=fsdp2", override)
+
+
+@pytest.mark.parametrize(
     ("override", "parts"),
     [
         ("trainer.max_epoch=5", ["trainer.max_epoch=5", "did you mean max_epochs?", "allowed: "]),

@@ -1,0 +1,133 @@
+"""Trains with sharded weights; run once alone, whole, and once as two processes.
+
+``python -m tests.sharded_processes FOLDER NAME...`` writes FOLDER/<name>.pt for each case; see
+``tests.two_processes``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from datamodules.samplers.base import Sampler
+from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.network import MultiTaskNetwork
+from pipeline.build import build_balancer
+from pipeline.quiet import HARMLESS
+from pipeline.sharded_strategy import ShardedStrategy
+from tests.rows import ROWS
+from tests.tiny import DIM, Given, images, labels, multitask, ready, task, texts, trainer
+from tests.two_processes import SGD, whole
+
+STEPS = 6
+BY_NAME = {row.name: row for row in ROWS}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run; its weights after STEPS may differ from those of one process by ``atol``."""
+
+    trunk: str = "shared"
+    encoder: str = "transformer"
+    balancer: str = "equal"
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=lambda: {"notes": 5, "shapes": 2})
+    atol: float = 1e-5
+
+
+CASES = {
+    "weights of its own": Case(balancer="uncertainty", trainer={"gradient_clip_val": 0.5}),
+    "clipped by value": Case(
+        trainer={"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"}
+    ),
+    "losses after the step": Case(balancer="famo"),
+    "penalty of weights": Case(trunk="soft_sharing", trainer={"gradient_clip_val": 0.5}),
+    "penalty of layers": Case(trunk="sluice"),
+    "a part that isn't called": Case(trunk="task_queries"),
+    "gates and experts": Case(trunk="ple"),
+    "recurrent": Case(encoder="gru"),
+    "a rank without rows": Case(rows={"notes": 1, "shapes": 1}),
+    "a step without a task": Case(rows={"notes": 3, "shapes": 0}),
+    "bf16-mixed": Case(trainer={"precision": "bf16-mixed"}, atol=0.02),
+    "bf16-true": Case(trainer={"precision": "bf16-true"}, atol=0.02),
+}
+
+
+def build(case: Case, sampler: Sampler) -> tuple[MultiTaskModule, Any]:
+    """Return module and data: three tasks, a third of the texts without a label of one."""
+    kinds = [None if row % 3 == 0 else label for row, label in enumerate(labels(40))]
+    data = ready(
+        {"notes": texts(40, kind=kinds), "shapes": images(24)},
+        {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")},
+        sampler,
+        dropout=0.0,
+    )
+    node = BY_NAME[f"balancer/{case.balancer}"].node()
+    balancer = partial(_balancer, node)
+    module = multitask(data, balancer=balancer, optimizer=SGD)
+    torch.manual_seed(0)
+    text = BY_NAME[f"encoder/text/{case.encoder}"].build(
+        dim=DIM, dropout=0.0, **data.modalities["text"].encoder_arguments()
+    )
+    options = {"dim": DIM, "dropout": 0.0, "tasks": list(data.tasks)}
+    trunk = BY_NAME[f"trunk/{case.trunk}"].build(**options)
+    old = module.network
+    module.network = MultiTaskNetwork(
+        {"text": text, "image": old.encoder("image")}, trunk, old.heads, old.routes
+    )
+    module = MultiTaskModule(
+        module.network, module.tasks, module.balancer, module.transfer, module.optimization, {}
+    )
+    return module, data
+
+
+def _balancer(node: Any, tasks: Any) -> Any:
+    return build_balancer({"balancer": node, "allow_targets": ()}, list(tasks))
+
+
+def train(name: str, folder: Path) -> None:
+    """Train one case, with accumulation."""
+    case = CASES[name]
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    module, data = build(case, Given(case.rows, 2 * STEPS))
+    spread = {"strategy": ShardedStrategy(), "devices": world} if world > 1 else {}
+    fit = trainer(
+        folder,
+        max_epochs=-1,
+        max_steps=STEPS,
+        accumulate_grad_batches=2,
+        limit_val_batches=2,
+        **case.trainer,
+        **spread,
+    )
+    fit.fit(module, datamodule=data)
+    weights = list(module.network.parameters())
+    pieces = [p for p in weights if isinstance(p, DTensor)]
+    assert bool(pieces) == (world > 1)
+    if pieces:
+        assert sum(p.numel() for p in pieces) > 0.9 * sum(p.numel() for p in weights)
+    state = {"model": whole(module), "balancer": whole(module.balancer)}
+    if fit.is_global_zero:
+        torch.save(state, folder / f"{name}.pt")
+
+
+def main() -> None:
+    """Train the cases named on the command line."""
+    folder = Path(sys.argv[1])
+    for message, _ in HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in sys.argv[2:] or CASES:
+        train(name, folder)
+
+
+if __name__ == "__main__":
+    main()
