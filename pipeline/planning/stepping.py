@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -83,7 +82,6 @@ class Rehearsal:
                 found.activations = tally.peak - self._base(found)
                 found.forward, found.backward = tally.forward, tally.backward
                 del batches
-                gc.collect()
                 for name, rows in (evaluated or {}).items():
                     own = self._cast(template.repeated({name: rows}))
                     peak = evaluate(network.eval(), own, self.setting, tally)
