@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,10 @@ class Routing:
 
     def __init__(self) -> None:
         self.now = Assignment.of(())
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Routing:
+        """Return a new one: a network's copy has calls of its own."""
+        return Routing()
 
     def call(
         self, encoder: Callable[[Tensor], Features], inputs: Tensor, shares: Shares

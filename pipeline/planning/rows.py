@@ -99,6 +99,8 @@ def row_of(part: Part, chosen: Mapping[str, int]) -> Batch:
         if words is not None:
             batch.words[modality] = words
     batch.targets = {task: values[:1] for task, values in part.targets.items()}
+    for task, found in part.maps.items():
+        batch.targets[task] = found.targets(np.array([chosen[found.modality]]))
     batch.present = {task: mask[:1] for task, mask in part.present.items()}
     return batch
 

@@ -45,7 +45,7 @@ def write(folder: Path, encoder: Encoder, whole: bool, store: Store | None = Non
 
 
 def frozen(encoder: Encoder) -> Encoder:
-    Frozen().apply(encoder)
+    Frozen().apply(encoder, ["a"])
     return encoder.train()
 
 
@@ -170,7 +170,7 @@ def test_a_frozen_backbone_has_no_dropout(encoder: Encoder) -> None:
 
 def test_dropout_comes_back_with_the_first_weight_that_trains() -> None:
     encoder, tuning = Transformer(20, 16), Gradual(every=1, first=0)
-    tuning.apply(encoder)
+    tuning.apply(encoder, ["a"])
     tuning.at(encoder, 0)
     assert not any(part.training for part in encoder.modules())
     tuning.at(encoder, 1)

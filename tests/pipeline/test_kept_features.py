@@ -65,9 +65,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = (SHOP / "shop.csv").read_text(encoding="utf-8").splitlines()
     cells = [line.split(",") for line in lines]
     for line in cells[1::7]:
-        line[1] = ""
+        line[1] = line[9] = line[10] = ""  # no photo, nor what lies on it
     (root / "shop.csv").write_text("\n".join(map(",".join, cells)) + "\n", encoding="utf-8")
-    shutil.copytree(SHOP / "photos", root / "photos")
+    for folder in ("photos", "maps"):
+        shutil.copytree(SHOP / folder, root / folder)
     spec["image"] = {"size": [32, 32], "shift": 0.0, "rotate": 0.0, "scale": 0.0}
     (root / "data.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     return root
@@ -169,7 +170,8 @@ def test_a_damaged_or_missing_file_is_made_again(root: Path, first: Path) -> Non
 def test_what_features_depend_on_makes_a_new_entry(root: Path) -> None:
     data = root / "other"
     data.mkdir()
-    shutil.copytree(root / "photos", data / "photos")
+    for folder in ("photos", "maps"):
+        shutil.copytree(root / folder, data / folder)
     shutil.copy(root / "data.yaml", data)
     (data / "shop.csv").write_text((root / "shop.csv").read_text().replace("big hat", "big cap"))
     with_weights(bert(root / "weights"), seed=7)

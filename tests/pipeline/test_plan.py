@@ -69,6 +69,24 @@ def test_wrong_values_are_usage_errors(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("fusion=attention", "balancer=upgrad", "trunk=task_queries"),
+        ("encoder/text=transformer", "encoder.text.tune=task_lora"),
+        ("trainer=fsdp2", "trainer.precision=bf16-true"),
+    ],
+)
+def test_every_type_of_task_is_planned(
+    overrides: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data=tests/data/tasks.yaml", "dim=32", *overrides]) == 0
+    shown = capsys.readouterr().out
+    for text in ("heads.parts", "heads.slots", "a row of shop", "optimizer state"):
+        assert text in shown
+
+
 def test_settings() -> None:
     config = compose("plan", ["trainer=ddp", "trainer.num_nodes=3", "trainer.accelerator=gpu"])
     assert setting_of(config) == Setting(devices=6, fused=True)
