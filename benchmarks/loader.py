@@ -175,7 +175,7 @@ def measure_csv(rows: int, streaming: bool) -> None:
                 *("tracking=none", "trainer.max_steps=3"),
             ]
         )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
         took = time.perf_counter() - started
         print(f"{rows:,} rows, {size:.0f} MB: {took:.0f} s, peak memory {peak:.2f} GB")
 

@@ -24,7 +24,6 @@ MINILM = (
     "dim=384",
     "optimizer.lr=1e-3",
     "optimizer.lr_scale={encoders.text: 0.1}",
-    "sampler.batch_size=32",
     "sampler.bucket=16",
 )
 CASES: Mapping[str, tuple[str, ...]] = {
@@ -35,9 +34,15 @@ CASES: Mapping[str, tuple[str, ...]] = {
         "~data.datasets.mnist",
         "~data.datasets.optdigits",
         "data.text.max_length=96",
+        "sampler.batch_size=32",
         "trainer.max_epochs=3",
     ),
-    "texts": (*MINILM, f"data={SETS / 'texts.yaml'}", "trainer.max_epochs=4"),
+    "texts": (
+        *MINILM,
+        f"data={SETS / 'texts.yaml'}",
+        "sampler.batch_size=64",
+        "trainer.max_epochs=4",
+    ),
     "pacs": (
         f"data={SETS / 'pacs.yaml'}",
         "encoder/image=efficientnet_lite0",

@@ -127,6 +127,8 @@ class MixedDataModule(LightningDataModule):
             require_rows(name, task, parts)
             self.notes += unlabelled(name, task, parts)
         self.parts = parts
+        for loaded in self.loaded.values():
+            loaded.table.release()  # training reads what was prepared
 
     def use_kept(self, modality: str, kept: Mapping[str, KeptRows]) -> None:
         """Give features that were kept in place of a modality's inputs, in all splits.

@@ -18,6 +18,10 @@ def numbered(row: int) -> str:
     return f"row {row + 1}"
 
 
+def nothing_to_release() -> None:
+    """Leave what is in memory there."""
+
+
 @dataclass
 class Table:
     """Columns of one length, in memory or mapped into it.
@@ -32,6 +36,7 @@ class Table:
         them should be kept there, too.
     streamed: {column: (N,) bool, True where the cell isn't empty} of columns that stay in their
         files; inputs made of them are prepared when a batch asks for them.
+    release: gives back the memory of what was read so far, if it can be read again.
     """
 
     columns: Columns
@@ -41,6 +46,7 @@ class Table:
     folder: Path | None = None
     mapped: bool = False
     streamed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    release: Callable[[], None] = nothing_to_release
 
     @property
     def names(self) -> list[str]:

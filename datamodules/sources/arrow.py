@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,10 @@ def joined(parts: list[Dataset], splits: list[str], column: str) -> dict[str, Co
     """Return the columns of all parts, and one that says the split, unless its name is empty."""
     from datasets import concatenate_datasets
 
-    from datamodules.sources.arrow_table import columns_of
+    from datamodules.sources.arrow_table import Mapped
 
     try:
-        columns = columns_of(concatenate_datasets(parts))
+        columns = Mapped(partial(concatenate_datasets, parts)).columns()
     except ValueError as error:
         raise PollinateError(f"the parts' columns must be the same: {error}") from error
     if column:

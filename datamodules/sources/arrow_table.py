@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,8 +95,8 @@ def read_table(folder: Path, media: Path | None) -> Table:
     from datasets import Dataset  # takes a second
 
     known = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    dataset = Dataset.from_file(str(folder / ROWS))
-    columns = columns_of(dataset)
+    mapped = Mapped(partial(Dataset.from_file, str(folder / ROWS)))
+    columns = mapped.columns()
     numbers, lines = columns.pop(FILE), columns.pop(LINE)
     splits = known["splits"]
     if any(splits):
@@ -107,18 +107,43 @@ def read_table(folder: Path, media: Path | None) -> Table:
         number = numbers[row]
         return f"{files[number]}, {units[number]} {lines[row]}"
 
-    return Table(columns, known["digest"], dict(known["bad"]), place, media, mapped=True)
+    bad = dict(known["bad"])
+    return Table(columns, known["digest"], bad, place, media, mapped=True, release=mapped.release)
 
 
-def columns_of(dataset: Dataset) -> dict[str, Column]:
-    """Return the columns of a Hugging Face data set, as plain Python values."""
-    arrow = dataset.with_format("arrow")
+class Mapped:
+    """A data set of Hugging Face, opened when it is read, and again when it is read after that.
 
-    def reader(name: str) -> Lazy:
-        only = arrow.select_columns([name])
-        return Lazy(len(dataset), lambda rows: only[rows].column(0).to_pylist())
+    What was read of a mapped file counts as the process's memory until it is released.
 
-    return {name: reader(name) for name in dataset.column_names}
+    Args:
+        open: returns the data set, always the same.
+    """
+
+    def __init__(self, open: Callable[[], Dataset]) -> None:  # noqa: A002  # that is what it does
+        self._open = open
+        self._dataset: Dataset | None = None
+        self._parts: dict[str, Dataset] = {}
+
+    def columns(self) -> dict[str, Column]:
+        """Return the columns, as plain Python values."""
+        dataset = self._opened()
+        return {n: Lazy(len(dataset), partial(self._read, n)) for n in dataset.column_names}
+
+    def release(self) -> None:
+        """Close the files until something is read again."""
+        self._dataset, self._parts = None, {}
+
+    def _opened(self) -> Dataset:
+        if self._dataset is None:
+            self._dataset = self._open().with_format("arrow")
+        return self._dataset
+
+    def _read(self, name: str, rows: np.ndarray) -> list[Any]:
+        if name not in self._parts:
+            self._parts[name] = self._opened().select_columns([name])
+        found: list[Any] = self._parts[name][rows].column(0).to_pylist()
+        return found
 
 
 def _splits(numbers: Column, splits: Sequence[str], rows: np.ndarray) -> list[str]:
