@@ -59,15 +59,26 @@ class Meeting:
         self.sharded = False  # whether devices hold pieces of the weights
 
     def adopt(self, strategy: Strategy) -> None:
-        """Choose where gradients meet under a strategy, before training.
+        """Choose where gradients meet under a strategy, before training; see ``choose``."""
+        whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
+        sharded = isinstance(strategy, ModelParallelStrategy)
+        self.choose(type(strategy).__name__, whole, sharded)
+
+    def choose(self, strategy: str, whole: bool, sharded: bool) -> None:
+        """Choose where gradients meet.
 
         Where weights are sharded, ``auto`` takes features wherever the trunk allows it.
+
+        Args:
+            strategy: its name, for messages.
+            whole: whether every process has all weights.
+            sharded: whether the processes have pieces of them.
 
         Raises:
             UsageError: the strategy shards parameters that the balancer would need whole, or that
                 train in some steps only.
         """
-        self.sharded = isinstance(strategy, ModelParallelStrategy)
+        self.sharded = sharded
         stepped = [n for n, t in self.network.tunings.items() if isinstance(t, SteppedTuning)]
         if self.sharded and stepped:
             raise UsageError(
@@ -76,12 +87,11 @@ class Meeting:
             )
         if self.sharded and self.level == "parameters":
             self.level = self.balancer.level(self.network.trunk.same_for_all)
-        whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
         if self.level == "parameters" and not whole:
             raise UsageError(
-                f"balancing on parameters needs them whole, and {type(strategy).__name__} shards "
-                "them; set balancer.level=auto, which takes features where method and trunk allow "
-                "it, or trainer=ddp"
+                f"balancing on parameters needs them whole, and {strategy} shards them; set "
+                "balancer.level=auto, which takes features where method and trunk allow it, or "
+                "trainer=ddp"
             )
 
     def start(self, trainer: Trainer) -> None:

@@ -19,12 +19,15 @@ def estimate_of(config: Mapping[str, Any]) -> Estimate:
     """Return what tells the cost of a configuration's run.
 
     Raises:
-        PollinateError: the data can't be read, or the setting isn't known.
+        PollinateError: the data can't be read, the setting isn't known, or a run would be refused.
     """
     setting = setting_of(config)
     data = build_datamodule(config)
     data.setup()
-    return Estimate(without_weights(config, data), data, setting)
+    module = without_weights(config, data)
+    strategy = config["trainer"].get("strategy") or "auto"
+    module.meeting.choose(f"trainer={strategy}", not setting.sharded, setting.sharded)
+    return Estimate(module, data, setting)
 
 
 def without_weights(config: Mapping[str, Any], data: MixedDataModule) -> MultiTaskModule:

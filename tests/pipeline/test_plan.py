@@ -26,7 +26,7 @@ def test_the_command_plans_without_training(
     for name in NEEDED:
         pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
-    output = ["output=plan.json", "memory=1GB", "trunk=mmoe", "balancer=upgrad"]
+    output = ["output=plan.json", "memory=1GB", "balancer=upgrad"]
     devices = ["trainer.devices=4", "trainer.strategy=fsdp2", "trainer.precision=bf16-mixed"]
     assert main([*SMALL, *output, *devices]) == 0
     shown = capsys.readouterr().out
@@ -85,6 +85,12 @@ def test_every_type_of_task_is_planned(
     shown = capsys.readouterr().out
     for text in ("heads.parts", "heads.slots", "a row of shop", "optimizer state"):
         assert text in shown
+
+
+def test_what_a_run_would_refuse_is_not_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["trunk=mmoe", "balancer=upgrad", "trainer=fsdp2", "trainer.devices=4"]
+    assert main(["data=tests/data/tasks.yaml", "dim=32", *overrides]) == 2
+    assert "balancing on parameters needs them whole, and trainer=fsdp2" in capsys.readouterr().err
 
 
 def test_settings() -> None:
