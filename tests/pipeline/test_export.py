@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 from lightning_modules.encoders.transformer import Transformer
@@ -26,13 +25,13 @@ from pipeline.errors import UsageError
 from pipeline.evaluate import main as evaluate
 from pipeline.export import main as export
 from pipeline.exporting.adapted import Adapted, find_adapted, write_merged
-from pipeline.fit import main as fit
 from pipeline.prediction.predictor import Predictor
 from pipeline.serving.folder import DATA, REQUIREMENTS
 from pipeline.serving.folder import export as serve
 from pipeline.serving.pyfunc import _load_pyfunc
 from tests.lightning_modules.tuning.test_task_lora import adapted
 from tests.models import bert, gpt2, with_weights
+from tests.pretrained_runs import pretrained, train
 
 pytest.importorskip("transformers", reason="needs the extra encoders")
 pytest.importorskip("timm", reason="needs the extra encoders")
@@ -43,37 +42,15 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.is_gradient_checkpointing. is deprecated", "ignore:fan_in_fan_out"
 )
 
-SHOP = Path(__file__).parents[1] / "data"
-
-
-def train(*arguments: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")
-        assert fit(arguments) == 0
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every type of task on titles and photos; ``run`` was stopped once, ``whole`` never."""
     root = tmp_path_factory.mktemp("routed")
-    model = with_weights(bert(root / "model"))
-    spec = yaml.safe_load((SHOP / "tasks.yaml").read_text(encoding="utf-8"))
-    spec["datasets"]["shop"]["path"] = str(SHOP / "shop.csv")
-    spec["image"] = {"size": [32, 32]}
-    (root / "data.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     arguments = [
-        f"data={root}/data.yaml",
-        "tracking=none",
-        "dim=8",
-        "encoder/text=transformers",
-        f"encoder.text.model={model}",
-        "encoder/image=timm",
-        "encoder.image.model=test_resnet",
-        "encoder.image.weights=false",
+        *pretrained(root),
         "encoder.text.tune={name: task_lora, rank: 2, dropout: 0.1, shared_rank: 1}",
         "encoder.image.tune={name: task_lora, rank: 2}",
-        "balancer=upgrad",
-        "schedule=constant",
         "sampler.steps_per_epoch=2",
         "sampler.batch_size=8",
     ]

@@ -11,60 +11,36 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from datamodules.modalities.image import ImageModality
 from pipeline.build import build_modalities, build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.evaluate import main as evaluate
-from pipeline.fit import main as fit
 from pipeline.predict import main as predict
 from pipeline.resume import read_spec
 from pipeline.serving.folder import DATA, REQUIREMENTS, export
 from pipeline.serving.pyfunc import _load_pyfunc
-from tests.models import bert, with_weights
+from tests.pretrained_runs import SHOP, pretrained, train
 
 pytest.importorskip("transformers", reason="needs the extra encoders")
 pytest.importorskip("timm", reason="needs the extra encoders")
 pytest.importorskip("peft", reason="needs the extra peft")
-
-SHOP = Path(__file__).parents[1] / "data"
-
-
-def train(*arguments: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")
-        assert fit(arguments) == 0
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on titles and photos with every type of task, whose model is gone now."""
     root = tmp_path_factory.mktemp("pretrained")
-    model = with_weights(bert(root / "model"))
-    spec = yaml.safe_load((SHOP / "tasks.yaml").read_text(encoding="utf-8"))
-    spec["datasets"]["shop"]["path"] = str(SHOP / "shop.csv")
-    spec["image"] = {"size": [32, 32]}
-    (root / "data.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     arguments = [
-        f"data={root}/data.yaml",
-        "tracking=none",
-        "dim=8",
-        "encoder/text=transformers",
-        f"encoder.text.model={model}",
-        "encoder/image=timm",
-        "encoder.image.model=test_resnet",
-        "encoder.image.weights=false",
+        *pretrained(root),
         "encoder.text.tune={name: dora, rank: 2}",
         "encoder.image.tune={name: gradual, every: 1, first: 0}",
-        "balancer=upgrad",
         "balancer.level=parameters",
-        "schedule=constant",
         "sampler.steps_per_epoch=3",
     ]
     train(*arguments, "trainer.max_steps=4", f"run_dir={root}/whole")
     train(*arguments, "trainer.max_steps=2", f"run_dir={root}/run")
-    shutil.rmtree(model)
+    shutil.rmtree(root / "model")
     return root / "run"
 
 
