@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.command import run_command
 
@@ -60,5 +61,21 @@ def with_absolute_uri(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "tracking": tracking}
 
 
+def leave(code: int) -> NoReturn:
+    """End the process; one of several does so without taking the interpreter apart.
+
+    Threads of the process group may still be at work then. One that asks for the interpreter while
+    it goes away is unwound, which its C++ frames answer with std::terminate: a run that is complete
+    would end as a crash.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_initialized():
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
