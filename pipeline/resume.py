@@ -23,6 +23,7 @@ from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
 from pipeline.tracking.redact import HIDDEN
 
+MERGED = "merged"  # key of a checkpoint's spec that says of which models it was made
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 # What the saved weights, optimizer state and order of rows depend on.
@@ -75,6 +76,11 @@ def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
         saved: dict[str, Any] = {"config": folder.read_config(), "learnt": None}
     else:
         saved = read_spec(checkpoint)
+        if MERGED in saved:
+            raise UsageError(
+                f"{checkpoint} was merged of several models, no training stopped there that could "
+                "go on; start a new run"
+            )
     merged = merge(saved["config"], config, given)
     changed = differing(saved["config"], merged)
     if changed:
@@ -142,7 +148,12 @@ def read_spec(checkpoint: Path) -> dict[str, Any]:
     Raises:
         PollinateError: it was not made by this project, or by a later version.
     """
-    spec = read_checked(checkpoint).get("pollinate")
+    return spec_of(read_checked(checkpoint), checkpoint)
+
+
+def spec_of(content: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """Return what the content of a checkpoint says of its model; see ``read_spec``."""
+    spec = content.get("pollinate")
     if not isinstance(spec, dict):
         raise PollinateError(f"{checkpoint} was not written by pipeline.fit: it has no 'pollinate'")
     if spec.get("format") != FORMAT:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
@@ -17,6 +18,7 @@ from torchmetrics.regression import MeanAbsoluteError
 from datamodules.columns import Column, Columns
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.classification import label_text
+from lightning_modules.tasks.opinions import mean_sigmoid
 from pipeline.errors import PollinateError, UsageError
 
 
@@ -107,9 +109,7 @@ class Ordinal(Task):
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the class, its probability, and those of all classes."""
-        above = output.float().sigmoid().cummin(dim=1).values
-        edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
-        rows = (edges[:, :-1] - edges[:, 1:]).tolist()
+        rows = probabilities(output).tolist()
         answers = []
         for place, row in zip(places(output).tolist(), rows, strict=True):
             answers.append(
@@ -120,6 +120,14 @@ class Ordinal(Task):
                 }
             )
         return answers
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities of being above each class."""
+        return mean_sigmoid(outputs)
+
+    def belief(self, output: Tensor) -> Categorical:
+        """Return each class's probability."""
+        return Categorical(probs=probabilities(output), validate_args=False)
 
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always answering the training split's middle class."""
@@ -155,6 +163,13 @@ class Thresholds(nn.Module):
         """Return one logit a threshold."""
         logits: Tensor = self.linear(rows) + self.bias
         return logits
+
+
+def probabilities(output: Tensor) -> Tensor:
+    """Return each class's probability: (N, K - 1) -> (N, K)."""
+    above = output.float().sigmoid().cummin(dim=1).values
+    edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
+    return edges[:, :-1] - edges[:, 1:]
 
 
 def places(output: Tensor) -> Tensor:

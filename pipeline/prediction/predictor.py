@@ -74,7 +74,18 @@ class Predictor:
             PollinateError: the file is absent, torn, of another format, or its weights don't fit.
             UsageError: it names a class that is not allowed.
         """
-        spec = read_spec(checkpoint)
+        found = cls.of_spec(read_spec(checkpoint), allow_targets)
+        load_network(found.network, checkpoint)
+        return found
+
+    @classmethod
+    def of_spec(cls, spec: Mapping[str, Any], allow_targets: Sequence[str] = ()) -> Predictor:
+        """Build the network that a checkpoint describes; its weights are random.
+
+        Args:
+            spec: what the checkpoint says of its model.
+            allow_targets: as for ``load``.
+        """
         config = {**spec["config"], "allow_targets": list(allow_targets)}
         tasks = build_tasks(config)
         modalities = build_modalities(config, tasks, spec["learnt"])
@@ -83,7 +94,6 @@ class Predictor:
         for name, modality in modalities.items():
             modality.load_state_dict(spec["learnt"]["modalities"][name])
         network = build_network(config, tasks, modalities)
-        load_network(network, checkpoint)
         inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
         return cls(network, tasks, modalities, inputs)
 
