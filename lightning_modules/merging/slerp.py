@@ -56,5 +56,5 @@ def slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
     angle = torch.arccos(cosine.clamp(-1, 1))
     if torch.sin(angle) < STRAIGHT:
         return torch.lerp(a, b, t).to(first.dtype)
-    parts = torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b
-    return (parts / torch.sin(angle)).to(first.dtype)
+    weights = [torch.sin(part * angle) / torch.sin(angle) for part in (1 - t, t)]
+    return (weights[0] * a + weights[1] * b).to(first.dtype)

@@ -13,7 +13,7 @@ from datamodules.batch import Batch
 from lightning_modules.merging.models import Models
 from lightning_modules.network import MultiTaskNetwork
 
-MEAN = "running_mean"
+SEEN = ("running_mean", "running_var")
 
 
 def norms(network: nn.Module) -> dict[str, _BatchNorm]:
@@ -34,15 +34,15 @@ def stale(models: Models, network: nn.Module) -> list[str]:
     layers = norms(network)
     if not layers:
         return []
-    changed, frozen = set(), set()
+    changed, shifted = set(), set()
     for unit, tensors, start in models.stream():
         others = [*tensors[1:], *([] if start is None else [start])]
-        same = all(torch.equal(tensors[0], other) for other in others)
-        if models.is_merged(unit) and not same:
+        if models.is_merged(unit) and not all(torch.equal(tensors[0], one) for one in others):
             changed |= {part_of(name) for name in unit.names}
-        if len(tensors) > 1 and all(torch.equal(tensors[0], other) for other in tensors[1:]):
-            frozen |= {n.removesuffix(f".{MEAN}") for n in unit.names if n.endswith(f".{MEAN}")}
-    return [name for name in layers if part_of(name) in changed and name not in frozen]
+        alone = len(tensors) == 1
+        if alone or not all(torch.equal(tensors[0], one) for one in tensors[1:]):
+            shifted |= {n.rpartition(".")[0] for n in unit.names if n.endswith(SEEN)}
+    return [name for name in layers if part_of(name) in changed and name in shifted]
 
 
 def part_of(name: str) -> str:

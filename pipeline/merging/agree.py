@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from datamodules.loading import table_digest
 from pipeline.configuration.suggest import shown
 from pipeline.merging.parents import Parent
 from pipeline.resume import flat
@@ -91,7 +92,8 @@ def dataset_problems(parents: Sequence[Parent]) -> Iterator[str]:
     shared = False
     for name, some in by_name(parents, "datasets").items():
         shared = shared or len(some) > 1
-        digests = {p.label: {"content": p.spec["learnt"]["digests"][name]} for p in some}
+        known = {p.label: p.spec["learnt"]["digests"][name] for p in some}
+        digests = {label: {"content": table_digest(digest)} for label, digest in known.items()}
         advice = "data sets of one name must be one: give one of them another name"
         yield from differences(f"data.datasets.{name}", digests, (), advice)
         for part in ("inputs", "split"):

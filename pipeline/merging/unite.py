@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from datamodules.loading import table_digest
 from lightning_modules.tuning.base import Tuning
 from pipeline.build import FORMAT, TUNE
 from pipeline.configuration.groups import SHIPPED
@@ -84,6 +85,10 @@ def united_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
             known = found.setdefault(kind, {})
             for key, value in values.items():
                 known.setdefault(key, copy.deepcopy(value))
+    for name, digest in found["digests"].items():
+        others = {parent.spec["learnt"]["digests"].get(name, digest) for parent in parents}
+        if len(others) > 1:
+            found["digests"][name] = table_digest(digest)
     return found
 
 
