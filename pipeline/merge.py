@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     """Check the output and find the models, then merge."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+    from pipeline.checks import check_writable
     from pipeline.exporting.folder import check_folder
     from pipeline.locate import find_checkpoint
     from pipeline.merging.output import check_apart
@@ -27,6 +28,7 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     started = time.perf_counter()
     output = Path(config["output"]).absolute()
     check_folder(output, config["overwrite"])
+    check_writable(output, "output")
     given = [str(Path(what).expanduser()) for what in config["models"]]
     models = [find_checkpoint(what, config["uri"]) for what in given]
     base = None if config["base"] is None else find_checkpoint(config["base"], config["uri"])

@@ -159,7 +159,7 @@ class Models:
 
     def _require_one_shape(self, name: str, states: Sequence[State], start: State) -> None:
         named = {label: s[name] for label, s in zip(self.labels, states, strict=True) if name in s}
-        named |= {"base": start[name]} if name in start else {}
+        named |= {"the base": start[name]} if name in start else {}
         shapes = {label: tuple(tensor.shape) for label, tensor in named.items()}
         if len(set(shapes.values())) > 1:
             text = ", ".join(f"{shape} in {label}" for label, shape in shapes.items())

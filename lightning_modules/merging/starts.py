@@ -69,7 +69,7 @@ def strangers(models: Models) -> Iterator[Strangers]:
                 angles.setdefault((owner, reference), Angle()).add(sampled(tensor), other)
     for (owner, reference), angle in angles.items():
         if angle.is_chance:
-            other_label = "base" if reference is None else models.labels[reference]
+            other_label = "the base" if reference is None else models.labels[reference]
             yield Strangers(models.labels[owner], other_label, angle.cosine)
 
 

@@ -17,6 +17,8 @@ from pipeline.prediction.predictor import PREFIX
 from pipeline.resume import spec_of
 from pipeline.shards import Shards, shard_files
 
+BASE = "the base"  # label of the common start
+
 
 @dataclass(frozen=True)
 class Parent:

@@ -34,16 +34,16 @@ def record_start(
         tracker.log_artifact(folder.config)
     else:
         record.record_start(tracker, config, folder, datamodule)
-    known = [*summary.parents, *([summary.base] if summary.base else [])]
-    tracker.set_tags(
-        {
-            f"parent.{one['label']}.{key}": one[key]
-            for one in known
-            for key in ("path", "run_id", "checksum")
-            if one[key] is not None
-        }
-    )
-    tracker.set_tags({"pollinate.parents": [one["run_id"] or one["path"] for one in known]})
+    known = {f"parent.{one['label']}": one for one in summary.parents}
+    known |= {"base": summary.base} if summary.base else {}
+    tags = {
+        f"{where}.{key}": one[key]
+        for where, one in known.items()
+        for key in ("path", "run_id", "checksum")
+        if one[key] is not None
+    }
+    parents = [one["run_id"] or one["path"] for one in summary.parents]
+    tracker.set_tags({**tags, "pollinate.parents": parents})
     simple = {
         name: value
         for name, value in summary.coefficients.items()

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.build import build_tasks
+from pipeline.build import build_tasks, task_datasets
 from pipeline.checkpoints import BEST
 from pipeline.merging.scoring import Scored
 from pipeline.report import Numbers, Summary, browse, shown
@@ -71,7 +71,8 @@ def print_result(
     """Print scores, if there are any, and what can be done with the result."""
     if summary.test or summary.valid:
         tasks = build_tasks({**spec["config"], "allow_targets": config["allow_targets"]})
-        console.print(table(summary, {name: task.score for name, task in tasks.items()}))
+        scores = {name: task.score for name, task in tasks.items()}
+        console.print(table(summary, scores, modalities(spec["config"]["data"])))
     path = shown(folder.path)
     best = quote(f"checkpoint={path / 'checkpoints' / BEST}")
     lines = [("run folder", str(path))]
@@ -85,16 +86,26 @@ def print_result(
         console.print(f"[bold]{label:<11}[/bold]{line}", highlight=False, soft_wrap=True)
 
 
-def table(summary: MergeSummary, scores: Mapping[str, str]) -> Table:
+def modalities(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return {task: what it reads} for people: ``image+text``."""
+    found = {}
+    for name, spec in data["tasks"].items():
+        read = {m for dataset in task_datasets(spec) for m in data["datasets"][dataset]["inputs"]}
+        found[name] = "+".join(sorted(read))
+    return found
+
+
+def table(summary: MergeSummary, scores: Mapping[str, str], reads: Mapping[str, str]) -> Table:
     """Return one line a task: the result, then the models' scores on test.
 
     Args:
         summary: has the scores.
         scores: {task: its main metric}.
+        reads: {task: modalities}.
     """
     found = Table(box=None, pad_edge=False, header_style="bold")
-    found.add_column("task")
-    found.add_column("metric")
+    for heading in ("task", "modality", "metric"):
+        found.add_column(heading)
     columns = model_columns(summary.parents)
     for heading in ("valid", "test", "baseline", *columns):
         found.add_column(heading, justify="right")
@@ -102,7 +113,9 @@ def table(summary: MergeSummary, scores: Mapping[str, str]) -> Table:
         own = [numbers.get(task, {}).get(metric) for numbers in (summary.valid, summary.test)]
         own.append(summary.baseline.get(task, {}).get(metric))
         own += model_numbers(summary.parents, task, metric)
-        found.add_row(task, metric, *("-" if one is None else f"{one:.3f}" for one in own))
+        found.add_row(
+            task, reads[task], metric, *("-" if one is None else f"{one:.3f}" for one in own)
+        )
     return found
 
 

@@ -23,7 +23,7 @@ from pipeline.instantiate import instantiate
 from pipeline.memory import explained_memory
 from pipeline.merging.checks import Shapes, check_method, check_starts, check_whole
 from pipeline.merging.output import make_room
-from pipeline.merging.parents import read_parent, read_parents
+from pipeline.merging.parents import BASE, read_parent, read_parents
 from pipeline.merging.record import record_result, record_start
 from pipeline.merging.report import MergeSummary, chosen, print_result
 from pipeline.merging.scoring import Scored, score_all
@@ -67,7 +67,7 @@ class MergeSession:
         self.method: Merging = instantiate(config["method"], allow, "method")
         check_method(self.method, self.name, models, base)
         self.parents = read_parents(models)
-        self.base = None if base is None else read_parent(base, "base")
+        self.base = None if base is None else read_parent(base, BASE)
         keeps = self.method.keeps_members
         self.spec = unite(self.parents, self.base, keeps, config["name"], allow)
         network = Predictor.of_spec(self.spec, allow).network
@@ -99,7 +99,9 @@ class MergeSession:
         self._say(f"merging {parents} by {self.name} -> {shown(self.folder.path)}")
         for note in self.notes:
             self._say(note)
-        merged = self._merged()
+        if self.config["evaluate"]:
+            self.bench.datamodule.setup()  # what is wrong with the data stops before any work
+        merged = self.merged()
         for line in chosen(merged.coefficients):
             self._say(line)
         if self.stale:
@@ -124,7 +126,8 @@ class MergeSession:
             self.folder.write_summary(summary.as_dict())
         print_result(self.console, summary, self.folder, self.config, self.spec)
 
-    def _merged(self) -> Merged:
+    def merged(self) -> Merged:
+        """Return the result, with BatchNorm statistics that fit it; nothing is written."""
         merged = self.method.merge(self.models, self.bench)
         self._check_whole({name: tuple(value.shape) for name, value in merged.state.items()})
         if self.stale:

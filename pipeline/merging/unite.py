@@ -65,7 +65,8 @@ def unite(
     fused = next((p for p in parents if p.fuses), parents[0])
     config["fusion"] = copy.deepcopy(fused.config["fusion"])
     config |= {group: option(group, chosen) for group, chosen in NEUTRAL.items()}
-    config |= {"name": name, "resume": None, "sampler": sampler(parents)}
+    config |= {"name": name, "resume": None, "run_dir": None, "compile": False}
+    config["sampler"] = sampler(parents)
     if keeps_members:
         config["members"] = [member(parent) for parent in parents]
     return {

@@ -136,7 +136,7 @@ def test_models_with_and_without_a_start() -> None:
     states = [{W: one, **norms} for one in (*near, far)]
     assert [(one.model, one.other) for one in strangers(models(states))] == [("m2", "m0")]
     found = list(strangers(models(states, {W: start, **norms})))
-    assert [(one.model, one.other) for one in found] == [("m2", "base")]
+    assert [(one.model, one.other) for one in found] == [("m2", "the base")]
     assert abs(found[0].cosine) < 0.1
 
 
