@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ class Resumed:
 
     checkpoint: where to go on from; None: it was stopped before its first checkpoint.
     learnt: vocabularies and tokenizer; None: as for checkpoint.
+    sources: {name: digest} of the models that knowledge was taken from.
     """
 
     folder: RunFolder
     checkpoint: Path | None
     config: dict[str, Any]
     learnt: dict[str, Any] | None
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
@@ -82,7 +84,8 @@ def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
             f"the configuration doesn't fit {checkpoint or folder.path}: {'; '.join(changed)}. "
             "Leave these keys out, or start a new run without resume"
         )
-    return Resumed(folder, checkpoint, without_hidden(merged), saved["learnt"])
+    sources = dict(saved.get("sources", {}))
+    return Resumed(folder, checkpoint, without_hidden(merged), saved["learnt"], sources)
 
 
 def locate(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:

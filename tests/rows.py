@@ -20,6 +20,7 @@ from pipeline.configuration.yaml_files import load_yaml
 from pipeline.instantiate import find_target, instantiate
 
 DIM = 8
+SOURCE = "data-quickstart"  # folder of a run that test_every_config has trained before
 DATA = Path(__file__).parent / "data"
 
 
@@ -481,7 +482,17 @@ FUSIONS = (
 )
 
 # given: nothing; expected: losses by task, and the rest
-TRANSFERS = (Row("transfer", "none", None, ({}, None)),)
+TRANSFERS = (
+    Row("transfer", "none", None, ({}, None)),
+    Row(
+        "transfer",
+        "several",
+        None,
+        ({}, None),
+        {"methods": {"no": {"name": "none"}}},
+        ("transfer=several", "transfer.methods={no: {name: none}}"),
+    ),
+)
 
 SHOP = {
     *("title", "photo", "sound", "price", "size", "category"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lightning_modules.trace import Trace
+from lightning_modules.transfer.base import TransferStep
+from pipeline.sources import Sources
 from tests.rows import Row, ids, rows
 from tests.tiny import multitask, ready
 
@@ -12,7 +15,8 @@ from tests.tiny import multitask, ready
 def test_row(row: Row) -> None:
     data = ready()
     module, transfer = multitask(data), row.build()
-    transfer.setup(module, data)
-    step = next(iter(data.train_dataloader()))
-    found = transfer.losses(module.network(step.batches), step)
+    transfer.setup(module, data, Sources("sqlite:///none.db"))
+    batch, trace = next(iter(data.train_dataloader())), Trace()
+    outputs = module.network(batch.batches, trace=trace)
+    found = transfer.losses(TransferStep(batch, outputs, trace))
     assert (found.by_task, found.rest) == row.expected
