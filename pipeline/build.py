@@ -108,9 +108,13 @@ def build_tasks(config: Config) -> dict[str, Task]:
 
 
 def task_datasets(spec: Config) -> tuple[str, ...]:
-    """Return the names of a task's data sets."""
-    names = spec["dataset"]
-    return (names,) if isinstance(names, str) else tuple(names)
+    """Return the names of a task's data sets, those without labels last."""
+    return (*names_in(spec["dataset"]), *names_in(spec.get("unlabelled", ())))
+
+
+def names_in(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return what a user gave as one name, or as several."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) -> MixedDataModule:
@@ -133,6 +137,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
             task_datasets(spec),
             spec.get("target"),
             spec.get("unseen") == "drop",
+            names_in(spec.get("unlabelled", ())),
         )
         for name, spec in config["data"]["tasks"].items()
     }
