@@ -25,6 +25,7 @@ MINILM = (
     "optimizer.lr=1e-3",
     "optimizer.lr_scale={encoders.text: 0.1}",
     "sampler.bucket=16",
+    "trainer.precision=bf16-mixed",
 )
 CASES: Mapping[str, tuple[str, ...]] = {
     "reviews": (
@@ -46,13 +47,14 @@ CASES: Mapping[str, tuple[str, ...]] = {
     "pacs": (
         f"data={SETS / 'pacs.yaml'}",
         "encoder/image=efficientnet_lite0",
-        "data.image.size=[128, 128]",
+        "data.image.size=[160, 160]",
         "data.image.augment=flip",
         "dim=320",
         "optimizer.lr=1e-3",
         "optimizer.lr_scale={encoders.image: 0.3}",
         "sampler.batch_size=64",
         "trainer.max_epochs=4",
+        "trainer.precision=bf16-mixed",
     ),
 }
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.build import FORMAT
 from pipeline.checkpoints import (
     BEST,
     LAST,
@@ -17,10 +16,10 @@ from pipeline.checkpoints import (
     CorruptCheckpointError,
     check,
     newest_good,
-    read_checked,
 )
 from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
+from pipeline.spec import read_spec
 from pipeline.tracking.redact import HIDDEN
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -137,23 +136,6 @@ def whole(path: Path) -> Path:
     except FileNotFoundError as error:
         raise PollinateError(f"there is no checkpoint {path}; give an existing file") from error
     return path
-
-
-def read_spec(checkpoint: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of its model.
-
-    Raises:
-        PollinateError: it was not made by this project, or by a later version.
-    """
-    spec = read_checked(checkpoint).get("pollinate")
-    if not isinstance(spec, dict):
-        raise PollinateError(f"{checkpoint} was not written by pipeline.fit: it has no 'pollinate'")
-    if spec.get("format") != FORMAT:
-        raise PollinateError(
-            f"{checkpoint} has format {spec.get('format')}, this version reads {FORMAT}; "
-            "use the version of pollinate that wrote it"
-        )
-    return spec
 
 
 def merge(

@@ -17,9 +17,10 @@ from pipeline.checkpoints import read_checkpoint
 from pipeline.errors import PollinateError
 from pipeline.locate import find_checkpoint
 from pipeline.prediction.predictor import PREFIX, Predictor
-from pipeline.resume import read_spec
+from pipeline.spec import read_spec
 
 CHUNK = 1 << 20  # bytes
+KEYS = ("source", "sources", "teacher", "teachers", "tokenizer")  # whose values name models
 
 
 class Sources:
@@ -76,6 +77,21 @@ class Sources:
             spec,
             partial(Predictor.load, path, self.allow_targets),
         )
+
+
+def absolute(node: Any, below: bool = False) -> Any:
+    """Return a configuration in which files and folders that are there have absolute paths.
+
+    Args:
+        node: of which the values of ``KEYS`` are looked at.
+        below: whether it stands below one of them.
+    """
+    if isinstance(node, Mapping):
+        return {key: absolute(value, below or key in KEYS) for key, value in node.items()}
+    if isinstance(node, list):
+        return [absolute(value, below) for value in node]
+    there = below and isinstance(node, str) and Path(node).expanduser().exists()
+    return str(Path(node).expanduser().absolute()) if there else node
 
 
 def foreign(what: str) -> Path | None:

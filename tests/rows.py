@@ -487,6 +487,22 @@ TRANSFERS = (
     Row("transfer", "none", None, ({}, None)),
     Row(
         "transfer",
+        "init",
+        None,
+        ({}, None),
+        {"source": "runs/a"},
+        ("transfer=init", f"transfer.source={SOURCE}"),
+    ),
+    Row(  # at the start nothing has moved: beta / 2 of 0
+        "transfer",
+        "l2_sp",
+        None,
+        ({}, 0.0),
+        {"source": "runs/a", "beta": 0.0},
+        ("transfer=l2_sp", f"transfer.source={SOURCE}"),
+    ),
+    Row(
+        "transfer",
         "several",
         None,
         ({}, None),
