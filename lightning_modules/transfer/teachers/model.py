@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from datamodules.batch import Batch
+from datamodules.dataset import Part
 from datamodules.mixed import MixedDataModule
 from lightning_modules.transfer.source import Source
-from lightning_modules.transfer.teachers.live import LiveOutputs, Routes, routes_of
+from lightning_modules.transfer.teacher import Teacher
+from lightning_modules.transfer.teachers.live import LiveOutputs, can_look
 from lightning_modules.transfer.teachers.reading import Read
 from lightning_modules.transfer.teachers.table import OutputTable, Pass, output_table
 from pipeline.errors import UsageError
-
-if TYPE_CHECKING:
-    from pipeline.prediction.predictor import Predictor
 
 
 class ModelAtData:
@@ -25,16 +23,13 @@ class ModelAtData:
 
     Args:
         source: the teacher.
-        predictor: what it is when it is loaded.
         dataset: of this run.
         read: {modality: what it reads of the data set's rows}.
     """
 
-    def __init__(
-        self, source: Source, predictor: Predictor, dataset: str, read: Mapping[str, Read]
-    ) -> None:
-        self.name, self.digest = source.name, source.digest
-        self.predictor: Predictor | None = predictor
+    def __init__(self, source: Source, dataset: str, read: Mapping[str, Read]) -> None:
+        self.name = source.name
+        self.source: Source | None = source  # until it is known that it isn't needed any more
         self.dataset = dataset
         self.read = dict(read)
         self.tasks: list[str] = []  # of the teacher, those wanted here
@@ -53,7 +48,7 @@ class ModelAtData:
         Raises:
             UsageError: they can't.
         """
-        if data.loaded[self.dataset].table.streamed and self._routes(data) is None:
+        if data.loaded[self.dataset].table.streamed and not self._can_look(data):
             raise UsageError(
                 f"the rows of {self.dataset} are streamed, so {self.name} must read them as the "
                 "run prepares them, and it prepares them otherwise; leave streaming out: "
@@ -64,29 +59,41 @@ class ModelAtData:
         self, data: MixedDataModule, device: torch.device, say: Callable[[str], None]
     ) -> None:
         """Compute its outputs once if it can, and forget the model then."""
-        assert self.predictor is not None
         part, loaded = data.parts["train"][self.dataset], data.loaded[self.dataset]
-        routes = None if part.kept.keys() & self.read.keys() else self._routes(data)
-        changing = [k for m in self.read for k in random_keys(data, m)]
-        if routes is not None and (changing or loaded.table.streamed):
-            self.live = LiveOutputs(self.predictor, routes)
-            self.has_all = bool(all(part.stores[m].has[part.rows].all() for m in self.read))
-            why = f"{', '.join(changing)} changes them at random" if changing else "are streamed"
-            say(f"note: {self.name} looks at {self.dataset} in every step: its rows {why}")
+        changing = ", ".join(key for modality in self.read for key in random_keys(data, modality))
+        rows = f"the rows of {self.dataset}"
+        if part.kept.keys() & self.read.keys() or not self._can_look(data):
+            if changing:
+                say(
+                    f"note: {self.name} looks at {rows} as they are, before {changing} changes them"
+                )
+        elif changing or loaded.table.streamed:
+            why = f"{changing} changes them" if changing else "they are streamed"
+            say(f"note: {self.name} looks at {rows} in every step, as {why}")
+            self._look(part)
             return
-        if changing:
-            say(
-                f"note: {self.name} looks at the rows of {self.dataset} as they are, before "
-                f"{', '.join(changing)} changes them: it prepares them otherwise"
-            )
-        what = f"outputs of {self.name} for {part.size:,} rows of {self.dataset}"
-        self.predictor.network.to(device)
+        self._compute(data, part, device, say)
+
+    def _look(self, part: Part) -> None:
+        """Keep the model, to look at rows as they come."""
+        assert self.source is not None
+        self.live = LiveOutputs(Teacher(self.source), self.dataset, self.read, self.tasks)
+        self.has_all = bool(all(part.stores[m].has[part.rows].all() for m in self.read))
+
+    def _compute(
+        self, data: MixedDataModule, part: Part, device: torch.device, say: Callable[[str], None]
+    ) -> None:
+        """Have all outputs in a table."""
+        assert self.source is not None
+        predictor = self.source.predictor()
+        predictor.network.to(device)
         columns = {modality: one.cells for modality, one in self.read.items()}
-        one = Pass(self.predictor, self.tasks, columns, part.rows, what)
+        what = f"outputs of {self.name} for {part.size:,} rows of {self.dataset}"
+        one = Pass(predictor, self.tasks, columns, part.rows, what)
         keys = {modality: one.key for modality, one in self.read.items()}
-        self.table = output_table(data.policy.cache, self.digest, keys, one, say)
+        self.table = output_table(data.policy.cache, self.source.digest, keys, one, say)
         self._tell(data, say)
-        self.predictor = None
+        self.source = None  # a model may be large
 
     def outputs(self, task: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return outputs (n, ...) for rows of the data set, and which have some, (n,) bool."""
@@ -99,12 +106,11 @@ class ModelAtData:
         """Say whether every training row has an output."""
         return self.has_all if self.table is None else self.table.complete(task)
 
-    def _routes(self, data: MixedDataModule) -> Routes | None:
-        """Return how it can take rows as this run prepares them, None if it can't."""
-        assert self.predictor is not None
-        if not all(one.own for one in self.read.values()):
-            return None
-        return routes_of(self.predictor, self.tasks, self.read, data.modalities)
+    def _can_look(self, data: MixedDataModule) -> bool:
+        """Say whether it can take rows as this run prepares them."""
+        assert self.source is not None
+        own = all(one.own for one in self.read.values())
+        return own and can_look(self.source.predictor(), self.tasks, self.read, data.modalities)
 
     def _tell(self, data: MixedDataModule, say: Callable[[str], None]) -> None:
         """Say which rows it has nothing to say of."""

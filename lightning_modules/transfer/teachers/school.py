@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -114,7 +115,7 @@ class School:
             read = what_it_reads(dataset, self.data.loaded[dataset], given, trained)
             if read:
                 found, key = True, (teacher.source, dataset)
-                model = self.models.setdefault(key, ModelAtData(source, predictor, dataset, read))
+                model = self.models.setdefault(key, ModelAtData(source, dataset, read))
                 model.read |= read
                 yield dataset, OfModel(model, teacher.task, places)
         if not found:
@@ -128,5 +129,6 @@ class School:
     def _open(self, what: str) -> tuple[Source, Predictor]:
         if what not in self._opened:
             source = self.sources.open(what)
-            self._opened[what] = source, source.predictor()
+            predictor = source.predictor()
+            self._opened[what] = replace(source, load=lambda: predictor), predictor
         return self._opened[what]
