@@ -501,6 +501,25 @@ TRANSFERS = (
         {"source": "runs/a", "beta": 0.0},
         ("transfer=l2_sp", f"transfer.source={SOURCE}"),
     ),
+    *(  # the teacher is the student itself, from which it isn't apart
+        Row(
+            "transfer",
+            name,
+            None,
+            ({"notes": 0.0, "shapes": 0.0}, None),
+            {"teachers": "runs/a"},
+            (f"transfer={name}", f"transfer.teachers={{digit: {SOURCE}, subject: {SOURCE}}}"),
+        )
+        for name in ("hinton", "decoupled", "dist")
+    ),
+    Row(
+        "transfer",
+        "annealed",
+        None,
+        ({"notes": 0.0, "shapes": 0.0}, None),
+        {"method": {"name": "hinton", "teachers": "runs/a"}, "steps": 10},
+        ("transfer=annealed", f"transfer.method={{name: hinton, teachers: {SOURCE}}}"),
+    ),
     Row(
         "transfer",
         "several",
