@@ -152,7 +152,7 @@ class Predictor:
         length = max((len(values) for values in columns.values()), default=0)
         for given, rows in rows_by_modalities(columns, length).items():
             rows.sort(key=lambda row: text_length(columns, row))  # little padding
-            for dataset, own_tasks in self._routes(given, tasks).items():
+            for dataset, own_tasks in self.routes(given, tasks).items():
                 own = {m: columns[m] for m in self.inputs[dataset] if m in given}
                 for start in range(0, len(rows), batch_size):
                     batch, read = self._read(rows[start : start + batch_size], own, dataset, errors)
@@ -170,7 +170,7 @@ class Predictor:
         if len(set(lengths.values())) > 1:
             raise UsageError(f"all columns must have one length, got {lengths}")
 
-    def _routes(self, given: Collection[str], tasks: Sequence[str]) -> dict[str, list[str]]:
+    def routes(self, given: Collection[str], tasks: Sequence[str]) -> dict[str, list[str]]:
         """Return {data set: tasks}: each task as from the data set that is most like the rows.
 
         That is the one of whose modalities the rows have most, and lack fewest.

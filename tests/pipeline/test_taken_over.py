@@ -12,7 +12,7 @@ from datamodules.text import train
 from pipeline.checkpoints import write_checkpoint
 from pipeline.errors import UsageError
 from pipeline.spec import FORMAT
-from pipeline.taken_over import tokenizer_of
+from pipeline.taken_over import labels_of, tokenizer_of
 
 TOKENIZER = train(["some words", "more words"], 300)
 
