@@ -108,7 +108,7 @@ def write_start(run: Path, path: Path) -> Path:
 
     from pipeline.checkpoints import BEST, write_checkpoint
     from pipeline.prediction.predictor import PREFIX, Predictor
-    from pipeline.resume import read_spec
+    from pipeline.spec import read_spec
 
     spec = read_spec(run / "checkpoints" / BEST)
     seed_everything(spec["config"]["seed"], verbose=False)

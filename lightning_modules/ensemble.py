@@ -12,6 +12,7 @@ from datamodules.batch import Batch
 from lightning_modules.features import Features
 from lightning_modules.network import MultiTaskNetwork, Tap, untouched
 from lightning_modules.tasks.base import Task
+from lightning_modules.trace import Trace
 from lightning_modules.trunks.base import Parts, Routes, Trunk
 from lightning_modules.views.base import Seen
 
@@ -57,11 +58,12 @@ class Ensemble(MultiTaskNetwork):
         tasks: Sequence[str] | None = None,
         tap: Tap = untouched,
         apart: bool = False,
+        trace: Trace | None = None,
     ) -> dict[str, Tensor]:
         """Predict; see ``MultiTaskNetwork.forward``."""
         wanted = self.routes if tasks is None else tasks
         routes = {task: self.routes[task] for task in wanted}
-        return self.predict(self.encode(batches, routes), routes, tap)
+        return self.predict(self.encode(batches, routes), routes, tap, trace)
 
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, Seen]:
         """Let each member encode the rows of its tasks: {``member/key``: rows}."""
@@ -74,9 +76,13 @@ class Ensemble(MultiTaskNetwork):
         return found
 
     def predict(
-        self, seen: Mapping[str, Seen], routes: Routes, tap: Tap = untouched
+        self,
+        seen: Mapping[str, Seen],
+        routes: Routes,
+        tap: Tap = untouched,
+        trace: Trace | None = None,
     ) -> dict[str, Tensor]:
-        """Average what the members make of the rows that they encoded."""
+        """Average what the members make of the rows that they encoded; nothing else is noted."""
         outputs: dict[str, list[Tensor]] = {}
         for place, member, own in self._members(routes):
             start = f"{place}/"

@@ -31,12 +31,12 @@ from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
+from pipeline.spec import FORMAT
+from pipeline.taken_over import labels_of, tokenizer_of
 from pipeline.tracking.redact import redact
 from pipeline.version import VERSION
 
 Config = Mapping[str, Any]
-FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
-
 MEMBERS = "members"  # key of an ensemble's configuration
 TUNE = "tune"  # key of an encoder's node that is no option of its class
 MODALITIES: dict[str, type[Modality]] = {
@@ -68,6 +68,9 @@ def build_modalities(
     if node is not None:
         transform = instantiate(node, config["allow_targets"], "data.image.augment")
         known["image"] = {"augment": transform}
+    if "text" in used:
+        chosen = learnt is None and config["data"]["text"].get("tokenizer")
+        known["text"]["tokenizer"] = tokenizer_of(config) if chosen else None
     for name in used:
         found = brought(config, name, learnt)
         if found:
@@ -107,9 +110,13 @@ def build_tasks(config: Config) -> dict[str, Task]:
 
 
 def task_datasets(spec: Config) -> tuple[str, ...]:
-    """Return the names of a task's data sets."""
-    names = spec["dataset"]
-    return (names,) if isinstance(names, str) else tuple(names)
+    """Return the names of a task's data sets, those without labels last."""
+    return (*names_in(spec.get("dataset", ())), *names_in(spec.get("unlabelled", ())))
+
+
+def names_in(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return what a user gave as one name, or as several."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) -> MixedDataModule:
@@ -132,6 +139,8 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
             task_datasets(spec),
             spec.get("target"),
             spec.get("unseen") == "drop",
+            names_in(spec.get("unlabelled", ())),
+            labels_of(config, name) if learnt is None and "labels_of" in spec else None,
         )
         for name, spec in config["data"]["tasks"].items()
     }

@@ -20,6 +20,7 @@ from pipeline.configuration.yaml_files import load_yaml
 from pipeline.instantiate import find_target, instantiate
 
 DIM = 8
+SOURCE = "data-quickstart"  # folder of a run that test_every_config has trained before
 DATA = Path(__file__).parent / "data"
 
 
@@ -288,6 +289,7 @@ TINY = (
 # given: shape of the inputs; expected: shapes of the features
 ENCODERS = (
     Row("encoder/image", "cnn", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 7, 7)}),
+    Row("encoder/image", "mlp", (2, 1, 16, 16), {"pooled": (2, DIM)}),
     Row(
         "encoder/audio",
         "spectrogram",
@@ -542,7 +544,68 @@ MERGINGS = (
 )
 
 # given: nothing; expected: losses by task, and the rest
-TRANSFERS = (Row("transfer", "none", None, ({}, None)),)
+TRANSFERS = (
+    Row("transfer", "none", None, ({}, None)),
+    Row(
+        "transfer",
+        "init",
+        None,
+        ({}, None),
+        {"source": "runs/a"},
+        ("transfer=init", f"transfer.source={SOURCE}"),
+    ),
+    Row(  # at the start nothing has moved: beta / 2 of 0
+        "transfer",
+        "l2_sp",
+        None,
+        ({}, 0.0),
+        {"source": "runs/a", "beta": 0.0},
+        ("transfer=l2_sp", f"transfer.source={SOURCE}"),
+    ),
+    Row(  # the old task's answers are the source's at the start
+        "transfer",
+        "lwf",
+        {"old": "notes"},
+        ({"old": 0.0}, None),
+        {"source": "runs/a"},
+        (
+            "transfer=lwf",
+            f"transfer.source={SOURCE}",
+            f"data.text.tokenizer={SOURCE}",
+            "~data.tasks.sentiment",
+            "~data.datasets.reviews",
+            "+data.tasks.sentiment={type: classification, unlabelled: courses, "
+            f"labels_of: {SOURCE}}}",
+        ),
+    ),
+    *(  # the teacher is the student itself, from which it isn't apart
+        Row(
+            "transfer",
+            name,
+            None,
+            ({"notes": 0.0, "shapes": 0.0}, None),
+            {"teachers": "runs/a"},
+            (f"transfer={name}", f"transfer.teachers={{digit: {SOURCE}, subject: {SOURCE}}}"),
+        )
+        for name in ("hinton", "decoupled", "dist")
+    ),
+    Row(
+        "transfer",
+        "annealed",
+        None,
+        ({"notes": 0.0, "shapes": 0.0}, None),
+        {"method": {"name": "hinton", "teachers": "runs/a"}, "steps": 10},
+        ("transfer=annealed", f"transfer.method={{name: hinton, teachers: {SOURCE}}}"),
+    ),
+    Row(
+        "transfer",
+        "several",
+        None,
+        ({}, None),
+        {"methods": {"no": {"name": "none"}}},
+        ("transfer=several", "transfer.methods={no: {name: none}}"),
+    ),
+)
 
 SHOP = {
     *("title", "photo", "sound", "price", "size", "category"),

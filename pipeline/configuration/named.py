@@ -24,14 +24,16 @@ DATASET_KEYS = (
     "streaming",
 )  # of the data set itself; all others go to its source
 INNER_BALANCERS = ("balancer.losses", "balancer.method")
-TASK_KEYS = ("dataset", "target", "unseen")
+TASK_KEYS = ("dataset", "target", "unseen", "unlabelled", "labels_of")
 BELOW_NAME = re.compile(
     r"(?P<chooser>(?P<node>data\.(tasks|datasets)\.[^.]+)\.(type|source))\.(?P<option>.+)"
 )
 
 
 # options beside a name: encoder.text.tune.rank of encoder.text.tune=lora
-INSIDE_NAME = re.compile(r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune)\..+")
+INSIDE_NAME = re.compile(
+    r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune|transfer\.(methods\.[^.]+|method))\..+"
+)
 
 
 def make_room(key: str, config: DictConfig) -> None:
@@ -60,10 +62,24 @@ def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
     _resolve_augmentation(config, folders)
     for key in INNER_BALANCERS:
         _resolve_inner(config, key, "balancer", folders)
-    encoders = OmegaConf.select(config, "encoder", default=None)
-    for modality in encoders if isinstance(encoders, DictConfig) else ():
-        _resolve_inner(config, f"encoder.{modality!s}.tune", "tune", folders)
+    for modality in _keys(config, "encoder"):
+        _resolve_inner(config, f"encoder.{modality}.tune", "tune", folders)
+    _resolve_transfers(config, "transfer", folders)
     _resolve_optimizer(config)
+
+
+def _resolve_transfers(config: DictConfig, key: str, folders: Sequence[Path]) -> None:
+    """Resolve the methods inside a method, and those inside them."""
+    inner = [f"{key}.methods.{name}" for name in _keys(config, f"{key}.methods")]
+    inner += [f"{key}.method"] if "method" in _keys(config, key) else []
+    for path in inner:
+        _resolve_inner(config, path, "transfer", folders)
+        _resolve_transfers(config, path, folders)
+
+
+def _keys(config: DictConfig, path: str) -> list[str]:
+    node = OmegaConf.select(config, path, default=None)
+    return [str(key) for key in node] if isinstance(node, DictConfig) else []
 
 
 def _resolve_inner(config: DictConfig, key: str, group: str, folders: Sequence[Path]) -> None:

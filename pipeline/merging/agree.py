@@ -23,8 +23,9 @@ TRAINING = {
     "entropy",
     "unused",
 }
-# options of a modality that change training rows only
+# options of a modality that change training rows only; tokenizers are compared by themselves
 AUGMENTATION = {
+    "tokenizer",
     "shift",
     "rotate",
     "scale",
@@ -35,6 +36,7 @@ AUGMENTATION = {
     "band_masks",
     "band_width",
 }
+FACTS = ("dataset", "unlabelled", "target")  # what makes a task the one that it is
 LONGEST = 60  # characters of a value in a message
 SAME = "only models of one shape are merged weight by weight; method=ensemble takes any"
 
@@ -82,8 +84,8 @@ def tokenizer_problems(modality: str, parents: Sequence[Parent]) -> Iterator[str
         if other.spec["learnt"]["modalities"][modality] != own:
             what = "tokenizer" if modality == "text" else f"preprocessing of {modality}"
             yield (
-                f"the {what} of {other.label} is not that of {first.label}; train both on the same "
-                "data sets of that modality, or with one pre-trained encoder, which brings its own"
+                f"the {what} of {other.label} is not that of {first.label}; train both with one, "
+                "such as data.text.tokenizer=RUN, or that of one pre-trained encoder"
             )
 
 
@@ -118,7 +120,7 @@ def task_problems(parents: Sequence[Parent]) -> Iterator[str]:
 def facts(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return what makes a task the one that it is."""
     kind = task["type"]["_target_"].rpartition(".")[2].lower()
-    return {"type": kind, "dataset": task["dataset"], "target": task.get("target")}
+    return {"type": kind, **{key: task.get(key) for key in FACTS}}
 
 
 def by_name(parents: Sequence[Parent], part: str) -> dict[str, list[Parent]]:

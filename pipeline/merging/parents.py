@@ -14,8 +14,8 @@ from pipeline.checkpoints import check, fingerprint, read_index
 from pipeline.errors import PollinateError
 from pipeline.locate import run_folder_of
 from pipeline.prediction.predictor import PREFIX
-from pipeline.resume import spec_of
 from pipeline.shards import Shards, shard_files
+from pipeline.spec import spec_in
 
 BASE = "the base"  # label of the common start
 
@@ -96,7 +96,7 @@ def read_parents(paths: Sequence[Path]) -> list[Parent]:
 def read_parent(path: Path, label: str) -> Parent:
     """Check a file and read what it says of its model; see ``read_parents``."""
     check(path)
-    spec = spec_of(read_index(path, mmap=True), path)
+    spec = spec_in(read_index(path, mmap=True), path)
     if "members" in spec["config"]:
         raise PollinateError(
             f"{path} is an ensemble, which has no weights of its own to merge; give its members"

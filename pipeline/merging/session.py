@@ -30,8 +30,8 @@ from pipeline.merging.scoring import Scored, score_all
 from pipeline.merging.unite import unite
 from pipeline.prediction.predictor import PREFIX, Predictor
 from pipeline.report import baselines, shown
-from pipeline.resume import MERGED
 from pipeline.runs import RunFolder
+from pipeline.spec import MERGED
 from pipeline.tracking.redact import redact
 from pipeline.tracking.run_logger import RunLogger
 

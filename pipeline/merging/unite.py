@@ -10,14 +10,14 @@ from omegaconf import OmegaConf
 
 from datamodules.loading import table_digest
 from lightning_modules.tuning.base import Tuning
-from pipeline.build import FORMAT, TUNE
+from pipeline.build import TUNE
 from pipeline.configuration.groups import SHIPPED
 from pipeline.configuration.suggest import raise_problems
 from pipeline.configuration.yaml_files import load_yaml
 from pipeline.instantiate import find_target
 from pipeline.merging.agree import problems
 from pipeline.merging.parents import Parent
-from pipeline.resume import MERGED
+from pipeline.spec import FORMAT, MERGED
 from pipeline.version import VERSION
 
 # what a model that isn't trained has in place of its parents' ways of training

@@ -61,7 +61,8 @@ def export(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) ->
     config = reduced(spec["config"])
     weights = {k: v for k, v in saved["state_dict"].items() if k.startswith("network.")}
     parts = {**spec, "config": config}
-    parts.pop("merged", None)  # paths of other models
+    for own in ("merged", "sources"):  # what other models are called, and where they are
+        parts.pop(own, None)
     write_checkpoint({"state_dict": weights, "pollinate": parts}, folder / DATA / WEIGHTS)
     inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
     needed = [*NEEDED, *libraries(config, allow_targets)]

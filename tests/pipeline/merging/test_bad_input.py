@@ -67,7 +67,7 @@ def adapted(checkpoint: dict[str, Any]) -> None:
 
 DIFFERENCES = (
     (wider, r"dim is 16 in a, 32 in wider; .*method=ensemble"),
-    (retokenized, r"the tokenizer of retokenized is not that of a; train both on"),
+    (retokenized, r"the tokenizer of retokenized is not that of a; train both with one"),
     (other_classes, r'task size: classes is \["big", "small"\] in a, \["large", "small"\] in'),
     (other_target, r'data.tasks.size.target is "size" in a, "category" in other_target; tasks'),
     (other_rows, r"data.datasets.shop.content is .* data sets of one name must be one"),
