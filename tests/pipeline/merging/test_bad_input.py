@@ -141,7 +141,7 @@ def test_an_average_of_strangers_is_noted(home: Path, tmp_path: Path, capsys: An
     [
         (["models=[]"], "models must be a list of one or more"),
         (["models=nowhere"], "models must be list"),
-        (["models=[nowhere]"], "must be a file, a run folder or an MLflow run id"),
+        (["models=[nowhere]"], "must be a file, a run folder, an MLflow run id or models:"),
         (["method=avarage"], "did you mean average?"),
         (["method.weight=[1]"], "did you mean weights?"),
         (["method=slerp"], "models must be 2 for Slerp, got 1"),
