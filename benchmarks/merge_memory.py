@@ -22,7 +22,7 @@ from pathlib import Path
 COUNT = 10
 MODEL = (
     "encoder/text=transformer",
-    "encoder.text.depth=8",
+    "encoder.text.depth=12",
     "dim=496",
     "~data.tasks.digit",
     "~data.tasks.optdigit",

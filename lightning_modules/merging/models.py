@@ -13,7 +13,7 @@ from lightning_modules.averaging import State, place, weighted_sum
 from pipeline.errors import UsageError
 
 HEADS = "heads."
-HELD = 256 << 20  # bytes of all models together that are mapped at a time
+HELD = 64 << 20  # bytes of all models together that are mapped at a time
 Read = Callable[[], State]  # opens a model: {name: tensor}, mapped from its file or in memory
 
 
