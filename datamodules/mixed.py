@@ -214,6 +214,15 @@ class MixedDataModule(LightningDataModule):
             "tasks": {name: spec.task.state_dict() for name, spec in self.tasks.items()},
             "modalities": {name: item.state_dict() for name, item in self.modalities.items()},
             "digests": {name: loaded.digest for name, loaded in self.loaded.items()},
+            "labelled": self.labelled_rows(),
+        }
+
+    def labelled_rows(self) -> dict[str, int]:
+        """Return {task: training rows with a label}."""
+        parts = self.parts["train"]
+        return {
+            name: sum(int(parts[dataset].present[name].sum()) for dataset in spec.datasets)
+            for name, spec in self.tasks.items()
         }
 
     def _share(self) -> Share:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from datamodules.modalities.base import Modality
 from datamodules.modalities.image import displayed_size
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
+from lightning_modules.trunks.base import Routes
+from lightning_modules.views.base import Seen
 from pipeline.build import build_modalities, build_network, build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.configuration.suggest import hint
@@ -37,6 +39,15 @@ class Predictions:
 
     answers: dict[str, list[Label | None]]
     errors: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class EncodedRows:
+    """rows: which they are; seen: what ``network.encode`` made of them; routes: what for."""
+
+    rows: list[int]
+    seen: Mapping[str, Seen]
+    routes: Routes
 
 
 class Predictor:
@@ -125,14 +136,38 @@ class Predictor:
         self._check(columns, wanted)
         length = max((len(values) for values in columns.values()), default=0)
         found = Predictions({task: [None] * length for task in wanted})
+        for one in self.encoded(columns, wanted, batch_size, found.errors):
+            self._answer(one, columns, found)
+        return found
+
+    def encoded(
+        self,
+        columns: Columns,
+        tasks: Sequence[str],
+        batch_size: int,
+        errors: dict[int, str],
+    ) -> Iterator[EncodedRows]:
+        """Encode every row that has what a task reads, some at a time, for inference alone.
+
+        Args:
+            columns: of one length, as for ``predict``.
+            tasks: those that the rows are encoded for.
+            batch_size: rows at a time, >= 1.
+            errors: {row: why a value of it can't be read}, added to.
+        """
+        length = max((len(values) for values in columns.values()), default=0)
         for given, rows in rows_by_modalities(columns, length).items():
             rows.sort(key=lambda row: text_length(columns, row))  # little padding
-            for dataset, tasks in self._routes(given, wanted).items():
-                own = [name for name in self.inputs[dataset] if name in given]
+            for dataset, wanted in self._routes(given, tasks).items():
+                own = {name: columns[name] for name in self.inputs[dataset] if name in given}
+                routes = dict.fromkeys(wanted, (dataset,))
                 for start in range(0, len(rows), batch_size):
-                    batch = rows[start : start + batch_size]
-                    self._answer(batch, {m: columns[m] for m in own}, dataset, tasks, found)
-        return found
+                    some = rows[start : start + batch_size]
+                    batch, read = self._read(some, own, dataset, errors)
+                    if read:
+                        with torch.inference_mode():
+                            seen = self.network.encode({dataset: batch}, routes)
+                        yield EncodedRows(read, seen, routes)
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:
@@ -168,25 +203,14 @@ class Predictor:
             merged.setdefault(first, []).extend(own_tasks)
         return merged
 
-    def _answer(
-        self,
-        rows: list[int],
-        columns: Columns,
-        dataset: str,
-        tasks: Sequence[str],
-        found: Predictions,
-    ) -> None:
-        """Put one batch's answers and errors into ``found``."""
-        batch, rows = self._read(rows, columns, dataset, found.errors)
-        if not rows:
-            return
+    def _answer(self, encoded: EncodedRows, columns: Columns, found: Predictions) -> None:
+        """Put one batch's answers into ``found``."""
         with torch.inference_mode():
-            routes = dict.fromkeys(tasks, (dataset,))
-            outputs = self.network.predict(self.network.encode({dataset: batch}, routes), routes)
+            outputs = self.network.predict(encoded.seen, encoded.routes)
         for task, output in outputs.items():
             own = self.tasks[task]
             pictures = columns.get(own.maps.modality) if own.maps is not None else None
-            for row, label in zip(rows, own.decode(output), strict=True):
+            for row, label in zip(encoded.rows, own.decode(output), strict=True):
                 size = None if pictures is None else displayed_size(pictures[row])
                 found.answers[task][row] = own.at_size(label, size)
 
