@@ -252,9 +252,14 @@ class MixedDataModule(LightningDataModule):
             if self.learnt is not None:
                 spec.task.load_state_dict(self.learnt["tasks"][name])
             else:
-                self._learn_task(name, spec)
+                self.learn_task(name, spec)
 
-    def _learn_task(self, name: str, spec: TaskSpec) -> None:
+    def learn_task(self, name: str, spec: TaskSpec) -> None:
+        """Learn one task's vocabulary and scale from the training rows.
+
+        Raises:
+            PollinateError: there are none, or they don't suffice.
+        """
         columns = [self.loaded[dataset].label(name, "train") for dataset in spec.datasets]
         if not any(map(len, columns)):
             raise PollinateError(

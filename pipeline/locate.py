@@ -10,14 +10,16 @@ from pipeline.errors import PollinateError
 from pipeline.runs import RunFolder
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
+MODEL = "models:/"  # begins the name of a registered model
 
 
 def find_checkpoint(what: str, uri: str) -> Path:
     """Return a checkpoint's path.
 
     Args:
-        what: a checkpoint, a run folder (its best.ckpt is meant), or an MLflow run id.
-        uri: MLflow's address, where a run id is looked up.
+        what: a checkpoint, a run folder (its best.ckpt is meant), an MLflow run id, or a registered
+            model, models:/NAME/VERSION, of which there are the weights that predicting needs.
+        uri: MLflow's address, where a run id or model is looked up.
 
     Raises:
         PollinateError: nothing of that name is there, or the run has no best.ckpt.
@@ -29,8 +31,13 @@ def find_checkpoint(what: str, uri: str) -> Path:
         return best_of(path)
     if RUN_ID.fullmatch(what):
         return best_of(folder_of_run(what, uri))
+    if what.startswith(MODEL):
+        from pipeline.tracking.lookup import find_model  # imports mlflow
+
+        return find_model(uri, what)
     raise PollinateError(
-        f"checkpoint must be a file, a run folder or an MLflow run id; {what} is none of them"
+        "checkpoint must be a file, a run folder, an MLflow run id or a registered model, "
+        f"models:/NAME/VERSION; {what} is none of them"
     )
 
 

@@ -123,7 +123,7 @@ class Task(ABC):
         return None
 
     def class_numbers(self, target: Tensor) -> Tensor | None:
-        """Return the one class of each target (N, ...): (N,) int64; None: there is no such class."""
+        """Return the one class of each target (N, ...): (N,) int64; None: there is none."""
         return None
 
     def class_probabilities(self, output: Tensor) -> Tensor | None:

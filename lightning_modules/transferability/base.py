@@ -119,6 +119,8 @@ def centred(rows: Tensor) -> Tensor:
 
 def class_means(features: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Return each class's mean (C, D) and number of rows (C,), of the classes that have any."""
-    _, places, counts = classes.unique(return_inverse=True, return_counts=True)
+    counts = torch.bincount(classes)
     sums = torch.zeros(len(counts), features.shape[1], dtype=features.dtype)
-    return sums.index_add_(0, places, features) / counts[:, None], counts
+    sums.index_add_(0, classes, features)
+    there = counts > 0
+    return sums[there] / counts[there, None], counts[there]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from lightning_modules.transferability.base import (
@@ -46,7 +48,7 @@ def cka(x: Tensor, y: Tensor) -> float:
     own = hsic(x, x), hsic(y, y)
     if min(own) <= 0:
         raise UnavailableError("features or labels hardly differ from row to row")
-    return hsic(x, y) / (own[0] * own[1]) ** 0.5
+    return hsic(x, y) / math.sqrt(own[0] * own[1])
 
 
 def hsic(x: Tensor, y: Tensor) -> float:

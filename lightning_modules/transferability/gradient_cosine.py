@@ -25,5 +25,5 @@ def cosines(gradients: Tensor) -> Tensor:
     """Return the cosines (T, T) of gradients (T, P); 0 for a gradient of length 0."""
     exact = gradients.double()
     lengths = exact.norm(dim=1, keepdim=True)
-    unit = exact / lengths.where(lengths > 0, lengths.new_ones(()))
+    unit: Tensor = exact / lengths.where(lengths > 0, lengths.new_ones(()))
     return unit @ unit.T

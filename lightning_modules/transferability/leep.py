@@ -30,9 +30,9 @@ class LEEP(Score):
 def leep(probabilities: Tensor, classes: Tensor) -> float:
     """Return LEEP of source probabilities (N, S), whose rows have the sum 1, and classes (N,)."""
     exact = probabilities.double()
-    _, y = classes.unique(return_inverse=True)
-    joint = exact.new_zeros(int(y.max()) + 1, exact.shape[1]).index_add_(0, y, exact) / len(y)
+    joint = exact.new_zeros(int(classes.max()) + 1, exact.shape[1])
+    joint.index_add_(0, classes, exact / len(classes))
     z = joint.sum(dim=0)
     # a source class that no row gets any probability of tells nothing
     given = torch.where(z > 0, joint / z, torch.zeros_like(joint))  # P(y | z)
-    return float((given[y] * exact).sum(dim=1).log().mean())
+    return float((given[classes] * exact).sum(dim=1).log().mean())

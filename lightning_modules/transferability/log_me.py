@@ -60,7 +60,8 @@ def log_evidence(features: Tensor, labels: Tensor) -> Tensor:
         ratio = variances[:, None] / log_lambda.exp()
         r = (total - (explained * ratio / (1 + ratio)).sum(dim=0)).maximum(tiny)
         fit = n * (n / r).log() - n * math.log(2 * math.pi) - n
-        return (fit - ratio.log1p().sum(dim=0)) / (2 * n)
+        found: Tensor = (fit - ratio.log1p().sum(dim=0)) / (2 * n)
+        return found
 
     middle = math.log(max(float(variances[0]), torch.finfo(torch.float64).tiny))
     grid = torch.linspace(middle - RANGE, middle + RANGE, COARSE, dtype=torch.float64)

@@ -1,0 +1,160 @@
+"""A ranking as text for a terminal."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lightning_modules.transferability.base import Reads
+from pipeline.inspection.tables import new_table
+from pipeline.ranking.agreement import Agreement
+from pipeline.ranking.rank import Ranking
+from pipeline.ranking.report import POOLED, Report, no_better, ranks
+
+NOTHING = "-"
+
+
+def print_report(console: Console, report: Report) -> None:
+    """Print two tables a task, one of the time, and one of the agreement with measured gains."""
+    ranking = report.ranking
+    for task, own in ranking.tasks.items():
+        console.rule(
+            f"[bold]{escape(task)}[/], {own.kind}, {len(own.rows):,} labelled rows", align="left"
+        )
+        console.print(values_table(report, task))
+        console.print()
+        console.print(order_table(ranking, task))
+        console.print()
+    console.print(seconds_table(ranking))
+    console.print()
+    for line in absences(ranking):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if report.gains is not None:
+        console.rule("[bold]Kendall's tau[/] with the measured gains", align="left")
+        console.print(agreement_table(report))
+        for line in notes(report):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def values_table(report: Report, task: str) -> Table:
+    """Return a line a source: each score's value and, in brackets, its place."""
+    ranking = report.ranking
+    gains = {} if report.gains is None else report.gains.values.get(task, {})
+    titles = [score.title for score in ranking.scores.values()]
+    measured = ["gain"] if gains else []
+    table = new_table("source", *titles, *measured, numbers=len(titles) + len(measured))
+    places = {score: ranks(ranking.values(task, score)) for score in ranking.scores}
+    for source in sorted(ranking.sources, key=lambda name: mean_rank(name, places)):
+        cells = []
+        for score in ranking.scores:
+            value = ranking.outcomes[task][source][score].value
+            place = places[score].get(source)
+            text = NOTHING if value is None else f"{number(value)} ({place})"
+            cells.append(f"[bold]{text}[/]" if place == 1 else text)
+        if gains:
+            cells.append(number(gains[source], "+") if source in gains else NOTHING)
+        table.add_row(escape(source), *cells)
+    return table
+
+
+def mean_rank(source: str, places: dict[str, dict[str, int]]) -> float:
+    """Return a source's mean place over the scores that have it."""
+    own = [found[source] for found in places.values() if source in found]
+    return sum(own) / len(own) if own else float("inf")
+
+
+def order_table(ranking: Ranking, task: str) -> Table:
+    """Return a line a score: the sources, best first."""
+    table = new_table("score", "best first", "seconds", numbers=1)
+    for name in ranking.scores:
+        values = ranking.values(task, name)
+        if values:
+            seconds = sum(own[name].seconds for own in ranking.outcomes[task].values())
+            table.add_row(name, escape(in_order(values)), f"{seconds:.2f}")
+        else:
+            table.add_row(name, NOTHING, NOTHING)
+    return table
+
+
+def in_order(values: dict[str, float]) -> str:
+    """Return sources, best first: ``a > b = c``."""
+    names = list(values)
+    text = names[0]
+    for before, name in pairwise(names):
+        text += f"{' = ' if values[before] == values[name] else ' > '}{name}"
+    return text
+
+
+def seconds_table(ranking: Ranking) -> Table:
+    """Return a line a source: seconds of its features, and of each score over all tasks."""
+    looks = {name: score for name, score in ranking.scores.items() if score.reads is not Reads.RUN}
+    titles = [score.title for score in looks.values()]
+    table = new_table("seconds", "features", *titles, numbers=1 + len(titles))
+    for source, seconds in ranking.seconds.items():
+        own = [
+            sum(ranking.outcomes[task][source][score].seconds for task in ranking.tasks)
+            for score in looks
+        ]
+        table.add_row(escape(source), f"{seconds:.2f}", *(f"{value:.3f}" for value in own))
+    for what, value in ranking.run_seconds.items():
+        table.add_row(f"tasks: {what}", f"{value:.2f}", *[NOTHING] * len(looks))
+    return table
+
+
+def absences(ranking: Ranking) -> list[str]:
+    """Return why there is no value, a line a reason."""
+    found: dict[str, set[str]] = {}
+    for own in ranking.outcomes.values():
+        for scores in own.values():
+            for score, outcome in scores.items():
+                if outcome.reason is not None:
+                    found.setdefault(outcome.reason, set()).add(score)
+    order = list(ranking.scores)
+    return [
+        f"- {', '.join(sorted(scores, key=order.index))}: {reason}"
+        for reason, scores in found.items()
+    ]
+
+
+def agreement_table(report: Report) -> Table:
+    """Return a line a score: tau of each task, and of the pairs of all tasks."""
+    tasks = [task for task in next(iter(report.agreements.values())) if task != POOLED]
+    pooled = ["all tasks", "95 %", "p", "pairs"]
+    table = new_table("score", *map(escape, tasks), *pooled, numbers=len(tasks) + len(pooled))
+    for score, own in report.agreements.items():
+        whole = own[POOLED]
+        interval = NOTHING if whole.low is None else f"{whole.low:+.2f} to {whole.high:+.2f}"
+        p = NOTHING if whole.p is None else f"{whole.p:.3f}"
+        cells = [tau_text(own[task]) for task in tasks]
+        table.add_row(score, *cells, tau_text(whole), interval, p, str(whole.pairs))
+    return table
+
+
+def tau_text(one: Agreement) -> str:
+    """Return tau with its sign."""
+    return NOTHING if one.tau is None else f"{one.tau:+.2f}"
+
+
+def notes(report: Report) -> list[str]:
+    """Return what a reader should know of the taus."""
+    found = list(report.gains.notes) if report.gains is not None else []
+    reasons = {
+        f"{score}: {one[POOLED].reason}"
+        for score, one in report.agreements.items()
+        if one[POOLED].reason is not None
+    }
+    found += sorted(reasons)
+    weak = no_better(report)
+    if weak:
+        found.append(f"no better than size alone: {', '.join(weak)}")
+    return found
+
+
+def number(value: float, sign: str = "") -> str:
+    """Return a number in few digits; counts in full."""
+    if value == int(value) and abs(value) >= 1000:
+        return f"{int(value):{sign},}"
+    return f"{value:{sign}.4g}"
