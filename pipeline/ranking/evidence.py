@@ -46,7 +46,7 @@ def of_model(
             labels.
     """
     if not source.reads(task.modalities):
-        return nothing(f"{differing(source, {name: task.modalities})}")
+        return nothing(differing(source, task.modalities))
     whole = Evidence(
         parameters=source.parameters(task.modalities),
         rows=source.rows,

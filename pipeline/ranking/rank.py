@@ -41,23 +41,30 @@ Outcomes = dict[str, dict[str, dict[str, Outcome]]]  # {task: {source: {score: o
 class Ranking:
     """What came of it.
 
-    tasks: of the target; sources: names, models first; outcomes: of every score.
+    tasks: of the target; scores: {name: score}; outcomes: of every score.
+    kinds: names of the sources, of the models and of the target's own tasks: each kind is ranked
+        for itself.
     seconds: {source: its features}; run_seconds: of the short run, {run, affinity, cosine}.
     """
 
     tasks: dict[str, TargetTask]
-    sources: list[str]
     scores: dict[str, Score]
     outcomes: Outcomes
+    kinds: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
     seconds: dict[str, float] = field(default_factory=dict)
     run_seconds: dict[str, float] = field(default_factory=dict)
 
-    def values(self, task: str, score: str) -> dict[str, float]:
-        """Return {source: value} of the sources that have one, best first."""
+    @property
+    def sources(self) -> list[str]:
+        """Names of all sources, models first."""
+        return [*self.kinds[0], *self.kinds[1]]
+
+    def values(self, task: str, score: str, sources: Sequence[str]) -> dict[str, float]:
+        """Return {source: value} of those of the sources that have one, best first."""
         found = {
             source: value
-            for source, own in self.outcomes[task].items()
-            if (value := own[score].value) is not None
+            for source in sources
+            if (value := self.outcomes[task][source][score].value) is not None
         }
         order = sorted(found, key=lambda source: found[source], reverse=True)
         return {source: found[source] for source in order}
@@ -81,7 +88,8 @@ def rank(
         reference: a model of the target, whose features CKA compares with.
         relations: of the target's tasks; None: they are no sources.
     """
-    found = Ranking(target.tasks, [], dict(scores), {task: {} for task in target.tasks})
+    found = Ranking(target.tasks, dict(scores), {task: {} for task in target.tasks})
+    models, tasks = found.kinds
     looks = any(score.reads in (Reads.FEATURES, Reads.HEADS) for score in scores.values())
     compared = None if reference is None else represented(reference, target, batch_size)
     for source in sources:
@@ -89,14 +97,14 @@ def rank(
         seen = represented(source, target, batch_size) if looks else Represented({}, {})
         seconds = time.perf_counter() - started
         found.seconds[source.name] = seconds
-        found.sources.append(source.name)
+        models.append(source.name)
         for name, task in target.tasks.items():
             pieces = of_model(source, seen, name, task, compared)
             found.outcomes[name][source.name] = outcomes(scores, pieces)
     if relations is not None:
         found.run_seconds = relations.seconds
         for other in relations.tasks:
-            found.sources.append(f"{TASK}{other}")
+            tasks.append(f"{TASK}{other}")
             for name in target.tasks:
                 pieces = of_task(relations, other, name)
                 found.outcomes[name][f"{TASK}{other}"] = outcomes(scores, pieces)
@@ -114,8 +122,10 @@ def require_fit(source: Source, tasks: Mapping[str, Sequence[str]]) -> None:
         UsageError: it reads none.
     """
     if not any(source.reads(modalities) for modalities in tasks.values()):
+        theirs = sorted({name for modalities in tasks.values() for name in modalities})
         raise UsageError(
-            f"source {differing(source, tasks)}; leave it out, or choose other data: data=FILE"
+            f"source {differing(source, theirs)}, which the tasks {', '.join(tasks)} are predicted "
+            "from; leave it out, or choose other data: data=FILE"
         )
 
 

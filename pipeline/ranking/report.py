@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,19 +36,21 @@ def report_of(ranking: Ranking, gains: Gains | None, seed: int) -> Report:
     tasks = [task for task in ranking.tasks if gains.values.get(task)]
     found: dict[str, dict[str, Agreement]] = {}
     for score in ranking.scores:
-        columns = {task: column_of(ranking, gains, score, task) for task in tasks}
-        found[score] = {task: agreement([own], seed) for task, own in columns.items()}
-        found[score][POOLED] = agreement(list(columns.values()), seed)
+        columns = {task: columns_of(ranking, gains, score, task) for task in tasks}
+        found[score] = {task: agreement(own, seed) for task, own in columns.items()}
+        together = [column for own in columns.values() for column in own]
+        found[score][POOLED] = agreement(together, seed)
     return Report(ranking, gains, found)
 
 
-def column_of(ranking: Ranking, gains: Gains, score: str, task: str) -> Column:
-    """Return a score and the gains of all sources, NaN for none."""
-    values, own = ranking.values(task, score), gains.values[task]
-    return (
-        np.array([values.get(source, np.nan) for source in ranking.sources]),
-        np.array([own.get(source, np.nan) for source in ranking.sources]),
-    )
+def columns_of(ranking: Ranking, gains: Gains, score: str, task: str) -> list[Column]:
+    """Return a score and the gains of all sources, NaN for none, once for each kind of source."""
+    own = np.array([gains.values[task].get(source, np.nan) for source in ranking.sources])
+    found = []
+    for kind in ranking.kinds:
+        values = ranking.values(task, score, kind)
+        found.append((np.array([values.get(source, np.nan) for source in ranking.sources]), own))
+    return found
 
 
 def no_better(report: Report) -> list[str]:
@@ -78,12 +80,18 @@ def as_json(report: Report) -> str:
     ranking = report.ranking
     tasks = {}
     for name, task in ranking.tasks.items():
-        best_first = {score: list(ranking.values(name, score)) for score in ranking.scores}
         tasks[name] = {
             "type": task.kind,
             "rows": len(task.rows),
-            "best_first": best_first,
-            "sources": {source: cells(report, name, source) for source in ranking.sources},
+            "best_first": {
+                kind: {score: list(ranking.values(name, score, own)) for score in ranking.scores}
+                for kind, own in zip(("models", "tasks"), ranking.kinds, strict=True)
+            },
+            "sources": {
+                source: cells(ranking, name, source, kind)
+                for kind in ranking.kinds
+                for source in kind
+            },
         }
     found: dict[str, Any] = {
         "tasks": tasks,
@@ -99,12 +107,11 @@ def as_json(report: Report) -> str:
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
-def cells(report: Report, task: str, source: str) -> dict[str, Any]:
-    """Return {score: its value, place and cost} of one source and task."""
-    ranking = report.ranking
+def cells(ranking: Ranking, task: str, source: str, kind: Sequence[str]) -> dict[str, Any]:
+    """Return {score: its value, place among its kind, and cost} of one source and task."""
     found = {}
     for score in ranking.scores:
-        place = ranks(ranking.values(task, score)).get(source)
+        place = ranks(ranking.values(task, score, kind)).get(source)
         found[score] = {**asdict(ranking.outcomes[task][source][score]), "rank": place}
     return found
 
@@ -114,22 +121,25 @@ def as_csv(report: Report) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for task in report.ranking.tasks:
+    ranking = report.ranking
+    for task in ranking.tasks:
         gains = {} if report.gains is None else report.gains.values.get(task, {})
-        for source in report.ranking.sources:
+        for source in ranking.sources:
             own = {"task": task, "source": source, "gain": gains.get(source)}
-            for score, values in cells(report, task, source).items():
+            kind = next(kind for kind in ranking.kinds if source in kind)
+            for score, values in cells(ranking, task, source, kind).items():
                 writer.writerow({**own, "score": score, **values})
     return stream.getvalue()
 
 
 def metrics(report: Report) -> dict[str, float]:
     """Return what MLflow charts: ``rank/<task>/<score>/<source>`` and ``tau/<score>/<task>``."""
+    ranking = report.ranking
     found = {
         f"rank/{task}/{score}/{source}": value
-        for task in report.ranking.tasks
-        for score in report.ranking.scores
-        for source, value in report.ranking.values(task, score).items()
+        for task in ranking.tasks
+        for score in ranking.scores
+        for source, value in ranking.values(task, score, ranking.sources).items()
     }
     for score, own in report.agreements.items():
         for task, one in own.items():

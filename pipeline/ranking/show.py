@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from rich.console import Console
@@ -10,7 +11,9 @@ from rich.table import Table
 
 from lightning_modules.transferability.base import Reads
 from pipeline.inspection.tables import new_table
+from pipeline.planning.sizes import scaled
 from pipeline.ranking.agreement import Agreement
+from pipeline.ranking.evidence import ITSELF
 from pipeline.ranking.rank import Ranking
 from pipeline.ranking.report import POOLED, Report, no_better, ranks
 
@@ -21,13 +24,15 @@ def print_report(console: Console, report: Report) -> None:
     """Print two tables a task, one of the time, and one of the agreement with measured gains."""
     ranking = report.ranking
     for task, own in ranking.tasks.items():
-        console.rule(
-            f"[bold]{escape(task)}[/], {own.kind}, {len(own.rows):,} labelled rows", align="left"
-        )
-        console.print(values_table(report, task))
-        console.print()
-        console.print(order_table(ranking, task))
-        console.print()
+        rows = f"{len(own.rows):,} labelled rows"
+        console.rule(f"[bold]{escape(task)}[/], {own.kind}, {rows}", align="left")
+        for kind in ranking.kinds:
+            there = [score for score in ranking.scores if ranking.values(task, score, kind)]
+            if there:
+                console.print(values_table(report, task, kind, there))
+                console.print()
+                console.print(order_table(ranking, task, kind, there))
+                console.print()
     console.print(seconds_table(ranking))
     console.print()
     for line in absences(ranking):
@@ -39,43 +44,47 @@ def print_report(console: Console, report: Report) -> None:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def values_table(report: Report, task: str) -> Table:
-    """Return a line a source: each score's value and, in brackets, its place."""
+def values_table(report: Report, task: str, sources: Sequence[str], scores: Sequence[str]) -> Table:
+    """Return a line a source: each score's value, the best with a star."""
     ranking = report.ranking
     gains = {} if report.gains is None else report.gains.values.get(task, {})
-    titles = [score.title for score in ranking.scores.values()]
-    measured = ["gain"] if gains else []
+    measured = ["gain"] if set(gains) & set(sources) else []
+    titles = [ranking.scores[score].title for score in scores]
     table = new_table("source", *titles, *measured, numbers=len(titles) + len(measured))
-    places = {score: ranks(ranking.values(task, score)) for score in ranking.scores}
-    for source in sorted(ranking.sources, key=lambda name: mean_rank(name, places)):
-        cells = []
-        for score in ranking.scores:
-            value = ranking.outcomes[task][source][score].value
-            place = places[score].get(source)
-            text = NOTHING if value is None else f"{number(value)} ({place})"
-            cells.append(f"[bold]{text}[/]" if place == 1 else text)
-        if gains:
+    places = {score: ranks(ranking.values(task, score, sources)) for score in scores}
+    for source in sorted(sources, key=lambda name: mean_rank(name, places)):
+        cells = [
+            value_text(ranking.outcomes[task][source][score].value, places[score].get(source))
+            for score in scores
+        ]
+        if measured:
             cells.append(number(gains[source], "+") if source in gains else NOTHING)
         table.add_row(escape(source), *cells)
     return table
 
 
-def mean_rank(source: str, places: dict[str, dict[str, int]]) -> float:
+def value_text(value: float | None, place: int | None) -> str:
+    """Return a value as a cell, in which a space stands where the best has its star."""
+    if value is None:
+        return f"{NOTHING} "
+    return f"[bold]{number(value)}*[/]" if place == 1 else f"{number(value)} "
+
+
+def mean_rank(source: str, places: Mapping[str, Mapping[str, int]]) -> float:
     """Return a source's mean place over the scores that have it."""
     own = [found[source] for found in places.values() if source in found]
     return sum(own) / len(own) if own else float("inf")
 
 
-def order_table(ranking: Ranking, task: str) -> Table:
+def order_table(
+    ranking: Ranking, task: str, sources: Sequence[str], scores: Sequence[str]
+) -> Table:
     """Return a line a score: the sources, best first."""
     table = new_table("score", "best first", "seconds", numbers=1)
-    for name in ranking.scores:
-        values = ranking.values(task, name)
-        if values:
-            seconds = sum(own[name].seconds for own in ranking.outcomes[task].values())
-            table.add_row(name, escape(in_order(values)), f"{seconds:.2f}")
-        else:
-            table.add_row(name, NOTHING, NOTHING)
+    for score in scores:
+        seconds = sum(ranking.outcomes[task][source][score].seconds for source in sources)
+        order = in_order(ranking.values(task, score, sources))
+        table.add_row(score, escape(order), f"{seconds:.2f}")
     return table
 
 
@@ -105,16 +114,15 @@ def seconds_table(ranking: Ranking) -> Table:
 
 
 def absences(ranking: Ranking) -> list[str]:
-    """Return why there is no value, a line a reason."""
-    found: dict[str, set[str]] = {}
+    """Return why there is no value, a line a reason; that of a task to itself goes without."""
+    found: dict[str, dict[str, None]] = {}
     for own in ranking.outcomes.values():
         for scores in own.values():
             for score, outcome in scores.items():
-                if outcome.reason is not None:
-                    found.setdefault(outcome.reason, set()).add(score)
-    order = list(ranking.scores)
+                if outcome.reason not in (None, ITSELF):
+                    found.setdefault(str(outcome.reason), {})[score] = None
     return [
-        f"- {', '.join(sorted(scores, key=order.index))}: {reason}"
+        f"- no {', '.join(scores) if len(scores) < len(ranking.scores) else 'score'}: {reason}"
         for reason, scores in found.items()
     ]
 
@@ -154,7 +162,5 @@ def notes(report: Report) -> list[str]:
 
 
 def number(value: float, sign: str = "") -> str:
-    """Return a number in few digits; counts in full."""
-    if value == int(value) and abs(value) >= 1000:
-        return f"{int(value):{sign},}"
-    return f"{value:{sign}.4g}"
+    """Return a number in three digits: 22.6 M, 0.0743."""
+    return scaled(value) if abs(value) >= 1000 else f"{value:{sign}.3g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +77,6 @@ def readable(source: Source, columns: Cells) -> Cells:
     return {name: column for name, column in columns.items() if name in source.modalities}
 
 
-def differing(source: Source, tasks: Mapping[str, Sequence[str]]) -> str:
-    """Say how a source and tasks {name: modalities} don't fit."""
-    theirs = "; ".join(f"{name} has {' and '.join(own)}" for name, own in tasks.items())
-    return f"{source.name} reads {' and '.join(source.modalities)}, the task {theirs}"
+def differing(source: Source, modalities: Sequence[str]) -> str:
+    """Say how a source and rows with these modalities don't fit."""
+    return f"{source.name} reads {' and '.join(source.modalities)}, not {' or '.join(modalities)}"
