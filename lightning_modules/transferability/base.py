@@ -119,7 +119,7 @@ def centred(rows: Tensor) -> Tensor:
 
 def class_means(features: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Return each class's mean (C, D) and number of rows (C,), of the classes that have any."""
-    counts = torch.bincount(classes)
+    counts = torch.bincount(classes).to(features)
     sums = torch.zeros(len(counts), features.shape[1], dtype=features.dtype)
     sums.index_add_(0, classes, features)
     there = counts > 0

@@ -136,7 +136,7 @@ def metrics(report: Report) -> dict[str, float]:
     """Return what MLflow charts: ``rank/<task>/<score>/<source>`` and ``tau/<score>/<task>``."""
     ranking = report.ranking
     found = {
-        f"rank/{task}/{score}/{source}": value
+        f"rank/{task}/{score}/{source.strip('/').replace('/', '_')}": value
         for task in ranking.tasks
         for score in ranking.scores
         for source, value in ranking.values(task, score, ranking.sources).items()

@@ -31,6 +31,7 @@ def print_report(console: Console, report: Report) -> None:
             if there:
                 console.print(values_table(report, task, kind, there))
                 console.print()
+            if there and len(kind) > 1:
                 console.print(order_table(ranking, task, kind, there))
                 console.print()
     console.print(seconds_table(ranking))
@@ -149,12 +150,12 @@ def tau_text(one: Agreement) -> str:
 def notes(report: Report) -> list[str]:
     """Return what a reader should know of the taus."""
     found = list(report.gains.notes) if report.gains is not None else []
-    reasons = {
-        f"{score}: {one[POOLED].reason}"
-        for score, one in report.agreements.items()
-        if one[POOLED].reason is not None
-    }
-    found += sorted(reasons)
+    reasons: dict[str, list[str]] = {}
+    for score, own in report.agreements.items():
+        reason = own[POOLED].reason
+        if reason is not None:
+            reasons.setdefault(reason, []).append(score)
+    found += [f"no tau of {', '.join(scores)}: {reason}" for reason, scores in reasons.items()]
     weak = no_better(report)
     if weak:
         found.append(f"no better than size alone: {', '.join(weak)}")
