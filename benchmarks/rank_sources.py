@@ -1,23 +1,28 @@
 """Do the scores of pipeline.rank_sources rank sources as real transfers do?
 
-    python -m benchmarks.rank_sources [labels=200] [seeds=5] [epochs=30] [folder=runs/rank_sources]
+    python -m benchmarks.rank_sources [labels=200] [seeds=5] [epochs=30] [share=100]
+        [folder=runs/rank_sources]
 
 Sentences (SST-2, SUBJ, TREC, CR, MPQA) and the intents of CLINC150, which are expected as in
-benchmarks.real_data. A source is a convolutional network trained on one set, of three sets also
-one trained on a tenth of it. A target is one of the five with few labels; the sources of its own
-set are left out. A transfer starts from the source's encoder, trunk and tokenizer; its gain is the
-accuracy on at most 1,000 test rows minus that of a start from scratch, the mean of some seeds. The
-ranking sees the few labelled rows only. What is in ``folder`` is not computed again.
+benchmarks.real_data. A source is a convolutional network trained on ``share`` per cent of one set,
+of three sets also one trained on a tenth of these rows. A target is one of the five with few
+labels; the sources of its own set are left out. A transfer starts from the source's encoder, trunk
+and tokenizer; its gain is the accuracy on at most 1,000 test rows minus that of a start from
+scratch, the mean over the seeds. The ranking sees the few labelled rows only. What is in ``folder``
+is not computed again.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +39,12 @@ from pipeline.build import build_datamodule, build_module
 from pipeline.checkpoints import read_checkpoint
 from pipeline.config import compose
 from pipeline.evaluation import measure
+from pipeline.fit import main as fit
 from pipeline.prediction.predictor import PREFIX
 from pipeline.quiet import quiet
 from pipeline.ranking.agreement import Agreement, agreement
 from pipeline.resume import read_spec
+from pipeline.runs import RUN_DIR_VARIABLE
 
 SENTENCES = ("sst2", "subj", "trec", "cr", "mpqa")
 COLUMN = {"trec": "coarse", "clinc": "intent"}  # others: label
@@ -49,11 +56,17 @@ SCRATCH = ""
 
 @dataclass
 class Options:
-    """labels: of a target; seeds: of a transfer; epochs: of a transfer; folder: for all files."""
+    """What is measured.
+
+    labels: of a target; seeds, epochs: of a transfer.
+    share: of a set's training rows that a source has, in per cent.
+    folder: for all files.
+    """
 
     labels: int = 200
     seeds: int = 5
     epochs: int = 30
+    share: int = 100
     folder: str = "runs/rank_sources"
 
 
@@ -93,9 +106,8 @@ def write_data(folder: Path, name: str, table: pd.DataFrame) -> Path:
     return path
 
 
-def train_source(folder: Path, name: str, share: float) -> Path:
+def train_source(folder: Path, own: str, name: str, share: float) -> Path:
     """Train on one set, or a share of it; return the run folder."""
-    own = f"{name}_tenth" if share < 1 else name
     run = folder / "sources" / own
     if not (run / "summary.json").is_file():
         table = sentences(name)
@@ -103,9 +115,11 @@ def train_source(folder: Path, name: str, share: float) -> Path:
         data = write_data(
             folder / "data", own, few(table, {"train": train, "valid": TESTED, "test": TESTED})
         )
-        options = [*NETWORK, "trainer.max_epochs=10", "tracking=none", f"run_dir={run}"]
-        command = [sys.executable, "-m", "pipeline.fit", f"data={data}", *options]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        options = [*NETWORK, "trainer.max_epochs=8", "tracking=none", f"run_dir={run}"]
+        os.environ[RUN_DIR_VARIABLE] = ""  # set by each run
+        with redirect_stdout(io.StringIO()):
+            assert fit([f"data={data}", *options]) == 0
+        print(f"trained {own} on {train:,} rows", flush=True)
     return run
 
 
@@ -216,8 +230,10 @@ def main(argv: Sequence[str]) -> None:
     quiet()
     torch.set_num_threads(1)
     folder = Path(options.folder).absolute()
-    runs = {name: train_source(folder, name, 1) for name in (*SENTENCES, "clinc")}
-    runs |= {f"{name}_tenth": train_source(folder, name, 0.1) for name in TENTHS}
+    share = options.share / 100
+    runs = {name: train_source(folder, name, name, share) for name in (*SENTENCES, "clinc")}
+    for name in TENTHS:
+        runs[f"{name}_tenth"] = train_source(folder, f"{name}_tenth", name, share / 10)
     found = {}
     for target in SENTENCES:
         most = {"train": options.labels, "valid": CHECKED, "test": TESTED}
