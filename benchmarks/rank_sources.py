@@ -43,8 +43,8 @@ from pipeline.fit import main as fit
 from pipeline.prediction.predictor import PREFIX
 from pipeline.quiet import quiet
 from pipeline.ranking.agreement import Agreement, agreement
-from pipeline.resume import read_spec
 from pipeline.runs import RUN_DIR_VARIABLE
+from pipeline.spec import read_spec
 
 SENTENCES = ("sst2", "subj", "trec", "cr", "mpqa")
 COLUMN = {"trec": "coarse", "clinc": "intent"}  # others: label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import (
@@ -21,6 +22,7 @@ from lightning_modules.balancers.gradient.parameters import SharedParameters
 from lightning_modules.balancers.gradient.ranks import Ranks, average_gradients, broadcast_buffers
 from lightning_modules.balancers.gradient.shared import Shared
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.trace import Trace
 from lightning_modules.tuning.base import SteppedTuning
 from pipeline.errors import UsageError
 
@@ -120,14 +122,16 @@ class Meeting:
         if self.level == "parameters":
             self._shared = None
 
-    def forward(self, batches: Mapping[str, Batch], tasks: Sequence[str]) -> dict[str, Tensor]:
-        """Predict {task: (N, ...)} for training."""
+    def forward(
+        self, batches: Mapping[str, Batch], tasks: Sequence[str], trace: Trace | None = None
+    ) -> dict[str, Tensor]:
+        """Predict {task: (N, ...)} for training; ``trace`` notes what is made on the way."""
+        options: dict[str, Any] = {"trace": trace}
         if self.level == "features":
-            cut = self._shared = Cut(self._ranks)
-            return self.network(batches, tasks, tap=cut)  # type: ignore[no-any-return]  # nn.Module's call
+            options["tap"] = self._shared = Cut(self._ranks)
         if self.level == "parameters":
-            return self.network(batches, tasks, apart=True)  # type: ignore[no-any-return]  # nn.Module's call
-        return self.network(batches, tasks)  # type: ignore[no-any-return]  # nn.Module's call
+            options["apart"] = True
+        return self.network(batches, tasks, **options)  # type: ignore[no-any-return]  # nn.Module's call
 
     def backward(
         self,

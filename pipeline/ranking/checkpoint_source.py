@@ -16,7 +16,7 @@ from lightning_modules.transferability.base import Absent
 from pipeline.prediction.predictor import EncodedRows, Predictor
 from pipeline.ranking.source import Block, Represented, Source
 from pipeline.ranking.target import Cells
-from pipeline.resume import read_spec
+from pipeline.spec import read_spec
 
 
 class CheckpointSource(Source):

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from pipeline.locate import find_checkpoint
 from pipeline.ranking.checkpoint_source import CheckpointSource
 from pipeline.ranking.encoder_source import EncoderSource
 from pipeline.ranking.source import Source
-from pipeline.resume import flat
 from pipeline.runs import RunFolder
 
 COLUMNS = ("source", "task", "gain")
@@ -166,9 +165,7 @@ def test_scores(folder: RunFolder, tasks: Mapping[str, str]) -> dict[str, float]
 
 def source_of(config: Mapping[str, Any], sources: Sequence[Source], uri: str) -> str:
     """Return the name of the source that a run has, ``SCRATCH`` if it has none."""
-    named = {
-        value for _, value in flat(config.get("transfer") or {}) if isinstance(value, str) and value
-    }
+    named = set(texts(config.get("transfer")))
     for source in sources:
         if isinstance(source, CheckpointSource) and same_checkpoint(named, source, uri):
             return source.name
@@ -177,6 +174,18 @@ def source_of(config: Mapping[str, Any], sources: Sequence[Source], uri: str) ->
             if node.get("model") == source.encoder.model and node.get("weights", True):
                 return source.name
     return SCRATCH
+
+
+def texts(node: Any) -> Iterator[str]:
+    """Yield every text in a configuration, however deep."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for value in node.values():
+            yield from texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from texts(value)
 
 
 def same_checkpoint(named: set[str], source: CheckpointSource, uri: str) -> bool:

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PollinateError
-from pipeline.serving.folder import WEIGHTS
 from pipeline.tracking.cursor import Cursor, stored_run_id
 from pipeline.tracking.points import encode
 from pipeline.tracking.redact import redact_text
@@ -59,32 +58,27 @@ def find_run(uri: str, run_id: str) -> FoundRun:
     return FoundRun(folder if is_here else None, lambda new: _download(client, uri, run, new))
 
 
-def find_model(uri: str, name: str) -> Path:
-    """Return the weights of a registered model, downloaded if they are not on this machine.
+def find_model(uri: str, model: str) -> Path:
+    """Return the folder of a registered model, downloaded if its store is elsewhere.
 
     Args:
         uri: address of the tracking server.
-        name: ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
+        model: ``models:/NAME/VERSION``, or ``models:/NAME@ALIAS``.
 
     Raises:
-        PollinateError: the server does not answer, or has no such model of ours.
+        PollinateError: the server does not answer, or has no such model.
     """
-    _, uri = _connect(uri)
-    from mlflow.artifacts import download_artifacts
+    _connect(uri)
+    import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
         with upload_patience():
-            folder = Path(download_artifacts(artifact_uri=name, tracking_uri=uri))
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=model))
     except (MlflowException, OSError) as error:
         raise PollinateError(
-            f"{name} can't be had from {redact_text(uri)}: {redact_text(str(error))}; give "
-            "models:/NAME/VERSION as MLflow's page of the model shows them"
+            f"no model {model} at {redact_text(uri)}: {redact_text(str(error))}"
         ) from error
-    found = next(folder.rglob(WEIGHTS), None)
-    if found is None:
-        raise PollinateError(f"{name} has no {WEIGHTS}: it was not registered by pipeline.fit")
-    return found
 
 
 def _connect(uri: str) -> tuple[MlflowClient, str]:
