@@ -17,6 +17,8 @@ from pipeline.ranking.source import Block, Represented, Source
 from pipeline.ranking.target import Cells
 
 ENCODER = "encoder"  # the one part of such a source
+# options of the data that are the encoder's own affair here
+OWN = {"image": {"size": None, "augment": None}, "text": {"tokenizer": None}}
 
 
 class EncoderSource(Source):
@@ -43,7 +45,7 @@ class EncoderSource(Source):
         self.name = name
         self.modalities = (modality,)
         self.rows = Absent("how many rows a pre-trained encoder has seen isn't known")
-        options = {**config["data"][modality], **({"size": None} if modality == "image" else {})}
+        options = {**config["data"][modality], **OWN.get(modality, {})}
         alone = {modality: options, "datasets": {name: {"inputs": {modality: modality}}}}
         self.modality = build_modalities({**config, "data": alone}, {})[modality]
         self.encoder: PretrainedEncoder = instantiate(

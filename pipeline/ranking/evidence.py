@@ -17,6 +17,7 @@ from pipeline.ranking.target import TargetTask
 OF_TASKS = "tasks of one run share one network: none has weights, features or classes of its own"
 OF_MODELS = "losses and gradients are compared between tasks of the target's own run only"
 UNREADABLE = "the source could read none of the task's rows"
+NOT_FINITE = "the source's features are not all finite numbers"
 ITSELF = "it is the task itself"
 
 
@@ -74,8 +75,9 @@ def features(
         if len(rows):
             labels = at(task.labels, task, rows)
             reference = labels if compared is None else Absent(UNREADABLE)
+            values = block.at(rows)
             evidence = Evidence(
-                features=block.at(rows),
+                features=values if values.isfinite().all() else Absent(NOT_FINITE),
                 labels=labels,
                 classes=at(task.classes, task, rows),
                 reference=reference if other is None else other.at(rows),

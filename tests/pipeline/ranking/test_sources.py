@@ -11,14 +11,16 @@ import torch
 from lightning_modules.transferability.base import Absent
 from pipeline.build import build_datamodule
 from pipeline.errors import PollinateError, UsageError
+from pipeline.fit import main as fit
+from pipeline.instantiate import instantiate
 from pipeline.prediction.predictor import Predictor
 from pipeline.ranking.checkpoint_source import CheckpointSource
 from pipeline.ranking.encoder_source import ENCODER, EncoderSource
 from pipeline.ranking.find_sources import find_source, find_sources, model_folder, quoted
-from pipeline.ranking.rank import require_fit
+from pipeline.ranking.rank import rank, require_fit
 from pipeline.ranking.target import sample_target
 from tests.models import bert, with_weights
-from tests.pipeline.ranking.conftest import KIND, LEVEL, PRICE, ROWS, TAGS, Shop
+from tests.pipeline.ranking.conftest import KIND, LEVEL, PRICE, ROWS, SMALL, TAGS, Shop
 
 TEXTS = ["good text no 3", None, "bad text no 4 and more", "good"]
 
@@ -66,6 +68,41 @@ def test_the_features_are_what_the_heads_read(trained: Shop) -> None:
     said = found.represent({"text": TEXTS}, 8).probabilities["kind"]
     assert not isinstance(said, Absent)
     torch.testing.assert_close(logits.softmax(dim=1), said.values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("trunk=mmoe",), ("encoder/text=transformer", "encoder.text.tune={name: task_lora, rank: 2}")],
+)
+def test_heads_that_read_different_features(
+    options: tuple[str, ...], trained: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLLINATE_RUN_DIR", "")
+    own = [option for option in SMALL if "encoder" not in option]
+    steps = ("trainer.max_steps=1", "sampler.batch_size=8", f"run_dir={tmp_path}/run")
+    assert fit([f"data={trained.folder / 'source.yaml'}", *own, *steps, *options]) == 0
+    found = CheckpointSource("it", tmp_path / "run" / "checkpoints" / "best.ckpt")
+    seen = found.represent({"text": TEXTS}, 3)
+    assert sorted(seen.features) == ["kind", "price"]
+    network = found.predictor.network
+    with torch.inference_mode():
+        logits = network.heads["kind"](seen.features["kind"].values.float()).double()
+    said = seen.probabilities["kind"]
+    assert not isinstance(said, Absent)
+    torch.testing.assert_close(logits.softmax(dim=1), said.values, rtol=1e-4, atol=1e-5)
+
+
+def test_features_that_are_no_numbers_have_no_score(trained: Shop) -> None:
+    config = trained.config(trained.data("one", kind=KIND))
+    target = sample_target(build_datamodule(config), rows=10, seed=0)
+    found = source(trained)
+    for weight in found.predictor.network.encoders.parameters():
+        weight.data.fill_(torch.nan)
+    scores = {name: instantiate(node) for name, node in config["scores"].items()}
+    ranking = rank(target, [found], scores, 4)
+    for score in ("log_me", "h_score", "cka"):
+        assert "not all finite" in str(ranking.outcomes["kind"]["run"][score].reason)
+    assert "it is nan" in str(ranking.outcomes["kind"]["run"]["leep"].reason)
 
 
 def test_an_encoder_of_a_folder_by_its_own_tokens(trained: Shop, tmp_path: Path) -> None:
