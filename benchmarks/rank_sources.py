@@ -1,7 +1,7 @@
 """Do the scores of pipeline.rank_sources rank sources as real transfers do?
 
     python -m benchmarks.rank_sources [labels=200] [seeds=5] [epochs=30] [share=100]
-        [folder=runs/rank_sources]
+        [sets=sst2,subj,trec,cr,mpqa,clinc] [folder=runs/rank_sources]
 
 Sentences (SST-2, SUBJ, TREC, CR, MPQA) and the intents of CLINC150, which are expected as in
 benchmarks.real_data. A source is a mean of embeddings with a trunk, trained on ``share`` per cent
@@ -19,7 +19,6 @@ import io
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -42,11 +41,11 @@ from pipeline.evaluation import measure
 from pipeline.fit import main as fit
 from pipeline.prediction.predictor import PREFIX
 from pipeline.quiet import quiet
+from pipeline.rank_sources import main as rank_sources
 from pipeline.ranking.agreement import Agreement, agreement
 from pipeline.runs import RUN_DIR_VARIABLE
 from pipeline.spec import read_spec
 
-SENTENCES = ("sst2", "subj", "trec", "cr", "mpqa")
 COLUMN = {"trec": "coarse", "clinc": "intent"}  # others: label
 TENTHS = ("sst2", "subj", "clinc")  # sets of which a source also gets a tenth
 NETWORK = ("encoder/text=bag",)
@@ -60,6 +59,7 @@ class Options:
 
     labels: of a target; seeds, epochs: of a transfer.
     share: of a set's training rows that a source has, in per cent.
+    sets: sources; all but clinc are targets, too.
     folder: for all files.
     """
 
@@ -67,6 +67,7 @@ class Options:
     seeds: int = 5
     epochs: int = 30
     share: int = 100
+    sets: str = "sst2,subj,trec,cr,mpqa,clinc"
     folder: str = "runs/rank_sources"
 
 
@@ -203,9 +204,9 @@ def rank(
     output.unlink(missing_ok=True)
     names = ",".join(str(path) for path in sources.values())
     options = [f"data={data}", f"sources=[{names}]", f"gains={table}", f"output={output}"]
+    os.environ[RUN_DIR_VARIABLE] = ""
     run = f"run_dir={folder / 'rankings' / target}"
-    command = [sys.executable, "-m", "pipeline.rank_sources", *options, "tracking=none", run]
-    subprocess.run(command, check=True)
+    assert rank_sources([*options, "tracking=none", run]) == 0
     found: dict[str, Any] = json.loads(output.read_text())
     return found
 
@@ -225,17 +226,17 @@ def pooled(found: Mapping[str, Mapping[str, Any]], sources: Sequence[str]) -> di
 def main(argv: Sequence[str]) -> None:
     """Train sources and transfers, rank, and print the agreement over all targets."""
     given = dict(argument.split("=") for argument in argv)
-    numbers = {name: int(value) for name, value in given.items() if name != "folder"}
-    options = Options(**numbers, **({"folder": given["folder"]} if "folder" in given else {}))
+    options = Options(**{k: int(v) if v.isdigit() else v for k, v in given.items()})  # type: ignore[arg-type]  # by name
+    sets = options.sets.split(",")
     quiet()
     torch.set_num_threads(1)
     folder = Path(options.folder).absolute()
     share = options.share / 100
-    runs = {name: train_source(folder, name, name, share) for name in (*SENTENCES, "clinc")}
-    for name in TENTHS:
+    runs = {name: train_source(folder, name, name, share) for name in sets}
+    for name in [name for name in sets if name in TENTHS]:
         runs[f"{name}_tenth"] = train_source(folder, f"{name}_tenth", name, share / 10)
     found = {}
-    for target in SENTENCES:
+    for target in [name for name in sets if name != "clinc"]:
         most = {"train": options.labels, "valid": CHECKED, "test": TESTED}
         data = write_data(folder / "targets", target, few(sentences(target), most))
         sources = {name: run for name, run in runs.items() if name.partition("_")[0] != target}
