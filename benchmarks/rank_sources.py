@@ -18,6 +18,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -205,8 +206,9 @@ def rank(
     names = ",".join(str(path) for path in sources.values())
     options = [f"data={data}", f"sources=[{names}]", f"gains={table}", f"output={output}"]
     os.environ[RUN_DIR_VARIABLE] = ""
-    run = f"run_dir={folder / 'rankings' / target}"
-    assert rank_sources([*options, "tracking=none", run]) == 0
+    run = folder / "rankings" / target
+    shutil.rmtree(run, ignore_errors=True)
+    assert rank_sources([*options, "tracking=none", f"run_dir={run}"]) == 0
     found: dict[str, Any] = json.loads(output.read_text())
     return found
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.checks import check_new
 from pipeline.command import run_command
 from pipeline.plan import new_file
 
@@ -43,6 +44,8 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     check_output(config["output"])
     if config["output"] is not None:
         new_file(Path(config["output"]))
+    if config["run_dir"] is not None:
+        check_new(Path(config["run_dir"]))
     config = with_absolute_uri(config)
     folder = new_run_folder(config["name"], config["run_dir"])
     console = Console()

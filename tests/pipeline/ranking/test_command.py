@@ -84,6 +84,7 @@ def test_ranks_models_and_tasks(
         (["sources=[absent]"], "absent is none of them"),
         (["sources=[RUN]", "gains=absent.csv"], "there is no file absent.csv"),
         (["sources=[RUN]", "output=out.txt"], "output must end in .json or .csv, got out.txt"),
+        (["sources=[RUN]", "run_dir=RUN"], "run_dir must be new or empty, got RUN"),
         (["sources=[RUN]", "rows=2"], "rows must be >= 4, got 2"),
         (["sources=[RUN]", f"data={PHOTOS}"], "RUN reads text, not image, which the tasks"),
     ],
