@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
 
 from datamodules.batch import Batch
 from datamodules.dataset import Part
@@ -133,40 +135,53 @@ class Predictor:
             UsageError: the columns have different lengths, or a task or modality isn't known.
         """
         wanted = list(self.tasks) if tasks is None else list(tasks)
-        self._check(columns, wanted)
         length = max((len(values) for values in columns.values()), default=0)
         found = Predictions({task: [None] * length for task in wanted})
-        for one in self.encoded(columns, wanted, batch_size, found.errors):
-            self._answer(one, columns, found)
+        for rows, outputs in self.outputs(columns, wanted, batch_size, found.errors):
+            for task, output in outputs.items():
+                own = self.tasks[task]
+                pictures = columns.get(own.maps.modality) if own.maps is not None else None
+                for row, label in zip(rows, own.decode(output), strict=True):
+                    size = None if pictures is None else displayed_size(pictures[row])
+                    found.answers[task][row] = own.at_size(label, size)
         return found
 
-    def encoded(
-        self,
-        columns: Columns,
-        tasks: Sequence[str],
-        batch_size: int,
-        errors: dict[int, str],
-    ) -> Iterator[EncodedRows]:
-        """Encode every row that has what a task reads, some at a time, for inference alone.
+    def outputs(
+        self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Yield (n rows, {task: (n, ...)}), some rows and tasks at a time.
 
         Args:
-            columns: of one length, as for ``predict``.
-            tasks: those that the rows are encoded for.
-            batch_size: rows at a time, >= 1.
-            errors: {row: why a value of it can't be read}, added to.
+            columns, batch_size: as for ``predict``.
+            tasks: the tasks wanted.
+            errors: {row: why a value of it can't be read}, filled on the way.
+
+        Raises:
+            UsageError: as for ``predict``.
         """
+        for one in self.encoded(columns, tasks, batch_size, errors):
+            with torch.inference_mode():
+                outputs = self.network.predict(one.seen, one.routes)
+            yield one.rows, outputs
+
+    def encoded(
+        self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
+    ) -> Iterator[EncodedRows]:
+        """Encode every row that has what a task reads, some at a time; see ``outputs``."""
+        self._check(columns, tasks)
+        device = next(self.network.parameters()).device
         length = max((len(values) for values in columns.values()), default=0)
         for given, rows in rows_by_modalities(columns, length).items():
             rows.sort(key=lambda row: text_length(columns, row))  # little padding
-            for dataset, wanted in self._routes(given, tasks).items():
-                own = {name: columns[name] for name in self.inputs[dataset] if name in given}
-                routes = dict.fromkeys(wanted, (dataset,))
+            for dataset, own_tasks in self.routes(given, tasks).items():
+                own = {m: columns[m] for m in self.inputs[dataset] if m in given}
+                routes = dict.fromkeys(own_tasks, (dataset,))
                 for start in range(0, len(rows), batch_size):
-                    some = rows[start : start + batch_size]
-                    batch, read = self._read(some, own, dataset, errors)
+                    batch, read = self._read(rows[start : start + batch_size], own, dataset, errors)
                     if read:
                         with torch.inference_mode():
-                            seen = self.network.encode({dataset: batch}, routes)
+                            there = {dataset: move_data_to_device(batch, device)}
+                            seen = self.network.encode(there, routes)
                         yield EncodedRows(read, seen, routes)
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
@@ -180,7 +195,7 @@ class Predictor:
         if len(set(lengths.values())) > 1:
             raise UsageError(f"all columns must have one length, got {lengths}")
 
-    def _routes(self, given: Collection[str], tasks: Sequence[str]) -> dict[str, list[str]]:
+    def routes(self, given: Collection[str], tasks: Sequence[str]) -> dict[str, list[str]]:
         """Return {data set: tasks}: each task as from the data set that is most like the rows.
 
         That is the one of whose modalities the rows have most, and lack fewest.
@@ -202,17 +217,6 @@ class Predictor:
             first = together.setdefault(tuple(sorted(self.inputs[name])), name)
             merged.setdefault(first, []).extend(own_tasks)
         return merged
-
-    def _answer(self, encoded: EncodedRows, columns: Columns, found: Predictions) -> None:
-        """Put one batch's answers into ``found``."""
-        with torch.inference_mode():
-            outputs = self.network.predict(encoded.seen, encoded.routes)
-        for task, output in outputs.items():
-            own = self.tasks[task]
-            pictures = columns.get(own.maps.modality) if own.maps is not None else None
-            for row, label in zip(encoded.rows, own.decode(output), strict=True):
-                size = None if pictures is None else displayed_size(pictures[row])
-                found.answers[task][row] = own.at_size(label, size)
 
     def _read(
         self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]
