@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from math import factorial
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def distribution(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> dict
     """Return {sum of signs: share of the orders of y that have it}."""
     n = len(x)
     if n <= EXACT:
-        orders = np.array(list(permutations(range(n))), dtype=np.int64).reshape(-1, n)
+        orders = np.array(list(permutations(range(n))), dtype=np.int64).reshape(factorial(n), n)
     else:
         drawn = rng.permuted(np.tile(np.arange(n), (DRAWS, 1)), axis=1)
         orders = np.concatenate([np.arange(n)[None], drawn])  # what is seen is one of them

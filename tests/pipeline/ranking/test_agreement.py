@@ -68,6 +68,11 @@ def test_pooling_compares_within_tasks_only() -> None:
     assert found.p == pytest.approx(2 / 36)  # of 6 x 6 orders
 
 
+def test_a_task_without_any_score_changes_nothing() -> None:
+    task, empty = (numbers(1, 2, 3), numbers(1, 3, 2)), (numbers(NAN, NAN, NAN), numbers(1, 2, 3))
+    assert agreement([task, empty]) == agreement([task])
+
+
 @pytest.mark.parametrize(
     ("x", "y", "reason"),
     [
