@@ -114,7 +114,7 @@ class Ordinal(Task):
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the class, its probability, and those of all classes."""
-        rows = probabilities(output).tolist()
+        rows = self.class_probabilities(output.float()).tolist()
         answers = []
         for place, row in zip(places(output).tolist(), rows, strict=True):
             answers.append(
@@ -132,7 +132,21 @@ class Ordinal(Task):
 
     def belief(self, output: Tensor) -> Categorical:
         """Return each class's probability."""
-        return Categorical(probs=probabilities(output), validate_args=False)
+        return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
+
+    def label_columns(self, target: Tensor) -> Tensor:
+        """Return a column a class: (N, C)."""
+        return functional.one_hot(target, len(self.classes)).double()
+
+    def class_numbers(self, target: Tensor) -> Tensor:
+        """Return the class numbers: (N,)."""
+        return target
+
+    def class_probabilities(self, output: Tensor) -> Tensor:
+        """Return p(class >= k) - p(class >= k + 1) of logits (N, C - 1), thresholds in order."""
+        above = output.sigmoid().cummin(dim=1).values
+        edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
+        return edges[:, :-1] - edges[:, 1:]
 
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always answering the training split's middle class."""
@@ -168,13 +182,6 @@ class Thresholds(nn.Module):
         """Return one logit a threshold."""
         logits: Tensor = self.linear(rows) + self.bias
         return logits
-
-
-def probabilities(output: Tensor) -> Tensor:
-    """Return each class's probability: (N, K - 1) -> (N, K)."""
-    above = output.float().sigmoid().cummin(dim=1).values
-    edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
-    return edges[:, :-1] - edges[:, 1:]
 
 
 def places(output: Tensor) -> Tensor:
