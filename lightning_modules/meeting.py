@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import (
@@ -20,7 +21,9 @@ from lightning_modules.balancers.gradient.cut import Cut
 from lightning_modules.balancers.gradient.parameters import SharedParameters
 from lightning_modules.balancers.gradient.ranks import Ranks, average_gradients, broadcast_buffers
 from lightning_modules.balancers.gradient.shared import Shared
+from lightning_modules.local.strategy import LocalStrategy
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.traffic import Traffic
 from lightning_modules.tuning.base import SteppedTuning
 from pipeline.errors import UsageError
 
@@ -54,14 +57,19 @@ class Meeting:
                 "balancer.level=parameters or auto"
             )
         self._shared: Shared | None = None
-        self._ranks = Ranks()
+        self.traffic = Traffic()
+        self._ranks = Ranks(traffic=self.traffic)
         self._averages = False  # whether gradients are averaged here, not by the strategy
+        self._reduces = False  # whether the strategy averages gradients
         self.sharded = False  # whether devices hold pieces of the weights
+        self.local = False  # whether each process takes steps on its own
+        self.apart = False  # whether they have other weights at the moment
 
     def adopt(self, strategy: Strategy) -> None:
         """Choose where gradients meet under a strategy, before training; see ``choose``."""
         whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
         sharded = isinstance(strategy, ModelParallelStrategy)
+        self.local = isinstance(strategy, LocalStrategy)
         self.choose(type(strategy).__name__, whole, sharded)
 
     def choose(self, strategy: str, whole: bool, sharded: bool) -> None:
@@ -106,14 +114,41 @@ class Meeting:
         self._shared = None
         strategy = trainer.strategy
         self.adopt(strategy)
-        self._ranks = Ranks(trainer.world_size)
-        alike = isinstance(strategy, DDPStrategy) and self.level is not None
+        self._ranks = Ranks(1 if self.local else trainer.world_size, self.traffic)
+        wrapped = isinstance(strategy, DDPStrategy) and not self.local
+        alike = wrapped and self.level is not None
         self._averages = alike or self.sharded
+        self._reduces = wrapped and not alike and self._ranks.size > 1
         if alike:
             # the wrapper stays: its reducer would send gradients of tasks before they are combined
             wrapper = strategy.model
             assert wrapper is not None
             wrapper.require_backward_grad_sync = False  # type: ignore[assignment]  # of DistributedDataParallel
+
+    @property
+    def processes(self) -> int:
+        """Return how many processes a step's gradients are of."""
+        return self._ranks.size
+
+    def count_step(self) -> None:
+        """Count what the strategy has sent for an optimizer step."""
+        if self._reduces:
+            trained = (p.numel() for p in self.network.parameters() if p.requires_grad)
+            learnt = (p.numel() for p in self.balancer.parameters() if p.requires_grad)
+            self.traffic.add(sum(trained) + sum(learnt))
+        if self._reduces or (self._averages and self._ranks.size > 1):
+            self.traffic.synchronisations += 1
+
+    def rank_state(self) -> dict[str, Any]:
+        """Return what this process knows; a balancer's state is its own where it steps alone."""
+        own = {name: value.cpu() for name, value in self.balancer.state_dict().items()}
+        return {"traffic": self.traffic.state_dict(), "balancer": own if self.local else {}}
+
+    def load_rank_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with what ``rank_state`` returned."""
+        self.traffic.load_state_dict(state["traffic"])
+        if state["balancer"]:
+            self.balancer.load_state_dict(state["balancer"])
 
     def forget(self) -> None:
         """Look anew at which parameters train, at the start of a step."""

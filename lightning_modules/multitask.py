@@ -25,6 +25,7 @@ from lightning_modules.metrics import (
 )
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.optimizers import OptimizerFactory, parameter_groups, schedule_optimizer
+from lightning_modules.processes import alone, together
 from lightning_modules.replay import Replay
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.sharding.clip import clip_norm, clip_value
@@ -98,6 +99,10 @@ class MultiTaskModule(LightningModule):
 
     def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         """Return the objective of one step."""
+        with alone(self.meeting.local):
+            return self._objective(batch, batch_idx)
+
+    def _objective(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         self.balancer.begin_epoch(self.current_epoch)
         self.network.trunk.begin_step(self.global_step)
         self._step = batch, batch_idx
@@ -119,16 +124,19 @@ class MultiTaskModule(LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Let the balancer fill the gradients."""
-        self.meeting.backward(
-            self.losses, loss, self.rest, self._is_last(), list(self.parameters())
-        )
+        with alone(self.meeting.local):
+            self.meeting.backward(
+                self.losses, loss, self.rest, self._is_last(), list(self.parameters())
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step; then tell the balancer what the step did to the losses, if it wants to know."""
         super().optimizer_step(*args, **kwargs)
+        self.meeting.count_step()
         if self.balancer.wants_losses_after and self._step is not None:
             batch, _ = self._step
-            with self._replay.again(), self.trainer.precision_plugin.train_step_context():
+            context = self.trainer.precision_plugin.train_step_context()
+            with alone(self.meeting.local), self._replay.again(), context:
                 outputs, targets = self._outputs(batch)
                 losses, _ = self._losses(batch, self._sums(outputs, targets), outputs)
             self.balancer.after_step(losses)
@@ -206,6 +214,7 @@ class MultiTaskModule(LightningModule):
             "rows_seen": dict(self.rows_seen),
             "epoch_rows": dict(self.epoch_rows),
             "scores": {name: metric_state(m) for name, m in self._training_metrics()},
+            "meeting": self.meeting.rank_state(),
         }
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
@@ -215,6 +224,7 @@ class MultiTaskModule(LightningModule):
         self.epoch_rows = dict(state["epoch_rows"])
         for name, metric in self._training_metrics():
             load_metric_state(metric, state["scores"][name])
+        self.meeting.load_rank_state(state["meeting"])
 
     def take_training_scores(self) -> dict[str, float]:
         """Return {task: score} over the epoch and all ranks, and start anew."""
@@ -280,9 +290,15 @@ class MultiTaskModule(LightningModule):
     def _sums(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, tuple[Tensor, Tensor]]
     ) -> dict[str, Tensor]:
-        """Return {task: sum of the losses of this process's rows}."""
+        """Return {task: sum of the losses of this process's rows}.
+
+        A process that steps on its own has no loss of a task of which it has no label: a zero would
+        move the task's head, and tell the balancer that the task is learnt.
+        """
         sums = {}
         for task, (target, present) in targets.items():
+            if self.meeting.local and not present.any():
+                continue
             loss = self.tasks[task].loss(outputs[task], target)
             sums[task] = loss.where(present, loss.new_zeros(())).sum()
         return sums
@@ -319,7 +335,7 @@ class MultiTaskModule(LightningModule):
 
 def of_all_processes(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the mean of the processes' losses; the gradient stays this process's own."""
-    if not (losses and distributed.is_available() and distributed.is_initialized()):
+    if not losses or not together():
         return dict(losses)
     own = torch.stack([loss.detach() for loss in losses.values()])
     mean = own.clone()

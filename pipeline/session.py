@@ -207,6 +207,10 @@ class Session:
         if not self._is_first:
             return
         summary.steps = self.training.trainer.global_step
+        meeting = self.module.meeting
+        traffic, known = meeting.traffic, not meeting.sharded
+        summary.floats_sent = traffic.floats_sent if known else None
+        summary.synchronisations = traffic.synchronisations if known else None
         finished = summary.status == "finished"
         if finished:
             matrices = self.training.measure.matrices["test"]

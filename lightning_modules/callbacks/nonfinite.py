@@ -40,7 +40,12 @@ class NonFinite(Callback):
             PollinateError: it is NaN or infinite on any rank.
         """
         here = not torch.isfinite(loss).item()
-        if not any_rank(here, trainer):
+        if multitask(pl_module).meeting.local:
+            # the others ask, in the same exchange, when they come to their next synchronisation
+            found = here and any_rank(here, trainer)
+        else:
+            found = any_rank(here, trainer)
+        if not found:
             return
         step = trainer.global_step + 1
         if not here:
