@@ -4,7 +4,7 @@
     python -m benchmarks.pretrained texts output=runs/p seeds=0   # one case, runs kept
 
 The data files are benchmarks/sets/*.yaml, as in benchmarks.real_data; ``reviews`` needs none. A run
-that is in the output folder already isn't repeated.
+that is in the output folder already isn't repeated, one that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MINILM = (
     "optimizer.lr=1e-3",
     "optimizer.lr_scale={encoders.text: 0.1}",
     "sampler.bucket=16",
+    "trainer.precision=bf16-mixed",
 )
 CASES: Mapping[str, tuple[str, ...]] = {
     "reviews": (
@@ -46,24 +47,27 @@ CASES: Mapping[str, tuple[str, ...]] = {
     "pacs": (
         f"data={SETS / 'pacs.yaml'}",
         "encoder/image=efficientnet_lite0",
-        "data.image.size=[128, 128]",
+        "data.image.size=[160, 160]",
         "data.image.augment=flip",
         "dim=320",
         "optimizer.lr=1e-3",
         "optimizer.lr_scale={encoders.image: 0.3}",
         "sampler.batch_size=64",
         "trainer.max_epochs=4",
+        "trainer.precision=bf16-mixed",
     ),
 }
 
 
 def run(name: str, seed: int, folder: Path) -> None:
-    """Train, unless that is done, and print the scores."""
-    if not (folder / "summary.json").exists():
-        command = [sys.executable, "-m", "pipeline.fit", *CASES[name], f"seed={seed}"]
-        command += ["tracking=none", "gradients.every_n_steps=0", f"run_dir={folder}"]
-        subprocess.run(command, check=True)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    """Train, or go on with what was interrupted, unless that is done; print the scores."""
+    found = folder / "summary.json"
+    if not (found.exists() and json.loads(found.read_text("utf-8"))["status"] == "finished"):
+        start = [*CASES[name], f"seed={seed}", "tracking=none", "gradients.every_n_steps=0"]
+        begun = (folder / "config.yaml").exists()
+        arguments = [f"resume={folder}"] if begun else [*start, f"run_dir={folder}"]
+        subprocess.run([sys.executable, "-m", "pipeline.fit", *arguments], check=True)
+    summary = json.loads(found.read_text(encoding="utf-8"))
     print(f"{name}, seed {seed}: {summary['seconds']:.0f} s")
     for task, found in summary["test"].items():
         print(f"  {task}  {'  '.join(f'{metric} {value:.3f}' for metric, value in found.items())}")

@@ -57,7 +57,9 @@ class MixedBatch:
     batches: {data set: its rows on this rank}.
     labelled: {task: rows with a label over all ranks}, >= 0. Known to every rank without
         communication, so all ranks agree on which tasks the step has and on each task's mean.
+    sizes: {data set: rows over all ranks}, >= 0.
     """
 
     batches: dict[str, Batch]
     labelled: dict[str, int]
+    sizes: dict[str, int]

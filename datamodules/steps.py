@@ -51,11 +51,13 @@ class TrainingSteps(Dataset[MixedBatch]):
         """Return step ``step``, >= 0."""
         batches: dict[str, Batch] = {}
         labelled: Counter[str] = Counter()
+        sizes: dict[str, int] = {}
         for name, part in self.parts.items():
             rows, passes = self.streams[name].rows(*self.plan.stretch(name, step))
             labelled.update(part.labelled(rows))
+            sizes[name] = len(rows)
             batches[name] = part.augmented(self.share.of(rows), self.seed, self.share.of(passes))
-        return MixedBatch(batches, dict(labelled))
+        return MixedBatch(batches, dict(labelled), sizes)
 
 
 class EvaluationSteps(Dataset[MixedBatch]):
@@ -87,7 +89,8 @@ class EvaluationSteps(Dataset[MixedBatch]):
         name, start, stop = self.slices[step]
         rows = self.orders[name][start:stop]
         part = self.parts[name]
-        return MixedBatch({name: part.batch(self.share.of(rows))}, part.labelled(rows))
+        batches = {name: part.batch(self.share.of(rows))}
+        return MixedBatch(batches, part.labelled(rows), {name: len(rows)})
 
 
 def longest_first(part: Part) -> np.ndarray:

@@ -23,6 +23,7 @@ from lightning_modules.balancers.gradient.ranks import Ranks, average_gradients,
 from lightning_modules.balancers.gradient.shared import Shared
 from lightning_modules.local.strategy import LocalStrategy
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.trace import Trace
 from lightning_modules.traffic import Traffic
 from lightning_modules.tuning.base import SteppedTuning
 from pipeline.errors import UsageError
@@ -139,30 +140,21 @@ class Meeting:
         if self._reduces or (self._averages and self._ranks.size > 1):
             self.traffic.synchronisations += 1
 
-    def rank_state(self) -> dict[str, Any]:
-        """Return what this process knows; a balancer's state is its own where it steps alone."""
-        own = {name: value.cpu() for name, value in self.balancer.state_dict().items()}
-        return {"traffic": self.traffic.state_dict(), "balancer": own if self.local else {}}
-
-    def load_rank_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with what ``rank_state`` returned."""
-        self.traffic.load_state_dict(state["traffic"])
-        if state["balancer"]:
-            self.balancer.load_state_dict(state["balancer"])
-
     def forget(self) -> None:
         """Look anew at which parameters train, at the start of a step."""
         if self.level == "parameters":
             self._shared = None
 
-    def forward(self, batches: Mapping[str, Batch], tasks: Sequence[str]) -> dict[str, Tensor]:
-        """Predict {task: (N, ...)} for training."""
+    def forward(
+        self, batches: Mapping[str, Batch], tasks: Sequence[str], trace: Trace | None = None
+    ) -> dict[str, Tensor]:
+        """Predict {task: (N, ...)} for training; ``trace`` notes what is made on the way."""
+        options: dict[str, Any] = {"trace": trace}
         if self.level == "features":
-            cut = self._shared = Cut(self._ranks)
-            return self.network(batches, tasks, tap=cut)  # type: ignore[no-any-return]  # nn.Module's call
+            options["tap"] = self._shared = Cut(self._ranks)
         if self.level == "parameters":
-            return self.network(batches, tasks, apart=True)  # type: ignore[no-any-return]  # nn.Module's call
-        return self.network(batches, tasks)  # type: ignore[no-any-return]  # nn.Module's call
+            options["apart"] = True
+        return self.network(batches, tasks, **options)  # type: ignore[no-any-return]  # nn.Module's call
 
     def backward(
         self,

@@ -30,7 +30,8 @@ from lightning_modules.replay import Replay
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.sharding.clip import clip_norm, clip_value
 from lightning_modules.tasks.base import Task
-from lightning_modules.transfer.base import Transfer
+from lightning_modules.trace import Trace
+from lightning_modules.transfer.base import Transfer, TransferStep
 from pipeline.errors import PollinateError
 
 
@@ -94,6 +95,7 @@ class MultiTaskModule(LightningModule):
         self.meeting = Meeting(network, balancer)
         self._replay = Replay(network)
         self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
+        self._total: int | None = None  # optimizer steps of the run, known when it starts
         self.training_scores = nn.ModuleDict({n: t.training_metric() for n, t in tasks.items()})
         self.scores = Scores(tasks)
 
@@ -108,10 +110,10 @@ class MultiTaskModule(LightningModule):
         self._step = batch, batch_idx
         if self.balancer.wants_losses_after:
             self._replay.mark()
-        outputs, targets = self._outputs(batch)
-        sums = self._sums(outputs, targets)
-        self._count(batch, sums, outputs, targets)
-        self.losses, rest = self._losses(batch, sums, outputs)
+        step, targets = self._outputs(batch)
+        sums = self._sums(step.outputs, targets)
+        self._count(batch, sums, step.outputs, targets)
+        self.losses, rest = self._losses(step, sums)
         penalty = self.network.trunk.penalty(list(self.losses))
         parts = [one for one in (rest, penalty) if one is not None]
         self.rest = torch.stack(parts).sum() if parts else None
@@ -137,8 +139,8 @@ class MultiTaskModule(LightningModule):
             batch, _ = self._step
             context = self.trainer.precision_plugin.train_step_context()
             with alone(self.meeting.local), self._replay.again(), context:
-                outputs, targets = self._outputs(batch)
-                losses, _ = self._losses(batch, self._sums(outputs, targets), outputs)
+                step, targets = self._outputs(batch)
+                losses, _ = self._losses(step, self._sums(step.outputs, targets))
             self.balancer.after_step(losses)
 
     def configure_gradient_clipping(
@@ -168,9 +170,10 @@ class MultiTaskModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make optimizer and per-step schedule."""
         plan = self.optimization
-        roots = {"": self.network, "balancer": self.balancer}
+        roots = {"": self.network, "balancer": self.balancer, "transfer": self.transfer}
         optimizer = plan.optimizer(parameter_groups(roots, plan.lr, plan.lr_scale, plan.decay))
-        scheduler = schedule_optimizer(optimizer, plan.schedule, self.total_steps())
+        self._total = self.total_steps()
+        scheduler = schedule_optimizer(optimizer, plan.schedule, self._total)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -214,7 +217,9 @@ class MultiTaskModule(LightningModule):
             "rows_seen": dict(self.rows_seen),
             "epoch_rows": dict(self.epoch_rows),
             "scores": {name: metric_state(m) for name, m in self._training_metrics()},
-            "meeting": self.meeting.rank_state(),
+            "traffic": self.meeting.traffic.state_dict(),
+            # a process that steps on its own balances on its own
+            "parts": {n: p.state_dict() for n, p in self._own_parts().items()},
         }
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
@@ -224,7 +229,9 @@ class MultiTaskModule(LightningModule):
         self.epoch_rows = dict(state["epoch_rows"])
         for name, metric in self._training_metrics():
             load_metric_state(metric, state["scores"][name])
-        self.meeting.load_rank_state(state["meeting"])
+        self.meeting.traffic.load_state_dict(state["traffic"])
+        for name, part in self._own_parts().items():
+            part.load_state_dict(state["parts"].get(name, part.state_dict()))
 
     def take_training_scores(self) -> dict[str, float]:
         """Return {task: score} over the epoch and all ranks, and start anew."""
@@ -240,6 +247,11 @@ class MultiTaskModule(LightningModule):
         rows, self.epoch_rows = self.epoch_rows, dict.fromkeys(self.tasks, 0)
         return rows
 
+    def _own_parts(self) -> dict[str, nn.Module]:
+        """Return the parts whose state differs between processes besides their parameters."""
+        own = {"balancer": self.balancer, "transfer": self.transfer}
+        return own if self.meeting.local else {}
+
     def _training_metrics(self) -> list[tuple[str, Any]]:
         return list(self.training_scores.items())
 
@@ -250,28 +262,28 @@ class MultiTaskModule(LightningModule):
         every = self.trainer.accumulate_grad_batches
         return (self._step[1] + 1) % every == 0 or self.trainer.is_last_batch
 
-    def _outputs(
-        self, batch: MixedBatch
-    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
-        """Return the outputs and targets of the tasks that the step has, on any process."""
-        present = [task for task in self.tasks if batch.labelled.get(task)]
-        return self.meeting.forward(batch.batches, present), self._targets(batch, present)
+    def _outputs(self, batch: MixedBatch) -> tuple[TransferStep, dict[str, tuple[Tensor, Tensor]]]:
+        """Return the step's outputs, and the targets of the tasks that have some on any process."""
+        labelled = [task for task in self.tasks if batch.labelled.get(task)]
+        wanted = set(labelled) | set(self.transfer.wanted(batch))
+        tasks, trace = [task for task in self.tasks if task in wanted], Trace()
+        outputs = self.meeting.forward(batch.batches, tasks, trace)
+        done, world = self.global_step, self.trainer.world_size
+        step = TransferStep(batch, outputs, trace, done, self._total, world)
+        return step, self._targets(batch, labelled)
 
     def _losses(
-        self,
-        batch: MixedBatch,
-        sums: Mapping[str, Tensor],
-        outputs: Mapping[str, Tensor],
+        self, step: TransferStep, sums: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return ({task: L_t}, what transfer adds that belongs to no task).
 
         A loss has the value of all processes' rows and the gradient of this one's.
         """
-        world = self.trainer.world_size
-        losses = {t: total * (world / batch.labelled[t]) for t, total in sums.items()}
-        added = self.transfer.losses(outputs, batch)
+        labelled = step.batch.labelled
+        losses = {task: step.mean(total, labelled[task]) for task, total in sums.items()}
+        added = self.transfer.losses(step)
         for task, loss in added.by_task.items():
-            losses[task] = losses[task] + loss
+            losses[task] = losses[task] + loss if task in losses else loss
         return of_all_processes(losses), added.rest
 
     def _nothing(self) -> Tensor:

@@ -14,6 +14,7 @@ from lightning_modules.copies import EVERY, Copies, copies, own, readable, separ
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features, PooledOnly, together
 from lightning_modules.fusions.base import Fusion
+from lightning_modules.trace import Trace
 from lightning_modules.trunks.base import Routes, Trunk
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.routed import shared_parameters
@@ -69,6 +70,7 @@ class MultiTaskNetwork(nn.Module):
         tasks: Sequence[str] | None = None,
         tap: Tap = untouched,
         apart: bool = False,
+        trace: Trace | None = None,
     ) -> dict[str, Tensor]:
         """Predict.
 
@@ -77,32 +79,40 @@ class MultiTaskNetwork(nn.Module):
             tasks: the tasks wanted; None: every task that a data set in ``batches`` is for.
             tap: what each head reads in place of its shared rows: (task, rows) -> rows.
             apart: whether tasks that have no encoded rows in common go through graphs of their own.
+            trace: takes note of what is made on the way.
 
         Returns:
             {task: (N, ...)}, rows of the task's data sets in the order of its route.
         """
         wanted = self.heads if tasks is None else tasks
         routes = {task: self.routes[task] for task in wanted}
+        trace = Trace() if trace is None else trace
         if not apart:
-            return self.predict(self.encode(batches, routes), routes, tap)
+            return self.predict(self.encode(batches, routes), routes, tap, trace)
         outputs: dict[str, Tensor] = {}
         for some in self._parted(batches, routes):
             names = {name for route in some.values() for name in route}
             read = {name: batch for name, batch in batches.items() if name in names}
             if read:
-                outputs |= self.predict(self.encode(read, some), some, tap)
+                outputs |= self.predict(self.encode(read, some), some, tap, trace)
         return outputs
 
     def predict(
-        self, seen: Mapping[str, Seen], routes: Routes, tap: Tap = untouched
+        self,
+        seen: Mapping[str, Seen],
+        routes: Routes,
+        tap: Tap = untouched,
+        trace: Trace | None = None,
     ) -> dict[str, Tensor]:
         """Send encoded rows through trunk and heads.
 
         Args:
             seen: what ``encode`` returned.
             routes: {task: data sets}; those that were not encoded are left out.
-            tap: as for ``forward``.
+            tap, trace: as for ``forward``.
         """
+        trace = Trace() if trace is None else trace
+        trace.encoded(seen)
         # all rows go through, wanted or not: which parameters a step reaches must not depend on it
         groups = {name: one.fused for name, one in seen.items()}
         paths: dict[str, list[str]] = {}
@@ -115,6 +125,7 @@ class MultiTaskNetwork(nn.Module):
         outputs = {}
         for task, parts in self.trunk(groups, paths).items():
             read = [tap(task, rows) for rows in parts]
+            trace.parts[task] = read
             rows = torch.cat(read) if len(read) > 1 else read[0]
             read_from = [seen[name] for name in readable(seen, task, routes[task])]
             outputs[task] = self.views[task].output(self.heads[task], rows, read_from)

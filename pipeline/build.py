@@ -30,12 +30,12 @@ from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
+from pipeline.spec import FORMAT
+from pipeline.tokenizer_of import tokenizer_of
 from pipeline.tracking.redact import redact
 from pipeline.version import VERSION
 
 Config = Mapping[str, Any]
-FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
-
 TUNE = "tune"  # key of an encoder's node that is no option of its class
 MODALITIES: dict[str, type[Modality]] = {
     "audio": AudioModality,
@@ -66,6 +66,9 @@ def build_modalities(
     if node is not None:
         transform = instantiate(node, config["allow_targets"], "data.image.augment")
         known["image"] = {"augment": transform}
+    if "text" in used:
+        chosen = learnt is None and config["data"]["text"].get("tokenizer")
+        known["text"]["tokenizer"] = tokenizer_of(config) if chosen else None
     for name in used:
         found = brought(config, name, learnt)
         if found:

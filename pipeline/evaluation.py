@@ -22,8 +22,8 @@ from pipeline.kept_features import FeatureCache
 from pipeline.locate import run_folder_of
 from pipeline.memory import explained_memory
 from pipeline.report import Numbers, baselines, modalities_of
-from pipeline.resume import read_spec
 from pipeline.session import load_weights
+from pipeline.spec import read_spec
 
 KEPT = ("accelerator", "precision")  # the trainer's options on which the scores depend
 

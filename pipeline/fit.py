@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from pipeline.command import run_command
 
+TAKES_SOURCES = ("encoder", "transfer")  # where a configuration may name other models
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
@@ -36,7 +38,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     resumed = None if config["resume"] is None else resume(config, given)
     if resumed is None:
         folder = new_run_folder(config["name"], config["run_dir"])
-        config = with_absolute_uri(with_one_limit(config, given))
+        config = with_absolute_sources(with_absolute_uri(with_one_limit(config, given)))
     else:
         folder, config = resumed.folder, with_one_limit(resumed.config, given)
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
@@ -59,6 +61,14 @@ def with_absolute_uri(config: Mapping[str, Any]) -> dict[str, Any]:
     if tracking.get("uri"):
         tracking["uri"] = resolve_uri(tracking["uri"])
     return {**config, "tracking": tracking}
+
+
+def with_absolute_sources(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with places of other models that hold from every folder."""
+    from pipeline.sources import absolute
+
+    data = {**config["data"], "text": absolute(config["data"]["text"])}
+    return {**config, "data": data, **{key: absolute(config[key]) for key in TAKES_SOURCES}}
 
 
 def leave(code: int) -> NoReturn:

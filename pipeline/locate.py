@@ -8,20 +8,25 @@ from pathlib import Path
 from pipeline.checkpoints import BEST
 from pipeline.errors import PollinateError
 from pipeline.runs import RunFolder
+from pipeline.serving.folder import DATA, WEIGHTS
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
+REGISTERED = "models:/"
 
 
 def find_checkpoint(what: str, uri: str) -> Path:
     """Return a checkpoint's path.
 
     Args:
-        what: a checkpoint, a run folder (its best.ckpt is meant), or an MLflow run id.
-        uri: MLflow's address, where a run id is looked up.
+        what: a checkpoint, a run folder (its best.ckpt is meant), an MLflow run id, or a registered
+            model: ``models:/NAME/VERSION``.
+        uri: MLflow's address, where a run id or a model is looked up.
 
     Raises:
         PollinateError: nothing of that name is there, or the run has no best.ckpt.
     """
+    if what.startswith(REGISTERED):
+        return checkpoint_of_model(what, uri)
     path = Path(what).absolute()
     if path.is_file():
         return path
@@ -30,7 +35,8 @@ def find_checkpoint(what: str, uri: str) -> Path:
     if RUN_ID.fullmatch(what):
         return best_of(folder_of_run(what, uri))
     raise PollinateError(
-        f"checkpoint must be a file, a run folder or an MLflow run id; {what} is none of them"
+        f"checkpoint must be a file, a run folder, an MLflow run id or {REGISTERED}NAME/VERSION; "
+        f"{what} is none of them"
     )
 
 
@@ -55,6 +61,13 @@ def folder_of_run(run_id: str, uri: str) -> Path:
             f"checkpoints/{BEST} from the run's page and give its path"
         )
     return folder
+
+
+def checkpoint_of_model(what: str, uri: str) -> Path:
+    """Return the weights of a registered model, which the store of artifacts may have to send."""
+    from pipeline.tracking.lookup import find_model  # imports mlflow
+
+    return find_model(uri, what) / DATA / WEIGHTS
 
 
 def run_folder_of(checkpoint: Path) -> RunFolder | None:

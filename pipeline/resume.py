@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.build import FORMAT
 from pipeline.checkpoints import (
     BEST,
     LAST,
@@ -17,10 +16,10 @@ from pipeline.checkpoints import (
     CorruptCheckpointError,
     check,
     newest_good,
-    read_checked,
 )
 from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
+from pipeline.spec import read_spec
 from pipeline.tracking.redact import HIDDEN
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -50,12 +49,14 @@ class Resumed:
 
     checkpoint: where to go on from; None: it was stopped before its first checkpoint.
     learnt: vocabularies and tokenizer; None: as for checkpoint.
+    sources: {name: digest} of the models that knowledge was taken from.
     """
 
     folder: RunFolder
     checkpoint: Path | None
     config: dict[str, Any]
     learnt: dict[str, Any] | None
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
@@ -83,7 +84,8 @@ def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
             f"the configuration doesn't fit {checkpoint or folder.path}: {'; '.join(changed)}. "
             "Leave these keys out, or start a new run without resume"
         )
-    return Resumed(folder, checkpoint, without_hidden(merged), saved["learnt"])
+    sources = dict(saved.get("sources", {}))
+    return Resumed(folder, checkpoint, without_hidden(merged), saved["learnt"], sources)
 
 
 def locate(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
@@ -135,23 +137,6 @@ def whole(path: Path) -> Path:
     except FileNotFoundError as error:
         raise PollinateError(f"there is no checkpoint {path}; give an existing file") from error
     return path
-
-
-def read_spec(checkpoint: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of its model.
-
-    Raises:
-        PollinateError: it was not made by this project, or by a later version.
-    """
-    spec = read_checked(checkpoint).get("pollinate")
-    if not isinstance(spec, dict):
-        raise PollinateError(f"{checkpoint} was not written by pipeline.fit: it has no 'pollinate'")
-    if spec.get("format") != FORMAT:
-        raise PollinateError(
-            f"{checkpoint} has format {spec.get('format')}, this version reads {FORMAT}; "
-            "use the version of pollinate that wrote it"
-        )
-    return spec
 
 
 def merge(

@@ -29,8 +29,10 @@ from pipeline.report import Summary, baselines, print_next_steps, print_table, r
 from pipeline.resume import Resumed
 from pipeline.runs import RunFolder
 from pipeline.shards import Shards, shard_files
+from pipeline.sources import Sources
 from pipeline.tracking.redact import redact
 from pipeline.tracking.run_logger import RunLogger
+from pipeline.tracking.store import DATABASE
 from pipeline.training import make_training
 
 INTERRUPTED = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
@@ -62,10 +64,14 @@ class Session:
         self.datamodule = build_datamodule(config, resumed.learnt if resumed else None)
         self.datamodule.setup()
         self.module = build_module(config, self.datamodule)
+        self.sources = self._open_sources()
+        self.account = self.module.transfer.setup(self.module, self.datamodule, self.sources)
+        self.module.spec["sources"] = self.sources.digests
         self.training = make_training(config, folder, self.console, self.datamodule.sampler)
         self.module.meeting.adopt(self.training.trainer.strategy)
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
-        folder.create()
+        if self._is_first:  # to which one made by another process would look like an earlier run's
+            folder.create()
         self.tracker = self._make_tracker()
         self.training.trainer.loggers = [self.tracker]
         self.summary = Summary("failed", seed=config["seed"])
@@ -94,6 +100,12 @@ class Session:
     def _is_first(self) -> bool:
         return self.training.trainer.is_global_zero
 
+    def _open_sources(self) -> Sources:
+        """Return what opens the models that knowledge is taken from."""
+        uri = self.config["tracking"].get("uri") or DATABASE
+        expected = self.resumed.sources if self.resumed else None
+        return Sources(uri, self.config["allow_targets"], expected)
+
     def _make_tracker(self) -> RunLogger:
         options = {
             "run_dir": self.folder.path,
@@ -108,6 +120,8 @@ class Session:
     def _greet(self) -> None:
         for note in self.datamodule.notes:
             self._say(f"note: {note}")
+        for line in self.account:
+            self._say(line)
         rows = sum(self.datamodule.sizes.values())
         weights = list(self.module.parameters())
         total = sum(p.numel() for p in weights)
@@ -147,7 +161,6 @@ class Session:
             return f"note: what a step costs isn't known: {' '.join(str(error).split())}"
 
     def _train(self) -> None:
-        self.module.transfer.setup(self.module, self.datamodule)
         checkpoint = self.resumed.checkpoint if self.resumed else None
         plugin = self.training.trainer.precision_plugin
         if isinstance(plugin, DoublePrecision | HalfPrecision):

@@ -20,6 +20,7 @@ from pipeline.configuration.yaml_files import load_yaml
 from pipeline.instantiate import find_target, instantiate
 
 DIM = 8
+SOURCE = "data-quickstart"  # folder of a run that test_every_config has trained before
 DATA = Path(__file__).parent / "data"
 
 
@@ -481,7 +482,33 @@ FUSIONS = (
 )
 
 # given: nothing; expected: losses by task, and the rest
-TRANSFERS = (Row("transfer", "none", None, ({}, None)),)
+TRANSFERS = (
+    Row("transfer", "none", None, ({}, None)),
+    Row(
+        "transfer",
+        "init",
+        None,
+        ({}, None),
+        {"source": "runs/a"},
+        ("transfer=init", f"transfer.source={SOURCE}"),
+    ),
+    Row(  # at the start nothing has moved: beta / 2 of 0
+        "transfer",
+        "l2_sp",
+        None,
+        ({}, 0.0),
+        {"source": "runs/a", "beta": 0.0},
+        ("transfer=l2_sp", f"transfer.source={SOURCE}"),
+    ),
+    Row(
+        "transfer",
+        "several",
+        None,
+        ({}, None),
+        {"methods": {"no": {"name": "none"}}},
+        ("transfer=several", "transfer.methods={no: {name: none}}"),
+    ),
+)
 
 SHOP = {
     *("title", "photo", "sound", "price", "size", "category"),

@@ -13,9 +13,9 @@ import torch
 
 from pipeline.checkpoints import make_whole, read_checkpoint, read_index
 from pipeline.errors import PollinateError
-from pipeline.resume import read_spec
 from pipeline.runs import RunFolder
 from pipeline.shards import SHARDS
+from pipeline.spec import read_spec
 from tests.sessions import TASKS, Fault, Session, run_sessions
 from tests.test_resume import history, same
 

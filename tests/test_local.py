@@ -116,7 +116,7 @@ def test_every_process_ends_with_its_own_optimizer(runs: Runs) -> None:
 
 
 def test_every_process_ends_with_its_own_balance(runs: Runs) -> None:
-    first, second = (state["module"]["meeting"] for state in runs.last("whole")["rank_states"])
+    first, second = (state["module"]["parts"] for state in runs.last("whole")["rank_states"])
     assert not same(first["balancer"], second["balancer"])
 
 

@@ -39,6 +39,10 @@ class TextModality(Modality):
         words: whether the words' places among the tokens are kept, for tasks that label words.
         brought: what a pre-trained encoder brings: its tokenizer, which is used instead of a
             trained one, its padding, and the most tokens that it reads; empty: nothing.
+        tokenizer: one that was trained before, in the format of tokenizer.json; None: train one.
+
+    Raises:
+        UsageError: an option is out of range, or there are two tokenizers.
     """
 
     unit = "tokens"
@@ -50,6 +54,7 @@ class TextModality(Modality):
         dropout: float = 0.0,
         words: bool = False,
         brought: Mapping[str, Any] | None = None,
+        tokenizer: str | None = None,
     ) -> None:
         if max_length < 1:
             raise UsageError(f"data.text.max_length must be >= 1 token, got {max_length}")
@@ -60,12 +65,19 @@ class TextModality(Modality):
                 f"data.text.dropout must be 0 where a task labels words, got {dropout}: "
                 "a word that is left out can't be labelled"
             )
+        if brought and tokenizer is not None:
+            raise UsageError(
+                "data.text.tokenizer must be left out where the encoder brings a tokenizer, as "
+                "this pre-trained one does"
+            )
         self.vocab_size = vocab_size
         self.brought = dict(brought or {})
         self.max_length = min(max_length, self.brought.get("limit") or max_length)
         self.dropout = dropout
         self.words = words
         self._tokenizer: RowTokenizer | None = None
+        if tokenizer is not None:
+            self._tokenizer = Tokenizer.from_json(tokenizer)
         if self.brought:
             text, padding = self.brought["tokenizer"], self.brought["padding"]
             self._tokenizer = ModelTokenizer(text, padding, words)
@@ -78,7 +90,7 @@ class TextModality(Modality):
 
     def fit(self, columns: Sequence[Column]) -> None:
         """Train the tokenizer, on at most ``MOST_TEXTS`` cells, evenly spaced, if none came."""
-        if self.brought:
+        if self._tokenizer is not None:
             return
         stride = max(1, -(-sum(map(len, columns)) // MOST_TEXTS))
         chosen = [take(column, np.arange(0, len(column), stride)) for column in columns]

@@ -19,9 +19,10 @@ class Measure(Callback):
     Names: ``train|valid|test/<task>/<metric>``, ``valid/score`` (mean of the tasks' main metrics),
     ``weight/<task>``, ``rows/<task>`` (labelled rows so far), ``epoch_rows/<task>``,
     ``passes/<data set>`` (how often it has been gone through), ``lr/<part>``,
-    ``train/steps_per_second``, and what the trunk gauges: ``gate/<task>/<source>``,
-    ``load/<task>/<source>``. Of several processes ``traffic/floats_sent`` and
-    ``traffic/synchronisations``. The step is the number of optimizer steps.
+    ``train/steps_per_second``, what the trunk gauges: ``gate/<task>/<source>``,
+    ``load/<task>/<source>``, and what transfer does. Of several processes
+    ``traffic/floats_sent`` and ``traffic/synchronisations``. The step is the number of optimizer
+    steps.
 
     Args:
         every_n_steps: optimizer steps between two log lines, >= 1.
@@ -103,9 +104,8 @@ class Measure(Callback):
             weights = module.balancer.task_weights(module.losses)
         metrics |= {f"weight/{task}": weight for task, weight in weights.items()}
         metrics |= {f"rows/{task}": float(rows) for task, rows in module.rows_seen.items()}
-        metrics |= (
-            module.network.trunk.gauges(list(module.losses)) | module.meeting.traffic.metrics()
-        )
+        metrics |= module.network.trunk.gauges(list(module.losses))
+        metrics |= module.transfer.gauges() | module.meeting.traffic.metrics()
         for group in trainer.optimizers[0].param_groups:
             metrics[f"lr/{group['part']}"] = group["lr"]
         return metrics | {"train/steps_per_second": self._speed(trainer.global_step)}

@@ -141,9 +141,11 @@ class TimmImage(PretrainedEncoder):
             # a network needs a picture; every process must reach the same parameters all the same
             blank = self.backbone(inputs.new_zeros((1, *inputs.shape[1:])))
             return Features(blank.pooled[:0], grid=None if blank.grid is None else blank.grid[:0])
-        pictures = inputs.expand(-1, COLOURS, -1, -1)
+        pictures = (inputs.expand(-1, COLOURS, -1, -1) - self.mean) / self.std
+        # colours innermost: convolutions keep it so, and take two thirds of the time on a CPU
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
         with running_statistics(self.network, len(inputs) < 2):
-            found = self.network.forward_features((pictures - self.mean) / self.std)
+            found = self.network.forward_features(pictures)
         pooled = self.network.forward_head(found, pre_logits=True)
         cells = as_cells(found, self.network)
         return Features(pooled, grid=None if cells is None else cells.movedim(-1, 1))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from lightning_modules.transfer.base import Transfer, TransferLosses
+from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
 
 if TYPE_CHECKING:
-    from datamodules.batch import MixedBatch
     from datamodules.mixed import MixedDataModule
     from lightning_modules.multitask import MultiTaskModule
 
@@ -18,9 +14,12 @@ if TYPE_CHECKING:
 class NoTransfer(Transfer):
     """The run learns from its own data alone."""
 
-    def setup(self, module: MultiTaskModule, datamodule: MixedDataModule) -> None:
+    def setup(
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+    ) -> list[str]:
         """Leave the run as it is."""
+        return []
 
-    def losses(self, outputs: Mapping[str, Tensor], batch: MixedBatch) -> TransferLosses:
+    def losses(self, step: TransferStep) -> TransferLosses:
         """Return no losses."""
         return TransferLosses()

@@ -31,7 +31,9 @@ BELOW_NAME = re.compile(
 
 
 # options beside a name: encoder.text.tune.rank of encoder.text.tune=lora
-INSIDE_NAME = re.compile(r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune)\..+")
+INSIDE_NAME = re.compile(
+    r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune|transfer\.methods\.[^.]+)\..+"
+)
 
 
 def make_room(key: str, config: DictConfig) -> None:
@@ -60,10 +62,16 @@ def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
     _resolve_augmentation(config, folders)
     for key in INNER_BALANCERS:
         _resolve_inner(config, key, "balancer", folders)
-    encoders = OmegaConf.select(config, "encoder", default=None)
-    for modality in encoders if isinstance(encoders, DictConfig) else ():
-        _resolve_inner(config, f"encoder.{modality!s}.tune", "tune", folders)
+    for modality in _keys(config, "encoder"):
+        _resolve_inner(config, f"encoder.{modality}.tune", "tune", folders)
+    for name in _keys(config, "transfer.methods"):
+        _resolve_inner(config, f"transfer.methods.{name}", "transfer", folders)
     _resolve_optimizer(config)
+
+
+def _keys(config: DictConfig, path: str) -> list[str]:
+    node = OmegaConf.select(config, path, default=None)
+    return [str(key) for key in node] if isinstance(node, DictConfig) else []
 
 
 def _resolve_inner(config: DictConfig, key: str, group: str, folders: Sequence[Path]) -> None:

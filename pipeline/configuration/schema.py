@@ -82,6 +82,7 @@ class Text:
     vocab_size: int = 8000
     max_length: int = 160
     dropout: float = 0.0
+    tokenizer: str | None = field(default=None, metadata={"user_path": True})
 
 
 @dataclass(kw_only=True)

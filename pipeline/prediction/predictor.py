@@ -21,7 +21,7 @@ from pipeline.build import build_modalities, build_network, build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError, UsageError
-from pipeline.resume import read_spec
+from pipeline.spec import read_spec
 
 Columns = Mapping[str, Sequence[Any]]  # {modality: N raw values, None where a row has none}
 PREFIX = "network."  # of the network's weights in a checkpoint

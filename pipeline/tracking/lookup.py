@@ -58,6 +58,29 @@ def find_run(uri: str, run_id: str) -> FoundRun:
     return FoundRun(folder if is_here else None, lambda new: _download(client, uri, run, new))
 
 
+def find_model(uri: str, model: str) -> Path:
+    """Return the folder of a registered model, downloaded if its store is elsewhere.
+
+    Args:
+        uri: address of the tracking server.
+        model: ``models:/NAME/VERSION``, or ``models:/NAME@ALIAS``.
+
+    Raises:
+        PollinateError: the server does not answer, or has no such model.
+    """
+    _connect(uri)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with upload_patience():
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=model))
+    except (MlflowException, OSError) as error:
+        raise PollinateError(
+            f"no model {model} at {redact_text(uri)}: {redact_text(str(error))}"
+        ) from error
+
+
 def _connect(uri: str) -> tuple[MlflowClient, str]:
     uri, variables = login(resolve_uri(uri))
     os.environ.update(variables)

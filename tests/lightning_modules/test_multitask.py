@@ -21,7 +21,8 @@ from datamodules.steps import Share, TrainingSteps
 from lightning_modules.balancers.gramian.mgda import MGDA
 from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from lightning_modules.multitask import MultiTaskModule
-from lightning_modules.transfer.base import TransferLosses
+from lightning_modules.transfer.base import TransferLosses, TransferStep
+from lightning_modules.transfer.none import NoTransfer
 from lightning_modules.trunks.shared import SharedTrunk
 from tests.rows import Row, ids, rows
 from tests.tiny import DIM, labels, multitask, plan, ready, task, texts, trainer
@@ -158,10 +159,10 @@ def test_a_step_without_labels_moves_nothing() -> None:
     assert gradients(module, step) == {}
 
 
-class Adds:
+class Adds(NoTransfer):
     """A transfer method that adds 2 to one task's loss and 3 to the objective."""
 
-    def losses(self, outputs: Any, batch: Any) -> TransferLosses:
+    def losses(self, step: TransferStep) -> TransferLosses:
         return TransferLosses({"notes": torch.tensor(2.0)}, torch.tensor(3.0))
 
 
@@ -169,7 +170,7 @@ def test_transfer_adds_before_and_after_balancing() -> None:
     data = ready()
     halves = lambda tasks: Uncertainty(tasks, initial=torch.log(torch.tensor(2.0)).item())  # noqa: E731
     plain, with_transfer = (as_rank(multitask(data, balancer=halves)) for _ in range(2))
-    with_transfer.transfer = Adds()  # type: ignore[assignment]  # only losses are asked for
+    with_transfer.transfer = Adds()
     step = first_step(data)
     difference = with_transfer.training_step(step, 0) - plain.training_step(step, 0)
     assert difference.item() == pytest.approx(2 / 2 + 3, abs=1e-5)
@@ -200,7 +201,7 @@ def test_the_trunk_s_penalty_comes_after_balancing(balancer: Any) -> None:
         more = 5.0 if name == "network.trunk.norm.bias" else 0.0
         assert torch.allclose(found[name], gradient + more, atol=1e-5), name
     assert trunk.step == 0
-    costly.transfer = Adds()  # type: ignore[assignment]  # only losses are asked for
+    costly.transfer = Adds()
     costly.training_step(step, 0)
     assert costly.rest.item() == pytest.approx(7 + 3)  # type: ignore[union-attr]
 

@@ -17,9 +17,9 @@ from pipeline.build import build_modalities, build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.evaluate import main as evaluate
 from pipeline.predict import main as predict
-from pipeline.resume import read_spec
 from pipeline.serving.folder import DATA, REQUIREMENTS, export
 from pipeline.serving.pyfunc import _load_pyfunc
+from pipeline.spec import read_spec
 from tests.pretrained_runs import SHOP, pretrained, train
 
 pytest.importorskip("transformers", reason="needs the extra encoders")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.build import FORMAT
 from pipeline.checkpoints import write_checkpoint
 from pipeline.errors import PollinateError, UsageError
-from pipeline.resume import FIXED, Resumed, differing, flat, locate, merge, read_spec, resume
+from pipeline.resume import FIXED, Resumed, differing, flat, locate, merge, resume
 from pipeline.runs import RunFolder
+from pipeline.spec import FORMAT, read_spec
 
 SAVED: dict[str, Any] = {
     "name": "a",

@@ -1,0 +1,233 @@
+"""What a source's weights are good for in this run, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Size, Tensor
+
+from lightning_modules.transfer.matching import Match, counterpart, is_in, match, parts_of
+from lightning_modules.transfer.source import Source
+from pipeline.configuration.suggest import hint, listing
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from datamodules.mixed import MixedDataModule
+    from lightning_modules.multitask import MultiTaskModule
+    from lightning_modules.network import MultiTaskNetwork
+
+SHOWN = 3  # weights in a message
+ADAPTER = ".lora_"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A source's weights that have a place in this run's network.
+
+    source: where they are from.
+    match: which of them.
+    relabelled: heads of this network whose task has other labels there.
+    """
+
+    source: Source
+    match: Match
+    relabelled: Sequence[str] = ()
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        module: MultiTaskModule,
+        datamodule: MixedDataModule,
+        parts: Sequence[str] | None,
+        renamed: Mapping[str, str],
+    ) -> Fit:
+        """Find them.
+
+        Args:
+            source: the other model.
+            module, datamodule: of this run.
+            parts: of this network that are to be filled; None: all that have a counterpart.
+            renamed: {part here: part there}.
+
+        Raises:
+            UsageError: a part isn't there, nothing fits, or shapes, labels or tokenizers differ.
+        """
+        network = module.network
+        here = shapes(network.state_dict())
+        there = shapes(source.weights)
+        asked = [*(parts or ()), *renamed]
+        for part in asked:
+            require_part(part, here)
+        renamed = renamed or (guessed(network, there) if source.spec is None else {})
+        other = relabelled(source, module, renamed)
+        refuse_labels([head for head in other if head in asked], source)
+        chosen = {
+            name: shape
+            for name, shape in here.items()
+            if (parts is None or any(is_in(name, part) for part in parts))
+            and not any(is_in(name, head) for head in other)
+        }
+        fit = cls(source, match(chosen, there, renamed), other)
+        fit.refuse_tokens(datamodule)
+        fit.refuse(asked)
+        fit.refuse_adapters()
+        return fit
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return {name here: the source's tensor}."""
+        return {own: self.source.weights[name] for own, name in self.match.taken.items()}
+
+    def account(self) -> list[str]:
+        """Return what was taken, what wasn't, and what has no place here."""
+        found, numbers = self.match, sum(w.numel() for w in self.weights().values())
+        kept = [name for name in parts_of(found.absent) if name not in self.relabelled]
+        lines = [
+            f"from {self.source.name}: took {len(found.taken)} tensors, {numbers:,} numbers: "
+            f"{', '.join(parts_of(found.taken))}"
+        ]
+        if self.relabelled:
+            lines.append(
+                f"  left as they were, since their labels differ: {', '.join(self.relabelled)}"
+            )
+        if kept:
+            lines.append(f"  nothing there for {len(found.absent)} tensors of {', '.join(kept)}")
+        if found.unused:
+            some = ", ".join(parts_of(found.unused)[: SHOWN * 2])
+            lines.append(f"  not taken: {len(found.unused)} tensors of {some}")
+        return lines
+
+    def refuse(self, asked: Sequence[str]) -> None:
+        """Check that all shapes fit, and that each part that was asked for got something.
+
+        Raises:
+            UsageError: they don't, or it didn't.
+        """
+        found = self.match
+        if found.wrong:
+            some = [
+                f"{name}: {tuple(there)} there, {tuple(here)} here"
+                for name, (there, here) in list(found.wrong.items())[:SHOWN]
+            ]
+            more = f"; and {len(found.wrong) - SHOWN} more" if len(found.wrong) > SHOWN else ""
+            parts = [p for p in parts_of(found.taken) if p not in parts_of(found.wrong)]
+            rest = f", or take the rest alone: transfer.parts=[{', '.join(parts)}]" if parts else ""
+            raise UsageError(
+                f"weights of {self.source.name} have other shapes: {'; '.join(some)}{more}. Build "
+                f"this run as that one (dim, encoder, trunk){rest}"
+            )
+        empty = [part for part in asked if not any(is_in(name, part) for name in found.taken)]
+        if empty or not found.taken:
+            lacking = ", ".join(empty) or "this network"
+            theirs = parts_of(self.source.weights)
+            raise UsageError(
+                f"nothing of {self.source.name} fits {lacking}; it has {listing(theirs)}. Where "
+                f"names differ, say which part is which: transfer.map={{{(empty or ['trunk'])[0]}: "
+                f"{alike(empty, found, self.source) or 'PART OF THE SOURCE'}}}"
+            )
+
+    def refuse_adapters(self) -> None:
+        """Check that no layer is taken without the adapter that was trained beside it.
+
+        Raises:
+            UsageError: there is one.
+        """
+        left = [name for name in self.match.unused if ADAPTER in name]
+        taken = set(self.match.taken.values())
+        if any(f"{name.partition(ADAPTER)[0]}.base_layer.weight" in taken for name in left):
+            raise UsageError(
+                f"{self.source.name} trained adapters, and this run has none to take them; choose "
+                "the same encoder.MODALITY.tune, or write the source's weights with the adapters "
+                f"in them: python -m pipeline.export checkpoint={self.source.name} merge=true "
+                "task=TASK output=FOLDER, then transfer.source=FOLDER"
+            )
+
+    def refuse_tokens(self, datamodule: MixedDataModule) -> None:
+        """Check that embeddings of tokens are of the same tokens.
+
+        Raises:
+            UsageError: they aren't.
+        """
+        paired = [*self.match.taken, *self.match.wrong]
+        reads = any(name.startswith("encoders.text.") for name in paired)
+        if not reads or self.source.spec is None:
+            return
+        known = self.source.learnt["modalities"].get("text")
+        if known != datamodule.modalities["text"].state_dict():
+            raise UsageError(
+                f"the tokenizer of {self.source.name} is not this run's, so its embeddings mean "
+                f"other tokens; take it over: data.text.tokenizer={self.source.name}, or leave the "
+                "encoder out with transfer.parts"
+            )
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, Size]:
+    """Return {name: shape}."""
+    return {name: value.shape for name, value in weights.items()}
+
+
+def require_part(part: str, names: Mapping[str, Size]) -> None:
+    """Check that this network has a part.
+
+    Raises:
+        UsageError: it hasn't.
+    """
+    if not any(is_in(name, part) for name in names):
+        known = parts_of(names)
+        raise UsageError(f"this network has no part {part!r}{hint(part, known, 'parts')}")
+
+
+def relabelled(source: Source, module: MultiTaskModule, renamed: Mapping[str, str]) -> list[str]:
+    """Return the heads whose task has other classes at the source."""
+    if source.spec is None:
+        return []
+    found = []
+    for task in module.tasks:
+        there = counterpart(f"heads.{task}", renamed).removeprefix("heads.")
+        known = source.learnt["tasks"].get(there)
+        own = module.tasks[task].state_dict()
+        if known is not None and known.get("classes") != own.get("classes"):
+            found.append(f"heads.{task}")
+    return found
+
+
+def refuse_labels(heads: Sequence[str], source: Source) -> None:
+    """Refuse heads that were asked for.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if heads:
+        raise UsageError(
+            f"{', '.join(heads)} can't be taken from {source.name}, since the task's labels differ "
+            "there. Leave the head out; it is trained anew"
+        )
+
+
+def guessed(network: MultiTaskNetwork, there: Mapping[str, Size]) -> dict[str, str]:
+    """Return the map by which most of another library's weights find their place.
+
+    Its network may be that of any encoder here, and stand in a part of the file.
+    """
+    best: tuple[int, dict[str, str]] = (0, {})
+    places = ["", *dict.fromkeys(name.partition(".")[0] for name in there)]
+    for modality in network.encoders:
+        encoder = network.encoder(modality)
+        own = next(name for name, one in network.named_modules() if one is encoder.tuned_part())
+        here = {
+            f"{own}.{name}": value.shape
+            for name, value in encoder.tuned_part().state_dict().items()
+        }
+        for place in places:
+            count = len(match(here, there, {own: place}).taken)
+            if count > best[0]:
+                best = count, {own: place}
+    return best[1]
+
+
+def alike(parts: Sequence[str], found: Match, source: Source) -> str | None:
+    """Return a part of the source that could be what a part here asks for: of the same kind."""
+    kinds = {part.partition(".")[0] for part in parts}
+    return next((p for p in parts_of(found.unused) if p.partition(".")[0] in kinds), None)

@@ -1,0 +1,60 @@
+"""Start from another model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.fitting import Fit
+
+if TYPE_CHECKING:
+    from datamodules.mixed import MixedDataModule
+    from lightning_modules.multitask import MultiTaskModule
+
+
+class Init(Transfer):
+    """w = w_source at step 0, for each weight that has a place in both models.
+
+    How much of what was taken trains, and when, is said by ``encoder.MODALITY.tune`` and
+    ``optimizer.lr_scale``.
+
+    Args:
+        source: a run folder, a checkpoint, an MLflow run id, ``models:/NAME/VERSION``, or a folder
+            or file of weights of timm, transformers or peft.
+        parts: of this network, ``[encoders.text, trunk]``, say; None: all that have a counterpart.
+        map: {part here: part there}, where their names differ.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        parts: Sequence[str] | None = None,
+        map: Mapping[str, str] | None = None,  # noqa: A002  # what a user calls it
+    ) -> None:
+        super().__init__()
+        self.source, self.parts, self.map = source, parts, dict(map or {})
+
+    def setup(
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+    ) -> list[str]:
+        """Take the weights over; a run that is resumed has them in its checkpoint.
+
+        Raises:
+            PollinateError: there is no such source.
+            UsageError: weights, classes or tokenizers don't fit.
+        """
+        if datamodule.learnt is not None:
+            return []
+        fit = Fit.of(sources.open(self.source), module, datamodule, self.parts, self.map)
+        own = module.network.state_dict()
+        with torch.no_grad():
+            for name, value in fit.weights().items():
+                own[name].copy_(value)
+        return fit.account()
+
+    def losses(self, step: TransferStep) -> TransferLosses:
+        """Return no losses."""
+        return TransferLosses()

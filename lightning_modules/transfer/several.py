@@ -1,0 +1,70 @@
+"""Several transfer methods in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+
+from datamodules.batch import MixedBatch
+from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from datamodules.mixed import MixedDataModule
+    from lightning_modules.multitask import MultiTaskModule
+
+
+class Several(Transfer):
+    """Methods one after the other: what they add to the losses is added up.
+
+    Args:
+        methods: {name: method}, in the order in which they set the run up.
+
+    Raises:
+        UsageError: there are none.
+    """
+
+    def __init__(self, methods: Mapping[str, Transfer]) -> None:
+        super().__init__()
+        if not methods:
+            raise UsageError(
+                "transfer.methods must name methods, got none: transfer.methods={start: {name: "
+                "init, source: RUN}}"
+            )
+        self.methods = nn.ModuleDict(dict(methods))
+
+    def setup(
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+    ) -> list[str]:
+        """Set all up."""
+        return [
+            f"{name}: {line}"
+            for name, method in self._named()
+            for line in method.setup(module, datamodule, sources)
+        ]
+
+    def losses(self, step: TransferStep) -> TransferLosses:
+        """Return the sums."""
+        found = TransferLosses()
+        for _, method in self._named():
+            added = method.losses(step)
+            for task, loss in added.by_task.items():
+                known = found.by_task.get(task)
+                found.by_task[task] = loss if known is None else known + loss
+            rests = [one for one in (found.rest, added.rest) if one is not None]
+            found.rest = torch.stack(rests).sum() if rests else None
+        return found
+
+    def wanted(self, batch: MixedBatch) -> Sequence[str]:
+        """Return what any of them wants."""
+        return [task for _, method in self._named() for task in method.wanted(batch)]
+
+    def gauges(self) -> dict[str, float]:
+        """Return the numbers of all."""
+        return {k: value for _, method in self._named() for k, value in method.gauges().items()}
+
+    def _named(self) -> list[tuple[str, Transfer]]:
+        return [(name, cast(Transfer, method)) for name, method in self.methods.items()]

@@ -1,0 +1,51 @@
+"""A source of knowledge: another model, as this run sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.prediction.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that was trained before.
+
+    name: as the user called it.
+    digest: of its files: what the run depends on.
+    weights: {name: tensor}; names of a model of this project are as in its network:
+        ``encoders.image...``, ``trunk...``, ``heads.<task>...``.
+    spec: from which a model of this project can be built again, None of other models.
+    load: builds it, with its weights, tokenizer and vocabularies.
+    """
+
+    name: str
+    digest: str
+    weights: Mapping[str, Tensor]
+    spec: Mapping[str, Any] | None
+    load: Callable[[], Predictor]
+
+    def predictor(self) -> Predictor:
+        """Return the model, in evaluation mode, with all that it needs around it.
+
+        Raises:
+            UsageError: it is no model of this project, and has no tasks.
+        """
+        if self.spec is None:
+            raise UsageError(
+                f"{self.name} must be a run of this project, which knows its tasks, got a folder "
+                "of another library; train heads on it first: python -m pipeline.fit"
+            )
+        return self.load()
+
+    @property
+    def learnt(self) -> Mapping[str, Any]:
+        """Vocabularies and tokenizers; empty for other libraries' models."""
+        return {} if self.spec is None else self.spec["learnt"]

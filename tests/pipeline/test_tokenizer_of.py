@@ -1,0 +1,51 @@
+"""A run reads texts as another did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.modalities.text import TextModality
+from datamodules.text import train
+from pipeline.checkpoints import write_checkpoint
+from pipeline.errors import UsageError
+from pipeline.spec import FORMAT
+from pipeline.tokenizer_of import tokenizer_of
+
+TOKENIZER = train(["some words", "more words"], 300)
+
+
+def config(what: Path) -> dict[str, Any]:
+    return {"data": {"text": {"tokenizer": str(what)}}}
+
+
+def write(path: Path, text: dict[str, Any]) -> Path:
+    spec = {"format": FORMAT, "learnt": {"modalities": text}}
+    write_checkpoint({"state_dict": {}, "pollinate": spec}, path)
+    return path
+
+
+def test_of_a_file_and_of_a_checkpoint(tmp_path: Path) -> None:
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    known = {"text": {"tokenizer": TOKENIZER.to_json()}}
+    for place in (tmp_path / "tokenizer.json", write(tmp_path / "a.ckpt", known)):
+        assert tokenizer_of(config(place)) == TOKENIZER.to_json()
+
+
+@pytest.mark.parametrize("text", [{}, {"text": {"brought": {"tokenizer": "x"}}}])
+def test_a_run_without_one_of_its_own(text: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="must be a run that trained a tokenizer of its own"):
+        tokenizer_of(config(write(tmp_path / "a.ckpt", text)))
+
+
+def test_a_given_tokenizer_is_not_trained() -> None:
+    modality = TextModality(500, 8, tokenizer=TOKENIZER.to_json())
+    modality.fit([["entirely different"]])
+    assert modality.state_dict() == {"tokenizer": TOKENIZER.to_json()}
+
+
+def test_two_tokenizers_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"data.text.tokenizer must be left out"):
+        TextModality(500, 8, brought={"tokenizer": "x"}, tokenizer=TOKENIZER.to_json())
