@@ -173,7 +173,8 @@ class MultiTaskModule(LightningModule):
         roots = {"": self.network, "balancer": self.balancer, "transfer": self.transfer}
         optimizer = plan.optimizer(parameter_groups(roots, plan.lr, plan.lr_scale, plan.decay))
         self._total = self.total_steps()
-        scheduler = schedule_optimizer(optimizer, plan.schedule, self._total)
+        length = None if self._total is None else self._total // self.transfer.lines
+        scheduler = schedule_optimizer(optimizer, plan.schedule, length)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -284,7 +285,7 @@ class MultiTaskModule(LightningModule):
         added = self.transfer.losses(step)
         for task, loss in added.by_task.items():
             losses[task] = losses[task] + loss if task in losses else loss
-        return of_all_processes(losses), added.rest
+        return of_all_processes(self.transfer.weighed(losses)), added.rest
 
     def _nothing(self) -> Tensor:
         """Return a zero that needs a gradient: a step without any label moves nothing."""

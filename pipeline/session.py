@@ -67,7 +67,9 @@ class Session:
         self.sources = self._open_sources()
         self.account = self.module.transfer.setup(self.module, self.datamodule, self.sources)
         self.module.spec["sources"] = self.sources.digests
-        self.training = make_training(config, folder, self.console, self.datamodule.sampler)
+        self.training = make_training(
+            config, folder, self.console, self.datamodule.sampler, self.module.transfer
+        )
         self.module.meeting.adopt(self.training.trainer.strategy)
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
         if self._is_first:  # to which one made by another process would look like an earlier run's

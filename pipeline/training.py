@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -26,6 +27,7 @@ from lightning_modules.callbacks.synchronise import Synchronise
 from lightning_modules.callbacks.tune import Tune
 from lightning_modules.local.base import Averaging
 from lightning_modules.local.strategy import LocalStrategy
+from lightning_modules.transfer.base import Report, Transfer
 from pipeline.checkpoints import AtomicCheckpointIO
 from pipeline.configuration.trainer_rules import AVERAGING, LOCAL, SHARDED
 from pipeline.errors import UsageError
@@ -44,7 +46,11 @@ class Training:
 
 
 def make_training(
-    config: Mapping[str, Any], folder: RunFolder, console: Console, sampler: Sampler
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    console: Console,
+    sampler: Sampler,
+    transfer: Transfer,
 ) -> Training:
     """Return the trainer of a run, without a logger yet.
 
@@ -56,6 +62,8 @@ def make_training(
     measure = Measure(options.pop("log_every_n_steps", 10))
     stop = Stop(StopRequest(), config["trainer"].get("max_steps"))
     callbacks = make_callbacks(config, folder, measure, stop, console)
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    callbacks[-1:-1] = transfer.callbacks(Report(measure.publish, say))  # RunCheckpoint stays last
     if averaging is not None:
         callbacks.insert(0, Synchronise(averaging))
     callbacks.insert(callbacks.index(measure) + 1, Adapt(sampler, measure))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
@@ -61,6 +62,18 @@ class TransferStep:
 
 
 @dataclass
+class Report:
+    """Where a method that acts between steps tells what it did.
+
+    publish: logs {name: number}.
+    say: writes a line for the user.
+    """
+
+    publish: Callable[[Trainer, dict[str, float]], None]
+    say: Callable[[str], None]
+
+
+@dataclass
 class TransferLosses:
     """What a transfer method adds to a step.
 
@@ -106,6 +119,19 @@ class Transfer(nn.Module, ABC):
         All processes must return the same: ``batch.sizes`` is known to all.
         """
         return ()
+
+    @property
+    def lines(self) -> int:
+        """How many stretches of training start at the same weights; a schedule goes through one."""
+        return 1
+
+    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return {task: loss} as the balancer gets them; tasks may be left out."""
+        return dict(losses)
+
+    def callbacks(self, report: Report) -> list[Callback]:
+        """Return what acts between steps."""
+        return []
 
     def gauges(self) -> dict[str, float]:
         """Return {name: number} to log with a step's losses: ``source/<task>/<source>``, say."""

@@ -1,0 +1,66 @@
+"""All that training from a point depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from lightning_modules.averaging import combined
+
+
+@dataclass
+class Snapshot:
+    """Copies that later steps don't touch.
+
+    weights: the module's state.
+    optimizer: the optimizer's state, with the learning rates.
+    schedule: where the schedule stands.
+    """
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+
+    @classmethod
+    def of(cls, trainer: Trainer, module: LightningModule) -> Snapshot:
+        """Take one."""
+        return cls(
+            {name: value.detach().clone() for name, value in module.state_dict().items()},
+            deepcopy(trainer.optimizers[0].state_dict()),
+            deepcopy(trainer.lr_scheduler_configs[0].scheduler.state_dict()),
+        )
+
+    def put(self, trainer: Trainer, module: LightningModule) -> None:
+        """Train on from here."""
+        module.load_state_dict(self.weights)
+        trainer.optimizers[0].load_state_dict(deepcopy(self.optimizer))
+        trainer.lr_scheduler_configs[0].scheduler.load_state_dict(deepcopy(self.schedule))
+
+    def later(self, end: Snapshot) -> Snapshot:
+        """Return the same with the learning rates and the schedule's place of a later one."""
+        optimizer = {**self.optimizer, "param_groups": end.optimizer["param_groups"]}
+        return Snapshot(self.weights, optimizer, end.schedule)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain containers."""
+        return {
+            "weights": self.weights,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+
+
+def merged(branches: Sequence[Snapshot], coefficients: Sequence[float]) -> Snapshot:
+    """Return sum_b l_b w_b, with the optimizer's state of the branch with the largest l_b.
+
+    A state of moments has no meaningful mean: a branch may lack that of a head it didn't train.
+    """
+    weights = combined([branch.weights for branch in branches], coefficients)
+    heaviest = max(range(len(branches)), key=lambda place: coefficients[place])
+    kept = branches[heaviest]
+    return Snapshot(weights, kept.optimizer, kept.schedule)
