@@ -26,7 +26,8 @@ class Rounds(Callback):
 
     Acts before RunCheckpoint, whose state of a round under way has the start and the branches that
     are done. Logged are ``fork_merge/accepted`` (1 or 0), ``fork_merge/coefficient/<branch>`` of
-    the best merge, and ``fork_merge/score/<branch>/<task>`` of each branch alone.
+    the best merge, ``fork_merge/score/<branch>/<task>`` of each branch alone, and
+    ``fork_merge/kept/<task>`` of the weights with which the next round starts.
 
     Args:
         plan: branches, search, and when a merge is accepted.
@@ -152,6 +153,7 @@ class Rounds(Callback):
         for number, name in enumerate(names):
             for task, score in self._tried[only(number, len(names))].items():
                 numbers[f"fork_merge/score/{name}/{task}"] = score
+        numbers |= {f"fork_merge/kept/{task}": score for task, score in self.scores.items()}
         self.report.publish(trainer, numbers)
         if not trainer.is_global_zero:
             return
