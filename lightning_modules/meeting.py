@@ -65,6 +65,7 @@ class Meeting:
         self.sharded = False  # whether devices hold pieces of the weights
         self.local = False  # whether each process takes steps on its own
         self.apart = False  # whether they have other weights at the moment
+        self.divided = True  # whether they divide a step's rows, or each takes all
 
     def adopt(self, strategy: Strategy) -> None:
         """Choose where gradients meet under a strategy, before training; see ``choose``."""

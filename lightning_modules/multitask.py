@@ -269,7 +269,7 @@ class MultiTaskModule(LightningModule):
         wanted = set(labelled) | set(self.transfer.wanted(batch))
         tasks, trace = [task for task in self.tasks if task in wanted], Trace()
         outputs = self.meeting.forward(batch.batches, tasks, trace)
-        done, world = self.global_step, self.trainer.world_size
+        done, world = self.global_step, self.trainer.world_size if self.meeting.divided else 1
         step = TransferStep(batch, outputs, trace, done, self._total, world)
         return step, self._targets(batch, labelled)
 

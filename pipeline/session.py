@@ -71,6 +71,7 @@ class Session:
             config, folder, self.console, self.datamodule.sampler, self.module.transfer
         )
         self.module.meeting.adopt(self.training.trainer.strategy)
+        self.module.transfer.adopt(self.training.trainer)
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
         if self._is_first:  # to which one made by another process would look like an earlier run's
             folder.create()

@@ -29,7 +29,7 @@ from lightning_modules.local.base import Averaging
 from lightning_modules.local.strategy import LocalStrategy
 from lightning_modules.transfer.base import Report, Transfer
 from pipeline.checkpoints import AtomicCheckpointIO
-from pipeline.configuration.trainer_rules import AVERAGING, LOCAL, SHARDED
+from pipeline.configuration.trainer_rules import APART, AVERAGING, BRANCHES, SHARDED
 from pipeline.errors import UsageError
 from pipeline.instantiate import instantiate
 from pipeline.interrupt import StopRequest
@@ -63,7 +63,10 @@ def make_training(
     stop = Stop(StopRequest(), config["trainer"].get("max_steps"))
     callbacks = make_callbacks(config, folder, measure, stop, console)
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    callbacks[-1:-1] = transfer.callbacks(Report(measure.publish, say))  # RunCheckpoint stays last
+    own = transfer.callbacks(Report(measure.publish, say))
+    if config["trainer"].get("strategy") == BRANCHES and not own:
+        raise UsageError("trainer=branches needs branches to train; set transfer=fork_merge")
+    callbacks[-1:-1] = own  # RunCheckpoint stays last
     if averaging is not None:
         callbacks.insert(0, Synchronise(averaging))
     callbacks.insert(callbacks.index(measure) + 1, Adapt(sampler, measure))
@@ -88,7 +91,7 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return Lightning's options for ours.
 
     ``strategy: ddp`` looks for unused parameters: a step need not have every task.
-    ``strategy: fsdp2`` and ``strategy: local`` are ours.
+    ``strategy: fsdp2``, ``local`` and ``branches`` are ours.
     """
     ours = ("max_steps", AVERAGING)
     options = {name: value for name, value in given.items() if name not in ours}
@@ -101,7 +104,7 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
         options["strategy"] = DDPStrategy(find_unused_parameters=True)
     if options.get("strategy") == SHARDED:
         options["strategy"] = ShardedStrategy()
-    if options.get("strategy") == LOCAL:
+    if options.get("strategy") in APART:
         options["strategy"] = LocalStrategy()
     return options
 

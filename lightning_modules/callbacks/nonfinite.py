@@ -60,6 +60,18 @@ class NonFinite(Callback):
         )
 
 
+def ask_others(trainer: Trainer) -> None:
+    """Ask the processes that have stepped on their own since they exchanged anything.
+
+    Raises:
+        PollinateError: one met a loss that isn't finite.
+    """
+    if any_rank(False, trainer):
+        raise PollinateError(
+            f"the loss isn't finite on another process, by step {trainer.global_step}"
+        )
+
+
 def describe(module: MultiTaskModule, batch: MixedBatch | None) -> str:
     """Name the tasks whose loss isn't finite, and their rows in this step."""
     bad = [task for task, loss in module.losses.items() if not torch.isfinite(loss)]

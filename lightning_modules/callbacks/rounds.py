@@ -8,6 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 
 from datamodules.mixed import MixedDataModule
+from lightning_modules.callbacks.nonfinite import ask_others
+from lightning_modules.callbacks.synchronise import Synchronise
 from lightning_modules.forking.simplex import Coefficients
 from lightning_modules.forking.snapshot import Snapshot, merged
 from lightning_modules.forking.validation import validation_scores
@@ -22,12 +24,14 @@ Scores = dict[str, float]
 
 
 class Rounds(Callback):
-    """Trains one branch after another from one start, merges them, accepts or rolls back.
+    """Trains branches from one start, merges them, accepts or rolls back.
 
     Acts before RunCheckpoint, whose state of a round under way has the start and the branches that
-    are done. Logged are ``fork_merge/accepted`` (1 or 0), ``fork_merge/coefficient/<branch>`` of
-    the best merge, ``fork_merge/score/<branch>/<task>`` of each branch alone, and
-    ``fork_merge/kept/<task>`` of the weights with which the next round starts.
+    are done; where each process trains its own, checkpoints are written between rounds only.
+
+    Logged are ``fork_merge/accepted`` (1 or 0), ``fork_merge/coefficient/<branch>`` of the best
+    merge, ``fork_merge/score/<branch>/<task>`` of each branch alone, and ``fork_merge/kept/<task>``
+    of the weights with which the next round starts.
 
     Args:
         plan: branches, search, and when a merge is accepted.
@@ -44,6 +48,11 @@ class Rounds(Callback):
         self.scores: Scores = {}  # of the start
         self._tried: dict[Coefficients, Scores] = {}
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let each process that trains a branch of its own take all rows."""
+        divided = self.plan.processes == 1
+        multitask(pl_module).meeting.divided = data_of(trainer).divided = divided
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure where the first round starts; end at once if the aim was reached.
 
@@ -57,7 +66,7 @@ class Rounds(Callback):
         if not self.round and not self.done and not self.batches:
             self.scores = validation_scores(trainer, module, data_of(trainer))
             self.plan.acceptance.accept(self.scores)
-        self._activate()
+        self._activate(trainer)
         trainer.should_stop |= self._reached()
 
     def on_train_batch_end(
@@ -69,19 +78,22 @@ class Rounds(Callback):
         batch_idx: int,
     ) -> None:
         """End a branch after its last step, and the round after its last branch."""
+        module = multitask(pl_module)
+        module.meeting.apart = self.plan.processes > 1
         self.batches += 1
         if self.batches < self.plan.every_n_steps:
             return
         assert self.start is not None
-        module = multitask(pl_module)
         self.done.append(Snapshot.of(trainer, module))
         self.batches = 0
-        if len(self.done) < len(self.plan.names):
+        if len(self.done) < self.plan.lines:
             self.start.put(trainer, module)
         else:
+            self._gather(trainer, module)
             self._merge(trainer, module)
+            module.meeting.apart = False
             trainer.should_stop |= self._reached()
-        self._activate()
+        self._activate(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the round under way; between two rounds the start is what the checkpoint is of."""
@@ -103,6 +115,21 @@ class Rounds(Callback):
         self.done = [Snapshot(**branch) for branch in state_dict["done"]]
         self.scores = dict(state_dict["scores"])
         self.plan.acceptance.baseline = dict(state_dict["baseline"])
+
+    def _gather(self, trainer: Trainer, module: MultiTaskModule) -> None:
+        """Let all processes have all branches."""
+        processes = self.plan.processes
+        if processes == 1:
+            return
+        ask_others(trainer)
+        own = self.done
+        self.done = [
+            own[number // processes].shared(trainer, number % processes)
+            for number in range(len(self.plan.names))
+        ]
+        for branch in own:
+            module.meeting.traffic.add(sum(w.numel() for w in branch.weights.values()))
+        module.meeting.traffic.synchronisations += 1
 
     def _merge(self, trainer: Trainer, module: MultiTaskModule) -> None:
         """Search coefficients; go on from the best merge, or from the start again."""
@@ -163,8 +190,9 @@ class Rounds(Callback):
         verdict = "accepted" if accepted else f"rolled back: {falls or 'a target has no score'}"
         self.report.say(f"round {self.round}  {mix}: {measured}; {verdict}")
 
-    def _activate(self) -> None:
-        self.plan.active = self.plan.names[len(self.done)]
+    def _activate(self, trainer: Trainer) -> None:
+        rank = trainer.global_rank if self.plan.processes > 1 else 0
+        self.plan.active = self.plan.names[len(self.done) * self.plan.processes + rank]
 
     def _reached(self) -> bool:
         aims = self.plan.stop_at
@@ -210,6 +238,11 @@ def refuse(trainer: Trainer, plan: ForkMerge, max_steps: int | None) -> None:
     if length != steps:
         raise UsageError(
             f"trainer.limit_train_batches must leave a round of {steps} whole, got {length}"
+        )
+    if any(isinstance(one, Synchronise) for one in trainer.callbacks):  # type: ignore[attr-defined]  # set from the argument
+        raise UsageError(
+            "trainer.averaging must be null with transfer=fork_merge: it would average branches in "
+            "the middle of a round; use trainer=branches for a branch a process"
         )
     if any(isinstance(one, WeightAveraging) for one in trainer.callbacks):  # type: ignore[attr-defined]  # set from the argument
         raise UsageError(

@@ -8,11 +8,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lightning_modules.callbacks.stop import any_rank
+from lightning_modules.callbacks.nonfinite import ask_others
 from lightning_modules.local.base import Averaging
 from lightning_modules.local.exchange import mean_over_processes, statistics, trained
 from lightning_modules.multitask import MultiTaskModule, multitask
-from pipeline.errors import PollinateError
 
 
 class Synchronise(Callback):
@@ -73,10 +72,7 @@ class Synchronise(Callback):
         """
         if not module.meeting.apart:
             return
-        if any_rank(False, trainer):
-            raise PollinateError(
-                f"the loss isn't finite on another process, by step {trainer.global_step}"
-            )
+        ask_others(trainer)
         traffic = module.meeting.traffic
         own = self._parameters(trainer, module)
         moved = self.averaging.step(self._start, mean_over_processes(own, traffic))

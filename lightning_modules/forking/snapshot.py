@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_modules.averaging import combined
+from pipeline.shards import mapped
 
 
 @dataclass
@@ -45,6 +46,11 @@ class Snapshot:
         """Return the same with the learning rates and the schedule's place of a later one."""
         optimizer = {**self.optimizer, "param_groups": end.optimizer["param_groups"]}
         return Snapshot(self.weights, optimizer, end.schedule)
+
+    def shared(self, trainer: Trainer, owner: int) -> Snapshot:
+        """Return a process' snapshot on all processes, in main memory."""
+        own = mapped(self.state_dict(), lambda _, tensor: tensor.cpu())
+        return Snapshot(**trainer.strategy.broadcast(own, owner))
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain containers."""

@@ -125,6 +125,13 @@ class Transfer(nn.Module, ABC):
         """How many stretches of training start at the same weights; a schedule goes through one."""
         return 1
 
+    def adopt(self, trainer: Trainer) -> None:
+        """Be told of the trainer, after ``setup`` and before training.
+
+        Raises:
+            UsageError: the method can't work with it.
+        """
+
     def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return {task: loss} as the balancer gets them; tasks may be left out."""
         return dict(losses)

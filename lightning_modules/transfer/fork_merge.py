@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
 from lightning_modules.forking.acceptance import Acceptance
 from lightning_modules.forking.simplex import Grid, Search
+from lightning_modules.local.strategy import LocalStrategy
 from lightning_modules.transfer.base import (
     Opener,
     Report,
@@ -35,7 +36,8 @@ class ForkMerge(Transfer):
 
     The coefficients l of the simplex are those with the best validation score of the targets among
     those with which no task falls beyond its tolerance; where there are none, the round is rolled
-    back. An epoch is a round: the branches train one after another from the same weights.
+    back. An epoch is a round: the branches train from the same weights, one after another, or, with
+    ``trainer=branches``, each process its own, on the same rows.
 
     Args:
         targets: the tasks to make good.
@@ -87,6 +89,8 @@ class ForkMerge(Transfer):
         self.search = search or Grid()
         self.acceptance = Acceptance(self.targets, {})
         self.active: str = JOINT  # the branch that trains now
+        self.processes = 1  # that train branches of their own
+        self._data: MixedDataModule | None = None
         self._none = NoTransfer()
 
     @property
@@ -96,17 +100,17 @@ class ForkMerge(Transfer):
 
     @property
     def lines(self) -> int:
-        """As many as branches."""
-        return len(self.names)
+        """As many as branches of a process."""
+        return len(self.names) // self.processes
 
     def setup(
         self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
     ) -> list[str]:
-        """Check the tasks, and make an epoch a round.
+        """Check the tasks and the branches.
 
         Raises:
             UsageError: an unknown task, or a target without validation labels; fewer than two
-                branches; epochs of another length.
+                branches.
         """
         self._check_tasks(list(module.tasks))
         for task in self.targets:
@@ -124,12 +128,27 @@ class ForkMerge(Transfer):
         )
         self.acceptance = Acceptance(self.targets, limits)
         self.active = self.names[0]
-        self._set_epoch(datamodule)
+        self._data = datamodule
         return [
-            f"branches: {', '.join(self.names)}, {self.every_n_steps} steps each; a round is an "
-            f"epoch of {self.lines * self.every_n_steps}",
+            f"branches: {', '.join(self.names)}; {self.every_n_steps} steps each in a round, which "
+            "is an epoch",
             *(line for one in self._methods() for line in one.setup(module, datamodule, sources)),
         ]
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Divide the branches among processes, and make an epoch a round.
+
+        Raises:
+            UsageError: they can't be divided, or epochs have another length.
+        """
+        self.processes = trainer.world_size if isinstance(trainer.strategy, LocalStrategy) else 1
+        if len(self.names) % self.processes:
+            raise UsageError(
+                f"trainer.devices must divide the number of branches, got {self.processes} for "
+                f"{', '.join(self.names)}"
+            )
+        assert self._data is not None
+        self._set_epoch(self._data)
 
     def losses(self, step: TransferStep) -> TransferLosses:
         """Return those of the active branch's method."""
@@ -179,7 +198,8 @@ class ForkMerge(Transfer):
         if sampler.steps_per_epoch not in (None, steps):
             raise UsageError(
                 f"sampler.steps_per_epoch must be {steps}, a round of {self.lines} branches of "
-                f"{self.every_n_steps} steps, got {sampler.steps_per_epoch}; leave it out"
+                f"{self.every_n_steps} steps in a process, got {sampler.steps_per_epoch}; leave it "
+                "out"
             )
         sampler.steps_per_epoch = steps
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
@@ -68,6 +68,11 @@ class Several(Transfer):
     def lines(self) -> int:
         """The product of all."""
         return math.prod(method.lines for _, method in self._named())
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Tell all."""
+        for _, method in self._named():
+            method.adopt(trainer)
 
     def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Let one after the other weigh them."""

@@ -12,8 +12,9 @@ from pipeline.configuration.signatures import Option, signature
 from pipeline.configuration.suggest import hint, shown
 
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
-SHARDED, LOCAL = "fsdp2", "local"  # strategies of ours
+SHARDED, LOCAL, BRANCHES = "fsdp2", "local", "branches"  # strategies of ours
 AVERAGING = "averaging"  # our option that goes with the second
+APART = (LOCAL, BRANCHES)  # with these, processes step on their own
 SHARDED_PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16-true", "bf16", "16-true")
 # options of the Trainer that Pollinate sets itself, and the key to use instead
 OWNED = {
@@ -82,12 +83,12 @@ def averaging_problems(config: Mapping[str, Any]) -> Iterator[str]:
             f"{shown(trainer.get('strategy'))}; use trainer=local_sgd or trainer=diloco, or set "
             "trainer.averaging=null"
         )
-    if not local:
+    if trainer.get("strategy") not in APART:
         return
     if config.get("ema_decay") is not None:
         yield (
             "ema_decay needs the same weights on all processes in every step, and those of "
-            "trainer.strategy=local differ; leave it out, or use trainer=ddp"
+            f"trainer.strategy={trainer['strategy']} differ; leave it out, or use trainer=ddp"
         )
     if str(trainer.get("precision")) in ("16", "16-mixed"):
         yield (

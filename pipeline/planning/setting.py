@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from pipeline.configuration.suggest import listing
-from pipeline.configuration.trainer_rules import AVERAGING, LOCAL, SHARDED
+from pipeline.configuration.trainer_rules import APART, AVERAGING, SHARDED
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target
 
-PLAIN = ("auto", "ddp", "ddp_find_unused_parameters_true", SHARDED, LOCAL)
+PLAIN = ("auto", "ddp", "ddp_find_unused_parameters_true", SHARDED, *APART)
 PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {  # (of weights, autocast)
     "32": (None, None),
     "32-true": (None, None),
@@ -93,7 +93,7 @@ def setting_of(config: Mapping[str, Any]) -> Setting:
         trainer.get("accumulate_grad_batches") or 1,
         on_gpu,
         copies_of(config),
-        strategy == LOCAL,
+        strategy in APART,
     )
 
 

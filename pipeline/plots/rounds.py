@@ -67,7 +67,9 @@ def _draw_coefficients(axis: Axes, coefficients: Mapping[str, Series], accepted:
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     refused = [number for number, step in zip(numbers, steps, strict=True) if not accepted[step]]
     axis.plot(refused, [0.5] * len(refused), "x", color=INK, markersize=8)
-    axis.set_title("coefficients of each round; x: rolled back", loc="left", fontsize=10.5, color=INK)
+    axis.set_title(
+        "coefficients of each round; x: rolled back", loc="left", fontsize=10.5, color=INK
+    )
     axis.set_ylim(0, 1)
     axis.legend(fontsize=8, frameon=False, ncols=6, loc="upper left", bbox_to_anchor=(0, -0.12))
     clean(axis)
@@ -77,14 +79,16 @@ def _draw_task(
     axis: Axes, task: str, found: Mapping[str, Series], branches: list[str], accepted: Series
 ) -> None:
     numbers = {step: number for number, step in enumerate(sorted(accepted), start=1)}
-    lines = {branch: found.get(f"score/{branch}/{task}", {}) for branch in branches}
-    for number, (branch, series) in enumerate(lines.items()):
+    for number, branch in enumerate(branches):
+        series = found.get(f"score/{branch}/{task}", {})
         places = [numbers[step] for step in series]
         axis.plot(
             places, list(series.values()), "o", color=_COLOURS[number % len(_COLOURS)], ms=3.5
         )
     kept = found.get(f"kept/{task}", {})
-    axis.plot([numbers[step] for step in kept], list(kept.values()), color=INK, lw=1.5, label="kept")
+    axis.plot(
+        [numbers[step] for step in kept], list(kept.values()), color=INK, lw=1.5, label="kept"
+    )
     axis.set_title(f"{task}  ·  validation score", loc="left", fontsize=10.5, color=INK)
     axis.set_xlabel("round", fontsize=8.5, color=INK)
     axis.legend(fontsize=8, frameon=False)

@@ -39,7 +39,10 @@ class Run:
         self.folder, self.number = folder, rounds
 
     def fit(self, **options: Any) -> Trainer:
-        fit = trainer(self.folder, [self.rounds, *options.pop("more", ())], max_epochs=self.number, **options)
+        fit = trainer(
+            self.folder, [self.rounds, *options.pop("more", ())], max_epochs=self.number, **options
+        )
+        self.plan.adopt(fit)
         fit.fit(self.module, datamodule=self.data)
         return fit
 
@@ -49,7 +52,9 @@ def weights(module: MultiTaskModule) -> dict[str, Tensor]:
 
 
 def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(v, second[k]) for k, v in first.items())
+    return first.keys() == second.keys() and all(
+        torch.equal(v, second[k]) for k, v in first.items()
+    )
 
 
 def test_a_merge_of_equal_branches_is_the_branch() -> None:
@@ -94,8 +99,8 @@ def test_every_branch_starts_at_the_same_weights(tmp_path: Path) -> None:
     starts: list[dict[str, Tensor]] = []
 
     class Watch(Rounds):
-        def _activate(self) -> None:
-            super()._activate()
+        def _activate(self, trainer: Trainer) -> None:
+            super()._activate(trainer)
             starts.append(weights(run.module))
 
     run = Run(tmp_path, tolerance=0.0, branches={"one": {}, "two": {}, "three": {}})
@@ -164,7 +169,9 @@ def test_what_is_refused(tmp_path: Path, options: dict[str, Any], message: str) 
 
 def test_a_target_without_validation_labels_is_refused(tmp_path: Path) -> None:
     parts = ["train"] * 20 + ["valid"] * 10 + ["test"] * 10
-    kinds = [kind if part != "valid" else None for kind, part in zip(labels(40), parts, strict=True)]
+    kinds = [
+        kind if part != "valid" else None for kind, part in zip(labels(40), parts, strict=True)
+    ]
     notes = texts(40, kind=kinds, part=parts)
     notes.split = {"column": "part"}
     tasks = {"notes": task("notes", target="kind"), "shapes": task("shapes")}
@@ -177,7 +184,7 @@ def test_other_epochs_are_refused(tmp_path: Path) -> None:
     data = ready()
     data.sampler.steps_per_epoch = 7
     with pytest.raises(UsageError, match="steps_per_epoch must be 4, a round of 2 branches of 2"):
-        Run(tmp_path, data=data)
+        Run(tmp_path, data=data).fit()
 
 
 @pytest.mark.parametrize(
@@ -199,5 +206,5 @@ def test_what_would_cut_a_round_is_refused(
 def test_max_steps_must_be_of_whole_rounds(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.module.optimization.max_steps = 6
-    with pytest.raises(UsageError, match="max_steps must be a multiple of 4, .* got 6"):
+    with pytest.raises(UsageError, match=r"max_steps must be a multiple of 4, .* got 6"):
         run.fit()
