@@ -11,7 +11,7 @@ from datamodules.mixed import MixedDataModule
 from lightning_modules.callbacks.nonfinite import ask_others
 from lightning_modules.callbacks.synchronise import Synchronise
 from lightning_modules.forking.simplex import Coefficients
-from lightning_modules.forking.snapshot import Snapshot, merged
+from lightning_modules.forking.snapshot import Snapshot, load, merged
 from lightning_modules.forking.validation import validation_scores
 from lightning_modules.multitask import MultiTaskModule, multitask
 from pipeline.errors import UsageError
@@ -162,7 +162,7 @@ class Rounds(Callback):
     def _try(self, trainer: Trainer, module: MultiTaskModule, coefficients: Coefficients) -> Scores:
         """Return the validation scores of a merge, measured once a round."""
         if coefficients not in self._tried:
-            module.load_state_dict(merged(self.done, coefficients).weights)
+            load(module, merged(self.done, coefficients).weights)
             self._tried[coefficients] = validation_scores(trainer, module, data_of(trainer))
         return self._tried[coefficients]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
@@ -38,7 +39,7 @@ class Snapshot:
 
     def put(self, trainer: Trainer, module: LightningModule) -> None:
         """Train on from here."""
-        module.load_state_dict(self.weights)
+        load(module, self.weights)
         trainer.optimizers[0].load_state_dict(deepcopy(self.optimizer))
         trainer.lr_scheduler_configs[0].scheduler.load_state_dict(deepcopy(self.schedule))
 
@@ -66,7 +67,19 @@ def merged(branches: Sequence[Snapshot], coefficients: Sequence[float]) -> Snaps
 
     A state of moments has no meaningful mean: a branch may lack that of a head it didn't train.
     """
-    weights = combined([branch.weights for branch in branches], coefficients)
-    heaviest = max(range(len(branches)), key=lambda place: coefficients[place])
-    kept = branches[heaviest]
+    # a state that isn't known yet is NaN, also times 0
+    parts = [(b, share) for b, share in zip(branches, coefficients, strict=True) if share > 0]
+    common = set.intersection(*(set(branch.weights) for branch, _ in parts))
+    weights = combined(
+        [{name: branch.weights[name] for name in common} for branch, _ in parts],
+        [share for _, share in parts],
+    )
+    kept, _ = max(parts, key=lambda part: part[1])
     return Snapshot(weights, kept.optimizer, kept.schedule)
+
+
+def load(module: LightningModule, weights: Mapping[str, Tensor]) -> None:
+    """Give a module its weights; a state that a balancer has made since begins at zero again."""
+    own = module.state_dict()
+    later = {name: torch.zeros_like(own[name]) for name in own.keys() - weights.keys()}
+    module.load_state_dict({**weights, **later})

@@ -50,7 +50,7 @@ def test_the_grid_is_all_ways_to_deal_out_the_parts() -> None:
 
 
 def test_draws_depend_on_the_seed_alone() -> None:
-    aim = near((0.3, 0.3, 0.4))
+    aim = near((0.1, 0.2, 0.7))
     first, again, other = (Random(5).run(3, aim, seed) for seed in (1, 1, 2))
     assert first == again != other
 

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 
+from lightning_modules.balancers.jacobian.moco import MoCo
 from lightning_modules.callbacks.rounds import Rounds
 from lightning_modules.forking.snapshot import Snapshot, merged
 from lightning_modules.multitask import MultiTaskModule
@@ -70,6 +71,22 @@ def test_the_optimizer_is_that_of_the_heaviest() -> None:
     found = merged(branches, [0.25, 0.25, 0.5])
     assert found.weights["w"].item() == 1.25
     assert found.optimizer == {"state": 2}
+
+
+def test_what_a_branch_of_coefficient_0_does_not_know_stays_out() -> None:
+    known, unknown = torch.tensor([1.0]), torch.tensor([torch.nan])
+    found = merged([Snapshot({"w": known}, {}, {}), Snapshot({"w": unknown}, {}, {})], [1.0, 0.0])
+    assert torch.equal(found.weights["w"], known)
+
+
+def test_a_balancer_s_state_that_a_round_made_is_rolled_back(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.module = multitask(run.data, balancer=MoCo)  # its traces are made in the first step
+    run.module.transfer = run.plan
+    run.plan.acceptance.baseline = {"notes": 2.0}
+    run.fit()
+    rows = [v for name, v in run.module.state_dict().items() if ".row" in name]
+    assert rows and not any(row.any() for row in rows)
 
 
 def test_a_rejected_round_leaves_the_weights(tmp_path: Path) -> None:
