@@ -326,13 +326,14 @@ class MultiTaskModule(LightningModule):
         """Add the step to running losses, scores and rows."""
         rows = {}
         metrics = dict(self._training_metrics())
+        times = 1 if self.meeting.divided else self.trainer.world_size
         for task, (target, present) in targets.items():
             labelled = target[present]
             rows[task] = len(labelled)
             measured = self.tasks[task].measured(outputs[task].detach()[present])
             update(metrics[task], measured, labelled)
-            self.rows_seen[task] += batch.labelled[task]
-            self.epoch_rows[task] += batch.labelled[task]
+            self.rows_seen[task] += batch.labelled[task] * times
+            self.epoch_rows[task] += batch.labelled[task] * times
         self.training_losses.add(sums, rows)
 
     def _evaluate(self, batch: MixedBatch) -> None:

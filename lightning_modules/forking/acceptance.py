@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+ROUNDING = 1e-6  # of scores, which are in 32 bits
 Numbers = Mapping[str, float]  # {task: main score, larger is better}
 
 
@@ -41,7 +42,7 @@ class Acceptance:
             if task in self.baseline
         }
         falls = {task: math.inf if math.isnan(fall) else fall for task, fall in falls.items()}
-        return {task: fall for task, fall in falls.items() if fall > self.tolerance[task]}
+        return {t: fall for t, fall in falls.items() if fall > self.tolerance[t] + ROUNDING}
 
     def value(self, scores: Numbers) -> float:
         """Return the gain of a merge, -inf for one that isn't accepted."""
