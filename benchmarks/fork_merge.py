@@ -32,8 +32,9 @@ SIZES = {"upright": {"train": 2500, "valid": 200, "test": 300}}
 ROTATED = {"valid": 500, "test": 1000}
 WAYS = ("alone", "joint", "fork_merge")
 OPTIONS = (
-    *("tracking=none", "sampler=uniform", "sampler.batch_size=64", "dim=64", "balancer=equal"),
+    *("tracking=none", "sampler=uniform", "sampler.batch_size=64", "balancer=equal"),
     *("schedule=constant", "optimizer=adam", "optimizer.lr=0.002", "encoder.image.dropout=0"),
+    *("encoder.image.width=8", "dim=16"),  # small, so that the tasks are in each other's way
     *("checkpoint.monitor=valid/rotated/accuracy", "gradients.every_n_steps=0"),
 )
 

@@ -202,3 +202,19 @@ def with_weights(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     AutoModel.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
     return folder
+
+
+def timm_folder(folder: Path, name: str, seed: int = 0) -> Path:
+    """A network of timm with the weights of a random start."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    network = timm.create_model(name, num_classes=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    pretrained = {k: v for k, v in network.pretrained_cfg.items() if k != "custom_load"}
+    config = {"architecture": name, "num_classes": 0, "pretrained_cfg": pretrained}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(network.state_dict(), folder / "model.safetensors")
+    return folder

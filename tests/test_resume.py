@@ -17,7 +17,7 @@ import torch
 from pipeline.runs import RunFolder
 from pipeline.tracking.points import read_points
 from tests.rows import BALANCERS
-from tests.sessions import FROZEN, SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
+from tests.sessions import ADAPTED, FROZEN, SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +104,7 @@ CASES = (
             *EPOCHS,
         ),
     ),
+    Case("adapters of each task", (Fault("training step", 14),), EPOCHS, base=ADAPTED),
     Case("kept features", (Fault("training step", 15),), base=FROZEN),
     Case("streamed rows", (Fault("training step", 15),), base=STREAMED),
     Case(

@@ -21,12 +21,14 @@ class PretrainedEncoder(Encoder):
 
     Attributes:
         model: a public name, or a place here.
+        known: what ``brings`` returned.
     """
 
     outer: ClassVar[frozenset[str]] = frozenset(
         ("checkpointing", "dim", "file", "model", "names", "weights")
     )
     model: str
+    known: Mapping[str, Any]
 
     @classmethod
     @abstractmethod

@@ -64,7 +64,7 @@ class TransformersAudio(PretrainedEncoder):
         brought: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        known = brought or self.brings({"model": model})
+        self.known = known = brought or self.brings({"model": model})
         self.dim, self.extractor = dim, known["extractor"]
         self.model, self.weights = model, weights
         self.in_features, self.masked = in_features, known["masked"]

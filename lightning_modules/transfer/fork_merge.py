@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
@@ -134,6 +135,11 @@ class ForkMerge(Transfer):
             "is an epoch",
             *(line for one in self._methods() for line in one.setup(module, datamodule, sources)),
         ]
+
+    def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
+        """Prepare all branches' methods."""
+        for method in self._methods():
+            method.prepare(device, say)
 
     def adopt(self, trainer: Trainer) -> None:
         """Divide the branches among processes, and make an epoch a round.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from copy import deepcopy
 
 from datamodules.mixed import MixedDataModule
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.transfer.source import Source
+from pipeline.prediction.predictor import Predictor
 
 
 class One:
@@ -22,4 +23,10 @@ class One:
 
 def source_of(module: MultiTaskModule, data: MixedDataModule) -> Source:
     weights = {name: value.clone() for name, value in module.network.state_dict().items()}
-    return Source("runs/a", "", weights, {"learnt": data.learnt_state()}, pytest.fail)
+    inputs = {name: spec.inputs for name, spec in data.datasets.items()}
+    network, tasks = deepcopy(module.network), deepcopy(module.tasks)
+
+    def load() -> Predictor:
+        return Predictor(network, tasks, data.modalities, inputs)
+
+    return Source("runs/a", "", weights, {"learnt": data.learnt_state()}, load)
