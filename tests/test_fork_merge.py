@@ -29,6 +29,10 @@ FORKED = (
 )
 
 
+APART = ("trainer=branches", "trainer.accelerator=cpu", "sampler.steps_per_epoch=5")
+PAIRS = [("whole", "stopped"), ("apart", "apart, stopped")]
+
+
 @dataclass(frozen=True)
 class Runs:
     """What all sessions left."""
@@ -62,23 +66,41 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         ),
         session("stopped", going_on, fault=Fault("training step", 8, "SIGTERM")),
         session("stopped", going_on),
+        session("apart", *FORKED, *APART, f"run_dir={root / 'apart'}", processes=2),
+        # in the second round
+        session(
+            "apart, stopped",
+            *(*FORKED, *APART, f"run_dir={root / 'apart, stopped'}"),
+            fault=Fault("training step", 8),
+            processes=2,
+        ),
+        session("apart, stopped", f"resume={root / 'apart, stopped'}", processes=2),
     ]
     return Runs(root, run_sessions(sessions, root))
 
 
 def test_exit_codes_name_the_signals(runs: Runs) -> None:
-    assert runs.codes == [0, -9, 143, 0], runs.log("whole") + runs.log("stopped")
+    assert runs.codes == [0, -9, 143, 0, 0, -9, 0], runs.log("whole") + runs.log("stopped")
 
 
 @pytest.mark.parametrize(
     "part", ["state_dict", "optimizer_states", "lr_schedulers", "rank_states", "loops", "callbacks"]
 )
-def test_a_stopped_run_ends_bit_for_bit(part: str, runs: Runs) -> None:
-    assert same(runs.last("stopped")[part], runs.last("whole")[part])
+@pytest.mark.parametrize(("whole", "stopped"), PAIRS)
+def test_a_stopped_run_ends_bit_for_bit(part: str, whole: str, stopped: str, runs: Runs) -> None:
+    assert same(runs.last(stopped)[part], runs.last(whole)[part])
 
 
-def test_a_stopped_run_has_one_history(runs: Runs) -> None:
-    assert history(runs.folder("stopped")) == history(runs.folder("whole"))
+@pytest.mark.parametrize(("whole", "stopped"), PAIRS)
+def test_a_stopped_run_has_one_history(whole: str, stopped: str, runs: Runs) -> None:
+    assert history(runs.folder(stopped)) == history(runs.folder(whole))
+
+
+def test_branches_in_processes_share_the_rounds(runs: Runs) -> None:
+    lines = [line for line in runs.log("apart").splitlines() if line.startswith("round ")]
+    assert len(lines) == 3
+    summary = json.loads(runs.folder("apart").summary.read_text())
+    assert (summary["steps"], summary["synchronisations"]) == (15, 3)
 
 
 def test_a_run_tells_its_rounds(runs: Runs) -> None:

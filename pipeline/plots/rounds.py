@@ -45,6 +45,9 @@ def rounds(points: Iterable[Point], path: Path) -> bool:
     _draw_coefficients(top, coefficients, accepted)
     for axis, task in zip(others, tasks, strict=True):
         _draw_task(axis, task, found, list(coefficients), accepted)
+    for axis in (top, *others):
+        axis.set_xlim(0.4, len(accepted) + 0.6)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     write(figure, path)
     return True
 
