@@ -1,10 +1,10 @@
 """Scores against numbers sent: DDP, local SGD and DiLoCo in two processes on the CPU.
 
-    python -m benchmarks.local_sgd [seeds=0,1,2] [steps=400] [every=10,50,200] [experiment=]
+    python -m benchmarks.local_sgd [seeds=0,1,2] [steps=400] [every=10,50,200] [OPTION OF FIT ...]
 
-The four tasks of the quickstart data, the same rows in the same steps in all runs, one validation
-at the end. Printed are the mean test score of the tasks (mean and standard deviation over seeds),
-synchronisations, and floats that each process sent.
+Two tasks of digits (``data=quickstart`` for all four of the quickstart), the same rows in the same
+steps in all runs, one validation at the end. Printed are the mean test score of the tasks (mean and
+standard deviation over seeds), synchronisations, and floats that each process sent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+DIGITS = Path(__file__).parent / "sets" / "digits.yaml"
 TWO = ("trainer.accelerator=cpu", "trainer.devices=2", "tracking=none", "gradients.every_n_steps=0")
 
 
@@ -46,11 +47,11 @@ def score(summary: dict[str, Any]) -> float:
 
 def main() -> None:
     """Run all ways with all seeds; print the table."""
-    options = {"seeds": "0,1,2", "steps": "400", "every": "10,50,200", "experiment": ""}
+    options = {"seeds": "0,1,2", "steps": "400", "every": "10,50,200", "data": str(DIGITS)}
     options |= dict(argument.split("=", 1) for argument in sys.argv[1:])
-    steps = options["steps"]
+    steps = options.pop("steps")
     chosen = [f"trainer.max_steps={steps}", f"sampler.steps_per_epoch={steps}"]
-    chosen += [f"experiment={options['experiment']}"] if options["experiment"] else []
+    chosen += [f"{key}={value}" for key, value in options.items() if key not in ("seeds", "every")]
     print(f"{'way':22} {'score':>15} {'synchronised':>13} {'floats sent':>13} {'of ddp':>7}")
     most = 0
     for name, own in ways([int(count) for count in options["every"].split(",")]).items():

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 
 from datamodules.mixed import MixedDataModule
 from lightning_modules.callbacks.nonfinite import ask_others
-from lightning_modules.callbacks.synchronise import Synchronise
+from lightning_modules.callbacks.whole_rounds import problems
 from lightning_modules.forking.simplex import Coefficients
 from lightning_modules.forking.snapshot import Snapshot, load, merged
 from lightning_modules.forking.validation import validation_scores
@@ -60,7 +59,8 @@ class Rounds(Callback):
             UsageError: an option of the trainer that rounds don't fit.
         """
         module = multitask(pl_module)
-        refuse(trainer, self.plan, module.optimization.max_steps)
+        for problem in problems(trainer, self.plan, module.optimization.max_steps):
+            raise UsageError(problem)
         if self.start is None:
             self.start = Snapshot.of(trainer, module)
         if not self.round and not self.done and not self.batches:
@@ -209,43 +209,3 @@ def data_of(trainer: Trainer) -> MixedDataModule:
     data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
     assert isinstance(data, MixedDataModule)
     return data
-
-
-def refuse(trainer: Trainer, plan: ForkMerge, max_steps: int | None) -> None:
-    """Refuse options with which a round would be cut in two.
-
-    Raises:
-        UsageError: there is one.
-    """
-    steps, a_branch = plan.lines * plan.every_n_steps, plan.every_n_steps
-    accumulate = trainer.accumulate_grad_batches
-    if a_branch % accumulate:
-        raise UsageError(
-            f"transfer.every_n_steps must be a multiple of trainer.accumulate_grad_batches="
-            f"{accumulate}, got {a_branch}; gradients of one branch would move another"
-        )
-    if max_steps is not None and max_steps % (steps // accumulate):
-        raise UsageError(
-            f"trainer.max_steps must be a multiple of {steps // accumulate}, the optimizer steps "
-            f"of a round, got {max_steps}"
-        )
-    if trainer.val_check_batch != trainer.num_training_batches:
-        raise UsageError(
-            "trainer.val_check_interval must leave validations to the ends of epochs, which are "
-            f"rounds, got {trainer.val_check_interval}; leave it out"
-        )
-    length = trainer.num_training_batches
-    if length != steps:
-        raise UsageError(
-            f"trainer.limit_train_batches must leave a round of {steps} whole, got {length}"
-        )
-    if any(isinstance(one, Synchronise) for one in trainer.callbacks):  # type: ignore[attr-defined]  # set from the argument
-        raise UsageError(
-            "trainer.averaging must be null with transfer=fork_merge: it would average branches in "
-            "the middle of a round; use trainer=branches for a branch a process"
-        )
-    if any(isinstance(one, WeightAveraging) for one in trainer.callbacks):  # type: ignore[attr-defined]  # set from the argument
-        raise UsageError(
-            "ema_decay must be null with transfer=fork_merge: an average over branches that start "
-            "anew is of no use"
-        )
