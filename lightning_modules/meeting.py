@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -135,9 +136,10 @@ class Meeting:
     def count_step(self) -> None:
         """Count what the strategy has sent for an optimizer step."""
         if self._reduces:
-            trained = (p.numel() for p in self.network.parameters() if p.requires_grad)
-            learnt = (p.numel() for p in self.balancer.parameters() if p.requires_grad)
-            self.traffic.add(sum(trained) + sum(learnt))
+            parts = (self.network, self.balancer)
+            trained = (p for part in parts for p in part.parameters() if p.requires_grad)
+            buffers = (b for b in self.network.buffers() if b.is_floating_point())
+            self.traffic.add(sum(tensor.numel() for tensor in chain(trained, buffers)))
         if self._reduces or (self._averages and self._ranks.size > 1):
             self.traffic.synchronisations += 1
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
@@ -145,8 +146,13 @@ class ForkMerge(Transfer):
         """Divide the branches among processes, and make an epoch a round.
 
         Raises:
-            UsageError: they can't be divided, or epochs have another length.
+            UsageError: they can't be divided, epochs have another length, or weights are sharded.
         """
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            raise UsageError(
+                "transfer=fork_merge needs whole weights, and trainer=fsdp2 shards them; use "
+                "trainer=ddp or trainer=branches"
+            )
         self.processes = trainer.world_size if isinstance(trainer.strategy, LocalStrategy) else 1
         if len(self.names) % self.processes:
             raise UsageError(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from lightning_modules.balancers.jacobian.moco import MoCo
 from lightning_modules.callbacks.rounds import Rounds
 from lightning_modules.forking.snapshot import Snapshot, merged
+from lightning_modules.local.strategy import LocalStrategy
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.transfer.base import Report
 from lightning_modules.transfer.fork_merge import ForkMerge
@@ -218,6 +221,27 @@ def test_what_would_cut_a_round_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         Run(tmp_path).fit(**options())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "processes", "message"),
+    [
+        (ModelParallelStrategy(1, 1), 2, "fork_merge needs whole weights, and trainer=fsdp2"),
+        (LocalStrategy(), 3, "must divide the number of branches, got 3 for joint, alone"),
+    ],
+)
+def test_processes_that_do_not_fit(
+    tmp_path: Path, strategy: Any, processes: int, message: str
+) -> None:
+    fit: Any = SimpleNamespace(strategy=strategy, world_size=processes)
+    with pytest.raises(UsageError, match=message):
+        Run(tmp_path).plan.adopt(fit)
+
+
+def test_processes_divide_the_branches(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.plan.adopt(SimpleNamespace(strategy=LocalStrategy(), world_size=2))  # type: ignore[arg-type]  # all that is asked for
+    assert (run.plan.lines, run.data.sampler.steps_per_epoch) == (1, 2)
 
 
 def test_max_steps_must_be_of_whole_rounds(tmp_path: Path) -> None:
