@@ -16,6 +16,7 @@ from pipeline.plots.confusion import confusion_matrix
 from pipeline.plots.curves import curves
 from pipeline.plots.gates import gates
 from pipeline.plots.gradients import gradients
+from pipeline.plots.rounds import rounds
 from pipeline.runs import RunFolder
 from pipeline.serving.folder import export
 from pipeline.tracking.points import read_points
@@ -64,7 +65,7 @@ def draw(folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tens
     folder.plots.mkdir(exist_ok=True)
     pictures = [folder.plots / "curves.png"]
     curves(read_points(folder.metrics), pictures[0])
-    for name, drawn in (("gradients", gradients), ("gates", gates)):
+    for name, drawn in (("gradients", gradients), ("gates", gates), ("rounds", rounds)):
         path = folder.plots / f"{name}.png"
         if drawn(read_points(folder.metrics), path):
             pictures.append(path)

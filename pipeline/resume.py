@@ -39,6 +39,7 @@ FIXED = (
     "seed",
     "ema_decay",
     "trainer.accumulate_grad_batches",
+    "trainer.averaging",
 )
 
 

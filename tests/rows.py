@@ -599,6 +599,14 @@ TRANSFERS = (
     ),
     Row(
         "transfer",
+        "fork_merge",
+        None,
+        ({}, None),
+        {"targets": ["notes"], "every_n_steps": 1},
+        ("transfer=fork_merge", "transfer.targets=[digit]", "transfer.every_n_steps=1"),
+    ),
+    Row(
+        "transfer",
         "several",
         None,
         ({}, None),

@@ -28,6 +28,15 @@ DRAWN = "data/quickstart"
 SELECTED = {row.name: row.train for row in ROWS if row.train} | {
     "trainer/ddp": ("trainer=ddp", "trainer.devices=1"),
     "trainer/fsdp2": ("trainer=fsdp2", "trainer.devices=1", "trainer.accelerator=cpu"),
+    "trainer/local_sgd": ("trainer=local_sgd", "trainer.devices=1"),
+    "trainer/diloco": ("trainer=diloco", "trainer.devices=1"),
+    "trainer/branches": (
+        "trainer=branches",
+        "trainer.devices=1",
+        "transfer=fork_merge",
+        "transfer.targets=[digit]",
+        "transfer.every_n_steps=1",
+    ),
     "tracking/mlflow": ("tracking=mlflow", "tracking.uri=sqlite:///mlflow.db"),
 }
 
