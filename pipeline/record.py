@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,12 @@ def record_end(
 
 
 def draw(folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tensor]) -> list[Path]:
-    """Draw curves, gradients, gates and one confusion matrix a task; return the pictures."""
+    """Draw curves, gradients, gates, sources and one confusion matrix a task; return them all."""
     folder.plots.mkdir(exist_ok=True)
     pictures = [folder.plots / "curves.png"]
     curves(read_points(folder.metrics), pictures[0])
-    for name, drawn in (("gradients", gradients), ("gates", gates)):
+    sources = partial(gates, kind="source")
+    for name, drawn in (("gradients", gradients), ("gates", gates), ("sources", sources)):
         path = folder.plots / f"{name}.png"
         if drawn(read_points(folder.metrics), path):
             pictures.append(path)

@@ -22,20 +22,21 @@ _COLUMNS = 3  # of the curves
 _MOST_TASKS = 12  # whose curves are drawn
 
 
-def gates(points: Iterable[Point], path: Path) -> bool:
+def gates(points: Iterable[Point], path: Path, kind: str = "gate") -> bool:
     """Draw the last weights as a heat map of tasks and sources, and each task's over the steps.
 
     Args:
-        points: a run's history, keys ``gate/<task>/<source>``; others are left out.
+        points: a run's history, keys ``<kind>/<task>/<source>``; others are left out.
         path: of the PNG.
+        kind: ``gate``, of a trunk; ``source``, of other models.
 
     Returns:
         Whether there was anything to draw.
     """
     found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for point in points:
-        kind, _, name = point.key.partition("/")
-        if kind == "gate":
+        first, _, name = point.key.partition("/")
+        if first == kind:
             task, _, source = name.partition("/")
             found[task][source][point.step] = point.value
     if not found:
