@@ -49,7 +49,8 @@ class AttentionTransfer(OneSource):
         own, other = attention(pair.own, pair.mask), attention(pair.other, pair.mask)
         if own.dim() == 3:
             height, width = map(min, own.shape[1:], other.shape[1:])
-            own, other = (functional.adaptive_avg_pool2d(one, (height, width)) for one in (own, other))
+            own = functional.adaptive_avg_pool2d(own, (height, width))
+            other = functional.adaptive_avg_pool2d(other, (height, width))
         return mean_of_rows(apart(own.flatten(1), other.flatten(1)), pair, step)
 
 
