@@ -52,19 +52,25 @@ class TaskSpec:
     """What to predict from the rows of which data sets.
 
     task: type of labels and loss.
-    datasets: names.
+    datasets: names, those without labels among them.
     target: the column with the labels, several of them, or {data set: either}; None for a task
         whose labels are that a row has the task's modalities.
     drop_unseen: whether labels that only valid or test have count as empty; else they are refused.
+    unlabelled: names of data sets that have no column with labels.
+    known: what another run learnt of the labels, for a task that no data set has labels of.
     """
 
     task: Task
     datasets: Sequence[str]
     target: Target | Mapping[str, Target] | None
     drop_unseen: bool = False
+    unlabelled: Sequence[str] = ()
+    known: Mapping[str, Any] | None = None
 
     def target_in(self, dataset: str) -> Target:
-        """Return the column(s) with the labels in one data set."""
+        """Return the column(s) with the labels in one data set, none in one without labels."""
+        if dataset in self.unlabelled:
+            return []
         return self.target[dataset] if isinstance(self.target, Mapping) else self.target or []
 
 
@@ -152,7 +158,10 @@ def load_dataset(
     for task, values in targets.items():
         columns = "+".join(columns_named(tasks[task].target_in(name)))
         bad.add(columns, tasks[task].task.problems(values, inputs))
-    strata = next((targets[task] for task, one in tasks.items() if one.task.maps is None), None)
+    strata = next(
+        (targets[t] for t, o in tasks.items() if o.task.maps is None and name not in o.unlabelled),
+        None,
+    )
     usable = bad.without(np.arange(len(table)))
     try:
         rows = split_rows(spec.split, table.columns, usable, strata, split_seed)
@@ -166,7 +175,12 @@ def load_dataset(
 
 
 def raw_targets(spec: TaskSpec, dataset: str, inputs: Mapping[str, Column], table: Table) -> Column:
-    """Return a task's N raw targets in one data set, the paths of maps resolved."""
+    """Return a task's N raw targets in one data set, the paths of maps resolved.
+
+    They are all empty where there are no labels.
+    """
+    if dataset in spec.unlabelled:
+        return [None] * len(table)
     if spec.task.modalities:
         return paired(inputs, spec.task.modalities)
     column = target_cells(spec.target_in(dataset), table.columns)

@@ -27,10 +27,11 @@ def split_rows(
     """Deal rows out to the splits.
 
     Args:
-        spec: fractions {train, valid, test} of all rows; or {column: name} of a column that says
-            each row's split, by other words with {values: {train: word or words, ...}}; or
-            {files: ...}, where the column ``SPLIT`` says it. With a column or files, ``valid: f``
-            or ``test: f`` takes the share f of the training rows for a split that has none.
+        spec: fractions {train, valid, test} of all rows, or {train: 1}; or {column: name} of a
+            column that says each row's split, by other words with {values: {train: word or words,
+            ...}}; or {files: ...}, where the column ``SPLIT`` says it. With a column or files,
+            ``valid: f`` or ``test: f`` takes the share f of the training rows for a split that has
+            none.
             ``group``: a column; rows of one value stay in one split where fractions are drawn.
             ``stratify``: a column of which each split gets its share of every value.
         columns: the data set's columns, of N rows.
@@ -59,7 +60,8 @@ def split_rows(
         words = take(_column(str(spec["column"]), "column", columns), rows)
         parts = _by_word(words, rows, f"split column {spec['column']!r}", spec.get("values") or {})
     else:
-        return draw(rows, {name: float(spec[name]) for name in SPLITS if name in spec})
+        parts = draw(rows, {name: float(spec[name]) for name in SPLITS if name in spec})
+        return {name: parts.get(name, rows[:0]) for name in SPLITS}
     for name in ("test", "valid"):
         if spec.get(name) and not len(parts[name]):
             share = float(spec[name])

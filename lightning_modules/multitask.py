@@ -263,6 +263,8 @@ class MultiTaskModule(LightningModule):
         labelled = step.batch.labelled
         losses = {task: step.mean(total, labelled[task]) for task, total in sums.items()}
         added = self.transfer.losses(step)
+        for task in added.labels.keys() & losses.keys():
+            losses[task] = losses[task] * added.labels[task]
         for task, loss in added.by_task.items():
             losses[task] = losses[task] + loss if task in losses else loss
         return of_all_processes(losses), added.rest

@@ -35,7 +35,7 @@ from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
 from pipeline.spec import FORMAT
-from pipeline.tokenizer_of import tokenizer_of
+from pipeline.taken_over import labels_of, tokenizer_of
 from pipeline.tracking.redact import redact
 from pipeline.version import VERSION
 
@@ -112,9 +112,13 @@ def build_tasks(config: Config) -> dict[str, Task]:
 
 
 def task_datasets(spec: Config) -> tuple[str, ...]:
-    """Return the names of a task's data sets."""
-    names = spec["dataset"]
-    return (names,) if isinstance(names, str) else tuple(names)
+    """Return the names of a task's data sets, those without labels last."""
+    return (*names_in(spec.get("dataset", ())), *names_in(spec.get("unlabelled", ())))
+
+
+def names_in(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return what a user gave as one name, or as several."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) -> MixedDataModule:
@@ -137,6 +141,8 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
             task_datasets(spec),
             spec.get("target"),
             spec.get("unseen") == "drop",
+            names_in(spec.get("unlabelled", ())),
+            labels_of(config, name) if learnt is None and "labels_of" in spec else None,
         )
         for name, spec in config["data"]["tasks"].items()
     }

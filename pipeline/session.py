@@ -170,6 +170,8 @@ class Session:
         more = " and trainer.accumulate_grad_batches=2; python -m pipeline.plan tells what fits"
         with explained_memory("sampler.batch_size", rows, more):
             self._keep_features(checkpoint)
+            device = self.training.trainer.strategy.root_device
+            self.module.transfer.prepare(device, self._say)
             self.training.trainer.fit(
                 self.module,
                 datamodule=self.datamodule,

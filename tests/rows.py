@@ -289,6 +289,7 @@ TINY = (
 # given: shape of the inputs; expected: shapes of the features
 ENCODERS = (
     Row("encoder/image", "cnn", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 7, 7)}),
+    Row("encoder/image", "mlp", (2, 1, 16, 16), {"pooled": (2, DIM)}),
     Row(
         "encoder/audio",
         "spectrogram",
@@ -534,6 +535,41 @@ TRANSFERS = (
         ({"notes": 0.0, "shapes": 0.0}, None),
         {"teachers": {"notes": "runs/a", "shapes": "runs/a"}},
         ("transfer=adaptors", f"transfer.teachers={{digit: {SOURCE}, sentiment: {SOURCE}}}"),
+    ),
+    Row(  # the old task's answers are the source's at the start
+        "transfer",
+        "lwf",
+        {"old": "notes"},
+        ({"old": 0.0}, None),
+        {"source": "runs/a"},
+        (
+            "transfer=lwf",
+            f"transfer.source={SOURCE}",
+            f"data.text.tokenizer={SOURCE}",
+            "~data.tasks.sentiment",
+            "~data.datasets.reviews",
+            "+data.tasks.sentiment={type: classification, unlabelled: courses, "
+            f"labels_of: {SOURCE}}}",
+        ),
+    ),
+    *(  # the teacher is the student itself, from which it isn't apart
+        Row(
+            "transfer",
+            name,
+            None,
+            ({"notes": 0.0, "shapes": 0.0}, None),
+            {"teachers": "runs/a"},
+            (f"transfer={name}", f"transfer.teachers={{digit: {SOURCE}, subject: {SOURCE}}}"),
+        )
+        for name in ("hinton", "decoupled", "dist")
+    ),
+    Row(
+        "transfer",
+        "annealed",
+        None,
+        ({"notes": 0.0, "shapes": 0.0}, None),
+        {"method": {"name": "hinton", "teachers": "runs/a"}, "steps": 10},
+        ("transfer=annealed", f"transfer.method={{name: hinton, teachers: {SOURCE}}}"),
     ),
     Row(
         "transfer",

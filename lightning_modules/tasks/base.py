@@ -13,6 +13,7 @@ from torchmetrics import Metric, MetricCollection
 
 from datamodules.columns import Column, Columns
 from datamodules.maps.base import MapFormat
+from lightning_modules.comparisons.base import Comparison
 from lightning_modules.views.base import View
 from lightning_modules.views.rows import RowView
 
@@ -49,6 +50,10 @@ class Task(ABC):
     view: View = RowView()
     modalities: Sequence[str] = ()
     maps: MapFormat | None = None
+
+    def comparison(self) -> Comparison | None:
+        """Return how outputs are compared with another model's, None if they can't be."""
+        return None
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return {row: what is wrong} for cells that can't be a label, whatever was learnt.

@@ -18,6 +18,7 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
+from lightning_modules.comparisons.choice import Choice
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.weighting import class_weights, focal, require_class_weights
 from pipeline.errors import PollinateError, UsageError
@@ -56,6 +57,10 @@ class Classification(Task):
         self.focal = focal
         self.classes: list[str] = []
         self.counts: list[int] = []  # training rows of each class
+
+    def comparison(self) -> Choice:
+        """Return that logits of classes are compared."""
+        return Choice()
 
     def learn(self, values: Iterable[Any]) -> None:
         """Take the sorted distinct labels as the classes.

@@ -18,6 +18,7 @@ from torchmetrics.classification import (
 )
 
 from datamodules.columns import Column, Columns
+from lightning_modules.comparisons.yes_no import YesNo
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.classification import label_text
 from lightning_modules.tasks.numbers import number, number_problem
@@ -60,6 +61,10 @@ class Multilabel(Task):
         self.classes: list[str] = []
         self.counts: list[int] = []  # training rows with each label
         self.rows = 0  # labelled training rows
+
+    def comparison(self) -> YesNo:
+        """Return that each label is compared."""
+        return YesNo()
 
     def labels(self, cell: Any) -> list[str] | None:
         """Return the labels of a cell, None if it is not labelled.

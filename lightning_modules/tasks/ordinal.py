@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 from torchmetrics.regression import MeanAbsoluteError
 
 from datamodules.columns import Column, Columns
+from lightning_modules.comparisons.yes_no import YesNo
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.classification import label_text
 from pipeline.errors import PollinateError, UsageError
@@ -41,6 +42,10 @@ class Ordinal(Task):
             raise UsageError(f"order must have two classes or more, each once, got {self.order}")
         self.classes: list[str] = list(self.order or ())
         self.counts: list[int] = []
+
+    def comparison(self) -> YesNo:
+        """Return that each threshold is compared."""
+        return YesNo(ordered=True)
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return labels that have no place in the order."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
 from datamodules.columns import Column, Columns
+from lightning_modules.comparisons.number import Number
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.numbers import number, number_problem
 from pipeline.errors import PollinateError, UsageError
@@ -35,6 +36,10 @@ class Regression(Task):
             raise UsageError(f"huber must be > 0 standard deviations or null, got {huber}")
         self.huber = huber
         self.mean, self.std = 0.0, 1.0
+
+    def comparison(self) -> Number:
+        """Return that numbers are compared in standard deviations."""
+        return Number(self.std)
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return the cells that are no finite number."""

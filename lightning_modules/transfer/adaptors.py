@@ -79,7 +79,7 @@ class Adaptors(Comparing):
         heads = list(teacher.network.heads)
         return self.tasks.get(task) or (heads[0] if len(heads) == 1 else task)
 
-    def prepare(self, name: str, pair: Pair) -> None:
+    def fit_to(self, name: str, pair: Pair) -> None:
         """Make A_t, at first the identity as far as the widths allow."""
         self.adaptors[name] = adaptor = nn.Linear(
             pair.own.shape[-1], pair.other.shape[-1], bias=False

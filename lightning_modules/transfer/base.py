@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
@@ -67,10 +68,12 @@ class TransferLosses:
     by_task: {task: scalar}, added to that task's loss before balancing. They may depend on shared
         weights through what the task's head read, ``trace.representations`` or ``outputs``, alone.
     rest: a scalar that belongs to no task, added after balancing, or None.
+    labels: {task: factor, >= 0, on the loss of its labels}, 1 for a task that isn't named.
     """
 
     by_task: dict[str, Tensor] = field(default_factory=dict)
     rest: Tensor | None = None
+    labels: dict[str, float] = field(default_factory=dict)
 
 
 class Transfer(nn.Module, ABC):
@@ -94,6 +97,19 @@ class Transfer(nn.Module, ABC):
 
         Raises:
             PollinateError: a source can't be had, or doesn't fit.
+        """
+
+    def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
+        """Do what takes long before the first step, on the device that trains.
+
+        By then it is known which encoders' features are kept: ``Part.kept``.
+
+        Args:
+            device: of this process.
+            say: tells the user.
+
+        Raises:
+            PollinateError: it can't be done.
         """
 
     @abstractmethod

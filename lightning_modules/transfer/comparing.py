@@ -67,7 +67,7 @@ class Comparing(Transfer):
             step: whose rows.
         """
 
-    def prepare(self, name: str, pair: Pair) -> None:
+    def fit_to(self, name: str, pair: Pair) -> None:
         """Make what the comparison needs, such as layers, for features like those of the pair."""
 
     def setup(
@@ -81,7 +81,7 @@ class Comparing(Transfer):
         self._pairs = self.find_pairs(module, datamodule, sources)
         lines = []
         for name, pair in self._pairs.find(probed(module, datamodule)).items():
-            self.prepare(name, pair)
+            self.fit_to(name, pair)
             whose = self._pairs.whose(name)
             lines.append(f"{name}: {shape(pair.own)} here, {shape(pair.other)} of {whose}")
         return lines

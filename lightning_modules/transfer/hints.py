@@ -46,7 +46,7 @@ class Hints(OneSource):
         super().__init__(Compared(source, at, modalities, tasks), weight, until)
         self.regressors = nn.ModuleDict()
 
-    def prepare(self, name: str, pair: Pair) -> None:
+    def fit_to(self, name: str, pair: Pair) -> None:
         """Make r, at first the identity as far as the widths allow."""
         width, other = (vectors(features).shape[-1] for features in (pair.own, pair.other))
         self.regressors[name] = regressor = nn.Linear(width, other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 class Several(Transfer):
     """Methods one after the other: what they add to the losses is added up.
+
+    Factors on the loss of a task's labels are multiplied.
 
     Args:
         methods: {name: method}, in the order in which they set the run up.
@@ -46,14 +48,21 @@ class Several(Transfer):
             for line in method.setup(module, datamodule, sources)
         ]
 
+    def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
+        """Prepare all."""
+        for _, method in self._named():
+            method.prepare(device, say)
+
     def losses(self, step: TransferStep) -> TransferLosses:
-        """Return the sums."""
+        """Return the sums, and the product of factors on the loss of a task's labels."""
         found = TransferLosses()
         for _, method in self._named():
             added = method.losses(step)
             for task, loss in added.by_task.items():
                 known = found.by_task.get(task)
                 found.by_task[task] = loss if known is None else known + loss
+            for task, factor in added.labels.items():
+                found.labels[task] = found.labels.get(task, 1.0) * factor
             rests = [one for one in (found.rest, added.rest) if one is not None]
             found.rest = torch.stack(rests).sum() if rests else None
         return found

@@ -17,7 +17,7 @@ SPLITS = ("train", "valid", "test")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DATASET_KEYS = ("source", "inputs", "split")
 TASK_KEYS = ("type", "dataset", "target")
-TASK_OPTIONAL = ("unseen",)
+TASK_OPTIONAL = ("unseen", "unlabelled", "labels_of")
 DATASET_OPTIONAL = ("streaming",)
 SPLIT_KEYS = ("group", "stratify")
 
@@ -162,6 +162,8 @@ def _by_split_problems(path: str, node: Any) -> Iterator[str]:
 
 def _fraction_problems(path: str, split: dict[str, Any], known: bool) -> Iterator[str]:
     fractions = {key: value for key, value in split.items() if key in SPLITS and value != UNSET}
+    if fractions == {"train": 1} and not known:
+        return  # rows for training only, without labels say
     for key, value in fractions.items():
         if not is_number(value) or not 0 < value < 1:
             yield f"{path}.{key} must be a fraction in (0, 1), got {shown(value)}"
@@ -175,6 +177,9 @@ def _fraction_problems(path: str, split: dict[str, Any], known: bool) -> Iterato
 
 
 def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
+    if isinstance(node, dict) and "labels_of" in node:
+        yield from _unlabelled_task_problems(path, node, datasets)
+        return
     pairs = "modalities" in _mapping(node, "type")  # such a task needs no target
     required = tuple(key for key in TASK_KEYS if not (pairs and key == "target"))
     optional = (*TASK_OPTIONAL, *TASK_KEYS)
@@ -192,9 +197,41 @@ def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
     names = dataset if isinstance(dataset, list) else [dataset]
     if not names:
         yield f"{path}.dataset must name at least one data set, got []"
+    yield from _unknown_datasets(f"{path}.dataset", names, datasets)
+    yield from _unlabelled_problems(path, node, names, datasets)
+
+
+def _unlabelled_task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a task of another run that no data set has labels of."""
+    optional = ("type", "unlabelled", "labels_of")
+    yield from _shape_problems(path, node, optional, "type", optional)
+    if not isinstance(node["labels_of"], str):
+        yield f"{path}.labels_of must be a run or checkpoint, got {shown(node['labels_of'])}"
+    given = node.get("unlabelled", [])
+    names = given if isinstance(given, list) else [given]
+    yield from _unknown_datasets(f"{path}.unlabelled", names, datasets)
+    if not names:
+        yield f"{path}.unlabelled must name the data sets that the task is asked about, got []"
+
+
+def _unlabelled_problems(
+    path: str, node: Any, labelled: list[Any], datasets: list[str]
+) -> Iterator[str]:
+    """Yield what is wrong with the data sets that a task has no labels in."""
+    given = node.get("unlabelled", [])
+    names = given if isinstance(given, list) else [given]
+    yield from _unknown_datasets(f"{path}.unlabelled", names, datasets)
+    for name in names:
+        if name in labelled:
+            yield f"{path}.unlabelled names {name!r}, which {path}.dataset names, too; choose one"
+    if names and "target" not in node:
+        yield f"{path}.unlabelled is for tasks with a target; leave it out"
+
+
+def _unknown_datasets(path: str, names: list[Any], datasets: list[str]) -> Iterator[str]:
     for name in names:
         if name != UNSET and name not in datasets:
-            yield (f"{path}.dataset names {name!r}{hint(str(name), datasets, 'data sets')}")
+            yield f"{path} names {name!r}{hint(str(name), datasets, 'data sets')}"
 
 
 def _is_target(target: Any) -> bool:

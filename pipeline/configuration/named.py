@@ -24,7 +24,7 @@ DATASET_KEYS = (
     "streaming",
 )  # of the data set itself; all others go to its source
 INNER_BALANCERS = ("balancer.losses", "balancer.method")
-TASK_KEYS = ("dataset", "target", "unseen")
+TASK_KEYS = ("dataset", "target", "unseen", "unlabelled", "labels_of")
 BELOW_NAME = re.compile(
     r"(?P<chooser>(?P<node>data\.(tasks|datasets)\.[^.]+)\.(type|source))\.(?P<option>.+)"
 )
@@ -32,7 +32,7 @@ BELOW_NAME = re.compile(
 
 # options beside a name: encoder.text.tune.rank of encoder.text.tune=lora
 INSIDE_NAME = re.compile(
-    r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune|transfer\.methods\.[^.]+)\..+"
+    r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune|transfer\.(methods\.[^.]+|method))\..+"
 )
 
 
@@ -64,9 +64,17 @@ def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
         _resolve_inner(config, key, "balancer", folders)
     for modality in _keys(config, "encoder"):
         _resolve_inner(config, f"encoder.{modality}.tune", "tune", folders)
-    for name in _keys(config, "transfer.methods"):
-        _resolve_inner(config, f"transfer.methods.{name}", "transfer", folders)
+    _resolve_transfers(config, "transfer", folders)
     _resolve_optimizer(config)
+
+
+def _resolve_transfers(config: DictConfig, key: str, folders: Sequence[Path]) -> None:
+    """Resolve the methods inside a method, and those inside them."""
+    inner = [f"{key}.methods.{name}" for name in _keys(config, f"{key}.methods")]
+    inner += [f"{key}.method"] if "method" in _keys(config, key) else []
+    for path in inner:
+        _resolve_inner(config, path, "transfer", folders)
+        _resolve_transfers(config, path, folders)
 
 
 def _keys(config: DictConfig, path: str) -> list[str]:

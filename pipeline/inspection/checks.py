@@ -28,7 +28,7 @@ STRANGE = re.compile(r"\ufffd|Ã[\x80-\xbf]|â€|<\w+[^<>]*>|&(amp|lt|gt|quot|#
 
 @dataclass
 class Subject:
-    """One data set, with all that is known of it."""
+    """One data set, with all that is known of it; tasks: those that have labels in it."""
 
     name: str
     loaded: Loaded
@@ -170,7 +170,8 @@ def shifted_labels(subject: Subject) -> Iterator[Problem]:
 def empty_splits(subject: Subject) -> Iterator[Problem]:
     """Splits without rows or labels."""
     for split, rows in subject.facts.rows.items():
-        if not rows:
+        # rows that no task has labels of are there to train on
+        if not rows and (subject.tasks or split == "train"):
             advice = f"draw it from the training rows: split: {{..., {split}: 0.1}}"
             yield Problem(ERROR, subject.name, f"{split} has no rows", advice)
     for task, facts in subject.facts.tasks.items():

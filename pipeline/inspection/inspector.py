@@ -58,7 +58,11 @@ def look(data: MixedDataModule, name: str) -> Subject:
     loaded = data.loaded[name]
     stores = data.prepare(name)
     loaded.rows = {split: loaded.bad.without(rows) for split, rows in loaded.rows.items()}
-    tasks = {task: spec for task, spec in data.tasks.items() if name in spec.datasets}
+    tasks = {
+        task: spec
+        for task, spec in data.tasks.items()
+        if name in spec.datasets and name not in spec.unlabelled
+    }
     where = data.datasets[name].source.location
     facts = dataset_facts(where, loaded, stores, tasks, data.modalities)
     text = data.modalities.get("text")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
 
 from datamodules.batch import Batch
 from datamodules.dataset import Part
@@ -119,17 +121,40 @@ class Predictor:
             UsageError: the columns have different lengths, or a task or modality isn't known.
         """
         wanted = list(self.tasks) if tasks is None else list(tasks)
-        self._check(columns, wanted)
         length = max((len(values) for values in columns.values()), default=0)
         found = Predictions({task: [None] * length for task in wanted})
+        for rows, outputs in self.outputs(columns, wanted, batch_size, found.errors):
+            for task, output in outputs.items():
+                own = self.tasks[task]
+                pictures = columns.get(own.maps.modality) if own.maps is not None else None
+                for row, label in zip(rows, own.decode(output), strict=True):
+                    size = None if pictures is None else displayed_size(pictures[row])
+                    found.answers[task][row] = own.at_size(label, size)
+        return found
+
+    def outputs(
+        self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Yield (n rows, {task: (n, ...)}), some rows and tasks at a time.
+
+        Args:
+            columns, batch_size: as for ``predict``.
+            tasks: the tasks wanted.
+            errors: {row: why a value of it can't be read}, filled on the way.
+
+        Raises:
+            UsageError: as for ``predict``.
+        """
+        self._check(columns, tasks)
+        length = max((len(values) for values in columns.values()), default=0)
         for given, rows in rows_by_modalities(columns, length).items():
             rows.sort(key=lambda row: text_length(columns, row))  # little padding
-            for dataset, tasks in self._routes(given, wanted).items():
-                own = [name for name in self.inputs[dataset] if name in given]
+            for dataset, own_tasks in self.routes(given, tasks).items():
+                own = {m: columns[m] for m in self.inputs[dataset] if m in given}
                 for start in range(0, len(rows), batch_size):
-                    batch = rows[start : start + batch_size]
-                    self._answer(batch, {m: columns[m] for m in own}, dataset, tasks, found)
-        return found
+                    batch, read = self._read(rows[start : start + batch_size], own, dataset, errors)
+                    if read:
+                        yield read, self._run(batch, dataset, own_tasks)
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:
@@ -142,7 +167,7 @@ class Predictor:
         if len(set(lengths.values())) > 1:
             raise UsageError(f"all columns must have one length, got {lengths}")
 
-    def _routes(self, given: Collection[str], tasks: Sequence[str]) -> dict[str, list[str]]:
+    def routes(self, given: Collection[str], tasks: Sequence[str]) -> dict[str, list[str]]:
         """Return {data set: tasks}: each task as from the data set that is most like the rows.
 
         That is the one of whose modalities the rows have most, and lack fewest.
@@ -165,27 +190,15 @@ class Predictor:
             merged.setdefault(first, []).extend(own_tasks)
         return merged
 
-    def _answer(
-        self,
-        rows: list[int],
-        columns: Columns,
-        dataset: str,
-        tasks: Sequence[str],
-        found: Predictions,
-    ) -> None:
-        """Put one batch's answers and errors into ``found``."""
-        batch, rows = self._read(rows, columns, dataset, found.errors)
-        if not rows:
-            return
-        with torch.inference_mode():
-            routes = dict.fromkeys(tasks, (dataset,))
-            outputs = self.network.predict(self.network.encode({dataset: batch}, routes), routes)
-        for task, output in outputs.items():
-            own = self.tasks[task]
-            pictures = columns.get(own.maps.modality) if own.maps is not None else None
-            for row, label in zip(rows, own.decode(output), strict=True):
-                size = None if pictures is None else displayed_size(pictures[row])
-                found.answers[task][row] = own.at_size(label, size)
+    @torch.inference_mode()
+    def _run(self, batch: Batch, dataset: str, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Return the tasks' outputs for rows as those of a data set."""
+        device = next(self.network.parameters()).device
+        given, routes = (
+            {dataset: move_data_to_device(batch, device)},
+            dict.fromkeys(tasks, (dataset,)),
+        )
+        return self.network.predict(self.network.encode(given, routes), routes)
 
     def _read(
         self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Mapping
 
+import pytest
+import torch
+
+from datamodules.loading import TaskSpec
+from datamodules.mixed import MixedDataModule
+from lightning_modules.tasks.classification import Classification
 from lightning_modules.trace import Trace
 from lightning_modules.transfer.base import TransferStep
 from tests.lightning_modules.transfer.sources import One, source_of
 from tests.rows import Row, ids, rows
-from tests.tiny import multitask, ready
+from tests.tiny import multitask, ready, task
 
 TINY = 1e-5  # what rounding leaves of 0
 
 
+def data_of(unlabelled: Mapping[str, str] | None) -> MixedDataModule:
+    """The usual tasks, and {task: data set} without labels."""
+    tasks = {name: task(name) for name in ("notes", "shapes")}
+    known = {"classes": ["no", "yes"], "counts": [1, 1]}
+    for name, dataset in (unlabelled or {}).items():
+        where = (dataset,)
+        tasks[name] = TaskSpec(Classification(), where, None, unlabelled=where, known=known)
+    return ready(tasks=tasks, dropout=0.0)
+
+
 @pytest.mark.parametrize("row", rows("transfer"), ids=ids)
 def test_row(row: Row) -> None:
-    data = ready()
+    data = data_of(row.given)
     module, transfer = multitask(data), row.build()
     transfer.setup(module, data, One(source_of(module, data)))
+    transfer.prepare(torch.device("cpu"), lambda _: None)
     batch, trace = next(iter(data.train_dataloader())), Trace()
     outputs = module.network(batch.batches, trace=trace)
     found = transfer.losses(TransferStep(batch, outputs, trace))
     by_task, rest = row.expected
-    assert {t: loss.item() for t, loss in found.by_task.items()} == pytest.approx(by_task, abs=TINY)
+    losses = {task: loss.item() for task, loss in found.by_task.items()}
+    assert losses == pytest.approx(by_task, abs=TINY)
     assert (found.rest is None) == (rest is None)
     assert found.rest is None or found.rest.item() == pytest.approx(rest, abs=TINY)

@@ -1,0 +1,26 @@
+"""Answers as soft as the teachers'."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from lightning_modules.transfer.distillation import Distillation
+from lightning_modules.transfer.divergences.soft import soft_divergence
+from lightning_modules.transfer.teachers.lesson import Lesson
+
+
+class Hinton(Distillation):
+    """L_teachers = mean of T^2 KL(softmax(z_teacher / T) || softmax(z / T)).
+
+    Yes and no are two classes; numbers are compared by half their squared difference in standard
+    deviations.
+
+    Source: Hinton, Vinyals & Dean 2015, section 2.
+    """
+
+    def distance(self, lesson: Lesson) -> Tensor:
+        """Return the mean over the rows."""
+        divergence = partial(soft_divergence, temperature=self.temperature)
+        return lesson.mean(lesson.comparison.apart(lesson.student, lesson.teacher, divergence))

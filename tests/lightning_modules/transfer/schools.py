@@ -1,0 +1,102 @@
+"""Students and teachers of some hundred weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.batch import MixedBatch
+from datamodules.cache import Cache
+from datamodules.loading import DatasetSpec, TaskSpec
+from datamodules.mixed import MixedDataModule
+from datamodules.modalities.image import ImageModality
+from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.trace import Trace
+from lightning_modules.transfer.base import TransferLosses, TransferStep
+from lightning_modules.transfer.distillation import Distillation
+from lightning_modules.transfer.source import Source
+from tests.lightning_modules.transfer.sources import source_of
+from tests.tiny import THIRDS, InMemory, datamodule, multitask, pixels, words
+
+CPU = torch.device("cpu")
+
+
+class Opens:
+    """Opens sources by their names."""
+
+    def __init__(self, **sources: Source) -> None:
+        self.sources = sources
+
+    def open(self, what: str) -> Source:
+        return self.sources[what]
+
+
+def still(
+    datasets: Mapping[str, DatasetSpec], tasks: Mapping[str, TaskSpec], folder: Path, **options: Any
+) -> MixedDataModule:
+    """A data module, set up, whose rows are the same in every epoch; its cache is in a folder."""
+    data = datamodule(datasets, tasks, dropout=0.0, **options)
+    if "image" in data.modalities:
+        data.modalities["image"] = ImageModality([8, 8], channels=1)
+    data.policy.cache = Cache(folder / "cache")
+    data.setup()
+    return data
+
+
+def both(count: int = 40, inputs: Mapping[str, str] | None = None, **columns: Any) -> DatasetSpec:
+    """A data set whose rows have a text and an image, of which every fifth lacks the image."""
+    some = [None if row % 5 == 4 else image for row, image in enumerate(pixels(count))]
+    source = InMemory(**{"text": words(count), "image": some, **columns})
+    return DatasetSpec(source, inputs or {"text": "text", "image": "image"}, THIRDS)
+
+
+def teacher(data: MixedDataModule, name: str = "teacher", seed: int = 1) -> Source:
+    """A source whose answers differ from those of a new module."""
+    module = multitask(data)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in module.network.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator))
+    return replace(source_of(module, data), name=name, digest=f"{name} {seed}")
+
+
+def at_work(
+    method: Distillation, module: MultiTaskModule, data: MixedDataModule, **sources: Source
+) -> list[str]:
+    """Set a method up and prepare it; return what it says."""
+    said = method.setup(module, data, Opens(**sources))
+    method.prepare(CPU, said.append)
+    module.transfer = method
+    return said
+
+
+def first_batch(data: MixedDataModule) -> MixedBatch:
+    batch: MixedBatch = next(iter(data.train_dataloader()))
+    return batch
+
+
+def step_of(module: MultiTaskModule, batch: MixedBatch, **options: Any) -> TransferStep:
+    trace = Trace()
+    outputs = module.network(batch.batches, trace=trace)
+    return TransferStep(batch, outputs, trace, **options)
+
+
+def losses(method: Distillation, module: MultiTaskModule, batch: MixedBatch) -> TransferLosses:
+    return method.losses(step_of(module, batch))
+
+
+def answers(source: Source, batch: MixedBatch, dataset: str, task: str) -> Tensor:
+    """What a source's network says of a data set's rows."""
+    network: nn.Module = source.predictor().network
+    with torch.no_grad():
+        found: Tensor = network({dataset: batch.batches[dataset]}, [task])[task]
+    return found
+
+
+def names(method: Distillation, batch: MixedBatch) -> Sequence[str]:
+    return sorted(method.wanted(batch))

@@ -1,0 +1,97 @@
+"""Trains students with a teacher for 12 steps; run once alone and once as two processes.
+
+``python -m tests.taught_processes FOLDER NAME...`` writes FOLDER/<name>.pt for each, as
+``tests.two_processes`` does for balancers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from datamodules.samplers.uniform import Uniform
+from lightning_modules.transfer.annealed import Annealed
+from lightning_modules.transfer.base import Transfer
+from lightning_modules.transfer.decoupled import Decoupled
+from lightning_modules.transfer.dist import Dist
+from lightning_modules.transfer.hinton import Hinton
+from pipeline.quiet import HARMLESS
+from tests.lightning_modules.transfer.schools import CPU, Opens, both, still, teacher
+from tests.tiny import images, labels, multitask, task, texts, trainer
+from tests.two_processes import SGD, make, whole
+
+STEPS = 12
+NAMES = ("hinton", "dist", "annealed", "upgrad, features", "upgrad, parameters", "bf16")
+
+
+def method_of(name: str) -> Transfer:
+    if name == "dist":
+        return Dist("teacher")
+    if name == "annealed":
+        return Annealed(Decoupled({"a": "teacher", "b": "task:a"}))
+    return Hinton("teacher")
+
+
+def train(name: str, folder: Path) -> None:
+    """Train two tasks on three data sets: one without labels, one whose rows lack pictures."""
+    unlabelled = task("all")
+    unlabelled.datasets, unlabelled.unlabelled = ["all", "more"], ["more"]
+    sets = {"all": both(40, label=labels(40)), "more": texts(30)}
+    tasks = {"a": unlabelled, "b": task("all", target="label")}
+    data = still(sets, tasks, folder.parent, sampler=Uniform(7))
+    seen = still(
+        {"all": images(24, label=labels(24))}, {"a": task("all"), "b": task("all")}, folder
+    )
+    words = still({"all": both(40, label=labels(40))}, {"a": task("all"), "b": task("all")}, folder)
+    # one who reads pictures only leaves rows untaught; the other reads texts, too
+    source = teacher(seen if name in ("hinton", "dist") else words)
+    balancer, _, level = name.partition(", ")
+    options: dict[str, Any] = {}
+    if level:
+        options["balancer"] = partial(make, balancer, level)
+    if level == "features":  # which says something of tasks with the same rows
+        tasks = {"a": task("all"), "b": task("all")}
+        data = still({"all": sets["all"]}, tasks, folder.parent, sampler=Uniform(7))
+    model = multitask(data, optimizer=SGD, **options)
+    model.transfer = method_of(name)
+    model.transfer.setup(model, data, Opens(teacher=source))
+    model.transfer.prepare(CPU, lambda _: None)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    strategy: dict[str, Any] = {}
+    if world > 1:
+        ddp = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
+        strategy = {"strategy": ddp, "devices": world}
+    fit = trainer(
+        folder,
+        max_epochs=-1,
+        max_steps=STEPS,
+        accumulate_grad_batches=2,
+        precision="bf16-mixed" if name == "bf16" else "64-true",
+        limit_val_batches=0,
+        **strategy,
+    )
+    if name != "bf16":
+        fit.precision_plugin.convert_module(model)
+    fit.fit(model, datamodule=data)
+    if fit.is_global_zero:
+        torch.save({"model": whole(model), "rows": model.rows_seen}, folder / f"{name}.pt")
+
+
+def main() -> None:
+    """Train the students named on the command line."""
+    folder = Path(sys.argv[1])
+    for message, _ in HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in sys.argv[2:]:
+        train(name, folder)
+
+
+if __name__ == "__main__":
+    main()
