@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.plots.gates import gates
 from pipeline.plots.gradients import gradients
 from pipeline.runs import RunFolder
 from pipeline.serving.folder import export
-from pipeline.tracking.points import read_points
+from pipeline.tracking.points import Point, read_points
 from pipeline.tracking.run_logger import RunLogger
 
 TOKENIZER = "tokenizer.json"
@@ -61,12 +61,13 @@ def record_end(
 
 
 def draw(folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tensor]) -> list[Path]:
-    """Draw curves, gradients, gates, sources and one confusion matrix a task; return them all."""
+    """Draw curves, gradients, what tasks take from where, confusion matrices; return them all."""
     folder.plots.mkdir(exist_ok=True)
     pictures = [folder.plots / "curves.png"]
     curves(read_points(folder.metrics), pictures[0])
-    sources = partial(gates, kind="source")
-    for name, drawn in (("gradients", gradients), ("gates", gates), ("sources", sources)):
+    kinds = {"gates": "gate", "sources": "source", "attention": "attention"}
+    named: dict[str, Callable[[Iterable[Point], Path], bool]] = {"gradients": gradients}
+    for name, drawn in (named | {n: partial(gates, kind=k) for n, k in kinds.items()}).items():
         path = folder.plots / f"{name}.png"
         if drawn(read_points(folder.metrics), path):
             pictures.append(path)
