@@ -27,6 +27,10 @@ from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.tasks.base import Task
+from lightning_modules.transfer.borrower import LEARNT
+from lightning_modules.transfer.borrowing import Borrowing
+from lightning_modules.transfer.lender import Lender
+from lightning_modules.transfer.library import rebuilt
 from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
@@ -172,6 +176,7 @@ def build_network(
     tasks: Mapping[str, Task],
     modalities: Mapping[str, Modality],
     new: bool = False,
+    borrowed: Config | None = None,
 ) -> MultiTaskNetwork:
     """Return the network; tasks and modalities have their vocabularies.
 
@@ -180,6 +185,7 @@ def build_network(
         tasks: {name: task}.
         modalities: {name: modality}.
         new: whether pre-trained weights are loaded, which no checkpoint will replace.
+        borrowed: what the checkpoint says of sources in the network, if there are any.
 
     Raises:
         UsageError: there is no encoder for a modality.
@@ -205,7 +211,47 @@ def build_network(
     trunk = instantiate(config["trunk"], allow, "trunk", tasks=list(tasks))
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     views = {name: task.view for name, task in tasks.items()}
-    return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views, tunings)
+    fusions = build_fusions(config)
+    network = MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views, tunings)
+    if borrowed is not None:
+        network.borrowing = build_borrowing(borrowed, allow)
+    return network
+
+
+def build_borrowing(known: Config, allow: Sequence[str]) -> Borrowing:
+    """Return the sources inside a network, whose weights are in the network's checkpoint.
+
+    Args:
+        known: what the run said of them that took them in.
+        allow: packages, besides our own, whose classes may be named.
+    """
+    lenders = {name: Lender(build_source(one, allow)) for name, one in known["lenders"].items()}
+    mixers = {
+        task: instantiate(node, allow, f"transfer, mixer of {task}")
+        for task, node in known["mixers"].items()
+    }
+    return Borrowing(lenders, mixers)
+
+
+def build_source(known: Config, allow: Sequence[str]) -> MultiTaskNetwork:
+    """Return a source's network from what ``described`` returned, without its weights."""
+    if "config" not in known:
+        return rebuilt(known)
+    config = {**known["config"], "allow_targets": list(allow)}
+    tasks = build_tasks(config)
+    return build_network(config, *restored(config, tasks, known["learnt"]))
+
+
+def restored(
+    config: Config, tasks: Mapping[str, Task], learnt: Config
+) -> tuple[Mapping[str, Task], dict[str, Modality]]:
+    """Return tasks and modalities with the vocabularies that a run learnt."""
+    modalities = build_modalities(config, tasks, learnt)
+    for name, task in tasks.items():
+        task.load_state_dict(learnt["tasks"][name])
+    for name, modality in modalities.items():
+        modality.load_state_dict(learnt["modalities"][name])
+    return tasks, modalities
 
 
 def build_ensemble(
@@ -309,14 +355,15 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
     """
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
-    network = build_network(
-        config, tasks, datamodule.modalities, load and datamodule.learnt is None
-    )
+    resumed = datamodule.learnt or {}
+    kept = {LEARNT: resumed[LEARNT]} if LEARNT in resumed else {}
+    new = load and datamodule.learnt is None
+    network = build_network(config, tasks, datamodule.modalities, new, kept.get(LEARNT))
     spec = {
         "format": FORMAT,
         "version": VERSION,
         "config": redact(config),
-        "learnt": datamodule.learnt_state(),
+        "learnt": {**datamodule.learnt_state(), **kept},
     }
     module = MultiTaskModule(
         network,

@@ -21,8 +21,8 @@ from pipeline.errors import PollinateError, UsageError
 from pipeline.kept_features import FeatureCache
 from pipeline.locate import run_folder_of
 from pipeline.memory import explained_memory
+from pipeline.prediction.predictor import load_network
 from pipeline.report import Numbers, baselines, modalities_of
-from pipeline.session import load_weights
 from pipeline.spec import read_spec
 
 KEPT = ("accelerator", "precision")  # the trainer's options on which the scores depend
@@ -66,7 +66,7 @@ def evaluate(
     datamodule.options.evaluation_batch_size = batch_size
     datamodule.setup()
     module = build_module(config, datamodule)
-    load_weights(module, checkpoint)
+    load_network(module.network, checkpoint)  # what else a run has, its transfer say, isn't asked
     with explained_memory("batch_size", batch_size):
         scores = measure(module, datamodule, split, config["trainer"], console)
     parts = datamodule.parts[split]

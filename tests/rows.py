@@ -562,6 +562,41 @@ TRANSFERS = (
         {"source": "runs/a", "beta": 0.0},
         ("transfer=l2_sp", f"transfer.source={SOURCE}"),
     ),
+    *(  # of a model that is its own source, and reads the same
+        Row(
+            "transfer",
+            option,
+            None,
+            ({}, 0.0),
+            {"source": "runs/a", **options},
+            (f"transfer={option}", f"transfer.source={SOURCE}", *extra),
+        )
+        for option, options, extra in (
+            ("hints", {}, ()),
+            ("attention_transfer", {"modalities": ["image"]}, ("transfer.modalities=[image]",)),
+            ("relational", {}, ()),
+            ("cka", {}, ()),
+        )
+    ),
+    *(
+        Row(
+            "transfer",
+            option,
+            None,
+            ({}, None),
+            {"sources": {"a": "runs/a", "b": "runs/a"}},
+            (f"transfer={option}", f"transfer.sources={{a: {SOURCE}, b: {SOURCE}}}"),
+        )
+        for option in ("source_attention", "weighted_fusion")
+    ),
+    Row(
+        "transfer",
+        "adaptors",
+        None,
+        ({"notes": 0.0, "shapes": 0.0}, None),
+        {"teachers": {"notes": "runs/a", "shapes": "runs/a"}},
+        ("transfer=adaptors", f"transfer.teachers={{digit: {SOURCE}, sentiment: {SOURCE}}}"),
+    ),
     Row(  # the old task's answers are the source's at the start
         "transfer",
         "lwf",

@@ -20,9 +20,9 @@ class Measure(Callback):
     ``weight/<task>``, ``rows/<task>`` (labelled rows so far), ``epoch_rows/<task>``,
     ``passes/<data set>`` (how often it has been gone through), ``lr/<part>``,
     ``train/steps_per_second``, what the trunk gauges: ``gate/<task>/<source>``,
-    ``load/<task>/<source>``, and what transfer does. Of several processes
-    ``traffic/floats_sent`` and ``traffic/synchronisations``. The step is the number of optimizer
-    steps.
+    ``load/<task>/<source>``, and what transfer does: ``source/<task>/<source>``,
+    ``transfer/<method>/<name>``. Of several processes ``traffic/floats_sent`` and
+    ``traffic/synchronisations``. The step is the number of optimizer steps.
 
     Args:
         every_n_steps: optimizer steps between two log lines, >= 1.

@@ -19,9 +19,10 @@ from datamodules.modalities.base import Modality
 from datamodules.modalities.image import displayed_size
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
+from lightning_modules.transfer.borrower import LEARNT
 from lightning_modules.trunks.base import Routes
 from lightning_modules.views.base import Seen
-from pipeline.build import build_modalities, build_network, build_tasks
+from pipeline.build import build_network, build_tasks, restored
 from pipeline.checkpoints import read_checkpoint
 from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError, UsageError
@@ -100,13 +101,9 @@ class Predictor:
             allow_targets: as for ``load``.
         """
         config = {**spec["config"], "allow_targets": list(allow_targets)}
-        tasks = build_tasks(config)
-        modalities = build_modalities(config, tasks, spec["learnt"])
-        for name, task in tasks.items():
-            task.load_state_dict(spec["learnt"]["tasks"][name])
-        for name, modality in modalities.items():
-            modality.load_state_dict(spec["learnt"]["modalities"][name])
-        network = build_network(config, tasks, modalities)
+        learnt = spec["learnt"]
+        tasks, modalities = restored(config, build_tasks(config), learnt)
+        network = build_network(config, tasks, modalities, borrowed=learnt.get(LEARNT))
         inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
         return cls(network, tasks, modalities, inputs)
 

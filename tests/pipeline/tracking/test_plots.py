@@ -125,6 +125,14 @@ def test_gates_are_drawn(tmp_path: Path, tasks: list[str], sources: list[str]) -
     assert is_picture(tmp_path / "plots" / "gates.png")
 
 
+@pytest.mark.parametrize("kind", ["source", "attention"])
+def test_other_weights_are_drawn_alike(tmp_path: Path, kind: str) -> None:
+    history = [Point(f"{kind}/a/b", 0.5, 0, 0), Point("gate/a/b", 0.5, 0, 0)]
+    assert gates(history, tmp_path / "weights.png", kind)
+    assert is_picture(tmp_path / "weights.png")
+    assert not gates(history[1:], tmp_path / "none.png", kind)
+
+
 @pytest.mark.parametrize("history", [[], points(), looks(["a", "b"])])
 def test_without_gates_none_are_drawn(tmp_path: Path, history: list[Point]) -> None:
     assert not gates(history, tmp_path / "gates.png")
