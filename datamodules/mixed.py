@@ -218,6 +218,15 @@ class MixedDataModule(LightningDataModule):
             "tasks": {name: spec.task.state_dict() for name, spec in self.tasks.items()},
             "modalities": {name: item.state_dict() for name, item in self.modalities.items()},
             "digests": {name: loaded.digest for name, loaded in self.loaded.items()},
+            "labelled": self.labelled_rows(),
+        }
+
+    def labelled_rows(self) -> dict[str, int]:
+        """Return {task: training rows with a label}."""
+        parts = self.parts["train"]
+        return {
+            name: sum(int(parts[dataset].present[name].sum()) for dataset in spec.datasets)
+            for name, spec in self.tasks.items()
         }
 
     def _share(self) -> Share:
@@ -249,9 +258,14 @@ class MixedDataModule(LightningDataModule):
             elif spec.known is not None:
                 spec.task.load_state_dict(dict(spec.known))
             else:
-                self._learn_task(name, spec)
+                self.learn_task(name, spec)
 
-    def _learn_task(self, name: str, spec: TaskSpec) -> None:
+    def learn_task(self, name: str, spec: TaskSpec) -> None:
+        """Learn one task's vocabulary and scale from the training rows.
+
+        Raises:
+            PollinateError: there are none, or they don't suffice.
+        """
         columns = [self.loaded[dataset].label(name, "train") for dataset in spec.datasets]
         if not any(map(len, columns)):
             raise PollinateError(
@@ -264,7 +278,12 @@ class MixedDataModule(LightningDataModule):
             raise PollinateError(f"task {name}: {error}") from error
 
     def _check_digests(self, expected: Mapping[str, str]) -> None:
-        changed = [n for n, data in self.loaded.items() if expected.get(n) != data.digest]
+        # models that were merged had other tasks: they agree on the table, not on tasks' maps
+        changed = [
+            name
+            for name, data in self.loaded.items()
+            if expected.get(name) not in (data.digest, data.table.digest)
+        ]
         if changed:
             raise PollinateError(
                 f"the data of {', '.join(changed)} changed since the run was started, so it can't "

@@ -22,6 +22,7 @@ from datamodules.modalities.text import TextModality
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.encoders.pretrained import PretrainedEncoder
+from lightning_modules.ensemble import Ensemble
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.network import MultiTaskNetwork, combination
@@ -36,6 +37,7 @@ from pipeline.tracking.redact import redact
 from pipeline.version import VERSION
 
 Config = Mapping[str, Any]
+MEMBERS = "members"  # key of an ensemble's configuration
 TUNE = "tune"  # key of an encoder's node that is no option of its class
 MODALITIES: dict[str, type[Modality]] = {
     "audio": AudioModality,
@@ -182,6 +184,8 @@ def build_network(
     Raises:
         UsageError: there is no encoder for a modality.
     """
+    if MEMBERS in config:
+        return build_ensemble(config, tasks, modalities)
     allow = config["allow_targets"]
     encoders, tunings = {}, {}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
@@ -202,6 +206,33 @@ def build_network(
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     views = {name: task.view for name, task in tasks.items()}
     return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views, tunings)
+
+
+def build_ensemble(
+    config: Config, tasks: Mapping[str, Task], modalities: Mapping[str, Modality]
+) -> Ensemble:
+    """Return the networks of an ensemble, each with its own tasks; all weights are a checkpoint's.
+
+    Args:
+        config: a configuration with ``members``, whose keys stand in place of its own.
+        tasks: {name: task}.
+        modalities: {name: modality}.
+    """
+    data, members = config["data"], []
+    for own in config[MEMBERS]:
+        datasets = {name: data["datasets"][name] for name in own["datasets"]}
+        used = {modality for spec in datasets.values() for modality in spec["inputs"]}
+        specs = {name: data["tasks"][name] for name in own["tasks"]}
+        rest = {key: value for key, value in config.items() if key != MEMBERS}
+        members.append(
+            build_network(
+                {**rest, **own, "data": {**data, "datasets": datasets, "tasks": specs}},
+                {name: tasks[name] for name in own["tasks"]},
+                {name: item for name, item in modalities.items() if name in used},
+            )
+        )
+    routes = {name: task_datasets(spec) for name, spec in data["tasks"].items()}
+    return Ensemble(members, tasks, routes)
 
 
 def tasks_reading(modality: str, datasets: Config, routes: Routes) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,19 @@ def measure(
     console: Console,
 ) -> Numbers:
     """Return {task: {metric: value}} of tasks with labelled rows in the split."""
+    trainer, figures = evaluator(options, console)
+    FeatureCache(module, datamodule, trainer).find()
+    trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
+    return figures.stage_scores["test"]
+
+
+def evaluator(options: Mapping[str, Any], console: Console) -> tuple[Trainer, Measure]:
+    """Return a trainer that only tests, and the callback that has its figures.
+
+    Args:
+        options: of the trainer of the run; those on which scores depend are taken over.
+        console: where progress is shown.
+    """
     figures = Measure(every_n_steps=1)
     trainer = Trainer(
         **{name: options[name] for name in KEPT if name in options},
@@ -98,9 +111,7 @@ def measure(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    FeatureCache(module, datamodule, trainer).find()
-    trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
-    return figures.stage_scores["test"]
+    return trainer, figures
 
 
 def print_evaluation(console: Console, found: Evaluation) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torchmetrics import Metric, MetricCollection
 
 from datamodules.columns import Column, Columns
@@ -103,6 +104,14 @@ class Task(ABC):
     def decode(self, output: Tensor) -> list[Label]:
         """Turn outputs (N, ...) into one answer for people a row."""
 
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return what several models say together: (M, N, ...) -> (N, ...)."""
+        return outputs.mean(dim=0)
+
+    def belief(self, output: Tensor) -> Distribution | None:
+        """Return p(y | x) of outputs (N, ...), None for a task that states no distribution."""
+        return None
+
     def at_size(self, answer: Label, size: tuple[int, int] | None) -> Label:
         """Return an answer as large as its picture, (height, width), if it has a size."""
         return answer
@@ -119,6 +128,24 @@ class Task(ABC):
     def cell_types(self) -> dict[str, type]:
         """Return {suffix of the task's name: str or float} of ``cells``."""
         return {"": str, "_probability": float}
+
+    def label_columns(self, target: Tensor) -> Tensor | None:
+        """Return targets (N, ...) as numbers that a linear model can predict: (N, K) float64.
+
+        A column a class, 1 where it applies, or a number of mean 0; None: a target is no such row.
+        """
+        return None
+
+    def class_numbers(self, target: Tensor) -> Tensor | None:
+        """Return the one class of each target (N, ...): (N,) int64; None: there is none."""
+        return None
+
+    def class_probabilities(self, output: Tensor) -> Tensor | None:
+        """Return what outputs (N, ...) say of the classes: (N, C), sum 1 a row.
+
+        None: there are no classes of which a row has one.
+        """
+        return None
 
     @abstractmethod
     def baseline(self, target: Tensor) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
@@ -18,6 +19,7 @@ from datamodules.columns import Column, Columns
 from lightning_modules.comparisons.yes_no import YesNo
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.classification import label_text
+from lightning_modules.tasks.opinions import mean_sigmoid
 from pipeline.errors import PollinateError, UsageError
 
 
@@ -112,9 +114,7 @@ class Ordinal(Task):
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the class, its probability, and those of all classes."""
-        above = output.float().sigmoid().cummin(dim=1).values
-        edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
-        rows = (edges[:, :-1] - edges[:, 1:]).tolist()
+        rows = self.class_probabilities(output.float()).tolist()
         answers = []
         for place, row in zip(places(output).tolist(), rows, strict=True):
             answers.append(
@@ -125,6 +125,28 @@ class Ordinal(Task):
                 }
             )
         return answers
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities of being above each class."""
+        return mean_sigmoid(outputs)
+
+    def belief(self, output: Tensor) -> Categorical:
+        """Return each class's probability."""
+        return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
+
+    def label_columns(self, target: Tensor) -> Tensor:
+        """Return a column a class: (N, C)."""
+        return functional.one_hot(target, len(self.classes)).double()
+
+    def class_numbers(self, target: Tensor) -> Tensor:
+        """Return the class numbers: (N,)."""
+        return target
+
+    def class_probabilities(self, output: Tensor) -> Tensor:
+        """Return p(class >= k) - p(class >= k + 1) of logits (N, C - 1), thresholds in order."""
+        above = output.sigmoid().cummin(dim=1).values
+        edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
+        return edges[:, :-1] - edges[:, 1:]
 
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always answering the training split's middle class."""

@@ -160,6 +160,21 @@ class Plan(Fit):
 
 
 @dataclass(kw_only=True)
+class RankSources(Fit):
+    """python -m pipeline.rank_sources."""
+
+    sources: str | list[str]
+    scores: dict[str, Component]
+    rows: int = _at_least(4)
+    reference: str | None = _user_path()
+    gains: str | list[str] | None
+    output: str | None = _user_path()
+    steps: int = _at_least(0)
+    every: int = _at_least(1)
+    batch_size: int = _at_least(1)
+
+
+@dataclass(kw_only=True)
 class Evaluate:
     """python -m pipeline.evaluate."""
 
@@ -202,6 +217,25 @@ class Export:
 
 
 @dataclass(kw_only=True)
+class Merge:
+    """python -m pipeline.merge."""
+
+    models: list[str] = field(metadata={"rule": "a list of one or more", "test": len})
+    output: str = _user_path()
+    base: str | None = _user_path()
+    name: str = _key("a name without /", lambda value: value and "/" not in value)
+    method: Component
+    batch_norm: str = _one_of("recompute", "keep")
+    batch_norm_steps: int = _at_least(1)
+    evaluate: bool
+    batch_size: int = _at_least(1)
+    overwrite: bool
+    uri: str
+    tracking: Component
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
 class Inspect:
     """python -m pipeline.inspect."""
 
@@ -235,10 +269,12 @@ class Sync:
 SCHEMAS: dict[str, type[Any]] = {
     "fit": Fit,
     "plan": Plan,
+    "rank_sources": RankSources,
     "inspect": Inspect,
     "evaluate": Evaluate,
     "predict": Predict,
     "export": Export,
+    "merge": Merge,
     "ui": Ui,
     "sync": Sync,
 }
