@@ -21,6 +21,7 @@ from pipeline.instantiate import find_target, instantiate
 
 DIM = 8
 SOURCE = "data-quickstart"  # folder of a run that test_every_config has trained before
+READS_ALIKE = f"data.text.tokenizer={SOURCE}"
 DATA = Path(__file__).parent / "data"
 
 
@@ -569,7 +570,7 @@ TRANSFERS = (
             None,
             ({}, 0.0),
             {"source": "runs/a", **options},
-            (f"transfer={option}", f"transfer.source={SOURCE}", *extra),
+            (f"transfer={option}", f"transfer.source={SOURCE}", READS_ALIKE, *extra),
         )
         for option, options, extra in (
             ("hints", {}, ()),
@@ -585,7 +586,7 @@ TRANSFERS = (
             None,
             ({}, None),
             {"sources": {"a": "runs/a", "b": "runs/a"}},
-            (f"transfer={option}", f"transfer.sources={{a: {SOURCE}, b: {SOURCE}}}"),
+            (f"transfer={option}", f"transfer.sources={{a: {SOURCE}, b: {SOURCE}}}", READS_ALIKE),
         )
         for option in ("source_attention", "weighted_fusion")
     ),
@@ -595,7 +596,11 @@ TRANSFERS = (
         None,
         ({"notes": 0.0, "shapes": 0.0}, None),
         {"teachers": {"notes": "runs/a", "shapes": "runs/a"}},
-        ("transfer=adaptors", f"transfer.teachers={{digit: {SOURCE}, sentiment: {SOURCE}}}"),
+        (
+            "transfer=adaptors",
+            f"transfer.teachers={{digit: {SOURCE}, sentiment: {SOURCE}}}",
+            READS_ALIKE,
+        ),
     ),
     Row(  # the old task's answers are the source's at the start
         "transfer",
