@@ -39,13 +39,13 @@ from tests.lightning_modules.transfer.schools import (
 )
 from tests.tiny import images, labels, multitask, ready, task, texts
 
-HALF = [label if row % 2 else None for row, label in enumerate(labels(40))]
+HALF = [label if row % 4 < 2 else None for row, label in enumerate(labels(40))]
 Run = tuple[MultiTaskModule, MixedDataModule]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A task on texts of which every second has a label."""
+    """A task on texts of which half have a label."""
     data = still({"notes": texts(40, label=HALF)}, {"kind": task("notes")}, tmp_path)
     return multitask(data), data
 
@@ -243,12 +243,11 @@ def kinds_of_tasks(tmp_path: Path) -> MixedDataModule:
         "price": [float(row) for row in range(40)],
         "marks": ["new|sale" if row % 2 else "new|old" for row in range(40)],
         "stars": [str(1 + row % 3) for row in range(40)],
-        "tags": ["B-x"] * 40,
     }
     tasks = {
+        "stars": TaskSpec(Ordinal(), ["notes"], "stars"),  # the first: rows are stratified by it
         "price": TaskSpec(Regression(), ["notes"], "price"),
         "marks": TaskSpec(Multilabel(), ["notes"], "marks"),
-        "stars": TaskSpec(Ordinal(), ["notes"], "stars"),
     }
     return still({"notes": texts(40, **columns)}, tasks, tmp_path)
 
@@ -425,7 +424,7 @@ def test_another_order_is_refused(tmp_path: Path) -> None:
 
 def test_another_type_is_refused(run: Run, tmp_path: Path) -> None:
     tasks = {"kind": TaskSpec(Regression(), ["notes"], "price")}
-    numbers = still({"notes": texts(40, price=[float(row) for row in range(40)])}, tasks, tmp_path)
+    numbers = still({"notes": texts(40, price=[row % 8 for row in range(40)])}, tasks, tmp_path)
     with pytest.raises(
         UsageError, match="the task kind of teacher is regression, and kind here is"
     ):
