@@ -4,7 +4,7 @@
     python -m benchmarks.pretrained texts output=runs/p seeds=0   # one case, runs kept
 
 The data files are benchmarks/sets/*.yaml, as in benchmarks.real_data; ``reviews`` needs none. A run
-that is in the output folder already isn't repeated.
+that is in the output folder already isn't repeated, one that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -60,12 +60,14 @@ CASES: Mapping[str, tuple[str, ...]] = {
 
 
 def run(name: str, seed: int, folder: Path) -> None:
-    """Train, unless that is done, and print the scores."""
-    if not (folder / "summary.json").exists():
-        command = [sys.executable, "-m", "pipeline.fit", *CASES[name], f"seed={seed}"]
-        command += ["tracking=none", "gradients.every_n_steps=0", f"run_dir={folder}"]
-        subprocess.run(command, check=True)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    """Train, or go on with what was interrupted, unless that is done; print the scores."""
+    found = folder / "summary.json"
+    if not (found.exists() and json.loads(found.read_text("utf-8"))["status"] == "finished"):
+        start = [*CASES[name], f"seed={seed}", "tracking=none", "gradients.every_n_steps=0"]
+        begun = (folder / "config.yaml").exists()
+        arguments = [f"resume={folder}"] if begun else [*start, f"run_dir={folder}"]
+        subprocess.run([sys.executable, "-m", "pipeline.fit", *arguments], check=True)
+    summary = json.loads(found.read_text(encoding="utf-8"))
     print(f"{name}, seed {seed}: {summary['seconds']:.0f} s")
     for task, found in summary["test"].items():
         print(f"  {task}  {'  '.join(f'{metric} {value:.3f}' for metric, value in found.items())}")

@@ -57,6 +57,7 @@ class TaskSpec:
         whose labels are that a row has the task's modalities.
     drop_unseen: whether labels that only valid or test have count as empty; else they are refused.
     unlabelled: names of data sets that have no column with labels.
+    known: what another run learnt of the labels, for a task that no data set has labels of.
     """
 
     task: Task
@@ -64,6 +65,7 @@ class TaskSpec:
     target: Target | Mapping[str, Target] | None
     drop_unseen: bool = False
     unlabelled: Sequence[str] = ()
+    known: Mapping[str, Any] | None = None
 
     def target_in(self, dataset: str) -> Target:
         """Return the column(s) with the labels in one data set, none in one without labels."""

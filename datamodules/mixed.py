@@ -242,6 +242,8 @@ class MixedDataModule(LightningDataModule):
         for name, spec in self.tasks.items():
             if self.learnt is not None:
                 spec.task.load_state_dict(self.learnt["tasks"][name])
+            elif spec.known is not None:
+                spec.task.load_state_dict(dict(spec.known))
             else:
                 self._learn_task(name, spec)
 
@@ -379,7 +381,9 @@ def require_rows(name: str, spec: TaskSpec, parts: Mapping[str, Mapping[str, Par
 
 
 def unlabelled(name: str, spec: TaskSpec, parts: Mapping[str, Mapping[str, Part]]) -> Iterator[str]:
-    """Yield a note for each split whose rows have no label of the task."""
+    """Yield a note for each split whose rows have no label of the task, if it has any at all."""
+    if set(spec.unlabelled) == set(spec.datasets):
+        return
     for split, found in parts.items():
         if not any(found[dataset].present[name].any() for dataset in spec.datasets):
             yield f"task {name} has no labels in {split}, so it has no score there"

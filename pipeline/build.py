@@ -31,7 +31,7 @@ from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
 from pipeline.spec import FORMAT
-from pipeline.tokenizer_of import tokenizer_of
+from pipeline.taken_over import labels_of, tokenizer_of
 from pipeline.tracking.redact import redact
 from pipeline.version import VERSION
 
@@ -109,7 +109,7 @@ def build_tasks(config: Config) -> dict[str, Task]:
 
 def task_datasets(spec: Config) -> tuple[str, ...]:
     """Return the names of a task's data sets, those without labels last."""
-    return (*names_in(spec["dataset"]), *names_in(spec.get("unlabelled", ())))
+    return (*names_in(spec.get("dataset", ())), *names_in(spec.get("unlabelled", ())))
 
 
 def names_in(given: str | Sequence[str]) -> tuple[str, ...]:
@@ -138,6 +138,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
             spec.get("target"),
             spec.get("unseen") == "drop",
             names_in(spec.get("unlabelled", ())),
+            labels_of(config, name) if learnt is None and "labels_of" in spec else None,
         )
         for name, spec in config["data"]["tasks"].items()
     }

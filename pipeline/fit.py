@@ -67,7 +67,7 @@ def with_absolute_sources(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration with places of other models that hold from every folder."""
     from pipeline.sources import absolute
 
-    data = {**config["data"], "text": absolute(config["data"]["text"])}
+    data = {**config["data"], **{key: absolute(config["data"][key]) for key in ("tasks", "text")}}
     return {**config, "data": data, **{key: absolute(config[key]) for key in TAKES_SOURCES}}
 
 

@@ -57,7 +57,7 @@ class FeatureCache:
             PollinateError: the disk is full or can't be written.
         """
         for modality in kept_modalities(self.network):
-            reason = self._obstacle(modality)
+            reason = obstacle(self.datamodule, modality)
             if reason is None:
                 reason = self._use(modality, self._made(modality, say))
             if reason is not None:
@@ -66,7 +66,7 @@ class FeatureCache:
     def find(self) -> None:
         """Use what was kept, and compute nothing."""
         for modality in kept_modalities(self.network):
-            if self._obstacle(modality) is None:
+            if obstacle(self.datamodule, modality) is None:
                 key = partial(self._key, self._backbone_key(modality), modality)
                 cache = self.datamodule.policy.cache
                 found = {n: cache.find(KIND, key(n), is_intact) for n in self._datasets(modality)}
@@ -75,17 +75,7 @@ class FeatureCache:
                     self._use(modality, whole)
 
     def _datasets(self, modality: str) -> list[str]:
-        loaded = self.datamodule.loaded
-        return [name for name, data in loaded.items() if modality in data.inputs]
-
-    def _obstacle(self, modality: str) -> str | None:
-        """Return why a modality's features can't be kept, as far as the configuration tells."""
-        changing = self.datamodule.modalities[modality].random_keys()
-        if changing:
-            keys = ", ".join(f"{key}={value}" for key, value in changing.items())
-            return f"in training {keys} changes rows at random"
-        streamed = [n for n in self._datasets(modality) if self.datamodule.loaded[n].table.streamed]
-        return f"the rows of {', '.join(streamed)} are streamed" if streamed else None
+        return datasets_with(self.datamodule, modality)
 
     def _made(self, modality: str, say: Say) -> dict[str, Path]:
         """Return {data set: folder of its features}."""
@@ -154,6 +144,27 @@ class FeatureCache:
 def kept_modalities(network: MultiTaskNetwork) -> list[str]:
     """Return the modalities whose encoders' features are to be kept."""
     return [name for name, tuning in network.tunings.items() if tuning.caches]
+
+
+def kept_in_training(network: MultiTaskNetwork, datamodule: MixedDataModule) -> list[str]:
+    """Return the modalities whose features can be kept, as far as the configuration tells."""
+    return [name for name in kept_modalities(network) if obstacle(datamodule, name) is None]
+
+
+def obstacle(datamodule: MixedDataModule, modality: str) -> str | None:
+    """Return why a modality's features can't be kept, as far as the configuration tells."""
+    changing = datamodule.modalities[modality].random_keys()
+    if changing:
+        keys = ", ".join(f"{key}={value}" for key, value in changing.items())
+        return f"in training {keys} changes rows at random"
+    names = datasets_with(datamodule, modality)
+    streamed = [name for name in names if datamodule.loaded[name].table.streamed]
+    return f"the rows of {', '.join(streamed)} are streamed" if streamed else None
+
+
+def datasets_with(datamodule: MixedDataModule, modality: str) -> list[str]:
+    """Return the data sets whose rows have a modality."""
+    return [name for name, data in datamodule.loaded.items() if modality in data.inputs]
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from pipeline.prediction.predictor import PREFIX, Predictor
 from pipeline.spec import read_spec
 
 CHUNK = 1 << 20  # bytes
-KEYS = ("source", "sources", "teacher", "teachers", "tokenizer")  # whose values name models
+# keys whose values name models
+KEYS = ("labels_of", "source", "sources", "teacher", "teachers", "tokenizer")
 
 
 class Sources:

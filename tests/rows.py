@@ -501,6 +501,22 @@ TRANSFERS = (
         {"source": "runs/a", "beta": 0.0},
         ("transfer=l2_sp", f"transfer.source={SOURCE}"),
     ),
+    Row(  # the old task's answers are the source's at the start
+        "transfer",
+        "lwf",
+        {"old": "notes"},
+        ({"old": 0.0}, None),
+        {"source": "runs/a"},
+        (
+            "transfer=lwf",
+            f"transfer.source={SOURCE}",
+            f"data.text.tokenizer={SOURCE}",
+            "~data.tasks.sentiment",
+            "~data.datasets.reviews",
+            "+data.tasks.sentiment={type: classification, unlabelled: courses, "
+            f"labels_of: {SOURCE}}}",
+        ),
+    ),
     *(  # the teacher is the student itself, from which it isn't apart
         Row(
             "transfer",

@@ -28,6 +28,14 @@ SMOKE = (
     "encoder.image.width=8",
 )
 
+ADAPTED = (
+    "experiment=smoke",
+    "tracking=none",
+    "encoder/text=transformer",
+    "encoder.text.tune=task_lora",
+    "encoder.image.width=8",
+)
+
 # the same of every type of task on a table of texts and pictures
 TASKS = (
     f"data={ROOT / 'tests' / 'data' / 'tasks.yaml'}",

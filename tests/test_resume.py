@@ -17,7 +17,7 @@ import torch
 from pipeline.runs import RunFolder
 from pipeline.tracking.points import read_points
 from tests.rows import BALANCERS
-from tests.sessions import FROZEN, SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
+from tests.sessions import ADAPTED, FROZEN, SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
 
 pytestmark = pytest.mark.slow
 
@@ -47,12 +47,18 @@ class Case:
         return (*self.base, *(self.options if self.like is None else self.like))
 
 
+def reference_name(options: Sequence[str]) -> str:
+    """Return the folder of the run of these options that nothing interrupts."""
+    return f"uninterrupted {sha256(' '.join(options).encode()).hexdigest()[:12]}"
+
+
 AVERAGED = ("ema_decay=0.9", "optimizer=momentum", "early_stopping.patience=3")
 ADAPTIVE = ("sampler=adaptive", "sampler.bucket=4", "sampler.rate=1.0", "trainer.max_epochs=3")
 EPOCHS = ("sampler.steps_per_epoch=4", "trainer.max_epochs=4", "checkpoint.every_n_steps=3")
 EVERY = ("trainer.log_every_n_steps=1",)
 BALANCED = {row.option: (f"balancer={row.option}",) for row in BALANCERS}
 BALANCED |= {"famo in cagrad": ("balancer=cagrad", "balancer.losses=famo")}
+SOURCE = reference_name(SMOKE)  # it runs first
 TRUNKS = ("dselect_k", "learning_to_branch", "ple")  # with a penalty, draws, gauges
 CASES = (
     *(
@@ -87,6 +93,18 @@ CASES = (
     ),
     Case("adaptive sampler", (Fault("end of validation", 1), Fault("training step", 25)), ADAPTIVE),
     Case("every type of task", (Fault("training step", 7), Fault("best scored", 1)), base=TASKS),
+    Case(
+        "near a source and unfreezing",
+        (Fault("training step", 14),),
+        (
+            "transfer=l2_sp",
+            f"transfer.source={SOURCE}",
+            "encoder.image.tune=gradual",
+            "encoder.image.tune.every=6",
+            *EPOCHS,
+        ),
+    ),
+    Case("adapters of each task", (Fault("training step", 14),), EPOCHS, base=ADAPTED),
     Case("kept features", (Fault("training step", 15),), base=FROZEN),
     Case("streamed rows", (Fault("training step", 15),), base=STREAMED),
     Case(
@@ -124,11 +142,6 @@ class Runs:
         return log_of(self.root, case.name).read_text()
 
 
-def reference_name(options: Sequence[str]) -> str:
-    """Return the folder of the run of these options that nothing interrupts."""
-    return f"uninterrupted {sha256(' '.join(options).encode()).hexdigest()[:12]}"
-
-
 def log_of(root: Path, name: str) -> Path:
     return root / f"{name}.log"
 
@@ -151,7 +164,7 @@ CONFLICT = "conflict"
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     root = tmp_path_factory.mktemp("runs")
-    sessions: dict[str, list[Session]] = {}
+    sessions = {SOURCE: sessions_of(root, SOURCE, SMOKE, None)}
     for case in CASES:
         alone = reference_name(case.reference)
         sessions.setdefault(alone, sessions_of(root, alone, case.reference, None))

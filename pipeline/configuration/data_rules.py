@@ -17,7 +17,7 @@ SPLITS = ("train", "valid", "test")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DATASET_KEYS = ("source", "inputs", "split")
 TASK_KEYS = ("type", "dataset", "target")
-TASK_OPTIONAL = ("unseen", "unlabelled")
+TASK_OPTIONAL = ("unseen", "unlabelled", "labels_of")
 DATASET_OPTIONAL = ("streaming",)
 SPLIT_KEYS = ("group", "stratify")
 
@@ -177,6 +177,9 @@ def _fraction_problems(path: str, split: dict[str, Any], known: bool) -> Iterato
 
 
 def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
+    if isinstance(node, dict) and "labels_of" in node:
+        yield from _unlabelled_task_problems(path, node, datasets)
+        return
     pairs = "modalities" in _mapping(node, "type")  # such a task needs no target
     required = tuple(key for key in TASK_KEYS if not (pairs and key == "target"))
     optional = (*TASK_OPTIONAL, *TASK_KEYS)
@@ -196,6 +199,19 @@ def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
         yield f"{path}.dataset must name at least one data set, got []"
     yield from _unknown_datasets(f"{path}.dataset", names, datasets)
     yield from _unlabelled_problems(path, node, names, datasets)
+
+
+def _unlabelled_task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a task of another run that no data set has labels of."""
+    optional = ("type", "unlabelled", "labels_of")
+    yield from _shape_problems(path, node, optional, "type", optional)
+    if not isinstance(node["labels_of"], str):
+        yield f"{path}.labels_of must be a run or checkpoint, got {shown(node['labels_of'])}"
+    given = node.get("unlabelled", [])
+    names = given if isinstance(given, list) else [given]
+    yield from _unknown_datasets(f"{path}.unlabelled", names, datasets)
+    if not names:
+        yield f"{path}.unlabelled must name the data sets that the task is asked about, got []"
 
 
 def _unlabelled_problems(

@@ -24,7 +24,7 @@ DATASET_KEYS = (
     "streaming",
 )  # of the data set itself; all others go to its source
 INNER_BALANCERS = ("balancer.losses", "balancer.method")
-TASK_KEYS = ("dataset", "target", "unseen", "unlabelled")
+TASK_KEYS = ("dataset", "target", "unseen", "unlabelled", "labels_of")
 BELOW_NAME = re.compile(
     r"(?P<chooser>(?P<node>data\.(tasks|datasets)\.[^.]+)\.(type|source))\.(?P<option>.+)"
 )

@@ -1,4 +1,4 @@
-"""What a balancer keeps of the shared parameters' gradients."""
+"""What a balancer holds of the shared parameters' gradients."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ SIZES = (1 << 12, 1 << 14)  # numbers of two small problems
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Bytes for each shared number of 4 bytes: kept between steps, and at most while combining."""
+class Held:
+    """Bytes for each shared number of 4 bytes: always held, and at most while combining."""
 
-    held: float = 0.0
+    always: float = 0.0
     peak: float = 0.0
 
 
-def kept(balancer: Balancer) -> Kept:
+def held(balancer: Balancer) -> Held:
     """Return what a balancer of gradients at level ``parameters`` needs besides the gradient.
 
     Found by two steps on problems of two sizes, with real numbers and a copy of the balancer: its
     T rows, and whatever else it copies, grow with the size.
     """
-    (held_small, peak_small), (held, peak) = (two_steps(balancer, size) for size in SIZES)
+    (live_small, peak_small), (live, peak) = (two_steps(balancer, size) for size in SIZES)
     growth, gradient = SIZES[1] - SIZES[0], 4
-    return Kept((held - held_small) / growth - gradient, (peak - peak_small) / growth - gradient)
+    return Held((live - live_small) / growth - gradient, (peak - peak_small) / growth - gradient)
 
 
 def two_steps(balancer: Balancer, size: int) -> tuple[int, int]:

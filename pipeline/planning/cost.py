@@ -10,6 +10,7 @@ from torch import nn
 from datamodules.mixed import MixedDataModule
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork, combination
+from pipeline.kept_features import kept_in_training
 from pipeline.planning.rows import Counts, on_one_device, templates
 from pipeline.planning.setting import Setting
 from pipeline.planning.stepping import Rehearsal, Step, parts_of
@@ -85,7 +86,7 @@ class Estimate:
         self.data = data
         self.setting = setting
         self.usual, self.longest = templates(data)
-        self.rehearsal = Rehearsal(module, setting)
+        self.rehearsal = Rehearsal(module, setting, kept_in_training(module.network, data))
 
     def cost(self, counts: Counts | None = None) -> Cost:
         """Return the cost of a step; operations are those of batches padded as usual.

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datamodules.batch import Batch
+from datamodules.batch import Batch, Kept
 from lightning_modules.balancers.gradient.cut import Cut
+from lightning_modules.features import Features
 from lightning_modules.multitask import MultiTaskModule, stacked
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.optimizers import parameter_groups
-from pipeline.planning.balancing import Kept, kept
+from pipeline.planning.balancing import Held, held
 from pipeline.planning.pretend import pretended, pretending
 from pipeline.planning.rows import Counts, Template
 from pipeline.planning.setting import Setting
@@ -54,13 +55,17 @@ class Rehearsal:
     Args:
         module: built, on any device.
         setting: on what it will run.
+        frozen: modalities whose encoders' features are kept, and read in place of the inputs.
     """
 
-    def __init__(self, module: MultiTaskModule, setting: Setting) -> None:
+    def __init__(
+        self, module: MultiTaskModule, setting: Setting, frozen: Sequence[str] = ()
+    ) -> None:
         self.module = module
         self.setting = setting
+        self.frozen = frozen
         self.level = module.meeting.level
-        self.kept = kept(module.balancer) if self.level == "parameters" else Kept()
+        self.held = held(module.balancer) if self.level == "parameters" else Held()
 
     def step(self, template: Template, counts: Counts, evaluated: Counts | None = None) -> Step:
         """Rehearse one step.
@@ -76,19 +81,20 @@ class Rehearsal:
             balancer = pretended(self.module.balancer, self.setting.cast)
             with tally:
                 self._settle(network, balancer, tally, found)
-                batches = self._cast(template.repeated(counts))
+                batches = self._batches(template, counts, network)
+                tally.forward.clear()
                 with tally.parts(parts_of(network)):
                     self._differentiate(network, batches, tally)
                 found.activations = tally.peak - self._base(found)
-                found.forward, found.backward = tally.forward, tally.backward
+                found.forward, found.backward = tally.forward.copy(), tally.backward.copy()
                 del batches
                 for name, rows in (evaluated or {}).items():
-                    own = self._cast(template.repeated({name: rows}))
+                    own = self._batches(template, {name: rows}, network)
                     peak = evaluate(network.eval(), own, self.setting, tally)
                     found.evaluation = max(found.evaluation, peak)
         shared = sum(p.numel() * p.element_size() for p in self._shared(self.module.network))
-        found.balancer = round(self.kept.held * shared / 4)
-        found.combining = round((self.kept.peak - self.kept.held) * shared / 4)
+        found.balancer = round(self.held.always * shared / 4)
+        found.combining = round((self.held.peak - self.held.always) * shared / 4)
         return found
 
     def _settle(
@@ -171,9 +177,19 @@ class Rehearsal:
     def _shared(self, network: MultiTaskNetwork) -> list[nn.Parameter]:
         return [p for p in network.shared_parameters() if p.requires_grad]
 
-    def _cast(self, batches: dict[str, Batch]) -> dict[str, Batch]:
+    def _batches(
+        self, template: Template, counts: Counts, network: MultiTaskNetwork
+    ) -> dict[str, Batch]:
+        """Return the rows of a step, with features in place of what frozen encoders read."""
+        batches = template.repeated(counts)
         for batch in batches.values():
             batch.inputs = {n: v.to(self.setting.cast(v.dtype)) for n, v in batch.inputs.items()}
+            for modality in [name for name in self.frozen if name in batch.inputs]:
+                whole = network.reads_tokens(modality)
+                with torch.no_grad():
+                    features = network.encoder(modality).backbone(batch.inputs.pop(modality))
+                found = features if whole else Features(features.pooled)
+                batch.kept[modality] = Kept(found, whole)
         return batches
 
     def _base(self, found: Step) -> int:

@@ -14,6 +14,7 @@ from lightning_modules.trace import Trace
 from lightning_modules.transfer.base import TransferStep
 from lightning_modules.transfer.init import Init
 from lightning_modules.transfer.l2_sp import L2SP
+from lightning_modules.transfer.lwf import LwF
 from lightning_modules.transfer.source import Source
 from pipeline.errors import UsageError
 from tests.lightning_modules.transfer.sources import One, source_of
@@ -156,3 +157,9 @@ def test_l2_sp_by_hand(source: Source) -> None:
     assert rest is not None
     assert rest.item() == pytest.approx(expected, rel=1e-4)
     assert method.state_dict() == {}  # its source has the start; checkpoints needn't
+
+
+def test_lwf_needs_old_tasks(source: Source) -> None:
+    module, data = run(2)
+    with pytest.raises(UsageError, match=r"labels_of: runs/a"):
+        LwF("runs/a").setup(module, data, One(source))

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
+from datamodules.loading import TaskSpec
+from datamodules.mixed import MixedDataModule
+from lightning_modules.tasks.classification import Classification
 from lightning_modules.trace import Trace
 from lightning_modules.transfer.base import TransferStep
 from tests.lightning_modules.transfer.sources import One, source_of
 from tests.rows import Row, ids, rows
-from tests.tiny import multitask, ready
+from tests.tiny import multitask, ready, task
+
+
+def data_of(unlabelled: Mapping[str, str] | None) -> MixedDataModule:
+    """The usual tasks, and {task: data set} without labels."""
+    tasks = {name: task(name) for name in ("notes", "shapes")}
+    known = {"classes": ["no", "yes"], "counts": [1, 1]}
+    for name, dataset in (unlabelled or {}).items():
+        where = (dataset,)
+        tasks[name] = TaskSpec(Classification(), where, None, unlabelled=where, known=known)
+    return ready(tasks=tasks, dropout=0.0)
 
 
 @pytest.mark.parametrize("row", rows("transfer"), ids=ids)
 def test_row(row: Row) -> None:
-    data = ready()
+    data = data_of(row.given)
     module, transfer = multitask(data), row.build()
     transfer.setup(module, data, One(source_of(module, data)))
     transfer.prepare(torch.device("cpu"), lambda _: None)

@@ -16,7 +16,7 @@ from lightning_modules.balancers.gramian.upgrad import UPGrad
 from lightning_modules.balancers.jacobian.graddrop import GradDrop
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.optimizers import parameter_groups
-from pipeline.planning.balancing import kept
+from pipeline.planning.balancing import held
 from pipeline.planning.cost import Estimate, inputs_of
 from pipeline.planning.rows import templates
 from pipeline.planning.setting import Setting
@@ -86,6 +86,27 @@ def test_a_rehearsed_step_is_a_real_one(optimizer: Callable[..., Optimizer]) -> 
     assert planned == pytest.approx(real.peak, rel=0.03)
 
 
+def test_evaluation_needs_memory_and_is_no_part_of_a_step() -> None:
+    data = tiny.ready()
+    rehearsal = Rehearsal(tiny.multitask(data), Setting())
+    alone = rehearsal.step(templates(data)[1], COUNTS)
+    both = rehearsal.step(templates(data)[1], COUNTS, COUNTS)
+    assert both.evaluation > alone.evaluation == 0
+    assert both.forward == alone.forward
+
+
+def test_features_that_are_kept_are_not_computed() -> None:
+    data = tiny.ready()
+    module = tiny.multitask(data)
+    whole, frozen = (
+        Rehearsal(module, Setting(), kept).step(templates(data)[1], COUNTS)
+        for kept in ([], ["image"])
+    )
+    assert whole.forward["encoders.image"] > frozen.forward["encoders.image"] == 0
+    assert frozen.forward["trunk"] == whole.forward["trunk"]
+    assert frozen.weights == whole.weights
+
+
 def test_nothing_of_the_run_changes() -> None:
     data = tiny.ready()
     module = tiny.multitask(data, UPGrad, dropout=0.1)
@@ -124,8 +145,8 @@ def test_the_optimizer_itself_tells_its_state(
 
 def test_a_balancer_keeps_a_row_for_each_task() -> None:
     tasks = ["a", "b", "c"]
-    upgrad, graddrop = kept(UPGrad(tasks)), kept(GradDrop(tasks))
-    assert upgrad.held == pytest.approx(3 * 4)
+    upgrad, graddrop = held(UPGrad(tasks)), held(GradDrop(tasks))
+    assert upgrad.always == pytest.approx(3 * 4)
     assert upgrad.peak >= 3 * 4
     assert graddrop.peak >= 2 * 3 * 4  # it copies the rows
 

@@ -1,4 +1,4 @@
-"""A run reads texts as another did."""
+"""A run reads texts, and knows labels, as another did."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datamodules.text import train
 from pipeline.checkpoints import write_checkpoint
 from pipeline.errors import UsageError
 from pipeline.spec import FORMAT
-from pipeline.tokenizer_of import tokenizer_of
+from pipeline.taken_over import labels_of, tokenizer_of
 
 TOKENIZER = train(["some words", "more words"], 300)
 
@@ -49,3 +49,32 @@ def test_a_given_tokenizer_is_not_trained() -> None:
 def test_two_tokenizers_are_refused() -> None:
     with pytest.raises(UsageError, match=r"data.text.tokenizer must be left out"):
         TextModality(500, 8, brought={"tokenizer": "x"}, tokenizer=TOKENIZER.to_json())
+
+
+TYPE = "lightning_modules.tasks.classification.Classification"
+
+
+def asking(run: Path, task: str, target: str = TYPE) -> dict[str, Any]:
+    node = {"type": {"_target_": target}, "unlabelled": "new", "labels_of": str(run)}
+    return {"data": {"tasks": {task: node}}}
+
+
+def write_task(path: Path) -> Path:
+    known = {"tasks": {"tone": {"classes": ["no", "yes"], "counts": [1, 2]}}}
+    config_there = {"data": {"tasks": {"tone": {"type": {"_target_": TYPE}}}}}
+    spec = {"format": FORMAT, "learnt": known, "config": config_there}
+    write_checkpoint({"state_dict": {}, "pollinate": spec}, path)
+    return path
+
+
+def test_labels_of_another_run(tmp_path: Path) -> None:
+    run = write_task(tmp_path / "a.ckpt")
+    assert labels_of(asking(run, "tone"), "tone") == {"classes": ["no", "yes"], "counts": [1, 2]}
+
+
+def test_labels_that_the_other_run_does_not_have(tmp_path: Path) -> None:
+    run = write_task(tmp_path / "a.ckpt")
+    with pytest.raises(UsageError, match="has no task 'tune'; did you mean tone"):
+        labels_of(asking(run, "tune"), "tune")
+    with pytest.raises(UsageError, match=r"data.tasks.tone.type must be that of"):
+        labels_of(asking(run, "tone", "lightning_modules.tasks.ordinal.Ordinal"), "tone")
