@@ -214,6 +214,15 @@ class MixedDataModule(LightningDataModule):
             "tasks": {name: spec.task.state_dict() for name, spec in self.tasks.items()},
             "modalities": {name: item.state_dict() for name, item in self.modalities.items()},
             "digests": {name: loaded.digest for name, loaded in self.loaded.items()},
+            "labelled": self.labelled_rows(),
+        }
+
+    def labelled_rows(self) -> dict[str, int]:
+        """Return {task: training rows with a label}."""
+        parts = self.parts["train"]
+        return {
+            name: sum(int(parts[dataset].present[name].sum()) for dataset in spec.datasets)
+            for name, spec in self.tasks.items()
         }
 
     def _share(self) -> Share:
@@ -245,9 +254,14 @@ class MixedDataModule(LightningDataModule):
             elif spec.known is not None:
                 spec.task.load_state_dict(dict(spec.known))
             else:
-                self._learn_task(name, spec)
+                self.learn_task(name, spec)
 
-    def _learn_task(self, name: str, spec: TaskSpec) -> None:
+    def learn_task(self, name: str, spec: TaskSpec) -> None:
+        """Learn one task's vocabulary and scale from the training rows.
+
+        Raises:
+            PollinateError: there are none, or they don't suffice.
+        """
         columns = [self.loaded[dataset].label(name, "train") for dataset in spec.datasets]
         if not any(map(len, columns)):
             raise PollinateError(

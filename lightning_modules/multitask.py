@@ -115,6 +115,13 @@ class MultiTaskModule(LightningModule):
         objective = self.balancer.objective(self.losses) if self.losses else self._nothing()
         return objective if self.rest is None else objective + self.rest
 
+    def plain_losses(self, batch: MixedBatch) -> dict[str, Tensor]:
+        """Return {task: mean loss of its labelled rows}, of the network alone, with a graph."""
+        present = [task for task in self.tasks if batch.labelled.get(task)]
+        outputs = self.network(batch.batches, present)
+        sums = self._sums(outputs, self._targets(batch, present))
+        return {task: total / batch.labelled[task] for task, total in sums.items()}
+
     def on_train_start(self) -> None:
         """Find out how processes exchange gradients."""
         self.meeting.start(self.trainer)

@@ -30,11 +30,18 @@ class Replay:
     def again(self) -> Iterator[None]:
         """Inside, draws are those since ``mark``; afterwards all is as it was."""
         assert self._random is not None
-        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.no_grad(), self.traceless():
             torch.set_rng_state(self._random)
             for device, state in enumerate(self._random_cuda):
                 torch.cuda.set_rng_state(state, device)
             yield
-            for name, buffer in self.network.named_buffers():
-                buffer.copy_(buffers[name])
+
+    @contextmanager
+    def traceless(self) -> Iterator[None]:
+        """Put random state and buffers back afterwards."""
+        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        with torch.random.fork_rng():
+            yield
+            with torch.no_grad():
+                for name, buffer in self.network.named_buffers():
+                    buffer.copy_(buffers[name])

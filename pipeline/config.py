@@ -122,7 +122,8 @@ def _set_values(config: DictConfig, line: CommandLine) -> None:
     for key, value in [*line.values, (ALLOW_TARGETS, line.allow_targets)]:
         make_room(key, config)
         try:
-            OmegaConf.update(config, beside_name(key, config), value, merge=True, force_add=True)
+            place, merge = beside_name(key, config), not isinstance(value, list)
+            OmegaConf.update(config, place, value, merge=merge, force_add=True)
         except (OmegaConfBaseException, ValueError, AssertionError) as error:
             raise UsageError(f"{key}={value} can't be set: {_first_line(error)}") from error
 

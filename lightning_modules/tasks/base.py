@@ -120,6 +120,24 @@ class Task(ABC):
         """Return {suffix of the task's name: str or float} of ``cells``."""
         return {"": str, "_probability": float}
 
+    def label_columns(self, target: Tensor) -> Tensor | None:
+        """Return targets (N, ...) as numbers that a linear model can predict: (N, K) float64.
+
+        A column a class, 1 where it applies, or a number of mean 0; None: a target is no such row.
+        """
+        return None
+
+    def class_numbers(self, target: Tensor) -> Tensor | None:
+        """Return the one class of each target (N, ...): (N,) int64; None: there is none."""
+        return None
+
+    def class_probabilities(self, output: Tensor) -> Tensor | None:
+        """Return what outputs (N, ...) say of the classes: (N, C), sum 1 a row.
+
+        None: there are no classes of which a row has one.
+        """
+        return None
+
     @abstractmethod
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score on targets (N, ...) of the constant answer that is best by what was learnt."""

@@ -139,6 +139,18 @@ class Classification(Task):
             )
         return answers
 
+    def label_columns(self, target: Tensor) -> Tensor:
+        """Return a column a class: (N, C)."""
+        return functional.one_hot(target, len(self.classes)).double()
+
+    def class_numbers(self, target: Tensor) -> Tensor:
+        """Return the class numbers: (N,)."""
+        return target
+
+    def class_probabilities(self, output: Tensor) -> Tensor:
+        """Return the softmax of logits (N, C)."""
+        return output.double().softmax(dim=-1)
+
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always answering the training split's most frequent class."""
         if not len(target):

@@ -188,6 +188,10 @@ class Multilabel(Task):
         """Return a text, and a number a label."""
         return {"": str} | {f"_{name}": float for name in self.classes}
 
+    def label_columns(self, target: Tensor) -> Tensor:
+        """Return a column a label: (N, C)."""
+        return target.double()
+
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always answering the labels that most training rows have."""
         if not len(target):

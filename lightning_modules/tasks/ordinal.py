@@ -112,9 +112,7 @@ class Ordinal(Task):
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the class, its probability, and those of all classes."""
-        above = output.float().sigmoid().cummin(dim=1).values
-        edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
-        rows = (edges[:, :-1] - edges[:, 1:]).tolist()
+        rows = self.class_probabilities(output.float()).tolist()
         answers = []
         for place, row in zip(places(output).tolist(), rows, strict=True):
             answers.append(
@@ -125,6 +123,20 @@ class Ordinal(Task):
                 }
             )
         return answers
+
+    def label_columns(self, target: Tensor) -> Tensor:
+        """Return a column a class: (N, C)."""
+        return functional.one_hot(target, len(self.classes)).double()
+
+    def class_numbers(self, target: Tensor) -> Tensor:
+        """Return the class numbers: (N,)."""
+        return target
+
+    def class_probabilities(self, output: Tensor) -> Tensor:
+        """Return p(class >= k) - p(class >= k + 1) of logits (N, C - 1), thresholds in order."""
+        above = output.sigmoid().cummin(dim=1).values
+        edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
+        return edges[:, :-1] - edges[:, 1:]
 
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always answering the training split's middle class."""

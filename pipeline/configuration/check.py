@@ -17,7 +17,7 @@ from pipeline.configuration.trainer_rules import (
     trainer_problems,
 )
 
-TRAINING = ("fit", "plan")  # commands that describe a training
+TRAINING = ("fit", "plan", "rank_sources")  # commands that describe a training
 
 
 def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:

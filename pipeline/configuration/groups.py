@@ -12,6 +12,7 @@ from pipeline.errors import UsageError
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 NAMED_IN_DATA = {
     "augment": "data.image.augment",
+    "score": "scores",
     "source": "data.datasets.NAME.source",
     "task": "data.tasks.NAME.type",
     "tune": "encoder.MODALITY.tune",

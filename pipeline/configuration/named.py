@@ -65,6 +65,7 @@ def resolve_named(config: DictConfig, folders: Sequence[Path]) -> None:
     for modality in _keys(config, "encoder"):
         _resolve_inner(config, f"encoder.{modality}.tune", "tune", folders)
     _resolve_transfers(config, "transfer", folders)
+    _resolve_scores(config, folders)
     _resolve_optimizer(config)
 
 
@@ -90,6 +91,26 @@ def _resolve_inner(config: DictConfig, key: str, group: str, folders: Sequence[P
     if isinstance(name, str):
         chosen = load_yaml(_file(key, name, group, folders))
         OmegaConf.update(config, key, OmegaConf.merge(chosen, own), merge=False, force_add=True)
+
+
+def _resolve_scores(config: DictConfig, folders: Sequence[Path]) -> None:
+    """Turn ``scores: {h_score: {shrinkage: 0.1}}``, or a list of names, into the methods."""
+    key = "scores"
+    if key not in config:
+        return
+    node = OmegaConf.select(config, key)
+    given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    names = [given] if isinstance(given, str) else given
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        names = dict.fromkeys(names)
+    if not names or not isinstance(names, dict):
+        known = ", ".join(options("score", folders))
+        raise UsageError(f"{key} must name some of {known}, such as [log_me,leep], got {given}")
+    chosen = {
+        name: OmegaConf.merge(load_yaml(_file(key, str(name), "score", folders)), own or {})
+        for name, own in names.items()
+    }
+    OmegaConf.update(config, key, chosen, merge=False)
 
 
 def _resolve_augmentation(config: DictConfig, folders: Sequence[Path]) -> None:

@@ -160,6 +160,21 @@ class Plan(Fit):
 
 
 @dataclass(kw_only=True)
+class RankSources(Fit):
+    """python -m pipeline.rank_sources."""
+
+    sources: str | list[str]
+    scores: dict[str, Component]
+    rows: int = _at_least(4)
+    reference: str | None = _user_path()
+    gains: str | list[str] | None
+    output: str | None = _user_path()
+    steps: int = _at_least(0)
+    every: int = _at_least(1)
+    batch_size: int = _at_least(1)
+
+
+@dataclass(kw_only=True)
 class Evaluate:
     """python -m pipeline.evaluate."""
 
@@ -235,6 +250,7 @@ class Sync:
 SCHEMAS: dict[str, type[Any]] = {
     "fit": Fit,
     "plan": Plan,
+    "rank_sources": RankSources,
     "inspect": Inspect,
     "evaluate": Evaluate,
     "predict": Predict,

@@ -19,6 +19,8 @@ from datamodules.modalities.base import Modality
 from datamodules.modalities.image import displayed_size
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
+from lightning_modules.trunks.base import Routes
+from lightning_modules.views.base import Seen
 from pipeline.build import build_modalities, build_network, build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.configuration.suggest import hint
@@ -39,6 +41,15 @@ class Predictions:
 
     answers: dict[str, list[Label | None]]
     errors: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class EncodedRows:
+    """rows: which they are; seen: what ``network.encode`` made of them; routes: what for."""
+
+    rows: list[int]
+    seen: Mapping[str, Seen]
+    routes: Routes
 
 
 class Predictor:
@@ -148,16 +159,30 @@ class Predictor:
         Raises:
             UsageError: as for ``predict``.
         """
+        for one in self.encoded(columns, tasks, batch_size, errors):
+            with torch.inference_mode():
+                outputs = self.network.predict(one.seen, one.routes)
+            yield one.rows, outputs
+
+    def encoded(
+        self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
+    ) -> Iterator[EncodedRows]:
+        """Encode every row that has what a task reads, some at a time; see ``outputs``."""
         self._check(columns, tasks)
+        device = next(self.network.parameters()).device
         length = max((len(values) for values in columns.values()), default=0)
         for given, rows in rows_by_modalities(columns, length).items():
             rows.sort(key=lambda row: text_length(columns, row))  # little padding
             for dataset, own_tasks in self.routes(given, tasks).items():
                 own = {m: columns[m] for m in self.inputs[dataset] if m in given}
+                routes = dict.fromkeys(own_tasks, (dataset,))
                 for start in range(0, len(rows), batch_size):
                     batch, read = self._read(rows[start : start + batch_size], own, dataset, errors)
                     if read:
-                        yield read, self._run(batch, dataset, own_tasks)
+                        with torch.inference_mode():
+                            there = {dataset: move_data_to_device(batch, device)}
+                            seen = self.network.encode(there, routes)
+                        yield EncodedRows(read, seen, routes)
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:
@@ -192,16 +217,6 @@ class Predictor:
             first = together.setdefault(tuple(sorted(self.inputs[name])), name)
             merged.setdefault(first, []).extend(own_tasks)
         return merged
-
-    @torch.inference_mode()
-    def _run(self, batch: Batch, dataset: str, tasks: Sequence[str]) -> dict[str, Tensor]:
-        """Return the tasks' outputs for rows as those of a data set."""
-        device = next(self.network.parameters()).device
-        given, routes = (
-            {dataset: move_data_to_device(batch, device)},
-            dict.fromkeys(tasks, (dataset,)),
-        )
-        return self.network.predict(self.network.encode(given, routes), routes)
 
     def _read(
         self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]

@@ -6,6 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -461,3 +462,26 @@ def test_peers_without_common_rows_are_refused(tmp_path: Path) -> None:
     data = still({"notes": texts(40), "more": texts(40)}, tasks, tmp_path)
     with pytest.raises(UsageError, match=r"data.tasks.same.unlabelled=\[notes\]"):
         at_work(Hinton({"kind": "task:same"}), multitask(data), data)
+
+
+def test_kept_features_leave_a_table(tmp_path: Path) -> None:
+    """The step then has no inputs that a teacher could look at."""
+    data = still({"notes": texts(40)}, {"kind": task("notes")}, tmp_path)
+    kept: Any = {"text": object()}
+    data.parts["train"]["notes"].kept = kept
+    module, source = multitask(data), teacher(data)
+    at_work(Hinton("teacher"), module, data, teacher=source)
+    assert module.transfer.school.models["teacher", "notes"].live is None  # type: ignore[union-attr]
+
+
+def test_streamed_rows_are_looked_at_as_they_come(tmp_path: Path) -> None:
+    data = still({"notes": texts(40)}, {"kind": task("notes")}, tmp_path)
+    data.loaded["notes"].table.streamed = {"text": np.ones(40, bool)}
+    module, source = multitask(data), teacher(data)
+    said = at_work(Hinton("teacher"), module, data, teacher=source)
+    assert said[1:] == [
+        "note: teacher looks at the rows of notes in every step, as they are streamed"
+    ]
+    named = Hinton("teacher", inputs={"notes": {"text": "text"}})
+    with pytest.raises(UsageError, match=r"data.datasets.notes.streaming=false"):
+        at_work(named, module, data, teacher=source)

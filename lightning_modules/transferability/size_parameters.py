@@ -1,0 +1,20 @@
+"""The size of a source as a score: its weights."""
+
+from __future__ import annotations
+
+from lightning_modules.transferability.base import Evidence, Reads, Score, known
+
+
+class Parameters(Score):
+    """The number of weights that a transfer takes over: encoders and trunk, no heads.
+
+    It knows nothing of the target: a score that ranks no better tells nothing. On usual benchmarks
+    of pre-trained models such fixed rankings beat scores that look at the data (Singh et al. 2025).
+    """
+
+    title = "weights"
+    reads = Reads.SIZE
+
+    def score(self, evidence: Evidence) -> float:
+        """Return the number of weights."""
+        return float(known(evidence.parameters))

@@ -1,0 +1,20 @@
+"""The size of a source as a score: what it was trained on."""
+
+from __future__ import annotations
+
+from lightning_modules.transferability.base import Evidence, Reads, Score, known
+
+
+class Rows(Score):
+    """The number of labelled rows that the source was trained on, over its tasks.
+
+    It knows nothing of the target: a score that ranks no better tells nothing. Sources of one
+    architecture, which have the same number of weights, differ in it.
+    """
+
+    title = "rows"
+    reads = Reads.SIZE
+
+    def score(self, evidence: Evidence) -> float:
+        """Return the number of rows."""
+        return float(known(evidence.rows))

@@ -1,0 +1,60 @@
+"""Say which source to transfer from: scores of models, and of tasks, for each task of the data.
+
+Takes what pipeline.fit takes, for the target and the short run that compares its tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.checks import check_new
+from pipeline.command import run_command
+from pipeline.plan import new_file
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    return run_command("rank_sources", run, argv)
+
+
+def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
+    """Rank, print and keep.
+
+    Args:
+        config: the composed configuration.
+        given: the keys that the command line sets.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+    # imported here: torch takes seconds, and a wrong config doesn't need it
+    from rich.console import Console
+
+    from pipeline.fit import with_absolute_uri
+    from pipeline.quiet import quiet
+    from pipeline.ranking.keep import check_output, keep
+    from pipeline.ranking.ranker import make_report
+    from pipeline.ranking.show import print_report
+    from pipeline.report import shown
+    from pipeline.runs import new_run_folder
+
+    quiet()
+    check_output(config["output"])
+    if config["output"] is not None:
+        new_file(Path(config["output"]))
+    if config["run_dir"] is not None:
+        check_new(Path(config["run_dir"]))
+    config = with_absolute_uri(config)
+    folder = new_run_folder(config["name"], config["run_dir"])
+    console = Console()
+    report = make_report(config, folder, console)
+    print_report(console, report)
+    keep(config, folder, report)
+    console.print(f"[bold]run folder[/] {shown(folder.path)}", highlight=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
