@@ -52,10 +52,10 @@ def stepping(folder: Path, name: str, steps: int, options: Sequence[str]) -> flo
         f"trainer.max_steps={steps}",
         f"run_dir={folder}/{name}",
     ]
-    arguments += [f"sampler.steps_per_epoch={steps}", "trainer.limit_val_batches=0"]
+    arguments += [f"sampler.steps_per_epoch={steps}"]
     try:
         with redirect_stdout(StringIO()) as said:
-            code = fit([*arguments, "checkpoint.monitor=epoch", *options])
+            code = fit([*arguments, *options])
     finally:
         MultiTaskModule.optimizer_step = step  # type: ignore[method-assign]  # as it was
     if code:
