@@ -108,7 +108,8 @@ def fit_times(config: dict[str, Any], datamodule: MixedDataModule, tracked: bool
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name) / "run")
         folder.create()
-        training = make_training(config, folder, Console(quiet=True), datamodule.sampler)
+        quiet = Console(quiet=True)
+        training = make_training(config, folder, quiet, datamodule.sampler, module.transfer)
         trainer: Trainer = training.trainer
         trainer.callbacks.insert(0, clock)
         tracker = make_tracker(config, folder, tracked)

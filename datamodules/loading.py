@@ -125,6 +125,11 @@ class Loaded:
         return take(self.inputs[modality], self.rows[split])
 
 
+def table_digest(digest: str) -> str:
+    """Return the part of ``Loaded.digest`` that doesn't depend on a run's tasks."""
+    return digest.partition("-")[0]
+
+
 def load_dataset(
     name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec], split_seed: int, cache: Cache
 ) -> Loaded:

@@ -99,6 +99,9 @@ class MixedDataModule(LightningDataModule):
         self.history: list[dict[str, int]] = []  # counts of the epochs before ``position``
         self.plan: Plan | None = None
         self._loader: StepLoader | None = None
+        self.divided = (
+            True  # whether the processes divide a training step's rows, or each takes all
+        )
         sampler.bind({name: list(self._tasks_of(name)) for name in self.datasets})
 
     def setup(self, stage: str | None = None) -> None:
@@ -165,7 +168,8 @@ class MixedDataModule(LightningDataModule):
     def train_dataloader(self) -> StepLoader:
         """Return the mixed training steps, from where the run stands."""
         self.plan = Plan(self.sampler, self.sizes, self.history)
-        steps = TrainingSteps(self.parts["train"], self.plan, self.seed, self._share())
+        share = self._share() if self.divided else Share()
+        steps = TrainingSteps(self.parts["train"], self.plan, self.seed, share)
         self._loader = StepLoader(steps, self.plan, self.position, **self._loader_options())
         return self._loader
 
@@ -274,7 +278,12 @@ class MixedDataModule(LightningDataModule):
             raise PollinateError(f"task {name}: {error}") from error
 
     def _check_digests(self, expected: Mapping[str, str]) -> None:
-        changed = [n for n, data in self.loaded.items() if expected.get(n) != data.digest]
+        # models that were merged had other tasks: they agree on the table, not on tasks' maps
+        changed = [
+            name
+            for name, data in self.loaded.items()
+            if expected.get(name) not in (data.digest, data.table.digest)
+        ]
         if changed:
             raise PollinateError(
                 f"the data of {', '.join(changed)} changed since the run was started, so it can't "

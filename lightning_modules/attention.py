@@ -48,11 +48,17 @@ class CrossAttention(nn.Module):
 
     def attend(self, queries: Tensor, learnt: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """Attend to what ``learn`` returned: (N, Q, D) -> (N, Q, D)."""
+        return self.look(queries, learnt, mask)[0]
+
+    def look(
+        self, queries: Tensor, learnt: tuple[Tensor, Tensor], mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what ``attend`` does, and the weights, mean over heads: (N, Q, D), (N, Q, L)."""
         q, k, v = (self._parted(rows) for rows in (queries, *learnt))
         scores = einsum("nqhd,nlhd->nhql", q, k) / q.shape[-1] ** 0.5
         weights = scores.masked_fill(~mask[:, None, None], -inf).softmax(dim=-1)
         attended: Tensor = self.out(einsum("nhql,nlhd->nqhd", weights, v).flatten(2))
-        return attended
+        return attended, weights.mean(dim=1)
 
     def _parted(self, rows: Tensor) -> Tensor:
         """Return each head's part: (N, L, D) -> (N, L, heads, d)."""

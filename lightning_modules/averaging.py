@@ -26,7 +26,7 @@ def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     kind = torch.promote_types(first.dtype, torch.float32)
     total = torch.zeros_like(first, dtype=kind)
     for tensor, weight in zip(tensors, weights, strict=True):
-        total += tensor.to(kind) * weight
+        total.add_(tensor.to(kind), alpha=weight)
     return total.to(first.dtype)
 
 

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
+from lightning_modules.processes import together
+
 
 def gathered(rows: Tensor) -> tuple[Tensor, int]:
     """Return the rows of all processes (sum N_r, ...), and where this one's begin.
 
     The gradient of each process' losses reaches the rows of the others.
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not together():
         return rows, 0
     count = torch.tensor([len(rows)], device=rows.device)
     counts = [torch.zeros_like(count) for _ in range(distributed.get_world_size())]

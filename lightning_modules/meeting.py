@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -21,8 +22,10 @@ from lightning_modules.balancers.gradient.cut import Cut
 from lightning_modules.balancers.gradient.parameters import SharedParameters
 from lightning_modules.balancers.gradient.ranks import Ranks, average_gradients, broadcast_buffers
 from lightning_modules.balancers.gradient.shared import Shared
+from lightning_modules.local.strategy import LocalStrategy
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.trace import Trace
+from lightning_modules.traffic import Traffic
 from lightning_modules.tuning.base import SteppedTuning
 from pipeline.errors import UsageError
 
@@ -56,14 +59,20 @@ class Meeting:
                 "balancer.level=parameters or auto"
             )
         self._shared: Shared | None = None
-        self._ranks = Ranks()
+        self.traffic = Traffic()
+        self._ranks = Ranks(traffic=self.traffic)
         self._averages = False  # whether gradients are averaged here, not by the strategy
+        self._reduces = False  # whether the strategy averages gradients
         self.sharded = False  # whether devices hold pieces of the weights
+        self.local = False  # whether each process takes steps on its own
+        self.apart = False  # whether they have other weights at the moment
+        self.divided = True  # whether they divide a step's rows, or each takes all
 
     def adopt(self, strategy: Strategy) -> None:
         """Choose where gradients meet under a strategy, before training; see ``choose``."""
         whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
         sharded = isinstance(strategy, ModelParallelStrategy)
+        self.local = isinstance(strategy, LocalStrategy)
         self.choose(type(strategy).__name__, whole, sharded)
 
     def choose(self, strategy: str, whole: bool, sharded: bool) -> None:
@@ -108,14 +117,31 @@ class Meeting:
         self._shared = None
         strategy = trainer.strategy
         self.adopt(strategy)
-        self._ranks = Ranks(trainer.world_size)
-        alike = isinstance(strategy, DDPStrategy) and self.level is not None
+        self._ranks = Ranks(1 if self.local else trainer.world_size, self.traffic)
+        wrapped = isinstance(strategy, DDPStrategy) and not self.local
+        alike = wrapped and self.level is not None
         self._averages = alike or self.sharded
+        self._reduces = wrapped and not alike and self._ranks.size > 1
         if alike:
             # the wrapper stays: its reducer would send gradients of tasks before they are combined
             wrapper = strategy.model
             assert wrapper is not None
             wrapper.require_backward_grad_sync = False  # type: ignore[assignment]  # of DistributedDataParallel
+
+    @property
+    def processes(self) -> int:
+        """Return how many processes a step's gradients are of."""
+        return self._ranks.size
+
+    def count_step(self) -> None:
+        """Count what the strategy has sent for an optimizer step."""
+        if self._reduces:
+            parts = (self.network, self.balancer)
+            trained = (p for part in parts for p in part.parameters() if p.requires_grad)
+            buffers = (b for b in self.network.buffers() if b.is_floating_point())
+            self.traffic.add(sum(tensor.numel() for tensor in chain(trained, buffers)))
+        if self._reduces or (self._averages and self._ranks.size > 1):
+            self.traffic.synchronisations += 1
 
     def forget(self) -> None:
         """Look anew at which parameters train, at the start of a step."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lightning_modules.processes import together
 from lightning_modules.tasks.base import Task
 
 
@@ -81,7 +82,7 @@ class Scores(nn.Module):
 
 def summed(values: Tensor) -> Tensor:
     """Return the sum over all ranks, on the CPU; the values themselves in a single process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not together():
         return values
     on_gpu = torch.distributed.get_backend() == "nccl"
     shared = values.cuda() if on_gpu else values.clone()

@@ -25,6 +25,7 @@ from lightning_modules.metrics import (
 )
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.optimizers import OptimizerFactory, parameter_groups, schedule_optimizer
+from lightning_modules.processes import alone, together
 from lightning_modules.replay import Replay
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.sharding.clip import clip_norm, clip_value
@@ -100,6 +101,10 @@ class MultiTaskModule(LightningModule):
 
     def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         """Return the objective of one step."""
+        with alone(self.meeting.local):
+            return self._objective(batch, batch_idx)
+
+    def _objective(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         self.balancer.begin_epoch(self.current_epoch)
         self.network.trunk.begin_step(self.global_step)
         self._step = batch, batch_idx
@@ -128,16 +133,19 @@ class MultiTaskModule(LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Let the balancer fill the gradients."""
-        self.meeting.backward(
-            self.losses, loss, self.rest, self._is_last(), list(self.parameters())
-        )
+        with alone(self.meeting.local):
+            self.meeting.backward(
+                self.losses, loss, self.rest, self._is_last(), list(self.parameters())
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step; then tell the balancer what the step did to the losses, if it wants to know."""
         super().optimizer_step(*args, **kwargs)
+        self.meeting.count_step()
         if self.balancer.wants_losses_after and self._step is not None:
             batch, _ = self._step
-            with self._replay.again(), self.trainer.precision_plugin.train_step_context():
+            context = self.trainer.precision_plugin.train_step_context()
+            with alone(self.meeting.local), self._replay.again(), context:
                 step, targets = self._outputs(batch)
                 losses, _ = self._losses(step, self._sums(step.outputs, targets))
             self.balancer.after_step(losses)
@@ -172,7 +180,8 @@ class MultiTaskModule(LightningModule):
         roots = {"": self.network, "balancer": self.balancer, "transfer": self.transfer}
         optimizer = plan.optimizer(parameter_groups(roots, plan.lr, plan.lr_scale, plan.decay))
         self._total = self.total_steps()
-        scheduler = schedule_optimizer(optimizer, plan.schedule, self._total)
+        length = None if self._total is None else self._total // self.transfer.lines
+        scheduler = schedule_optimizer(optimizer, plan.schedule, length)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -216,6 +225,9 @@ class MultiTaskModule(LightningModule):
             "rows_seen": dict(self.rows_seen),
             "epoch_rows": dict(self.epoch_rows),
             "scores": {name: metric_state(m) for name, m in self._training_metrics()},
+            "traffic": self.meeting.traffic.state_dict(),
+            # a process that steps on its own balances on its own
+            "parts": {n: p.state_dict() for n, p in self._own_parts().items()},
         }
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
@@ -225,6 +237,9 @@ class MultiTaskModule(LightningModule):
         self.epoch_rows = dict(state["epoch_rows"])
         for name, metric in self._training_metrics():
             load_metric_state(metric, state["scores"][name])
+        self.meeting.traffic.load_state_dict(state["traffic"])
+        for name, part in self._own_parts().items():
+            part.load_state_dict(state["parts"].get(name, part.state_dict()))
 
     def take_training_scores(self) -> dict[str, float]:
         """Return {task: score} over the epoch and all ranks, and start anew."""
@@ -239,6 +254,11 @@ class MultiTaskModule(LightningModule):
         """Return {task: labelled rows of the epoch}, and start anew."""
         rows, self.epoch_rows = self.epoch_rows, dict.fromkeys(self.tasks, 0)
         return rows
+
+    def _own_parts(self) -> dict[str, nn.Module]:
+        """Return the parts whose state differs between processes besides their parameters."""
+        own = {"balancer": self.balancer, "transfer": self.transfer}
+        return own if self.meeting.local else {}
 
     def _training_metrics(self) -> list[tuple[str, Any]]:
         return list(self.training_scores.items())
@@ -256,7 +276,7 @@ class MultiTaskModule(LightningModule):
         wanted = set(labelled) | set(self.transfer.wanted(batch))
         tasks, trace = [task for task in self.tasks if task in wanted], Trace()
         outputs = self.meeting.forward(batch.batches, tasks, trace)
-        done, world = self.global_step, self.trainer.world_size
+        done, world = self.global_step, self.trainer.world_size if self.meeting.divided else 1
         step = TransferStep(batch, outputs, trace, done, self._total, world)
         return step, self._targets(batch, labelled)
 
@@ -274,7 +294,7 @@ class MultiTaskModule(LightningModule):
             losses[task] = losses[task] * added.labels[task]
         for task, loss in added.by_task.items():
             losses[task] = losses[task] + loss if task in losses else loss
-        return of_all_processes(losses), added.rest
+        return of_all_processes(self.transfer.weighed(losses)), added.rest
 
     def _nothing(self) -> Tensor:
         """Return a zero that needs a gradient: a step without any label moves nothing."""
@@ -292,9 +312,15 @@ class MultiTaskModule(LightningModule):
     def _sums(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, tuple[Tensor, Tensor]]
     ) -> dict[str, Tensor]:
-        """Return {task: sum of the losses of this process's rows}."""
+        """Return {task: sum of the losses of this process's rows}.
+
+        A process that steps on its own has no loss of a task of which it has no label: a zero would
+        move the task's head, and tell the balancer that the task is learnt.
+        """
         sums = {}
         for task, (target, present) in targets.items():
+            if self.meeting.local and not present.any():
+                continue
             loss = self.tasks[task].loss(outputs[task], target)
             sums[task] = loss.where(present, loss.new_zeros(())).sum()
         return sums
@@ -309,13 +335,14 @@ class MultiTaskModule(LightningModule):
         """Add the step to running losses, scores and rows."""
         rows = {}
         metrics = dict(self._training_metrics())
+        times = 1 if self.meeting.divided else self.trainer.world_size
         for task, (target, present) in targets.items():
             labelled = target[present]
             rows[task] = len(labelled)
             measured = self.tasks[task].measured(outputs[task].detach()[present])
             update(metrics[task], measured, labelled)
-            self.rows_seen[task] += batch.labelled[task]
-            self.epoch_rows[task] += batch.labelled[task]
+            self.rows_seen[task] += batch.labelled[task] * times
+            self.epoch_rows[task] += batch.labelled[task] * times
         self.training_losses.add(sums, rows)
 
     def _evaluate(self, batch: MixedBatch) -> None:
@@ -331,7 +358,7 @@ class MultiTaskModule(LightningModule):
 
 def of_all_processes(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the mean of the processes' losses; the gradient stays this process's own."""
-    if not (losses and distributed.is_available() and distributed.is_initialized()):
+    if not losses or not together():
         return dict(losses)
     own = torch.stack([loss.detach() for loss in losses.values()])
     mean = own.clone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import nan
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from lightning_modules.tuning.routed import shared_parameters
 from lightning_modules.tuning.routing import Routing
 from lightning_modules.views.base import Seen, View
 from lightning_modules.views.rows import RowView
+
+if TYPE_CHECKING:
+    from lightning_modules.transfer.borrowing import Borrowing
 
 ROWS = RowView()
 PLUS = "+"  # between the names of modalities
@@ -63,6 +67,7 @@ class MultiTaskNetwork(nn.Module):
         self.heads = nn.ModuleDict(dict(heads))
         self.routes = {task: tuple(names) for task, names in routes.items()}
         self.views = {task: (views or {}).get(task, ROWS) for task in heads}
+        self.borrowing: Borrowing | None = None  # given by transfer
 
     def forward(
         self,
@@ -122,12 +127,16 @@ class MultiTaskNetwork(nn.Module):
                     key = f"{name}:{group}" if group else name
                     groups.setdefault(key, features)
                     paths.setdefault(task, []).append(key)
+        lent = {} if self.borrowing is None else self.borrowing.see(seen)
         outputs = {}
         for task, parts in self.trunk(groups, paths).items():
             read = [tap(task, rows) for rows in parts]
             trace.parts[task] = read
             rows = torch.cat(read) if len(read) > 1 else read[0]
-            read_from = [seen[name] for name in readable(seen, task, routes[task])]
+            keys = readable(seen, task, routes[task])
+            if self.borrowing is not None:
+                rows = self.borrowing(task, rows, self.views[task], keys, lent)
+            read_from = [seen[name] for name in keys]
             outputs[task] = self.views[task].output(self.heads[task], rows, read_from)
         return outputs
 

@@ -22,10 +22,15 @@ from datamodules.modalities.text import TextModality
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.encoders.pretrained import PretrainedEncoder
+from lightning_modules.ensemble import Ensemble
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.tasks.base import Task
+from lightning_modules.transfer.borrower import LEARNT
+from lightning_modules.transfer.borrowing import Borrowing
+from lightning_modules.transfer.lender import Lender
+from lightning_modules.transfer.library import rebuilt
 from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
 from pipeline.errors import UsageError
@@ -36,6 +41,7 @@ from pipeline.tracking.redact import redact
 from pipeline.version import VERSION
 
 Config = Mapping[str, Any]
+MEMBERS = "members"  # key of an ensemble's configuration
 TUNE = "tune"  # key of an encoder's node that is no option of its class
 MODALITIES: dict[str, type[Modality]] = {
     "audio": AudioModality,
@@ -170,6 +176,7 @@ def build_network(
     tasks: Mapping[str, Task],
     modalities: Mapping[str, Modality],
     new: bool = False,
+    borrowed: Config | None = None,
 ) -> MultiTaskNetwork:
     """Return the network; tasks and modalities have their vocabularies.
 
@@ -178,10 +185,13 @@ def build_network(
         tasks: {name: task}.
         modalities: {name: modality}.
         new: whether pre-trained weights are loaded, which no checkpoint will replace.
+        borrowed: what the checkpoint says of sources in the network, if there are any.
 
     Raises:
         UsageError: there is no encoder for a modality.
     """
+    if MEMBERS in config:
+        return build_ensemble(config, tasks, modalities)
     allow = config["allow_targets"]
     encoders, tunings = {}, {}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
@@ -201,7 +211,74 @@ def build_network(
     trunk = instantiate(config["trunk"], allow, "trunk", tasks=list(tasks))
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     views = {name: task.view for name, task in tasks.items()}
-    return MultiTaskNetwork(encoders, trunk, heads, routes, build_fusions(config), views, tunings)
+    fusions = build_fusions(config)
+    network = MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views, tunings)
+    if borrowed is not None:
+        network.borrowing = build_borrowing(borrowed, allow)
+    return network
+
+
+def build_borrowing(known: Config, allow: Sequence[str]) -> Borrowing:
+    """Return the sources inside a network, whose weights are in the network's checkpoint.
+
+    Args:
+        known: what the run said of them that took them in.
+        allow: packages, besides our own, whose classes may be named.
+    """
+    lenders = {name: Lender(build_source(one, allow)) for name, one in known["lenders"].items()}
+    mixers = {
+        task: instantiate(node, allow, f"transfer, mixer of {task}")
+        for task, node in known["mixers"].items()
+    }
+    return Borrowing(lenders, mixers)
+
+
+def build_source(known: Config, allow: Sequence[str]) -> MultiTaskNetwork:
+    """Return a source's network from what ``described`` returned, without its weights."""
+    if "config" not in known:
+        return rebuilt(known)
+    config = {**known["config"], "allow_targets": list(allow)}
+    tasks = build_tasks(config)
+    return build_network(config, *restored(config, tasks, known["learnt"]))
+
+
+def restored(
+    config: Config, tasks: Mapping[str, Task], learnt: Config
+) -> tuple[Mapping[str, Task], dict[str, Modality]]:
+    """Return tasks and modalities with the vocabularies that a run learnt."""
+    modalities = build_modalities(config, tasks, learnt)
+    for name, task in tasks.items():
+        task.load_state_dict(learnt["tasks"][name])
+    for name, modality in modalities.items():
+        modality.load_state_dict(learnt["modalities"][name])
+    return tasks, modalities
+
+
+def build_ensemble(
+    config: Config, tasks: Mapping[str, Task], modalities: Mapping[str, Modality]
+) -> Ensemble:
+    """Return the networks of an ensemble, each with its own tasks; all weights are a checkpoint's.
+
+    Args:
+        config: a configuration with ``members``, whose keys stand in place of its own.
+        tasks: {name: task}.
+        modalities: {name: modality}.
+    """
+    data, members = config["data"], []
+    for own in config[MEMBERS]:
+        datasets = {name: data["datasets"][name] for name in own["datasets"]}
+        used = {modality for spec in datasets.values() for modality in spec["inputs"]}
+        specs = {name: data["tasks"][name] for name in own["tasks"]}
+        rest = {key: value for key, value in config.items() if key != MEMBERS}
+        members.append(
+            build_network(
+                {**rest, **own, "data": {**data, "datasets": datasets, "tasks": specs}},
+                {name: tasks[name] for name in own["tasks"]},
+                {name: item for name, item in modalities.items() if name in used},
+            )
+        )
+    routes = {name: task_datasets(spec) for name, spec in data["tasks"].items()}
+    return Ensemble(members, tasks, routes)
 
 
 def tasks_reading(modality: str, datasets: Config, routes: Routes) -> list[str]:
@@ -278,14 +355,15 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
     """
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
-    network = build_network(
-        config, tasks, datamodule.modalities, load and datamodule.learnt is None
-    )
+    resumed = datamodule.learnt or {}
+    kept = {LEARNT: resumed[LEARNT]} if LEARNT in resumed else {}
+    new = load and datamodule.learnt is None
+    network = build_network(config, tasks, datamodule.modalities, new, kept.get(LEARNT))
     spec = {
         "format": FORMAT,
         "version": VERSION,
         "config": redact(config),
-        "learnt": datamodule.learnt_state(),
+        "learnt": {**datamodule.learnt_state(), **kept},
     }
     module = MultiTaskModule(
         network,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import warnings
@@ -116,13 +117,18 @@ def read_checked(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return read_index(path, map_location)
 
 
-def read_index(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+def read_index(path: Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
     """Load a checkpoint's own file with weights_only; what lies in shards has no values.
+
+    Args:
+        path: of the checkpoint.
+        map_location: device of the tensors.
+        mmap: whether values stay in the file until they are looked at; not to be changed then.
 
     Raises:
         PollinateError: it is no checkpoint of this project.
     """
-    checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    checkpoint = torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise PollinateError(f"{path} is no checkpoint: it holds no state_dict")
     return checkpoint
@@ -139,6 +145,18 @@ def check(path: Path) -> None:
         if not shard.is_file():
             raise CorruptCheckpointError(f"checkpoint {path} lacks its shard {shard}")
         _opened(shard)
+
+
+def fingerprint(path: Path) -> str:
+    """Return a checksum of a checkpoint with its shards, made of those that the files hold."""
+    state = hashlib.sha256()
+    for file in (path, *shard_files(read_index(path, mmap=True), path)):
+        with zipfile.ZipFile(file) as archive:
+            for part in archive.infolist():
+                # the archive's own name, the file's before it was renamed, is not part of it
+                name = part.filename.partition("/")[2]
+                state.update(f"{name} {part.file_size} {part.CRC:08x}\n".encode())
+    return state.hexdigest()
 
 
 def _opened(path: Path) -> Any:

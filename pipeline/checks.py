@@ -41,8 +41,12 @@ def check_new(run_dir: Path) -> None:
         )
 
 
-def check_writable(run_dir: Path) -> None:
+def check_writable(run_dir: Path, key: str = "run_dir") -> None:
     """Check that a folder, which need not exist yet, can be written to.
+
+    Args:
+        run_dir: the folder.
+        key: that names it.
 
     Raises:
         PollinateError: it can't.
@@ -52,8 +56,8 @@ def check_writable(run_dir: Path) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         problem = "not writable" if existing.is_dir() else "not a folder"
         raise PollinateError(
-            f"run_dir must be writable, got {run_dir}: {existing} is {problem}; "
-            "choose another: run_dir=PATH"
+            f"{key} must be writable, got {run_dir}: {existing} is {problem}; "
+            f"choose another: {key}=PATH"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from pipeline.errors import PollinateError, UsageError
 from pipeline.kept_features import FeatureCache
 from pipeline.locate import run_folder_of
 from pipeline.memory import explained_memory
+from pipeline.prediction.predictor import load_network
 from pipeline.report import Numbers, baselines, modalities_of
-from pipeline.session import load_weights
 from pipeline.spec import read_spec
 
 KEPT = ("accelerator", "precision")  # the trainer's options on which the scores depend
@@ -66,7 +66,7 @@ def evaluate(
     datamodule.options.evaluation_batch_size = batch_size
     datamodule.setup()
     module = build_module(config, datamodule)
-    load_weights(module, checkpoint)
+    load_network(module.network, checkpoint)  # what else a run has, its transfer say, isn't asked
     with explained_memory("batch_size", batch_size):
         scores = measure(module, datamodule, split, config["trainer"], console)
     parts = datamodule.parts[split]
@@ -87,6 +87,19 @@ def measure(
     console: Console,
 ) -> Numbers:
     """Return {task: {metric: value}} of tasks with labelled rows in the split."""
+    trainer, figures = evaluator(options, console)
+    FeatureCache(module, datamodule, trainer).find()
+    trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
+    return figures.stage_scores["test"]
+
+
+def evaluator(options: Mapping[str, Any], console: Console) -> tuple[Trainer, Measure]:
+    """Return a trainer that only tests, and the callback that has its figures.
+
+    Args:
+        options: of the trainer of the run; those on which scores depend are taken over.
+        console: where progress is shown.
+    """
     figures = Measure(every_n_steps=1)
     trainer = Trainer(
         **{name: options[name] for name in KEPT if name in options},
@@ -98,9 +111,7 @@ def measure(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    FeatureCache(module, datamodule, trainer).find()
-    trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
-    return figures.stage_scores["test"]
+    return trainer, figures
 
 
 def print_evaluation(console: Console, found: Evaluation) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from pipeline.plots.confusion import confusion_matrix
 from pipeline.plots.curves import curves
 from pipeline.plots.gates import gates
 from pipeline.plots.gradients import gradients
+from pipeline.plots.rounds import rounds
 from pipeline.runs import RunFolder
 from pipeline.serving.folder import export
-from pipeline.tracking.points import read_points
+from pipeline.tracking.points import Point, read_points
 from pipeline.tracking.run_logger import RunLogger
 
 TOKENIZER = "tokenizer.json"
@@ -60,11 +62,16 @@ def record_end(
 
 
 def draw(folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tensor]) -> list[Path]:
-    """Draw curves, gradients, gates and one confusion matrix a task; return the pictures."""
+    """Draw curves, gradients, what tasks take from where, confusion matrices; return them all."""
     folder.plots.mkdir(exist_ok=True)
     pictures = [folder.plots / "curves.png"]
     curves(read_points(folder.metrics), pictures[0])
-    for name, drawn in (("gradients", gradients), ("gates", gates)):
+    kinds = {"gates": "gate", "sources": "source", "attention": "attention"}
+    named: dict[str, Callable[[Iterable[Point], Path], bool]] = {
+        "gradients": gradients,
+        "rounds": rounds,
+    }
+    for name, drawn in (named | {n: partial(gates, kind=k) for n, k in kinds.items()}).items():
         path = folder.plots / f"{name}.png"
         if drawn(read_points(folder.metrics), path):
             pictures.append(path)

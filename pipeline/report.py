@@ -30,6 +30,8 @@ class Summary:
     steps: optimizer steps; seconds: wall time of this command.
     valid, test: scores of the best weights; baseline: of the best constant answer, on test.
     rows_seen: labelled training rows by task.
+    floats_sent, synchronisations: of the training, of each process; see ``Traffic``. None where
+        that isn't counted: of sharded weights.
     """
 
     status: str
@@ -41,6 +43,8 @@ class Summary:
     test: Numbers = field(default_factory=dict)
     baseline: Numbers = field(default_factory=dict)
     rows_seen: dict[str, int] = field(default_factory=dict)
+    floats_sent: int | None = 0
+    synchronisations: int | None = 0
     message: str | None = None
 
     def as_dict(self) -> dict[str, Any]:

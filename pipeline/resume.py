@@ -19,7 +19,7 @@ from pipeline.checkpoints import (
 )
 from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
-from pipeline.spec import read_spec
+from pipeline.spec import MERGED, read_spec
 from pipeline.tracking.redact import HIDDEN
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -39,6 +39,7 @@ FIXED = (
     "seed",
     "ema_decay",
     "trainer.accumulate_grad_batches",
+    "trainer.averaging",
 )
 
 
@@ -76,6 +77,11 @@ def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
         saved: dict[str, Any] = {"config": folder.read_config(), "learnt": None}
     else:
         saved = read_spec(checkpoint)
+        if MERGED in saved:
+            raise UsageError(
+                f"{checkpoint} was merged of several models, no training stopped there that could "
+                "go on; start a new run"
+            )
     merged = merge(saved["config"], config, given)
     changed = differing(saved["config"], merged)
     if changed:

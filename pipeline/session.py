@@ -67,10 +67,14 @@ class Session:
         self.sources = self._open_sources()
         self.account = self.module.transfer.setup(self.module, self.datamodule, self.sources)
         self.module.spec["sources"] = self.sources.digests
-        self.training = make_training(config, folder, self.console, self.datamodule.sampler)
+        self.training = make_training(
+            config, folder, self.console, self.datamodule.sampler, self.module.transfer
+        )
         self.module.meeting.adopt(self.training.trainer.strategy)
+        self.module.transfer.adopt(self.training.trainer)
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
-        folder.create()
+        if self._is_first:  # to which one made by another process would look like an earlier run's
+            folder.create()
         self.tracker = self._make_tracker()
         self.training.trainer.loggers = [self.tracker]
         self.summary = Summary("failed", seed=config["seed"])
@@ -221,6 +225,10 @@ class Session:
         if not self._is_first:
             return
         summary.steps = self.training.trainer.global_step
+        meeting = self.module.meeting
+        traffic, known = meeting.traffic, not meeting.sharded
+        summary.floats_sent = traffic.floats_sent if known else None
+        summary.synchronisations = traffic.synchronisations if known else None
         finished = summary.status == "finished"
         if finished:
             matrices = self.training.measure.matrices["test"]

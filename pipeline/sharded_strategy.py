@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.multitask import MultiTaskModule, multitask
 from lightning_modules.sharding.shard import shard
-from pipeline.checkpoints import explained_write, read_index, remove_unused_shards, write_file
-from pipeline.errors import PollinateError
-from pipeline.shards import SHARDS, Shards, shard_files, shard_name, take_apart
+from pipeline.checkpoints import read_index
+from pipeline.joint_checkpoint import write_jointly
+from pipeline.shards import SHARDS, Shards, shard_files, take_apart
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -73,34 +72,9 @@ class ShardedStrategy(ModelParallelStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
     ) -> None:
-        """Write this process's shard; once all are there, rank 0 writes the file that names them.
-
-        Raises:
-            PollinateError: a process can't write; all processes raise it.
-        """
-        path, save = self.broadcast((Path(filepath), uuid4().hex))
-        names = [shard_name(save, rank, self.world_size) for rank in range(self.world_size)]
+        """Write this process's shard; see ``write_jointly``."""
         index, own = take_apart(checkpoint)
-        index[SHARDS] = names
-        self._write({"tensors": own}, path.parent / SHARDS / names[self.global_rank], path)
-        self._write(index if self.is_global_zero else None, path, path)
-        if self.is_global_zero:
-            remove_unused_shards(path.parent)
-
-    def _write(self, content: dict[str, Any] | None, file: Path, path: Path) -> None:
-        """Write a file of a checkpoint, if there is content; fail on all processes or none."""
-        failure = None
-        try:
-            with explained_write(path):
-                if content is not None:
-                    write_file(content, file)
-        except PollinateError as error:
-            failure = error
-        failures: list[PollinateError | None] = [None] * self.world_size
-        distributed.all_gather_object(failures, failure)
-        first = next((one for one in failures if one is not None), None)
-        if first is not None:
-            raise failure or first
+        write_jointly(self, index, {"tensors": own}, filepath)
 
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None

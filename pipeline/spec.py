@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pipeline.checkpoints import read_checked
 from pipeline.errors import PollinateError
 
 FORMAT = 1  # of what a checkpoint holds under "pollinate"; raised when older code can't read it
+MERGED = "merged"  # key that says of which models one was made
 
 
 def read_spec(checkpoint: Path) -> dict[str, Any]:
@@ -17,7 +19,12 @@ def read_spec(checkpoint: Path) -> dict[str, Any]:
     Raises:
         PollinateError: it was not made by this project, or by a later version.
     """
-    spec = read_checked(checkpoint).get("pollinate")
+    return spec_in(read_checked(checkpoint), checkpoint)
+
+
+def spec_in(content: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """Return what the content of a checkpoint says of its model; see ``read_spec``."""
+    spec = content.get("pollinate")
     if not isinstance(spec, dict):
         raise PollinateError(f"{checkpoint} was not written by pipeline.fit: it has no 'pollinate'")
     if spec.get("format") != FORMAT:

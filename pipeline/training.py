@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -22,10 +23,15 @@ from lightning_modules.callbacks.patience import Patience
 from lightning_modules.callbacks.progress import ProgressLine
 from lightning_modules.callbacks.rank_state import RankState
 from lightning_modules.callbacks.stop import Stop
+from lightning_modules.callbacks.synchronise import Synchronise
 from lightning_modules.callbacks.tune import Tune
+from lightning_modules.local.base import Averaging
+from lightning_modules.local.strategy import LocalStrategy
+from lightning_modules.transfer.base import Report, Transfer
 from pipeline.checkpoints import AtomicCheckpointIO
-from pipeline.configuration.trainer_rules import SHARDED
+from pipeline.configuration.trainer_rules import APART, AVERAGING, BRANCHES, SHARDED
 from pipeline.errors import UsageError
+from pipeline.instantiate import instantiate
 from pipeline.interrupt import StopRequest
 from pipeline.runs import RunFolder
 from pipeline.sharded_strategy import ShardedStrategy
@@ -40,7 +46,11 @@ class Training:
 
 
 def make_training(
-    config: Mapping[str, Any], folder: RunFolder, console: Console, sampler: Sampler
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    console: Console,
+    sampler: Sampler,
+    transfer: Transfer,
 ) -> Training:
     """Return the trainer of a run, without a logger yet.
 
@@ -48,9 +58,17 @@ def make_training(
         UsageError: Lightning refuses an option: more devices than there are, say.
     """
     options = trainer_options(config["trainer"])
+    averaging = averaging_of(config)
     measure = Measure(options.pop("log_every_n_steps", 10))
     stop = Stop(StopRequest(), config["trainer"].get("max_steps"))
     callbacks = make_callbacks(config, folder, measure, stop, console)
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    own = transfer.callbacks(Report(measure.publish, say))
+    if config["trainer"].get("strategy") == BRANCHES and not own:
+        raise UsageError("trainer=branches needs branches to train; set transfer=fork_merge")
+    callbacks[-1:-1] = own  # RunCheckpoint stays last
+    if averaging is not None:
+        callbacks.insert(0, Synchronise(averaging))
     callbacks.insert(callbacks.index(measure) + 1, Adapt(sampler, measure))
     try:
         trainer = Trainer(
@@ -73,9 +91,10 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return Lightning's options for ours.
 
     ``strategy: ddp`` looks for unused parameters: a step need not have every task.
-    ``strategy: fsdp2`` is ours.
+    ``strategy: fsdp2``, ``local`` and ``branches`` are ours.
     """
-    options = {name: value for name, value in given.items() if name != "max_steps"}
+    ours = ("max_steps", AVERAGING)
+    options = {name: value for name, value in given.items() if name not in ours}
     if options.get("max_epochs") is None:
         if given.get("max_steps") is None:
             raise UsageError("trainer.max_epochs or trainer.max_steps must be set, got neither")
@@ -85,7 +104,18 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
         options["strategy"] = DDPStrategy(find_unused_parameters=True)
     if options.get("strategy") == SHARDED:
         options["strategy"] = ShardedStrategy()
+    if options.get("strategy") in APART:
+        options["strategy"] = LocalStrategy()
     return options
+
+
+def averaging_of(config: Mapping[str, Any]) -> Averaging | None:
+    """Return how processes that step on their own come together, None where they don't."""
+    node = config["trainer"].get(AVERAGING)
+    if node is None:
+        return None
+    averaging: Averaging = instantiate(node, config["allow_targets"], f"trainer.{AVERAGING}")
+    return averaging
 
 
 def make_callbacks(

@@ -15,7 +15,7 @@ from tests.sessions import Session, run_sessions
 
 FOLDERS = [SHIPPED]
 SETTINGS = {"data", "experiment", "tracking", "trainer"}  # groups that hold no methods
-UNTRAINED = {"score"}  # groups of methods that take no part in a training
+UNTRAINED = {"method", "score"}  # groups of methods that take no part in a training
 OPTIONS = [f"{group}/{option}" for group in groups(FOLDERS) for option in options(group, FOLDERS)]
 TRAINED = [name for name in OPTIONS if name.partition("/")[0] not in UNTRAINED]
 METHODS = [name for name in OPTIONS if name.partition("/")[0] not in SETTINGS]
@@ -28,6 +28,15 @@ DRAWN = "data/quickstart"
 SELECTED = {row.name: row.train for row in ROWS if row.train} | {
     "trainer/ddp": ("trainer=ddp", "trainer.devices=1"),
     "trainer/fsdp2": ("trainer=fsdp2", "trainer.devices=1", "trainer.accelerator=cpu"),
+    "trainer/local_sgd": ("trainer=local_sgd", "trainer.devices=1"),
+    "trainer/diloco": ("trainer=diloco", "trainer.devices=1"),
+    "trainer/branches": (
+        "trainer=branches",
+        "trainer.devices=1",
+        "transfer=fork_merge",
+        "transfer.targets=[digit]",
+        "transfer.every_n_steps=1",
+    ),
     "tracking/mlflow": ("tracking=mlflow", "tracking.uri=sqlite:///mlflow.db"),
 }
 

@@ -120,6 +120,11 @@ def test_every_balancer_is_explained() -> None:
     assert f"{len(known)} ways" in (ROOT / "README.md").read_text()
 
 
+def test_every_merging_method_is_explained() -> None:
+    page = (ROOT / "docs" / "merging.md").read_text()
+    assert [name for name in options("method", [SHIPPED]) if f"`{name}`" not in page] == []
+
+
 def test_every_pretrained_option_is_explained() -> None:
     page = (ROOT / "docs" / "encoders.md").read_text()
     assert [name for name in options("tune", [SHIPPED]) if f"`{name}`" not in page] == []

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_modules.callbacks.stop import Stop
+from lightning_modules.multitask import multitask
 from pipeline.checkpoints import BEST, LAST, PREVIOUS
 from pipeline.tracking.run_logger import RunLogger
 
@@ -22,7 +23,8 @@ class RunCheckpoint(Checkpoint):
 
     A state is exact only between steps: after an optimizer step that no validation follows, and
     after an epoch with its validation. Those are the only places at which last.ckpt is written
-    and at which a signal ends the run. The last.ckpt before stays as previous.ckpt.
+    and at which a signal ends the run; where processes step on their own, only those at which they
+    have the same weights. The last.ckpt before stays as previous.ckpt.
 
     Args:
         folder: where the files go.
@@ -58,6 +60,8 @@ class RunCheckpoint(Checkpoint):
             return
         if self.stop.at_last_step(trainer):
             return  # the run's last validation follows; on_train_epoch_end saves
+        if multitask(pl_module).meeting.apart:
+            return
         signalled = self.stop.requested(trainer)
         due = trainer.global_step >= self.saved_step + self.every_n_steps
         if due or signalled:

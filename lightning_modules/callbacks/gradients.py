@@ -48,7 +48,7 @@ class WatchGradients(Callback):
         elif due and len(module.losses) > 1 and not module.meeting.sharded:
             parameters = watched_parameters(module)
             if parameters:
-                gramian = gramian_of(module.losses, parameters, trainer.world_size)
+                gramian = gramian_of(module.losses, parameters, module.meeting.processes)
                 self._found = tuple(module.losses), gramian
 
     def on_train_batch_end(

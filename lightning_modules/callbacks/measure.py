@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_modules.multitask import MultiTaskModule, multitask
+from lightning_modules.processes import alone
 
 
 class Measure(Callback):
@@ -19,7 +20,9 @@ class Measure(Callback):
     ``weight/<task>``, ``rows/<task>`` (labelled rows so far), ``epoch_rows/<task>``,
     ``passes/<data set>`` (how often it has been gone through), ``lr/<part>``,
     ``train/steps_per_second``, what the trunk gauges: ``gate/<task>/<source>``,
-    ``load/<task>/<source>``, and what transfer does. The step is the number of optimizer steps.
+    ``load/<task>/<source>``, and what transfer does: ``source/<task>/<source>``,
+    ``transfer/<method>/<name>``. Of several processes ``traffic/floats_sent`` and
+    ``traffic/synchronisations``. The step is the number of optimizer steps.
 
     Args:
         every_n_steps: optimizer steps between two log lines, >= 1.
@@ -52,7 +55,9 @@ class Measure(Callback):
         if step == self._logged_step or step % self.every_n_steps:
             return
         self._logged_step = step
-        self.publish(trainer, self._step_metrics(trainer, multitask(pl_module)))
+        module = multitask(pl_module)
+        with alone(module.meeting.local):  # a process that steps on its own has its own figures
+            self.publish(trainer, self._step_metrics(trainer, module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the training scores of the epoch, and the rows that it had."""
@@ -100,7 +105,7 @@ class Measure(Callback):
         metrics |= {f"weight/{task}": weight for task, weight in weights.items()}
         metrics |= {f"rows/{task}": float(rows) for task, rows in module.rows_seen.items()}
         metrics |= module.network.trunk.gauges(list(module.losses))
-        metrics |= module.transfer.gauges()
+        metrics |= module.transfer.gauges() | module.meeting.traffic.metrics()
         for group in trainer.optimizers[0].param_groups:
             metrics[f"lr/{group['part']}"] = group["lr"]
         return metrics | {"train/steps_per_second": self._speed(trainer.global_step)}

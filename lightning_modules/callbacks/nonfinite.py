@@ -40,7 +40,12 @@ class NonFinite(Callback):
             PollinateError: it is NaN or infinite on any rank.
         """
         here = not torch.isfinite(loss).item()
-        if not any_rank(here, trainer):
+        if multitask(pl_module).meeting.local:
+            # the others ask, in the same exchange, when they come to their next synchronisation
+            found = here and any_rank(here, trainer)
+        else:
+            found = any_rank(here, trainer)
+        if not found:
             return
         step = trainer.global_step + 1
         if not here:
@@ -52,6 +57,18 @@ class NonFinite(Callback):
             f"the loss isn't finite at step {step}: {describe(multitask(pl_module), self._batch)}. "
             f"The batch is saved in {path}; look at its inputs and targets, lower optimizer.lr, or "
             "set trainer.gradient_clip_val. The last checkpoint is from before this step"
+        )
+
+
+def ask_others(trainer: Trainer) -> None:
+    """Ask the processes that have stepped on their own since they exchanged anything.
+
+    Raises:
+        PollinateError: one met a loss that isn't finite.
+    """
+    if any_rank(False, trainer):
+        raise PollinateError(
+            f"the loss isn't finite on another process, by step {trainer.global_step}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torchmetrics import Metric, MetricCollection
 
 from datamodules.columns import Column, Columns
@@ -102,6 +103,14 @@ class Task(ABC):
     @abstractmethod
     def decode(self, output: Tensor) -> list[Label]:
         """Turn outputs (N, ...) into one answer for people a row."""
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return what several models say together: (M, N, ...) -> (N, ...)."""
+        return outputs.mean(dim=0)
+
+    def belief(self, output: Tensor) -> Distribution | None:
+        """Return p(y | x) of outputs (N, ...), None for a task that states no distribution."""
+        return None
 
     def at_size(self, answer: Label, size: tuple[int, int] | None) -> Label:
         """Return an answer as large as its picture, (height, width), if it has a size."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
@@ -20,6 +21,7 @@ from torchmetrics.classification import (
 
 from lightning_modules.comparisons.choice import Choice
 from lightning_modules.tasks.base import Encoded, Label, Task
+from lightning_modules.tasks.opinions import mean_softmax
 from lightning_modules.tasks.weighting import class_weights, focal, require_class_weights
 from pipeline.errors import PollinateError, UsageError
 
@@ -138,6 +140,14 @@ class Classification(Task):
                 }
             )
         return answers
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities."""
+        return mean_softmax(outputs)
+
+    def belief(self, output: Tensor) -> Categorical:
+        """Return the softmax of logits (N, C)."""
+        return Categorical(logits=output.float(), validate_args=False)
 
     def label_columns(self, target: Tensor) -> Tensor:
         """Return a column a class: (N, C)."""

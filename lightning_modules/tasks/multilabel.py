@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributions import Bernoulli
 from torch.nn import functional
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
@@ -22,6 +23,7 @@ from lightning_modules.comparisons.yes_no import YesNo
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.classification import label_text
 from lightning_modules.tasks.numbers import number, number_problem
+from lightning_modules.tasks.opinions import mean_sigmoid
 from pipeline.errors import PollinateError, UsageError
 
 THRESHOLDS = 200  # at which precision is looked at, so that its memory is bounded
@@ -177,6 +179,14 @@ class Multilabel(Task):
             label = self.separator.join(name for name, value in named.items() if value > LONE)
             answers.append({"label": label, "probabilities": named})
         return answers
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities."""
+        return mean_sigmoid(outputs)
+
+    def belief(self, output: Tensor) -> Bernoulli:
+        """Return each label's probability, the labels taken to be independent."""
+        return Bernoulli(logits=output.float(), validate_args=False)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         """Return the labels, and each label's probability."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
@@ -18,6 +19,7 @@ from datamodules.columns import Column, Columns
 from lightning_modules.comparisons.yes_no import YesNo
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.classification import label_text
+from lightning_modules.tasks.opinions import mean_sigmoid
 from pipeline.errors import PollinateError, UsageError
 
 
@@ -123,6 +125,14 @@ class Ordinal(Task):
                 }
             )
         return answers
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities of being above each class."""
+        return mean_sigmoid(outputs)
+
+    def belief(self, output: Tensor) -> Categorical:
+        """Return each class's probability."""
+        return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
 
     def label_columns(self, target: Tensor) -> Tensor:
         """Return a column a class: (N, C)."""

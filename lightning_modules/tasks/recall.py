@@ -47,6 +47,7 @@ class Recall(Metric):
     def update(self, output: Tensor, target: Tensor) -> None:
         """Add pairs of vectors: (N, 2, E)."""
         assert isinstance(self.pairs, list)  # a tensor only while the processes compute
+        self.width = output.shape[-1]  # of an ensemble, those of all members together
         self.pairs.append(output.detach().float().flatten())
 
     def compute(self) -> Tensor:

@@ -117,6 +117,10 @@ class Retrieval(Task):
             for pair in vectors
         ]
 
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return vectors whose products are the means of the models': (N, 2, M E)."""
+        return torch.cat(outputs.unbind(), dim=-1) / math.sqrt(len(outputs))
+
     def cells(self, answer: Label | None) -> dict[str, Any]:
         """Return each modality's vector as JSON."""
         known = (answer or {}).get("embeddings", {})

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
@@ -22,6 +23,7 @@ from datamodules.maps.classes import MOST, ClassMap
 from lightning_modules.tasks.base import Encoded, Label
 from lightning_modules.tasks.dense import MAP, DenseTask
 from lightning_modules.tasks.map_head import MapHead, enlarged
+from lightning_modules.tasks.opinions import mean_softmax
 from lightning_modules.tasks.palette import colours
 from lightning_modules.tasks.weighting import class_weights, require_class_weights
 from pipeline.errors import PollinateError, UsageError
@@ -165,6 +167,14 @@ class Segmentation(DenseTask):
         answers = numbers[self.measured(output).cpu().numpy()]
         has = self.answered(output)
         return [{MAP: found} if own else {} for found, own in zip(answers, has, strict=True)]
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities of each cell."""
+        return mean_softmax(outputs, dim=1)
+
+    def belief(self, output: Tensor) -> Categorical:
+        """Return the softmax of logits (N, C, H', W'), cell by cell."""
+        return Categorical(logits=output.float().movedim(1, -1), validate_args=False)
 
     def png(self, values: np.ndarray) -> Image.Image:
         """Return a palette picture, or one of 16 bits for numbers beyond a palette."""

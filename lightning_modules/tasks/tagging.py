@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import MetricCollection
 
 from datamodules.columns import Column, Columns
 from datamodules.modalities.text import first_text, words_of
 from lightning_modules.tasks.base import Encoded, Label, Task
+from lightning_modules.tasks.opinions import mean_softmax
 from lightning_modules.tasks.spans import OUTSIDE, SpanF1, WordAccuracy
 from lightning_modules.views.words import TEXT, WordView
 from pipeline.errors import PollinateError, UsageError
@@ -126,6 +128,14 @@ class Tagging(Task):
             {"label": " ".join(self.classes[number] for number in row[:length])}
             for row, length in zip(answers.tolist(), lengths, strict=True)
         ]
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities of each word."""
+        return mean_softmax(outputs)
+
+    def belief(self, output: Tensor) -> Categorical:
+        """Return the softmax of logits (N, W', C), word by word."""
+        return Categorical(logits=output.float(), validate_args=False)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         """Return the tags."""

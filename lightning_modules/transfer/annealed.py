@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from datamodules.batch import MixedBatch
-from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.base import Opener, Report, Transfer, TransferLosses, TransferStep
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,6 +76,23 @@ class Annealed(Transfer):
     def wanted(self, batch: MixedBatch) -> Sequence[str]:
         """Return what the method wants."""
         return self.method.wanted(batch)
+
+    @property
+    def lines(self) -> int:
+        """As many as the method's."""
+        return self.method.lines
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Tell the method."""
+        self.method.adopt(trainer)
+
+    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Let the method weigh them."""
+        return self.method.weighed(losses)
+
+    def callbacks(self, report: Report) -> list[Callback]:
+        """Return the method's."""
+        return self.method.callbacks(report)
 
     def gauges(self) -> dict[str, float]:
         """Return the method's numbers, and ``annealed/labels``: m."""

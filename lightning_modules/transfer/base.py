@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
@@ -59,6 +60,18 @@ class TransferStep:
             rows: of all processes, >= 1; ``batch.sizes`` and ``batch.labelled`` tell.
         """
         return losses.sum() * (self.world / rows)
+
+
+@dataclass
+class Report:
+    """Where a method that acts between steps tells what it did.
+
+    publish: logs {name: number}.
+    say: writes a line for the user.
+    """
+
+    publish: Callable[[Trainer, dict[str, float]], None]
+    say: Callable[[str], None]
 
 
 @dataclass
@@ -122,6 +135,26 @@ class Transfer(nn.Module, ABC):
         All processes must return the same: ``batch.sizes`` is known to all.
         """
         return ()
+
+    @property
+    def lines(self) -> int:
+        """How many stretches of training start at the same weights; a schedule goes through one."""
+        return 1
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Be told of the trainer, after ``setup`` and before training.
+
+        Raises:
+            UsageError: the method can't work with it.
+        """
+
+    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return {task: loss} as the balancer gets them; tasks may be left out."""
+        return dict(losses)
+
+    def callbacks(self, report: Report) -> list[Callback]:
+        """Return what acts between steps."""
+        return []
 
     def gauges(self) -> dict[str, float]:
         """Return {name: number} to log with a step's losses: ``source/<task>/<source>``, say."""

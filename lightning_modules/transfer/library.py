@@ -77,6 +77,21 @@ def built(modality: str, model: str, brought: Mapping[str, Any] | None = None) -
     return TransformersText(0, WIDTH, model, brought=known)
 
 
+def described(source: Source) -> dict[str, Any]:
+    """Return what a source's encoders can be built from, without its weights, as plain values."""
+    if source.spec is not None:
+        learnt = {name: source.spec["learnt"][name] for name in ("tasks", "modalities")}
+        return {"config": source.spec["config"], "learnt": learnt}
+    modality = modality_of(source.name)
+    return {"modality": modality, "brought": dict(built(modality, source.name).known)}
+
+
+def rebuilt(known: Mapping[str, Any]) -> MultiTaskNetwork:
+    """Return another library's encoder again, without weights, from what ``described`` returned."""
+    modality = known["modality"]
+    return encoders_alone({modality: Backbone(built(modality, "", known["brought"]))})
+
+
 def encoders_alone(encoders: Mapping[str, Encoder]) -> MultiTaskNetwork:
     """Return a network that encodes, and has no tasks."""
     return MultiTaskNetwork(encoders, SharedTrunk([], WIDTH, depth=0), {}, {})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import nn
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
-from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.base import Opener, Report, Transfer, TransferLosses, TransferStep
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +72,26 @@ class Several(Transfer):
     def wanted(self, batch: MixedBatch) -> Sequence[str]:
         """Return what any of them wants."""
         return [task for _, method in self._named() for task in method.wanted(batch)]
+
+    @property
+    def lines(self) -> int:
+        """The product of all."""
+        return math.prod(method.lines for _, method in self._named())
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Tell all."""
+        for _, method in self._named():
+            method.adopt(trainer)
+
+    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Let one after the other weigh them."""
+        for _, method in self._named():
+            losses = method.weighed(losses)
+        return dict(losses)
+
+    def callbacks(self, report: Report) -> list[Callback]:
+        """Return those of all."""
+        return [one for _, method in self._named() for one in method.callbacks(report)]
 
     def gauges(self) -> dict[str, float]:
         """Return the numbers of all."""

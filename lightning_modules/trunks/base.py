@@ -70,7 +70,8 @@ class Trunk(nn.Module, ABC):
         """Return {name: number}: what the tasks take from where, over all processes.
 
         Names: ``gate/<task>/<source>``, its weight; ``load/<task>/<source>``, the share of the
-        task's rows of which the source has the largest weight.
+        task's rows of which the source has the largest weight; ``attention/<task>/<other>``, how
+        alike two tasks look at the same rows, in [0, 1].
 
         Args:
             tasks: those that the last training batch had.

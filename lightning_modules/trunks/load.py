@@ -15,10 +15,19 @@ class Load:
     """Weights that tasks gave to sources in the last training step.
 
     A task's weights are replaced whenever it has rows again, so that nothing has to be resumed.
+
+    Args:
+        kinds: first part of the names of mean weights, and of shares of the largest ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: tuple[str, str] = ("gate", "load")) -> None:
+        self._kinds = kinds
         self._noted: dict[str, tuple[Sequence[str], Tensor]] = {}
+
+    @property
+    def tasks(self) -> list[str]:
+        """Those that had rows so far."""
+        return list(self._noted)
 
     def note(self, task: str, sources: Sequence[str], weights: Tensor) -> None:
         """Take note of weights (n, E) of n rows; not in validation, which has no gradients."""
@@ -36,8 +45,8 @@ class Load:
             sources, totals = self._noted[task]
             gates, loads, rows = summed(totals.cpu())
             if rows[0] > 0:
-                found |= named("gate", task, sources, gates / rows)
-                found |= named("load", task, sources, loads / rows)
+                found |= named(self._kinds[0], task, sources, gates / rows)
+                found |= named(self._kinds[1], task, sources, loads / rows)
         return found
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_modules.attention import CrossAttention, tokens
 from lightning_modules.features import Features
 from lightning_modules.trunks.base import Parts, Routes, Trunk
+from lightning_modules.trunks.looks import Looks
 from lightning_modules.trunks.shared import tower
 
 
@@ -46,6 +47,7 @@ class TaskQueries(Trunk):
         self.attention = CrossAttention(dim, heads)
         self.tower = tower(dim, depth, dropout)
         self.queries = nn.ParameterDict({task: torch.randn(dim) for task in self.tasks})
+        self._looks = Looks()
 
     def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
         """Let each task ask its data sets, whose keys and values are computed once."""
@@ -57,11 +59,18 @@ class TaskQueries(Trunk):
             for memory, mask in [tokens(item)]
         }
         found: Parts = {}
+        looks: dict[str, dict[str, Tensor]] = {}  # {data set: {task: (N, 1 + L)}}
         for task, names in routes.items():
-            parts = [self._read(self.queries[task], *memories[n]) for n in names if n in memories]
-            if parts:
-                found[task] = parts
+            for name in (name for name in names if name in memories):
+                rows, weights = self._read(self.queries[task], *memories[name])
+                found.setdefault(task, []).append(rows)
+                looks.setdefault(name, {})[task] = weights
+        self._looks.note(looks)
         return found
+
+    def gauges(self, tasks: Sequence[str]) -> dict[str, float]:
+        """Return where tasks look, and how alike: names as in ``Looks``."""
+        return self._looks.read(tasks)
 
     def called_parts(self) -> Iterator[nn.Module]:
         """Yield the layers of the attention, whose own call isn't used, and the tower."""
@@ -75,9 +84,9 @@ class TaskQueries(Trunk):
 
     def _read(
         self, query: Tensor, pooled: Tensor, learnt: tuple[Tensor, Tensor], mask: Tensor
-    ) -> Tensor:
-        """Return a task's representation of a data set's rows: (N, D)."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return a task's representation of a data set's rows, and its weights: (N, D), (N, L)."""
         queries = query.expand(len(pooled), 1, -1)
-        attended = self.attention.attend(queries, learnt, mask).squeeze(dim=1)
-        rows: Tensor = self.tower(pooled + attended)
-        return rows
+        attended, weights = self.attention.look(queries, learnt, mask)
+        rows: Tensor = self.tower(pooled + attended.squeeze(dim=1))
+        return rows, weights.squeeze(dim=1)

@@ -11,6 +11,8 @@ from pipeline.configuration.schema import SCHEMAS
 from pipeline.configuration.schema_check import flatten, missing_values, schema_problems
 from pipeline.configuration.suggest import raise_problems
 from pipeline.configuration.trainer_rules import (
+    AVERAGING,
+    averaging_problems,
     lr_scale_problems,
     sharding_problems,
     trainer_options,
@@ -34,7 +36,7 @@ def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
     """
     known = list(flatten(config))
     if command in TRAINING:
-        known += [f"trainer.{name}" for name in trainer_options()]
+        known += [f"trainer.{name}" for name in (*trainer_options(), AVERAGING)]
     problems = [
         *missing_values(config),
         *schema_problems(SCHEMAS[command], config, known=known),
@@ -50,5 +52,6 @@ def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
 def _fit_problems(config: dict[str, Any]) -> Iterator[str]:
     yield from trainer_problems(config.get("trainer"))
     yield from sharding_problems(config)
+    yield from averaging_problems(config)
     yield from lr_scale_problems(config.get("optimizer"))
     yield from data_problems(config.get("data"), config.get("encoder"))

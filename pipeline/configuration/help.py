@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.command import FLAGS
@@ -43,7 +43,9 @@ def help_text(command: str, config_dirs: Sequence[Path] = ()) -> str:
         _section("Keys and their defaults", _keys(text)),
     ]
     if chosen:
-        sections.append(_section("Groups and their options (* default)", _groups(chosen, folders)))
+        others = set(_chosen_elsewhere(chosen))
+        lines = _groups(chosen, others, folders)
+        sections.append(_section("Groups and their options (* default)", lines))
     sections.append(_section("Commands", _table(_other_commands())))
     return "\n\n".join(sections) + "\n"
 
@@ -85,9 +87,21 @@ def _keys(text: str) -> list[str]:
     return "\n".join(kept).strip().splitlines()
 
 
-def _groups(chosen: dict[str, str], folders: Sequence[Path]) -> list[str]:
+def _chosen_elsewhere(chosen: dict[str, str]) -> Iterator[str]:
+    """Yield the groups of other commands alone; without data also those that data name."""
+    for file in SHIPPED.glob("*.yaml"):
+        for match in DEFAULT.finditer(file.read_text(encoding="utf-8")):
+            if match["group"] not in chosen:
+                yield match["group"]
+    if "data" not in chosen:
+        yield from NAMED_IN_DATA
+
+
+def _groups(chosen: dict[str, str], others: Collection[str], folders: Sequence[Path]) -> list[str]:
     lines = []
     for group in groups(folders):
+        if group in others:
+            continue
         where = f" ({NAMED_IN_DATA[group]})" if group in NAMED_IN_DATA else ""
         rows = {
             f"{'*' if chosen.get(group) == name else ' '} {name}": _summary(group, name, folders)

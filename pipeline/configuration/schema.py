@@ -217,6 +217,25 @@ class Export:
 
 
 @dataclass(kw_only=True)
+class Merge:
+    """python -m pipeline.merge."""
+
+    models: list[str] = field(metadata={"rule": "a list of one or more", "test": len})
+    output: str = _user_path()
+    base: str | None = _user_path()
+    name: str = _key("a name without /", lambda value: value and "/" not in value)
+    method: Component
+    batch_norm: str = _one_of("recompute", "keep")
+    batch_norm_steps: int = _at_least(1)
+    evaluate: bool
+    batch_size: int = _at_least(1)
+    overwrite: bool
+    uri: str
+    tracking: Component
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
 class Inspect:
     """python -m pipeline.inspect."""
 
@@ -255,6 +274,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "evaluate": Evaluate,
     "predict": Predict,
     "export": Export,
+    "merge": Merge,
     "ui": Ui,
     "sync": Sync,
 }

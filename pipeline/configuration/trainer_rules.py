@@ -12,7 +12,9 @@ from pipeline.configuration.signatures import Option, signature
 from pipeline.configuration.suggest import hint, shown
 
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
-SHARDED = "fsdp2"  # a strategy of ours
+SHARDED, LOCAL, BRANCHES = "fsdp2", "local", "branches"  # strategies of ours
+AVERAGING = "averaging"  # our option that goes with the second
+APART = (LOCAL, BRANCHES)  # with these, processes step on their own
 SHARDED_PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16-true", "bf16", "16-true")
 # options of the Trainer that Pollinate sets itself, and the key to use instead
 OWNED = {
@@ -36,6 +38,8 @@ def trainer_problems(trainer: Any) -> Iterator[str]:
     """Yield what is wrong with ``trainer.*``."""
     options = trainer_options()
     for name, value in trainer.items() if isinstance(trainer, dict) else ():
+        if name == AVERAGING:
+            continue  # a class of ours, checked as such
         if name in OWNED:
             yield f"trainer.{name}={shown(value)} is set by Pollinate; use {OWNED[name]} instead"
         elif name not in options:
@@ -59,6 +63,37 @@ def sharding_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"trainer.precision must be one of {', '.join(SHARDED_PRECISIONS)} with trainer=fsdp2, "
             f"got {shown(precision)}"
+        )
+
+
+def averaging_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what processes that step on their own need, and what they can't have."""
+    trainer = config.get("trainer")
+    if not isinstance(trainer, dict):
+        return
+    local, node = trainer.get("strategy") == LOCAL, trainer.get(AVERAGING)
+    if local and not (isinstance(node, dict) and "_target_" in node):
+        yield (
+            f"trainer.strategy=local needs trainer.averaging, got {shown(node)}; "
+            "use trainer=local_sgd or trainer=diloco"
+        )
+    if not local and node is not None:
+        yield (
+            f"trainer.averaging needs trainer.strategy=local, got "
+            f"{shown(trainer.get('strategy'))}; use trainer=local_sgd or trainer=diloco, or set "
+            "trainer.averaging=null"
+        )
+    if trainer.get("strategy") not in APART:
+        return
+    if config.get("ema_decay") is not None:
+        yield (
+            "ema_decay needs the same weights on all processes in every step, and those of "
+            f"trainer.strategy={trainer['strategy']} differ; leave it out, or use trainer=ddp"
+        )
+    if str(trainer.get("precision")) in ("16", "16-mixed"):
+        yield (
+            "trainer.precision must not scale losses where each process would by its own factor, "
+            f"got {shown(trainer['precision'])}; use bf16-mixed, or trainer=ddp"
         )
 
 

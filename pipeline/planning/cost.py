@@ -42,7 +42,7 @@ class Memory:
     """Bytes on one device, at the peak of a step.
 
     weights: parameters and buffers; gradients; optimizer: its state.
-    average: second copy of the weights (``ema_decay``).
+    average: copies of the weights: their moving average, or those of the last synchronisation.
     exchange: second copy of the gradients, to be sent; or blocks of a sharded model, gathered.
     balancer: rows of gradients and the like.
     activations: what else there is at most in training, in the optimizer's step or in evaluation.
@@ -127,7 +127,7 @@ class Estimate:
             weights=step.weights // share,
             gradients=step.gradients // share,
             optimizer=step.state // share,
-            average=step.weights // share if self.setting.averaged else 0,
+            average=self.setting.copies * step.weights // share,
             exchange=exchange,
             balancer=step.balancer,
             activations=max(

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from pipeline.configuration.suggest import listing
+from pipeline.configuration.trainer_rules import APART, AVERAGING, SHARDED
 from pipeline.errors import UsageError
+from pipeline.instantiate import find_target
 
-SHARDED = "fsdp2"
-PLAIN = ("auto", "ddp", "ddp_find_unused_parameters_true", SHARDED)
+PLAIN = ("auto", "ddp", "ddp_find_unused_parameters_true", SHARDED, *APART)
 PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {  # (of weights, autocast)
     "32": (None, None),
     "32-true": (None, None),
@@ -37,7 +38,8 @@ class Setting:
     precision: of Lightning's names.
     accumulate: steps whose gradients add up, >= 1.
     fused: whether an optimizer goes through all parameters at once, as torch does on a GPU.
-    averaged: whether a second copy of the weights is kept (``ema_decay``).
+    copies: of the weights, kept besides them: their average (``ema_decay``), say.
+    local: whether each device takes optimizer steps on its own.
     """
 
     devices: int = 1
@@ -45,12 +47,13 @@ class Setting:
     precision: str = "32"
     accumulate: int = 1
     fused: bool = False
-    averaged: bool = False
+    copies: int = 0
+    local: bool = False
 
     @property
     def exchanged(self) -> bool:
         """Say whether a second copy of the gradients is kept to be sent."""
-        return self.devices > 1 and not self.sharded
+        return self.devices > 1 and not self.sharded and not self.local
 
     def cast(self, dtype: torch.dtype) -> torch.dtype:
         """Return what becomes of the type of a weight or an input."""
@@ -89,8 +92,19 @@ def setting_of(config: Mapping[str, Any]) -> Setting:
         precision,
         trainer.get("accumulate_grad_batches") or 1,
         on_gpu,
-        config["ema_decay"] is not None,
+        copies_of(config),
+        strategy in APART,
     )
+
+
+def copies_of(config: Mapping[str, Any]) -> int:
+    """Return how many copies of the weights are kept besides them."""
+    count = int(config["ema_decay"] is not None)
+    node = config["trainer"].get(AVERAGING)
+    if node is not None:
+        key = f"trainer.{AVERAGING}"
+        count += find_target(node["_target_"], config["allow_targets"], key).copies
+    return count
 
 
 def is_gpu(accelerator: str) -> bool:

@@ -17,7 +17,7 @@ MEANING = {
     "weights": "weights",
     "gradients": "gradients",
     "optimizer": "optimizer state",
-    "average": "moving average of the weights",
+    "average": "copies of the weights",
     "exchange": "gradients or blocks under exchange",
     "balancer": "balancer",
     "activations": "activations",

@@ -18,24 +18,30 @@ if TYPE_CHECKING:
 
 Gates = Mapping[str, Mapping[str, Mapping[int, float]]]  # {task: {source: {step: weight}}}
 _COLOURS = ("#1f6feb", "#d1480f", "#1a7f37", "#8250df", "#bf8700", "#57606a", "#cf222e", "#0a7ea4")
+_TITLES = {
+    "gate": "what each task takes at the end",
+    "source": "what each task takes from sources at the end",
+    "attention": "how alike tasks look at their rows at the end",
+}
 _COLUMNS = 3  # of the curves
 _MOST_TASKS = 12  # whose curves are drawn
 
 
-def gates(points: Iterable[Point], path: Path) -> bool:
+def gates(points: Iterable[Point], path: Path, kind: str = "gate") -> bool:
     """Draw the last weights as a heat map of tasks and sources, and each task's over the steps.
 
     Args:
-        points: a run's history, keys ``gate/<task>/<source>``; others are left out.
+        points: a run's history, keys ``<kind>/<task>/<source>``; others are left out.
         path: of the PNG.
+        kind: ``gate``, of a trunk; ``source``, of other models; ``attention``, between tasks.
 
     Returns:
         Whether there was anything to draw.
     """
     found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for point in points:
-        kind, _, name = point.key.partition("/")
-        if kind == "gate":
+        first, _, name = point.key.partition("/")
+        if first == kind:
             task, _, source = name.partition("/")
             found[task][source][point.step] = point.value
     if not found:
@@ -48,7 +54,7 @@ def gates(points: Iterable[Point], path: Path) -> bool:
     figure = new_figure(max(9.0, 2.5 + 0.62 * len(sources)), sum(heights))
     parts: Any = figure.subfigures(2, 1, height_ratios=heights)  # typed as one or several
     top, bottom = parts
-    _heat_map(top.subplots(), found, tasks, sources)
+    _heat_map(top.subplots(), found, tasks, sources, _TITLES[kind])
     axes = bottom.subplots(lines, _COLUMNS, squeeze=False, sharex=True, sharey=True).flatten()
     for axis, task in zip(axes, drawn, strict=False):
         _curves(axis, task, found[task], sources)
@@ -60,7 +66,9 @@ def gates(points: Iterable[Point], path: Path) -> bool:
     return True
 
 
-def _heat_map(axis: Axes, found: Gates, tasks: Sequence[str], sources: Sequence[str]) -> None:
+def _heat_map(
+    axis: Axes, found: Gates, tasks: Sequence[str], sources: Sequence[str], title: str
+) -> None:
     table = np.array([[_last(found[task].get(source, {})) for source in sources] for task in tasks])
     most = max(1.0, float(np.nanmax(np.abs(table))))
     axis.imshow(np.ma.masked_invalid(table), cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
@@ -74,7 +82,7 @@ def _heat_map(axis: Axes, found: Gates, tasks: Sequence[str], sources: Sequence[
     axis.set_yticks(range(len(tasks)), [_label(task, n) for n, task in enumerate(tasks)])
     axis.tick_params(colors=INK, labelsize=8, length=0)
     axis.spines[:].set_visible(False)
-    axis.set_title("what each task takes at the end", loc="left", fontsize=10.5, color=INK)
+    axis.set_title(title, loc="left", fontsize=10.5, color=INK)
 
 
 def _curves(

@@ -19,9 +19,10 @@ from datamodules.modalities.base import Modality
 from datamodules.modalities.image import displayed_size
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Label, Task
+from lightning_modules.transfer.borrower import LEARNT
 from lightning_modules.trunks.base import Routes
 from lightning_modules.views.base import Seen
-from pipeline.build import build_modalities, build_network, build_tasks
+from pipeline.build import build_network, build_tasks, restored
 from pipeline.checkpoints import read_checkpoint
 from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError, UsageError
@@ -87,16 +88,22 @@ class Predictor:
             PollinateError: the file is absent, torn, of another format, or its weights don't fit.
             UsageError: it names a class that is not allowed.
         """
-        spec = read_spec(checkpoint)
+        found = cls.of_spec(read_spec(checkpoint), allow_targets)
+        load_network(found.network, checkpoint)
+        return found
+
+    @classmethod
+    def of_spec(cls, spec: Mapping[str, Any], allow_targets: Sequence[str] = ()) -> Predictor:
+        """Build the network that a checkpoint describes; its weights are random.
+
+        Args:
+            spec: what the checkpoint says of its model.
+            allow_targets: as for ``load``.
+        """
         config = {**spec["config"], "allow_targets": list(allow_targets)}
-        tasks = build_tasks(config)
-        modalities = build_modalities(config, tasks, spec["learnt"])
-        for name, task in tasks.items():
-            task.load_state_dict(spec["learnt"]["tasks"][name])
-        for name, modality in modalities.items():
-            modality.load_state_dict(spec["learnt"]["modalities"][name])
-        network = build_network(config, tasks, modalities)
-        load_network(network, checkpoint)
+        learnt = spec["learnt"]
+        tasks, modalities = restored(config, build_tasks(config), learnt)
+        network = build_network(config, tasks, modalities, borrowed=learnt.get(LEARNT))
         inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
         return cls(network, tasks, modalities, inputs)
 

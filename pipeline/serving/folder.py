@@ -61,6 +61,8 @@ def export(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) ->
     config = reduced(spec["config"])
     weights = {k: v for k, v in saved["state_dict"].items() if k.startswith("network.")}
     parts = {**spec, "config": config}
+    for own in ("merged", "sources"):  # what other models are called, and where they are
+        parts.pop(own, None)
     write_checkpoint({"state_dict": weights, "pollinate": parts}, folder / DATA / WEIGHTS)
     inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
     needed = [*NEEDED, *libraries(config, allow_targets)]
@@ -80,7 +82,12 @@ def libraries(config: Mapping[str, Any], allow_targets: Sequence[str]) -> list[s
     from pipeline.instantiate import find_target
 
     used = {name for data in config["data"]["datasets"].values() for name in data["inputs"]}
-    nodes = {f"encoder.{name}": config["encoder"][name] for name in sorted(used)}
+    encoders = [config["encoder"], *(one["encoder"] for one in config.get("members", ()))]
+    nodes = {
+        f"encoder.{name}#{place}" if place else f"encoder.{name}": nodes[name]
+        for place, nodes in enumerate(encoders)
+        for name in sorted(used.intersection(nodes))
+    }
     nodes |= {f"{key}.tune": node["tune"] for key, node in nodes.items() if node.get("tune")}
     kinds = [find_target(node["_target_"], allow_targets, key) for key, node in nodes.items()]
     needs = [kind.needs for kind in kinds if issubclass(kind, PretrainedEncoder | Tuning)]
@@ -102,7 +109,8 @@ def reduced(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that the network is built from."""
     data = config["data"]
     datasets = {name: {"inputs": dict(spec["inputs"])} for name, spec in data["datasets"].items()}
-    return {**{name: config[name] for name in CONFIG}, "data": {**data, "datasets": datasets}}
+    network = {name: config[name] for name in (*CONFIG, "members") if name in config}
+    return {**network, "data": {**data, "datasets": datasets}}
 
 
 def package(folder: Path) -> None:

@@ -97,7 +97,10 @@ def test_settings() -> None:
     config = compose("plan", ["trainer=ddp", "trainer.num_nodes=3", "trainer.accelerator=gpu"])
     assert setting_of(config) == Setting(devices=6, fused=True)
     two = compose("plan", ["trainer.devices=[0,1]", "trainer.accelerator=cpu", "ema_decay=0.5"])
-    assert setting_of(two) == Setting(devices=2, averaged=True)
+    assert setting_of(two) == Setting(devices=2, copies=1)
+    apart = compose("plan", ["trainer=diloco", "trainer.accelerator=cpu"])
+    assert setting_of(apart) == Setting(devices=2, copies=2, local=True)
+    assert not setting_of(apart).exchanged
 
 
 def test_the_largest_batch_fits_and_a_larger_one_does_not() -> None:

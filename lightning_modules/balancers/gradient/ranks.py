@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+
+from lightning_modules.traffic import Traffic
 
 WIDTH = 512  # columns of a Jacobian that are multiplied at once
 BLOCK = 1 << 22  # columns that are sent at once
@@ -19,14 +21,17 @@ class Ranks:
     """The processes whose gradients' mean is the gradient of a step.
 
     size: how many there are.
+    traffic: counts what this process sends.
     """
 
     size: int = 1
+    traffic: Traffic = field(default_factory=Traffic)
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Replace a tensor by its sum over processes."""
         if self.size > 1:
             distributed.all_reduce(tensor)
+            self.traffic.add(tensor.numel())
         return tensor
 
     def mean_(self, tensor: Tensor) -> Tensor:
@@ -53,6 +58,7 @@ class Ranks:
         parts = padded.view(len(block), self.size, -1).transpose(0, 1).contiguous()
         own = torch.empty_like(parts[0])
         distributed.reduce_scatter_tensor(own, parts.flatten(0, 1))
+        self.traffic.add(parts.numel())
         return own
 
 
@@ -108,3 +114,4 @@ def broadcast_buffers(module: nn.Module, ranks: Ranks) -> None:
     if ranks.size > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, 0)
+            ranks.traffic.add(buffer.numel() if buffer.is_floating_point() else 0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed
 
 from lightning_modules.comparisons.base import Comparison
+from lightning_modules.processes import together
 from lightning_modules.transfer.base import TransferStep
 from lightning_modules.transfer.teachers.voice import Voice, rows_by_dataset
 
@@ -110,10 +111,14 @@ class Course:
         return self.comparison.mean(outputs, weights / weights.sum(dim=0), self.temperature)
 
     def _rows(self, step: TransferStep, chosen: Tensor) -> int:
-        """Return how many rows all processes have for the lesson; all know the same."""
+        """Return how many rows all processes have for the lesson; all know the same.
+
+        A process that steps on its own takes the others to have as many.
+        """
         if all(voice.complete() for voice in self._voices):
             return sum(step.batch.sizes.get(name, 0) for name in self.taught)
         count = chosen.sum()
-        if step.world > 1:
+        if together():
             distributed.all_reduce(count)
-        return int(count)
+            return int(count)
+        return int(count) * step.world  # others, if there are any, aren't asked

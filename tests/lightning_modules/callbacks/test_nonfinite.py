@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from lightning.pytorch import Callback
 
 from datamodules.batch import MixedBatch
+from lightning_modules.callbacks import nonfinite
 from lightning_modules.callbacks.checkpoint import RunCheckpoint
-from lightning_modules.callbacks.nonfinite import NonFinite
+from lightning_modules.callbacks.nonfinite import NonFinite, ask_others
 from lightning_modules.callbacks.stop import Stop
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.errors import PollinateError
@@ -77,6 +79,33 @@ def test_weights_are_those_before_the_step(run: Any) -> None:
     for name, before in poison.weights.items():
         assert torch.equal(module.state_dict()[name], before)
         assert torch.equal(saved[name], before)
+
+
+def test_processes_that_step_on_their_own_are_asked_at_their_synchronisation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+
+    def any_rank(flag: bool, trainer: Any) -> bool:
+        asked.append(flag)
+        return len(asked) > 1
+
+    monkeypatch.setattr(nonfinite, "any_rank", any_rank)
+    fit = SimpleNamespace(global_step=7)
+    ask_others(fit)  # type: ignore[arg-type]  # all that is asked for
+    with pytest.raises(PollinateError, match="isn't finite on another process, by step 7"):
+        ask_others(fit)  # type: ignore[arg-type]
+    assert asked == [False, False]
+
+
+def test_between_synchronisations_a_finite_loss_is_not_talked_about(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(nonfinite, "any_rank", lambda *_: pytest.fail("asked"))
+    module = multitask(ready())
+    module.meeting.local = True
+    fit: Any = SimpleNamespace(global_step=7)
+    NonFinite(tmp_path).on_before_backward(fit, module, torch.tensor(1.0))
 
 
 def test_a_finite_run_is_left_alone(tmp_path: Path) -> None:

@@ -29,4 +29,5 @@ def source_of(module: MultiTaskModule, data: MixedDataModule) -> Source:
     def load() -> Predictor:
         return Predictor(network, tasks, data.modalities, inputs)
 
-    return Source("runs/a", "", weights, {"learnt": data.learnt_state()}, load)
+    spec = {"config": {}, "learnt": data.learnt_state()}
+    return Source("runs/a", "", weights, spec, load)

@@ -8,7 +8,7 @@ from pipeline.configuration.groups import SHIPPED, groups
 from pipeline.configuration.help import commands, help_text, leading_comment
 
 
-@pytest.mark.parametrize("name", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("name", ["fit", "evaluate", "predict", "merge"])
 def test_every_key_and_its_comment(name: str) -> None:
     page = help_text(name)
     for line in (SHIPPED / f"{name}.yaml").read_text().splitlines():
@@ -21,10 +21,19 @@ def test_every_key_and_its_comment(name: str) -> None:
 def test_groups_with_their_options() -> None:
     page = help_text("fit")
     for group in groups([SHIPPED]):
-        assert f"\n  {group}" in page
+        assert (f"\n  {group}" in page) == (group != "method")
     assert "* adamw" in page
     assert "Any class of torch.optim by name" in page
     assert "source (data.datasets.NAME.source)" in page
+
+
+def test_a_command_lists_its_own_groups_only() -> None:
+    listed = help_text("merge").partition("Groups and their options")[2].partition("Commands")[0]
+    assert "method" in listed
+    assert "* average" in listed
+    assert "tracking" in listed
+    assert "encoder" not in listed
+    assert "source (data" not in listed
 
 
 def test_small_commands_have_no_groups() -> None:

@@ -28,6 +28,34 @@ def test_what_sharded_weights_can_t_have(
     assert part in refused("trainer.strategy=fsdp2", override)
 
 
+AVERAGING = "trainer.averaging={_target_: lightning_modules.local.local_sgd.LocalSGD, %s}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["trainer.strategy=local"], "strategy=local needs trainer.averaging, got null"),
+        ([AVERAGING % "every_n_steps: 2"], "averaging needs trainer.strategy=local, got null"),
+        (
+            ["trainer.strategy=local", AVERAGING % "every_steps: 2"],
+            "unknown option trainer.averaging.every_steps=2",
+        ),
+        (
+            ["trainer.strategy=local", AVERAGING % "every_n_steps: 2", "ema_decay=0.9"],
+            "ema_decay needs the same weights on all processes in every step",
+        ),
+        (
+            ["trainer.strategy=local", AVERAGING % "every_n_steps: 2", "trainer.precision=16"],
+            "trainer.precision must not scale losses where each process would by its own factor",
+        ),
+    ],
+)
+def test_what_processes_that_step_on_their_own_need(
+    refused: Callable[..., str], overrides: list[str], part: str
+) -> None:
+    assert part in refused(*overrides)
+
+
 @pytest.mark.parametrize(
     ("override", "parts"),
     [

@@ -170,7 +170,7 @@ def test_devices_divide_what_is_sharded() -> None:
     one = Estimate(module, data, Setting()).cost().memory
     both = Estimate(module, data, Setting(devices=2)).cost()
     sharded = Estimate(module, data, Setting(devices=2, sharded=True)).cost().memory
-    averaged = Estimate(module, data, Setting(averaged=True)).cost().memory
+    averaged = Estimate(module, data, Setting(copies=1)).cost().memory
     assert both.rows == dict.fromkeys(inputs_of(data), 2)
     assert (both.memory.weights, both.memory.exchange) == (one.weights, one.gradients)
     assert sharded.weights == one.weights // 2

@@ -11,6 +11,7 @@ from pipeline.plots.confusion import confusion_matrix
 from pipeline.plots.curves import _by_task, _main_metrics, _smooth, curves
 from pipeline.plots.gates import gates
 from pipeline.plots.gradients import gradients
+from pipeline.plots.rounds import rounds
 from pipeline.tracking.points import Point
 
 
@@ -124,7 +125,34 @@ def test_gates_are_drawn(tmp_path: Path, tasks: list[str], sources: list[str]) -
     assert is_picture(tmp_path / "plots" / "gates.png")
 
 
+@pytest.mark.parametrize("kind", ["source", "attention"])
+def test_other_weights_are_drawn_alike(tmp_path: Path, kind: str) -> None:
+    history = [Point(f"{kind}/a/b", 0.5, 0, 0), Point("gate/a/b", 0.5, 0, 0)]
+    assert gates(history, tmp_path / "weights.png", kind)
+    assert is_picture(tmp_path / "weights.png")
+    assert not gates(history[1:], tmp_path / "none.png", kind)
+
+
 @pytest.mark.parametrize("history", [[], points(), looks(["a", "b"])])
 def test_without_gates_none_are_drawn(tmp_path: Path, history: list[Point]) -> None:
     assert not gates(history, tmp_path / "gates.png")
     assert not (tmp_path / "gates.png").exists()
+
+
+def merges() -> list[Point]:
+    found = []
+    for number, (accepted, share) in enumerate([(1.0, 0.4), (0.0, 1.0), (1.0, 0.6)], start=1):
+        values = {"accepted": accepted, "coefficient/joint": share, "coefficient/alone": 1 - share}
+        values |= {"score/joint/digit": 0.5, "score/alone/digit": 0.6, "kept/digit": 0.6}
+        found += [Point(f"fork_merge/{k}", v, 10 * number, 0) for k, v in values.items()]
+    return found
+
+
+def test_rounds_are_drawn(tmp_path: Path) -> None:
+    assert rounds(merges(), tmp_path / "rounds.png")
+    assert is_picture(tmp_path / "rounds.png")
+
+
+def test_without_rounds_none_are_drawn(tmp_path: Path) -> None:
+    assert not rounds(points(), tmp_path / "rounds.png")
+    assert not (tmp_path / "rounds.png").exists()

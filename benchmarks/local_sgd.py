@@ -1,0 +1,71 @@
+"""Scores against numbers sent: DDP, local SGD and DiLoCo in two processes on the CPU.
+
+    python -m benchmarks.local_sgd [seeds=0,1,2] [steps=400] [every=10,50,200] [OPTION OF FIT ...]
+
+Two tasks of digits (``data=quickstart`` for all four of the quickstart), the same rows in the same
+steps in all runs, one validation at the end. Printed are the mean test score of the tasks (mean and
+standard deviation over seeds), synchronisations, and floats that each process sent.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+DIGITS = Path(__file__).parent / "sets" / "digits.yaml"
+TWO = ("trainer.accelerator=cpu", "trainer.devices=2", "tracking=none", "gradients.every_n_steps=0")
+
+
+def ways(every: list[int]) -> dict[str, tuple[str, ...]]:
+    """Return {name: options}."""
+    found: dict[str, tuple[str, ...]] = {"ddp": ("trainer=ddp",)}
+    for name in ("local_sgd", "diloco"):
+        for steps in every:
+            chosen = (f"trainer={name}", f"trainer.averaging.every_n_steps={steps}")
+            found[f"{name}, every {steps}"] = chosen
+    return found
+
+
+def run(options: tuple[str, ...]) -> dict[str, Any]:
+    """Train; return summary.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pipeline.fit", *options, *TWO, f"run_dir={folder}/run"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        found: dict[str, Any] = json.loads(Path(folder, "run", "summary.json").read_text("utf-8"))
+        return found
+
+
+def score(summary: dict[str, Any]) -> float:
+    """Return the mean accuracy of the tasks on test data."""
+    return statistics.mean(task["accuracy"] for task in summary["test"].values())
+
+
+def main() -> None:
+    """Run all ways with all seeds; print the table."""
+    options = {"seeds": "0,1,2", "steps": "400", "every": "10,50,200", "data": str(DIGITS)}
+    options |= dict(argument.split("=", 1) for argument in sys.argv[1:])
+    steps = options.pop("steps")
+    chosen = [f"trainer.max_steps={steps}", f"sampler.steps_per_epoch={steps}"]
+    chosen += [f"{key}={value}" for key, value in options.items() if key not in ("seeds", "every")]
+    print(f"{'way':22} {'score':>15} {'synchronised':>13} {'floats sent':>13} {'of ddp':>7}")
+    most = 0
+    for name, own in ways([int(count) for count in options["every"].split(",")]).items():
+        found = [run((*own, *chosen, f"seed={seed}")) for seed in options["seeds"].split(",")]
+        scores = [score(one) for one in found]
+        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+        sent = found[0]["floats_sent"]
+        most = most or sent
+        print(
+            f"{name:22} {statistics.mean(scores):7.3f} +- {spread:.3f} "
+            f"{found[0]['synchronisations']:13,} {sent:13,} {sent / most:7.1%}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

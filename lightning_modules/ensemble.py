@@ -1,0 +1,101 @@
+"""Several networks that answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.batch import Batch
+from lightning_modules.features import Features
+from lightning_modules.network import MultiTaskNetwork, Tap, untouched
+from lightning_modules.tasks.base import Task
+from lightning_modules.trace import Trace
+from lightning_modules.trunks.base import Parts, Routes, Trunk
+from lightning_modules.views.base import Seen
+
+
+class Apart(Trunk):
+    """Nothing is shared: each member has a trunk of its own."""
+
+    def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
+        """Return nothing."""
+        return {}
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield nothing."""
+        return iter(())
+
+
+class Ensemble(MultiTaskNetwork):
+    """A task's answer is the average of what the members say that have the task.
+
+    How outputs are averaged is the task's own: ``Task.averaged``, of probabilities where there are
+    any.
+
+    Args:
+        members: trained networks, of any shapes; their tasks may differ.
+        tasks: {name: task} of all members.
+        routes: {task: data sets}.
+    """
+
+    def __init__(
+        self, members: Sequence[MultiTaskNetwork], tasks: Mapping[str, Task], routes: Routes
+    ) -> None:
+        super().__init__({}, Apart(list(routes)), {}, routes)
+        self.members = nn.ModuleList(members)
+        self.tasks = dict(tasks)
+
+    def member(self, place: int) -> MultiTaskNetwork:
+        """Return one of the networks."""
+        return cast("MultiTaskNetwork", self.members[place])
+
+    def forward(
+        self,
+        batches: Mapping[str, Batch],
+        tasks: Sequence[str] | None = None,
+        tap: Tap = untouched,
+        apart: bool = False,
+        trace: Trace | None = None,
+    ) -> dict[str, Tensor]:
+        """Predict; see ``MultiTaskNetwork.forward``."""
+        wanted = self.routes if tasks is None else tasks
+        routes = {task: self.routes[task] for task in wanted}
+        return self.predict(self.encode(batches, routes), routes, tap, trace)
+
+    def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, Seen]:
+        """Let each member encode the rows of its tasks: {``member/key``: rows}."""
+        found = {}
+        for place, member, own in self._members(routes):
+            names = {name for datasets in own.values() for name in datasets}
+            read = {name: batch for name, batch in batches.items() if name in names}
+            for key, seen in member.encode(read, own).items():
+                found[f"{place}/{key}"] = seen
+        return found
+
+    def predict(
+        self,
+        seen: Mapping[str, Seen],
+        routes: Routes,
+        tap: Tap = untouched,
+        trace: Trace | None = None,
+    ) -> dict[str, Tensor]:
+        """Average what the members make of the rows that they encoded; nothing else is noted."""
+        outputs: dict[str, list[Tensor]] = {}
+        for place, member, own in self._members(routes):
+            start = f"{place}/"
+            read = {k.removeprefix(start): rows for k, rows in seen.items() if k.startswith(start)}
+            if read:
+                for task, output in member.predict(read, own, tap).items():
+                    outputs.setdefault(task, []).append(output)
+        return {task: self.tasks[task].averaged(torch.stack(o)) for task, o in outputs.items()}
+
+    def _members(self, routes: Routes) -> Iterator[tuple[int, MultiTaskNetwork, Routes]]:
+        """Yield (number, member, those of the tasks that it has)."""
+        for place in range(len(self.members)):
+            member = self.member(place)
+            own = {task: names for task, names in routes.items() if task in member.routes}
+            if own:
+                yield place, member, own

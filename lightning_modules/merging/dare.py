@@ -1,0 +1,52 @@
+"""DARE: drop and rescale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from lightning_modules.merging.models import Models, Unit
+from lightning_modules.merging.vectors import VectorMerging
+from pipeline.errors import UsageError
+
+
+class Dare(VectorMerging):
+    """theta = theta_0 + s sum_i m_i tau_i / (1 - p), m_i drawn from Bernoulli(1 - p) by entry.
+
+    Source: Yu et al. 2024, "Language models are super Mario", section 3.2, followed by task
+    arithmetic. What is dropped depends on the seed, the tensor's name and the model's place alone.
+
+    Args:
+        drop: p, share of the entries that are dropped, in [0, 1).
+        scale: s; of several, the best on validation data.
+        seed: of the draws, >= 0.
+
+    Raises:
+        UsageError: drop is out of its range.
+    """
+
+    def __init__(
+        self, drop: float = 0.9, scale: float | Sequence[float] = 0.3, seed: int = 0
+    ) -> None:
+        super().__init__(scale)
+        if not 0 <= drop < 1:
+            raise UsageError(f"drop must be in [0, 1), got {drop}")
+        self.drop = drop
+        self.seed = seed
+
+    def details(self, models: Models) -> dict[str, Any]:
+        """Return p and the seed."""
+        return {"drop": self.drop, "seed": self.seed}
+
+    def combine(self, taus: Sequence[Tensor], unit: Unit, first: int) -> Tensor:
+        """Return the sum of what stays, rescaled."""
+        total = torch.zeros_like(taus[0])
+        for owner, tau in zip(unit.owners, taus, strict=True):
+            key = crc32(f"{self.seed}/{unit.name}/{owner}/{first}".encode())
+            draws = torch.rand(len(tau), generator=torch.Generator().manual_seed(key))
+            total += tau.where(draws >= self.drop, 0.0) / (1 - self.drop)
+        return total

@@ -1,0 +1,31 @@
+"""The output ensemble."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from lightning_modules.merging.base import Merged, Merging
+from lightning_modules.merging.models import Models
+
+if TYPE_CHECKING:
+    from lightning_modules.merging.bench import Bench
+
+
+class OutputEnsemble(Merging):
+    """p(y | x) = 1/k sum_i p_i(y | x): all models answer, and the mean of their answers counts.
+
+    Nothing is merged: the result holds all models, and costs as much as they do together. They may
+    have different encoders, trunks, widths and starts. Source: Lakshminarayanan et al. 2017,
+    "Simple and scalable predictive uncertainty estimation using deep ensembles", section 2.4.
+    """
+
+    keeps_members: ClassVar[bool] = True
+
+    def merge(self, models: Models, bench: Bench) -> Merged:
+        """Put all models side by side."""
+        state = {
+            f"members.{place}.{name}": tensor.clone()
+            for place, read in enumerate(models.read)
+            for name, tensor in read().items()
+        }
+        return Merged(state, {"members": models.labels})

@@ -1,0 +1,88 @@
+"""Coefficients of each layer, searched on validation data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lightning_modules.averaging import weighted_sum
+from lightning_modules.merging.average import average
+from lightning_modules.merging.base import Merged, Merging
+from lightning_modules.merging.models import Models, Unit, shares
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lightning_modules.merging.bench import Bench
+
+
+class Layerwise(Merging):
+    """theta_l = sum_i c_li theta_i, each layer's c_l >= 0 of sum 1 searched by coordinates.
+
+    From c_l = 1 / k on, round r tries, layer by layer and model by model, the step c_l <-
+    (1 - d) c_l + d e_i with d = step / 2^r, and keeps it if the validation score rises.
+
+    Args:
+        step: d of the first round, in (0, 1].
+        rounds: through all layers, >= 1; each costs layers x models validations.
+
+    Raises:
+        UsageError: an option is out of its range.
+    """
+
+    def __init__(self, step: float = 0.5, rounds: int = 2) -> None:
+        if not 0 < step <= 1:
+            raise UsageError(f"step must be in (0, 1], got {step}")
+        if rounds < 1:
+            raise UsageError(f"rounds must be >= 1, got {rounds}")
+        self.step = step
+        self.rounds = rounds
+
+    def merge(self, models: Models, bench: Bench) -> Merged:
+        """Search, and merge."""
+        count = len(models)
+        layers: dict[str, list[Unit]] = {}
+        for unit in models.units:
+            if models.is_merged(unit):
+                layers.setdefault(layer_of(unit.name), []).append(unit)
+        chosen = {layer: [1 / count] * count for layer in layers}
+        state = average(models, [1.0] * count)
+        start = best = bench.score(state)
+        for number in range(self.rounds):
+            for layer, units in layers.items():
+                for model in range(count):
+                    tried = towards(chosen[layer], model, self.step / 2**number)
+                    candidate = state | weighted(models, units, tried)
+                    score = bench.score(candidate)
+                    if score > best:
+                        chosen[layer], state, best = tried, candidate, score
+        named = {n: dict(zip(models.labels, c, strict=True)) for n, c in chosen.items()}
+        found = {"layers": named, "validation_score": best, "uniform": start}
+        return Merged(state, found)
+
+
+def towards(coefficients: Sequence[float], model: int, step: float) -> list[float]:
+    """Return (1 - d) c + d e_i."""
+    return [(1 - step) * c + step * (place == model) for place, c in enumerate(coefficients)]
+
+
+def weighted(
+    models: Models, units: Sequence[Unit], coefficients: Sequence[float]
+) -> dict[str, Tensor]:
+    """Return some tensors' sums by the coefficients of the models that have them."""
+    return models.merged(
+        lambda unit, tensors, _: weighted_sum(tensors, shares(unit, coefficients)), units=units
+    )
+
+
+def layer_of(name: str) -> str:
+    """Return the block that a tensor is in, up to its first number: ``trunk.blocks.0``.
+
+    Without a number it is what the tensor is called without its last part: ``trunk.norm``.
+    """
+    parts = name.split(".")
+    for place, part in enumerate(parts):
+        if part.isdigit():
+            return ".".join(parts[: place + 1])
+    return ".".join(parts[:-1]) or name

@@ -1,0 +1,118 @@
+"""RegMean: linear layers whose outputs are nearest to those of all models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.merging.base import Merged, Merging
+from lightning_modules.merging.models import Models, Unit, mean
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightning_modules.merging.bench import Bench
+
+RIDGE = 1e-6  # of the mean of a matrix's diagonal: where no row has been, weights are averaged
+BATCH = 64  # rows that go through a network at a time
+
+
+class RegMean(Merging):
+    """W = (sum_i G_i)^-1 sum_i G_i W_i, G_i = X_i^T X_i of a linear layer's inputs X_i: (rows, in).
+
+    Off the diagonal G_i is multiplied by ``shrink``. What is no weight of a linear layer is
+    averaged. Source: Jin et al. 2023, "Dataless knowledge fusion by merging weights of language
+    models", equation 2 and section 3.2.
+
+    Args:
+        rows: training rows of each data set that a model is shown, >= 1.
+        shrink: alpha, in [0, 1].
+        seed: of the draws, >= 0.
+
+    Raises:
+        UsageError: an option is out of its range.
+    """
+
+    def __init__(self, rows: int = 1024, shrink: float = 0.9, seed: int = 0) -> None:
+        if rows < 1:
+            raise UsageError(f"rows must be >= 1, got {rows}")
+        if not 0 <= shrink <= 1:
+            raise UsageError(f"shrink must be in [0, 1], got {shrink}")
+        self.rows = rows
+        self.shrink = shrink
+        self.seed = seed
+
+    def merge(self, models: Models, bench: Bench) -> Merged:
+        """Gather what the models' layers see, and solve."""
+        products = [self._products(bench, model) for model in range(len(models))]
+
+        def rule(unit: Unit, tensors: Sequence[Tensor], _: Tensor | None) -> Tensor:
+            name = next((n for n in unit.names if any(n in own for own in products)), None)
+            if name is None:
+                return mean(tensors, [1 / len(tensors)] * len(tensors))
+            known = [products[owner].get(name) for owner in unit.owners]
+            width = tensors[0].shape[1]
+            grams = [
+                torch.zeros(width, width, dtype=torch.float64) if one is None else one
+                for one in known
+            ]
+            return regression_mean(tensors, grams).to(tensors[0].dtype)
+
+        found = {"rows": self.rows, "shrink": self.shrink, "seed": self.seed}
+        return Merged(models.merged(rule), found)
+
+    def _products(self, bench: Bench, model: int) -> dict[str, Tensor]:
+        """Return {name of a linear layer's weight: G (in, in)} of one model's rows."""
+        bench.load_model(model)
+        tasks = bench.models.tasks[model]
+        found: dict[str, Tensor] = {}
+        with watched(bench.network, found), torch.inference_mode():
+            for batch in bench.draw("train", tasks, self.rows, BATCH, self.seed):
+                ((dataset, _),) = batch.items()
+                bench.network(batch, [t for t in tasks if dataset in bench.network.routes[t]])
+        return {name: shrunk(gram.cpu(), self.shrink) for name, gram in found.items()}
+
+
+def regression_mean(weights: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
+    """Return the weight that minimises sum_i |X_i W - X_i W_i|^2.
+
+    Args:
+        weights: (out, in) each, as ``nn.Linear`` has them.
+        grams: (in, in) float64 each.
+    """
+    total = torch.stack(list(grams)).sum(dim=0)
+    ridge = RIDGE * max(total.diagonal().mean().item(), RIDGE) * torch.eye(len(total)).double()
+    pairs = zip(grams, weights, strict=True)
+    right = torch.stack([(gram + ridge) @ weight.double().T for gram, weight in pairs]).sum(dim=0)
+    found: Tensor = torch.linalg.solve(total + len(grams) * ridge, right).T
+    return found.contiguous()
+
+
+def shrunk(gram: Tensor, factor: float) -> Tensor:
+    """Return the matrix with what is off its diagonal times a factor."""
+    return factor * gram + (1 - factor) * gram.diagonal().diag()
+
+
+@contextmanager
+def watched(network: nn.Module, found: dict[str, Tensor]) -> Iterator[None]:
+    """Add up X^T X of all linear layers' inputs X, (rows, in), in ``found``."""
+
+    def look(name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        rows = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
+        gram = rows.T @ rows
+        found[name] = found[name] + gram if name in found else gram
+
+    hooks = [
+        layer.register_forward_pre_hook(partial(look, f"{name}.weight"))
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

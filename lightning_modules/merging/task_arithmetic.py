@@ -1,0 +1,50 @@
+"""Task arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning_modules.merging.average import require_one_each
+from lightning_modules.merging.vectors import VectorMerging
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lightning_modules.merging.models import Models, Unit
+
+
+class TaskArithmetic(VectorMerging):
+    """theta = theta_0 + s sum_i w_i tau_i; a negative w_i takes away what a model learnt.
+
+    Source: Ilharco et al. 2023, "Editing models with task arithmetic", section 2.
+
+    Args:
+        scale: s; of several, the best on validation data.
+        weights: w_i of each model; null: 1.
+    """
+
+    def __init__(
+        self, scale: float | Sequence[float] = 0.3, weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(scale)
+        self.weights = None if weights is None else [float(weight) for weight in weights]
+
+    def prepare(self, models: Models) -> None:
+        """Check that there is one weight a model."""
+        require_one_each(self._of(models), models)
+
+    def details(self, models: Models) -> dict[str, Any]:
+        """Return the weights."""
+        return {"weights": dict(zip(models.labels, self._of(models), strict=True))}
+
+    def combine(self, taus: Sequence[Tensor], unit: Unit, first: int) -> Tensor:
+        """Return sum_i w_i tau_i."""
+        weights = [1.0 if self.weights is None else self.weights[i] for i in unit.owners]
+        total = weights[0] * taus[0]
+        for weight, tau in zip(weights[1:], taus[1:], strict=True):
+            total += weight * tau
+        return total
+
+    def _of(self, models: Models) -> list[float]:
+        return [1.0] * len(models) if self.weights is None else self.weights

@@ -1,0 +1,68 @@
+"""Look where the source looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_modules.transfer.base import TransferStep
+from lightning_modules.transfer.comparing import mean_of_rows
+from lightning_modules.transfer.one_source import Compared, OneSource
+from lightning_modules.transfer.pairs import Pair
+
+FAINT = 1e-12  # added under a root, whose slope at 0 is infinite
+
+
+class AttentionTransfer(OneSource):
+    """1/2 || Q_S / ||Q_S|| - Q_T / ||Q_T|| ||, where Q of a cell is sum_d f_d^2 of its features f.
+
+    Widths may differ; the larger of two grids is averaged down to the other's sides. The same for
+    tokens in place of cells. Source: Zagoruyko and Komodakis 2017, "Paying more attention to
+    attention", equation 2 with p = 2, for one pair of layers; tokens are no part of it.
+
+    Args:
+        source, modalities: as for ``Compared``.
+        at: grid or sequence.
+        weight, until: as for ``Comparing``.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("grid", "sequence")
+
+    def __init__(
+        self,
+        source: str,
+        at: str | None = None,
+        modalities: Sequence[str] | None = None,
+        weight: float = 1.0,
+        until: int | None = None,
+    ) -> None:
+        super().__init__(Compared(source, at, modalities, None), weight, until)
+
+    def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
+        """Return the mean over rows."""
+        own, other = attention(pair.own, pair.mask), attention(pair.other, pair.mask)
+        if own.dim() == 3:
+            height, width = map(min, own.shape[1:], other.shape[1:])
+            own = functional.adaptive_avg_pool2d(own, (height, width))
+            other = functional.adaptive_avg_pool2d(other, (height, width))
+        return mean_of_rows(apart(own.flatten(1), other.flatten(1)), pair, step)
+
+
+def attention(features: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return Q: (n, D, H, W) -> (n, H, W), or (n, L, D) -> (n, L), 0 where a token isn't real."""
+    if features.dim() == 4:
+        return features.square().sum(dim=1)
+    found = features.square().sum(dim=-1)
+    return found if mask is None else found * mask
+
+
+def apart(own: Tensor, other: Tensor) -> Tensor:
+    """Return half the length of the difference of directions: (n, P) twice -> (n,)."""
+    difference = functional.normalize(own, dim=1) - functional.normalize(other, dim=1)
+    return (difference.square().sum(dim=1) + FAINT).sqrt() / 2

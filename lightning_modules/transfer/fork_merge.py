@@ -1,0 +1,252 @@
+"""Fork, train apart, merge what helps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+
+from datamodules.batch import MixedBatch
+from lightning_modules.forking.acceptance import Acceptance
+from lightning_modules.forking.simplex import Grid, Search
+from lightning_modules.local.strategy import LocalStrategy
+from lightning_modules.transfer.base import (
+    Opener,
+    Report,
+    Transfer,
+    TransferLosses,
+    TransferStep,
+)
+from lightning_modules.transfer.none import NoTransfer
+from pipeline.configuration.suggest import hint
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from datamodules.mixed import MixedDataModule
+    from lightning_modules.multitask import MultiTaskModule
+
+JOINT, ALONE = "joint", "alone"
+
+
+class ForkMerge(Transfer):
+    """w_b = train(w, weights of branch b, H steps);  w <- sum_b l_b w_b, or w again.
+
+    The coefficients l of the simplex are those with the best validation score of the targets among
+    those with which no task falls beyond its tolerance; where there are none, the round is rolled
+    back. An epoch is a round: the branches train from the same weights, one after another, or, with
+    ``trainer=branches``, each process its own, on the same rows.
+
+    Args:
+        targets: the tasks to make good.
+        every_n_steps: H, batches that each branch trains in a round, >= 1.
+        branches: {name: {task: weight of its loss, >= 0}}; a task that isn't named has weight 1,
+            one of weight 0 isn't trained. None: ``joint``, with all weights 1, and ``alone``, with
+            the targets only.
+        methods: {name: transfer method}, that the branch of this name has besides its weights.
+        tolerance: how far a task's score may be below its best accepted one, >= 0: of all tasks,
+            or by task; a task that isn't named then may fall.
+        stop_at: {task: validation score} at which training ends, once all are reached.
+        search: of the coefficients; None: a grid.
+
+    Raises:
+        UsageError: a value out of range, or fewer than two branches.
+
+    Source: Jiang et al. 2023, "ForkMerge: Mitigating Negative Transfer in Auxiliary-Task Learning",
+    algorithm 1. Deviations: acceptance by task with roll-back; the optimizer's state comes from the
+    branch with the largest coefficient.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        every_n_steps: int = 50,
+        branches: Mapping[str, Mapping[str, float]] | None = None,
+        methods: Mapping[str, Transfer] | None = None,
+        tolerance: float | Mapping[str, float] = 0.0,
+        stop_at: Mapping[str, float] | None = None,
+        search: Search | None = None,
+    ) -> None:
+        super().__init__()
+        if not targets:
+            raise UsageError(
+                "transfer.targets must name the tasks to make good, got none: "
+                "transfer.targets=[TASK]"
+            )
+        if every_n_steps < 1:
+            raise UsageError(f"transfer.every_n_steps must be >= 1, got {every_n_steps}")
+        check_range("tolerance", tolerance)
+        for name, weights in (branches or {}).items():
+            check_range(f"branches.{name}", weights)
+        self.targets = list(targets)
+        self.every_n_steps = every_n_steps
+        self.weights = {name: dict(own) for name, own in (branches or {}).items()}
+        self.methods = nn.ModuleDict(dict(methods or {}))
+        self.tolerance = tolerance
+        self.stop_at = dict(stop_at or {})
+        self.search = search or Grid()
+        self.acceptance = Acceptance(self.targets, {})
+        self.active: str = JOINT  # the branch that trains now
+        self.processes = 1  # that train branches of their own
+        self._data: MixedDataModule | None = None
+        self._none = NoTransfer()
+
+    @property
+    def names(self) -> list[str]:
+        """The branches, in the order in which they train."""
+        return list(dict.fromkeys([*self.weights, *self.methods]))
+
+    @property
+    def lines(self) -> int:
+        """As many as branches of a process."""
+        return len(self.names) // self.processes
+
+    def setup(
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+    ) -> list[str]:
+        """Check the tasks and the branches.
+
+        Raises:
+            UsageError: an unknown task, or a target without validation labels; fewer than two
+                branches.
+        """
+        self._check_tasks(list(module.tasks))
+        for task in self.targets:
+            require_labels(task, datamodule)
+        if not self.names:
+            self.weights = default_branches(list(module.tasks), self.targets)
+        if len(self.names) < 2:
+            raise UsageError(
+                f"transfer.branches must be >= 2 to be merged, got {', '.join(self.names)}; leave "
+                "them out for joint and alone"
+            )
+        watched = self.tolerance
+        limits = (
+            dict(watched) if isinstance(watched, Mapping) else dict.fromkeys(module.tasks, watched)
+        )
+        self.acceptance = Acceptance(self.targets, limits)
+        self.active = self.names[0]
+        self._data = datamodule
+        return [
+            f"branches: {', '.join(self.names)}; {self.every_n_steps} steps each in a round, which "
+            "is an epoch",
+            *(line for one in self._methods() for line in one.setup(module, datamodule, sources)),
+        ]
+
+    def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
+        """Prepare all branches' methods."""
+        for method in self._methods():
+            method.prepare(device, say)
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Divide the branches among processes, and make an epoch a round.
+
+        Raises:
+            UsageError: they can't be divided, epochs have another length, or weights are sharded.
+        """
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            raise UsageError(
+                "transfer=fork_merge needs whole weights, and trainer=fsdp2 shards them; use "
+                "trainer=ddp or trainer=branches"
+            )
+        self.processes = trainer.world_size if isinstance(trainer.strategy, LocalStrategy) else 1
+        if len(self.names) % self.processes:
+            raise UsageError(
+                f"trainer.devices must divide the number of branches, got {self.processes} for "
+                f"{', '.join(self.names)}"
+            )
+        assert self._data is not None
+        self._set_epoch(self._data)
+
+    def losses(self, step: TransferStep) -> TransferLosses:
+        """Return those of the active branch's method."""
+        return self._method().losses(step)
+
+    def wanted(self, batch: MixedBatch) -> Sequence[str]:
+        """Return what the active branch's method wants."""
+        return self._method().wanted(batch)
+
+    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the losses times the active branch's weights, without those of weight 0."""
+        own = self.weights.get(self.active, {})
+        found = {task: own.get(task, 1.0) for task in losses}
+        return {task: losses[task] * weight for task, weight in found.items() if weight > 0}
+
+    def gauges(self) -> dict[str, float]:
+        """Return the numbers of the active branch's method."""
+        return self._method().gauges()
+
+    def callbacks(self, report: Report) -> list[Callback]:
+        """Return what forks and merges."""
+        # imported here: it needs the module that this is a part of
+        from lightning_modules.callbacks.rounds import Rounds
+
+        return [Rounds(self, report)]
+
+    def _method(self) -> Transfer:
+        if self.active not in self.methods:
+            return self._none
+        return cast(Transfer, self.methods[self.active])
+
+    def _methods(self) -> list[Transfer]:
+        return [cast(Transfer, method) for method in self.methods.values()]
+
+    def _check_tasks(self, tasks: Sequence[str]) -> None:
+        tolerance = self.tolerance if isinstance(self.tolerance, Mapping) else {}
+        named = {"targets": self.targets, "stop_at": self.stop_at, "tolerance": tolerance}
+        named |= {f"branches.{name}": own for name, own in self.weights.items()}
+        for key, names in named.items():
+            for task in names:
+                if task not in tasks:
+                    end = hint(task, tasks, "tasks")
+                    raise UsageError(f"transfer.{key} names {task!r}, which is no task{end}")
+
+    def _set_epoch(self, datamodule: MixedDataModule) -> None:
+        steps, sampler = self.lines * self.every_n_steps, datamodule.sampler
+        if sampler.steps_per_epoch not in (None, steps):
+            raise UsageError(
+                f"sampler.steps_per_epoch must be {steps}, a round of {self.lines} branches of "
+                f"{self.every_n_steps} steps in a process, got {sampler.steps_per_epoch}; leave it "
+                "out"
+            )
+        sampler.steps_per_epoch = steps
+
+
+def default_branches(tasks: Sequence[str], targets: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return all tasks equally, and the targets only; of targets that are all tasks, each."""
+    others = [task for task in tasks if task not in targets]
+    if others:
+        return {JOINT: {}, ALONE: dict.fromkeys(others, 0.0)}
+    apart = {f"{t} {ALONE}": {o: 0.0 for o in tasks if o != t} for t in tasks}
+    return {JOINT: {}, **(apart if len(tasks) > 1 else {})}
+
+
+def require_labels(task: str, datamodule: MixedDataModule) -> None:
+    """Check that a task can be measured on the validation split.
+
+    Raises:
+        UsageError: it can't.
+    """
+    parts = datamodule.parts["valid"]
+    if not any(parts[name].present[task].any() for name in datamodule.tasks[task].datasets):
+        raise UsageError(
+            f"transfer.targets names {task}, which has no label in the validation split, on which "
+            "merges are judged; give it some: split: {..., valid: 0.1}"
+        )
+
+
+def check_range(key: str, given: float | Mapping[str, float]) -> None:
+    """Check that all numbers are finite and >= 0.
+
+    Raises:
+        UsageError: one isn't.
+    """
+    values = given if isinstance(given, Mapping) else {"": given}
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            path = f"transfer.{key}{f'.{name}' if name else ''}"
+            raise UsageError(f"{path} must be finite and >= 0, got {value}")

@@ -1,0 +1,80 @@
+"""Features from which the source's can be read off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lightning_modules.encoders.padding import masked_mean
+from lightning_modules.transfer.base import TransferStep
+from lightning_modules.transfer.comparing import mean_of_rows
+from lightning_modules.transfer.one_source import HEADS, Compared, OneSource
+from lightning_modules.transfer.pairs import Pair
+
+
+class Hints(OneSource):
+    """mean_d (u_d - r(v)_d)^2, where r is a learnt linear map of this run's features v.
+
+    u: the source's. Of tokens and cells, the mean: r is the same for all, as a convolution of size
+    1. Source: Romero et al. 2015, "FitNets: hints for thin deep nets", equation 3; there it is half
+    the sum over d, which would make the weight depend on the width, r is a convolution as large as
+    the difference of the grids, and hints come first, and the task's loss after them: set ``until``
+    for that.
+
+    Args:
+        source, at, modalities, tasks: as for ``Compared``; at is pooled, sequence, grid or
+            representation.
+        weight, until: as for ``Comparing``.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("pooled", "sequence", "grid", HEADS)
+
+    def __init__(
+        self,
+        source: str,
+        at: str | None = None,
+        modalities: Sequence[str] | None = None,
+        tasks: Mapping[str, str] | Sequence[str] | None = None,
+        weight: float = 1.0,
+        until: int | None = None,
+    ) -> None:
+        super().__init__(Compared(source, at, modalities, tasks), weight, until)
+        self.regressors = nn.ModuleDict()
+
+    def fit_to(self, name: str, pair: Pair) -> None:
+        """Make r, at first the identity as far as the widths allow."""
+        width, other = (vectors(features).shape[-1] for features in (pair.own, pair.other))
+        self.regressors[name] = regressor = nn.Linear(width, other)
+        nn.init.eye_(regressor.weight)
+        nn.init.zeros_(regressor.bias)
+
+    def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
+        """Return the mean over rows."""
+        regressor = self.regressors[name]
+        assert isinstance(regressor, nn.Linear)
+        own = regressor(vectors(pair.own).to(regressor.weight.dtype))
+        found = hint(own.to(pair.own.dtype), vectors(pair.other), pair.mask)
+        return mean_of_rows(found, pair, step)
+
+
+def vectors(features: Tensor) -> Tensor:
+    """Return the width last: (n, D, H, W) -> (n, H W, D); others are so."""
+    return features.flatten(2).mT if features.dim() == 4 else features
+
+
+def hint(own: Tensor, other: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mean square of the difference: (n, D) or (n, L, D) twice -> (n,).
+
+    Args:
+        own, other: of one shape.
+        mask: (n, L) bool, True where tokens are real; None: all are.
+    """
+    squares = (own - other).square().mean(dim=-1)
+    if squares.dim() == 1:
+        return squares
+    return squares.mean(dim=1) if mask is None else masked_mean(squares[..., None], mask)[:, 0]

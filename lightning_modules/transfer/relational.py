@@ -1,0 +1,87 @@
+"""Rows that lie to each other as they do at the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_modules.transfer.base import TransferStep
+from lightning_modules.transfer.comparing import of_all_rows
+from lightning_modules.transfer.one_source import HEADS, Compared, OneSource
+from lightning_modules.transfer.pairs import Pair
+from pipeline.errors import UsageError
+
+FAINT = 1e-12
+LEAST = 3  # rows that have an angle
+
+
+class Relational(OneSource):
+    """lambda_D L_D + lambda_A L_A: distances of two rows and angles of three, as at the source.
+
+    L_D = mean_ij l(|s_i - s_j| / mu_s, |t_i - t_j| / mu_t), mu the mean over pairs i != j;
+    L_A = mean_ijk l(cos angle s_i s_j s_k, cos angle t_i t_j t_k), l the Huber loss, threshold 1.
+    Means are over all i, j, k, as in the authors' code. Widths may differ. Source: Park et al.
+    2019, "Relational knowledge distillation", equations 4 to 9.
+
+    Args:
+        source, at, modalities, tasks: as for ``Compared``; at is pooled or representation.
+        distances, angles: lambda_D and lambda_A, >= 0.
+        rows: whose angles are looked at, the first of a step; memory grows with the cube.
+        weight, until: as for ``Comparing``.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("pooled", HEADS)
+
+    def __init__(
+        self,
+        source: str,
+        at: str | None = None,
+        modalities: Sequence[str] | None = None,
+        tasks: Mapping[str, str] | Sequence[str] | None = None,
+        distances: float = 1.0,
+        angles: float = 2.0,
+        rows: int = 64,
+        weight: float = 1.0,
+        until: int | None = None,
+    ) -> None:
+        super().__init__(Compared(source, at, modalities, tasks), weight, until)
+        if min(distances, angles) < 0:
+            raise UsageError(
+                f"transfer.distances and angles must be >= 0, got {distances} and {angles}"
+            )
+        if rows < LEAST:
+            raise UsageError(f"transfer.rows must be >= {LEAST}, got {rows}")
+        self.distances, self.angles, self.rows = distances, angles, rows
+
+    def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
+        """Return the weighted sum of both, of all processes' rows."""
+        return of_all_rows(pair, LEAST, self.between)
+
+    def between(self, own: Tensor, other: Tensor) -> Tensor:
+        """Return the weighted sum of both: (n, D), (n, D') -> ()."""
+        first = slice(self.rows)
+        far = functional.smooth_l1_loss(distances(own), distances(other))
+        turned = functional.smooth_l1_loss(angles(own[first]), angles(other[first]))
+        return self.distances * far + self.angles * turned
+
+
+def distances(rows: Tensor) -> Tensor:
+    """Return |x_i - x_j| / mu: (n, D) -> (n, n)."""
+    squares = (rows[:, None] - rows[None]).square().sum(dim=-1)
+    found = (squares + FAINT).sqrt() * (
+        1 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+    )
+    return found / (found.sum() / (len(rows) * (len(rows) - 1))).clamp_min(FAINT)
+
+
+def angles(rows: Tensor) -> Tensor:
+    """Return cos of the angle at x_j between x_i and x_k: (n, D) -> (n, n, n), j first."""
+    towards = functional.normalize(rows[None] - rows[:, None], dim=-1)
+    return towards @ towards.mT

@@ -1,0 +1,56 @@
+"""Each task attends to what several frozen sources make of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, einsum, nn
+
+from lightning_modules.transfer.borrower import Borrower
+from lightning_modules.transfer.borrowing import Mixer
+
+
+class Attention(Mixer):
+    """x + sum_s a_s V z_s, a = softmax_s(Q x . K z_s / sqrt D); z_own = x.
+
+    V starts as the identity. Source: Pfeiffer et al. 2021, "AdapterFusion", section 3.2; there it
+    is in each layer of a transformer, z_s are what adapters of tasks make, the target's own among
+    them, and scores aren't divided by sqrt D.
+
+    Args:
+        dim, widths: as for ``Mixer``.
+    """
+
+    def __init__(self, dim: int, widths: Mapping[str, int]) -> None:
+        super().__init__(dim, widths)
+        self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim, bias=False)
+        nn.init.eye_(self.value.weight)
+
+    def forward(self, rows: Tensor, lent: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Attend."""
+        z = self.candidates(rows, lent)
+        scores = einsum("nd,nsd->ns", self.query(rows), self.key(z)) / rows.shape[1] ** 0.5
+        weights = scores.softmax(dim=1)
+        return rows + einsum("ns,nsd->nd", weights, self.value(z)), weights
+
+
+class SourceAttention(Borrower):
+    """Heads read x + sum_s a_s V z_s: ``Attention`` for each task.
+
+    Args:
+        sources, tasks: as for ``Borrower``.
+
+    Raises:
+        UsageError: as for ``Borrower``.
+    """
+
+    mixer: ClassVar[type[Mixer]] = Attention
+
+    def __init__(self, sources: Mapping[str, str], tasks: Sequence[str] | None = None) -> None:
+        super().__init__(sources, tasks)
+
+    def options(self) -> dict[str, Any]:
+        """Return none."""
+        return {}

@@ -1,0 +1,67 @@
+"""Each task weighs what several frozen sources make of its rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, einsum, nn
+
+from lightning_modules.transfer.borrower import Borrower
+from lightning_modules.transfer.borrowing import Mixer
+from pipeline.errors import UsageError
+
+
+class Weighted(Mixer):
+    """sum_s a_s z_s, a = softmax(w) with learnt w, the same for all rows; z_own = x.
+
+    Args:
+        dim, widths: as for ``Mixer``.
+        own: a_own at the start; the sources share the rest.
+    """
+
+    def __init__(self, dim: int, widths: Mapping[str, int], own: float) -> None:
+        super().__init__(dim, widths)
+        start = torch.zeros(1 + len(widths))
+        start[0] = math.log(own * len(widths) / (1 - own))
+        self.logits = nn.Parameter(start)
+
+    def forward(self, rows: Tensor, lent: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Weigh."""
+        weights = self.logits.softmax(dim=0).expand(len(rows), -1)
+        mixed = einsum("ns,nsd->nd", weights.to(rows.dtype), self.candidates(rows, lent))
+        return mixed, weights
+
+
+class WeightedFusion(Borrower):
+    """Heads read sum_s a_s z_s: ``Weighted`` for each task.
+
+    Source: a softmax-weighted sum of representations, Peters et al. 2018, "Deep contextualized word
+    representations", equation 1, with sources in place of layers, and without a common factor.
+
+    Args:
+        sources, tasks: as for ``Borrower``.
+        own: weight of this run's own representation at the start, in (0, 1).
+
+    Raises:
+        UsageError: as for ``Borrower``, or own is out of range.
+    """
+
+    mixer: ClassVar[type[Mixer]] = Weighted
+
+    def __init__(
+        self,
+        sources: Mapping[str, str],
+        tasks: Sequence[str] | None = None,
+        own: float = 0.5,
+    ) -> None:
+        super().__init__(sources, tasks)
+        if not 0 < own < 1:
+            raise UsageError(f"transfer.own must be in (0, 1), got {own}")
+        self.own = own
+
+    def options(self) -> dict[str, Any]:
+        """Return the weight at the start."""
+        return {"own": self.own}

@@ -1,0 +1,48 @@
+"""Make one model of several, or an ensemble of them, and score it beside them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    return run_command("merge", run, argv)
+
+
+def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
+    """Check the output and find the models, then merge."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+    from pipeline.checks import check_writable
+    from pipeline.exporting.folder import check_folder
+    from pipeline.locate import find_checkpoint
+    from pipeline.merging.output import check_apart
+
+    started = time.perf_counter()
+    output = Path(config["output"]).absolute()
+    check_folder(output, config["overwrite"])
+    check_writable(output, "output")
+    given = [str(Path(what).expanduser()) for what in config["models"]]
+    models = [find_checkpoint(what, config["uri"]) for what in given]
+    base = None if config["base"] is None else find_checkpoint(config["base"], config["uri"])
+    check_apart(output, [*models, *([base] if base else [])])
+    # imported here: torch and Lightning take seconds, and a wrong path needs neither
+    from pipeline.fit import with_absolute_uri
+    from pipeline.merging.session import MergeSession
+    from pipeline.quiet import quiet
+    from pipeline.runs import RunFolder
+
+    quiet()
+    session = MergeSession(with_absolute_uri(config), RunFolder(output), models, base, started)
+    session.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""Branches from one start, merged or rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
+
+from lightning_modules.balancers.jacobian.moco import MoCo
+from lightning_modules.callbacks.rounds import Rounds
+from lightning_modules.forking.snapshot import Snapshot, merged
+from lightning_modules.local.strategy import LocalStrategy
+from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.transfer.base import Report
+from lightning_modules.transfer.fork_merge import ForkMerge
+from lightning_modules.transfer.none import NoTransfer
+from pipeline.errors import UsageError
+from tests.lightning_modules.transfer.sources import One, source_of
+from tests.tiny import images, labels, multitask, ready, task, texts, trainer
+
+
+class Run:
+    """A run of a few rounds in memory, and what it said."""
+
+    def __init__(self, folder: Path, rounds: int = 1, data: Any = None, **options: Any) -> None:
+        self.data = data or ready()
+        self.module = multitask(self.data)
+        self.plan = ForkMerge(**{"targets": ["notes"], "every_n_steps": 2, **options})
+        self.module.transfer = self.plan
+        self.plan.setup(self.module, self.data, One(source_of(self.module, self.data)))
+        self.lines: list[str] = []
+        self.numbers: list[dict[str, float]] = []
+        report = Report(lambda _, found: self.numbers.append(found), self.lines.append)
+        (self.rounds,) = self.plan.callbacks(report)
+        self.folder, self.number = folder, rounds
+
+    def fit(self, **options: Any) -> Trainer:
+        fit = trainer(
+            self.folder, [self.rounds, *options.pop("more", ())], max_epochs=self.number, **options
+        )
+        self.plan.adopt(fit)
+        fit.fit(self.module, datamodule=self.data)
+        return fit
+
+
+def weights(module: MultiTaskModule) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(v, second[k]) for k, v in first.items()
+    )
+
+
+def test_a_merge_of_equal_branches_is_the_branch() -> None:
+    state = {"w": torch.randn(3, dtype=torch.float64), "n": torch.tensor(4)}
+    branch = Snapshot(state, {"state": 1}, {"last_epoch": 2})
+    found = merged([branch, branch], [0.25, 0.75])
+    assert equal(found.weights, state)
+    assert (found.optimizer, found.schedule) == (branch.optimizer, branch.schedule)
+
+
+def test_the_optimizer_is_that_of_the_heaviest() -> None:
+    branches = [Snapshot({"w": torch.tensor(1.0 * i)}, {"state": i}, {}) for i in range(3)]
+    found = merged(branches, [0.25, 0.25, 0.5])
+    assert found.weights["w"].item() == 1.25
+    assert found.optimizer == {"state": 2}
+
+
+def test_what_a_branch_of_coefficient_0_does_not_know_stays_out() -> None:
+    known, unknown = torch.tensor([1.0]), torch.tensor([torch.nan])
+    found = merged([Snapshot({"w": known}, {}, {}), Snapshot({"w": unknown}, {}, {})], [1.0, 0.0])
+    assert torch.equal(found.weights["w"], known)
+
+
+def test_a_balancer_s_state_that_a_round_made_is_rolled_back(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.module = multitask(run.data, balancer=MoCo)  # its traces are made in the first step
+    run.module.transfer = run.plan
+    run.plan.acceptance.baseline = {"notes": 2.0}
+    run.fit()
+    rows = [v for name, v in run.module.state_dict().items() if ".row" in name]
+    assert rows and not any(row.any() for row in rows)
+
+
+def test_a_rejected_round_leaves_the_weights(tmp_path: Path) -> None:
+    run = Run(tmp_path, rounds=2)
+    before = weights(run.module)
+    run.plan.acceptance.baseline = {"notes": 2.0}  # which no accuracy reaches
+    run.fit()
+    assert equal(weights(run.module), before)
+    assert [found["fork_merge/accepted"] for found in run.numbers] == [0.0, 0.0]
+    assert "rolled back: notes falls by" in run.lines[1]
+
+
+def test_an_accepted_round_goes_on_from_the_merge(tmp_path: Path) -> None:
+    run = Run(tmp_path, tolerance=1.0)
+    before = weights(run.module)
+    run.fit()
+    (found,) = run.numbers
+    shares = [found[f"fork_merge/coefficient/{name}"] for name in ("joint", "alone")]
+    assert sum(shares) == pytest.approx(1)
+    assert found["fork_merge/accepted"] == 1
+    assert not equal(weights(run.module), before)
+    assert run.lines[0].startswith("round 1 ") and run.lines[0].endswith("; accepted")
+
+
+def test_every_branch_starts_at_the_same_weights(tmp_path: Path) -> None:
+    """With one batch a branch and no difference in weights or rows, branches are the same."""
+    starts: list[dict[str, Tensor]] = []
+
+    class Watch(Rounds):
+        def _activate(self, trainer: Trainer) -> None:
+            super()._activate(trainer)
+            starts.append(weights(run.module))
+
+    run = Run(tmp_path, tolerance=0.0, branches={"one": {}, "two": {}, "three": {}})
+    run.rounds = Watch(run.plan, run.rounds.report)
+    run.plan.acceptance.baseline = {"notes": 2.0}
+    run.fit()
+    assert len(starts) == 4
+    assert all(equal(start, starts[0]) for start in starts[1:])
+
+
+def test_a_task_of_weight_0_is_not_trained(tmp_path: Path) -> None:
+    run = Run(tmp_path, branches={"a": {"shapes": 0.0}, "b": {"shapes": 0.0}}, tolerance=1.0)
+    head = run.module.network.heads["shapes"]
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    run.fit()
+    assert equal(head.state_dict(), before)
+
+
+def test_branches_go_through_the_schedule_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, rounds=3, tolerance=1.0)
+    fit = run.fit()
+    assert fit.global_step == 12
+    assert fit.lr_scheduler_configs[0].scheduler.last_epoch == 6
+
+
+def test_training_stops_at_the_aim(tmp_path: Path) -> None:
+    run = Run(tmp_path, rounds=5, tolerance=1.0, stop_at={"notes": 0.0})
+    assert run.fit().global_step == 0  # the start has it
+
+
+def test_a_method_is_a_branch_s_own() -> None:
+    plan = ForkMerge(["a"], branches={"x": {"b": 0.5}}, methods={"y": NoTransfer()})
+    assert plan.names == ["x", "y"]
+    losses = {"a": torch.tensor(2.0), "b": torch.tensor(4.0)}
+    plan.active = "x"
+    assert plan.weighed(losses) == {"a": 2.0, "b": 2.0}
+    plan.active = "y"
+    assert plan.weighed(losses) == losses
+
+
+def test_all_tasks_as_targets_have_a_branch_each(tmp_path: Path) -> None:
+    run = Run(tmp_path, targets=["notes", "shapes"])
+    assert run.plan.names == ["joint", "notes alone", "shapes alone"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": []}, "transfer.targets must name the tasks to make good, got none"),
+        ({"targets": ["note"]}, "names 'note', which is no task; did you mean notes?"),
+        ({"every_n_steps": 0}, "transfer.every_n_steps must be >= 1, got 0"),
+        ({"tolerance": -0.1}, "transfer.tolerance must be finite and >= 0, got -0.1"),
+        ({"tolerance": {"notes": -1.0}}, "transfer.tolerance.notes must be finite and >= 0"),
+        ({"tolerance": {"shape": 0.1}}, "transfer.tolerance names 'shape'"),
+        ({"stop_at": {"nots": 0.1}}, "transfer.stop_at names 'nots'"),
+        ({"branches": {"x": {"shaps": 1.0}}}, "transfer.branches.x names 'shaps'"),
+        ({"branches": {"x": {"notes": -1.0}}}, "transfer.branches.x.notes must be finite and >= 0"),
+        ({"branches": {"x": {}}}, "transfer.branches must be >= 2 to be merged, got x"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Run(tmp_path, **options)
+    assert message in str(caught.value)
+
+
+def test_a_target_without_validation_labels_is_refused(tmp_path: Path) -> None:
+    parts = ["train"] * 20 + ["valid"] * 10 + ["test"] * 10
+    kinds = [
+        kind if part != "valid" else None for kind, part in zip(labels(40), parts, strict=True)
+    ]
+    notes = texts(40, kind=kinds, part=parts)
+    notes.split = {"column": "part"}
+    tasks = {"notes": task("notes", target="kind"), "shapes": task("shapes")}
+    data = ready({"notes": notes, "shapes": images()}, tasks)
+    with pytest.raises(UsageError, match="notes, which has no label in the validation split"):
+        Run(tmp_path, data=data)
+
+
+def test_other_epochs_are_refused(tmp_path: Path) -> None:
+    data = ready()
+    data.sampler.steps_per_epoch = 7
+    with pytest.raises(UsageError, match="steps_per_epoch must be 4, a round of 2 branches of 2"):
+        Run(tmp_path, data=data).fit()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (lambda: {"accumulate_grad_batches": 4}, "multiple of trainer.accumulate_grad_batches=4"),
+        (lambda: {"limit_train_batches": 3}, "limit_train_batches must leave a round of 4 whole"),
+        (lambda: {"val_check_interval": 2}, "val_check_interval must leave validations"),
+        (lambda: {"more": [EMAWeightAveraging(decay=0.5)]}, "ema_decay must be null"),
+    ],
+)
+def test_what_would_cut_a_round_is_refused(
+    tmp_path: Path, options: Callable[[], dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Run(tmp_path).fit(**options())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "processes", "message"),
+    [
+        (ModelParallelStrategy(1, 1), 2, "fork_merge needs whole weights, and trainer=fsdp2"),
+        (LocalStrategy(), 3, "must divide the number of branches, got 3 for joint, alone"),
+    ],
+)
+def test_processes_that_do_not_fit(
+    tmp_path: Path, strategy: Any, processes: int, message: str
+) -> None:
+    fit: Any = SimpleNamespace(strategy=strategy, world_size=processes)
+    with pytest.raises(UsageError, match=message):
+        Run(tmp_path).plan.adopt(fit)
+
+
+def test_processes_divide_the_branches(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.plan.adopt(SimpleNamespace(strategy=LocalStrategy(), world_size=2))  # type: ignore[arg-type]  # all that is asked for
+    assert (run.plan.lines, run.data.sampler.steps_per_epoch) == (1, 2)
+
+
+def test_max_steps_must_be_of_whole_rounds(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.module.optimization.max_steps = 6
+    with pytest.raises(UsageError, match=r"max_steps must be a multiple of 4, .* got 6"):
+        run.fit()

@@ -1,0 +1,66 @@
+"""A run of every type of task, and models made from it without training."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.loading import table_digest
+from pipeline.checkpoints import read_checkpoint
+
+CHEAP = (
+    *("dim=16", "encoder.text.pairs=128", "encoder.text.width=16", "encoder.image.width=8"),
+    *("sampler.batch_size=8", "trainer.max_steps=2", "gradients.every_n_steps=0"),
+    *("data.image.augment=flip", "tracking=none"),
+)
+QUIET = "tracking=none"
+
+
+def best(run: Path) -> Path:
+    return run / "checkpoints" / "best.ckpt"
+
+
+def moved(checkpoint: Mapping[str, Any], seed: int, size: float = 0.05) -> dict[str, Any]:
+    """The checkpoint with its weights moved a little."""
+    draws = torch.Generator().manual_seed(seed)
+    found = copy.deepcopy(dict(checkpoint))
+    for value in found["state_dict"].values():
+        if value.is_floating_point():
+            value += size * torch.randn(value.shape, generator=draws)
+    return found
+
+
+def only(checkpoint: dict[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
+    """The checkpoint without its other tasks."""
+    spec = checkpoint["pollinate"]
+    for known in (spec["config"]["data"]["tasks"], spec["learnt"]["tasks"]):
+        for name in [name for name in known if name not in tasks]:
+            del known[name]
+    digests = spec["learnt"]["digests"]  # those of masks and depths, which it doesn't know, are in
+    spec["learnt"]["digests"] = {name: table_digest(one) for name, one in digests.items()}
+    checkpoint["state_dict"] = {
+        name: value
+        for name, value in checkpoint["state_dict"].items()
+        if ".heads." not in name or name.split(".")[2] in tasks
+    }
+    return checkpoint
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
+    return found
+
+
+def summary(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return found
+
+
+def models(home: Path, *names: str) -> str:
+    return f"models=[{','.join(str(home / f'{name}.ckpt') for name in names)}]"

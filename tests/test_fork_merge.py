@@ -1,0 +1,113 @@
+"""A run of branches that is killed in the middle of one goes on exactly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.checkpoints import read_checkpoint
+from pipeline.runs import RunFolder
+from pipeline.tracking.points import read_points
+from tests.sessions import TASKS, Fault, Session, run_sessions
+from tests.test_resume import history, same
+
+pytestmark = pytest.mark.slow
+
+FORKED = (
+    *TASKS,
+    "sampler.steps_per_epoch=10",  # a round
+    "transfer=fork_merge",
+    "transfer.targets=[size]",
+    "transfer.every_n_steps=5",
+    "transfer.tolerance={size: 1.0}",  # all merges are accepted
+    "trainer.max_epochs=3",
+    "checkpoint.every_n_steps=2",
+)
+
+
+APART = ("trainer=branches", "trainer.accelerator=cpu", "sampler.steps_per_epoch=5")
+PAIRS = [("whole", "stopped"), ("apart", "apart-stopped")]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What all sessions left."""
+
+    root: Path
+    codes: list[int]
+
+    def folder(self, name: str) -> RunFolder:
+        return RunFolder(self.root / name)
+
+    def last(self, name: str) -> dict[str, Any]:
+        return read_checkpoint(self.folder(name).checkpoints / "last.ckpt")
+
+    def log(self, name: str) -> str:
+        return (self.root / f"{name}.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    root = tmp_path_factory.mktemp("fork_merge")
+
+    def session(name: str, *arguments: str, **options: Any) -> Session:
+        return Session(arguments, str(root / f"{name}.log"), **options)
+
+    going_on = f"resume={root / 'stopped'}"
+    sessions = [
+        session("whole", *FORKED, f"run_dir={root / 'whole'}", plots=True),
+        # in the second round's second branch, then in the third round's first
+        session(
+            "stopped", *FORKED, f"run_dir={root / 'stopped'}", fault=Fault("training step", 18)
+        ),
+        session("stopped", going_on, fault=Fault("training step", 8, "SIGTERM")),
+        session("stopped", going_on),
+        session("apart", *FORKED, *APART, f"run_dir={root / 'apart'}", processes=2),
+        # in the second round
+        session(
+            "apart-stopped",
+            *(*FORKED, *APART, f"run_dir={root / 'apart-stopped'}"),
+            fault=Fault("training step", 8),
+            processes=2,
+        ),
+        session("apart-stopped", f"resume={root / 'apart-stopped'}", processes=2),
+    ]
+    return Runs(root, run_sessions(sessions, root))
+
+
+def test_exit_codes_name_the_signals(runs: Runs) -> None:
+    assert runs.codes == [0, -9, 143, 0, 0, -9, 0], runs.log("whole") + runs.log("stopped")
+
+
+@pytest.mark.parametrize(
+    "part", ["state_dict", "optimizer_states", "lr_schedulers", "rank_states", "loops", "callbacks"]
+)
+@pytest.mark.parametrize(("whole", "stopped"), PAIRS)
+def test_a_stopped_run_ends_bit_for_bit(part: str, whole: str, stopped: str, runs: Runs) -> None:
+    assert same(runs.last(stopped)[part], runs.last(whole)[part])
+
+
+@pytest.mark.parametrize(("whole", "stopped"), PAIRS)
+def test_a_stopped_run_has_one_history(whole: str, stopped: str, runs: Runs) -> None:
+    assert history(runs.folder(stopped)) == history(runs.folder(whole))
+
+
+def test_branches_in_processes_share_the_rounds(runs: Runs) -> None:
+    lines = [line for line in runs.log("apart").splitlines() if line.startswith("round ")]
+    assert len(lines) == 3
+    summary = json.loads(runs.folder("apart").summary.read_text())
+    assert (summary["steps"], summary["synchronisations"]) == (15, 3)
+
+
+def test_a_run_tells_its_rounds(runs: Runs) -> None:
+    lines = [line for line in runs.log("whole").splitlines() if line.startswith("round ")]
+    assert [line.split()[1] for line in lines] == ["1", "2", "3"]
+    summary = json.loads(runs.folder("whole").summary.read_text())
+    assert (summary["status"], summary["steps"]) == ("finished", 30)
+    assert (runs.folder("whole").plots / "rounds.png").exists()
+    keys = {point.key for point in read_points(runs.folder("whole").metrics)}
+    assert {"fork_merge/accepted", "fork_merge/coefficient/alone"} <= keys

@@ -1,0 +1,95 @@
+"""Trains methods of feature transfer for some steps; run once alone and once as two processes.
+
+``python -m tests.transfer_processes FOLDER NAME...``, as for ``tests.two_processes``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from datamodules.samplers.uniform import Uniform
+from lightning_modules.balancers.gramian.upgrad import UPGrad
+from lightning_modules.transfer.adaptors import Adaptors
+from lightning_modules.transfer.attention_transfer import AttentionTransfer
+from lightning_modules.transfer.base import Transfer
+from lightning_modules.transfer.cka import CKA
+from lightning_modules.transfer.hints import Hints
+from lightning_modules.transfer.relational import Relational
+from lightning_modules.transfer.several import Several
+from lightning_modules.transfer.source_attention import SourceAttention
+from lightning_modules.transfer.weighted_fusion import WeightedFusion
+from pipeline.quiet import HARMLESS
+from tests.lightning_modules.transfer.sources import One, source_of
+from tests.tiny import images, multitask, ready, task, texts, trainer
+
+SGD = partial(torch.optim.SGD, lr=0.05)
+METHODS: dict[str, Callable[[], Transfer]] = {
+    "row by row": lambda: Several(
+        {
+            "encoders": Hints("a", "sequence", ["text"]),
+            "heads": Hints("a", "representation"),
+            "tokens": AttentionTransfer("a", "sequence", ["text"]),
+            "tasks": Adaptors({"a": "a", "c": "a"}),
+        }
+    ),
+    "all rows": lambda: Several({"far": Relational("a"), "alike": CKA("a", "representation")}),
+    "attention": lambda: SourceAttention({"one": "a", "two": "a"}),
+    "weights": lambda: WeightedFusion({"one": "a", "two": "a"}, tasks=["a", "c"]),
+}
+
+
+def train(name: str, folder: Path) -> None:
+    """Train three tasks on two data sets, with accumulation; odd batches, and too few labels."""
+    kinds = [None if row % 5 == 0 else "pq"[row % 3 == 0] for row in range(40)]
+    data = {"notes": texts(40, kind=kinds), "shapes": images(24)}
+    tasks = {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")}
+    module = ready(data, tasks, Uniform(7), dropout=0.0)
+    model = multitask(module, balancer=partial(UPGrad, level="parameters"), optimizer=SGD)
+    teacher = multitask(module)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight *= 1 + torch.randn_like(weight)  # the embedding of padding stays 0
+    model.transfer = METHODS[name]()
+    model.transfer.setup(model, module, One(source_of(teacher, module)))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    options: dict[str, Any] = {}
+    if world > 1:
+        strategy = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
+        options = {"strategy": strategy, "devices": world}
+    fit = trainer(
+        folder,
+        max_epochs=-1,
+        max_steps=6,
+        accumulate_grad_batches=2,
+        precision="64-true",
+        limit_val_batches=0,
+        **options,
+    )
+    fit.precision_plugin.convert_module(model)
+    fit.fit(model, datamodule=module)
+    gauges = {n: torch.tensor(value) for n, value in model.transfer.gauges().items()}
+    if fit.is_global_zero:
+        torch.save({"model": model.state_dict(), "gauges": gauges}, folder / f"{name}.pt")
+
+
+def main() -> None:
+    """Train the methods named on the command line."""
+    folder = Path(sys.argv[1])
+    for message, _ in HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in sys.argv[2:]:
+        train(name, folder)
+
+
+if __name__ == "__main__":
+    main()
