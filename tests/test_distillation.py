@@ -98,10 +98,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_experts_teach_one_student(runs: Path) -> None:
     said = (runs / "whole.log").read_text()
-    assert "digit: taught by expert-digit on mnist, optdigits\n" in said
-    assert "score: taught by expert-score on reviews\n" in said
-    assert "computing outputs of expert-digit for 60 rows of optdigits, once\n" in said
-    lines = [json.loads(line) for line in (runs / "whole" / "metrics.jsonl").open()]
+    assert f"digit: taught by {runs}/expert-digit on mnist, optdigits\n" in said
+    assert f"score: taught by {runs}/expert-score on reviews\n" in said
+    assert f"computing outputs of {runs}/expert-digit for 60 rows of optdigits, once\n" in said
+    text = (runs / "whole" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
     steps = [line for line in lines if "distil/digit" in line["metrics"]]
     mixes = [line["metrics"]["annealed/labels"] for line in steps]
     total = steps[-1]["step"]

@@ -44,4 +44,4 @@ class MLP(Encoder):
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, C, H, W) images: pooled (N, D)."""
-        return Features(pooled=self.layers(inputs - 0.5))
+        return Features(pooled=self.layers(inputs))

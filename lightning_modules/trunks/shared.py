@@ -14,7 +14,8 @@ from lightning_modules.trunks.base import Parts, Routes, Trunk, route
 class SharedTrunk(Trunk):
     """One stack of residual blocks that the rows of all tasks go through in one call.
 
-    x <- x + W2 drop(gelu(W1 norm(x))), repeated ``depth`` times, then a last norm. Source: hard
+    x <- x + W2 drop(gelu(W1 norm(x))), repeated ``depth`` times, then a last norm; of depth 0, x as
+    it is: the heads read what the encoders give. Source: hard
     parameter sharing, Caruana 1997; pre-norm residual blocks, Xiong et al. 2020.
 
     Args:
@@ -31,7 +32,7 @@ class SharedTrunk(Trunk):
     ) -> None:
         super().__init__(tasks)
         self.blocks = nn.Sequential(*(ResidualBlock(dim, dropout) for _ in range(depth)))
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim) if depth else nn.Identity()
 
     def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
         """Encode all rows together, then hand each task its own."""

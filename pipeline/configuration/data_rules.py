@@ -162,7 +162,8 @@ def _by_split_problems(path: str, node: Any) -> Iterator[str]:
 
 def _fraction_problems(path: str, split: dict[str, Any], known: bool) -> Iterator[str]:
     fractions = {key: value for key, value in split.items() if key in SPLITS and value != UNSET}
-    if fractions == {"train": 1} and not known:
+    alone = fractions.get("train") if len(fractions) == 1 else None
+    if is_number(alone) and alone == 1 and not known:
         return  # rows for training only, without labels say
     for key, value in fractions.items():
         if not is_number(value) or not 0 < value < 1:

@@ -151,3 +151,8 @@ def test_only_the_given_rows_are_dealt_out() -> None:
     rows = np.arange(0, 40, 2)
     parts = split_rows(FRACTIONS, {}, rows, ["a"] * 40, 0)
     assert all_rows(parts) == rows.tolist()
+
+
+def test_all_rows_may_train() -> None:
+    parts = deal({"train": 1}, {}, ["a", None, "b"])
+    assert {name: len(rows) for name, rows in parts.items()} == {"train": 3, "valid": 0, "test": 0}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_modules.features import Features
 from lightning_modules.trunks.base import Parts, Routes, Trunk, route
+from lightning_modules.trunks.shared import SharedTrunk
 from tests.rows import DIM, Row, ids, rows
 
 each = pytest.mark.parametrize("row", rows("trunk"), ids=ids)
@@ -70,6 +71,12 @@ def test_row(row: Row) -> None:
                 nn.init.zeros_(parameter)
     (found,) = trunk(given, {"task": ("one",)})["task"]
     assert torch.allclose(found, torch.tensor(row.expected), atol=1e-4)
+
+
+def test_without_blocks_heads_read_the_features() -> None:
+    trunk, given = SharedTrunk(["task"], 4, depth=0), {"one": Features(torch.randn(3, 4))}
+    assert torch.equal(trunk(given, {"task": ("one",)})["task"][0], given["one"].pooled)
+    assert not list(trunk.parameters())
 
 
 @each

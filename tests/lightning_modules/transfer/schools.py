@@ -60,7 +60,7 @@ def teacher(data: MixedDataModule, name: str = "teacher", seed: int = 1) -> Sour
     module = multitask(data)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in module.network.parameters():
+        for weight in (*module.network.trunk.parameters(), *module.network.heads.parameters()):
             weight.add_(torch.randn(weight.shape, generator=generator))
     return replace(source_of(module, data), name=name, digest=f"{name} {seed}")
 

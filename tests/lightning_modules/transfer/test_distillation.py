@@ -6,6 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -39,13 +40,13 @@ from tests.lightning_modules.transfer.schools import (
 )
 from tests.tiny import images, labels, multitask, ready, task, texts
 
-HALF = [label if row % 2 else None for row, label in enumerate(labels(40))]
+HALF = [label if row % 4 < 2 else None for row, label in enumerate(labels(40))]
 Run = tuple[MultiTaskModule, MixedDataModule]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A task on texts of which every second has a label."""
+    """A task on texts of which half have a label."""
     data = still({"notes": texts(40, label=HALF)}, {"kind": task("notes")}, tmp_path)
     return multitask(data), data
 
@@ -243,12 +244,11 @@ def kinds_of_tasks(tmp_path: Path) -> MixedDataModule:
         "price": [float(row) for row in range(40)],
         "marks": ["new|sale" if row % 2 else "new|old" for row in range(40)],
         "stars": [str(1 + row % 3) for row in range(40)],
-        "tags": ["B-x"] * 40,
     }
     tasks = {
+        "stars": TaskSpec(Ordinal(), ["notes"], "stars"),  # the first: rows are stratified by it
         "price": TaskSpec(Regression(), ["notes"], "price"),
         "marks": TaskSpec(Multilabel(), ["notes"], "marks"),
-        "stars": TaskSpec(Ordinal(), ["notes"], "stars"),
     }
     return still({"notes": texts(40, **columns)}, tasks, tmp_path)
 
@@ -425,7 +425,7 @@ def test_another_order_is_refused(tmp_path: Path) -> None:
 
 def test_another_type_is_refused(run: Run, tmp_path: Path) -> None:
     tasks = {"kind": TaskSpec(Regression(), ["notes"], "price")}
-    numbers = still({"notes": texts(40, price=[float(row) for row in range(40)])}, tasks, tmp_path)
+    numbers = still({"notes": texts(40, price=[row % 8 for row in range(40)])}, tasks, tmp_path)
     with pytest.raises(
         UsageError, match="the task kind of teacher is regression, and kind here is"
     ):
@@ -462,3 +462,26 @@ def test_peers_without_common_rows_are_refused(tmp_path: Path) -> None:
     data = still({"notes": texts(40), "more": texts(40)}, tasks, tmp_path)
     with pytest.raises(UsageError, match=r"data.tasks.same.unlabelled=\[notes\]"):
         at_work(Hinton({"kind": "task:same"}), multitask(data), data)
+
+
+def test_kept_features_leave_a_table(tmp_path: Path) -> None:
+    """The step then has no inputs that a teacher could look at."""
+    data = still({"notes": texts(40)}, {"kind": task("notes")}, tmp_path)
+    kept: Any = {"text": object()}
+    data.parts["train"]["notes"].kept = kept
+    module, source = multitask(data), teacher(data)
+    at_work(Hinton("teacher"), module, data, teacher=source)
+    assert module.transfer.school.models["teacher", "notes"].live is None  # type: ignore[union-attr]
+
+
+def test_streamed_rows_are_looked_at_as_they_come(tmp_path: Path) -> None:
+    data = still({"notes": texts(40)}, {"kind": task("notes")}, tmp_path)
+    data.loaded["notes"].table.streamed = {"text": np.ones(40, bool)}
+    module, source = multitask(data), teacher(data)
+    said = at_work(Hinton("teacher"), module, data, teacher=source)
+    assert said[1:] == [
+        "note: teacher looks at the rows of notes in every step, as they are streamed"
+    ]
+    named = Hinton("teacher", inputs={"notes": {"text": "text"}})
+    with pytest.raises(UsageError, match=r"data.datasets.notes.streaming=false"):
+        at_work(named, module, data, teacher=source)

@@ -108,6 +108,9 @@ def test_at_least_one_of_each() -> None:
         ({"train": 0.8, "valid": 0.1, "test": 0.1}, None),
         ({"train": 0.7, "valid": 0.2, "test": 0.1}, None),  # 0.7 + 0.2 + 0.1 != 1 in binary
         ({"train": "???", "valid": 0.1, "test": 0.1}, None),  # reported as missing elsewhere
+        ({"train": 1}, None),  # rows that no task has labels of
+        ({"train": True}, "x.train must be a fraction in (0, 1), got true"),
+        ({"train": 0.9}, "must give train, valid and test, got train"),
         ({}, "must be {column: NAME}, {files: "),
         (0.8, "must be {column: NAME}, {files: "),
         ({"column": 3}, "x.column must be a column's name, got 3"),
@@ -123,3 +126,32 @@ def test_at_least_one_of_each() -> None:
 def test_splits(split: object, part: str | None) -> None:
     problems = list(split_problems("x", split))
     assert (problems == []) if part is None else part in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("task", "part"),
+    [
+        ({"dataset": "d", "target": "y", "unlabelled": "e"}, None),
+        ({"dataset": "d", "target": "y", "unlabelled": ["e"]}, None),
+        (
+            {"dataset": "d", "target": "y", "unlabelled": "f"},
+            "data.tasks.t.unlabelled names 'f'; data sets: d, e",
+        ),
+        (
+            {"dataset": ["d", "e"], "target": "y", "unlabelled": "e"},
+            "data.tasks.t.unlabelled names 'e', which data.tasks.t.dataset names, too; choose one",
+        ),
+        (
+            {
+                "dataset": "d",
+                "unlabelled": "e",
+                "type": {**SOURCE, "modalities": ["text", "image"]},
+            },
+            "data.tasks.t.unlabelled is for tasks with a target; leave it out",
+        ),
+    ],
+)
+def test_data_sets_without_labels(task: dict[str, object], part: str | None) -> None:
+    one = {"source": SOURCE, "inputs": {"text": "a"}, "split": {"column": "s"}}
+    data = {"datasets": {"d": one, "e": one}, "tasks": {"t": {"type": SOURCE, **task}}}
+    assert list(data_problems(data, ENCODERS)) == ([] if part is None else [part])

@@ -94,3 +94,14 @@ def test_all_kinds_of_rows_and_tasks_are_shown(name: str, tmp_path: Path) -> Non
     assert "data:image/png;base64" in shown
     assert all(f"<h3>{task}</h3>" in shown for task in everything.facts["shop"].tasks)
     assert json.dumps(metrics(everything))
+
+
+def test_rows_without_labels_are_no_problem(tmp_path: Path) -> None:
+    write(tmp_path, {"more.csv": "text\n" + "".join(f"more no {row}\n" for row in range(20))})
+    spec = data(**PART)
+    more = {"source": "csv", "path": "more.csv", "inputs": {"text": "text"}, "split": {"train": 1}}
+    spec["datasets"]["more"] = more
+    spec["tasks"]["kind"]["unlabelled"] = "more"
+    write(tmp_path, {"shop.csv": rows(), "shop.yaml": yaml.safe_dump(spec)})
+    arguments = [f"data={tmp_path / 'shop.yaml'}", f"data.cache={tmp_path / 'cache'}"]
+    assert inspect_data(compose("inspect", [*arguments, "tracking=none"])).problems == []
