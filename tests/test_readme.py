@@ -19,6 +19,7 @@ from pipeline.configuration.schema import SCHEMAS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+USERS = ("mine.yaml", "shop.yaml")  # data files of a user's own
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)\)")
 
@@ -33,7 +34,13 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "line"), list(commands()))
-def test_a_command_composes(page: str, line: str) -> None:
+def test_a_command_composes(
+    page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    for file in USERS:
+        (tmp_path / file).symlink_to(ROOT / "tests/data/tasks.yaml")
     words = shlex.split(line.partition(" #")[0])
     name = words[words.index("-m") + 1].removeprefix("pipeline.")
     assert name in SCHEMAS

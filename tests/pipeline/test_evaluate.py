@@ -63,7 +63,7 @@ def test_bad_arguments(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFix
     torch.save({"state_dict": {}}, foreign)
     cases = [
         ([f"checkpoint={loose}"], "say where results go: run_dir=PATH"),
-        (["checkpoint=nowhere"], "must be a file, a run folder or an MLflow run id"),
+        (["checkpoint=nowhere"], "must be a file, a run folder, an MLflow run id or models:/"),
         ([f"checkpoint={empty}"], "has no checkpoint: name a file"),
         ([f"checkpoint={tiny_run}", "split=dev"], "split must be one of train, valid, test"),
         ([f"checkpoint={tiny_run}", "batch_size=0"], "batch_size must be >= 1, got 0"),
