@@ -87,7 +87,8 @@ class Bench:
         self.load(state)
         own = self.network.state_dict()
         names = [f"{layer}.{part}" for layer in self.stale for part in STATISTICS]
-        return state | {name: own[name].to("cpu", state[name].dtype) for name in names}
+        # copies: the network's own change as soon as another model is tried
+        return state | {n: own[n].to("cpu", state[n].dtype, copy=True) for n in names}
 
     def score(self, state: State) -> float:
         """Return the mean of the tasks' main metrics on the validation split.

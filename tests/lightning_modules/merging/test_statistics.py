@@ -114,6 +114,10 @@ def test_the_bench_scores_with_statistics_that_fit(data: MixedDataModule) -> Non
     again = bench.completed(state)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert 0 <= bench.score(state) <= 1
+    kept = whole[f"{NORM}.running_var"].clone()
+    bench.load_model(1)  # another model's statistics are no longer those of the result
+    assert torch.equal(whole[f"{NORM}.running_var"], kept)
+    assert not torch.equal(norm.running_var, kept)  # type: ignore[arg-type]
 
 
 def test_scores_are_those_of_the_loaded_model(data: MixedDataModule) -> None:
