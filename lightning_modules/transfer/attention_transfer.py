@@ -11,7 +11,7 @@ from torch.nn import functional
 from lightning_modules.transfer.base import TransferStep
 from lightning_modules.transfer.comparing import mean_of_rows
 from lightning_modules.transfer.one_source import Compared, OneSource
-from lightning_modules.transfer.pairs import Pair
+from lightning_modules.transfer.pairs import Pair, same_sides
 
 FAINT = 1e-12  # added under a root, whose slope at 0 is infinite
 
@@ -48,9 +48,7 @@ class AttentionTransfer(OneSource):
         """Return the mean over rows."""
         own, other = attention(pair.own, pair.mask), attention(pair.other, pair.mask)
         if own.dim() == 3:
-            height, width = map(min, own.shape[1:], other.shape[1:])
-            own = functional.adaptive_avg_pool2d(own, (height, width))
-            other = functional.adaptive_avg_pool2d(other, (height, width))
+            own, other = same_sides(own, other)
         return mean_of_rows(apart(own.flatten(1), other.flatten(1)), pair, step)
 
 

@@ -11,17 +11,17 @@ from lightning_modules.encoders.padding import masked_mean
 from lightning_modules.transfer.base import TransferStep
 from lightning_modules.transfer.comparing import mean_of_rows
 from lightning_modules.transfer.one_source import HEADS, Compared, OneSource
-from lightning_modules.transfer.pairs import Pair
+from lightning_modules.transfer.pairs import Pair, same_sides
 
 
 class Hints(OneSource):
     """mean_d (u_d - r(v)_d)^2, where r is a learnt linear map of this run's features v.
 
     u: the source's. Of tokens and cells, the mean: r is the same for all, as a convolution of size
-    1. Source: Romero et al. 2015, "FitNets: hints for thin deep nets", equation 3; there it is half
-    the sum over d, which would make the weight depend on the width, r is a convolution as large as
-    the difference of the grids, and hints come first, and the task's loss after them: set ``until``
-    for that.
+    1; the larger of two grids is averaged down to the other's sides first. Source: Romero et al.
+    2015, "FitNets: hints for thin deep nets", equation 3; there it is half the sum over d, which
+    would make the weight depend on the width, r is a convolution as large as the difference of the
+    grids, and hints come first, and the task's loss after them: set ``until`` for that.
 
     Args:
         source, at, modalities, tasks: as for ``Compared``; at is pooled, sequence, grid or
@@ -57,8 +57,11 @@ class Hints(OneSource):
         """Return the mean over rows."""
         regressor = self.regressors[name]
         assert isinstance(regressor, nn.Linear)
-        own = regressor(vectors(pair.own).to(regressor.weight.dtype))
-        found = hint(own.to(pair.own.dtype), vectors(pair.other), pair.mask)
+        mine, theirs = pair.own, pair.other
+        if mine.dim() == 4:
+            mine, theirs = same_sides(mine, theirs)
+        own = regressor(vectors(mine).to(regressor.weight.dtype))
+        found = hint(own.to(mine.dtype), vectors(theirs), pair.mask)
         return mean_of_rows(found, pair, step)
 
 

@@ -9,8 +9,16 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_modules.transfer.base import TransferStep
+
+
+def same_sides(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Average the larger of two grids (..., H, W) down to the other's height and width."""
+    height, width = map(min, own.shape[-2:], other.shape[-2:])
+    first = functional.adaptive_avg_pool2d(own, (height, width))
+    return first, functional.adaptive_avg_pool2d(other, (height, width))
 
 
 @dataclass(frozen=True)

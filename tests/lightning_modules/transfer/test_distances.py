@@ -13,6 +13,7 @@ from lightning_modules.transfer.adaptors import turned
 from lightning_modules.transfer.attention_transfer import apart, attention
 from lightning_modules.transfer.cka import linear_cka
 from lightning_modules.transfer.hints import hint, vectors
+from lightning_modules.transfer.pairs import same_sides
 from lightning_modules.transfer.relational import Relational, angles, distances
 
 
@@ -42,6 +43,13 @@ def test_hint_of_grids_is_mse(oracle: Any) -> None:
     own, other = drawn(3, 4, 2, 5), drawn(3, 4, 2, 5, seed=1)
     expected = torch.nn.functional.mse_loss(own, other)
     assert torch.isclose(hint(vectors(own), vectors(other)).mean(), expected)
+
+
+def test_the_larger_of_two_grids_is_averaged() -> None:
+    own, other = same_sides(drawn(2, 3, 4, 1), drawn(2, 5, 2, 3, seed=1))
+    assert (own.shape, other.shape) == ((2, 3, 2, 1), (2, 5, 2, 1))
+    assert torch.allclose(own[..., 0], drawn(2, 3, 2, 2).mean(dim=-1))
+    assert torch.allclose(other[..., 0], drawn(2, 5, 2, 3, seed=1).mean(dim=-1))
 
 
 def test_attention_by_hand() -> None:
