@@ -553,7 +553,7 @@ TRANSFERS = (
         None,
         ({}, None),
         {"source": "runs/a"},
-        ("transfer=init", f"transfer.source={SOURCE}"),
+        ("transfer=init", f"transfer.source={SOURCE}", READS_ALIKE),
     ),
     Row(  # at the start nothing has moved: beta / 2 of 0
         "transfer",
@@ -561,7 +561,7 @@ TRANSFERS = (
         None,
         ({}, 0.0),
         {"source": "runs/a", "beta": 0.0},
-        ("transfer=l2_sp", f"transfer.source={SOURCE}"),
+        ("transfer=l2_sp", f"transfer.source={SOURCE}", READS_ALIKE),
     ),
     *(  # of a model that is its own source, and reads the same
         Row(
@@ -611,7 +611,7 @@ TRANSFERS = (
         (
             "transfer=lwf",
             f"transfer.source={SOURCE}",
-            f"data.text.tokenizer={SOURCE}",
+            READS_ALIKE,
             "~data.tasks.sentiment",
             "~data.datasets.reviews",
             "+data.tasks.sentiment={type: classification, unlabelled: courses, "

@@ -220,7 +220,7 @@ def test_gauges_are_of_the_tasks_asked_for(row: Row) -> None:
     names = {task: list(trunk.gauges([task])) for task in TASKS}
     assert {n for own in names.values() for n in own} == before.keys()
     for task, own in names.items():
-        assert all(name.split("/")[0] in ("gate", "load") for name in own)
+        assert all(name.split("/")[0] in ("attention", "gate", "load") for name in own)
         assert all(name.split("/")[1] == task and name.count("/") == 2 for name in own)
 
 
