@@ -1,0 +1,127 @@
+"""What a study's results say: estimates with intervals, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.ranking.agreement import Agreement
+
+Verdict = Literal["helped", "hurt", "unclear"]
+Negative = Literal["none", "weak", "strong", "unclear"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds: low and high enclose it at 95 %, None for a single seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference to a baseline, of runs paired by seed.
+
+    difference: in units of the score (an accuracy's points are 100 times it).
+    relative: difference / |baseline|.
+    p: of the paired test; adjusted: for all comparisons of the study (Holm 1979); None for few seeds.
+    verdict: helped or hurt where the adjusted test says so, otherwise unclear.
+    """
+
+    difference: Estimate
+    relative: Estimate
+    p: float | None
+    adjusted: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against each of its tasks alone.
+
+    changes: {task: change}; delta_m: mean over tasks of the relative changes.
+    """
+
+    arm: str
+    changes: dict[str, Change]
+    delta_m: Change
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a source task did for a target task; negative: transfer, by ForkMerge's definition 3.1."""
+
+    source: str
+    target: str
+    arm: str
+    gain: Change
+    negative: Negative
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Labels that an arm needs less than the task alone, at the accuracy alone with all labels.
+
+    needed: labels for that accuracy, None beyond what was measured; of: labels alone.
+    """
+
+    task: str
+    arm: str
+    accuracy: float
+    needed: Estimate | None
+    of: int
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The best division of the tasks among a number of models.
+
+    groups: tasks of each model; served: {task: the arm whose model answers it}.
+    delta_m: mean of the relative changes against each task alone; seconds, parameters: of all models.
+    predicted: groups that were not trained: their changes are means of their pairs' changes.
+    """
+
+    models: int
+    groups: list[tuple[str, ...]]
+    served: dict[str, str]
+    delta_m: float
+    seconds: float
+    parameters: int | None
+    predicted: list[tuple[str, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Point:
+    """An arm's score against what it costs; front: nothing is better and cheaper."""
+
+    arm: str
+    delta_m: float
+    seconds: float
+    parameters: int | None
+    memory: int | None
+    front: dict[str, bool]  # {seconds, parameters, memory: whether it is on that front}
+
+
+@dataclass
+class Answers:
+    """All that a report shows.
+
+    scores: {arm: {task: estimate}}; comparisons: {arm: against each task alone}.
+    curves: {arm without its share of labels: {task: [(labels, estimate)]}}, few labels first.
+    agreement: {predictor: how well it ranks the measured gains}.
+    least: {task: the smallest difference that these seeds could have shown, power 80 %}.
+    """
+
+    scores: dict[str, dict[str, Estimate]]
+    comparisons: dict[str, Comparison]
+    transfers: list[Transfer] = field(default_factory=list)
+    curves: dict[str, dict[str, list[tuple[int, Estimate]]]] = field(default_factory=dict)
+    saved: list[Saved] = field(default_factory=list)
+    groupings: list[Grouping] = field(default_factory=list)
+    agreement: dict[str, Agreement] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    least: dict[str, float | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
