@@ -27,7 +27,8 @@ class Change:
 
     difference: in units of the score (an accuracy's points are 100 times it).
     relative: difference / |baseline|.
-    p: of the paired test; adjusted: for all comparisons of the study (Holm 1979); None for few seeds.
+    p: of the paired test; adjusted: for all comparisons of the study (Holm 1979); None for a
+        single seed.
     verdict: helped or hurt where the adjusted test says so, otherwise unclear.
     """
 
@@ -52,7 +53,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a source task did for a target task; negative: transfer, by ForkMerge's definition 3.1."""
+    """What a source task did for a target task.
+
+    negative: weak or strong, by definition 3.1 of ForkMerge (Jiang et al. 2023).
+    """
 
     source: str
     target: str
@@ -80,7 +84,8 @@ class Grouping:
     """The best division of the tasks among a number of models.
 
     groups: tasks of each model; served: {task: the arm whose model answers it}.
-    delta_m: mean of the relative changes against each task alone; seconds, parameters: of all models.
+    delta_m: mean of the relative changes against each task alone.
+    seconds, parameters: of all models.
     predicted: groups that were not trained: their changes are means of their pairs' changes.
     """
 
