@@ -27,6 +27,8 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 # What the saved weights, optimizer state and order of rows depend on.
 FIXED = (
     "data",
+    "tasks",
+    "labels",
     "encoder",
     "fusion",
     "trunk",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipeline.configuration.chosen_tasks import chosen_problems
 from pipeline.configuration.component_rules import component_problems
 from pipeline.configuration.data_rules import MODALITIES, data_problems
 from pipeline.configuration.schema import SCHEMAS
@@ -55,3 +56,4 @@ def _fit_problems(config: dict[str, Any]) -> Iterator[str]:
     yield from averaging_problems(config)
     yield from lr_scale_problems(config.get("optimizer"))
     yield from data_problems(config.get("data"), config.get("encoder"))
+    yield from chosen_problems(config)

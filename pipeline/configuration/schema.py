@@ -130,6 +130,8 @@ class Fit:
     seed: int = _at_least(0)
     run_dir: str | None = _user_path()
     resume: str | None = _user_path()
+    tasks: list[str] | None = None
+    labels: float = _default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
     dim: int = _at_least(1)
     compile: bool
     ema_decay: float | None = _key("in (0, 1)", lambda value: 0 < value < 1)
