@@ -7,7 +7,6 @@ import sys
 from types import FrameType
 from typing import Any
 
-
 STEP = (
     "\nstopping: the step under way is finished and saved "
     "(a validation under way is finished first); Ctrl-C again stops at once\n"

@@ -30,6 +30,7 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
         config: the composed configuration.
         argv: the command line, of which trials take a part.
     """
+    started = time.perf_counter()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.fit import with_absolute_uri, with_one_limit
@@ -43,7 +44,6 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
         wanted,
     )
 
-    started = time.perf_counter()
     want = wanted(config, parse_arguments(argv))
     plan = find_plan(want)
     base = check_arms(want) if plan is None else plan.base

@@ -90,7 +90,8 @@ def _search_problems(search: Any) -> Iterator[str]:
         return
     for key, value in search.items():
         if key not in SEARCH_KEYS:
-            yield f"unknown key study.search.{key}={shown(value)}{hint(key, SEARCH_KEYS, 'allowed')}"
+            guess = hint(str(key), SEARCH_KEYS, "allowed")
+            yield f"unknown key study.search.{key}={shown(value)}{guess}"
     trials, keys = search.get("trials", 10), search.get("keys")
     if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
         yield f"study.search.trials must be a whole number >= 1, got {shown(trials)}"

@@ -87,7 +87,9 @@ def status(known: str | None, taken: bool) -> Status:
 
 def scores_of(numbers: Mapping[str, Mapping[str, Any]], plan: Plan, arm: Arm) -> Scores:
     """Return {task: its score} of those that have one."""
-    found = {task: numbers.get(task, {}).get(plan.facts.tasks[task].metric) for task in arm.tasks}
+    found: dict[str, Any] = {
+        task: numbers.get(task, {}).get(plan.facts.tasks[task].metric) for task in arm.tasks
+    }
     return {task: float(value) for task, value in found.items() if is_score(value)}
 
 

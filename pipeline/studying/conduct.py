@@ -22,7 +22,8 @@ from pipeline.studying.predictors import rank_job
 from pipeline.studying.prepare import Wanted
 from pipeline.studying.progress import Progress
 from pipeline.studying.record import StudyRun
-from pipeline.studying.report import verdict, write_report
+from pipeline.studying.report.verdict import verdict
+from pipeline.studying.report.write import write_report
 from pipeline.studying.results import Results
 from pipeline.studying.scheduler import Limits, Scheduler, Work
 from pipeline.studying.search import searches_of
@@ -149,4 +150,3 @@ class Conductor:
 def go_on(folder: Path) -> str:
     """Return the command that goes on with a study, as a shell takes it."""
     return f"python -m pipeline.study {shlex.quote(f'resume={shown(folder)}')}"
-

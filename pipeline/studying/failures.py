@@ -7,7 +7,8 @@ import signal
 
 MEMORY = re.compile(r"out of memory|memory ran out|can't allocate memory|not enough memory", re.I)
 ADVICE = (
-    "run fewer at a time (jobs=1), take a smaller sampler.batch_size, or see python -m pipeline.plan"
+    "run fewer at a time (jobs=1), or take a smaller sampler.batch_size: "
+    "python -m pipeline.plan tells what fits"
 )
 ERROR = "error: "
 
@@ -22,8 +23,8 @@ def failure(code: int | None, output: str, timeout: float | None = None) -> str:
     """
     if timeout is not None:
         return (
-            f"it took more than timeout={timeout / 60:g} minutes and was stopped; its checkpoint is "
-            "kept: the same command with a larger timeout goes on"
+            f"it took more than timeout={timeout / 60:g} minutes and was stopped; its checkpoint "
+            "is kept: the same command with a larger timeout goes on"
         )
     line = last_error(output)
     if code == -signal.SIGKILL:

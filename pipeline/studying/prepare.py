@@ -115,8 +115,8 @@ def find_plan(want: Wanted) -> Plan | None:
         check_writable(want.folder)
         if not is_empty(want.folder):
             raise UsageError(
-                f"run_dir must be new, empty or a study's, got {want.folder}, which holds files but "
-                f"no {PLAN}; choose another run_dir"
+                f"run_dir must be new, empty or a study's, got {want.folder}, which holds files "
+                f"but no {PLAN}; choose another run_dir"
             )
         return None
     require_same(RunFolder(want.folder), want.config, plan.seeds)

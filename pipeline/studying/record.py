@@ -67,6 +67,8 @@ def metrics(results: Results, answers: Answers) -> Iterator[tuple[str, float]]:
     for arm, comparison in answers.comparisons.items():
         for task, change in comparison.changes.items():
             yield f"change/{safe_name(arm)}/{task}", change.difference.mean
-        yield f"delta_m/{safe_name(arm)}", comparison.delta_m.relative.mean
+        whole = comparison.delta_m
+        if whole is not None and whole.relative is not None:
+            yield f"delta_m/{safe_name(arm)}", whole.relative.mean
     for status in ("finished", "failed", "timeout"):
         yield f"trials/{status}", float(sum(trial.status == status for trial in results.trials))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.configuration.flat import flat
 from pipeline.errors import UsageError
-from pipeline.resume import flat
 from pipeline.runs import RunFolder
 from pipeline.studying.overrides import is_below
 from pipeline.tracking.redact import redact

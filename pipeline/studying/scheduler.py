@@ -126,10 +126,11 @@ class Scheduler:
         for work in self.works:
             if work.state not in ("waiting", "elsewhere") or not self._is_ready(work):
                 continue
-            if not work.checked and work.job.is_finished():
-                self._finish(work, found=True)
+            known = work.checked
             work.checked = True
-            if work.state != "done" and free > 0 and time.monotonic() >= work.look:
+            if not known and work.job.is_finished():
+                self._finish(work, found=True)
+            elif free > 0 and time.monotonic() >= work.look:
                 free -= self._start(work)
 
     def _is_ready(self, work: Work) -> bool:

@@ -71,7 +71,8 @@ def answers_table(results: Results, answers: Answers) -> Table:
             estimate_text(answers.scores[arm].get(task)) + mark(answers, arm, task) for arm in arms
         ]
         table.add_row(task, metric, estimate_text(alone), *cells)
-    changes = [answers.comparisons[arm].delta_m if arm in answers.comparisons else None for arm in arms]
+    compared = [answers.comparisons.get(arm) for arm in arms]
+    changes = [None if one is None else one.delta_m for one in compared]
     if any(changes):
         table.add_row("delta_m", "", "", *(relative_text(change) for change in changes))
     return table
@@ -95,7 +96,7 @@ def estimate_text(estimate: Estimate | None) -> str:
 
 def relative_text(change: Change | None) -> str:
     """Return a relative change in per cent, with its interval."""
-    if change is None:
+    if change is None or change.relative is None:
         return "-"
     found = change.relative
     if found.low is None or found.high is None:
