@@ -1,0 +1,102 @@
+"""What each source did for each target."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pipeline.plots.style import INK
+from pipeline.studying.answers import Transfer
+from pipeline.studying.report.charts.panel import WIDE, Chart, Hover, Panel
+from pipeline.studying.report.subject import Subject
+from pipeline.studying.report.units import PERCENT, Unit, estimate
+from pipeline.studying.results import Kind
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Cells = Mapping[tuple[str, str], Transfer]  # {(source, target): transfer}
+TITLES: dict[Kind, str] = {
+    "pair": "trained together",
+    "transfer": "begun from the source's model",
+}
+MARKS = {"weak": " \u25bd", "strong": " \u25bc", "none": "", "unclear": ""}
+CELL, EDGE = 58, 120  # pixels of a cell, and of the names beside
+CAPTION = (
+    "Change of the target (column) by each source (row), in {unit}. \u25bd weak negative transfer: "
+    "it loses; \u25bc strong: it loses at every weight tried. In brackets: it may be chance."
+)
+
+
+def transfers(subject: Subject) -> Chart | None:
+    """Return a heat map for pairs, and one for runs that begin from another's model."""
+    found: dict[Kind, dict[tuple[str, str], Transfer]] = defaultdict(dict)
+    for transfer in subject.answers.transfers:
+        arm = subject.results.arms.get(transfer.arm)
+        if arm is not None:
+            found[arm.kind][transfer.source, transfer.target] = transfer
+    unit = unit_of_all(subject)
+    panels = []
+    for kind, cells in found.items():
+        tasks = [task for task in subject.tasks if any(task in pair for pair in cells)]
+        size = len(tasks)
+        panels.append(
+            Panel(
+                TITLES.get(kind, kind),
+                partial(draw, cells, tasks, unit),
+                height=EDGE + 36 * size,
+                width=max(WIDE, EDGE + CELL * size),
+            )
+        )
+    words = unit.word.strip() if unit is not PERCENT else "% of the score alone"
+    caption = CAPTION.format(unit=words or "the score's own unit")
+    return Chart("transfers", "Which task helps which", caption, panels) if panels else None
+
+
+def unit_of_all(subject: Subject) -> Unit:
+    """Return the tasks' unit if they have one in common, otherwise percent."""
+    units = {subject.units[t.target] for t in subject.answers.transfers}
+    return units.pop() if len(units) == 1 else PERCENT
+
+
+def draw(cells: Cells, tasks: Sequence[str], unit: Unit, axis: Axes, hover: Hover) -> None:
+    """Draw a cell a pair: purple helps, orange hurts."""
+    from matplotlib import colormaps
+
+    values = {key: value(transfer, unit) for key, transfer in cells.items()}
+    most = max(map(abs, values.values())) or 1.0
+    scale = colormaps["PuOr"]
+    for (source, target), transfer in cells.items():
+        row, column = tasks.index(source), tasks.index(target)
+        share = values[source, target] / most
+        (cell,) = axis.barh(row, 0.94, 0.9, column - 0.47, color=scale(0.5 + share * 0.42))
+        found = transfer.gain.relative if unit is PERCENT else transfer.gain.difference
+        told = f"{estimate(found, unit, sign=True)}, {transfer.gain.verdict}"
+        hover.add(cell, f"{source} to {target}: {told}")
+        text = unit.number(values[source, target], sign=True)
+        text = f"({text})" if transfer.gain.verdict == "unclear" else text
+        axis.text(
+            column, row, text + MARKS[transfer.negative],
+            ha="center", va="center", fontsize=10,
+            color="#fefefe" if abs(share) > 0.62 else "#1f2329",
+        )  # fmt: skip
+    names = [task if len(task) < 15 else f"{task[:13]}…" for task in tasks]
+    wide = max(map(len, names)) * 7 > CELL + 10
+    turn = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if wide else {}
+    axis.set_xticks(range(len(tasks)), names, **turn)  # type: ignore[arg-type]  # of several types
+    axis.set_yticks(range(len(tasks)), names)
+    axis.xaxis.tick_top()
+    axis.set_xlim(-0.5, len(tasks) - 0.5)
+    axis.set_ylim(len(tasks) - 0.5, -0.5)
+    axis.set_ylabel("source", color=INK, fontsize=10)
+    axis.set_xlabel("target", color=INK, fontsize=10)
+    axis.tick_params(length=0, colors=INK, labelsize=10)
+    axis.spines[:].set_visible(False)
+
+
+def value(transfer: Transfer, unit: Unit) -> float:
+    """Return what a cell shows."""
+    gain = transfer.gain
+    return gain.relative.mean if unit is PERCENT else gain.difference.mean
