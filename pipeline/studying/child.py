@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from pipeline.studying.lock import Lock
 
-PR_SET_PDEATHSIG = 1
+MORTAL = Path(__file__).with_name("mortal.py")
 PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 GRACE = 90.0  # seconds that a process has to save and stop
-_C = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Child:
@@ -45,7 +43,7 @@ class Child:
         with log.open("ab") as output:
             self._begin = output.tell()
             self._process = subprocess.Popen(
-                command,
+                mortal(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -53,7 +51,6 @@ class Child:
                 env=dict(environment),
                 pass_fds=(lock.number,),
                 start_new_session=True,  # Ctrl-C is the study's; it asks its processes itself
-                preexec_fn=stop_with(os.getpid()),
             )
         lock.leave()
         self.log = log
@@ -99,16 +96,11 @@ class Child:
             self.memory = max(held, self.memory or 0)
 
 
-def stop_with(parent: int) -> Callable[[], None]:
-    """Return what a new process does first: be sent SIGTERM when its parent ends (Linux)."""
-
-    def prepare() -> None:
-        if _C is not None:
-            _C.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # it ended in between
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    return prepare
+def mortal(command: Sequence[str]) -> list[str]:
+    """Return a command that is asked to stop when this process ends, where the system can."""
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-S", "-E", str(MORTAL), str(os.getpid()), *command]
 
 
 def peak(process: int) -> int | None:
