@@ -1,8 +1,8 @@
 """Stands in for ``python -m pipeline.fit`` and ``rank_sources``: no training, the same manners.
 
-``launcher="python .../stand_in.py"`` runs it. It goes on from where it was asked to stop, writes what
-a run writes, and notes in ``$STAND_IN_LOG`` when it began and ended. What an override ``dim=N`` says
-makes it fail: 1 an error, 2 lack of memory, 3 a kill, 4 it never ends, 5 a score lacks.
+``launcher="python .../stand_in.py"`` runs it. It goes on from where it was asked to stop, writes
+what a run writes, and notes in ``$STAND_IN_LOG`` when it began and ended. An override ``dim=N``
+makes it fail: 1 an error, 2 lack of memory, 3 a kill, 5 a score lacks.
 """
 
 from __future__ import annotations
@@ -75,15 +75,11 @@ def main() -> None:
 def fail(how: str | None) -> None:
     """End as a real run might."""
     if how == "1":
-        print("epoch 1\nwarning: dark\nerror: 2 problems\n  - the loss is NaN\n  - so is another")
-        sys.exit(1)
+        sys.exit("epoch 1\nerror: 2 problems\n  - the loss is NaN\n  - so is another")
     if how == "2":
-        print("error: memory ran out in batches of 8 rows; try sampler.batch_size=4")
-        sys.exit(1)
+        sys.exit("error: memory ran out in batches of 8 rows; try sampler.batch_size=4")
     if how == "3":
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "4":
-        time.sleep(60)
 
 
 def summary(told: dict[str, str]) -> dict[str, Any]:
