@@ -75,29 +75,34 @@ def _tests(
 ) -> dict[tuple[str, str], Tested]:
     learnt, alone = study_noise(results, table), baselines(results)
     found = {}
+    left_out: dict[str, list[str]] = {}
     for name, arm in compared(results).items():
         for task in arm.tasks:
             base = alone.get((task, arm.labels))
             both = pair(table.seeds(name, task), table.seeds(base, task)) if base else None
             if both is None or base is None:
-                notes.append(_uncompared(name, task, arm, base, table))
+                why = _uncompared(name, task, arm, base, table)
+                left_out.setdefault(why, []).append(f"{name} ({task})")
                 continue
             found[name, task] = tested(both, Place(learnt, (task, arm.labels), name, base), level)
             if both.ratio is None:
                 notes.append(f"{base} scores 0 in {task}: {name} has no relative change there")
             elif len(both.seeds) > 1 and found[name, task].p is None:
                 notes.append(f"{name} and {base} don't vary in {task} over seeds: no test")
+    notes += [f"{why}: not compared: {', '.join(arms)}" for why, arms in left_out.items()]
     return found
 
 
 def _uncompared(name: str, task: str, arm: Arm, base: str | None, table: Table) -> str:
+    """Return why an arm isn't compared in a task."""
     if base is None:
         share = "" if arm.labels == 1 else f" with {arm.labels:.0%} of the labels"
-        return f"no arm trains {task} alone{share}: {name} isn't compared there"
-    lacks = [one for one in (name, base) if not table.seeds(one, task)]
-    if lacks:
-        return f"{' and '.join(lacks)} has no score of {task} yet: {name} isn't compared there"
-    return f"{name} and {base} have no seed in common in {task}: not compared"
+        return f"no arm trains {task} alone{share}"
+    if not table.seeds(name, task):
+        return "no run has a score yet"
+    if not table.seeds(base, task):
+        return f"no run of {base} has a score yet"
+    return f"no seed in common with {base}"
 
 
 def _deltas(results: Results, table: Table, level: float) -> dict[tuple[str, str], Tested]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -90,7 +91,8 @@ def _tested(one: Delta, place: Place, level: float) -> Tested:
         return Tested(nothing, nothing)
     known = [both.relative() for both in one.pairs.values()]
     parts = np.mean([part for part in known if part is not None], axis=0)
-    found, error, freedom, p = mean_of(parts, place, 1 + one.mean, level)
+    c = math.sqrt(float(np.mean([both.c**2 for both in one.pairs.values()])))
+    found, error, freedom, p = mean_of(parts, place, c, level)
     return Tested(found, found, p, error, freedom)
 
 

@@ -35,7 +35,7 @@ def groupings(results: Results, test: Table, seed: int, notes: list[str]) -> lis
         chosen_by = shown
     served = {task for one in shown for task in one.tasks}
     tasks = sorted(served & set(results.metrics))
-    if len(tasks) < len(results.metrics):
+    if tasks and len(tasks) < len(results.metrics):
         lack = sorted(set(results.metrics) - served)
         notes.append(f"groups leave out {', '.join(lack)}: no score against itself alone yet")
     found: list[Grouping] = []

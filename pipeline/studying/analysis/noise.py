@@ -11,7 +11,7 @@ import numpy as np
 
 Row = tuple[str | tuple[str, ...], float]  # a task, or some, and the share of the labels
 Cell = tuple[Row, str]  # a row and an arm
-STEPS = 50  # of the fit; it is exact after one where every arm has every row
+STEPS, CLOSE = 200, 1e-9  # of the fit: most, and the relative change that ends it
 LEAST = 1e-6  # smallest factor, of arms that never vary
 MOST_CORRELATED = 0.95
 
@@ -59,31 +59,39 @@ def noise(cells: Mapping[Cell, Mapping[int, float]], kind: Mapping[str, str]) ->
         cells: {(row, arm): {seed: score}}.
         kind: {arm: arms of the same kind are equally noisy, up to the row's scale}.
     """
-    square = {
-        cell: (float(np.var(list(seeds.values()), ddof=1)), len(seeds) - 1)
-        for cell, seeds in cells.items()
-        if len(seeds) > 1
-    }
-    rows: dict[Row, float] = {}
-    kinds: dict[str, float] = {}
-    for (row, arm), (_, freedom) in square.items():
-        rows[row] = rows.get(row, 0) + freedom
-        kinds[kind[arm]] = kinds.get(kind[arm], 0) + freedom
-    factor = dict.fromkeys(kinds, 1.0)
-    scale = dict.fromkeys(rows, 0.0)
+    several = {cell: list(seeds.values()) for cell, seeds in cells.items() if len(seeds) > 1}
+    names = list(dict.fromkeys(row for row, _ in several))
+    groups = list(dict.fromkeys(kind[arm] for _, arm in several))
+    row = np.array([names.index(own) for own, _ in several], dtype=int)
+    group = np.array([groups.index(kind[arm]) for _, arm in several], dtype=int)
+    q = np.array([np.var(scores, ddof=1) for scores in several.values()])
+    d = np.array([len(scores) - 1.0 for scores in several.values()])
+    fitted = _fit(row, group, q, d)
+    scale: dict[Row, float] = dict(zip(names, map(float, fitted[0]), strict=True))
+    factor = dict(zip(groups, map(float, fitted[1]), strict=True))
+    rows: dict[Row, float] = dict(zip(names, map(float, np.bincount(row, d)), strict=True))
+    kinds = dict(zip(groups, map(float, np.bincount(group, d)), strict=True))
+    return Noise(scale, factor, _correlation(cells, scale, factor, kind), rows, kinds, kind)
+
+
+def _fit(
+    row: np.ndarray, group: np.ndarray, q: np.ndarray, d: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scale (rows,) and factor (groups,) of cells with variances q and freedom d: (n,)."""
+    freedom = np.bincount(row, d)
+    factor = np.ones(group.max(initial=-1) + 1)
+    scale = np.zeros(len(freedom))
     for _ in range(STEPS):
-        scale = dict.fromkeys(rows, 0.0)
-        for (row, arm), (q, freedom) in square.items():
-            scale[row] += freedom * q / factor[kind[arm]] / rows[row]
-        total = dict.fromkeys(kinds, 0.0)
-        known = dict.fromkeys(kinds, 0.0)
-        for (row, arm), (q, freedom) in square.items():
-            if scale[row] > 0:
-                total[kind[arm]] += freedom * q / scale[row]
-                known[kind[arm]] += freedom
-        factor = {k: max(total[k] / known[k], LEAST) if known[k] else 1.0 for k in kinds}
-    rho = _correlation(cells, scale, factor, kind)
-    return Noise(scale, factor, rho, rows, kinds, kind)
+        scale = np.bincount(row, d * q / factor[group]) / freedom
+        varies = scale[row] > 0
+        weight = np.where(varies, d, 0.0)
+        total = np.bincount(group, weight * q / np.where(varies, scale[row], 1.0))
+        known = np.bincount(group, weight)
+        new = np.maximum(np.where(known > 0, total / np.maximum(known, 1.0), 1.0), LEAST)
+        if np.allclose(new, factor, rtol=CLOSE, atol=0):
+            break
+        factor = new
+    return scale, factor
 
 
 def _correlation(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from pipeline.studying.analysis.table import Seeds
+
+ROUNDING = 1e-12  # of the largest score
 
 
 @dataclass(frozen=True)
@@ -18,21 +21,24 @@ class Pair:
     arm: np.ndarray
     base: np.ndarray
 
-    @property
+    @cached_property
     def difference(self) -> np.ndarray:
         """Arm - baseline of each seed: (n,)."""
         found: np.ndarray = self.arm - self.base
         return found
 
-    @property
+    @cached_property
     def level(self) -> float:
         """Mean of the baseline."""
         return float(self.base.mean())
 
-    @property
+    @cached_property
     def ratio(self) -> float | None:
-        """Mean difference / |mean baseline|; None where that is 0."""
-        return float(self.difference.mean()) / abs(self.level) if self.level else None
+        """Mean difference / |mean baseline|; None where that is 0, but for rounding."""
+        nothing = ROUNDING * float(np.abs([self.arm, self.base]).max())
+        return (
+            float(self.difference.mean()) / abs(self.level) if abs(self.level) > nothing else None
+        )
 
     def relative(self) -> np.ndarray | None:
         """Return each seed's part in the ratio R: R + (a - c b) / |b|, c = 1 + R sign(b): (n,).

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr
+from scipy.special import ndtr, stdtrit
 from scipy.stats import chi2
-from scipy.stats import t as student
 
 from pipeline.studying.analysis.tested import Tested
 
@@ -29,7 +28,7 @@ def power(effect: float, freedom: float, p: float) -> float:
     """
     at = (np.arange(GRID) + 0.5) / GRID
     w = np.sqrt(chi2.ppf(at, freedom) / freedom)
-    c = student.ppf(1 - p / 2, freedom)
+    c = -stdtrit(freedom, p / 2)
     return float(np.mean(ndtr(effect - c * w) + ndtr(-effect - c * w)))
 
 

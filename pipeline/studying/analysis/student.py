@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from pipeline.studying.answers import Estimate
 
@@ -31,10 +31,10 @@ def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
 
 def around(mean: float, error: float, freedom: float, seeds: int, level: float) -> Estimate:
     """Return mean +- t error, t of ``freedom`` degrees of freedom, error the mean's own."""
-    half = float(student.ppf((1 + level) / 2, freedom)) * error
+    half = float(stdtrit(freedom, (1 + level) / 2)) * error
     return Estimate(mean, mean - half, mean + half, seeds)
 
 
 def p_value(mean: float, error: float, freedom: float) -> float:
     """Return the two-sided p of mean = 0; error > 0 is the mean's own."""
-    return float(2 * student.sf(abs(mean) / error, freedom))
+    return float(2 * stdtr(freedom, -abs(mean) / error))

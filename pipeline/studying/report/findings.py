@@ -6,7 +6,7 @@ from pipeline.planning.sizes import scaled
 from pipeline.studying.answers import Change, Grouping
 from pipeline.studying.report.headline import amount
 from pipeline.studying.report.subject import JOINT, Subject
-from pipeline.studying.report.units import PERCENT, duration, estimate, spread
+from pipeline.studying.report.units import PERCENT, duration, spread
 from pipeline.studying.report.words import code, count, listed, verb
 
 MOST = 4  # names in a sentence
@@ -36,7 +36,9 @@ def delta(change: Change) -> str:
 def variants(subject: Subject) -> str:
     """Return how the best variant compares with the plain joint run."""
     joint = subject.answers.comparisons.get(JOINT)
-    found = [c for c in subject.compared("variant") if joint and set(c.changes) == set(joint.changes)]
+    found = [
+        c for c in subject.compared("variant") if joint and set(c.changes) == set(joint.changes)
+    ]
     if joint is None or not found:
         return ""
     best = max(found, key=lambda comparison: comparison.delta_m.relative.mean)
@@ -101,7 +103,9 @@ def strong_negatives(subject: Subject) -> str:
         for transfer in subject.answers.transfers
         if transfer.negative == "strong"
     ]
-    return f"strong negative transfer, at every weight tried: {listed(found, MOST)}" if found else ""
+    return (
+        f"strong negative transfer, at every weight tried: {listed(found, MOST)}" if found else ""
+    )
 
 
 def best_sources(subject: Subject) -> str:
@@ -111,7 +115,10 @@ def best_sources(subject: Subject) -> str:
         mean = transfer.gain.difference.mean
         if transfer.gain.verdict == "helped" and mean > best.get(transfer.target, (0.0, ""))[0]:
             gain = amount(subject, transfer.target, transfer.gain)
-            best[transfer.target] = mean, f"{code(transfer.source)} for {code(transfer.target)} ({gain})"
+            best[transfer.target] = (
+                mean,
+                f"{code(transfer.source)} for {code(transfer.target)} ({gain})",
+            )
     told = [text for _, text in sorted(best.values(), reverse=True)]
     return f"sources that help most: {listed(told, MOST)}" if told else ""
 

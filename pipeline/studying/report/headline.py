@@ -130,6 +130,6 @@ def least(subject: Subject) -> str:
     if not told or seeds < 2:
         return ""
     return (
-        f"{count(seeds, 'seed')} would have shown, four times out of five, a change of {listed(told)}"
-        "; a smaller one needs more seeds"
+        f"{count(seeds, 'seed')} would have shown, four times out of five, a change of "
+        f"{listed(told)}; a smaller one needs more seeds"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.pages.document import document
 from pipeline.studying.report.charts.panel import Chart
-from pipeline.studying.report.charts.svg import svg
+from pipeline.studying.report.charts.svg import COLOURS, svg
 from pipeline.studying.report.reproduce import reproduce_html
 from pipeline.studying.report.subject import Subject
 from pipeline.studying.report.tables import Table, tables
@@ -35,7 +35,9 @@ def page(subject: Subject, lines: Sequence[str], charts: Sequence[Chart], folder
     parts = [
         f"<header><small>Study</small><h1>{escape(name)}</h1>",
         f"<p class='verdict'>{words_html(lines[0])}</p></header>",
-        f"<ul class='findings'>{''.join(f'<li>{words_html(line)}</li>' for line in lines[1:])}</ul>",
+        "<ul class='findings'>",
+        *(f"<li>{words_html(line)}</li>" for line in lines[1:]),
+        "</ul>",
         notes_html(subject),
         facts_html(subject),
         "<nav><a href='#plots'>Plots</a><a href='#tables'>Tables</a>"
@@ -83,7 +85,7 @@ def charts_html(charts: Sequence[Chart]) -> Iterator[str]:
     numbers = count()
     for chart in charts:
         key = "".join(
-            f"<span><i style='background:{colour}'></i>{escape(name)}</span>"
+            f"<span><i style='background:{COLOURS.get(colour, colour)}'></i>{escape(name)}</span>"
             for name, colour in chart.key.items()
         )
         yield (
@@ -93,7 +95,10 @@ def charts_html(charts: Sequence[Chart]) -> Iterator[str]:
             + "<div class='panels'>"
         )
         for panel in chart.panels:
-            yield f"<div class='panel'>{svg(panel, next(numbers))}</div>"
+            yield (
+                f"<figure class='panel'><figcaption>{escape(panel.title)}</figcaption>"
+                f"{svg(panel, next(numbers))}</figure>"
+            )
         yield "</div></section>"
     if not charts:
         yield "<p class='caption'>Nothing to draw yet.</p>"

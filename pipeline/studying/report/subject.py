@@ -60,7 +60,9 @@ class Subject:
 
     def arms(self, *kinds: Kind) -> list[Arm]:
         """Return the arms of some kinds with all labels, or of all kinds, the joint run first."""
-        own = [a for a in self.results.arms.values() if a.labels == 1 and a.kind in (kinds or ORDER)]
+        own = [
+            a for a in self.results.arms.values() if a.labels == 1 and a.kind in (kinds or ORDER)
+        ]
         return sorted(own, key=lambda arm: ORDER[arm.kind])
 
     def compared(self, *kinds: Kind) -> list[Comparison]:

@@ -42,7 +42,6 @@ def tables(subject: Subject) -> Iterator[Table]:
 def score_table(subject: Subject) -> Table:
     """Return test scores, a line an arm."""
     units = subject.units
-    headings = [f"{task}, {subject.results.metrics[task]}{units[task].word}" for task in units]
     rows = []
     arms = [arm for arm in subject.results.arms.values() if arm.name in subject.answers.scores]
     for arm in sorted(arms, key=lambda arm: (ORDER[arm.kind], -arm.labels)):
@@ -50,8 +49,19 @@ def score_table(subject: Subject) -> Table:
         cells = [plain(own[task], units[task]) if task in own else NOTHING for task in units]
         seeds = max((found.seeds for found in own.values()), default=0)
         rows.append([arm.name, arm.kind, str(seeds), *cells])
-    note = "Test scores, mean over seeds with its 95 % interval."
-    return Table("Scores", ["arm", "kind", "seeds", *headings], rows, 1 + len(units), note)
+    note = f"Test scores ({metrics_text(subject)}): mean over seeds with its 95 % interval."
+    return Table("Scores", ["arm", "kind", "seeds", *units], rows, 1 + len(units), note)
+
+
+def metrics_text(subject: Subject) -> str:
+    """Return what the scores are: ``accuracy in points; r2: price``."""
+    found: dict[str, list[str]] = {}
+    for task, metric in subject.results.metrics.items():
+        unit = subject.units[task].word.strip()
+        found.setdefault(f"{metric} in {unit}" if unit else metric, []).append(task)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{what}: {', '.join(tasks)}" for what, tasks in found.items())
 
 
 def plain(found: Estimate, unit: Unit) -> str:
@@ -161,7 +171,9 @@ def predictor_table(subject: Subject) -> Table:
     for name, found in subject.answers.agreement.items():
         tau = found.reason or NOTHING if found.tau is None else rounded(found.tau, 2, sign=True)
         known = found.low is not None and found.high is not None
-        ends = f"{rounded(found.low or 0, 2)} to {rounded(found.high or 0, 2)}" if known else NOTHING
+        ends = (
+            f"{rounded(found.low or 0, 2)} to {rounded(found.high or 0, 2)}" if known else NOTHING
+        )
         seconds = subject.results.predictor_seconds.get(name)
         cost = NOTHING if seconds is None else duration(seconds)
         rows.append([name, tau, ends, p_text(found.p), str(found.pairs), cost])

@@ -40,11 +40,11 @@ def unit_of(metric: str) -> Unit:
 
 
 def rounded(value: float, digits: int, *, sign: bool = False) -> str:
-    """Return a number with a fixed number of digits, two more for a small one that isn't 0."""
+    """Return a number with a fixed number of digits, up to two more for a small one."""
     if not math.isfinite(value):
         return "-"
-    if value and abs(value) < 0.5 * 10.0**-digits:
-        digits += 2
+    for _ in range(2):
+        digits += bool(value) and abs(value) < 0.5 * 10.0**-digits
     text = f"{value:{'+' if sign else ''},.{digits}f}"
     if not float(text.replace(",", "")):
         text = text.lstrip("+-")

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 16  # arms of a panel
-LINE, FRAME = 21, 74  # pixels of an arm, and of title and axis
+LINE, FRAME = 21, 54  # pixels of an arm, and of the axis
 Bar = tuple[str, Change, Estimate]  # arm, its change, what of it is drawn
 
 CAPTION = (
-    "Difference to each task alone, mean over seeds with its 95 % interval. Filled: a sure "
-    "difference after correction for all comparisons; hollow: it may be chance."
+    "Difference to each task alone, mean over seeds with its 95 % interval. Filled blue: it "
+    "helped, filled orange: it hurt (corrected for all comparisons); hollow: it may be chance."
 )
 
 
@@ -44,8 +44,8 @@ def changes(subject: Subject) -> Chart | None:
         if bars:
             metric = subject.results.metrics[task]
             panels.append(panel(task, bars, unit, f"{metric}{',' * bool(unit.word)}{unit.word}"))
-    rest = max((len(c) for c in (means,)), default=0) > MOST
-    caption = CAPTION + (f" The first {MOST} arms; the table has all." if rest else "")
+    many = len(compared) > MOST
+    caption = CAPTION + (f" At most {MOST} arms are drawn; the table has all." if many else "")
     return Chart("changes", "What sharing changed", caption, panels) if panels else None
 
 
@@ -66,7 +66,9 @@ def draw(bars: Sequence[Bar], unit: Unit, label: str, axis: Axes, hover: Hover) 
             ends = [unit.factor * found.low, unit.factor * found.high]
             axis.plot(ends, [place, place], color=INK, linewidth=1.3, solid_capstyle="butt")
     axis.axvline(0, color=INK, linewidth=0.8)
-    axis.set_yticks(range(len(bars)), [bar[0] if len(bar[0]) < 25 else f"{bar[0][:23]}…" for bar in bars])
+    axis.set_yticks(
+        range(len(bars)), [bar[0] if len(bar[0]) < 25 else f"{bar[0][:23]}…" for bar in bars]
+    )
     axis.set_ylim(len(bars) - 0.4, -0.6)
     axis.margins(x=0.08)
     axis.locator_params(axis="x", nbins=5)

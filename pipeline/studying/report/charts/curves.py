@@ -30,7 +30,8 @@ def learning(subject: Subject, found: Histories) -> Chart | None:
     """Return each task's validation score in the runs alone, joint and with variants."""
     arms = [arm for arm in subject.arms("joint", "variant") if arm.name in subject.answers.scores]
     colours = colours_of(arms[:MOST_ARMS])
-    panels, key = [], {}
+    panels: list[Panel] = []
+    key: dict[str, str] = {}
     for task, metric in subject.results.metrics.items():
         own = found.get(f"valid/{task}/{metric}", {})
         alone = {name: runs for name, runs in own.items() if name not in colours}
@@ -40,8 +41,8 @@ def learning(subject: Subject, found: Histories) -> Chart | None:
             continue
         shown = colours_of(subject.results.arms[name] for name in alone) | colours
         unit = subject.units[task]
-        title, words = f"{task}", f"{metric}{',' * bool(unit.word)}{unit.word}"
-        panels.append(Panel(title, partial(draw_scores, runs, shown, unit, words), 200))
+        words = f"{metric}{',' * bool(unit.word)}{unit.word}"
+        panels.append(Panel(task, partial(draw_scores, runs, shown, unit, words), 185))
         key |= {"alone" if name in alone else name: shown[name] for name in runs}
     return Chart("learning", "How the tasks learn", LEARNING, panels, key) if panels else None
 
@@ -57,9 +58,7 @@ def draw_scores(
         together = mean(seeds.values())
         values = [unit.factor * value for value in together.values()]
         mark = "." if len(values) < 3 else ""
-        (line,) = axis.plot(
-            list(together), values, marker=mark, color=colours[arm], linewidth=2.2
-        )
+        (line,) = axis.plot(list(together), values, marker=mark, color=colours[arm], linewidth=2.2)
         if values:
             hover.add(line, f"{arm}: {unit.amount(values[-1] / unit.factor)} at the end")
     axis.set_xlabel("optimizer steps", color=INK, fontsize=10)
@@ -79,13 +78,14 @@ def cosines(subject: Subject, found: Histories) -> Chart | None:
                 pairs[key.removeprefix(COSINE)] = sum(values) / max(1, len(values)), runs
     lowest = sorted(pairs, key=lambda pair: pairs[pair][0])[:MOST_PAIRS]
     most = max(
-        (abs(v) for pair in lowest for s in pairs[pair][1].values() for v in s.values()), default=1.0
+        (abs(v) for pair in lowest for s in pairs[pair][1].values() for v in s.values()),
+        default=1.0,
     )
     panels = [
         Panel(
             f"{pair.replace('/', ' · ')}: mean {pairs[pair][0]:+.2f}".replace("-", "\u2212"),
             partial(draw_cosine, pairs[pair][1], min(1.0, most * 1.05)),
-            150,
+            130,
         )
         for pair in lowest
     ]

@@ -29,7 +29,8 @@ def labels(subject: Subject) -> Chart | None:
     arms = subject.results.arms
     shown = [name for name in subject.answers.curves if name in arms]
     colours = colours_of(sorted((arms[name] for name in shown), key=lambda arm: arm.name))
-    panels, key = [], {}
+    panels: list[Panel] = []
+    key: dict[str, str] = {}
     for task, unit in subject.units.items():
         own = {
             arm: curves[task]
@@ -40,7 +41,7 @@ def labels(subject: Subject) -> Chart | None:
             continue
         saved = [s for s in subject.answers.saved if s.task == task and s.arm in own]
         label = f"{subject.results.metrics[task]}{',' * bool(unit.word)}{unit.word}"
-        panels.append(Panel(task, partial(draw, own, saved, colours, unit, label), 220))
+        panels.append(Panel(task, partial(draw, own, saved, colours, unit, label), 200))
         key |= {"alone" if arms[arm].kind == "alone" else arm: colours[arm] for arm in own}
     return Chart("labels", "How many labels it takes", CAPTION, panels, key) if panels else None
 

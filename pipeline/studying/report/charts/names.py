@@ -9,8 +9,8 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 CHARACTER, LINE, GAP = 6.3, 14.0, 8.0  # pixels of a letter, a line, and from a mark to its name
 SIDES = (
-    ("left", 0.0), ("right", 0.0), ("center", 1.0), ("center", -1.0),
-    ("left", 1.0), ("left", -1.0), ("right", 1.0), ("right", -1.0),
+    ("center", 1.0), ("right", 1.0), ("left", 1.0), ("left", 0.0),
+    ("right", 0.0), ("center", -1.0), ("left", -1.0), ("right", -1.0),
 )  # fmt: skip
 Offset = tuple[str, float, float]  # horizontal alignment, pixels to the right, pixels up
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.plots.style import INK, is_drawable, new_figure
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 WIDE = 340  # pixels of a panel, so that it fits the screen of a telephone
 UNIT = 72.0  # an inch has 72 points: a point is a pixel of the page
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and zoomed
     "text.parse_math": False,  # a dollar in a task's name is a dollar
     "font.size": 11,
 }
 MOST_COLUMNS = 3  # of a PNG
+TITLE = 24  # pixels of a title, which in the page is text of its own
 
 
 @dataclass
@@ -66,21 +67,16 @@ class Hover:
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Set what matplotlib needs for names of strangers."""
+def drawing(salt: str = "") -> Iterator[None]:
+    """Set what matplotlib needs for names of strangers; the salt goes into ids of SVG."""
     import warnings
 
     import matplotlib as mpl
 
-    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": salt}), warnings.catch_warnings():
         # the browser has fonts for what matplotlib's own lacks
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
-
-
-def heading(axis: Axes, text: str) -> None:
-    """Set a panel's title."""
-    axis.set_title(text, loc="left", fontsize=12, color=INK)
 
 
 def write_png(chart: Chart, path: Path) -> None:
@@ -90,15 +86,15 @@ def write_png(chart: Chart, path: Path) -> None:
         chart.panels[at : at + columns] for at in range(0, len(chart.panels), columns)
     ]
     width = max(sum(panel.width for panel in row) for row in rows)
-    heights = [max(panel.height for panel in row) for row in rows]
+    heights = [max(panel.height for panel in row) + TITLE for row in rows]
     with drawing():
         figure = new_figure(width / UNIT, (sum(heights) + 24 * bool(chart.key)) / UNIT)
         parts = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
         for row, own in zip(parts, rows, strict=True):
             for part, panel in zip(row, own, strict=False):
-                axis = part.subplots()
-                panel.draw(axis, Hover())
-                heading(axis, short(panel.title))
+                panel.draw(part.subplots(), Hover())
+                title = short(panel.title, panel.width // 7)
+                part.suptitle(title, x=0.02, ha="left", fontsize=12, color=INK)
         if chart.key:
             add_key(figure, chart.key)
         figure.savefig(path, dpi=144, format="png")

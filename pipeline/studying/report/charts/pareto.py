@@ -10,15 +10,15 @@ from pipeline.planning.sizes import in_bytes, scaled
 from pipeline.plots.style import INK, clean
 from pipeline.studying.answers import Point
 from pipeline.studying.report.charts.colours import HELPED, UNCLEAR
-from pipeline.studying.report.charts.panel import Chart, Hover, Panel
 from pipeline.studying.report.charts.names import placed
+from pipeline.studying.report.charts.panel import Chart, Hover, Panel
 from pipeline.studying.report.subject import Subject
 from pipeline.studying.report.units import PERCENT, duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HEIGHT = 250
+HEIGHT = 225
 PLOT = (270.0, 175.0)  # pixels between the axes, about
 MOST_NAMES = 9  # beside marks; of more only the front is named
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -78,7 +78,7 @@ def cost_axis(axis: Axes, costs: Sequence[float], text: Callable[[float], str]) 
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     low, high = min(costs), max(costs)
-    if 0 < low and high > 8 * low:
+    if low > 0 and high > 8 * low:
         axis.set_xscale("log")
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xticks([low, (low * high) ** 0.5, high])

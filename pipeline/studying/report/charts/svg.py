@@ -7,9 +7,15 @@ from html import escape
 from io import StringIO
 
 from pipeline.plots.style import GRID, INK, new_figure
-from pipeline.studying.report.charts.panel import SETTINGS, UNIT, Hover, Panel, drawing, heading
+from pipeline.studying.report.charts.colours import HELPED, HURT
+from pipeline.studying.report.charts.panel import UNIT, Hover, Panel, drawing
 
-COLOURS = {INK: "var(--ink)", GRID: "var(--line)", "#ffffff": "var(--back)"}
+COLOURS = {
+    INK: "var(--ink)",
+    GRID: "var(--line)",
+    HELPED: "var(--helped)",
+    HURT: "var(--hurt)",
+}
 FONT = re.compile(r"font-family: [^;\"]*;?")
 HEAD = re.compile(r"^.*?<svg[^>]*?>", re.DOTALL)
 META = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
@@ -23,14 +29,10 @@ def svg(panel: Panel, number: int) -> str:
         panel: to draw.
         number: of the panel in the page, which makes its ids unique.
     """
-    import matplotlib as mpl
-
     hover, text = Hover(), StringIO()
-    with drawing(), mpl.rc_context({**SETTINGS, "svg.hashsalt": str(number)}):
+    with drawing(str(number)):
         figure = new_figure(panel.width / UNIT, panel.height / UNIT)
-        axis = figure.subplots()
-        panel.draw(axis, hover)
-        heading(axis, panel.title)
+        panel.draw(figure.subplots(), hover)
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return fitted(text.getvalue(), panel, hover, number)
 

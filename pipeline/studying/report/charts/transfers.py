@@ -23,10 +23,11 @@ TITLES: dict[Kind, str] = {
     "transfer": "begun from the source's model",
 }
 MARKS = {"weak": " \u25bd", "strong": " \u25bc", "none": "", "unclear": ""}
-CELL, EDGE = 58, 120  # pixels of a cell, and of the names beside
+CELL, EDGE = 58, 110  # pixels of a cell, and of the names beside
 CAPTION = (
-    "Change of the target (column) by each source (row), in {unit}. \u25bd weak negative transfer: "
-    "it loses; \u25bc strong: it loses at every weight tried. In brackets: it may be chance."
+    "Change of the target (column) by each source (row), in {unit}; purple gains, "
+    "orange loses. \u25bd weak negative transfer: it loses; \u25bc strong: it loses at every "
+    "weight tried. In brackets: it may be chance."
 )
 
 
@@ -46,7 +47,7 @@ def transfers(subject: Subject) -> Chart | None:
             Panel(
                 TITLES.get(kind, kind),
                 partial(draw, cells, tasks, unit),
-                height=EDGE + 36 * size,
+                height=60 + 38 * size,
                 width=max(WIDE, EDGE + CELL * size),
             )
         )
@@ -71,7 +72,8 @@ def draw(cells: Cells, tasks: Sequence[str], unit: Unit, axis: Axes, hover: Hove
     for (source, target), transfer in cells.items():
         row, column = tasks.index(source), tasks.index(target)
         share = values[source, target] / most
-        (cell,) = axis.barh(row, 0.94, 0.9, column - 0.47, color=scale(0.5 + share * 0.42))
+        colour = scale(0.5 + share * 0.42)
+        (cell,) = axis.barh(row, 0.94, 0.9, column - 0.47, color=colour)
         found = transfer.gain.relative if unit is PERCENT else transfer.gain.difference
         told = f"{estimate(found, unit, sign=True)}, {transfer.gain.verdict}"
         hover.add(cell, f"{source} to {target}: {told}")
@@ -80,7 +82,7 @@ def draw(cells: Cells, tasks: Sequence[str], unit: Unit, axis: Axes, hover: Hove
         axis.text(
             column, row, text + MARKS[transfer.negative],
             ha="center", va="center", fontsize=10,
-            color="#fefefe" if abs(share) > 0.62 else "#1f2329",
+            color="#fefefe" if brightness(colour) < 0.45 else "#1f2329",
         )  # fmt: skip
     names = [task if len(task) < 15 else f"{task[:13]}…" for task in tasks]
     wide = max(map(len, names)) * 7 > CELL + 10
@@ -94,6 +96,11 @@ def draw(cells: Cells, tasks: Sequence[str], unit: Unit, axis: Axes, hover: Hove
     axis.set_xlabel("target", color=INK, fontsize=10)
     axis.tick_params(length=0, colors=INK, labelsize=10)
     axis.spines[:].set_visible(False)
+
+
+def brightness(colour: tuple[float, float, float, float]) -> float:
+    """Return how bright a colour is, in [0, 1]."""
+    return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 
 def value(transfer: Transfer, unit: Unit) -> float:
