@@ -13,7 +13,10 @@ Negative = Literal["none", "weak", "strong", "unclear"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds: low and high enclose it at 95 %, None for a single seed."""
+    """A mean over seeds: low and high enclose it at 95 %, None for a single seed.
+
+    seeds: that it is of; 0 where tasks have none in common.
+    """
 
     mean: float
     low: float | None
@@ -26,14 +29,14 @@ class Change:
     """A difference to a baseline, of runs paired by seed.
 
     difference: in units of the score (an accuracy's points are 100 times it).
-    relative: difference / |baseline|.
+    relative: difference / |baseline|; None where the baseline is 0.
     p: of the paired test; adjusted: for all comparisons of the study (Holm 1979); None for a
-        single seed.
+        single seed, or where the seeds don't vary.
     verdict: helped or hurt where the adjusted test says so, otherwise unclear.
     """
 
     difference: Estimate
-    relative: Estimate
+    relative: Estimate | None
     p: float | None
     adjusted: float | None
     verdict: Verdict
@@ -43,12 +46,13 @@ class Change:
 class Comparison:
     """An arm against each of its tasks alone.
 
-    changes: {task: change}; delta_m: mean over tasks of the relative changes.
+    changes: {task: change}; delta_m: mean over tasks of the relative changes, which is both its
+        difference and its relative; None where no baseline is other than 0.
     """
 
     arm: str
     changes: dict[str, Change]
-    delta_m: Change
+    delta_m: Change | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Saved:
     """Labels that an arm needs less than the task alone, at the accuracy alone with all labels.
 
     needed: labels for that accuracy, None beyond what was measured; of: labels alone.
+    beyond: fewer or more: than were measured, where needed is None.
     """
 
     task: str
@@ -77,6 +82,7 @@ class Saved:
     accuracy: float
     needed: Estimate | None
     of: int
+    beyond: Literal["fewer", "more"] | None = None
 
 
 @dataclass(frozen=True)
