@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.studying.analysis.answer import answer
 from pipeline.studying.report.write import write_report
-from tests.pipeline.studying.fake import answers, results
+from tests.pipeline.studying.fake import results
 
 
 @pytest.fixture(scope="session")
@@ -15,5 +16,5 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study with its report, not to be changed."""
     folder = tmp_path_factory.mktemp("study")
     study = results(folder)
-    write_report(study, answers(study), folder)
+    write_report(study, answer(study), folder)
     return folder

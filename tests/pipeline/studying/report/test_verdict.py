@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.studying.analysis.answer import answer
 from pipeline.studying.answers import Answers, Change, Comparison, Estimate, Grouping, Verdict
 from pipeline.studying.report.units import POINTS, estimate, rounded, size, unit_of
 from pipeline.studying.report.verdict import verdict
 from pipeline.studying.report.words import count, listed
 from pipeline.studying.results import Arm, Results, Status, Trial
-from tests.pipeline.studying.fake import answers, results
+from tests.pipeline.studying.fake import results
 
 METRICS = {"digit": "accuracy", "price": "r2"}
 Told = dict[str, tuple[float, Verdict]]  # {task: change, its verdict}
@@ -95,7 +96,7 @@ def test_one_seed_has_no_intervals_and_says_so() -> None:
 @pytest.mark.parametrize("seeds", [(0, 1, 2), (0,)])
 def test_what_may_be_chance_is_never_called_help(seeds: tuple[int, ...]) -> None:
     own = results(seeds=seeds)
-    found = answers(own)
+    found = answer(own)
     for comparison in found.comparisons.values():
         unclear = {t: replace(c, verdict="unclear") for t, c in comparison.changes.items()}
         mean = replace(comparison.delta_m, verdict="unclear")
@@ -129,19 +130,19 @@ def test_without_results() -> None:
 
 def test_the_fake_study() -> None:
     own = results()
-    text = "\n".join(verdict(own, answers(own)))
+    text = "\n".join(verdict(own, answer(own)))
     for part in (
         "Sharing helped 3 of 4 tasks; `subject` loses",
         "Of 2 variants `upgrad` has the highest mean",
         "that difference itself isn't tested",
-        "Best grouping, by means: 2 models, `digit` and `optdigit` | `sentiment` and `subject`",
-        "Strong negative transfer, at every weight tried: `digit` to `subject`",
-        "`digit` reaches with 3,060 labels in `joint` what it reaches alone with 3,500",
+        "Best grouping: 3 models (`upgrad` for `digit` and `sentiment`; `pair:digit+optdigit` for",
+        "Strong negative transfer, at every weight tried: `digit` to `subject`.",
+        "`digit` reaches with 3,048 labels in `joint` what it reaches alone with 3,500",
         "`gradient_cosine` ranks them best",
         "1 run failed and is left out: `uncertainty` with seed 2.",
     ):
         assert part in text
-    found = answers(own)
+    found = answer(own)
     groups = [("digit", "optdigit"), ("sentiment",), ("subject",)]
     found.groupings = [Grouping(3, groups, {}, 0.02, 60.0, None, [groups[0]])]
     assert "guessed from pairs, not trained: `digit` and `optdigit`" in "\n".join(
@@ -151,7 +152,7 @@ def test_the_fake_study() -> None:
 
 def test_a_task_that_gains_elsewhere_is_not_sent_apart() -> None:
     own = results()
-    found = answers(own)
+    found = answer(own)
     pair = found.comparisons["pair:sentiment+subject"]
     pair.changes["subject"] = change(0.02, "helped")
     assert verdict(own, found)[0].endswith(

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.studying.analysis.answer import answer
 from pipeline.studying.answers import Answers
 from pipeline.studying.report import write
 from pipeline.studying.report.write import write_report
 from pipeline.studying.results import Results
-from tests.pipeline.studying.fake import answers, results
+from tests.pipeline.studying.fake import results
 
 CHARTS = ("changes", "transfers", "pareto", "labels", "learning", "cosines")
 EVIL = "<script>alert(1)</script>`$x_2$`\u6570\u5b57"
@@ -138,7 +139,7 @@ def renamed(study: Results, found: Answers, new: str) -> tuple[Results, Answers]
 def small(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> tuple[Results, Answers]:
     """Alone and joint only."""
     study = results(folder, seeds)
-    found = answers(study)
+    found = answer(study)
     kept = {n: a for n, a in study.arms.items() if a.kind in ("alone", "joint") and a.labels == 1}
     study.trials = [trial for trial in study.trials if trial.arm in kept]
     study.arms, study.predictors = kept, {}
