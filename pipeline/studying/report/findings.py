@@ -120,9 +120,8 @@ def strong_negatives(subject: Subject) -> str:
         for transfer in subject.answers.transfers
         if transfer.negative == "strong"
     ]
-    return (
-        f"strong negative transfer, at every weight tried: {listed(found, MOST)}" if found else ""
-    )
+    told = listed(list(dict.fromkeys(found)), MOST)
+    return f"strong negative transfer, at every weight tried: {told}" if found else ""
 
 
 def best_sources(subject: Subject) -> str:
