@@ -79,7 +79,7 @@ def best_grouping(subject: Subject) -> str:
     value = PERCENT.amount(best.delta_m, sign=True)
     return (
         f"best grouping: {count(best.models, 'model')} ({groups(best)}): "
-        f"{value} on average for {cost(best)}"
+        f"{value} on average (not tested) for {cost(best)}"
         + (f" (each task apart takes {duration(apart[0])})" if apart else "")
         + (f"; guessed from pairs, not trained: {predicted(best)}" if best.predicted else "")
     )
@@ -94,7 +94,9 @@ def served_by(grouping: Grouping) -> dict[str, list[str]]:
 
 
 def groups(grouping: Grouping) -> str:
-    """Return which model answers which tasks."""
+    """Return which model answers which tasks, unless that is long."""
+    if grouping.models > MOST:
+        return "the table names them"
     return "; ".join(
         f"{code(arm)} for {listed([code(task) for task in tasks], 12)}"
         for arm, tasks in served_by(grouping).items()

@@ -31,7 +31,7 @@ def answer(subject: Subject, comparison: Comparison) -> str:
         for verdict in ("helped", "hurt", "unclear")
     )
     if len(unclear) == total:
-        return f"no sure difference between sharing and training apart, in {all_of(total)}"
+        return f"no sure difference between sharing and training apart in {any_of(total)}"
     if len(helped) == total:
         return f"sharing helped {all_of(total)}"
     if len(hurt) == total:
@@ -47,6 +47,11 @@ def answer(subject: Subject, comparison: Comparison) -> str:
 def all_of(total: int) -> str:
     """Return ``all 4 tasks``."""
     return f"all {total} tasks" if total > 2 else "both tasks" if total == 2 else "the task"
+
+
+def any_of(total: int) -> str:
+    """Return ``any of 4 tasks``."""
+    return f"any of {total} tasks" if total > 2 else "either task" if total == 2 else "the task"
 
 
 def losses(subject: Subject, comparison: Comparison, hurt: list[str]) -> str:

@@ -68,7 +68,7 @@ def lines(told: Told, half: float | None = 0.004, statuses: tuple[Status, ...] =
         ),
         (
             dict.fromkeys("abc", (0.03, "unclear")),
-            "No sure difference between sharing and training apart, in all 3 tasks.",
+            "No sure difference between sharing and training apart in any of 3 tasks.",
         ),
     ],
 )
