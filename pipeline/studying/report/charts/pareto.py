@@ -55,7 +55,9 @@ def costs_of(point: Point) -> Mapping[str, float | None]:
 def draw(points: Sequence[Point], cost: str, axis: Axes, hover: Hover) -> None:
     """Draw a mark an arm, the front joined, names where they fit."""
     _, text, units = COSTS[cost]
-    places = {p.arm: (float(costs_of(p)[cost] or 0), 100 * p.delta_m) for p in points}
+    costs = {p.arm: float(costs_of(p)[cost] or 0) for p in points}
+    factor, word = next((u for u in units if max(costs.values()) >= u[0]), units[-1])
+    places = {p.arm: (costs[p.arm] / factor, 100 * p.delta_m) for p in points}
     front = sorted(places[p.arm] for p in points if p.front.get(cost))
     axis.step(
         [x for x, _ in front], [y for _, y in front], where="post", color=HELPED, lw=1.2, zorder=2
@@ -66,8 +68,8 @@ def draw(points: Sequence[Point], cost: str, axis: Axes, hover: Hover) -> None:
         face, edge = (HELPED, HELPED) if chosen else ("none", UNCLEAR)
         (mark,) = axis.plot(x, y, "o", ms=8, mfc=face, mec=edge, mew=1.6, zorder=3)
         change = PERCENT.amount(point.delta_m, sign=True)
-        hover.add(mark, f"{point.arm}: {change} for {text(x)}")
-    cost_axis(axis, [x for x, _ in places.values()], units)
+        hover.add(mark, f"{point.arm}: {change} for {text(costs[point.arm])}")
+    cost_axis(axis, [x for x, _ in places.values()], word)
     axis.axhline(0, color=INK, linewidth=0.6)
     axis.margins(x=0.16, y=0.16)
     named = [p.arm for p in points if len(points) <= MOST_NAMES or p.front.get(cost)]
@@ -78,19 +80,18 @@ def draw(points: Sequence[Point], cost: str, axis: Axes, hover: Hover) -> None:
     axis.tick_params(labelsize=10)
 
 
-def cost_axis(axis: Axes, costs: Sequence[float], units: Units) -> None:
+def cost_axis(axis: Axes, costs: Sequence[float], word: str) -> None:
     """Set ticks with units; a log axis where costs differ by much."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     low, high = min(costs), max(costs)
-    factor, word = next((unit for unit in units if high >= 1.5 * unit[0]), units[-1])
     if low > 0 and high > 8 * low:
         axis.set_xscale("log")
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xticks([low, (low * high) ** 0.5, high])
     else:
         axis.locator_params(axis="x", nbins=4)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / factor:.3g} {word}"))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g} {word}"))
 
 
 def name_marks(axis: Axes, named: Sequence[str], places: Mapping[str, tuple[float, float]]) -> None:
