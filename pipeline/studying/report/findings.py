@@ -17,8 +17,14 @@ SIZE = "size"  # what the scores begin with that only look at the size of source
 def gains(subject: Subject) -> str:
     """Return what the joint run's tasks gain, and its delta_m."""
     comparison = subject.answers.comparisons.get(JOINT)
-    if comparison is None or not comparison.changes or subject.is_single:
+    if comparison is None or not comparison.changes:
         return ""
+    if subject.is_single:
+        found = [
+            f"{code(task)} {estimate(change.difference, subject.units[task], sign=True)}"
+            for task, change in comparison.changes.items()
+        ]
+        return f"the joint run against each task alone: {listed(found, 8)}; add seeds for intervals"
     told = [
         f"{code(task)} gains {amount(subject, task, change)}"
         for task, change in comparison.changes.items()
@@ -75,6 +81,8 @@ def best_grouping(subject: Subject) -> str:
     if not groupings:
         return ""
     best = max(groupings, key=lambda grouping: (grouping.delta_m, -grouping.models))
+    if all(len(group) == 1 for group in best.groups):
+        return f"no grouping found that beats each task apart on average ({cost(best)})"
     apart = [point.seconds for point in subject.answers.points if point.arm == ALONE]
     value = PERCENT.amount(best.delta_m, sign=True)
     return (
