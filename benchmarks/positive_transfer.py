@@ -14,6 +14,7 @@ import csv
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -104,7 +105,8 @@ def thinned(
 def train(folder: Path, arguments: Sequence[str]) -> dict[str, float]:
     """Train, unless that is done; return {task: test score}."""
     summary = folder / "summary.json"
-    if not summary.exists():
+    if not summary.exists() or json.loads(summary.read_text())["status"] != "finished":
+        shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, "-m", "pipeline.fit", *arguments, f"run_dir={folder}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = json.loads(summary.read_text(encoding="utf-8"))["test"]

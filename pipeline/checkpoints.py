@@ -128,14 +128,31 @@ def read_index(path: Path, map_location: Any = "cpu", mmap: bool = False) -> dic
     Raises:
         PollinateError: it is no checkpoint of this project.
     """
-    checkpoint = torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    return required(torch.load(path, map_location=map_location, mmap=mmap, weights_only=True), path)
+
+
+def read_mapped(path: Path) -> dict[str, Any]:
+    """Check all checksums and return a checkpoint, mapped from its file; see ``read_index``.
+
+    Raises:
+        PollinateError: it is no checkpoint of this project.
+        CorruptCheckpointError: it or a shard is torn or changed.
+    """
+    return required(check(path), path)
+
+
+def required(content: Any, path: Path) -> dict[str, Any]:
+    """Return what a file holds, which must be a checkpoint."""
+    if not isinstance(content, dict) or "state_dict" not in content:
         raise PollinateError(f"{path} is no checkpoint: it holds no state_dict")
-    return checkpoint
+    return content
 
 
-def check(path: Path) -> None:
+def check(path: Path) -> Any:
     """Compare each part of the file with its checksum, and look whether torch can open it.
+
+    Returns:
+        What the file holds, mapped from it and not to be changed; None if it isn't of this project.
 
     Raises:
         CorruptCheckpointError: they differ, the file is no whole zip archive, or a shard is absent.
@@ -145,12 +162,13 @@ def check(path: Path) -> None:
         if not shard.is_file():
             raise CorruptCheckpointError(f"checkpoint {path} lacks its shard {shard}")
         _opened(shard)
+    return found
 
 
-def fingerprint(path: Path) -> str:
-    """Return a checksum of a checkpoint with its shards, made of those that the files hold."""
+def fingerprint(files: Iterable[Path]) -> str:
+    """Return a checksum of a checkpoint and its shards, made of those that the files hold."""
     state = hashlib.sha256()
-    for file in (path, *shard_files(read_index(path, mmap=True), path)):
+    for file in files:
         with zipfile.ZipFile(file) as archive:
             for part in archive.infolist():
                 # the archive's own name, the file's before it was renamed, is not part of it

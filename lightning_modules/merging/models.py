@@ -55,7 +55,7 @@ class Models:
 
     Args:
         labels: what the models are called in messages.
-        read: opens each model; asked again and again, so that pages of files don't pile up.
+        read: opens each model; asked again and again, to give back what it took before.
         weights: names of all parameters; what else the models have are buffers.
         tasks: of each model.
         base: opens the common start; None: there is none.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from lightning_modules.merging.largest import limits
 from lightning_modules.merging.models import Models, Unit
 from lightning_modules.merging.vectors import VectorMerging, task_vector
 from pipeline.errors import UsageError
@@ -38,7 +38,7 @@ class Ties(VectorMerging):
 
     def prepare(self, models: Models) -> None:
         """Find how large an entry must be to stay."""
-        self.limits = [self._limit(models, model) for model in range(len(models))]
+        self.limits = limits(lambda: self._sizes(models), len(models), self.keep)
 
     def combine(self, taus: Sequence[Tensor], unit: Unit, first: int) -> Tensor:
         """Return the mean of the entries that agree with the elected sign."""
@@ -49,22 +49,20 @@ class Ties(VectorMerging):
         ]
         return disjoint_mean(torch.stack(kept))
 
-    def _limit(self, models: Models, model: int) -> float:
-        sizes = [
-            task_vector(tensors[unit.owners.index(model)], start).abs().float().reshape(-1)
-            for unit, tensors, start in models.stream()
-            if start is not None and models.is_merged(unit) and model in unit.owners
-        ]
-        if not sizes:
-            return 0.0
-        together = torch.cat(sizes)
-        dropped = len(together) - math.ceil(self.keep * len(together))
-        return together.kthvalue(dropped + 1).values.item()
+    @staticmethod
+    def _sizes(models: Models) -> Iterator[tuple[int, Tensor]]:
+        """Yield (place of a model, the sizes of some entries of its task vector)."""
+        for unit, tensors, start in models.stream():
+            if start is None or not models.is_merged(unit):
+                continue
+            own = start.double()
+            for owner, tensor in zip(unit.owners, tensors, strict=True):
+                yield owner, task_vector(tensor, own).abs_().float().reshape(-1)
 
 
 def disjoint_mean(vectors: Tensor) -> Tensor:
     """Return the mean over models of the entries with the sign of their sum: (k, n) -> (n,)."""
     sign = vectors.sum(dim=0).sign()
-    agrees = (vectors.sign() == sign) & (vectors != 0)
-    total = vectors.where(agrees, 0.0).sum(dim=0)
+    agrees = vectors * sign > 0
+    total = (vectors * agrees).sum(dim=0)
     return total / agrees.sum(dim=0).clamp(min=1)

@@ -16,7 +16,7 @@ from pipeline.errors import UsageError
 if TYPE_CHECKING:
     from lightning_modules.merging.bench import Bench
 
-PIECE = 1 << 20  # entries of a tensor that are worked on at a time
+PIECE = 1 << 16  # entries of a tensor that are worked on at a time: few enough for the cache
 
 
 def task_vector(model: Tensor, start: Tensor) -> Tensor:
@@ -88,6 +88,7 @@ class VectorMerging(Merging):
         flat, models = start.reshape(-1), [tensor.reshape(-1) for tensor in tensors]
         for first in range(0, len(flat), PIECE):
             piece = slice(first, first + PIECE)
-            taus = [task_vector(model[piece], flat[piece]) for model in models]
-            found[piece] = flat[piece].double() + scale * self.combine(taus, unit, first)
+            own = flat[piece].double()
+            taus = [task_vector(model[piece], own) for model in models]
+            found[piece] = own + scale * self.combine(taus, unit, first)
         return found.reshape(start.shape)

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.averaging import State
-from pipeline.checkpoints import check, fingerprint, read_index
+from pipeline.checkpoints import fingerprint, read_mapped
 from pipeline.errors import PollinateError
 from pipeline.locate import run_folder_of
-from pipeline.prediction.predictor import PREFIX
-from pipeline.shards import Shards, shard_files
+from pipeline.merging.weights_file import WeightsFile
+from pipeline.shards import shard_files
 from pipeline.spec import spec_in
 
 BASE = "the base"  # label of the common start
@@ -29,6 +28,7 @@ class Parent:
     run_id: of its MLflow run, None if that isn't known.
     checksum: of the checkpoint.
     spec: what it says of its model.
+    weights: of its network.
     """
 
     label: str
@@ -36,6 +36,7 @@ class Parent:
     run_id: str | None
     checksum: str
     spec: dict[str, Any] = field(repr=False)
+    weights: WeightsFile = field(repr=False)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -64,15 +65,6 @@ class Parent:
         """Whether rows have several modalities."""
         return any(len(spec["inputs"]) > 1 for spec in self.config["data"]["datasets"].values())
 
-    def state(self) -> State:
-        """Open the weights of its network anew; the values stay in the file until looked at."""
-        content = read_index(self.path, mmap=True)
-        weights = content["state_dict"]
-        files = shard_files(content, self.path)
-        if files:
-            weights = Shards(files).filled(weights, "/state_dict")
-        return {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
-
     def record(self) -> dict[str, Any]:
         """Return what the result says of it."""
         return {
@@ -95,13 +87,14 @@ def read_parents(paths: Sequence[Path]) -> list[Parent]:
 
 def read_parent(path: Path, label: str) -> Parent:
     """Check a file and read what it says of its model; see ``read_parents``."""
-    check(path)
-    spec = spec_in(read_index(path, mmap=True), path)
+    content = read_mapped(path)
+    spec = spec_in(content, path)
     if "members" in spec["config"]:
         raise PollinateError(
             f"{path} is an ensemble, which has no weights of its own to merge; give its members"
         )
-    return Parent(label, path, run_id_of(path), fingerprint(path), spec)
+    checksum = fingerprint([path, *shard_files(content, path)])
+    return Parent(label, path, run_id_of(path), checksum, spec, WeightsFile(path, content))
 
 
 def labels(paths: Sequence[Path]) -> list[str]:

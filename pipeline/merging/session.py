@@ -74,10 +74,10 @@ class MergeSession:
         self.shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         self.models = Models(
             [parent.label for parent in self.parents],
-            [parent.state for parent in self.parents],
+            [parent.weights for parent in self.parents],
             [name for name, _ in network.named_parameters(remove_duplicate=False)],
             [parent.tasks for parent in self.parents],
-            self.base.state if self.base else None,
+            self.base.weights if self.base else None,
         )
         self.notes: list[str] = []
         self.stale: list[str] = []

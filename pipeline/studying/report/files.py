@@ -74,15 +74,19 @@ def comparison_rows(subject: Subject) -> Iterator[Sequence[Any]]:
         kind = subject.results.arms[name].kind
         for task, change in comparison.changes.items():
             yield name, kind, task, subject.results.metrics.get(task), *numbers(change)
-        yield name, kind, DELTA, None, *numbers(comparison.delta_m)
+        if comparison.delta_m is not None:
+            yield name, kind, DELTA, None, *numbers(comparison.delta_m)
 
 
 def numbers(change: Change) -> Sequence[Any]:
     """Return a change's cells."""
     own, relative = change.difference, change.relative
+    of_alone = (None, None, None) if relative is None else (
+        relative.mean, relative.low, relative.high,
+    )  # fmt: skip
     return (
-        change.verdict, own.mean, own.low, own.high, relative.mean, relative.low, relative.high,
-        change.p, change.adjusted, own.seeds,
+        change.verdict, own.mean, own.low, own.high, *of_alone, change.p, change.adjusted,
+        own.seeds,
     )  # fmt: skip
 
 

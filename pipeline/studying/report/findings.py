@@ -6,10 +6,11 @@ from pipeline.planning.sizes import scaled
 from pipeline.studying.answers import Change, Grouping
 from pipeline.studying.report.headline import amount
 from pipeline.studying.report.subject import JOINT, Subject
-from pipeline.studying.report.units import PERCENT, duration, spread
+from pipeline.studying.report.units import PERCENT, duration, estimate
 from pipeline.studying.report.words import code, count, listed, verb
 
 MOST = 4  # names in a sentence
+ALONE = "alone"  # the point of all tasks' own models
 SIZE = "size"  # what the scores begin with that only look at the size of sources
 
 
@@ -23,40 +24,48 @@ def gains(subject: Subject) -> str:
         for task, change in comparison.changes.items()
         if change.verdict == "helped"
     ]
-    mean = f"on average, the joint run changes a task by {delta(comparison.delta_m)}"
-    return f"{listed(told, 8)}; {mean}" if told else mean
+    mean = (
+        f"on average, the joint run changes a task by {delta(comparison.delta_m)}"
+        if comparison.delta_m is not None
+        else ""
+    )
+    return "; ".join(filter(None, (listed(told, 8), mean)))
 
 
 def delta(change: Change) -> str:
     """Return a delta_m with what is known of its sign."""
-    found = f"{PERCENT.number(change.relative.mean, sign=True)}{spread(change.relative, PERCENT)} %"
+    found = estimate(change.difference, PERCENT, sign=True)
     return found if change.verdict != "unclear" else f"{found}, which may be chance"
 
 
 def variants(subject: Subject) -> str:
     """Return how the best variant compares with the plain joint run."""
     joint = subject.answers.comparisons.get(JOINT)
-    found = [
-        c for c in subject.compared("variant") if joint and set(c.changes) == set(joint.changes)
-    ]
-    if joint is None or not found:
+    means = {
+        c.arm: c.delta_m.difference.mean
+        for c in subject.compared("joint", "variant")
+        if c.delta_m is not None and joint and set(c.changes) == set(joint.changes)
+    }
+    plain = means.pop(JOINT, None)
+    if joint is None or plain is None or not means:
         return ""
-    best = max(found, key=lambda comparison: comparison.delta_m.relative.mean)
-    value, plain = (PERCENT.amount(c.delta_m.relative.mean, sign=True) for c in (best, joint))
-    if best.delta_m.relative.mean <= joint.delta_m.relative.mean:
+    best = max(means, key=means.__getitem__)
+    value, own = PERCENT.amount(means[best], sign=True), PERCENT.amount(plain, sign=True)
+    if means[best] <= plain:
         return (
-            f"no variant has a higher mean than the plain joint run ({plain}); the nearest is "
-            f"{code(best.arm)} ({value})"
+            f"no variant has a higher mean than the plain joint run ({own}); the nearest is "
+            f"{code(best)} ({value})"
         )
+    changes = subject.answers.comparisons[best].changes
     mended = [
         code(task)
         for task, change in joint.changes.items()
-        if change.verdict == "hurt" and best.changes[task].verdict != "hurt"
+        if change.verdict == "hurt" and changes[task].verdict != "hurt"
     ]
     more = f", and no sure loss in {listed(mended)}" if mended else ""
     return (
-        f"of {count(len(found), 'variant')} {code(best.arm)} has the highest mean: {value} on "
-        f"average against {plain} of the plain joint run{more}; that difference itself isn't tested"
+        f"of {count(len(means), 'variant')} {code(best)} has the highest mean: {value} on "
+        f"average against {own} of the plain joint run{more}; that difference itself isn't tested"
     )
 
 
@@ -66,21 +75,29 @@ def best_grouping(subject: Subject) -> str:
     if not groupings:
         return ""
     best = max(groupings, key=lambda grouping: (grouping.delta_m, -grouping.models))
-    apart = [g for g in groupings if all(len(group) == 1 for group in g.groups) and g is not best]
+    apart = [point.seconds for point in subject.answers.points if point.arm == ALONE]
     value = PERCENT.amount(best.delta_m, sign=True)
     return (
-        f"best grouping, by means: {count(best.models, 'model')}, {groups(best)}, "
+        f"best grouping: {count(best.models, 'model')} ({groups(best)}): "
         f"{value} on average for {cost(best)}"
-        + (f" (each task apart: {cost(apart[0])})" if apart else "")
+        + (f" (each task apart takes {duration(apart[0])})" if apart else "")
         + (f"; guessed from pairs, not trained: {predicted(best)}" if best.predicted else "")
     )
 
 
+def served_by(grouping: Grouping) -> dict[str, list[str]]:
+    """Return {arm: the tasks that its model answers}."""
+    found: dict[str, list[str]] = {}
+    for task, arm in grouping.served.items():
+        found.setdefault(arm, []).append(task)
+    return found
+
+
 def groups(grouping: Grouping) -> str:
-    """Return ``a with b | c alone``."""
-    return " | ".join(
-        f"{code(group[0])} alone" if len(group) == 1 else listed([code(task) for task in group], 12)
-        for group in grouping.groups
+    """Return which model answers which tasks."""
+    return "; ".join(
+        f"{code(arm)} for {listed([code(task) for task in tasks], 12)}"
+        for arm, tasks in served_by(grouping).items()
     )
 
 
@@ -127,6 +144,9 @@ def labels_saved(subject: Subject) -> str:
     """Return the tasks that need fewer labels when they share."""
     best: dict[str, tuple[float, str]] = {}
     for saved in subject.answers.saved:
+        if saved.beyond == "fewer":
+            text = f"{code(saved.task)} needs fewer labels than were tried in {code(saved.arm)}"
+            best[saved.task] = 0.0, f"{text} for what it reaches alone with {saved.of:,}"
         if saved.needed is None or not saved.of or saved.needed.mean >= saved.of:
             continue
         share, sure = saved.needed.mean / saved.of, saved.needed.high

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from pipeline.planning.sizes import in_bytes, scaled
 from pipeline.studying.answers import Change, Estimate
+from pipeline.studying.report.findings import served_by
 from pipeline.studying.report.subject import ORDER, Subject
-from pipeline.studying.report.units import PERCENT, Unit, duration, estimate, rounded
-
-NOTHING = "-"
+from pipeline.studying.report.units import NOTHING, PERCENT, Unit, duration, estimate, rounded
 
 
 @dataclass
@@ -112,9 +111,10 @@ def p_text(p: float | None) -> str:
 
 def delta_table(subject: Subject) -> Table:
     """Return delta_m of the arms that have several tasks."""
-    found = [c for c in subject.compared() if len(c.changes) > 1]
-    found.sort(key=lambda comparison: -comparison.delta_m.relative.mean)
-    rows = [[c.arm, str(len(c.changes)), c.delta_m.verdict, *tested(c.delta_m)] for c in found]
+    compared = [c for c in subject.compared() if len(c.changes) > 1]
+    means = [(c.arm, len(c.changes), c.delta_m) for c in compared if c.delta_m is not None]
+    means.sort(key=lambda one: -one[2].difference.mean)
+    rows = [[arm, str(tasks), mean.verdict, *tested(mean)] for arm, tasks, mean in means]
     headings = ["arm", "tasks", "verdict", "delta_m", "p", "adjusted p", "seeds"]
     note = "delta_m: mean over an arm's tasks of the relative change (Maninis et al. 2019)."
     return Table("Means over tasks", headings, rows, 4, note)
@@ -136,7 +136,7 @@ def label_table(subject: Subject) -> Table:
     """Return the labels that arms save."""
     rows = []
     for saved in subject.answers.saved:
-        needed, less = "more than tried", NOTHING
+        needed, less = f"{saved.beyond or 'more'} than tried", NOTHING
         if saved.needed is not None:
             counts = Unit(1.0, "", 0)
             needed = estimate(saved.needed, counts)
@@ -152,7 +152,7 @@ def grouping_table(subject: Subject) -> Table:
     rows = [
         [
             str(found.models),
-            " | ".join(" + ".join(group) for group in found.groups),
+            "; ".join(f"{arm}: {', '.join(tasks)}" for arm, tasks in served_by(found).items()),
             " | ".join(" + ".join(group) for group in found.predicted) or NOTHING,
             PERCENT.amount(found.delta_m, sign=True),
             duration(found.seconds),
@@ -160,8 +160,18 @@ def grouping_table(subject: Subject) -> Table:
         ]
         for found in sorted(subject.answers.groupings, key=lambda found: found.models)
     ]
-    headings = ["models", "groups", "guessed, not trained", "delta_m", "training", "weights"]
-    note = "Chosen by means; training time and weights are those of all models together."
+    headings = [
+        "models",
+        "which answers which tasks",
+        "guessed, not trained",
+        "delta_m",
+        "training",
+        "weights",
+    ]
+    note = (
+        "Chosen by validation, measured on test; a model may be trained on tasks that another one "
+        "answers. Training time and weights are those of all models together."
+    )
     return Table("Best groups", headings, rows, 3, note)
 
 

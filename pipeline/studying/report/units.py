@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipeline.studying.answers import Estimate
 
 SHARES = {"accuracy", "f1", "miou", "delta1", "precision", "recall", "auroc", "top5"}
+NOTHING = "-"
 MINUS, PLUS_MINUS = "\u2212", "\u00b1"
 
 
@@ -42,7 +43,7 @@ def unit_of(metric: str) -> Unit:
 def rounded(value: float, digits: int, *, sign: bool = False) -> str:
     """Return a number with a fixed number of digits, up to two more for a small one."""
     if not math.isfinite(value):
-        return "-"
+        return NOTHING
     for _ in range(2):
         digits += bool(value) and abs(value) < 0.5 * 10.0**-digits
     text = f"{value:{'+' if sign else ''},.{digits}f}"
@@ -61,8 +62,10 @@ def spread(found: Estimate, unit: Unit) -> str:
     return f" ({unit.number(found.low)} to {unit.number(found.high)})"
 
 
-def estimate(found: Estimate, unit: Unit, *, sign: bool = False) -> str:
-    """Return ``1.2 ± 0.4 points``."""
+def estimate(found: Estimate | None, unit: Unit, *, sign: bool = False) -> str:
+    """Return ``1.2 ± 0.4 points``, a dash for what isn't known."""
+    if found is None:
+        return NOTHING
     return f"{unit.number(found.mean, sign=sign)}{spread(found, unit)}{unit.word}"
 
 

@@ -39,7 +39,7 @@ def test_experts_become_one_model(home: Path, tmp_path: Path, capsys: Any) -> No
     assert list(summary(out)["test"]) == ["size", "marks", "price"]
     parents = summary(out)["parents"]
     assert [parent["tasks"] for parent in parents] == [["size"], ["marks", "price"]]
-    assert parents[0]["checksum"] == fingerprint(home / "size.ckpt")
+    assert parents[0]["checksum"] == fingerprint([home / "size.ckpt"])
     shown = capsys.readouterr().out
     assert "merging size, price by Average" in shown
     assert "valid" in shown
@@ -147,7 +147,7 @@ def test_tracked_with_its_parents(home: Path, tmp_path: Path) -> None:
         tags |= record.get("tags", {})
         params |= record.get("params", {})
     assert tags["parent.size.path"] == str(home / "size.ckpt")
-    assert tags["parent.run.checksum"] == fingerprint(home / "price.ckpt")
+    assert tags["parent.run.checksum"] == fingerprint([home / "price.ckpt"])
     assert tags["parent.run.run_id"] == "0123"
     assert tags["pollinate.parents"] == f'["{home / "size.ckpt"}", "0123"]'
     assert params["method.weights"] == "[1, 3]"

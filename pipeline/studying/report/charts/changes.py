@@ -31,7 +31,9 @@ def changes(subject: Subject) -> Chart | None:
     compared = subject.compared()
     panels = []
     means: list[Bar] = [
-        (c.arm, c.delta_m, c.delta_m.relative) for c in compared if len(c.changes) > 1
+        (c.arm, c.delta_m, c.delta_m.difference)
+        for c in compared
+        if len(c.changes) > 1 and c.delta_m is not None
     ]
     if means:
         panels.append(panel("mean over an arm's tasks (delta_m)", means, PERCENT, "% of alone"))

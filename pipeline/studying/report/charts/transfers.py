@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.plots.style import INK
-from pipeline.studying.answers import Transfer
+from pipeline.studying.answers import Estimate, Transfer
 from pipeline.studying.report.charts.panel import WIDE, Chart, Hover, Panel
 from pipeline.studying.report.subject import Subject
 from pipeline.studying.report.units import PERCENT, Unit, estimate
@@ -33,12 +33,12 @@ CAPTION = (
 
 def transfers(subject: Subject) -> Chart | None:
     """Return a heat map for pairs, and one for runs that begin from another's model."""
+    unit = unit_of_all(subject)
     found: dict[Kind, dict[tuple[str, str], Transfer]] = defaultdict(dict)
     for transfer in subject.answers.transfers:
         arm = subject.results.arms.get(transfer.arm)
-        if arm is not None:
+        if arm is not None and shown(transfer, unit) is not None:
             found[arm.kind][transfer.source, transfer.target] = transfer
-    unit = unit_of_all(subject)
     panels = []
     for kind, cells in found.items():
         tasks = [task for task in subject.tasks if any(task in pair for pair in cells)]
@@ -66,7 +66,8 @@ def draw(cells: Cells, tasks: Sequence[str], unit: Unit, axis: Axes, hover: Hove
     """Draw a cell a pair: purple helps, orange hurts."""
     from matplotlib import colormaps
 
-    values = {key: value(transfer, unit) for key, transfer in cells.items()}
+    estimates = {key: shown(transfer, unit) for key, transfer in cells.items()}
+    values = {key: found.mean for key, found in estimates.items() if found is not None}
     most = max(map(abs, values.values())) or 1.0
     scale = colormaps["PuOr"]
     for (source, target), transfer in cells.items():
@@ -74,8 +75,7 @@ def draw(cells: Cells, tasks: Sequence[str], unit: Unit, axis: Axes, hover: Hove
         share = values[source, target] / most
         colour = scale(0.5 + share * 0.42)
         (cell,) = axis.barh(row, 0.94, 0.9, column - 0.47, color=colour)
-        found = transfer.gain.relative if unit is PERCENT else transfer.gain.difference
-        told = f"{estimate(found, unit, sign=True)}, {transfer.gain.verdict}"
+        told = f"{estimate(estimates[source, target], unit, sign=True)}, {transfer.gain.verdict}"
         hover.add(cell, f"{source} to {target}: {told}")
         text = unit.number(values[source, target], sign=True)
         text = f"({text})" if transfer.gain.verdict == "unclear" else text
@@ -103,7 +103,6 @@ def brightness(colour: tuple[float, float, float, float]) -> float:
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 
-def value(transfer: Transfer, unit: Unit) -> float:
+def shown(transfer: Transfer, unit: Unit) -> Estimate | None:
     """Return what a cell shows."""
-    gain = transfer.gain
-    return gain.relative.mean if unit is PERCENT else gain.difference.mean
+    return transfer.gain.relative if unit is PERCENT else transfer.gain.difference
