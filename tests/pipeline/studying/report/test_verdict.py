@@ -89,8 +89,8 @@ def test_one_seed_has_no_intervals_and_says_so() -> None:
     found = lines(told, half=None)
     assert found == [
         "One seed can't tell help from chance: with sharing, 1 of 2 scores is higher.",
-        "The joint run against each task alone: `a` +2.0 points and `b` \u22121.0 points; add seeds "
-        "for intervals.",
+        "The joint run against each task alone: `a` +2.0 points and `b` \u22121.0 points; add "
+        "seeds for intervals.",
     ]
 
 
