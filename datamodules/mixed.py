@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
 from datamodules.cache import Cache, default_cache
 from datamodules.columns import Column
@@ -24,6 +26,7 @@ from datamodules.samplers.base import Sampler
 from datamodules.splits import SPLITS
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
 from datamodules.streaming.store import StreamedStore
+from datamodules.thinning import generator, thinned
 from pipeline.errors import PollinateError
 
 SHOWN = 5  # labels or rows that a message lists
@@ -65,6 +68,8 @@ class MixedDataModule(LightningDataModule):
         options: of the loaders.
         learnt: ``learnt_state()`` of the run to go on with; None: learn from the data.
         policy: what to do about faults of the data.
+        labels: share of each task's training labels that is seen, in (0, 1]. What labels there are
+            is learnt from all of them.
 
     Attributes:
         notes: what a user should know of the data, found by ``setup``.
@@ -81,6 +86,7 @@ class MixedDataModule(LightningDataModule):
         options: LoaderOptions,
         learnt: Mapping[str, Any] | None = None,
         policy: Policy | None = None,
+        labels: float = 1.0,
     ) -> None:
         super().__init__()
         self.datasets = dict(datasets)
@@ -92,6 +98,7 @@ class MixedDataModule(LightningDataModule):
         self.options = options
         self.learnt = learnt
         self.policy = policy or Policy()
+        self.labels = labels
         self.notes: list[str] = []
         self.parts: dict[str, dict[str, Part]] = {}  # {split: {data set: part}}
         self.loaded: dict[str, Loaded] = {}
@@ -367,8 +374,22 @@ class MixedDataModule(LightningDataModule):
                 present[task], unseen = labelled(spec.task, values)
             if unseen:
                 self._meet_unseen(task, spec, name, split, unseen)
+        if split == "train" and self.labels < 1:
+            for task in present:
+                self._hide_labels(task, name, targets.get(task), present)
         streamed = bool(loaded.table.streamed)
         return Part(name, stores, loaded.rows[split], targets, present, streamed, maps)
+
+    def _hide_labels(
+        self, task: str, name: str, targets: Tensor | None, present: dict[str, Tensor]
+    ) -> None:
+        """Leave a task its share of a data set's training labels."""
+        kind = self.tasks[task].task
+        classes = None if targets is None else kind.class_numbers(targets)
+        numbers = np.zeros(len(present[task]), np.int64) if classes is None else classes.numpy()
+        draw = generator(self.seed, name, task)
+        seen = thinned(present[task].numpy(), numbers, self.labels, draw)
+        present[task] = torch.from_numpy(seen)
 
     def _meet_unseen(
         self, task: str, spec: TaskSpec, name: str, split: str, unseen: Mapping[int, str]

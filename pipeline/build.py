@@ -158,6 +158,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
         LoaderOptions(config["loader"]["workers"], config["loader"]["pin_memory"]),
         learnt,
         build_policy(config["data"]),
+        config.get("labels", 1.0),  # a run of an earlier version says nothing of it
     )
 
 

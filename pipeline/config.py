@@ -13,7 +13,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.configuration.check import check
+from pipeline.configuration.check import TRAINING, check
+from pipeline.configuration.chosen_tasks import only_chosen
 from pipeline.configuration.config_sources import searching
 from pipeline.configuration.groups import SHIPPED, options, search_folders
 from pipeline.configuration.named import beside_name, make_room, resolve_named
@@ -64,7 +65,7 @@ def compose_with_requirements(
     plain = _resolved(config)
     requires = _pop_requirements(plain)
     check(command, plain, line.allow_targets)
-    return Composed(plain, requires)
+    return Composed(only_chosen(plain) if command in TRAINING else plain, requires)
 
 
 def _primary(command: str, folders: Sequence[Path]) -> tuple[dict[str, str | None], list[str]]:

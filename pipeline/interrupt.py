@@ -7,14 +7,24 @@ import sys
 from types import FrameType
 from typing import Any
 
+STEP = (
+    "\nstopping: the step under way is finished and saved "
+    "(a validation under way is finished first); Ctrl-C again stops at once\n"
+)
+
 
 class StopRequest:
     """Remembers that a signal asked the run to stop; a second Ctrl-C stops at once.
 
-    ``signal_name``: the signal that asked, None before.
+    Args:
+        message: what the user is told.
+
+    Attributes:
+        signal_name: the signal that asked, None before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message: str = STEP) -> None:
+        self.message = message
         self.signal_name: str | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -33,8 +43,5 @@ class StopRequest:
         if self.signal_name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.signal_name is None:
-            sys.stderr.write(
-                "\nstopping: the step under way is finished and saved "
-                "(a validation under way is finished first); Ctrl-C again stops at once\n"
-            )
+            sys.stderr.write(self.message)
         self.signal_name = signal.Signals(number).name

@@ -29,7 +29,9 @@ class Summary:
     run_id: of the MLflow run, None if no server has answered.
     steps: optimizer steps; seconds: wall time of this command.
     valid, test: scores of the best weights; baseline: of the best constant answer, on test.
-    rows_seen: labelled training rows by task.
+    rows_seen: labelled training rows by task, each as often as it came.
+    labels: {task: training rows with a label that the run may see}.
+    parameters: weights of the network, {total, trained}.
     floats_sent, synchronisations: of the training, of each process; see ``Traffic``. None where
         that isn't counted: of sharded weights.
     """
@@ -43,6 +45,8 @@ class Summary:
     test: Numbers = field(default_factory=dict)
     baseline: Numbers = field(default_factory=dict)
     rows_seen: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
     floats_sent: int | None = 0
     synchronisations: int | None = 0
     message: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.checkpoints import (
     check,
     newest_good,
 )
+from pipeline.configuration.flat import flat
 from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
 from pipeline.spec import MERGED, read_spec
@@ -27,6 +28,8 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 # What the saved weights, optimizer state and order of rows depend on.
 FIXED = (
     "data",
+    "tasks",
+    "labels",
     "encoder",
     "fusion",
     "trunk",
@@ -191,12 +194,3 @@ def differing(saved: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
         if text(old, key) != text(new, key)
         and any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED)
     ]
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of every leaf."""
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

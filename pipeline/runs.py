@@ -72,8 +72,11 @@ class RunFolder:
             ) from error
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write config.yaml."""
-        self.config.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
+        """Write config.yaml, whole or not at all."""
+        temporary = self.config.with_suffix(".tmp")
+        text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.config)
 
     def read_config(self) -> dict[str, Any]:
         """Return what ``write_config`` wrote."""

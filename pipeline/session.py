@@ -77,7 +77,16 @@ class Session:
             folder.create()
         self.tracker = self._make_tracker()
         self.training.trainer.loggers = [self.tracker]
-        self.summary = Summary("failed", seed=config["seed"])
+        weights = list(self.module.parameters())
+        self.summary = Summary(
+            "failed",
+            seed=config["seed"],
+            labels=self.datamodule.labelled_rows(),
+            parameters={
+                "total": sum(p.numel() for p in weights),
+                "trained": sum(p.numel() for p in weights if p.requires_grad),
+            },
+        )
 
     def run(self) -> int:
         """Train, evaluate, report; return the exit code."""
@@ -126,9 +135,7 @@ class Session:
         for line in self.account:
             self._say(line)
         rows = sum(self.datamodule.sizes.values())
-        weights = list(self.module.parameters())
-        total = sum(p.numel() for p in weights)
-        trained = sum(p.numel() for p in weights if p.requires_grad)
+        total, trained = (self.summary.parameters[key] for key in ("total", "trained"))
         verb = "resuming" if self.resumed else "training"
         self.console.print(
             f"{verb} {len(self.module.tasks)} tasks on {rows:,} rows of "

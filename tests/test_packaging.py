@@ -36,7 +36,7 @@ def test_every_module_and_config_is_in_the_wheel(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     for package in ("pipeline", "datamodules", "lightning_modules", "configs"):
         for path in (ROOT / package).rglob("*"):
-            if path.suffix in (".py", ".yaml"):
+            if path.suffix in (".py", ".yaml", ".css"):
                 assert path.relative_to(ROOT).as_posix() in packed
 
 

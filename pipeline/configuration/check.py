@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipeline.configuration.chosen_tasks import chosen_problems
 from pipeline.configuration.component_rules import component_problems
 from pipeline.configuration.data_rules import MODALITIES, data_problems
 from pipeline.configuration.schema import SCHEMAS
 from pipeline.configuration.schema_check import flatten, missing_values, schema_problems
+from pipeline.configuration.study_rules import study_problems
 from pipeline.configuration.suggest import raise_problems
 from pipeline.configuration.trainer_rules import (
     AVERAGING,
@@ -19,7 +21,7 @@ from pipeline.configuration.trainer_rules import (
     trainer_problems,
 )
 
-TRAINING = ("fit", "plan", "rank_sources")  # commands that describe a training
+TRAINING = ("fit", "plan", "rank_sources", "study")  # commands that describe a training
 
 
 def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
@@ -44,6 +46,8 @@ def check(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
     ]
     if command in TRAINING:
         problems += _fit_problems(config)
+    if command == "study":
+        problems += study_problems(config)
     if command == "inspect":
         problems += data_problems(config.get("data"), {name: {"any": True} for name in MODALITIES})
     raise_problems(problems)
@@ -55,3 +59,4 @@ def _fit_problems(config: dict[str, Any]) -> Iterator[str]:
     yield from averaging_problems(config)
     yield from lr_scale_problems(config.get("optimizer"))
     yield from data_problems(config.get("data"), config.get("encoder"))
+    yield from chosen_problems(config)

@@ -130,6 +130,8 @@ class Fit:
     seed: int = _at_least(0)
     run_dir: str | None = _user_path()
     resume: str | None = _user_path()
+    tasks: list[str] | None = None
+    labels: float = _default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
     dim: int = _at_least(1)
     compile: bool
     ema_decay: float | None = _key("in (0, 1)", lambda value: 0 < value < 1)
@@ -172,6 +174,53 @@ class RankSources(Fit):
     steps: int = _at_least(0)
     every: int = _at_least(1)
     batch_size: int = _at_least(1)
+
+
+@dataclass(kw_only=True)
+class Compared:
+    """What a study compares; checked further by ``pipeline.configuration.study_rules``."""
+
+    alone: bool = True
+    joint: bool = True
+    pairs: str | list[list[str]] | None = None
+    pair_weights: list[float] = field(
+        default_factory=lambda: [1.0],
+        metadata={
+            "rule": "one or more weights > 0",
+            "test": lambda v: v and all(one > 0 for one in v),
+        },
+    )
+    groups: list[list[str]] = field(default_factory=list)
+    variants: dict[str, Any] = field(default_factory=dict)
+    transfers: str | list[list[str]] | None = None
+    labels: list[float] = field(
+        default_factory=list,
+        metadata={
+            "rule": "shares in (0, 1), such as [0.1, 0.3]",
+            "test": lambda v: all(0 < one < 1 for one in v),
+        },
+    )
+    budget: str = _default("rows", "one of rows, steps", lambda v: v in ("rows", "steps"))
+    search: dict[str, Any] | None = None
+    predictors: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Study(Fit):
+    """python -m pipeline.study."""
+
+    study: Compared
+    seeds: list[int] = field(
+        metadata={
+            "rule": "one or more different whole numbers >= 0",
+            "test": lambda v: v and min(v) >= 0 and len(set(v)) == len(v),
+        }
+    )
+    jobs: int = _at_least(1)
+    timeout: float | None = _key("> 0 minutes", lambda value: value > 0)
+    retries: int = _at_least(0)
+    launcher: str = _key("a command such as python", lambda value: value.strip())
+    dry_run: bool
 
 
 @dataclass(kw_only=True)
@@ -270,6 +319,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "fit": Fit,
     "plan": Plan,
     "rank_sources": RankSources,
+    "study": Study,
     "inspect": Inspect,
     "evaluate": Evaluate,
     "predict": Predict,
@@ -280,5 +330,5 @@ SCHEMAS: dict[str, type[Any]] = {
 }
 NODES: dict[str, type[Any]] = {
     node.__name__: node
-    for node in (Loader, Checkpoint, EarlyStopping, Gradients, Image, Text, Audio, Data)
+    for node in (Loader, Checkpoint, EarlyStopping, Gradients, Image, Text, Audio, Data, Compared)
 }

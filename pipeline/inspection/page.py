@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from pipeline.inspection.inspector import Findings
 from pipeline.inspection.problems import Problem, verdict
 from pipeline.inspection.samples import sample_html, sample_rows
 from pipeline.inspection.tables import SPLITS, task_cells
+from pipeline.pages.document import document, table_html
 
 MOST_BARS = 40  # classes of a plot
 BINS = 24  # bars of a plot of numbers
@@ -27,9 +28,6 @@ def page(name: str, found: Findings, samples: int) -> str:
         samples: rows of each data set that are shown.
     """
     parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width,initial-scale=1'>",
-        f"<title>{escape(name)}: data</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(name)}</h1><p class='verdict'>{escape(verdict(found.problems))}</p>",
         *map(problem_html, found.problems),
     ]
@@ -41,7 +39,7 @@ def page(name: str, found: Findings, samples: int) -> str:
         shown = [sample_html(subject, row) for row in sample_rows(subject, samples)]
         if shown:
             parts.append(f"<h3>Training rows</h3><div class='samples'>{''.join(shown)}</div>")
-    return "\n".join([*parts, "</body></html>\n"])
+    return document(f"{name}: data", STYLE, parts)
 
 
 def problem_html(problem: Problem) -> str:
@@ -54,20 +52,6 @@ def problem_html(problem: Problem) -> str:
         f"<b>{escape(problem.where)}</b>: {count}{escape(problem.what)}. "
         f"{escape(problem.advice[:1].upper() + problem.advice[1:])}.{places}</div>"
     )
-
-
-def table_html(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) -> str:
-    """Return a table whose last columns hold numbers."""
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        first = len(row) - numbers
-        return "".join(
-            f"<{tag}{' class=n' if place >= first else ''}>{escape(cell)}</{tag}>"
-            for place, cell in enumerate(row)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<table><tr>{cells('th', headings)}</tr>{body}</table>"
 
 
 def dataset_html(facts: DatasetFacts) -> str:

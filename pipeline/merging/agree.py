@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from datamodules.loading import table_digest
+from pipeline.configuration.flat import flat
 from pipeline.configuration.suggest import shown
 from pipeline.merging.parents import Parent
-from pipeline.resume import flat
 
 # options that change how a part is trained, not what it computes when it answers
 TRAINING = {

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 KEY_TAG = "pollinate.key"  # the run's own name, known before any server answers
 RUN_DIR_TAG = "pollinate.run_dir"
+PARENT_TAG = "mlflow.parentRunId"  # by it MLflow shows a run below another
 
 
 @dataclass(frozen=True)

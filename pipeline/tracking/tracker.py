@@ -11,7 +11,7 @@ from pipeline.tracking.provenance import user
 from pipeline.tracking.redact import redact_text
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.tracking.sender import SYSTEM
-from pipeline.tracking.settings import Settings
+from pipeline.tracking.settings import PARENT_TAG, Settings
 from pipeline.tracking.store import resolve_uri
 from pipeline.tracking.system import SystemSampler
 
@@ -42,6 +42,7 @@ class Tracker(RunLogger):
         experiment: MLflow's experiment, created if missing.
         register: name in the model registry; None: models are not registered.
         system_seconds: between two samples of processor and memory use, > 0.
+        parent: id of the run that this one is a part of, None for none.
         run_dir: the run folder; created if missing.
         run_name: name of the run on MLflow's pages.
         resume: whether ``run_dir`` already holds a part of this run.
@@ -57,6 +58,7 @@ class Tracker(RunLogger):
         experiment: str,
         register: str | None,
         system_seconds: float,
+        parent: str | None = None,
         *,
         run_dir: Path | str,
         run_name: str,
@@ -69,6 +71,8 @@ class Tracker(RunLogger):
         self._register = register
         if self._is_active:
             self._begin({"uri": redact_text(uri), "experiment": experiment})
+            if parent is not None:
+                self.set_tags({PARENT_TAG: parent})
             self._start_processes(uri, experiment, system_seconds)
 
     def _start_processes(self, uri: str, experiment: str, seconds: float) -> None:

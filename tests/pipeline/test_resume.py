@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.checkpoints import write_checkpoint
+from pipeline.configuration.flat import flat
 from pipeline.errors import PollinateError, UsageError
-from pipeline.resume import FIXED, Resumed, differing, flat, locate, merge, resume
+from pipeline.resume import FIXED, Resumed, differing, locate, merge, resume
 from pipeline.runs import RunFolder
 from pipeline.spec import FORMAT, read_spec
 

@@ -1,0 +1,152 @@
+"""A study from its plan to its report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.errors import PollinateError
+from pipeline.interrupt import StopRequest
+from pipeline.report import shown
+from pipeline.studying.analysis.answer import answer
+from pipeline.studying.answers import Answers
+from pipeline.studying.collect import collect
+from pipeline.studying.forecast import remaining
+from pipeline.studying.job import FitJob, Job, Setting
+from pipeline.studying.lock import Lock
+from pipeline.studying.plan import Plan
+from pipeline.studying.predictors import rank_job
+from pipeline.studying.prepare import Wanted
+from pipeline.studying.progress import Progress
+from pipeline.studying.record import StudyRun
+from pipeline.studying.report.verdict import verdict
+from pipeline.studying.report.write import write_report
+from pipeline.studying.results import Results
+from pipeline.studying.scheduler import Limits, Scheduler, Work
+from pipeline.studying.search import searches_of
+from pipeline.studying.show import print_answers, print_plan
+from pipeline.studying.trials import Trial, trials_of
+
+CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
+STOPPING = (
+    "\nstopping: the runs under way are asked to save, which takes a step, or what is left of a "
+    "validation; Ctrl-C again stops at once\n"
+)
+
+
+class Conductor:
+    """Runs what is left of a study, and reports.
+
+    Args:
+        plan: of the study.
+        want: by the user.
+        console: where to write.
+        leader: lock of the process that keeps the study's own run and writes the report.
+    """
+
+    def __init__(self, plan: Plan, want: Wanted, console: Console, leader: Lock) -> None:
+        self.plan = plan
+        self.want = want
+        self.console = console
+        self.leader = leader
+        self.setting = Setting(want.folder, want.config["launcher"], plan.config_dirs)
+        self.trials = list(trials_of(plan, self.setting))
+        ranking = rank_job(plan, self.setting)
+        self.others: list[Job] = [*searches_of(plan, self.setting)]
+        self.jobs: list[Job] = [*self.others, *self.trials]
+        if ranking is not None:
+            self.others.append(ranking)
+            self.jobs.append(ranking)
+
+    def show_plan(self) -> None:
+        """Print what will be run."""
+        others = sum(not job.is_finished() for job in self.others)
+        left = [Work(job) for job in self.jobs if not job.is_finished()]
+        seconds = remaining(left, self.want.config["jobs"])
+        print_plan(self.console, self.plan, self.trials, others, seconds)
+
+    def show_commands(self) -> None:
+        """Print the commands of the trials that are left."""
+        for job in self.jobs:
+            if isinstance(job, Trial) and not job.is_finished():
+                self._say(shlex.join(job.shown()))
+            elif not isinstance(job, FitJob) and not job.is_finished():
+                self._say(shlex.join(job.command("python")))
+
+    def run(self) -> int:
+        """Run, report, return the exit code."""
+        leads = self.leader.take()
+        own = StudyRun(self.want.config, self.want.folder) if leads else None
+        stop = StopRequest(STOPPING)
+        stop.install()
+        status = "failed"
+        try:
+            if own is not None and not all(job.is_finished() for job in self.jobs):
+                self.setting.parent = own.run_id()
+            whole = self._schedule(lambda: stop.signal_name is not None)
+            if not whole:
+                status = "interrupted"
+                return self._interrupted(str(stop.signal_name))
+            code = self._report(own)
+            status = "finished"
+            return code
+        finally:
+            stop.restore()
+            if own is not None:
+                own.close(status)
+
+    def _schedule(self, stopping: Callable[[], bool]) -> bool:
+        """Run all jobs; False if the user stopped them."""
+        config = self.want.config
+        limits = Limits(
+            config["jobs"],
+            config["retries"],
+            None if config["timeout"] is None else 60 * config["timeout"],
+            self.want.cwd,
+        )
+        with Progress(self.console, config["jobs"]) as progress:
+            return Scheduler(self.jobs, limits, progress, stopping).run()
+
+    def _interrupted(self, signal_name: str) -> int:
+        command = go_on(self.want.folder)
+        self._say(f"\nstopped by {signal_name}; everything is saved. Go on with\n  {command}")
+        return CODES.get(signal_name, 1)
+
+    def _report(self, own: StudyRun | None) -> int:
+        """Answer by what is there, and write it down."""
+        results = collect(self.want.folder, self.want.config["launcher"])
+        failed = [trial for trial in results.trials if trial.status != "finished"]
+        if len(failed) == len(results.trials):
+            raise PollinateError(
+                f"all {len(failed)} trials have failed, the first one so: {failed[0].message}"
+            )
+        answers = answer(results)
+        print_answers(self.console, results, answers)
+        for line in verdict(results, answers):
+            self._say(line)
+        if own is None and not self.leader.take():
+            self._say("the process that began the study writes its report")
+        else:
+            self._write(results, answers, own)
+        if failed:
+            again = go_on(self.want.folder)
+            self._say(f"{len(failed)} trials have no result; to try them again: {again}")
+        return 1 if failed else 0
+
+    def _write(self, results: Results, answers: Answers, own: StudyRun | None) -> None:
+        files = write_report(results, answers, self.want.folder)
+        if own is not None:
+            own.answered(results, answers, files)
+        page = next((file for file in files if file.suffix == ".html"), self.want.folder)
+        self._say(f"report {shown(page.absolute())}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def go_on(folder: Path) -> str:
+    """Return the command that goes on with a study, as a shell takes it."""
+    return f"python -m pipeline.study {shlex.quote(f'resume={shown(folder)}')}"

@@ -1,0 +1,157 @@
+"""Where a trial's files are, and what is known of its sessions."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.runs import RunFolder
+from pipeline.studying.files import read_json, write_json
+
+STEP = re.compile(rb'^\{"step": ?(\d+)', re.MULTILINE)
+TAIL = 65_536  # bytes of a history that are looked at for its last step
+
+
+@dataclass(frozen=True)
+class Place:
+    """A trial's run folder and, beside it, its log, lock and ledger.
+
+    path: of the run folder, which pipeline.fit wants new.
+    """
+
+    path: Path
+
+    @property
+    def run(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(self.path)
+
+    @property
+    def log(self) -> Path:
+        """What the trial prints."""
+        return self._beside("log")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that is at work on the trial."""
+        return self._beside("lock")
+
+    @property
+    def ledger(self) -> Path:
+        """Sessions, status and memory."""
+        return self._beside("json")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{suffix}")
+
+    def summary(self) -> dict[str, Any]:
+        """Return summary.json, empty if there is none."""
+        found: dict[str, Any] = read_json(self.run.summary) or {}
+        return found
+
+    def is_finished(self) -> bool:
+        """Say whether the run has come to its end."""
+        return bool(self.summary().get("status") == "finished")
+
+    def can_go_on(self) -> bool:
+        """Say whether there is a run to resume: it has written its configuration."""
+        return self.run.config.is_file()
+
+    def clear(self) -> None:
+        """Remove what a run left that was stopped before it had written its configuration."""
+        if self.path.is_dir() and not self.can_go_on():
+            shutil.rmtree(self.path)
+
+    def step(self) -> int:
+        """Return the last step of the history, 0 if there is none."""
+        try:
+            with self.run.metrics.open("rb") as file:
+                file.seek(0, 2)
+                file.seek(max(0, file.tell() - TAIL))
+                found = STEP.findall(file.read())
+        except OSError:
+            return 0
+        return int(found[-1]) if found else 0
+
+    def last_sign(self) -> float:
+        """Return when the run last wrote anything, in seconds since 1970; 0.0 for never."""
+        files = [*self.path.glob("*"), *self.run.checkpoints.glob("*"), self.log]
+        return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+
+
+class Ledger:
+    """What the study knows of a trial beyond its run folder, on disk at every change.
+
+    Attributes:
+        status: running, finished, failed, timeout or interrupted; None before the first session.
+        message: of a failure; memory: most bytes that a session's process held.
+        ended: when the last session ended, seconds since 1970.
+        extra: what a job keeps: values that a search drew.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        known = read_json(place.ledger) or {}
+        self.sessions: list[list[float | None]] = known.get("sessions", [])
+        self.status: str | None = known.get("status")
+        self.message: str | None = known.get("message")
+        self.memory: int | None = known.get("memory")
+        self.extra: dict[str, Any] = known.get("extra", {})
+
+    @property
+    def ended(self) -> float:
+        """When the last session ended; 0.0 if none has."""
+        return self.sessions[-1][1] or 0.0 if self.sessions else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all sessions; one that was killed counts to its last sign of life."""
+        total = 0.0
+        for start, end in self.sessions:
+            assert start is not None
+            total += max(0.0, (self._place.last_sign() if end is None else end) - start)
+        return total
+
+    def begin(self) -> None:
+        """Begin a session."""
+        if self.sessions and self.sessions[-1][1] is None:
+            start = self.sessions[-1][0] or 0.0
+            self.sessions[-1][1] = max(start, self._place.last_sign())
+        self.sessions.append([time.time(), None])
+        self.status, self.message = "running", None
+        self.save()
+
+    def end(self, status: str, message: str | None, memory: int | None) -> None:
+        """End the session."""
+        self.sessions[-1][1] = time.time()
+        self.status, self.message = status, message
+        known = [value for value in (self.memory, memory) if value is not None]
+        self.memory = max(known, default=None)
+        self.save()
+
+    def save(self) -> None:
+        """Write the file."""
+        content = {
+            "status": self.status,
+            "message": self.message,
+            "memory": self.memory,
+            "sessions": self.sessions,
+            "extra": self.extra,
+        }
+        write_json(self._place.ledger, content)
+
+
+def safe_name(name: str) -> str:
+    """Return an arm's name as one of a folder: ``pair:a+b`` -> ``pair-a+b``."""
+    text = name.replace(">", "-to-").replace("%", "pc").replace("*", "x")
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", text)
+
+
+def is_score(value: Any) -> bool:
+    """Say whether a value from a summary is a number."""
+    return isinstance(value, int | float) and math.isfinite(value)

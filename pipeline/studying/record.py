@@ -1,0 +1,74 @@
+"""A study in MLflow: one run, of which the trials are parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.instantiate import instantiate
+from pipeline.studying.answers import Answers
+from pipeline.studying.place import safe_name
+from pipeline.studying.results import Results
+from pipeline.tracking.run_logger import RunLogger
+from pipeline.tracking.sender import OPERATIONS
+
+PATIENCE = 20.0  # seconds that a server has to name the run; later trials stand on their own
+STUDY_TAG = "pollinate.study"
+
+
+class StudyRun:
+    """The study's own run; it can neither stop nor delay trials.
+
+    Args:
+        config: of the command.
+        folder: of the study, which holds the history.
+    """
+
+    def __init__(self, config: Mapping[str, Any], folder: Path) -> None:
+        options = {
+            "run_dir": folder,
+            "run_name": config["name"],
+            "resume": (folder / OPERATIONS).exists(),
+        }
+        self.folder = folder
+        self.tracker: RunLogger = instantiate(
+            config["tracking"], config["allow_targets"], "tracking", **options
+        )
+        gone = ("run_dir", "resume", "jobs", "timeout", "retries", "dry_run", "seed")
+        self.tracker.log_params({name: v for name, v in config.items() if name not in gone})
+        self.tracker.set_tags({STUDY_TAG: config["name"]})
+        self._asks = config["tracking"].get("uri") is not None
+
+    def run_id(self) -> str | None:
+        """Return MLflow's id of the run, for which is waited a little."""
+        until = time.monotonic() + PATIENCE
+        while self._asks and self.tracker.run_id is None and time.monotonic() < until:
+            time.sleep(0.1)
+        return self.tracker.run_id
+
+    def answered(self, results: Results, answers: Answers, files: Sequence[Path]) -> None:
+        """Record what came out, and the files that show it."""
+        self.tracker.log_metrics(dict(metrics(results, answers)))
+        for file in files:
+            inside = file.absolute().relative_to(self.folder.absolute()).parent.as_posix()
+            self.tracker.log_artifact(file, "" if inside == "." else inside)
+
+    def close(self, status: str) -> None:
+        """End the run: finished, interrupted or failed."""
+        self.tracker.close(status)
+
+
+def metrics(results: Results, answers: Answers) -> Iterator[tuple[str, float]]:
+    """Yield what MLflow charts: ``score/<arm>/<task>``, ``change/...`` and ``delta_m/<arm>``."""
+    for arm, scores in answers.scores.items():
+        yield from ((f"score/{safe_name(arm)}/{t}", own.mean) for t, own in scores.items())
+    for arm, comparison in answers.comparisons.items():
+        for task, change in comparison.changes.items():
+            yield f"change/{safe_name(arm)}/{task}", change.difference.mean
+        whole = comparison.delta_m
+        if whole is not None and whole.relative is not None:
+            yield f"delta_m/{safe_name(arm)}", whole.relative.mean
+    for status in ("finished", "failed", "timeout"):
+        yield f"trials/{status}", float(sum(trial.status == status for trial in results.trials))

@@ -1,0 +1,111 @@
+"""Lines over the steps: scores by arm, cosines of gradients by pair of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pipeline.plots.style import INK, clean
+from pipeline.studying.report.charts.colours import HELPED, HURT, colours_of
+from pipeline.studying.report.charts.panel import Chart, Hover, Panel
+from pipeline.studying.report.histories import Histories, Series, mean
+from pipeline.studying.report.subject import Subject
+from pipeline.studying.report.units import Unit, rounded
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Runs = Mapping[str, Mapping[int, Series]]  # {arm: {seed: series}}
+MOST_ARMS, MOST_PAIRS = 6, 12
+COSINE = "gradient/cosine/"
+LEARNING = "Validation score over the optimizer steps: thin a seed, thick their mean."
+COSINES = (
+    "Cosine of two tasks' gradients in the joint run: below 0 they pull shared weights apart. "
+    "It describes the training; it doesn't prove what helps."
+)
+
+
+def learning(subject: Subject, found: Histories) -> Chart | None:
+    """Return each task's validation score in the runs alone, joint and with variants."""
+    arms = [arm for arm in subject.arms("joint", "variant") if arm.name in subject.answers.scores]
+    colours = colours_of(arms[:MOST_ARMS])
+    panels: list[Panel] = []
+    key: dict[str, str] = {}
+    for task, metric in subject.results.metrics.items():
+        own = found.get(f"valid/{task}/{metric}", {})
+        alone = {name: runs for name, runs in own.items() if name not in colours}
+        alone = {n: r for n, r in alone.items() if subject.results.arms[n].kind == "alone"}
+        runs = {**alone, **{name: own[name] for name in colours if name in own}}
+        if not runs:
+            continue
+        shown = colours_of(subject.results.arms[name] for name in alone) | colours
+        unit = subject.units[task]
+        words = f"{metric}{',' * bool(unit.word)}{unit.word}"
+        panels.append(Panel(task, partial(draw_scores, runs, shown, unit, words), 185))
+        key |= {"alone" if name in alone else name: shown[name] for name in runs}
+    return Chart("learning", "How the tasks learn", LEARNING, panels, key) if panels else None
+
+
+def draw_scores(
+    runs: Runs, colours: Mapping[str, str], unit: Unit, label: str, axis: Axes, hover: Hover
+) -> None:
+    """Draw thin seeds and thick means."""
+    for arm, seeds in runs.items():
+        for series in seeds.values():
+            values = [unit.factor * value for value in series.values()]
+            axis.plot(list(series), values, color=colours[arm], linewidth=0.7, alpha=0.45)
+        together = mean(seeds.values())
+        values = [unit.factor * value for value in together.values()]
+        mark = "." if len(values) < 3 else ""
+        (line,) = axis.plot(list(together), values, marker=mark, color=colours[arm], linewidth=2.2)
+        if values:
+            hover.add(line, f"{arm}: {unit.amount(values[-1] / unit.factor)} at the end")
+    axis.set_xlabel("optimizer steps", color=INK, fontsize=10)
+    axis.set_ylabel(label, color=INK, fontsize=10)
+    axis.locator_params(axis="x", nbins=5)
+    clean(axis)
+    axis.tick_params(labelsize=10)
+
+
+def cosines(subject: Subject, found: Histories) -> Chart | None:
+    """Return a panel a pair of tasks, the lowest cosines first."""
+    pairs: dict[str, tuple[float, Mapping[int, Series]]] = {}
+    for key, arms in found.items():
+        for arm, runs in arms.items():
+            if key.startswith(COSINE) and subject.results.arms[arm].kind == "joint":
+                values = [value for series in runs.values() for value in series.values()]
+                pairs[key.removeprefix(COSINE)] = sum(values) / max(1, len(values)), runs
+    lowest = sorted(pairs, key=lambda pair: pairs[pair][0])[:MOST_PAIRS]
+    most = max(
+        (abs(v) for pair in lowest for s in pairs[pair][1].values() for v in s.values()),
+        default=1.0,
+    )
+    panels = [
+        Panel(
+            f"{pair.replace('/', ' · ')}: mean {rounded(round(pairs[pair][0], 2), 2, sign=True)}",
+            partial(draw_cosine, pairs[pair][1], min(1.0, most * 1.05)),
+            130,
+        )
+        for pair in lowest
+    ]
+    rest = len(pairs) - len(lowest)
+    caption = COSINES + (f" The {len(lowest)} lowest of {len(pairs)} pairs." if rest else "")
+    return Chart("cosines", "Where tasks pull apart", caption, panels) if panels else None
+
+
+def draw_cosine(runs: Mapping[int, Series], most: float, axis: Axes, hover: Hover) -> None:
+    """Draw a pair's cosines, with what is below zero filled."""
+    for seed, series in runs.items():
+        (line,) = axis.plot(list(series), list(series.values()), color=HELPED, lw=0.7, alpha=0.45)
+        hover.add(line, f"seed {seed}")
+    together = mean(runs.values())
+    steps, values = list(together), list(together.values())
+    axis.plot(steps, values, color=HELPED, linewidth=2)
+    axis.fill_between(steps, [min(0.0, value) for value in values], color=HURT, alpha=0.35, lw=0)
+    axis.axhline(0, color=INK, linewidth=0.8)
+    axis.set_ylim(-most, most)
+    axis.locator_params(axis="both", nbins=5)
+    axis.set_xlabel("optimizer steps", color=INK, fontsize=10)
+    clean(axis)
+    axis.tick_params(labelsize=10)

@@ -1,0 +1,90 @@
+"""Scores and changes as people read them: points of shares, plain numbers otherwise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pipeline.studying.answers import Estimate
+
+SHARES = {"accuracy", "f1", "miou", "delta1", "precision", "recall", "auroc", "top5"}
+NOTHING = "-"
+MINUS, PLUS_MINUS = "\u2212", "\u00b1"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """factor: of a score in this unit; word: behind its number; digits: behind the point."""
+
+    factor: float
+    word: str
+    digits: int
+
+    def number(self, value: float, *, sign: bool = False) -> str:
+        """Return a score or a change: 91.3, +1.2, with a digit more where it would be 0."""
+        return rounded(self.factor * value, self.digits, sign=sign)
+
+    def amount(self, value: float, *, sign: bool = False) -> str:
+        """Return a number with its unit: 1.2 points."""
+        return f"{self.number(value, sign=sign)}{self.word}"
+
+
+POINTS = Unit(100.0, " points", 1)
+PLAIN = Unit(1.0, "", 3)
+PERCENT = Unit(100.0, " %", 1)
+
+
+def unit_of(metric: str) -> Unit:
+    """Return the unit of a metric: points of a share of what is right, r2 and the like as it is."""
+    name, _, rest = metric.partition("_")
+    return POINTS if metric in SHARES or (name in SHARES and rest.isdigit()) else PLAIN
+
+
+def rounded(value: float, digits: int, *, sign: bool = False) -> str:
+    """Return a number with a fixed number of digits, up to two more for a small one."""
+    if not math.isfinite(value):
+        return NOTHING
+    for _ in range(2):
+        digits += bool(value) and abs(value) < 0.5 * 10.0**-digits
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    if not float(text.replace(",", "")):
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def spread(found: Estimate, unit: Unit) -> str:
+    """Return what follows a mean: `` ± 0.4``, `` (0.2 to 1.9)`` if uneven, nothing of one seed."""
+    if found.low is None or found.high is None:
+        return ""
+    below, above = found.mean - found.low, found.high - found.mean
+    if abs(above - below) <= 0.2 * max(above, below, 1e-12):
+        return f" {PLUS_MINUS} {unit.number((above + below) / 2)}"
+    return f" ({unit.number(found.low)} to {unit.number(found.high)})"
+
+
+def estimate(found: Estimate | None, unit: Unit, *, sign: bool = False) -> str:
+    """Return ``1.2 ± 0.4 points``, a dash for what isn't known."""
+    if found is None:
+        return NOTHING
+    return f"{unit.number(found.mean, sign=sign)}{spread(found, unit)}{unit.word}"
+
+
+def size(found: Estimate) -> Estimate:
+    """Return a change without its sign."""
+    if found.mean >= 0:
+        return found
+    low, high = found.low, found.high
+    return Estimate(
+        -found.mean,
+        None if high is None else -high,
+        None if low is None else -low,
+        found.seeds,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return ``48 s``, ``12 min`` or ``2 h 05 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60:02d} min"

@@ -1,0 +1,254 @@
+"""Runs a study's jobs: some at a time, in the order of their needs, none twice."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pipeline.errors import PollinateError
+from pipeline.runs import RUN_DIR_VARIABLE
+from pipeline.studying.child import Child
+from pipeline.studying.failures import failure
+from pipeline.studying.job import Job
+from pipeline.studying.lock import Lock
+
+PAUSE = 0.1  # seconds between two looks at the processes
+ELSEWHERE = 2.0  # seconds between two looks at a trial that another process is at work on
+THREADS = "OMP_NUM_THREADS"
+State = Literal["waiting", "running", "elsewhere", "done", "failed"]
+
+
+class Display(Protocol):
+    """What a person sees."""
+
+    def started(self, work: Work) -> None:
+        """A job was started."""
+
+    def ended(self, work: Work) -> None:
+        """A job has finished or failed."""
+
+    def tick(self, works: Sequence[Work]) -> None:
+        """Time has passed."""
+
+
+@dataclass
+class Work:
+    """A job and where it stands.
+
+    attempts: sessions begun by this process; message: why it failed; seconds: of all sessions.
+    """
+
+    job: Job
+    state: State = "waiting"
+    attempts: int = 0
+    message: str | None = None
+    child: Child | None = None
+    late: bool = False  # it was asked to stop since its time was over
+    look: float = 0.0  # not looked at again before, in seconds of time.monotonic()
+    before: float = 0.0  # seconds of earlier sessions
+    seconds: float = 0.0
+    found: bool = False  # this process had nothing to do for it
+    checked: bool = False
+
+
+@dataclass
+class Limits:
+    """jobs: at a time; retries: of a failed one; timeout: seconds of a job in all, None for none.
+
+    folder: where processes work; python: the interpreter.
+    """
+
+    jobs: int
+    retries: int
+    timeout: float | None
+    folder: Path
+    python: str = sys.executable
+
+
+class Scheduler:
+    """Runs jobs to their end.
+
+    Args:
+        jobs: in the order in which they are started.
+        limits: of this machine.
+        display: is told what happens.
+        stopping: says whether the user wants to stop.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        limits: Limits,
+        display: Display,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.works = [Work(job) for job in jobs]
+        self.limits = limits
+        self.display = display
+        self.stopping = stopping
+        self.begun = time.time()
+        self._by_place = {work.job.place.path: work for work in self.works}
+
+    def run(self) -> bool:
+        """Run until all is done or failed; False if the user stopped it."""
+        try:
+            while True:
+                for work in self.works:
+                    if work.child is not None:
+                        self._watch(work)
+                stopping = self.stopping()
+                if not stopping:
+                    self._start_ready()
+                running = [work for work in self.works if work.child is not None]
+                if not running and (stopping or self._is_over()):
+                    return not stopping
+                for work in running if stopping else ():
+                    assert work.child is not None, "those that run have one"
+                    work.child.ask()
+                self.display.tick(self.works)
+                time.sleep(PAUSE)
+        except BaseException:
+            for work in self.works:
+                if work.child is not None:
+                    work.child.kill()
+            raise
+
+    def _is_over(self) -> bool:
+        return all(work.state in ("done", "failed") for work in self.works)
+
+    def _start_ready(self) -> None:
+        free = self.limits.jobs - sum(work.child is not None for work in self.works)
+        for work in self.works:
+            if work.state not in ("waiting", "elsewhere") or not self._is_ready(work):
+                continue
+            known = work.checked
+            work.checked = True
+            if not known and work.job.is_finished():
+                self._finish(work, found=True)
+            elif free > 0 and time.monotonic() >= work.look:
+                free -= self._start(work)
+
+    def _is_ready(self, work: Work) -> bool:
+        needed = [self._by_place[place.path] for place in work.job.needs]
+        failed = next((one for one in needed if one.state == "failed"), None)
+        if failed is not None:
+            self._fail(work, f"it needs {failed.job.title}, which failed")
+            return False
+        return all(one.state == "done" for one in needed)
+
+    def _start(self, work: Work) -> int:
+        """Start a job unless another process is at it; return the number of processes started."""
+        lock = Lock(work.job.place.lock)
+        if not lock.take():
+            work.state, work.look = "elsewhere", time.monotonic() + ELSEWHERE
+            return 0
+        try:
+            return self._begin(work, lock)
+        except PollinateError as error:
+            self._fail(work, str(error))
+            return 0
+        finally:
+            lock.leave()
+
+    def _begin(self, work: Work, lock: Lock) -> int:
+        """Start a job whose lock is taken."""
+        job = work.job
+        ledger = job.ledger()
+        if job.is_finished():  # by another process, between two looks
+            self._finish(work, found=True)
+            return 0
+        elsewhere = ledger.status in ("failed", "timeout") and ledger.ended > self.begun
+        if elsewhere and work.attempts == 0:
+            self._fail(work, ledger.message or "it failed elsewhere")
+            return 0
+        work.before = ledger.seconds
+        if self.limits.timeout is not None and work.before >= self.limits.timeout:
+            work.late = True
+            self._give_up(work, "timeout", None, "")
+            return 0
+        job.prepare()
+        command = job.command(self.limits.python)
+        ledger = job.ledger()
+        ledger.begin()
+        try:
+            work.child = Child(
+                command, job.place.log, lock, environment(self.limits.jobs), self.limits.folder
+            )
+        except OSError as error:
+            raise PollinateError(f"{command[0]} can't be started: {error.strerror}") from error
+        work.state, work.attempts = "running", work.attempts + 1
+        self.display.started(work)
+        return 1
+
+    def _watch(self, work: Work) -> None:
+        child, limit = work.child, self.limits.timeout
+        assert child is not None, "it runs"
+        code = child.ended()
+        if code is None:
+            if limit is not None and not work.late and work.before + child.seconds > limit:
+                work.late = True
+                child.ask()
+            return
+        work.child = None
+        if work.job.is_finished():
+            work.job.ledger().end("finished", None, child.memory)
+            self._finish(work)
+        elif self.stopping() and not work.late:
+            work.job.ledger().end("interrupted", None, child.memory)
+            work.state = "waiting"
+        else:
+            self._give_up(work, "timeout" if work.late else "failed", code, child.output(), child)
+
+    def _give_up(
+        self, work: Work, status: str, code: int | None, output: str, child: Child | None = None
+    ) -> None:
+        """Note a failure, or try again."""
+        message = failure(code, output, self.limits.timeout if work.late else None)
+        ledger = work.job.ledger()
+        if child is not None:
+            ledger.end(status, message, child.memory)
+        if not work.late and work.attempts <= self.limits.retries:
+            work.state, work.message = "waiting", message
+            return
+        self._fail(work, message)
+
+    def _finish(self, work: Work, found: bool = False) -> None:
+        work.seconds, work.found = work.job.ledger().seconds, found
+        try:
+            work.job.wrap_up()
+        except PollinateError as error:
+            self._fail(work, str(error))
+            return
+        work.state = "done"
+        self.display.ended(work)
+
+    def _fail(self, work: Work, message: str) -> None:
+        """End a job that can't come to its end; a search goes on without it."""
+        work.message, work.seconds = message, work.job.ledger().seconds
+        if work.job.is_finished():
+            self._finish(work)
+            return
+        ledger = work.job.ledger()
+        if ledger.message != message:
+            ledger.status, ledger.message = ledger.status or "failed", message
+            ledger.save()
+        work.state = "failed"
+        self.display.ended(work)
+
+
+def environment(jobs: int) -> Mapping[str, str]:
+    """Return a process's variables: its part of the processor's cores, unless that is set."""
+    known = {key: value for key, value in os.environ.items() if key != RUN_DIR_VARIABLE}
+    return {THREADS: str(max(1, cores() // jobs)), **known}
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
