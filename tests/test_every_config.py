@@ -14,8 +14,8 @@ from tests.rows import ROWS
 from tests.sessions import Session, run_sessions
 
 FOLDERS = [SHIPPED]
-SETTINGS = {"data", "experiment", "tracking", "trainer"}  # groups that hold no methods
-UNTRAINED = {"method", "score"}  # groups of methods that take no part in a training
+SETTINGS = {"data", "experiment", "study", "tracking", "trainer"}  # groups that hold no methods
+UNTRAINED = {"method", "score", "study"}  # groups that take no part in a training
 OPTIONS = [f"{group}/{option}" for group in groups(FOLDERS) for option in options(group, FOLDERS)]
 TRAINED = [name for name in OPTIONS if name.partition("/")[0] not in UNTRAINED]
 METHODS = [name for name in OPTIONS if name.partition("/")[0] not in SETTINGS]

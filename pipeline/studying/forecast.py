@@ -25,7 +25,8 @@ def remaining(works: Sequence[Work], jobs: int) -> float | None:
     if not left:
         return 0.0
     ratio = slower(done)
-    usual = fmean(w.seconds for w in done) if done else None
+    guesses = [w.job.expected for w in works if w.job.expected is not None]
+    usual = fmean(w.seconds for w in done) if done else fmean(guesses) if guesses else None
     total = 0.0
     for work in left:
         expected = usual if work.job.expected is None else ratio * work.job.expected

@@ -42,10 +42,10 @@ def print_plan(
         )
     console.print(table)
     left = sum(not trial.is_finished() for trial in trials)
-    more = f" and {others} more runs of searches and predictors" if others else ""
+    more = f" and {others} more of searches and predictors" if others else ""
     about = "how long they take isn't known" if seconds is None else f"about {duration(seconds)}"
     text = f"{left} of {len(trials)} trials{more} left: {about}" if left else "all trials are done"
-    console.print(text, highlight=False)
+    console.print(text, highlight=False, soft_wrap=True)
     for note in plan.facts.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
 

@@ -205,3 +205,12 @@ def test_wrong_status(tmp_path: Path) -> None:
     tracker = LocalTracker(run_dir=tmp_path, run_name="one", resume=False)
     with pytest.raises(UsageError, match="finished, interrupted, failed, got 'done'"):
         tracker.close("done")
+
+
+def test_a_run_is_part_of_another(tmp_path: Path) -> None:
+    tracker = Tracker(
+        "http://127.0.0.1:9", "exp", None, 60.0, "abc", run_dir=tmp_path, run_name="a", resume=False
+    )
+    tracker.close("finished")
+    written = (tmp_path / "operations.jsonl").read_text()
+    assert '"mlflow.parentRunId":"abc"' in written.replace(": ", ":")
