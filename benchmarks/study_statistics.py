@@ -3,7 +3,7 @@
     python -m benchmarks.study_statistics              # the tables of docs/study_statistics.md
     python -m benchmarks.study_statistics studies=100  # faster, coarser
 
-All scores are simulated from a seed. Takes about a minute on one core.
+All scores are simulated from a seed. Takes half a minute of one core.
 """
 
 from __future__ import annotations

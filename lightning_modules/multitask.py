@@ -15,24 +15,19 @@ from torch.optim import Optimizer
 
 from datamodules.batch import MixedBatch
 from lightning_modules.balancers.base import Balancer
+from lightning_modules.fitting_weights import require_fit
 from lightning_modules.meeting import Meeting
-from lightning_modules.metrics import (
-    RunningLosses,
-    Scores,
-    load_metric_state,
-    metric_state,
-    update,
-)
+from lightning_modules.metrics import Scores
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.optimizers import OptimizerFactory, parameter_groups, schedule_optimizer
 from lightning_modules.processes import alone, together
+from lightning_modules.progress import Progress, Targets
 from lightning_modules.replay import Replay
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.sharding.clip import clip_norm, clip_value
 from lightning_modules.tasks.base import Task
 from lightning_modules.trace import Trace
 from lightning_modules.transfer.base import Transfer, TransferStep
-from pipeline.errors import PollinateError
 
 
 @dataclass
@@ -87,16 +82,13 @@ class MultiTaskModule(LightningModule):
         self.transfer = transfer
         self.optimization = optimization
         self.spec = dict(spec)
-        self.training_losses = RunningLosses(tasks)  # since the last log line
-        self.rows_seen = dict.fromkeys(self.tasks, 0)  # labelled rows over all ranks
-        self.epoch_rows = dict.fromkeys(self.tasks, 0)  # those of the epoch under way
         self.losses: dict[str, Tensor] = {}  # of the step under way
         self.rest: Tensor | None = None  # of the step under way: what belongs to no task
         self.meeting = Meeting(network, balancer)
         self._replay = Replay(network)
         self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
         self._total: int | None = None  # optimizer steps of the run, known when it starts
-        self.training_scores = nn.ModuleDict({n: t.training_metric() for n, t in tasks.items()})
+        self.progress = Progress(tasks)
         self.scores = Scores(tasks)
 
     def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
@@ -112,7 +104,7 @@ class MultiTaskModule(LightningModule):
             self._replay.mark()
         step, targets = self._outputs(batch)
         sums = self._sums(step.outputs, targets)
-        self._count(batch, sums, step.outputs, targets)
+        self.progress.count(sums, step.outputs, targets, self._rows(batch))
         self.losses, rest = self._losses(step, sums)
         penalty = self.network.trunk.penalty(list(self.losses))
         parts = [one for one in (rest, penalty) if one is not None]
@@ -198,33 +190,13 @@ class MultiTaskModule(LightningModule):
         checkpoint["pollinate"] = self.spec
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the weights fit before any of them is taken.
-
-        Raises:
-            PollinateError: names or shapes differ: the classes have changed since.
-        """
-        own, saved = self.state_dict(), checkpoint["state_dict"]
-        wrong = [
-            f"{name}: {shape_text(saved.get(name))} saved, {shape_text(own.get(name))} here"
-            for name in sorted(own.keys() | saved.keys())
-            # a balancer may have state that it makes at its first step only
-            if (name in own or not name.startswith("balancer."))
-            and shape_text(own.get(name)) != shape_text(saved.get(name))
-        ]
-        if wrong:
-            raise PollinateError(
-                f"the checkpoint's weights don't fit: {'; '.join(wrong[:5])}"
-                f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. It was written by "
-                f"pollinate {checkpoint['pollinate'].get('version')}: use that version"
-            )
+        """Check that the weights fit before any of them is taken."""
+        require_fit(self.state_dict(), checkpoint)
 
     def rank_state(self) -> dict[str, Any]:
         """Return what this rank gathered since the last log line and epoch."""
         return {
-            "losses": self.training_losses.totals.clone(),
-            "rows_seen": dict(self.rows_seen),
-            "epoch_rows": dict(self.epoch_rows),
-            "scores": {name: metric_state(m) for name, m in self._training_metrics()},
+            **self.progress.state(),
             "traffic": self.meeting.traffic.state_dict(),
             # a process that steps on its own balances on its own
             "parts": {n: p.state_dict() for n, p in self._own_parts().items()},
@@ -232,36 +204,15 @@ class MultiTaskModule(LightningModule):
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
         """Go on with what ``rank_state`` returned."""
-        self.training_losses.totals = state["losses"].clone()
-        self.rows_seen = dict(state["rows_seen"])
-        self.epoch_rows = dict(state["epoch_rows"])
-        for name, metric in self._training_metrics():
-            load_metric_state(metric, state["scores"][name])
+        self.progress.load_state(state)
         self.meeting.traffic.load_state_dict(state["traffic"])
         for name, part in self._own_parts().items():
             part.load_state_dict(state["parts"].get(name, part.state_dict()))
-
-    def take_training_scores(self) -> dict[str, float]:
-        """Return {task: score} over the epoch and all ranks, and start anew."""
-        scores = {}
-        for task, metric in self._training_metrics():
-            if summed_updates(metric):
-                scores[task] = metric.compute().item()
-            metric.reset()
-        return scores
-
-    def take_epoch_rows(self) -> dict[str, int]:
-        """Return {task: labelled rows of the epoch}, and start anew."""
-        rows, self.epoch_rows = self.epoch_rows, dict.fromkeys(self.tasks, 0)
-        return rows
 
     def _own_parts(self) -> dict[str, nn.Module]:
         """Return the parts whose state differs between processes besides their parameters."""
         own = {"balancer": self.balancer, "transfer": self.transfer}
         return own if self.meeting.local else {}
-
-    def _training_metrics(self) -> list[tuple[str, Any]]:
-        return list(self.training_scores.items())
 
     def _is_last(self) -> bool:
         """Say whether an optimizer step follows the batch."""
@@ -309,9 +260,7 @@ class MultiTaskModule(LightningModule):
             found[task] = targets, torch.cat([part.present[task] for part in parts])
         return found
 
-    def _sums(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, tuple[Tensor, Tensor]]
-    ) -> dict[str, Tensor]:
+    def _sums(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Return {task: sum of the losses of this process's rows}.
 
         A process that steps on its own has no loss of a task of which it has no label: a zero would
@@ -325,25 +274,10 @@ class MultiTaskModule(LightningModule):
             sums[task] = loss.where(present, loss.new_zeros(())).sum()
         return sums
 
-    def _count(
-        self,
-        batch: MixedBatch,
-        sums: Mapping[str, Tensor],
-        outputs: Mapping[str, Tensor],
-        targets: Mapping[str, tuple[Tensor, Tensor]],
-    ) -> None:
-        """Add the step to running losses, scores and rows."""
-        rows = {}
-        metrics = dict(self._training_metrics())
+    def _rows(self, batch: MixedBatch) -> dict[str, int]:
+        """Return {task: labelled rows of all processes}."""
         times = 1 if self.meeting.divided else self.trainer.world_size
-        for task, (target, present) in targets.items():
-            labelled = target[present]
-            rows[task] = len(labelled)
-            measured = self.tasks[task].measured(outputs[task].detach()[present])
-            update(metrics[task], measured, labelled)
-            self.rows_seen[task] += batch.labelled[task] * times
-            self.epoch_rows[task] += batch.labelled[task] * times
-        self.training_losses.add(sums, rows)
+        return {task: rows * times for task, rows in batch.labelled.items()}
 
     def _evaluate(self, batch: MixedBatch) -> None:
         tasks = [
@@ -378,17 +312,7 @@ def stacked(targets: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(targets))
 
 
-def shape_text(tensor: Tensor | None) -> str:
-    """Return ``(3, 4)``, or ``nothing`` for None."""
-    return "nothing" if tensor is None else str(tuple(tensor.shape))
-
-
 def multitask(module: LightningModule) -> MultiTaskModule:
     """Return the module as what it is; callbacks are given it as any LightningModule."""
     assert isinstance(module, MultiTaskModule)
     return module
-
-
-def summed_updates(metric: Any) -> bool:
-    """Say whether the metric was given rows; the same on every rank, since steps are."""
-    return bool(metric._update_count)

@@ -215,7 +215,7 @@ class Session:
         self.summary.valid = measure.stage_scores["valid"]
         self.summary.test = measure.stage_scores["test"]
         self.summary.baseline = baselines(self.datamodule)
-        self.summary.rows_seen = dict(self.module.rows_seen)
+        self.summary.rows_seen = dict(self.module.progress.rows)
 
     def _interrupted(self, error: InterruptedRunError) -> int:
         if self._is_first:

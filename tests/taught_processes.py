@@ -81,7 +81,7 @@ def train(name: str, folder: Path) -> None:
         fit.precision_plugin.convert_module(model)
     fit.fit(model, datamodule=data)
     if fit.is_global_zero:
-        torch.save({"model": whole(model), "rows": model.rows_seen}, folder / f"{name}.pt")
+        torch.save({"model": whole(model), "rows": model.progress.rows}, folder / f"{name}.pt")
 
 
 def main() -> None:

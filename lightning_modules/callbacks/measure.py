@@ -62,9 +62,9 @@ class Measure(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the training scores of the epoch, and the rows that it had."""
         module = multitask(pl_module)
-        scores = module.take_training_scores()
+        scores = module.progress.take_scores()
         named = {f"train/{task}/{module.tasks[task].score}": v for task, v in scores.items()}
-        named |= {f"epoch_rows/{t}": float(n) for t, n in module.take_epoch_rows().items()}
+        named |= {f"epoch_rows/{t}": float(n) for t, n in module.progress.take_epoch_rows().items()}
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
         if data is not None:
             named |= {f"passes/{name}": passes for name, passes in data.passes().items()}
@@ -99,11 +99,11 @@ class Measure(Callback):
             logger.log_metrics(metrics, step=trainer.global_step)
 
     def _step_metrics(self, trainer: Trainer, module: MultiTaskModule) -> dict[str, float]:
-        metrics = {f"train/{t}/loss": loss for t, loss in module.training_losses.take().items()}
+        metrics = {f"train/{t}/loss": loss for t, loss in module.progress.losses.take().items()}
         with torch.no_grad():
             weights = module.balancer.task_weights(module.losses)
         metrics |= {f"weight/{task}": weight for task, weight in weights.items()}
-        metrics |= {f"rows/{task}": float(rows) for task, rows in module.rows_seen.items()}
+        metrics |= {f"rows/{task}": float(rows) for task, rows in module.progress.rows.items()}
         metrics |= module.network.trunk.gauges(list(module.losses))
         metrics |= module.transfer.gauges() | module.meeting.traffic.metrics()
         for group in trainer.optimizers[0].param_groups:

@@ -211,13 +211,13 @@ def test_rows_seen_and_scores_are_gathered() -> None:
     module, step = as_rank(multitask(data)), first_step(data)
     for _ in range(3):
         module.training_step(step, 0)
-    assert module.rows_seen == {"notes": 12, "shapes": 12}
-    scores = module.take_training_scores()
+    assert module.progress.rows == {"notes": 12, "shapes": 12}
+    scores = module.progress.take_scores()
     outputs = module.network(step.batches)
     for name, score in scores.items():
         hits = outputs[name].argmax(dim=1) == step.batches[name].targets[name]
         assert score == pytest.approx(hits.float().mean().item())
-    assert module.take_training_scores() == {}
+    assert module.progress.take_scores() == {}
 
 
 def test_rank_state_round_trip() -> None:
@@ -227,9 +227,9 @@ def test_rank_state_round_trip() -> None:
     other.load_rank_state(one.rank_state())
     for module in (one, other):
         module.training_step(first_step(data, 1, 2), 0)
-    assert one.rows_seen == other.rows_seen
-    assert one.training_losses.take() == other.training_losses.take()
-    assert one.take_training_scores() == other.take_training_scores()
+    assert one.progress.rows == other.progress.rows
+    assert one.progress.losses.take() == other.progress.losses.take()
+    assert one.progress.take_scores() == other.progress.take_scores()
 
 
 def test_evaluation_counts_labelled_rows_of_every_data_set() -> None:

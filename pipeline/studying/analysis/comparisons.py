@@ -41,6 +41,9 @@ def compare(results: Results, table: Table, level: float) -> Compared:
         own = {task: changes[name, task] for task in arm.tasks if (name, task) in changes}
         if own:
             found[name] = Comparison(name, own, changes.get((name, DELTA)) or _only(own))
+            known = [task for task, one in own.items() if one.relative is not None]
+            if 0 < len(known) < len(arm.tasks):
+                notes.append(f"delta_m of {name} is of {', '.join(known)} only")
     return Compared(found, tests, len(keys), notes)
 
 
@@ -53,11 +56,11 @@ def change(test: Tested, adjusted: float | None, level: float) -> Change:
 
 
 def _only(changes: Mapping[str, Change]) -> Change | None:
-    """Return delta_m of an arm with one task: its relative change, which needs no second test."""
-    (one,) = changes.values() if len(changes) == 1 else (None,)
-    if one is None or one.relative is None:
-        return None
-    return Change(one.relative, one.relative, one.p, one.adjusted, one.verdict)
+    """Return delta_m of a single relative change, which needs no second test; None for none."""
+    for one in changes.values():
+        if one.relative is not None:
+            return Change(one.relative, one.relative, one.p, one.adjusted, one.verdict)
+    return None
 
 
 def study_noise(results: Results, table: Table) -> Noise:

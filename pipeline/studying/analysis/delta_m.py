@@ -41,7 +41,7 @@ def delta(arm: Mapping[str, Seeds], base: Mapping[str, Seeds], labels: float) ->
 
     None where no task has a baseline other than 0.
 
-    Source: Maninis et al. 2019, equation 4; Vandenhende et al. 2021, equation 10. A score is
+    Source: Maninis et al. 2019; Vandenhende et al. 2021. A score is
     larger when better, so the sign for errors is in it already.
     """
     own = {task: found for task in arm if (found := pair(arm[task], base.get(task, {})))}

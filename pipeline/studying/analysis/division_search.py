@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.studying.analysis.divisions import Division, Value
 
-STARTS = 20  # random divisions, besides what k + 1 sets lead to
+STARTS = 10  # random divisions, besides what k + 1 sets lead to
 
 Assignment = tuple[int, ...]  # the set of each task
 Total = Callable[[Assignment], tuple[int, float]]
@@ -30,8 +30,8 @@ def searched_divisions(tasks: Sequence[str], value: Value, seed: int) -> list[Di
     rng = np.random.default_rng(seed)
 
     @cache
-    def of(members: frozenset[int]) -> float:
-        return value(tuple(tasks[at] for at in sorted(members)))
+    def of(members: int) -> float:
+        return value(tuple(task for at, task in enumerate(tasks) if members >> at & 1))
 
     def total(sets: Assignment) -> tuple[int, float]:
         """Sets that can't be are counted first, so that they are climbed out of."""
@@ -89,9 +89,14 @@ def _random(n: int, k: int, rng: np.random.Generator) -> Assignment:
     return tuple(int(one) for one in drawn)
 
 
-def _members(sets: Assignment) -> list[frozenset[int]]:
-    return [frozenset(at for at, one in enumerate(sets) if one == own) for own in sorted(set(sets))]
+def _members(sets: Assignment) -> list[int]:
+    """Return the tasks of each set, as bits."""
+    found = [0] * (max(sets) + 1)
+    for at, own in enumerate(sets):
+        found[own] |= 1 << at
+    return found
 
 
 def _division(tasks: Sequence[str], sets: Assignment) -> Division:
-    return [tuple(tasks[at] for at in sorted(members)) for members in _members(sets)]
+    members = _members(sets)
+    return [tuple(t for at, t in enumerate(tasks) if own >> at & 1) for own in members]

@@ -10,7 +10,7 @@ from pipeline.studying.analysis.costs import Cost, cost, together
 from pipeline.studying.analysis.division_search import searched_divisions
 from pipeline.studying.analysis.divisions import Division, best_divisions
 from pipeline.studying.analysis.models import Choice, Model, best, measured, predicted
-from pipeline.studying.analysis.table import Table, table, valid_scores
+from pipeline.studying.analysis.table import Table, on_validation, table
 from pipeline.studying.answers import Grouping
 from pipeline.studying.results import Results
 
@@ -27,7 +27,7 @@ def groupings(results: Results, test: Table, seed: int, notes: list[str]) -> lis
 
     Source: Standley et al. 2020.
     """
-    valid = table(results, valid_scores)
+    valid = table(results, on_validation)
     shown = measured(results, test)
     chosen_by = measured(results, valid)
     if [one.arm for one in chosen_by] != [one.arm for one in shown]:

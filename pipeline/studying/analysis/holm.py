@@ -13,7 +13,7 @@ def holm(p: Sequence[float]) -> list[float]:
     The chance of any adjusted p <= alpha among true null hypotheses is at most alpha, however
     the tests depend on each other.
 
-    Source: Holm 1979, procedure 1.
+    Source: Holm 1979.
 
     Args:
         p: of m tests, in [0, 1].

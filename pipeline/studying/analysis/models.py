@@ -66,7 +66,7 @@ def best(tasks: Iterable[str], models: Iterable[Model], predict: bool) -> Choice
     A trained model may serve some of its tasks and leave the others, which have helped it learn,
     to other models. With ``predict`` a group that wasn't trained is guessed from its pairs.
 
-    Source: Standley et al. 2020, section 5.
+    Source: Standley et al. 2020.
     """
     served, everything = tuple(tasks), list(models)
     found = Choice(-np.inf, None)
@@ -87,7 +87,7 @@ def predicted(tasks: tuple[str, ...], models: Iterable[Model]) -> Model | None:
 
     A task's change is the mean of its changes in the best pair with each of the others.
 
-    Source: Standley et al. 2020, section 6.2.
+    Source: Standley et al. 2020, the higher-order approximation.
     """
     if len(tasks) < 3:
         return None

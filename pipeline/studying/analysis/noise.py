@@ -38,7 +38,7 @@ class Noise:
         scale_t (f_a + c^2 f_b - 2 rho c sqrt(f_a f_b)), the freedom harmonically of the row's and
         of the two kinds', those by Satterthwaite 1946.
         """
-        a, b = self.kind[arm], self.kind[base]
+        a, b = self.kind.get(arm), self.kind.get(base)
         if row not in self.scale or a not in self.factor or b not in self.factor:
             return 0.0, 0.0
         fa, fb = self.factor[a], c * c * self.factor[b]

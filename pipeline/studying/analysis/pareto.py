@@ -23,7 +23,7 @@ def points(results: Results, comparisons: Mapping[str, Comparison]) -> list[Poin
     for name, comparison in comparisons.items():
         arm, whole = results.arms[name], comparison.delta_m
         price = cost(results, name)
-        if set(arm.tasks) == tasks and arm.labels == 1 and whole and price:
+        if set(comparison.changes) == tasks and arm.labels == 1 and whole and price:
             found[name] = (whole.difference.mean, price)
     return _points(found)
 

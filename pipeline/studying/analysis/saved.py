@@ -13,6 +13,8 @@ from pipeline.studying.analysis.student import around
 from pipeline.studying.analysis.table import Seeds
 from pipeline.studying.answers import Estimate, Saved
 
+ROUNDING = 1e-12  # of the largest score
+
 
 def labels_for(score: float, labels: Sequence[int], scores: Sequence[float]) -> float | None:
     """Return the fewest labels that reach a score, by lines over log(labels); None: outside.
@@ -25,10 +27,11 @@ def labels_for(score: float, labels: Sequence[int], scores: Sequence[float]) -> 
         scores: (n,).
     """
     rising = isotonic_regression(np.asarray(scores, dtype=float)).x
-    if not rising[0] <= score <= rising[-1]:
+    edge = ROUNDING * float(np.abs(rising).max())
+    if not rising[0] - edge <= score <= rising[-1] + edge:
         return None
-    at = int(np.searchsorted(rising, score))
-    if rising[at] == score:
+    at = int(np.searchsorted(rising, score - edge))
+    if rising[at] <= score + edge:
         return float(labels[at])
     part = (score - rising[at - 1]) / (rising[at] - rising[at - 1])
     return math.exp(math.log(labels[at - 1]) + part * math.log(labels[at] / labels[at - 1]))

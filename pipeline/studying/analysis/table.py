@@ -24,17 +24,17 @@ class Table:
         return self.cells.get(arm, {}).get(task, {})
 
 
-def test_scores(trial: Trial) -> Scores:
+def on_test(trial: Trial) -> Scores:
     """Return what is reported."""
     return trial.test
 
 
-def valid_scores(trial: Trial) -> Scores:
+def on_validation(trial: Trial) -> Scores:
     """Return what may be chosen by."""
     return trial.valid
 
 
-def table(results: Results, scores: Callable[[Trial], Scores] = test_scores) -> Table:
+def table(results: Results, scores: Callable[[Trial], Scores] = on_test) -> Table:
     """Return the finite scores of finished runs, each with its own tasks only."""
     found = Table({})
     for name, arm in results.arms.items():

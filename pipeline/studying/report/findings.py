@@ -17,8 +17,14 @@ SIZE = "size"  # what the scores begin with that only look at the size of source
 def gains(subject: Subject) -> str:
     """Return what the joint run's tasks gain, and its delta_m."""
     comparison = subject.answers.comparisons.get(JOINT)
-    if comparison is None or not comparison.changes or subject.is_single:
+    if comparison is None or not comparison.changes:
         return ""
+    if subject.is_single:
+        found = [
+            f"{code(task)} {estimate(change.difference, subject.units[task], sign=True)}"
+            for task, change in comparison.changes.items()
+        ]
+        return f"the joint run against each task alone: {listed(found, 8)}; add seeds for intervals"
     told = [
         f"{code(task)} gains {amount(subject, task, change)}"
         for task, change in comparison.changes.items()
@@ -75,11 +81,13 @@ def best_grouping(subject: Subject) -> str:
     if not groupings:
         return ""
     best = max(groupings, key=lambda grouping: (grouping.delta_m, -grouping.models))
+    if all(len(group) == 1 for group in best.groups):
+        return f"no grouping found that beats each task apart on average ({cost(best)})"
     apart = [point.seconds for point in subject.answers.points if point.arm == ALONE]
     value = PERCENT.amount(best.delta_m, sign=True)
     return (
         f"best grouping: {count(best.models, 'model')} ({groups(best)}): "
-        f"{value} on average for {cost(best)}"
+        f"{value} on average (not tested) for {cost(best)}"
         + (f" (each task apart takes {duration(apart[0])})" if apart else "")
         + (f"; guessed from pairs, not trained: {predicted(best)}" if best.predicted else "")
     )
@@ -94,7 +102,9 @@ def served_by(grouping: Grouping) -> dict[str, list[str]]:
 
 
 def groups(grouping: Grouping) -> str:
-    """Return which model answers which tasks."""
+    """Return which model answers which tasks, unless that is long."""
+    if grouping.models > MOST:
+        return "the table names them"
     return "; ".join(
         f"{code(arm)} for {listed([code(task) for task in tasks], 12)}"
         for arm, tasks in served_by(grouping).items()
@@ -120,9 +130,8 @@ def strong_negatives(subject: Subject) -> str:
         for transfer in subject.answers.transfers
         if transfer.negative == "strong"
     ]
-    return (
-        f"strong negative transfer, at every weight tried: {listed(found, MOST)}" if found else ""
-    )
+    told = listed(list(dict.fromkeys(found)), MOST)
+    return f"strong negative transfer, at every weight tried: {told}" if found else ""
 
 
 def best_sources(subject: Subject) -> str:

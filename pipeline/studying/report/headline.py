@@ -19,7 +19,7 @@ def headline(subject: Subject) -> str:
         return without_joint(subject)
     so_far = "" if subject.is_done else "so far, "
     if all(change.difference.low is None for change in comparison.changes.values()):
-        return so_far + one_seed(subject, comparison)
+        return so_far + one_seed(comparison)
     return so_far + answer(subject, comparison)
 
 
@@ -31,7 +31,7 @@ def answer(subject: Subject, comparison: Comparison) -> str:
         for verdict in ("helped", "hurt", "unclear")
     )
     if len(unclear) == total:
-        return f"no sure difference between sharing and training apart, in {all_of(total)}"
+        return f"no sure difference between sharing and training apart in {any_of(total)}"
     if len(helped) == total:
         return f"sharing helped {all_of(total)}"
     if len(hurt) == total:
@@ -47,6 +47,11 @@ def answer(subject: Subject, comparison: Comparison) -> str:
 def all_of(total: int) -> str:
     """Return ``all 4 tasks``."""
     return f"all {total} tasks" if total > 2 else "both tasks" if total == 2 else "the task"
+
+
+def any_of(total: int) -> str:
+    """Return ``any of 4 tasks``."""
+    return f"any of {total} tasks" if total > 2 else "either task" if total == 2 else "the task"
 
 
 def losses(subject: Subject, comparison: Comparison, hurt: list[str]) -> str:
@@ -84,18 +89,13 @@ def amount(subject: Subject, task: str, change: Change) -> str:
     return estimate(size(change.difference), subject.units[task])
 
 
-def one_seed(subject: Subject, comparison: Comparison) -> str:
-    """Return differences of a single seed, and what they can't say."""
+def one_seed(comparison: Comparison) -> str:
+    """Return what a single seed can't say."""
     better = [t for t, change in comparison.changes.items() if change.difference.mean > 0]
     total = len(comparison.changes)
-    told = [
-        f"{code(task)} {estimate(change.difference, subject.units[task], sign=True)}"
-        for task, change in comparison.changes.items()
-    ]
     return (
         f"one seed can't tell help from chance: with sharing, {len(better)} of "
-        f"{count(total, 'score')} {verb(len(better), 'is')} higher ({listed(told)}); "
-        "add seeds for intervals"
+        f"{count(total, 'score')} {verb(len(better), 'is')} higher"
     )
 
 

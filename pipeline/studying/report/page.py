@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
-from itertools import count
 from pathlib import Path
 
 from pipeline.pages.document import document
@@ -15,10 +15,12 @@ from pipeline.studying.report.reproduce import reproduce_html
 from pipeline.studying.report.subject import Subject
 from pipeline.studying.report.tables import Table, tables
 from pipeline.studying.report.units import duration
+from pipeline.studying.report.words import count
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 CODE = re.compile(r"`([^`]*)`")
 MARKED = {"helped", "hurt", "unclear", "failed", "timeout", "waiting", "strong"}
+SHOWN = 3  # notes that are open at once
 LONG = 40  # characters of a cell that may be broken into lines
 
 
@@ -38,8 +40,8 @@ def page(subject: Subject, lines: Sequence[str], charts: Sequence[Chart], folder
         "<ul class='findings'>",
         *(f"<li>{words_html(line)}</li>" for line in lines[1:]),
         "</ul>",
-        notes_html(subject),
         facts_html(subject),
+        notes_html(subject),
         "<nav><a href='#plots'>Plots</a><a href='#tables'>Tables</a>"
         "<a href='#reproduce'>How to reproduce each number</a></nav>",
         "<h2 id='plots'>Plots</h2>",
@@ -60,8 +62,10 @@ def words_html(text: str) -> str:
 def notes_html(subject: Subject) -> str:
     """Return what a reader should know."""
     notes = dict.fromkeys([*subject.results.notes, *subject.answers.notes])
-    told = "".join(f"<p>{words_html(note)}</p>" for note in notes)
-    return f"<div class='notes'>{told}</div>" if told else ""
+    told = "".join(f"<li>{words_html(note)}</li>" for note in notes)
+    shown = " open" if len(notes) <= SHOWN else ""
+    head = f"<summary>{count(len(notes), 'note')} on what was left out</summary>"
+    return f"<details class='notes'{shown}>{head}<ul>{told}</ul></details>" if told else ""
 
 
 def facts_html(subject: Subject) -> str:
@@ -82,7 +86,7 @@ def facts_html(subject: Subject) -> str:
 
 def charts_html(charts: Sequence[Chart]) -> Iterator[str]:
     """Yield each chart: title, caption, key, panels."""
-    numbers = count()
+    numbers = itertools.count()
     for chart in charts:
         key = "".join(
             f"<span><i style='background:{COLOURS.get(colour, colour)}'></i>{escape(name)}</span>"

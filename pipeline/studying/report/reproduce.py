@@ -8,10 +8,12 @@ from html import escape
 from pathlib import Path
 
 from pipeline.report import shown
+from pipeline.studying.plan import load_plan
 from pipeline.studying.report.origins import origins
 from pipeline.studying.report.subject import ORDER, Subject
 from pipeline.studying.report.words import count
 from pipeline.studying.results import Arm, Trial
+from pipeline.tracking.redact import redact_arguments
 
 STEPS = (
     "A score of an arm is the mean of the test scores of its runs below, one a seed. A change is "
@@ -24,7 +26,8 @@ STEPS = (
 
 def reproduce_html(subject: Subject, folder: Path) -> str:
     """Return commands, versions and data."""
-    again = f"python -m pipeline.study {shlex.quote(f'run_dir={shown(folder.absolute())}')}"
+    again = f"python -m pipeline.study {shlex.quote(f'resume={shown(folder.absolute())}')}"
+    given = study_command(folder)
     told = "".join(f"<p class='hint'>{step}</p>" for step in STEPS)
     found = origins(subject, folder)
     rows = "".join(
@@ -35,12 +38,25 @@ def reproduce_html(subject: Subject, folder: Path) -> str:
         f"<h3>Versions and data</h3><div class='scroll'><table>{rows}</table></div>" if rows else ""
     )
     study = (
-        "<h3>The whole study</h3><p class='hint'>Goes on with what isn't finished, and writes this "
-        f"report anew; finished runs aren't run again.</p><pre>{escape(again)}</pre>"
+        "<h3>The whole study</h3>"
+        + (f"<p class='hint'>It was begun by</p><pre>{escape(given)}</pre>" if given else "")
+        + "<p class='hint'>This goes on with what isn't finished and writes this report anew; "
+        f"finished runs aren't run again.</p><pre>{escape(again)}</pre>"
     )
     arms = sorted(subject.results.arms.values(), key=lambda arm: (ORDER[arm.kind], -arm.labels))
     runs = "".join(arm_html(arm, list(trials_of(subject, arm))) for arm in arms)
     return f"{told}{study}{under}<h3>Each run</h3>{runs}"
+
+
+def study_command(folder: Path) -> str | None:
+    """Return the command that began the study, None where its folder doesn't say."""
+    plan = load_plan(folder)
+    if plan is None:
+        return None
+    folders = [word for name in plan.config_dirs for word in ("--config-dir", name)]
+    return shlex.join(
+        ["python", "-m", "pipeline.study", *folders, *redact_arguments(plan.overrides)]
+    )
 
 
 def trials_of(subject: Subject, arm: Arm) -> Iterator[Trial]:

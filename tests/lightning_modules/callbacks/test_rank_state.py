@@ -48,10 +48,10 @@ def test_random_numbers_are_restored_once(module: MultiTaskModule) -> None:
 
 
 def test_sums_are_there_even_if_no_training_follows(module: MultiTaskModule) -> None:
-    module.rows_seen = {"notes": 5, "shapes": 7}
+    module.progress.rows = {"notes": 5, "shapes": 7}
     checkpoint, other = saved(module), multitask(ready())
     RankState().on_load_checkpoint(alone(), other, checkpoint)
-    assert other.rows_seen == {"notes": 5, "shapes": 7}
+    assert other.progress.rows == {"notes": 5, "shapes": 7}
 
 
 def test_another_number_of_processes_is_said(module: MultiTaskModule) -> None:
@@ -74,4 +74,4 @@ def test_checkpoint_of_a_trainer_has_it(tmp_path: Path) -> None:
     fit.fit(module, datamodule=data)
     fit.save_checkpoint(tmp_path / "a.ckpt")
     (state,) = torch.load(tmp_path / "a.ckpt", weights_only=True)["rank_states"]
-    assert state["module"]["rows_seen"] == module.rows_seen
+    assert state["module"]["rows_seen"] == module.progress.rows

@@ -71,13 +71,13 @@ def results(folder: Path | None = None, seeds: Sequence[int] = (0, 1, 2)) -> Res
     """A finished study; histories are written into a folder, if there is one."""
     found = Results("quickstart", dict.fromkeys(ALONE, "accuracy"), list(seeds), {}, [])
     found.arms = {arm.name: arm for arm in arms()}
-    rng = np.random.default_rng(7)
+    rng, noise = np.random.default_rng(7), np.random.default_rng(8)
     for arm in found.arms.values():
         for seed in seeds:
             trial = trial_of(arm, seed, rng)
             found.trials.append(trial)
             if folder is not None and trial.status == "finished":
-                write_history(folder / trial.folder, arm, trial, rng)
+                write_history(folder / trial.folder, arm, trial, noise)
     found.predictors = {
         "size_rows": {t: {s: float(ROWS[s]) for s in ALONE if s != t} for t in ALONE},
         "gradient_cosine": {

@@ -12,12 +12,14 @@ from pipeline.studying.report.charts.colours import VERDICTS
 from pipeline.studying.report.charts.panel import Chart, Hover, Panel
 from pipeline.studying.report.subject import Subject
 from pipeline.studying.report.units import PERCENT, Unit, estimate
+from pipeline.studying.results import Arm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 16  # arms of a panel
 LINE, FRAME = 21, 54  # pixels of an arm, and of the axis
+LONGEST = 24  # characters of a name
 Bar = tuple[str, Change, Estimate]  # arm, its change, what of it is drawn
 
 CAPTION = (
@@ -39,7 +41,7 @@ def changes(subject: Subject) -> Chart | None:
         panels.append(panel("mean over an arm's tasks (delta_m)", means, PERCENT, "% of alone"))
     for task, unit in subject.units.items():
         bars: list[Bar] = [
-            (c.arm, c.changes[task], c.changes[task].difference)
+            (named(subject.results.arms[c.arm], task), c.changes[task], c.changes[task].difference)
             for c in compared
             if task in c.changes
         ]
@@ -49,6 +51,19 @@ def changes(subject: Subject) -> Chart | None:
     many = len(compared) > MOST
     caption = CAPTION + (f" At most {MOST} arms are drawn; the table has all." if many else "")
     return Chart("changes", "What sharing changed", caption, panels) if panels else None
+
+
+def named(arm: Arm, task: str) -> str:
+    """Return an arm's name in a task's own panel: ``with b`` for pair:a+b, ``from b``."""
+    if arm.kind == "pair" and not arm.weights:
+        return f"with {next(other for other in arm.tasks if other != task)}"
+    return f"from {arm.source}" if arm.source is not None else arm.name
+
+
+def middle_cut(name: str, most: int) -> str:
+    """Return a name of at most so many characters, both ends kept."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
 def panel(title: str, bars: Sequence[Bar], unit: Unit, label: str) -> Panel:
@@ -68,9 +83,7 @@ def draw(bars: Sequence[Bar], unit: Unit, label: str, axis: Axes, hover: Hover) 
             ends = [unit.factor * found.low, unit.factor * found.high]
             axis.plot(ends, [place, place], color=INK, linewidth=1.3, solid_capstyle="butt")
     axis.axvline(0, color=INK, linewidth=0.8)
-    axis.set_yticks(
-        range(len(bars)), [bar[0] if len(bar[0]) < 25 else f"{bar[0][:23]}…" for bar in bars]
-    )
+    axis.set_yticks(range(len(bars)), [middle_cut(bar[0], LONGEST) for bar in bars])
     axis.set_ylim(len(bars) - 0.4, -0.6)
     axis.margins(x=0.08)
     axis.locator_params(axis="x", nbins=5)

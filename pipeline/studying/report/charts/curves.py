@@ -11,7 +11,7 @@ from pipeline.studying.report.charts.colours import HELPED, HURT, colours_of
 from pipeline.studying.report.charts.panel import Chart, Hover, Panel
 from pipeline.studying.report.histories import Histories, Series, mean
 from pipeline.studying.report.subject import Subject
-from pipeline.studying.report.units import Unit
+from pipeline.studying.report.units import Unit, rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +83,7 @@ def cosines(subject: Subject, found: Histories) -> Chart | None:
     )
     panels = [
         Panel(
-            f"{pair.replace('/', ' · ')}: mean {pairs[pair][0]:+.2f}".replace("-", "\u2212"),
+            f"{pair.replace('/', ' · ')}: mean {rounded(round(pairs[pair][0], 2), 2, sign=True)}",
             partial(draw_cosine, pairs[pair][1], min(1.0, most * 1.05)),
             130,
         )

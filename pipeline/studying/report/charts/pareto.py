@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 HEIGHT = 225
 PLOT = (270.0, 175.0)  # pixels between the axes, about
 MOST_NAMES = 9  # beside marks; of more only the front is named
-COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "seconds": ("training time", duration),
-    "parameters": ("weights", lambda value: scaled(value).strip()),
-    "memory": ("memory", in_bytes),
+Units = Sequence[tuple[float, str]]  # largest first
+COSTS: dict[str, tuple[str, Callable[[float], str], Units]] = {
+    "seconds": ("training time", duration, ((3600, "h"), (60, "min"), (1, "s"))),
+    "parameters": (
+        "weights",
+        lambda value: scaled(value).strip(),
+        ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")),
+    ),
+    "memory": ("memory", in_bytes, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))),
 }
 CAPTION = (
     "Mean change over tasks (% of alone) against what it costs. Filled and joined: nothing else "
@@ -35,7 +40,7 @@ CAPTION = (
 def pareto(subject: Subject) -> Chart | None:
     """Return a panel a cost that is known."""
     panels = []
-    for cost, (title, _) in COSTS.items():
+    for cost, (title, *_) in COSTS.items():
         known = {p.arm: p for p in subject.answers.points if costs_of(p)[cost] is not None}
         if len(known) > 1:
             panels.append(Panel(title, partial(draw, list(known.values()), cost), HEIGHT))
@@ -49,8 +54,10 @@ def costs_of(point: Point) -> Mapping[str, float | None]:
 
 def draw(points: Sequence[Point], cost: str, axis: Axes, hover: Hover) -> None:
     """Draw a mark an arm, the front joined, names where they fit."""
-    text = COSTS[cost][1]
-    places = {p.arm: (float(costs_of(p)[cost] or 0), 100 * p.delta_m) for p in points}
+    _, text, units = COSTS[cost]
+    costs = {p.arm: float(costs_of(p)[cost] or 0) for p in points}
+    factor, word = next((u for u in units if max(costs.values()) >= u[0]), units[-1])
+    places = {p.arm: (costs[p.arm] / factor, 100 * p.delta_m) for p in points}
     front = sorted(places[p.arm] for p in points if p.front.get(cost))
     axis.step(
         [x for x, _ in front], [y for _, y in front], where="post", color=HELPED, lw=1.2, zorder=2
@@ -61,8 +68,8 @@ def draw(points: Sequence[Point], cost: str, axis: Axes, hover: Hover) -> None:
         face, edge = (HELPED, HELPED) if chosen else ("none", UNCLEAR)
         (mark,) = axis.plot(x, y, "o", ms=8, mfc=face, mec=edge, mew=1.6, zorder=3)
         change = PERCENT.amount(point.delta_m, sign=True)
-        hover.add(mark, f"{point.arm}: {change} for {text(x)}")
-    cost_axis(axis, [x for x, _ in places.values()], text)
+        hover.add(mark, f"{point.arm}: {change} for {text(costs[point.arm])}")
+    cost_axis(axis, [x for x, _ in places.values()], word)
     axis.axhline(0, color=INK, linewidth=0.6)
     axis.margins(x=0.16, y=0.16)
     named = [p.arm for p in points if len(points) <= MOST_NAMES or p.front.get(cost)]
@@ -73,7 +80,7 @@ def draw(points: Sequence[Point], cost: str, axis: Axes, hover: Hover) -> None:
     axis.tick_params(labelsize=10)
 
 
-def cost_axis(axis: Axes, costs: Sequence[float], text: Callable[[float], str]) -> None:
+def cost_axis(axis: Axes, costs: Sequence[float], word: str) -> None:
     """Set ticks with units; a log axis where costs differ by much."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -84,7 +91,7 @@ def cost_axis(axis: Axes, costs: Sequence[float], text: Callable[[float], str]) 
         axis.set_xticks([low, (low * high) ** 0.5, high])
     else:
         axis.locator_params(axis="x", nbins=4)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g} {word}"))
 
 
 def name_marks(axis: Axes, named: Sequence[str], places: Mapping[str, tuple[float, float]]) -> None:

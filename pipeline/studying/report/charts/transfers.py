@@ -38,7 +38,9 @@ def transfers(subject: Subject) -> Chart | None:
     for transfer in subject.answers.transfers:
         arm = subject.results.arms.get(transfer.arm)
         if arm is not None and shown(transfer, unit) is not None:
-            found[arm.kind][transfer.source, transfer.target] = transfer
+            pair = transfer.source, transfer.target
+            # of several weights of the losses, equal ones stand for the pair
+            found[arm.kind][pair] = found[arm.kind].get(pair, transfer) if arm.weights else transfer
     panels = []
     for kind, cells in found.items():
         tasks = [task for task in subject.tasks if any(task in pair for pair in cells)]

@@ -68,7 +68,7 @@ def lines(told: Told, half: float | None = 0.004, statuses: tuple[Status, ...] =
         ),
         (
             dict.fromkeys("abc", (0.03, "unclear")),
-            "No sure difference between sharing and training apart, in all 3 tasks.",
+            "No sure difference between sharing and training apart in any of 3 tasks.",
         ),
     ],
 )
@@ -88,8 +88,9 @@ def test_one_seed_has_no_intervals_and_says_so() -> None:
     told: Told = {"a": (0.02, "unclear"), "b": (-0.01, "unclear")}
     found = lines(told, half=None)
     assert found == [
-        "One seed can't tell help from chance: with sharing, 1 of 2 scores is higher "
-        "(`a` +2.0 points and `b` \u22121.0 points); add seeds for intervals."
+        "One seed can't tell help from chance: with sharing, 1 of 2 scores is higher.",
+        "The joint run against each task alone: `a` +2.0 points and `b` \u22121.0 points; add "
+        "seeds for intervals.",
     ]
 
 
@@ -148,6 +149,15 @@ def test_the_fake_study() -> None:
     assert "guessed from pairs, not trained: `digit` and `optdigit`" in "\n".join(
         verdict(own, found)
     )
+
+
+def test_tasks_that_are_best_apart() -> None:
+    own = results()
+    found = answer(own)
+    served = {task: f"alone:{task}" for task in own.metrics}
+    found.groupings = [Grouping(4, [(task,) for task in served], served, 0.0, 300.0, 2_100_000)]
+    text = "\n".join(verdict(own, found))
+    assert "No grouping found that beats each task apart on average (5 min of training and" in text
 
 
 def test_a_task_that_gains_elsewhere_is_not_sent_apart() -> None:

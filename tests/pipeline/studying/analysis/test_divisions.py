@@ -1,0 +1,89 @@
+"""Divisions of tasks: all of them, and a search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from pipeline.studying.analysis.division_search import searched_divisions
+from pipeline.studying.analysis.divisions import Division, Value, best_divisions
+
+
+def all_divisions(tasks: list[str]) -> Iterator[list[list[str]]]:
+    """Every division, by hand: the first task joins a set of a division of the rest, or its own."""
+    if not tasks:
+        yield []
+        return
+    first, rest = tasks[0], tasks[1:]
+    for division in all_divisions(rest):
+        yield [[first], *division]
+        for at, own in enumerate(division):
+            yield [*division[:at], [first, *own], *division[at + 1 :]]
+
+
+def random_value(tasks: list[str], seed: int, missing: float) -> Value:
+    rng = np.random.default_rng(seed)
+    known: dict[frozenset[str], float] = {}
+
+    def value(served: tuple[str, ...]) -> float:
+        key = frozenset(served)
+        if key not in known:
+            absent = len(key) > 1 and rng.random() < missing
+            known[key] = -np.inf if absent else float(rng.normal())
+        return known[key]
+
+    for size in range(2 ** len(tasks)):  # drawn in one order whoever asks
+        value(tuple(task for at, task in enumerate(tasks) if size >> at & 1))
+    return value
+
+
+def total(division: Division | None, value: Value) -> float:
+    return -np.inf if division is None else sum(map(value, division))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_exhaustive_is_the_best_of_all(seed: int) -> None:
+    tasks = list("abcdef")
+    value = random_value(tasks, seed, missing=0.3)
+    found = best_divisions(tasks, value)
+    best = dict.fromkeys(range(1, 7), -np.inf)
+    for division in all_divisions(tasks):
+        best[len(division)] = max(best[len(division)], sum(value(tuple(own)) for own in division))
+    assert [total(one, value) for one in found] == pytest.approx(list(best.values()))
+    for k, division in enumerate(found, start=1):
+        if division is not None:
+            assert len(division) == k
+            assert sorted(task for own in division for task in own) == tasks
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("seed", range(6))
+def test_search_equals_exhaustive_on_few_tasks(seed: int, missing: float) -> None:
+    tasks = list("abcdefg")
+    value = random_value(tasks, seed, missing)
+    found = searched_divisions(tasks, value, seed=0)
+    expected = best_divisions(tasks, value)
+    assert [total(one, value) for one in found] == pytest.approx(
+        [total(e, value) for e in expected]
+    )
+
+
+def test_search_finds_planted_groups_of_many_tasks() -> None:
+    tasks = [f"t{at:02d}" for at in range(12)]
+    likes = np.where(np.arange(12)[:, None] % 3 == np.arange(12) % 3, 0.1, -0.1)
+
+    def value(served: tuple[str, ...]) -> float:
+        at = [tasks.index(task) for task in served]
+        return float(likes[np.ix_(at, at)].sum())
+
+    found = searched_divisions(tasks, value, seed=0)[2]
+    assert found is not None
+    assert sorted(found) == [tuple(tasks[at::3]) for at in range(3)]
+    assert searched_divisions(tasks, value, seed=0)[2] == found
+
+
+def test_nothing_can_serve_a_task() -> None:
+    assert best_divisions(["a"], lambda served: -np.inf) == [None]
+    assert best_divisions([], lambda served: 0.0) == []
