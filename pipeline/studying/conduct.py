@@ -85,7 +85,8 @@ class Conductor:
         status = "failed"
         try:
             if own is not None and not all(job.is_finished() for job in self.jobs):
-                self.setting.parent = own.run_id()
+                own.await_id()
+                self.setting.parent = own.run_id
             whole = self._schedule(lambda: stop.signal_name is not None)
             if not whole:
                 status = "interrupted"
@@ -140,6 +141,11 @@ class Conductor:
         files = write_report(results, answers, self.want.folder)
         if own is not None:
             own.answered(results, answers, files)
+            if not own.adopt(job.place.path for job in self.jobs if isinstance(job, FitJob)):
+                self._say(
+                    "some trials aren't shown below the study in MLflow yet; once the server is "
+                    f"back: python -m pipeline.sync {shlex.quote(f'runs={self.want.folder}')}"
+                )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)
         self._say(f"report {shown(page.absolute())}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +18,13 @@ class Setting:
     """What all jobs of this machine share.
 
     folder: of the study; launcher: starts a process; config_dirs: of the command line.
-    parent: MLflow's id of the study's run, None as long as it isn't known.
+    parent: returns MLflow's id of the study's run, None as long as it isn't known.
     """
 
     folder: Path
     launcher: str = "python"
     config_dirs: Sequence[str] = ()
-    parent: str | None = None
+    parent: Callable[[], str | None] = lambda: None
 
 
 @dataclass
@@ -109,7 +109,7 @@ class FitJob(Job):
         return f"{self.place.path.parent.name}-{self.place.path.name}"
 
     def _parent(self) -> list[str]:
-        parent = self.setting.parent
+        parent = self.setting.parent()
         return [] if parent is None else [f"tracking.parent={parent}"]
 
     def shown(self) -> list[str]:

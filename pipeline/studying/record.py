@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ from pipeline.instantiate import instantiate
 from pipeline.studying.answers import Answers
 from pipeline.studying.place import safe_name
 from pipeline.studying.results import Results
+from pipeline.tracking.lines import read_lines
+from pipeline.tracking.operations import OperationJournal
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.tracking.sender import OPERATIONS
+from pipeline.tracking.settings import PARENT_TAG
 
-PATIENCE = 20.0  # seconds that a server has to name the run; later trials stand on their own
+PATIENCE = 20.0  # seconds that a server has to name the run before the first trial begins
 STUDY_TAG = "pollinate.study"
 
 
@@ -42,11 +47,33 @@ class StudyRun:
         self._asks = config["tracking"].get("uri") is not None
 
     def run_id(self) -> str | None:
-        """Return MLflow's id of the run, for which is waited a little."""
+        """Return MLflow's id of the run, None as long as no server has answered."""
+        return self.tracker.run_id
+
+    def await_id(self) -> None:
+        """Wait a little for the id; trials that begin without it are adopted at the end."""
         until = time.monotonic() + PATIENCE
         while self._asks and self.tracker.run_id is None and time.monotonic() < until:
             time.sleep(0.1)
-        return self.tracker.run_id
+
+    def adopt(self, folders: Iterable[Path]) -> bool:
+        """Show trials below the study that began before its id was known.
+
+        Returns:
+            False if the server doesn't take them; ``pipeline.sync`` can send them later.
+        """
+        run_id = self.tracker.run_id
+        alone = [folder for folder in folders if run_id and is_alone(folder / OPERATIONS)]
+        for folder in alone:
+            journal = OperationJournal(folder / OPERATIONS)
+            journal.tags({PARENT_TAG: run_id})
+            journal.close()
+        command = [sys.executable, "-m", "pipeline.sync"]
+        return all(
+            subprocess.run([*command, f"run_dir={f}"], capture_output=True, check=False).returncode
+            == 0
+            for f in alone
+        )
 
     def answered(self, results: Results, answers: Answers, files: Sequence[Path]) -> None:
         """Record what came out, and the files that show it."""
@@ -58,6 +85,14 @@ class StudyRun:
     def close(self, status: str) -> None:
         """End the run: finished, interrupted or failed."""
         self.tracker.close(status)
+
+
+def is_alone(journal: Path) -> bool:
+    """Say whether a run was tracked by a server, and not as a part of another."""
+    records = [record for record, _ in read_lines(journal)]
+    tags = [record["tags"] for record in records if record["op"] == "tags"]
+    sent = any(record.get("uri") for record in records if record["op"] == "start")
+    return sent and not any(PARENT_TAG in own for own in tags)
 
 
 def metrics(results: Results, answers: Answers) -> Iterator[tuple[str, float]]:

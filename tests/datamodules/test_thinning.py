@@ -20,12 +20,12 @@ def left(share: float, seed: int = 0, task: str = "label") -> np.ndarray:
 def test_each_class_is_left_its_share(share: float) -> None:
     found = left(share)
     for number, count in ((0, 36), (1, 144)):
-        assert found[CLASSES == number].sum() == round(share * count)
+        assert found[number == CLASSES].sum() == round(share * count)
     assert not found[~PRESENT].any()
 
 
 def test_one_of_each_class_is_left() -> None:
-    assert [left(1e-6)[CLASSES == number].sum() for number in (0, 1)] == [1, 1]
+    assert [left(1e-6)[number == CLASSES].sum() for number in (0, 1)] == [1, 1]
 
 
 def test_a_smaller_share_is_part_of_a_larger() -> None:

@@ -57,10 +57,10 @@ def test_shares_of_labels_are_given_once() -> None:
 
 
 def test_transfers_need_their_sources() -> None:
-    with pytest.raises(UsageError, match="begin from the runs of study.alone"):
+    with pytest.raises(UsageError, match=r"begin from the runs of study\.alone"):
         compose("study", ["study=transfer", "study.alone=false"])
 
 
 def test_a_study_of_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="study compares nothing; set one of study.alone"):
+    with pytest.raises(UsageError, match=r"study compares nothing; set one of study\.alone"):
         compose("study", ["study.alone=false", "study.joint=false"])

@@ -36,7 +36,10 @@ def status(results: Results) -> dict[str, list[str]]:
     return {arm: [t.status for t in results.trials if t.arm == arm] for arm in results.arms}
 
 
-def test_all_trials_finish_and_are_never_run_again(tmp_path: Path, log: Path) -> None:
+def test_all_trials_finish_and_are_never_run_again(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_PAUSE", "0.04")  # long enough to be looked at
     made = plan()
     scheduler, whole = run(made, tmp_path / "study")
     assert whole

@@ -301,3 +301,24 @@ def test_shipped_studies_are_explained() -> None:
     page = (ROOT / "docs" / "study.md").read_text()
     for file in (ROOT / "configs" / "study").glob("*.yaml"):
         assert f"`{file.stem}`" in page
+
+
+RECIPES = {
+    "torchrun --standalone --nproc-per-node=2": ["trainer=ddp", "trainer.devices=2"],
+    "srun --exclusive --ntasks=1 --gpus=1 python": ["jobs=4"],
+}
+
+
+@pytest.mark.parametrize("launcher", RECIPES)
+def test_recipes_of_the_documents_start_each_trial(
+    launcher: str, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launcher in (ROOT / "docs" / "study.md").read_text()
+    given = [*SMALL, *RECIPES[launcher], f"launcher={launcher}", "dry_run=true", "seeds=[0]"]
+    assert main(given) == 0
+    lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith(f"{launcher} -m")]
+    assert len(lines) == 3
+    for line in lines:
+        found = shlex.split(line)
+        words = found[found.index("pipeline.fit") + 1 :]
+        assert compose("fit", words)["trainer"].get("devices") in (2, "auto", 1)
