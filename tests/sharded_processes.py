@@ -24,7 +24,7 @@ from lightning_modules.network import MultiTaskNetwork
 from pipeline.build import build_balancer
 from pipeline.quiet import HARMLESS
 from pipeline.sharded_strategy import ShardedStrategy
-from tests.rows import ROWS
+from tests.rows.groups import ROWS
 from tests.tiny import DIM, Given, images, labels, multitask, ready, task, texts, trainer
 from tests.two_processes import SGD, whole
 

@@ -29,7 +29,7 @@ from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.build import build_balancer
 from pipeline.quiet import HARMLESS
 from pipeline.sharded_strategy import ShardedStrategy
-from tests.rows import BALANCERS
+from tests.rows.balancers import BALANCERS
 from tests.sessions import ROOT
 from tests.tiny import DIM, images, multitask, ready, task, texts, trainer
 

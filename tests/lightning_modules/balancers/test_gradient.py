@@ -22,7 +22,8 @@ from lightning_modules.balancers.loss.fixed import Fixed
 from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from pipeline.errors import UsageError
 from tests.lightning_modules.balancers.build import build
-from tests.rows import GRAMIAN_BALANCERS, JACOBIAN_BALANCERS, Row, ids
+from tests.rows.balancers import GRAMIAN_BALANCERS, JACOBIAN_BALANCERS
+from tests.rows.row import Row, ids
 
 TASKS = ("a", "b", "c")
 WEIGHTS = {"a": 0.5, "b": 2.0, "c": 0.0}
