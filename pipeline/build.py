@@ -13,8 +13,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from datamodules.cache import Cache, default_cache
+from datamodules.loader import LoaderOptions
 from datamodules.loading import DatasetSpec, TaskSpec
-from datamodules.mixed import LoaderOptions, MixedDataModule, Policy
+from datamodules.mixed import MixedDataModule
+from datamodules.policy import Policy
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.multitask import MultiTaskModule, Optimization
 from lightning_modules.transfer.borrower import LEARNT

@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 
 from datamodules.cache import Cache
 from datamodules.columns import Column, digest
+from datamodules.loader import LoaderOptions
 from datamodules.loading import DatasetSpec, TaskSpec
-from datamodules.mixed import LoaderOptions, MixedDataModule
+from datamodules.mixed import MixedDataModule
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from datamodules.plan import Plan
