@@ -18,7 +18,8 @@ from datamodules.loading import DatasetSpec, TaskSpec
 from datamodules.mixed import MixedDataModule
 from datamodules.policy import Policy
 from lightning_modules.balancers.base import Balancer
-from lightning_modules.multitask import MultiTaskModule, Optimization
+from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.optimization import Optimization
 from lightning_modules.transfer.borrower import LEARNT
 from pipeline.building.modalities import build_modalities
 from pipeline.building.model import build_model

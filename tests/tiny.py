@@ -33,8 +33,9 @@ from lightning_modules.balancers.loss.equal import Equal
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features
 from lightning_modules.fusions.concat import Concat
-from lightning_modules.multitask import MultiTaskModule, Optimization
+from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork, combination
+from lightning_modules.optimization import Optimization
 from lightning_modules.schedules.constant import Constant
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.transfer.none import NoTransfer
