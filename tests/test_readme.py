@@ -71,7 +71,7 @@ def test_the_method_shown_in_contributing_is_the_real_one() -> None:
     source = (ROOT / "lightning_modules/balancers/loss/uncertainty.py").read_text(encoding="utf-8")
     shown = [line for line in method.splitlines() if line.strip() and "..." not in line]
     assert all(line in source for line in shown)
-    assert row in (ROOT / "tests/rows.py").read_text(encoding="utf-8")
+    assert row in (ROOT / "tests/rows/balancers.py").read_text(encoding="utf-8")
     (options,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert options == (ROOT / "configs/balancer/uncertainty.yaml").read_text(encoding="utf-8")
 
