@@ -150,14 +150,23 @@ def whole(path: Path) -> Path:
 def merge(
     saved: Mapping[str, Any], composed: Mapping[str, Any], given: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the saved configuration with the given keys taken from the composed one."""
+    """Return the saved configuration with the given keys taken from the composed one.
+
+    Raises:
+        UsageError: a given key is none of the configuration, such as an experiment or ``~key``.
+    """
     merged: dict[str, Any] = copy.deepcopy(dict(saved))
     for key in [*given, "allow_targets", "resume"]:
         parts = key.replace("/", ".").split(".")
         source: Any = composed
         target: Any = merged
         for part in parts[:-1]:
-            source, target = source[part], target.setdefault(part, {})
+            source, target = source.get(part, {}), target.setdefault(part, {})
+        if parts[-1] not in source:
+            raise UsageError(
+                f"resume goes on with the run's own configuration, in which single keys can be "
+                f"set anew, and {key} is none; leave it out, or start a new run without resume"
+            )
         target[parts[-1]] = copy.deepcopy(source[parts[-1]])
     return merged
 

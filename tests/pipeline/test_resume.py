@@ -188,3 +188,8 @@ def test_a_conflict_is_refused_with_exit_code_2(folder: RunFolder) -> None:
 
 def test_flat_keeps_empty_mappings_and_lists() -> None:
     assert dict(flat({"a": {"b": {}, "c": [1]}, "d": None})) == {"a.b": {}, "a.c": [1], "d": None}
+
+
+def test_what_is_no_single_key_is_refused() -> None:
+    with pytest.raises(UsageError, match="and experiment is none; leave it out"):
+        merge({"seed": 0}, {"seed": 0, "allow_targets": [], "resume": "last"}, ["experiment"])
