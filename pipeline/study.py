@@ -38,6 +38,7 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
     from pipeline.studying.prepare import (
         await_plan,
         check_arms,
+        check_launcher,
         find_plan,
         keep_plan,
         make_plan,
@@ -55,6 +56,8 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
 
     quiet()
     dry = want.config["dry_run"]
+    if not dry:
+        check_launcher(want.config["launcher"])
     leader = Lock(want.folder / LEADER)
     if plan is None and (dry or leader.take()):
         plan = make_plan(want, base, started, timed=not dry)

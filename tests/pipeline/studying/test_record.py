@@ -11,7 +11,7 @@ from pipeline.studying import record
 from pipeline.tracking.operations import OperationJournal
 from pipeline.tracking.settings import PARENT_TAG
 from tests.pipeline.studying.plans import LAUNCHER
-from tests.pipeline.studying.test_study import SMALL, write_shop
+from tests.pipeline.studying.shops import SMALL, write_shop
 
 
 @pytest.mark.parametrize(
