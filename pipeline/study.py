@@ -46,9 +46,9 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
     )
 
     want = wanted(config, parse_arguments(argv))
+    want.config = with_absolute_uri(with_one_limit(want.config, given_keys(want.overrides)))
     plan = find_plan(want)
     base = check_arms(want) if plan is None else plan.base
-    want.config = with_absolute_uri(with_one_limit(want.config, given_keys(want.overrides)))
     from rich.console import Console
 
     from pipeline.quiet import quiet

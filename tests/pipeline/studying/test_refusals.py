@@ -51,7 +51,7 @@ def test_a_launcher_that_isnt_there_is_named(
 ) -> None:
     assert main([*SMALL, "run_dir=one", "launcher=srunn --gpus=1"]) == 2
     assert "there is no srunn on this machine" in capsys.readouterr().err
-    assert main([*SMALL, "run_dir=one", "launcher=\"the box's own\""]) == 2
+    assert main([*SMALL, "run_dir=one", 'launcher="the box\'s own"']) == 2
     assert "launcher must be a command as a shell takes it" in capsys.readouterr().err
     assert not (shop / "one").exists()
 
