@@ -177,7 +177,12 @@ class Scheduler:
         ledger.begin()
         try:
             work.child = Child(
-                command, job.place.log, lock, environment(self.limits.jobs), self.limits.folder
+                command,
+                job.place.log,
+                lock,
+                environment(self.limits.jobs),
+                self.limits.folder,
+                measured=command[0] == self.limits.python,
             )
         except OSError as error:
             raise PollinateError(f"{command[0]} can't be started: {error.strerror}") from error

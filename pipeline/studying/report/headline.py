@@ -95,7 +95,7 @@ def one_seed(comparison: Comparison) -> str:
     total = len(comparison.changes)
     return (
         f"one seed can't tell help from chance: with sharing, {len(better)} of "
-        f"{count(total, 'score')} {verb(len(better), 'is')} higher"
+        f"{count(total, 'score')} {verb(1 if total == 1 else len(better), 'is')} higher"
     )
 
 
