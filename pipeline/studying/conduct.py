@@ -149,9 +149,9 @@ class Conductor:
         files = write_report(results, answers, self.want.folder)
         if own is not None:
             own.answered(results, answers, files)
-            if not own.adopt(job.place.path for job in self.jobs if isinstance(job, FitJob)):
+            if not own.adopt([job.place.path for job in self.jobs if isinstance(job, FitJob)]):
                 self._say(
-                    "some trials aren't shown below the study in MLflow yet; once the server is "
+                    "MLflow lacks a part of some trials yet; once the server is "
                     f"back: python -m pipeline.sync {shlex.quote(f'runs={self.want.folder}')}"
                 )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)
