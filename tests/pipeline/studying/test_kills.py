@@ -19,8 +19,8 @@ from tests.pipeline.studying.plans import ROOT
 from tests.pipeline.studying.shops import SMALL, write_shop
 from tests.pipeline.studying.warm import SERVE
 
-KILLS = 5
-GIVEN = [*SMALL, "trainer.max_epochs=12", "study.labels=[0.5]", "seeds=[0]", "jobs=2"]
+KILLS = 4
+GIVEN = [*SMALL, "trainer.max_epochs=8", "study.labels=[0.5]", "seeds=[0]", "jobs=2"]
 ALIKE = ("arm", "seed", "status", "test", "valid", "labels", "rows_seen", "parameters")
 
 
@@ -87,7 +87,7 @@ def test_killed_at_random_moments_with_real_runs(
         now = finished(tmp_path / "killed")
         assert before.items() <= now.items()
         before = now
-    assert ends >= 3  # it was killed at work
+    assert ends >= 2  # it was killed at work
     assert start("resume=killed").wait() == 0
     now = finished(tmp_path / "killed")
     assert before.items() <= now.items()
