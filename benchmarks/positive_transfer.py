@@ -2,9 +2,10 @@
 
     python -m benchmarks.positive_transfer                         # all targets, seeds 0, 1, 2
     python -m benchmarks.positive_transfer cr output=runs/start    # one target, runs kept
+    python -m benchmarks.positive_transfer cr backbone=minilm      # both ways begin with MiniLM
 
 The start is one model trained jointly on the other sets; a target's run begins with its encoder and
-trunk, or with nothing, on 10, 30 and 100% of the target's training labels, with the same steps. The
+trunk, or without, on 10, 30 and 100% of the target's training labels, with the same steps. The
 sets are those of benchmarks.real_data. A run that is in the output folder already isn't repeated.
 """
 
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
@@ -26,16 +28,42 @@ from statistics import mean, stdev
 import yaml
 from scipy.stats import t as student
 
+from benchmarks.pretrained import MINILM
 from benchmarks.real_data import CONV, SETS, is_there
 
 SHARES = (0.1, 0.3, 1.0)
-OPTIONS = (*CONV, "encoder.text.channels=192", "tracking=none", "gradients.every_n_steps=0")
-START = ("sampler=temperature", "trainer.max_epochs=6")
-TARGET = (
-    "trainer.max_steps=500",
-    "trainer.val_check_interval=50",
-    "trainer.check_val_every_n_epoch=null",
-)
+QUIET = ("tracking=none", "gradients.every_n_steps=0")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """options: of all runs; start, target: of these alone; known: brings its own tokenizer."""
+
+    options: tuple[str, ...]
+    start: tuple[str, ...]
+    target: tuple[str, ...]
+    known: bool = False
+
+
+def steps(number: int, every: int) -> tuple[str, ...]:
+    """Return the options of so many steps, validated every so many."""
+    validate = (f"trainer.val_check_interval={every}", "trainer.check_val_every_n_epoch=null")
+    return (f"trainer.max_steps={number}", *validate)
+
+
+BACKBONES = {
+    "conv": Backbone(
+        (*CONV, "encoder.text.channels=192"),
+        ("sampler=temperature", "trainer.max_epochs=6"),
+        steps(500, 50),
+    ),
+    "minilm": Backbone(
+        (*MINILM, "sampler.batch_size=32"),
+        ("sampler=temperature", *steps(500, 100)),
+        steps(150, 25),
+        known=True,
+    ),
+}
 TARGETS: Mapping[str, tuple[str, str, str]] = {  # (file of the set, its data set, its task)
     "cr": ("sentences", "cr", "cr"),
     "trec": ("sentences", "trec", "trec"),
@@ -113,18 +141,23 @@ def train(folder: Path, arguments: Sequence[str]) -> dict[str, float]:
     return {task: scores["accuracy"] for task, scores in found.items()}
 
 
-def scores(target: str, seed: int, home: Path) -> dict[tuple[str, float], tuple[int, float]]:
+def scores(
+    target: str, seed: int, home: Path, backbone: Backbone
+) -> dict[tuple[str, float], tuple[int, float]]:
     """Return {(way, share): (labels, accuracy)} of one seed."""
+    options = (*backbone.options, *QUIET)
     file = start_file(target, home / "data")
     start = home / f"start-{target}-{seed}"
-    train(start, [f"data={file}", *OPTIONS, *START, f"seed={seed}"])
-    begin = ("transfer=init", f"transfer.source={start}", "transfer.parts=[encoders, trunk]")
-    ways = {"scratch": (), "start": (*begin, f"data.text.tokenizer={start}")}
+    train(start, [f"data={file}", *options, *backbone.start, f"seed={seed}"])
+    begin = ["transfer=init", f"transfer.source={start}", "transfer.parts=[encoders, trunk]"]
+    if not backbone.known:
+        begin.append(f"data.text.tokenizer={start}")
+    ways: dict[str, list[str]] = {"scratch": [], "start": begin}
     found = {}
     for share in SHARES:
         path, labels = target_file(target, share, seed, home / "data")
-        for way, options in ways.items():
-            arguments = [f"data={path}", *OPTIONS, *TARGET, *options, f"seed={seed}"]
+        for way, own in ways.items():
+            arguments = [f"data={path}", *options, *backbone.target, *own, f"seed={seed}"]
             score = train(home / f"{target}-{way}-{share}-{seed}", arguments)
             found[way, share] = labels, score[TARGETS[target][2]]
             print(
@@ -172,11 +205,12 @@ def main(argv: Sequence[str]) -> None:
     """Run the named targets, or all."""
     named = dict(a.split("=", 1) for a in argv if "=" in a)
     seeds = [int(seed) for seed in named.get("seeds", "0,1,2").split(",")]
+    backbone = BACKBONES[named.get("backbone", "conv")]
     with tempfile.TemporaryDirectory() as place:
         home = Path(named.get("output", place)).absolute()
         for target in [a for a in argv if "=" not in a] or TARGETS:
             if is_there(TARGETS[target][0]) and is_there("sentences"):
-                report(target, [scores(target, seed, home) for seed in seeds])
+                report(target, [scores(target, seed, home, backbone) for seed in seeds])
             else:
                 print(f"{target}: not found below {SETS / 'data'}")
 

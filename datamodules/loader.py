@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Generator
@@ -10,6 +11,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batch import MixedBatch
 from datamodules.plan import Plan
+
+
+@dataclass
+class LoaderOptions:
+    """workers: processes that prepare batches, >= 0; evaluation_batch_size: rows, >= 1."""
+
+    workers: int = 0
+    pin_memory: bool = False
+    evaluation_batch_size: int = 256
 
 
 class StepLoader:

@@ -2,57 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
 
-from datamodules.cache import Cache, default_cache
-from datamodules.columns import Column
-from datamodules.dataset import MapTargets, Part
-from datamodules.duplicates import conflicts, leaks
-from datamodules.inputs import columns_named
+from datamodules.coverage import require_rows, unlabelled
+from datamodules.dataset import Part
 from datamodules.kept import KeptRows
-from datamodules.loader import EvaluationLoader, StepLoader
+from datamodules.learning import learn_modalities, learn_tasks
+from datamodules.loader import EvaluationLoader, LoaderOptions, StepLoader
 from datamodules.loading import DatasetSpec, Loaded, TaskSpec, load_dataset
-from datamodules.maps.loading import labelled, load_maps
-from datamodules.modalities.base import Modality, Prepared, Store
+from datamodules.maps.loading import load_maps
+from datamodules.modalities.base import Modality, Store
+from datamodules.parts import hide_labels, make_part
 from datamodules.plan import Plan
+from datamodules.policy import Policy
+from datamodules.preparing import prepare_inputs
+from datamodules.repeated import duplicate_notes
 from datamodules.samplers.base import Sampler
 from datamodules.splits import SPLITS
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
-from datamodules.streaming.store import StreamedStore
-from datamodules.thinning import generator, thinned
-from pipeline.errors import PollinateError
-
-SHOWN = 5  # labels or rows that a message lists
-
-
-@dataclass
-class LoaderOptions:
-    """workers: processes that prepare batches, >= 0; evaluation_batch_size: rows, >= 1."""
-
-    workers: int = 0
-    pin_memory: bool = False
-    evaluation_batch_size: int = 256
-
-
-@dataclass
-class Policy:
-    """What to do about faults of the data.
-
-    skip_bad_rows: leave rows out that can't be read; else they are an error.
-    strict: rows of valid or test that stand in an earlier split, too, are an error.
-    cache: where results are kept that take long to compute.
-    """
-
-    skip_bad_rows: bool = False
-    strict: bool = False
-    cache: Cache = field(default_factory=lambda: Cache(default_cache()))
 
 
 class MixedDataModule(LightningDataModule):
@@ -127,8 +97,9 @@ class MixedDataModule(LightningDataModule):
         self._refuse_bad_rows()
         for name, loaded in self.loaded.items():
             self._leave_bad_rows_out(loaded)
-            self._look_for_duplicates(name, loaded)
-        self._learn_tasks()
+            tasks = list(self._tasks_of(name))
+            self.notes += duplicate_notes(name, loaded, tasks, self.policy.strict)
+        learn_tasks(self.tasks, self.loaded, self.learnt)
         parts = {
             split: {name: self._part(name, split, stores[name]) for name in self.datasets}
             for split in SPLITS
@@ -161,6 +132,18 @@ class MixedDataModule(LightningDataModule):
         loaded = load_dataset(name, self.datasets[name], tasks, self.split_seed, cache)
         load_maps(loaded, tasks, self.datasets[name], self.modalities, cache)
         return loaded
+
+    def learn_modalities(self) -> None:
+        """Learn the tokenizer from the training rows, or take the given one."""
+        learn_modalities(self.modalities, self.loaded, self.learnt)
+
+    def prepare(self, name: str) -> dict[str, Store]:
+        """Prepare all inputs of a data set that was loaded, and note the rows where that fails."""
+        inputs, cache = self.datasets[name].inputs, self.policy.cache
+        stores = prepare_inputs(self.loaded[name], inputs, self.modalities, cache)
+        notes = [store.note() for store in stores.values()]
+        self.notes += [f"{name}: {note}" for note in notes if note is not None]
+        return stores
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -246,85 +229,6 @@ class MixedDataModule(LightningDataModule):
     def _tasks_of(self, dataset: str) -> dict[str, TaskSpec]:
         return {name: spec for name, spec in self.tasks.items() if dataset in spec.datasets}
 
-    def learn_modalities(self) -> None:
-        """Learn the tokenizer from the training rows, or take the given one."""
-        if self.learnt is not None:
-            self._check_digests(self.learnt["digests"])
-        for name, modality in self.modalities.items():
-            if self.learnt is not None:
-                modality.load_state_dict(self.learnt["modalities"][name])
-            else:
-                own = [d.input(name, "train") for d in self.loaded.values() if name in d.inputs]
-                modality.fit(own)
-
-    def _learn_tasks(self) -> None:
-        """Learn vocabularies and scales from the training rows, or take the given ones."""
-        for name, spec in self.tasks.items():
-            if self.learnt is not None:
-                spec.task.load_state_dict(self.learnt["tasks"][name])
-            elif spec.known is not None:
-                spec.task.load_state_dict(dict(spec.known))
-            else:
-                self.learn_task(name, spec)
-
-    def learn_task(self, name: str, spec: TaskSpec) -> None:
-        """Learn one task's vocabulary and scale from the training rows.
-
-        Raises:
-            PollinateError: there are none, or they don't suffice.
-        """
-        columns = [self.loaded[dataset].label(name, "train") for dataset in spec.datasets]
-        if not any(map(len, columns)):
-            raise PollinateError(
-                f"task {name} has no training rows (data set {', '.join(spec.datasets)}); "
-                "check its split"
-            )
-        try:
-            spec.task.learn(value for column in columns for value in column)
-        except PollinateError as error:
-            raise PollinateError(f"task {name}: {error}") from error
-
-    def _check_digests(self, expected: Mapping[str, str]) -> None:
-        # models that were merged had other tasks: they agree on the table, not on tasks' maps
-        changed = [
-            name
-            for name, data in self.loaded.items()
-            if expected.get(name) not in (data.digest, data.table.digest)
-        ]
-        if changed:
-            raise PollinateError(
-                f"the data of {', '.join(changed)} changed since the run was started, so it can't "
-                "be resumed or measured exactly; restore the data or start a new run"
-            )
-
-    def prepare(self, name: str) -> dict[str, Store]:
-        """Prepare all inputs of a data set that was loaded, and note the rows where that fails."""
-        loaded = self.loaded[name]
-        stores: dict[str, Store] = {}
-        for modality, cells in loaded.inputs.items():
-            given = columns_named(self.datasets[name].inputs[modality])
-            if loaded.table.streamed:
-                has = np.any([loaded.table.streamed[column] for column in given], axis=0)
-                kind = self.modalities[modality]
-                stores[modality] = StreamedStore(kind, cells, has, loaded.table)
-                continue
-            prepared = self._prepared(modality, cells, loaded)
-            loaded.bad.add("+".join(given), prepared.errors)
-            stores[modality] = prepared.store
-            note = prepared.store.note()
-            self.notes += [] if note is None else [f"{name}: {note}"]
-        empty = ~np.any([store.has for store in stores.values()], axis=0)
-        wrong = "all inputs of the row are empty" if len(stores) > 1 else "the input is empty"
-        loaded.bad.add("", dict.fromkeys(np.flatnonzero(empty).tolist(), wrong))
-        return stores
-
-    def _prepared(self, modality: str, cells: Column, loaded: Loaded) -> Prepared:
-        """Prepare a column; what comes from files is kept on disk for the next time."""
-        if not loaded.table.mapped:
-            return self.modalities[modality].prepare(cells)
-        cache, key = self.policy.cache, loaded.keys[modality]
-        return self.modalities[modality].prepare_cached(cells, cache, key)
-
     def _refuse_bad_rows(self) -> None:
         for loaded in self.loaded.values() if not self.policy.skip_bad_rows else ():
             loaded.bad.refuse()
@@ -334,100 +238,10 @@ class MixedDataModule(LightningDataModule):
         if loaded.bad.found:
             self.notes.append(loaded.bad.note())
 
-    def _look_for_duplicates(self, name: str, loaded: Loaded) -> None:
-        """Note rows that leak from one split into another, and rows with several labels."""
-        if loaded.hashes is None:
-            return
-        leaked = leaks(loaded.hashes, loaded.rows)
-        for split in ("valid", "test"):
-            found = [leak for leak in leaked if leak.split == split]
-            if found:
-                place = loaded.table.place
-                some = "; ".join(f"{place(x.row)} = {place(x.twin)}" for x in found[:SHOWN])
-                text = f"{name}: {len(found):,} rows of {split} stand in an earlier split, too"
-                if self.policy.strict:
-                    raise PollinateError(
-                        f"data set {text} ({some}); remove them, or accept them: data.strict=false"
-                    )
-                self.notes.append(f"{text} ({found[0].twin_split}), so its scores flatter")
-        for task in self._tasks_of(name):
-            groups = conflicts(loaded.hashes, loaded.targets[task])
-            if groups:
-                rows = sum(map(len, groups))
-                self.notes.append(
-                    f"{name}: {rows:,} rows with {len(groups):,} inputs have several labels of "
-                    f"{task}, one input each"
-                )
-
     def _part(self, name: str, split: str, stores: Mapping[str, Store]) -> Part:
-        loaded = self.loaded[name]
-        targets, present = {}, {}
-        maps: dict[str, MapTargets] = {}
-        for task, spec in self._tasks_of(name).items():
-            form, values = spec.task.maps, loaded.label(task, split)
-            if form is None:
-                encoded = spec.task.encode(values)
-                targets[task], present[task] = encoded.targets, encoded.present
-                unseen = encoded.unseen
-            else:
-                maps[task] = MapTargets(loaded.maps[task], form.modality, spec.task.encode)
-                present[task], unseen = labelled(spec.task, values)
-            if unseen:
-                self._meet_unseen(task, spec, name, split, unseen)
+        tasks = self._tasks_of(name)
+        part, notes = make_part(name, split, self.loaded[name], stores, tasks)
+        self.notes += notes
         if split == "train" and self.labels < 1:
-            for task in present:
-                self._hide_labels(task, name, targets.get(task), present)
-        streamed = bool(loaded.table.streamed)
-        return Part(name, stores, loaded.rows[split], targets, present, streamed, maps)
-
-    def _hide_labels(
-        self, task: str, name: str, targets: Tensor | None, present: dict[str, Tensor]
-    ) -> None:
-        """Leave a task its share of a data set's training labels."""
-        kind = self.tasks[task].task
-        classes = None if targets is None else kind.class_numbers(targets)
-        numbers = np.zeros(len(present[task]), np.int64) if classes is None else classes.numpy()
-        draw = generator(self.seed, name, task)
-        seen = thinned(present[task].numpy(), numbers, self.labels, draw)
-        present[task] = torch.from_numpy(seen)
-
-    def _meet_unseen(
-        self, task: str, spec: TaskSpec, name: str, split: str, unseen: Mapping[int, str]
-    ) -> None:
-        """Refuse labels that the training split lacks, or note that their rows don't count."""
-        labels = sorted(set(unseen.values()))
-        some = f"{', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}"
-        if not spec.drop_unseen:
-            first = self.loaded[name].rows[split][next(iter(unseen))]
-            raise PollinateError(
-                f"task {task}: data set {name} has labels in {split} that the training split "
-                f"lacks: {some} (first in {self.loaded[name].table.place(int(first))}); add "
-                f"training rows of them, or don't count them: data.tasks.{task}.unseen=drop"
-            )
-        self.notes.append(
-            f"{name}: {len(unseen):,} labels of {task} in {split} don't count, the training split "
-            f"lacks them: {some}"
-        )
-
-
-def require_rows(name: str, spec: TaskSpec, parts: Mapping[str, Mapping[str, Part]]) -> None:
-    """Check that a task has rows in every split.
-
-    Raises:
-        PollinateError: it hasn't.
-    """
-    for split, found in parts.items():
-        if not any(found[dataset].size for dataset in spec.datasets):
-            raise PollinateError(
-                f"task {name} has no {split} rows (data set {', '.join(spec.datasets)}); give it "
-                f"some, for example drawn from the training rows: split: {{..., {split}: 0.1}}"
-            )
-
-
-def unlabelled(name: str, spec: TaskSpec, parts: Mapping[str, Mapping[str, Part]]) -> Iterator[str]:
-    """Yield a note for each split whose rows have no label of the task, if it has any at all."""
-    if set(spec.unlabelled) == set(spec.datasets):
-        return
-    for split, found in parts.items():
-        if not any(found[dataset].present[name].any() for dataset in spec.datasets):
-            yield f"task {name} has no labels in {split}, so it has no score there"
+            hide_labels(part, tasks, self.labels, self.seed)
+        return part

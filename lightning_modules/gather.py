@@ -1,7 +1,8 @@
-"""Rows of all processes, with their gradient."""
+"""Rows and losses of all processes, with their gradient."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,3 +45,15 @@ class Gather(torch.autograd.Function):
         total = torch.stack(gradients)
         distributed.all_reduce(total)
         return total[distributed.get_rank()]
+
+
+def of_all_processes(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the mean of the processes' losses; the gradient stays this process's own."""
+    if not losses or not together():
+        return dict(losses)
+    own = torch.stack([loss.detach() for loss in losses.values()])
+    mean = own.clone()
+    distributed.all_reduce(mean)
+    mean /= distributed.get_world_size()
+    differences = (mean - own).unbind()
+    return {t: loss + d for (t, loss), d in zip(losses.items(), differences, strict=True)}

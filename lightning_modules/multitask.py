@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, distributed, nn
-from torch.nn import functional
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules.batch import MixedBatch
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.fitting_weights import require_fit
+from lightning_modules.gather import of_all_processes
 from lightning_modules.meeting import Meeting
 from lightning_modules.metrics import Scores
 from lightning_modules.network import MultiTaskNetwork
-from lightning_modules.optimizers import OptimizerFactory, parameter_groups, schedule_optimizer
-from lightning_modules.processes import alone, together
-from lightning_modules.progress import Progress, Targets
+from lightning_modules.optimization import Optimization
+from lightning_modules.optimizers import parameter_groups, schedule_optimizer
+from lightning_modules.processes import alone
+from lightning_modules.progress import Progress
 from lightning_modules.replay import Replay
-from lightning_modules.schedules.base import Schedule
 from lightning_modules.sharding.clip import clip_norm, clip_value
+from lightning_modules.targets import Targets, targets_of
 from lightning_modules.tasks.base import Task
 from lightning_modules.trace import Trace
 from lightning_modules.transfer.base import Transfer, TransferStep
-
-
-@dataclass
-class Optimization:
-    """How the weights move.
-
-    optimizer: makes the torch optimizer from parameter groups.
-    schedule: factor on the learning rate.
-    lr: learning rate, > 0.
-    lr_scale: {part of the model: factor on lr}.
-    decay: whether the optimizer has a weight decay, to be switched off for norms and biases.
-    max_steps: optimizer steps after which the run stops, or None.
-    """
-
-    optimizer: OptimizerFactory
-    schedule: Schedule
-    lr: float
-    lr_scale: Mapping[str, float]
-    decay: bool
-    max_steps: int | None = None
 
 
 class MultiTaskModule(LightningModule):
@@ -116,7 +96,7 @@ class MultiTaskModule(LightningModule):
         """Return {task: mean loss of its labelled rows}, of the network alone, with a graph."""
         present = [task for task in self.tasks if batch.labelled.get(task)]
         outputs = self.network(batch.batches, present)
-        sums = self._sums(outputs, self._targets(batch, present))
+        sums = self._sums(outputs, targets_of(batch.batches, present, self.network.routes))
         return {task: total / batch.labelled[task] for task, total in sums.items()}
 
     def on_train_start(self) -> None:
@@ -229,7 +209,7 @@ class MultiTaskModule(LightningModule):
         outputs = self.meeting.forward(batch.batches, tasks, trace)
         done, world = self.global_step, self.trainer.world_size if self.meeting.divided else 1
         step = TransferStep(batch, outputs, trace, done, self._total, world)
-        return step, self._targets(batch, labelled)
+        return step, targets_of(batch.batches, labelled, self.network.routes)
 
     def _losses(
         self, step: TransferStep, sums: Mapping[str, Tensor]
@@ -250,15 +230,6 @@ class MultiTaskModule(LightningModule):
     def _nothing(self) -> Tensor:
         """Return a zero that needs a gradient: a step without any label moves nothing."""
         return torch.zeros((), device=self.device, requires_grad=True)
-
-    def _targets(self, batch: MixedBatch, tasks: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return {task: (targets (N, ...), present (N,))} in the order of the task's route."""
-        found = {}
-        for task in tasks:
-            parts = [batch.batches[n] for n in self.network.routes[task] if n in batch.batches]
-            targets = stacked([part.targets[task] for part in parts])
-            found[task] = targets, torch.cat([part.present[task] for part in parts])
-        return found
 
     def _sums(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Return {task: sum of the losses of this process's rows}.
@@ -286,30 +257,9 @@ class MultiTaskModule(LightningModule):
             if any(name in batch.batches for name in names)
         ]
         outputs = self.network(batch.batches, tasks)
-        for task, (target, present) in self._targets(batch, tasks).items():
+        found = targets_of(batch.batches, tasks, self.network.routes)
+        for task, (target, present) in found.items():
             self.scores.update(task, outputs[task][present], target[present])
-
-
-def of_all_processes(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the mean of the processes' losses; the gradient stays this process's own."""
-    if not losses or not together():
-        return dict(losses)
-    own = torch.stack([loss.detach() for loss in losses.values()])
-    mean = own.clone()
-    distributed.all_reduce(mean)
-    mean /= distributed.get_world_size()
-    differences = (mean - own).unbind()
-    return {t: loss + d for (t, loss), d in zip(losses.items(), differences, strict=True)}
-
-
-def stacked(targets: Sequence[Tensor]) -> Tensor:
-    """Put the targets of several data sets under each other; those of words are padded with -1."""
-    if len(targets) == 1:
-        return targets[0]
-    if targets[0].dim() == 2:
-        widest = max(rows.shape[1] for rows in targets)
-        targets = [functional.pad(r, (0, widest - r.shape[1]), value=-1) for r in targets]
-    return torch.cat(list(targets))
 
 
 def multitask(module: LightningModule) -> MultiTaskModule:

@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_modules.metrics import RunningLosses, load_metric_state, metric_state, update
+from lightning_modules.targets import Targets
 from lightning_modules.tasks.base import Task
-
-Targets = Mapping[str, tuple[Tensor, Tensor]]  # {task: (targets (N, ...), present (N,))}
 
 
 class Progress(nn.Module):

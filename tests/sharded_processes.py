@@ -1,14 +1,10 @@
 """Trains with sharded weights; run once alone, whole, and once as two processes.
 
-``python -m tests.sharded_processes FOLDER NAME...`` writes FOLDER/<name>.pt for each case; see
-``tests.two_processes``.
+``python -m tests.sharded_processes FOLDER NAME...``; see ``tests.processes``.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,11 +18,10 @@ from datamodules.samplers.base import Sampler
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork
 from pipeline.build import build_balancer
-from pipeline.quiet import HARMLESS
 from pipeline.sharded_strategy import ShardedStrategy
-from tests.rows import ROWS
+from tests.processes import SGD, run_cases, spread, whole
+from tests.rows.groups import ROWS
 from tests.tiny import DIM, Given, images, labels, multitask, ready, task, texts, trainer
-from tests.two_processes import SGD, whole
 
 STEPS = 6
 BY_NAME = {row.name: row for row in ROWS}
@@ -97,9 +92,8 @@ def _balancer(node: Any, tasks: Any) -> Any:
 def train(name: str, folder: Path) -> None:
     """Train one case, with accumulation."""
     case = CASES[name]
-    world = int(os.environ.get("WORLD_SIZE", "1"))
     module, data = build(case, Given(case.rows, 2 * STEPS))
-    spread = {"strategy": ShardedStrategy(), "devices": world} if world > 1 else {}
+    options = spread(ShardedStrategy)
     fit = trainer(
         folder,
         max_epochs=-1,
@@ -107,12 +101,12 @@ def train(name: str, folder: Path) -> None:
         accumulate_grad_batches=2,
         limit_val_batches=2,
         **case.trainer,
-        **spread,
+        **options,
     )
     fit.fit(module, datamodule=data)
     weights = list(module.network.parameters())
     pieces = [p for p in weights if isinstance(p, DTensor)]
-    assert bool(pieces) == (world > 1)
+    assert bool(pieces) == bool(options)
     if pieces:
         assert sum(p.numel() for p in pieces) > 0.9 * sum(p.numel() for p in weights)
     state = {"model": whole(module), "balancer": whole(module.balancer)}
@@ -120,14 +114,5 @@ def train(name: str, folder: Path) -> None:
         torch.save(state, folder / f"{name}.pt")
 
 
-def main() -> None:
-    """Train the cases named on the command line."""
-    folder = Path(sys.argv[1])
-    for message, _ in HARMLESS:
-        warnings.filterwarnings("ignore", message=message)
-    for name in sys.argv[2:] or CASES:
-        train(name, folder)
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(train)

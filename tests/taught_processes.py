@@ -1,20 +1,15 @@
 """Trains students with a teacher for 12 steps; run once alone and once as two processes.
 
-``python -m tests.taught_processes FOLDER NAME...`` writes FOLDER/<name>.pt for each, as
-``tests.two_processes`` does for balancers.
+``python -m tests.taught_processes FOLDER NAME...``; see ``tests.processes``.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.transfer.annealed import Annealed
@@ -22,10 +17,10 @@ from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.decoupled import Decoupled
 from lightning_modules.transfer.dist import Dist
 from lightning_modules.transfer.hinton import Hinton
-from pipeline.quiet import HARMLESS
 from tests.lightning_modules.transfer.schools import CPU, Opens, both, still, teacher
+from tests.processes import SGD, replicated, run_cases, spread, whole
 from tests.tiny import images, labels, multitask, task, texts, trainer
-from tests.two_processes import SGD, make, whole
+from tests.two_processes import make
 
 STEPS = 12
 NAMES = ("hinton", "dist", "annealed", "upgrad, features", "upgrad, parameters", "bf16")
@@ -63,11 +58,6 @@ def train(name: str, folder: Path) -> None:
     model.transfer = method_of(name)
     model.transfer.setup(model, data, Opens(teacher=source))
     model.transfer.prepare(CPU, lambda _: None)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    strategy: dict[str, Any] = {}
-    if world > 1:
-        ddp = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
-        strategy = {"strategy": ddp, "devices": world}
     fit = trainer(
         folder,
         max_epochs=-1,
@@ -75,7 +65,7 @@ def train(name: str, folder: Path) -> None:
         accumulate_grad_batches=2,
         precision="bf16-mixed" if name == "bf16" else "64-true",
         limit_val_batches=0,
-        **strategy,
+        **spread(replicated),
     )
     if name != "bf16":
         fit.precision_plugin.convert_module(model)
@@ -84,14 +74,5 @@ def train(name: str, folder: Path) -> None:
         torch.save({"model": whole(model), "rows": model.progress.rows}, folder / f"{name}.pt")
 
 
-def main() -> None:
-    """Train the students named on the command line."""
-    folder = Path(sys.argv[1])
-    for message, _ in HARMLESS:
-        warnings.filterwarnings("ignore", message=message)
-    for name in sys.argv[2:]:
-        train(name, folder)
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(train)

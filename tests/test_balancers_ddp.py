@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.two_processes import alone_and_both, names
+from tests.processes import alone_and_both
+from tests.two_processes import names
 
 pytestmark = pytest.mark.slow
 ROUNDED = {"pcgrad, bf16": 0.02}  # {name: tolerance}; all others are trained in 64 bits

@@ -11,10 +11,10 @@ import torch
 import yaml
 
 from pipeline.runs import RunFolder
+from tests.processes import alone_and_both
 from tests.sessions import Fault, Session, run_sessions
 from tests.taught_processes import NAMES
 from tests.test_resume import history, same
-from tests.two_processes import alone_and_both
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.configuration.groups import SHIPPED, groups, options
-from tests.rows import ROWS
+from tests.rows.groups import ROWS
 from tests.sessions import Session, run_sessions
 
 FOLDERS = [SHIPPED]

@@ -18,7 +18,7 @@ from pipeline.configuration.groups import SHIPPED, options
 from pipeline.configuration.schema import SCHEMAS
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 USERS = ("mine.yaml", "shop.yaml")  # data files of a user's own
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)\)")
@@ -38,7 +38,8 @@ def test_a_command_composes(
     page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    for folder in ("tests", "benchmarks", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     for file in USERS:
         (tmp_path / file).symlink_to(ROOT / "tests/data/tasks.yaml")
     words = shlex.split(line.partition(" #")[0])
@@ -70,7 +71,7 @@ def test_the_method_shown_in_contributing_is_the_real_one() -> None:
     source = (ROOT / "lightning_modules/balancers/loss/uncertainty.py").read_text(encoding="utf-8")
     shown = [line for line in method.splitlines() if line.strip() and "..." not in line]
     assert all(line in source for line in shown)
-    assert row in (ROOT / "tests/rows.py").read_text(encoding="utf-8")
+    assert row in (ROOT / "tests/rows/balancers.py").read_text(encoding="utf-8")
     (options,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert options == (ROOT / "configs/balancer/uncertainty.yaml").read_text(encoding="utf-8")
 

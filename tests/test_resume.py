@@ -16,7 +16,7 @@ import torch
 
 from pipeline.runs import RunFolder
 from pipeline.tracking.points import read_points
-from tests.rows import BALANCERS
+from tests.rows.balancers import BALANCERS
 from tests.sessions import ADAPTED, FROZEN, SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.processes import alone_and_both
 from tests.transfer_processes import METHODS
-from tests.two_processes import alone_and_both
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 
 from datamodules.cache import Cache
 from datamodules.columns import Column, digest
+from datamodules.loader import LoaderOptions
 from datamodules.loading import DatasetSpec, TaskSpec
-from datamodules.mixed import LoaderOptions, MixedDataModule
+from datamodules.mixed import MixedDataModule
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
 from datamodules.plan import Plan
@@ -32,8 +33,9 @@ from lightning_modules.balancers.loss.equal import Equal
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.features import Features
 from lightning_modules.fusions.concat import Concat
-from lightning_modules.multitask import MultiTaskModule, Optimization
+from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork, combination
+from lightning_modules.optimization import Optimization
 from lightning_modules.schedules.constant import Constant
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.transfer.none import NoTransfer

@@ -1,20 +1,15 @@
 """Trains methods of feature transfer for some steps; run once alone and once as two processes.
 
-``python -m tests.transfer_processes FOLDER NAME...``, as for ``tests.two_processes``.
+``python -m tests.transfer_processes FOLDER NAME...``; see ``tests.processes``.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.gramian.upgrad import UPGrad
@@ -27,8 +22,8 @@ from lightning_modules.transfer.relational import Relational
 from lightning_modules.transfer.several import Several
 from lightning_modules.transfer.source_attention import SourceAttention
 from lightning_modules.transfer.weighted_fusion import WeightedFusion
-from pipeline.quiet import HARMLESS
 from tests.lightning_modules.transfer.sources import One, source_of
+from tests.processes import replicated, run_cases, spread
 from tests.tiny import images, multitask, ready, task, texts, trainer
 
 SGD = partial(torch.optim.SGD, lr=0.05)
@@ -61,11 +56,6 @@ def train(name: str, folder: Path) -> None:
             weight *= 1 + torch.randn_like(weight)  # the embedding of padding stays 0
     model.transfer = METHODS[name]()
     model.transfer.setup(model, module, One(source_of(teacher, module)))
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    options: dict[str, Any] = {}
-    if world > 1:
-        strategy = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
-        options = {"strategy": strategy, "devices": world}
     fit = trainer(
         folder,
         max_epochs=-1,
@@ -73,7 +63,7 @@ def train(name: str, folder: Path) -> None:
         accumulate_grad_batches=2,
         precision="64-true",
         limit_val_batches=0,
-        **options,
+        **spread(replicated),
     )
     fit.precision_plugin.convert_module(model)
     fit.fit(model, datamodule=module)
@@ -82,14 +72,5 @@ def train(name: str, folder: Path) -> None:
         torch.save({"model": model.state_dict(), "gauges": gauges}, folder / f"{name}.pt")
 
 
-def main() -> None:
-    """Train the methods named on the command line."""
-    folder = Path(sys.argv[1])
-    for message, _ in HARMLESS:
-        warnings.filterwarnings("ignore", message=message)
-    for name in sys.argv[2:]:
-        train(name, folder)
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(train)

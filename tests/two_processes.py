@@ -1,25 +1,15 @@
 """Trains every balancer for 20 steps; run once alone and once as two processes.
 
-``python -m tests.two_processes FOLDER NAME...`` writes FOLDER/<name>.pt for each method; processes
-are told of each other by the environment, as a launcher would.
+``python -m tests.two_processes FOLDER NAME...``; see ``tests.processes``.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import warnings
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
-from torch.distributed.tensor import DTensor
 
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.base import Balancer
@@ -27,16 +17,14 @@ from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.build import build_balancer
-from pipeline.quiet import HARMLESS
 from pipeline.sharded_strategy import ShardedStrategy
-from tests.rows import BALANCERS
-from tests.sessions import ROOT
+from tests.processes import SGD, replicated, run_cases, spread, whole
+from tests.rows.balancers import BALANCERS
 from tests.tiny import DIM, images, multitask, ready, task, texts, trainer
 
 STEPS = 20
 SHARDED = ("mgda, fsdp2", "trimmed_mean, fsdp2")  # whole parameters are nowhere
 ROUTED = ("equal, task_lora", "upgrad, task_lora")
-SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
 ROWS = {row.option: row for row in BALANCERS}
 
 
@@ -77,13 +65,6 @@ def train(name: str, folder: Path) -> None:
     model = multitask(module, balancer=partial(make, option, level), optimizer=SGD)
     if routed:
         route(model)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    options: dict[str, Any] = {}
-    if sharded and world > 1:
-        options = {"strategy": ShardedStrategy(), "devices": world}
-    elif world > 1:
-        strategy = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
-        options = {"strategy": strategy, "devices": world}
     fit = trainer(
         folder,
         max_epochs=-1,
@@ -92,7 +73,7 @@ def train(name: str, folder: Path) -> None:
         gradient_clip_val=0.5,
         precision=precision,
         limit_val_batches=0,
-        **options,
+        **spread(ShardedStrategy if sharded else replicated),
     )
     if precision == "64-true":
         fit.precision_plugin.convert_module(model)
@@ -111,55 +92,5 @@ def route(model: MultiTaskModule) -> None:
     TaskLoRA(rank=2).apply(model.network.encoder("image"), ["c"])
 
 
-def whole(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the state with every sharded tensor put together; all processes take part."""
-    return {
-        name: value.full_tensor() if isinstance(value, DTensor) else value
-        for name, value in module.state_dict().items()
-    }
-
-
-def alone_and_both(module: str, names: Sequence[str], root: Path) -> tuple[Path, Path]:
-    """Run ``python -m MODULE FOLDER NAME...`` alone and as two processes; return both folders."""
-
-    def start(folder: str, **environment: str) -> subprocess.Popen[str]:
-        (root / folder).mkdir(exist_ok=True)
-        return subprocess.Popen(
-            [sys.executable, "-m", module, str(root / folder), *names],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        )
-
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    run = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    # as torchrun would, whose own process is left out here
-    run |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-    processes = [start("two", RANK=rank, LOCAL_RANK=rank, **run) for rank in ("0", "1")]
-    processes.append(start("one"))
-    try:
-        for process in processes:
-            output, _ = process.communicate(timeout=600)
-            assert process.returncode == 0, output
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return root / "one", root / "two"
-
-
-def main() -> None:
-    """Train the methods named on the command line."""
-    folder = Path(sys.argv[1])
-    for message, _ in HARMLESS:
-        warnings.filterwarnings("ignore", message=message)
-    for name in sys.argv[2:]:
-        train(name, folder)
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(train)

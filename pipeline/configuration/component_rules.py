@@ -13,7 +13,7 @@ from pipeline.configuration.signatures import Option, Signature, signature_of
 from pipeline.configuration.suggest import hint, shown
 from pipeline.configuration.targets import RULE, may_reach, refusal
 
-# options that build.py uses itself instead of handing them to the class
+# options that the builders use themselves instead of handing them to the class
 CONSUMED = {
     "optimizer": {"lr_scale"},
     **{f"encoder.{modality}": {"tune"} for modality in MODALITIES},

@@ -80,9 +80,12 @@ def _variant_problems(variants: Any) -> Iterator[str]:
                 f"{listing(TAKEN)}; got {shown(name)}"
             )
         words = overrides.split() if isinstance(overrides, str) else overrides
-        good = isinstance(words, list) and words
-        if not good or not all(isinstance(one, str) and "=" in one for one in words):
+        if not (isinstance(words, list) and words and all(map(_is_override, words))):
             yield f"{path} must be a list such as [balancer=upgrad], got {shown(overrides)}"
+
+
+def _is_override(word: object) -> bool:
+    return isinstance(word, str) and ("=" in word or word.startswith("~"))
 
 
 def _search_problems(search: Any) -> Iterator[str]:

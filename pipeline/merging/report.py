@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.build import build_tasks, task_datasets
+from pipeline.building.tasks import build_tasks, task_datasets
 from pipeline.checkpoints import BEST
 from pipeline.merging.scoring import Scored
 from pipeline.report import Numbers, Summary, browse, shown

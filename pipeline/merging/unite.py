@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from datamodules.loading import table_digest
 from lightning_modules.tuning.base import Tuning
-from pipeline.build import TUNE
+from pipeline.building.network import TUNE
 from pipeline.configuration.groups import SHIPPED
 from pipeline.configuration.suggest import raise_problems
 from pipeline.configuration.yaml_files import load_yaml

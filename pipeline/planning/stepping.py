@@ -15,9 +15,10 @@ from torch.optim import Optimizer
 from datamodules.batch import Batch, Kept
 from lightning_modules.balancers.gradient.cut import Cut
 from lightning_modules.features import Features
-from lightning_modules.multitask import MultiTaskModule, stacked
+from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.optimizers import parameter_groups
+from lightning_modules.targets import stacked
 from pipeline.planning.balancing import Held, held
 from pipeline.planning.pretend import pretended, pretending
 from pipeline.planning.rows import Counts, Template

@@ -22,7 +22,9 @@ from lightning_modules.tasks.base import Label, Task
 from lightning_modules.transfer.borrower import LEARNT
 from lightning_modules.trunks.base import Routes
 from lightning_modules.views.base import Seen
-from pipeline.build import build_network, build_tasks, restored
+from pipeline.building.modalities import restored
+from pipeline.building.model import build_model
+from pipeline.building.tasks import build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.configuration.suggest import hint
 from pipeline.errors import PollinateError, UsageError
@@ -103,7 +105,7 @@ class Predictor:
         config = {**spec["config"], "allow_targets": list(allow_targets)}
         learnt = spec["learnt"]
         tasks, modalities = restored(config, build_tasks(config), learnt)
-        network = build_network(config, tasks, modalities, borrowed=learnt.get(LEARNT))
+        network = build_model(config, tasks, modalities, borrowed=learnt.get(LEARNT))
         inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
         return cls(network, tasks, modalities, inputs)
 

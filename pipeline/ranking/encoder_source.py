@@ -10,7 +10,8 @@ import torch
 
 from lightning_modules.encoders.pretrained import PretrainedEncoder
 from lightning_modules.transferability.base import Absent
-from pipeline.build import TUNE, build_modalities
+from pipeline.building.modalities import build_modalities
+from pipeline.building.network import TUNE
 from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
 from pipeline.ranking.source import Block, Represented, Source

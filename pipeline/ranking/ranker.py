@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from lightning_modules.transferability.base import Reads, Score
-from pipeline.build import build_datamodule, build_tasks, task_datasets
+from pipeline.build import build_datamodule
+from pipeline.building.tasks import build_tasks, task_datasets
 from pipeline.errors import UsageError
 from pipeline.instantiate import instantiate
 from pipeline.ranking.find_sources import find_source, find_sources, uri_of

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.columns import take
+from datamodules.learning import learn_task
 from datamodules.loading import Loaded, TaskSpec
 from datamodules.mixed import MixedDataModule
 from lightning_modules.transferability.base import Absent
@@ -72,7 +73,7 @@ def sample_target(data: MixedDataModule, rows: int, seed: int) -> Target:
     order = shuffled(data.loaded, seed)
     drawn: dict[str, Drawn] = {}
     for name, spec in data.tasks.items():
-        data.learn_task(name, spec)
+        learn_task(name, spec, data.loaded)
         drawn[name] = draw(name, spec, data.loaded, order, rows)
     places = list(dict.fromkeys(place for own in drawn.values() for place in own.places))
     number = {place: at for at, place in enumerate(places)}

@@ -96,7 +96,7 @@ def libraries(config: Mapping[str, Any], allow_targets: Sequence[str]) -> list[s
 
 def answers(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dict[str, str]:
     """Return {column: str or float} of the answers that a checkpoint's tasks give."""
-    from pipeline.build import build_tasks
+    from pipeline.building.tasks import build_tasks
 
     found: dict[str, str] = {}
     for name, task in build_tasks({**spec["config"], "allow_targets": list(allow_targets)}).items():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from datamodules.augment import transform_rows
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 
 NONE = np.zeros(5, np.int64)
 each = pytest.mark.parametrize("row", rows("augment"), ids=ids)

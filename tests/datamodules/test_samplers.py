@@ -18,7 +18,8 @@ from datamodules.samplers.temperature import Temperature
 from datamodules.samplers.uniform import Uniform
 from datamodules.stream import Stream
 from pipeline.errors import UsageError
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 
 names = st.text("abcdefgh", min_size=1, max_size=3)
 shares = st.dictionaries(names, st.floats(1e-3, 1e6), min_size=1, max_size=6)

@@ -13,7 +13,8 @@ from lightning_modules.features import Features
 from lightning_modules.fusions.attention import Attention
 from lightning_modules.fusions.gated import Gated
 from pipeline.errors import UsageError
-from tests.rows import DIM, Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import DIM, Row, ids
 
 each = pytest.mark.parametrize("row", rows("fusion"), ids=ids)
 NAMES = ("a", "b", "c")

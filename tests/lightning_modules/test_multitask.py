@@ -24,7 +24,8 @@ from lightning_modules.multitask import MultiTaskModule
 from lightning_modules.transfer.base import TransferLosses, TransferStep
 from lightning_modules.transfer.none import NoTransfer
 from lightning_modules.trunks.shared import SharedTrunk
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 from tests.tiny import DIM, labels, multitask, plan, ready, task, texts, trainer
 
 RARE = ["no" if row == 3 else "yes" if row == 8 else None for row in range(200)]

@@ -10,7 +10,8 @@ from datamodules.mixed import MixedDataModule
 from lightning_modules.balancers.gradient.leaves import leaves
 from lightning_modules.features import Features
 from lightning_modules.network import MultiTaskNetwork, join, part
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 from tests.tiny import DIM, images, network, ready, task, texts
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from lightning_modules.optimizers import parameter_groups
 from pipeline.errors import UsageError
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 from tests.tiny import network, ready
 
 PARTS = {"encoders.text": 0.1, "heads": 2.0, "heads.notes": 3.0, "balancer": 5.0}

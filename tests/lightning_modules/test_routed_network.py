@@ -17,7 +17,8 @@ from lightning_modules.meeting import Meeting
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.errors import UsageError
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 from tests.tiny import DIM, THIRDS, InMemory, labels, network, pixels, ready, task, texts, words
 
 

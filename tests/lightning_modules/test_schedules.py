@@ -11,7 +11,8 @@ from lightning_modules.optimizers import schedule_optimizer
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.schedules.one_cycle import OneCycle
 from pipeline.errors import UsageError
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 
 WARMUP, STEPS = 40, 200
 each = pytest.mark.parametrize("row", rows("schedule"), ids=ids)

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from lightning_modules.tasks.classification import Classification, label_text
 from pipeline.errors import PollinateError, UsageError
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 
 
 def learnt(*classes: Any, **options: Any) -> Classification:

@@ -21,7 +21,8 @@ from lightning_modules.transferability.leep import leep
 from lightning_modules.transferability.log_me import log_evidence
 from lightning_modules.transferability.tag import lookahead_affinity
 from pipeline.errors import UsageError
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from lightning_modules.features import Features
 from lightning_modules.views.base import Seen
 from lightning_modules.views.grid import GridView
 from pipeline.errors import UsageError
-from tests.rows import DATA
+from tests.rows.row import DATA
 from tests.shops import loaded
 from tests.tiny import multitask, network, trainer
 

@@ -13,13 +13,12 @@ from lightning_modules.balancers.gramian.mgda import MGDA
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.build import (
     build_datamodule,
-    build_modalities,
     build_module,
     build_optimization,
-    build_tasks,
     compile_parts,
-    task_datasets,
 )
+from pipeline.building.modalities import build_modalities
+from pipeline.building.tasks import build_tasks, task_datasets
 from pipeline.config import compose
 from pipeline.errors import UsageError
 from tests.sessions import SMOKE

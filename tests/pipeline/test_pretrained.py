@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from datamodules.modalities.image import ImageModality
-from pipeline.build import build_modalities, build_tasks
+from pipeline.building.modalities import build_modalities
+from pipeline.building.tasks import build_tasks
 from pipeline.checkpoints import read_checkpoint
 from pipeline.evaluate import main as evaluate
 from pipeline.predict import main as predict

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.cache import Cache
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 
 
 @pytest.mark.parametrize("row", rows("source"), ids=ids)

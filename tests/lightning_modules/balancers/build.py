@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lightning_modules.balancers.base import Balancer
 from pipeline.build import build_balancer
-from tests.rows import Row
+from tests.rows.row import Row
 
 
 def build(row: Row, tasks: Sequence[str]) -> Balancer:

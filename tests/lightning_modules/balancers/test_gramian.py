@@ -24,7 +24,8 @@ from lightning_modules.balancers.gramian.solvers import fair
 from lightning_modules.balancers.gramian.upgrad import UPGrad
 from pipeline.errors import UsageError
 from tests.lightning_modules.balancers.build import build
-from tests.rows import GRAMIAN_BALANCERS, Row, ids
+from tests.rows.balancers import GRAMIAN_BALANCERS
+from tests.rows.row import Row, ids
 
 each = pytest.mark.parametrize("row", GRAMIAN_BALANCERS, ids=ids)
 CHOOSE = {"balancer/krum", "balancer/random_gradient"}  # among equal gradients

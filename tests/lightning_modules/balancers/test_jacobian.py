@@ -16,7 +16,8 @@ from lightning_modules.balancers.jacobian.trimmed_mean import TrimmedMean
 from pipeline.errors import UsageError
 from tests.lightning_modules.balancers.build import build
 from tests.lightning_modules.balancers.test_gramian import KINDS, jacobian, names
-from tests.rows import JACOBIAN_BALANCERS, Row, ids
+from tests.rows.balancers import JACOBIAN_BALANCERS
+from tests.rows.row import Row, ids
 
 each = pytest.mark.parametrize("row", JACOBIAN_BALANCERS, ids=ids)
 

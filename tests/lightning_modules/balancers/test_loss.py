@@ -15,7 +15,8 @@ from lightning_modules.balancers.loss.fixed import Fixed
 from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from pipeline.errors import UsageError
 from tests.lightning_modules.balancers.build import build
-from tests.rows import LOSS_BALANCERS, Row, ids
+from tests.rows.balancers import LOSS_BALANCERS
+from tests.rows.row import Row, ids
 
 TASKS = ("a", "b")
 each = pytest.mark.parametrize("row", LOSS_BALANCERS, ids=ids)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 
 KNOWN = {
     "encoder/audio": {"in_features": 64},

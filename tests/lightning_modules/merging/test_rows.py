@@ -7,7 +7,8 @@ import torch
 
 from lightning_modules.merging.base import Merging
 from tests.merging import W, models, result, state
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 
 each = pytest.mark.parametrize("row", rows("method"), ids=ids)
 # of models 0 and 1: (inputs, targets)

@@ -13,7 +13,8 @@ from lightning_modules.tasks.classification import Classification
 from lightning_modules.trace import Trace
 from lightning_modules.transfer.base import TransferStep
 from tests.lightning_modules.transfer.sources import One, source_of
-from tests.rows import Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import Row, ids
 from tests.tiny import multitask, ready, task
 
 TINY = 1e-5  # what rounding leaves of 0

@@ -25,7 +25,7 @@ from lightning_modules.tuning.routing import Assignment
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.errors import UsageError
 from tests import models
-from tests.rows import DATA
+from tests.rows.row import DATA
 
 pytest.importorskip("transformers", reason="needs the extra encoders")
 pytest.importorskip("timm", reason="needs the extra encoders")

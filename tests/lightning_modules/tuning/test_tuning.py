@@ -23,7 +23,8 @@ from lightning_modules.tuning.gradual import Gradual
 from lightning_modules.tuning.last_blocks import LastBlocks
 from lightning_modules.tuning.lora import LoRA
 from pipeline.errors import UsageError
-from tests.rows import DATA, Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import DATA, Row, ids
 
 TASKS = ("a", "b")
 

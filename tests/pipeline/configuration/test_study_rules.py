@@ -64,3 +64,8 @@ def test_transfers_need_their_sources() -> None:
 def test_a_study_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match=r"study compares nothing; set one of study\.alone"):
         compose("study", ["study.alone=false", "study.joint=false"])
+
+
+def test_a_variant_may_take_a_key_away() -> None:
+    found = compose("study", ["study.variants.titles=['~data.image.shift']"])
+    assert found["study"]["variants"] == {"titles": ["~data.image.shift"]}

@@ -13,7 +13,7 @@ from pipeline.config import compose
 from pipeline.inspection.inspector import Findings, inspect_data
 from pipeline.inspection.keep import metrics
 from pipeline.inspection.page import page
-from tests.rows import DATA
+from tests.rows.row import DATA
 from tests.shops import data, write
 
 

@@ -8,7 +8,7 @@ import torch
 from lightning_modules.features import Features
 from lightning_modules.trunks.looks import Looks
 from lightning_modules.trunks.task_queries import TaskQueries
-from tests.rows import DIM
+from tests.rows.row import DIM
 
 
 def test_by_hand() -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lightning_modules.features import Features
 from lightning_modules.trunks.base import Parts, Routes, Trunk, route
 from lightning_modules.trunks.shared import SharedTrunk
-from tests.rows import DIM, Row, ids, rows
+from tests.rows.groups import rows
+from tests.rows.row import DIM, Row, ids
 
 each = pytest.mark.parametrize("row", rows("trunk"), ids=ids)
 ROUTES: Routes = {"both": ("one", "other"), "single": ("other",), "alone": ("third",)}

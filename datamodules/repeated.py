@@ -1,0 +1,54 @@
+"""What a user should know of rows with the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from datamodules.duplicates import conflicts, leaks
+from datamodules.loading import Loaded
+from pipeline.errors import PollinateError
+
+SHOWN = 5  # rows that a message lists
+
+
+def duplicate_notes(name: str, loaded: Loaded, tasks: Sequence[str], strict: bool) -> Iterator[str]:
+    """Yield notes of rows that leak from one split into another, and of those with several labels.
+
+    Args:
+        name: of the data set.
+        loaded: its rows.
+        tasks: on this data set.
+        strict: whether a leak is an error.
+
+    Raises:
+        PollinateError: a row leaks.
+    """
+    if loaded.hashes is None:
+        return
+    yield from leak_notes(name, loaded, loaded.hashes, strict)
+    for task in tasks:
+        groups = conflicts(loaded.hashes, loaded.targets[task])
+        if groups:
+            rows = sum(map(len, groups))
+            yield (
+                f"{name}: {rows:,} rows with {len(groups):,} inputs have several labels of "
+                f"{task}, one input each"
+            )
+
+
+def leak_notes(name: str, loaded: Loaded, hashes: np.ndarray, strict: bool) -> Iterator[str]:
+    """Yield a note for each split whose rows stand in an earlier one; see ``duplicate_notes``."""
+    leaked = leaks(hashes, loaded.rows)
+    for split in ("valid", "test"):
+        found = [leak for leak in leaked if leak.split == split]
+        if found:
+            place = loaded.table.place
+            some = "; ".join(f"{place(x.row)} = {place(x.twin)}" for x in found[:SHOWN])
+            text = f"{name}: {len(found):,} rows of {split} stand in an earlier split, too"
+            if strict:
+                raise PollinateError(
+                    f"data set {text} ({some}); remove them, or accept them: data.strict=false"
+                )
+            yield f"{text} ({found[0].twin_split}), so its scores flatter"

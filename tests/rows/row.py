@@ -1,0 +1,63 @@
+"""A row for an option of a group of methods: an input, and what comes out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from pipeline.configuration.groups import SHIPPED
+from pipeline.configuration.named import resolve_named
+from pipeline.configuration.yaml_files import load_yaml
+from pipeline.instantiate import find_target, instantiate
+
+DIM = 8
+DATA = Path(__file__).parent.parent / "data"
+
+
+@dataclass(frozen=True)
+class Row:
+    """With ``options`` over its YAML file, the method makes ``expected`` of ``given``.
+
+    train: what selects the option for a whole run; default ``group=option``.
+    """
+
+    group: str
+    option: str
+    given: Any
+    expected: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    train: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}/{self.option}"
+
+    def node(self) -> dict[str, Any]:
+        """The option's configuration, resolved as in a run with ``dim`` of DIM."""
+        key = self.group.replace("/", ".")
+        known = {"dim": DIM, "seed": 0, "data": {"image": {"size": [16, 16]}}}
+        config = OmegaConf.create(known)
+        OmegaConf.update(config, key, load_yaml(SHIPPED / f"{self.name}.yaml"))
+        OmegaConf.update(config, key, dict(self.options), merge=True, force_add=True)
+        resolve_named(config, [SHIPPED])
+        node: Any = OmegaConf.to_container(config, resolve=True)
+        for part in key.split("."):
+            node = node[part]
+        node.pop("_requires_", None)
+        return node
+
+    def kind(self) -> type[Any]:
+        """The method's class."""
+        return find_target(self.node()["_target_"], (), self.name)
+
+    def build(self, **extra: Any) -> Any:
+        """The method, with what only a run knows."""
+        return instantiate(self.node(), (), self.name, **extra)
+
+
+def ids(row: Row) -> str:
+    return row.name
