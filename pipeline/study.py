@@ -38,6 +38,7 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
     from pipeline.studying.prepare import (
         await_plan,
         check_arms,
+        check_launcher,
         find_plan,
         keep_plan,
         make_plan,
@@ -45,9 +46,9 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
     )
 
     want = wanted(config, parse_arguments(argv))
+    want.config = with_absolute_uri(with_one_limit(want.config, given_keys(want.overrides)))
     plan = find_plan(want)
     base = check_arms(want) if plan is None else plan.base
-    want.config = with_absolute_uri(with_one_limit(want.config, given_keys(want.overrides)))
     from rich.console import Console
 
     from pipeline.quiet import quiet
@@ -55,6 +56,8 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
 
     quiet()
     dry = want.config["dry_run"]
+    if not dry:
+        check_launcher(want.config["launcher"])
     leader = Lock(want.folder / LEADER)
     if plan is None and (dry or leader.take()):
         plan = make_plan(want, base, started, timed=not dry)

@@ -29,6 +29,7 @@ class Child:
         lock: taken; the process inherits it.
         environment: its variables.
         folder: where it works.
+        measured: whether its memory is noted: a launcher's says nothing of what it launches.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Child:
         lock: Lock,
         environment: Mapping[str, str],
         folder: Path,
+        measured: bool = True,
     ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -56,6 +58,7 @@ class Child:
         self.log = log
         self.started = time.monotonic()
         self.memory: int | None = None
+        self._measured = measured
         self._asked: float | None = None
 
     @property
@@ -67,7 +70,8 @@ class Child:
         """Return the exit code, None while it runs."""
         code = self._process.poll()
         if code is None:
-            self._look()
+            if self._measured:
+                self._look()
             if self._asked is not None and time.monotonic() - self._asked > GRACE:
                 self.kill()
         return code

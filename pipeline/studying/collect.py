@@ -76,7 +76,10 @@ def collected(plan: Plan, job: TrialJob, arm: Arm, seed: int) -> Trial:
     lacking = [task for task in arm.tasks if task not in trial.test]
     if lacking:
         trial.status = "failed"
-        trial.message = f"it finished without a score of {', '.join(lacking)}"
+        trial.message = (
+            f"it finished without a score of {', '.join(lacking)}; {job.place.log} may say why, "
+            f"and without {place.path} it is run anew"
+        )
     return trial
 
 

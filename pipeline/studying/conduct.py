@@ -23,6 +23,7 @@ from pipeline.studying.prepare import Wanted
 from pipeline.studying.progress import Progress
 from pipeline.studying.record import StudyRun
 from pipeline.studying.report.verdict import verdict
+from pipeline.studying.report.words import count, verb
 from pipeline.studying.report.write import write_report
 from pipeline.studying.results import Results
 from pipeline.studying.scheduler import Limits, Scheduler, Work
@@ -133,17 +134,24 @@ class Conductor:
         else:
             self._write(results, answers, own)
         if failed:
-            again = go_on(self.want.folder)
-            self._say(f"{len(failed)} trials have no result; to try them again: {again}")
+            self._say(self._without_result(len(failed)))
         return 1 if failed else 0
+
+    def _without_result(self, failed: int) -> str:
+        """Return how many trials have none, and what to do about those that can run again."""
+        told = f"{count(failed, 'trial')} {verb(failed, 'has')} no result"
+        if all(trial.is_finished() for trial in self.trials):
+            return told
+        them = "it" if failed == 1 else "them"
+        return f"{told}; to try {them} again: {go_on(self.want.folder)}"
 
     def _write(self, results: Results, answers: Answers, own: StudyRun | None) -> None:
         files = write_report(results, answers, self.want.folder)
         if own is not None:
             own.answered(results, answers, files)
-            if not own.adopt(job.place.path for job in self.jobs if isinstance(job, FitJob)):
+            if not own.adopt([job.place.path for job in self.jobs if isinstance(job, FitJob)]):
                 self._say(
-                    "some trials aren't shown below the study in MLflow yet; once the server is "
+                    "MLflow lacks a part of some trials yet; once the server is "
                     f"back: python -m pipeline.sync {shlex.quote(f'runs={self.want.folder}')}"
                 )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)

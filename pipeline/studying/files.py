@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PollinateError
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, and survive a power cut."""
@@ -25,8 +27,17 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file holds, None if there is none."""
+    """Return what a file holds, None if there is none.
+
+    Raises:
+        PollinateError: it is damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError) as error:
+        raise PollinateError(
+            f"{path} can't be read: {error}; restore it, or remove it with what belongs to it, and "
+            "start again"
+        ) from error

@@ -34,8 +34,11 @@ def of_trials(overrides: Iterable[str]) -> list[str]:
 
 
 def of_study(overrides: Iterable[str]) -> list[str]:
-    """Return the overrides that say what the study is, with absolute paths of config files."""
-    gone = ("run_dir", "resume", "jobs", "timeout", "retries", "dry_run")
+    """Return the overrides that say what the study is, with absolute paths of config files.
+
+    ``jobs`` is one of them: threads of a run follow it, and with them the last digits of scores.
+    """
+    gone = ("run_dir", "resume", "timeout", "retries", "dry_run")
     kept = [text for text in overrides if not any(is_below(key_of(text), top) for top in gone)]
     return [_absolute(text) for text in kept]
 

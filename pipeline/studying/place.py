@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PollinateError
 from pipeline.runs import RunFolder
 from pipeline.studying.files import read_json, write_json
 
@@ -50,9 +51,12 @@ class Place:
         return self.path.with_name(f"{self.path.name}.{suffix}")
 
     def summary(self) -> dict[str, Any]:
-        """Return summary.json, empty if there is none."""
-        found: dict[str, Any] = read_json(self.run.summary) or {}
-        return found
+        """Return summary.json, empty if there is none or it is damaged: the run writes it anew."""
+        try:
+            found = read_json(self.run.summary)
+        except PollinateError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def is_finished(self) -> bool:
         """Say whether the run has come to its end."""

@@ -48,12 +48,12 @@ def load_plan(folder: Path) -> Plan | None:
     """Return the plan of a study's folder, None if it has none.
 
     Raises:
-        PollinateError: it is of another version.
+        PollinateError: it is damaged, or of another version.
     """
     plain = read_json(folder / PLAN)
     if plain is None:
         return None
-    if plain.pop("format", None) != FORMAT:
+    if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
         raise PollinateError(
             f"{folder / PLAN} is of another version of pollinate; use that one, or a new run_dir"
         )

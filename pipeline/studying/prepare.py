@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ from pipeline.checks import check_before_run, check_writable
 from pipeline.command import Arguments, given_keys
 from pipeline.config import compose, compose_with_requirements
 from pipeline.configuration.study_rules import flat_keys
+from pipeline.configuration.suggest import shown
 from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RUNS, RunFolder
 from pipeline.studying.arms import arms_of, variants_of
 from pipeline.studying.overrides import OWN, SET, combined, is_below, key_of, of_study, of_trials
+from pipeline.studying.place import safe_name
 from pipeline.studying.plan import PLAN, Plan, load_plan
 from pipeline.studying.same import is_empty, require_same
 from pipeline.studying.search import as_overrides, require_optuna
@@ -57,7 +61,8 @@ def wanted(config: Mapping[str, Any], arguments: Arguments) -> Wanted:
     plan = load_plan(folder)
     assert plan is not None, "looked for by resumed_folder"
     given = [text for text in arguments.overrides if key_of(text) not in ("resume", "run_dir")]
-    overrides = combined(plan.overrides, given)
+    seeds = f"seeds={shown(plan.seeds)}"  # some may have been added since it began
+    overrides = combined(plan.overrides, [seeds], given)
     dirs = list(dict.fromkeys([*plan.config_dirs, *dirs]))
     again = compose(COMMAND, overrides, [Path(one) for one in dirs])
     cwd = Path(plan.folder)
@@ -124,6 +129,41 @@ def find_plan(want: Wanted) -> Plan | None:
     return plan
 
 
+def check_launcher(launcher: str) -> None:
+    """Check that there is a program that can start a trial, before any is.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        words = shlex.split(launcher)
+    except ValueError as error:
+        raise UsageError(
+            f"launcher must be a command as a shell takes it, got {launcher}: {error}"
+        ) from error
+    if words != ["python"] and shutil.which(words[0]) is None:
+        raise UsageError(
+            f"launcher must begin with a program that can be started, got {launcher!r}: there is "
+            f"no {words[0]} on this machine"
+        )
+
+
+def check_folders(arms: Iterable[str]) -> None:
+    """Check that each arm has a folder of its own.
+
+    Raises:
+        UsageError: two have the same.
+    """
+    known: dict[str, str] = {}
+    for name in arms:
+        other = known.setdefault(safe_name(name), name)
+        if other != name:
+            raise UsageError(
+                f"{other} and {name} would share the folder trials/{safe_name(name)}; give a "
+                "variant or a task another name"
+            )
+
+
 def check_arms(want: Wanted) -> list[str]:
     """Return the overrides of every trial, of which each arm's configuration composes.
 
@@ -175,6 +215,8 @@ def make_plan(want: Wanted, base: list[str], started: float, timed: bool) -> Pla
 
     config, study = want.config, want.config["study"]
     facts = measure(config, started, timed)
+    arms = arms_of(study, facts)
+    check_folders(arms)
     return Plan(
         config["name"],
         list(config["seeds"]),
@@ -183,7 +225,7 @@ def make_plan(want: Wanted, base: list[str], started: float, timed: bool) -> Pla
         want.config_dirs,
         str(want.cwd),
         facts,
-        arms_of(study, facts),
+        arms,
         study["budget"],
         study["search"],
         list(study["predictors"]),

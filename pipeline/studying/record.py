@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from pipeline.instantiate import instantiate
 from pipeline.studying.answers import Answers
 from pipeline.studying.place import safe_name
 from pipeline.studying.results import Results
+from pipeline.tracking.cursor import sent_bytes
 from pipeline.tracking.lines import read_lines
 from pipeline.tracking.operations import OperationJournal
 from pipeline.tracking.run_logger import RunLogger
-from pipeline.tracking.sender import OPERATIONS
+from pipeline.tracking.sender import METRICS, OPERATIONS, SYSTEM
 from pipeline.tracking.settings import PARENT_TAG
 
 PATIENCE = 20.0  # seconds that a server has to name the run before the first trial begins
@@ -56,14 +57,16 @@ class StudyRun:
         while self._asks and self.tracker.run_id is None and time.monotonic() < until:
             time.sleep(0.1)
 
-    def adopt(self, folders: Iterable[Path]) -> bool:
-        """Show trials below the study that began before its id was known.
+    def adopt(self, folders: Sequence[Path]) -> bool:
+        """Show all trials below the study, and send what the server missed of them.
 
         Returns:
             False if the server doesn't take them; ``pipeline.sync`` can send them later.
         """
-        run_id = self.tracker.run_id
+        run_id, late = self.tracker.run_id, [folder for folder in folders if is_behind(folder)]
         alone = [folder for folder in folders if run_id and is_alone(folder / OPERATIONS)]
+        if run_id is None:
+            return not late
         for folder in alone:
             journal = OperationJournal(folder / OPERATIONS)
             journal.tags({PARENT_TAG: run_id})
@@ -72,7 +75,7 @@ class StudyRun:
         return all(
             subprocess.run([*command, f"run_dir={f}"], capture_output=True, check=False).returncode
             == 0
-            for f in alone
+            for f in dict.fromkeys([*alone, *late])
         )
 
     def answered(self, results: Results, answers: Answers, files: Sequence[Path]) -> None:
@@ -89,10 +92,22 @@ class StudyRun:
 
 def is_alone(journal: Path) -> bool:
     """Say whether a run was tracked by a server, and not as a part of another."""
-    records = [record for record, _ in read_lines(journal)]
-    tags = [record["tags"] for record in records if record["op"] == "tags"]
-    sent = any(record.get("uri") for record in records if record["op"] == "start")
-    return sent and not any(PARENT_TAG in own for own in tags)
+    tags = [record["tags"] for record, _ in read_lines(journal) if record["op"] == "tags"]
+    return is_tracked(journal) and not any(PARENT_TAG in own for own in tags)
+
+
+def is_tracked(journal: Path) -> bool:
+    """Say whether a run was to be tracked by a server."""
+    return any(record.get("uri") for record, _ in read_lines(journal) if record["op"] == "start")
+
+
+def is_behind(folder: Path) -> bool:
+    """Say whether a run was tracked by a server that lacks a part of it."""
+    sent = sent_bytes(folder)
+    paths = [folder / name for name in (METRICS, SYSTEM, OPERATIONS) if (folder / name).exists()]
+    return is_tracked(folder / OPERATIONS) and any(
+        path.stat().st_size > sent.get(path.name, 0) for path in paths
+    )
 
 
 def metrics(results: Results, answers: Answers) -> Iterator[tuple[str, float]]:

@@ -87,7 +87,3 @@ class Results:
         """Yield an arm's finished trials in the order of their seeds."""
         own = (trial for trial in self.trials if trial.arm == arm and trial.status == "finished")
         yield from sorted(own, key=lambda trial: trial.seed)
-
-    def scores(self, arm: str, task: str) -> dict[int, float]:
-        """Return {seed: test score} of one task in an arm."""
-        return {t.seed: t.test[task] for t in self.finished(arm) if task in t.test}

@@ -164,7 +164,7 @@ class Scheduler:
             return 0
         elsewhere = ledger.status in ("failed", "timeout") and ledger.ended > self.begun
         if elsewhere and work.attempts == 0:
-            self._fail(work, ledger.message or "it failed elsewhere")
+            self._fail(work, ledger.message or "it failed elsewhere", str(ledger.status))
             return 0
         work.before = ledger.seconds
         if self.limits.timeout is not None and work.before >= self.limits.timeout:
@@ -177,7 +177,12 @@ class Scheduler:
         ledger.begin()
         try:
             work.child = Child(
-                command, job.place.log, lock, environment(self.limits.jobs), self.limits.folder
+                command,
+                job.place.log,
+                lock,
+                environment(self.limits.jobs),
+                self.limits.folder,
+                measured=command[0] == self.limits.python,
             )
         except OSError as error:
             raise PollinateError(f"{command[0]} can't be started: {error.strerror}") from error
@@ -215,28 +220,31 @@ class Scheduler:
         if not work.late and work.attempts <= self.limits.retries:
             work.state, work.message = "waiting", message
             return
-        self._fail(work, message)
+        self._fail(work, message, status)
 
     def _finish(self, work: Work, found: bool = False) -> None:
         work.seconds, work.found = work.job.ledger().seconds, found
         try:
             work.job.wrap_up()
-        except PollinateError as error:
-            self._fail(work, str(error))
+        except PollinateError as error:  # not _fail: what has finished would come back here
+            self._lose(work, str(error))
             return
         work.state = "done"
         self.display.ended(work)
 
-    def _fail(self, work: Work, message: str) -> None:
-        """End a job that can't come to its end; a search goes on without it."""
-        work.message, work.seconds = message, work.job.ledger().seconds
+    def _fail(self, work: Work, message: str, status: str = "failed") -> None:
+        """Note that a job can't come to its end; a search goes on without it."""
+        ledger = work.job.ledger()
+        if (ledger.status, ledger.message) != (status, message):
+            ledger.status, ledger.message = status, message
+            ledger.save()
         if work.job.is_finished():
             self._finish(work)
-            return
-        ledger = work.job.ledger()
-        if ledger.message != message:
-            ledger.status, ledger.message = ledger.status or "failed", message
-            ledger.save()
+        else:
+            self._lose(work, message)
+
+    def _lose(self, work: Work, message: str) -> None:
+        work.message, work.seconds = message, work.job.ledger().seconds
         work.state = "failed"
         self.display.ended(work)
 

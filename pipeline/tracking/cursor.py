@@ -53,6 +53,15 @@ def load_cursor(run_dir: Path, uri: str, experiment: str) -> Cursor:
     return old if (old.uri, old.experiment) == (uri, experiment) else new
 
 
+def sent_bytes(run_dir: Path) -> dict[str, int]:
+    """Return {journal's file name: bytes that a server has}; empty if none has answered yet."""
+    try:
+        found: dict[str, int] = json.loads((run_dir / FILE).read_text())["offsets"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
+
+
 def stored_run_id(run_dir: Path) -> str | None:
     """Give the MLflow run id of a run folder; None if no server has answered yet."""
     try:

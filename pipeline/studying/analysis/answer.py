@@ -61,17 +61,10 @@ def _scores(scores: Table, level: float) -> dict[str, dict[str, Estimate]]:
 
 
 def _state(results: Results) -> list[str]:
-    """Return notes on runs that are missing, and on too few seeds."""
-    notes = []
-    for status in ("failed", "timeout", "running", "waiting"):
-        count = sum(trial.status == status for trial in results.trials)
-        if count:
-            runs = f"{count} run{'s' if count > 1 else ''} of {len(results.trials)}"
-            verb = {"failed": "failed", "timeout": "ran out of time"}.get(status)
-            notes.append(f"{runs} {verb or ('are ' if count > 1 else 'is ') + status}: left out")
+    """Return notes on too few seeds; ``results`` say themselves which runs are missing."""
     finished = {trial.seed for trial in results.trials if trial.status == "finished"}
     if not finished:
-        notes.append("no run has finished: nothing to compare yet")
-    elif len(finished) == 1:
-        notes.append("one seed: no intervals and no tests; run three seeds or more")
-    return notes
+        return ["no run has finished: nothing to compare yet"]
+    if len(finished) == 1 < len(results.seeds):
+        return ["only one seed has finished runs: no intervals and no tests yet"]
+    return []

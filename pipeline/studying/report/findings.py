@@ -155,7 +155,10 @@ def labels_saved(subject: Subject) -> str:
     for saved in subject.answers.saved:
         if saved.beyond == "fewer":
             text = f"{code(saved.task)} needs fewer labels than were tried in {code(saved.arm)}"
-            best[saved.task] = 0.0, f"{text} for what it reaches alone with {saved.of:,}"
+            best[saved.task] = (
+                0.0,
+                f"{text} for what it reaches alone with {saved.of:,} (not tested)",
+            )
         if saved.needed is None or not saved.of or saved.needed.mean >= saved.of:
             continue
         share, sure = saved.needed.mean / saved.of, saved.needed.high

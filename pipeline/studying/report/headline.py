@@ -95,7 +95,7 @@ def one_seed(comparison: Comparison) -> str:
     total = len(comparison.changes)
     return (
         f"one seed can't tell help from chance: with sharing, {len(better)} of "
-        f"{count(total, 'score')} {verb(len(better), 'is')} higher"
+        f"{count(total, 'score')} {verb(1 if total == 1 else len(better), 'is')} higher"
     )
 
 
@@ -121,15 +121,24 @@ def least(subject: Subject) -> str:
     comparison = subject.answers.comparisons.get(JOINT)
     if comparison is None:
         return ""
-    told = [
-        f"{subject.units[task].amount(least)} in {code(task)}"
+    every = {
+        task: least
         for task, change in comparison.changes.items()
         if change.verdict == "unclear" and (least := subject.answers.least.get(task)) is not None
-    ]
-    seeds = max((c.difference.seeds for c in comparison.changes.values()), default=0)
-    if not told or seeds < 2:
+    }
+    units = subject.units
+    number = max((c.difference.seeds for c in comparison.changes.values()), default=0)
+    if not every or number < 2:
         return ""
-    return (
-        f"{count(seeds, 'seed')} would have shown, four times out of five, a change of "
-        f"{listed(told)}; a smaller one needs more seeds"
-    )
+    seeds = count(number, "seed")
+    known = {task: least for task, least in every.items() if units[task].within(least) == least}
+    told = [f"{units[task].amount(least)} in {code(task)}" for task, least in known.items()]
+    lost = [code(task) for task in every if task not in known]
+    parts = [
+        f"{seeds} would have shown, four times out of five, a change of {listed(told)}; a smaller "
+        "one needs more seeds"
+        if told
+        else "",
+        f"{seeds} can't show any change in {listed(lost)}: run more" if lost else "",
+    ]
+    return "; ".join(filter(None, parts))

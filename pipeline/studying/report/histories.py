@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +27,8 @@ def histories(subject: Subject, folder: Path) -> Histories:
     for arm in subject.arms("joint", "variant", "alone"):
         for trial in subject.results.finished(arm.name):
             for point in read_points(RunFolder(folder / trial.folder).metrics):
-                if point.key in scores or point.key.startswith("gradient/cosine/"):
+                drawn = point.key in scores or point.key.startswith("gradient/cosine/")
+                if drawn and math.isfinite(point.value):
                     series = found[point.key][arm.name].setdefault(trial.seed, {})
                     series[point.step] = point.value
     return found

@@ -28,6 +28,10 @@ class Unit:
         """Return a number with its unit: 1.2 points."""
         return f"{self.number(value, sign=sign)}{self.word}"
 
+    def within(self, value: float) -> float:
+        """Return the nearest score that there is: shares end at 0 and 1."""
+        return min(max(value, 0.0), 1.0) if self is POINTS else value
+
 
 POINTS = Unit(100.0, " points", 1)
 PLAIN = Unit(1.0, "", 3)

@@ -133,8 +133,7 @@ def test_trials_get_what_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
     given += ["run_dir=x", "name=n", "timeout=3"]
     assert of_trials(given) == [f"data={tmp_path / 'shop.yaml'}", "dim=8"]
-    assert "jobs=2" not in of_study(given)
-    assert {"study=pairs", "seeds=[1]", "name=n"} < set(of_study(given))
+    assert {"study=pairs", "seeds=[1]", "name=n", "jobs=2"} < set(of_study(given))
 
 
 NAMES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pipeline.studying import record
 from pipeline.tracking.operations import OperationJournal
 from pipeline.tracking.settings import PARENT_TAG
 from tests.pipeline.studying.plans import LAUNCHER
-from tests.pipeline.studying.test_study import SMALL, write_shop
+from tests.pipeline.studying.shops import SMALL, write_shop
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,19 @@ def test_which_trials_stand_alone(
     journal.close()
     assert record.is_alone(tmp_path / "operations.jsonl") is alone
     assert not record.is_alone(tmp_path / "absent.jsonl")
+
+
+def test_a_run_of_which_the_server_lacks_a_part_is_behind(tmp_path: Path) -> None:
+    journal = OperationJournal(tmp_path / "operations.jsonl")
+    journal.start("one", {"uri": "sqlite:///x.db", "experiment": "exp"})
+    journal.close()
+    assert record.is_behind(tmp_path)
+    size = (tmp_path / "operations.jsonl").stat().st_size
+    (tmp_path / "tracking.json").write_text(json.dumps({"offsets": {"operations.jsonl": size}}))
+    assert not record.is_behind(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    assert record.is_behind(tmp_path)
+    assert not record.is_behind(tmp_path / "absent")
 
 
 def test_a_dead_server_stops_nothing(

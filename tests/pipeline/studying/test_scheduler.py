@@ -17,6 +17,7 @@ from pipeline.studying.collect import collect
 from pipeline.studying.lock import Lock, is_taken
 from pipeline.studying.plan import trial_place
 from pipeline.studying.results import Results
+from tests.pipeline.studying import plans
 from tests.pipeline.studying.plans import ROOT, Silent, facts, plan, run
 
 
@@ -56,6 +57,16 @@ def test_all_trials_finish_and_are_never_run_again(
     again, _ = run(made, tmp_path / "study")
     assert words(log) == before
     assert all(work.found for work in again.works)
+
+
+def test_memory_of_a_launcher_is_not_taken_for_the_runs(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_PAUSE", "0.04")
+    monkeypatch.setattr(plans, "LAUNCHER", f"env {plans.LAUNCHER}")
+    run(plan(seeds=[0], alone=False), tmp_path / "study")
+    (trial,) = collect(tmp_path / "study").trials
+    assert (trial.status, trial.memory) == ("finished", None)
 
 
 def test_as_many_at_a_time_as_asked_for(tmp_path: Path, log: Path) -> None:

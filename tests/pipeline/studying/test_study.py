@@ -3,100 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from pipeline.command import Arguments, parse_arguments
+from pipeline.command import parse_arguments
 from pipeline.config import compose
 from pipeline.study import main
-from pipeline.studying.prepare import keep_plan, make_plan, wanted
 from tests.pipeline.studying.plans import LAUNCHER, ROOT
-from tests.pipeline.studying.warm import warm
-
-SMALL = [
-    "data=shop.yaml",
-    "dim=8",
-    "optimizer.lr=0.03",
-    "encoder.text.width=8",
-    "encoder.text.pairs=64",
-    "sampler.batch_size=16",
-    "trainer.max_epochs=5",
-    "gradients.every_n_steps=0",
-    "tracking=none",
-]
-WORDS = ("fine", "poor", "nice", "dear", "slow", "fast", "large", "small")
-
-
-def write_shop(folder: Path, without: str | None = None) -> None:
-    """Two data sets of texts, a task each; ``without``: a split where speed has no labels."""
-    draw = random.Random(0)
-    datasets: dict[str, Any] = {}
-    for name, target in (("notes", "mood"), ("trips", "speed")):
-        lines = [f"text,{target},part"]
-        for row in range(96):
-            label, part = "ab"[row % 2], ("train", "train", "valid", "test")[row // 2 % 4]
-            text = " ".join(
-                [
-                    *draw.choices(WORDS, k=3),
-                    "good" if (label == "a") != (draw.random() < 0.2) else "bad",
-                ]
-            )
-            gone = target == "speed" and part == without
-            lines.append(f"{text} {row},{'' if gone else label},{part}")
-        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
-        source = {"source": "csv", "path": f"{name}.csv", "inputs": {"text": "text"}}
-        datasets[name] = {**source, "split": {"column": "part"}}
-    tasks = {
-        target: {"dataset": name, "type": "classification", "target": target}
-        for name, target in (("notes", "mood"), ("trips", "speed"))
-    }
-    text = {"vocab_size": 300, "max_length": 16}
-    spec = {"datasets": datasets, "tasks": tasks, "text": text}
-    (folder / "shop.yaml").write_text(yaml.safe_dump(spec))
-
-
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_shop(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Starts a real run in a tenth of the time."""
-    with warm(tmp_path_factory.mktemp("warm") / "socket") as command:
-        yield command
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, launcher: str) -> Iterator[Path]:
-    """A folder with a study that is finished, and what it printed."""
-    folder = tmp_path_factory.mktemp("shop")
-    write_shop(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        command = [sys.executable, "-m", "pipeline.study", *SMALL, "seeds=[0,1]", "run_dir=one"]
-        command += [f"launcher={launcher}", "study.transfers=[[mood,speed]]", "jobs=2"]
-        environment = {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, env=os.environ | environment, capture_output=True, text=True, check=False
-        )
-        (folder / "printed").write_text(done.stdout + done.stderr)
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield folder
+from tests.pipeline.studying.shops import SMALL, stand_in, write_shop
 
 
 @pytest.mark.slow
@@ -144,85 +64,6 @@ def test_the_same_command_later_says_the_same(
             for n in ("one", "two")
         )
         assert one["test"] == two["test"]
-
-
-def test_another_studys_folder_is_refused_with_what_differs(
-    shop: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plan_only(shop, "one")
-    assert main([*stand_in("one"), "dim=16", "balancer=uncertainty", "dry_run=true"]) == 2
-    error = capsys.readouterr().err
-    assert f"run_dir {shop / 'one'} belongs to another study: balancer._target_ is" in error
-    assert "dim is 16, there 8" in error
-    assert main([*stand_in("one"), "seeds=[0]", "dry_run=true"]) == 2
-    assert "seeds is [0], there [0, 1]; seeds can only be added" in capsys.readouterr().err
-    assert main([*stand_in("one"), "seeds=[0,1,2]", "jobs=3", "dry_run=true"]) == 0
-
-
-def stand_in(run_dir: str) -> list[str]:
-    return [*SMALL, "seeds=[0,1]", f"run_dir={run_dir}", f"launcher={LAUNCHER}"]
-
-
-def plan_only(folder: Path, run_dir: str) -> None:
-    """Leave a study's folder as one that was killed after it was planned."""
-    overrides = stand_in(run_dir)
-    want = wanted(compose("study", overrides), Arguments(overrides=overrides))
-    plan = make_plan(want, SMALL, time.perf_counter(), timed=False)
-    keep_plan(plan, want)
-
-
-def test_a_folder_that_is_no_studys_is_refused(
-    shop: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (shop / "full").mkdir()
-    (shop / "full" / "letter.txt").touch()
-    assert main([*SMALL, "run_dir=full"]) == 2
-    assert "which holds files but no study.json; choose another run_dir" in capsys.readouterr().err
-    assert main(["resume=full"]) == 2
-    assert "resume must be last or a study's folder" in capsys.readouterr().err
-    assert main(["resume=last"]) == 2
-    assert "resume=last found no study below" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (["seed=1"], "seed is set for each trial by the study; use seeds=[0,1,2]"),
-        (
-            ["study.variants.up=balancer=upgrd"],
-            "study.variants.up: balancer has no option 'upgrd'; did you mean upgrad?",
-        ),
-        (
-            ["study.variants.up=balancer=upgrad balancer.epss=1"],
-            "study.variants.up: unknown option balancer.epss=1",
-        ),
-        (
-            ["study.variants.up=seed=1"],
-            "study.variants.up sets seed, which the study sets for every trial",
-        ),
-        (
-            ["study.search.keys.optimizer.lrr=[1e-3,1e-2]"],
-            "study.search.keys: unknown option optimizer.lrr=0.001",
-        ),
-    ],
-)
-def test_what_cant_be_run_is_refused_before_anything_is(
-    given: list[str], message: str, shop: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("optuna")
-    assert main([*SMALL, "run_dir=one", *given]) == 2
-    assert message in capsys.readouterr().err
-    assert not (shop / "one").exists()
-
-
-def test_a_task_without_validation_labels_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_shop(tmp_path, without="valid")
-    monkeypatch.chdir(tmp_path)
-    assert main([*SMALL, "run_dir=one"]) == 1
-    error = capsys.readouterr().err
-    assert "task speed has no labels in valid (data set trips)" in error
 
 
 def test_a_task_without_test_labels_is_noted(

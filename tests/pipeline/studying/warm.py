@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).parents[3]
+SERVE = "serve"  # the word by which the server's process, and its forks, are known
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def warm(place: Path) -> Iterator[str]:
     """Start the server, give the launcher, end the server."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(
-        [sys.executable, __file__, "serve", str(place)], env=environment, stdout=subprocess.PIPE
+        [sys.executable, __file__, SERVE, str(place)], env=environment, stdout=subprocess.PIPE
     )
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
@@ -95,7 +96,7 @@ def word(server: socket.socket) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
+    if sys.argv[1] == SERVE:
         serve(sys.argv[2])
     else:
         sys.exit(ask(sys.argv[1], sys.argv[4:]))

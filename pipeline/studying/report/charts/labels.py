@@ -22,6 +22,7 @@ CAPTION = (
     "is what the task reaches alone with all labels; a diamond shows how many labels do as well."
 )
 MARKERS = "osv^DPX"
+BESIDE = 1.012  # factor from an arm's intervals to the next one's, or they would hide each other
 
 
 def labels(subject: Subject) -> Chart | None:
@@ -56,14 +57,15 @@ def draw(
     hover: Hover,
 ) -> None:
     """Draw the curves, the accuracy that counts, and where it is reached."""
-    for marker, (arm, curve) in zip(MARKERS * len(curves), curves.items(), strict=False):
+    for place, (arm, curve) in enumerate(curves.items()):
+        marker, aside = MARKERS[place % len(MARKERS)], BESIDE**place
         counts = [count for count, _ in curve]
         values = [unit.factor * found.mean for _, found in curve]
         axis.plot(counts, values, color=colours[arm], marker=marker, markersize=5, linewidth=1.8)
         for count, found in curve:
             if found.low is not None and found.high is not None:
-                ends = [unit.factor * found.low, unit.factor * found.high]
-                (bar,) = axis.plot([count, count], ends, color=colours[arm], linewidth=1.2)
+                ends = [unit.factor * unit.within(end) for end in (found.low, found.high)]
+                (bar,) = axis.plot([count * aside] * 2, ends, color=colours[arm], linewidth=1.2)
                 hover.add(bar, f"{arm}: {estimate(found, unit)} with {count:,} labels")
     for one in saved:
         axis.axhline(unit.factor * one.accuracy, color=INK, linewidth=0.9, linestyle="--")

@@ -69,9 +69,9 @@ def draw(points: Sequence[Point], cost: str, axis: Axes, hover: Hover) -> None:
         (mark,) = axis.plot(x, y, "o", ms=8, mfc=face, mec=edge, mew=1.6, zorder=3)
         change = PERCENT.amount(point.delta_m, sign=True)
         hover.add(mark, f"{point.arm}: {change} for {text(costs[point.arm])}")
+    axis.margins(x=0.16, y=0.16)
     cost_axis(axis, [x for x, _ in places.values()], word)
     axis.axhline(0, color=INK, linewidth=0.6)
-    axis.margins(x=0.16, y=0.16)
     named = [p.arm for p in points if len(points) <= MOST_NAMES or p.front.get(cost)]
     name_marks(axis, sorted(named, key=lambda arm: -places[arm][1]), places)
     axis.locator_params(axis="y", nbins=6)
@@ -81,7 +81,7 @@ def draw(points: Sequence[Point], cost: str, axis: Axes, hover: Hover) -> None:
 
 
 def cost_axis(axis: Axes, costs: Sequence[float], word: str) -> None:
-    """Set ticks with units; a log axis where costs differ by much."""
+    """Set ticks with units; from 0, or a log axis where costs differ by much."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     low, high = min(costs), max(costs)
@@ -90,6 +90,7 @@ def cost_axis(axis: Axes, costs: Sequence[float], word: str) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xticks([low, (low * high) ** 0.5, high])
     else:
+        axis.set_xlim(0, 1.2 * high)  # costs that are about the same look so
         axis.locator_params(axis="x", nbins=4)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g} {word}"))
 

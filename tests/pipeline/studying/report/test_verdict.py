@@ -84,6 +84,14 @@ def test_nothing_sure_says_what_could_have_been_shown() -> None:
     )
 
 
+def test_no_change_of_a_share_is_larger_than_all_of_it() -> None:
+    own = study({"a": (0.001, "unclear"), "b": (0.001, "unclear")})
+    joint = Comparison("joint", dict.fromkeys("ab", change(0.001, "unclear")), None)
+    found = verdict(own, Answers({}, {"joint": joint}, least={"a": 0.02, "b": 3.4}))
+    assert found[-1].endswith("needs more seeds; 3 seeds can't show any change in `b`: run more.")
+    assert "340" not in "".join(found)
+
+
 def test_one_seed_has_no_intervals_and_says_so() -> None:
     told: Told = {"a": (0.02, "unclear"), "b": (-0.01, "unclear")}
     found = lines(told, half=None)
