@@ -41,7 +41,13 @@ def gains(subject: Subject) -> str:
 def delta(change: Change) -> str:
     """Return a delta_m with what is known of its sign."""
     found = estimate(change.difference, PERCENT, sign=True)
-    return found if change.verdict != "unclear" else f"{found}, which may be chance"
+    if change.verdict != "unclear":
+        return found
+    low, high = change.difference.low, change.difference.high
+    beyond = low is not None and high is not None and (low > 0 or high < 0)
+    # by itself the interval would be sure
+    end = " among so many comparisons" if beyond else ""
+    return f"{found}, which may be chance{end}"
 
 
 def variants(subject: Subject) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.studying.analysis.answer import answer
 from pipeline.studying.answers import Answers, Change, Comparison, Estimate, Grouping, Verdict
+from pipeline.studying.report.findings import delta
 from pipeline.studying.report.units import POINTS, estimate, rounded, size, unit_of
 from pipeline.studying.report.verdict import verdict
 from pipeline.studying.report.words import count, listed
@@ -116,6 +117,12 @@ def test_what_may_be_chance_is_never_called_help(seeds: tuple[int, ...]) -> None
     ]
     text = " ".join(verdict(own, found))
     assert not re.search(r"\b(helped|helps?|hurts?|gains \d|loses|surely)\b (?!from chance)", text)
+
+
+def test_an_interval_that_would_be_sure_by_itself() -> None:
+    alone = "\N{MINUS SIGN}3.0 ± 0.4 %, which may be chance among so many comparisons"
+    assert delta(change(-0.03, "unclear")) == alone
+    assert delta(change(0.003, "unclear")) == "+0.3 ± 0.4 %, which may be chance"
 
 
 def test_a_study_at_work_and_failures_are_named() -> None:
