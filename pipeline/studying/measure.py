@@ -13,8 +13,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from datamodules.mixed import MixedDataModule
 from pipeline.build import build_datamodule, build_module
 from pipeline.errors import PollinateError
+from pipeline.kept_features import kept_in_training
 from pipeline.studying.facts import Facts, TaskFacts, optimizer_steps
 
+UNKNOWN = "how long a step takes isn't known"
 TIMED = 6  # steps, of which the first don't count
 WARM = 2
 KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
@@ -114,6 +116,9 @@ def time_steps(config: Mapping[str, Any], data: MixedDataModule) -> tuple[float 
         trainer = {**config["trainer"], "max_steps": TIMED}
         own = {**config, "trainer": trainer, "transfer": ALONE, "compile": False}
         module = build_module(own, data, load=False)
+        kept = kept_in_training(module.network, data)
+        if kept:  # the first run computes them, all others read
+            return None, [f"features of {', '.join(kept)} are kept: {UNKNOWN} till runs are done"]
         run = Trainer(
             **{name: value for name, value in config["trainer"].items() if name in KEPT},
             devices=1,
@@ -130,7 +135,7 @@ def time_steps(config: Mapping[str, Any], data: MixedDataModule) -> tuple[float 
         run.fit(module, datamodule=data)
     except Exception as error:  # noqa: BLE001  # whatever it is, the trials will say so themselves
         reason = " ".join(str(error).split())
-        return None, [f"how long a step takes isn't known: {reason}"]
+        return None, [f"{UNKNOWN}: {reason}"]
     gaps = [late - early for early, late in zip(clock.times, clock.times[1:], strict=False)]
     known = gaps[min(WARM, len(gaps) - 1) :] if gaps else []
-    return (median(known), []) if known else (None, ["how long a step takes isn't known"])
+    return (median(known), []) if known else (None, [UNKNOWN])
