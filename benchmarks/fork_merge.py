@@ -10,7 +10,8 @@ way from the first weights to the last:
   joint   both tasks in each step, equal weights,
   target  fork_merge of two branches, both tasks and rotated only, merged on validation every
           ``steps`` steps, or rolled back if rotated falls beyond TOLERANCE; upright may fall,
-  held    fork_merge of three branches, with one of upright only besides; neither task may fall.
+  kept    fork_merge from the model of upright alone, which is a score to keep, of three branches,
+          with one of upright only besides; neither task may fall.
 Printed are test accuracies by seed, and the coefficients that were accepted.
 """
 
@@ -36,7 +37,7 @@ TASKS = ("rotated", "upright")
 TOLERANCE = 0.02
 FORKS = {  # {way: (branches, tasks that are held)}
     "target": ("{joint: {}, rotated: {upright: 0}}", ("rotated",)),
-    "held": ("{joint: {}, rotated: {upright: 0}, upright: {rotated: 0}}", TASKS),
+    "kept": ("{joint: {}, rotated: {upright: 0}, upright: {rotated: 0}}", TASKS),
 }
 WAYS = ("alone", "joint", *FORKS)
 OPTIONS = (
@@ -80,9 +81,12 @@ def arguments(way: str, seed: int, folder: Path, steps: int) -> dict[str, list[s
         return {"both": [*both, f"sampler.steps_per_epoch={steps}"]}
     branches, held = FORKS[way]
     limits = ", ".join(f"{task}: {TOLERANCE}" for task in held)
-    fork = ["transfer=fork_merge", "transfer.targets=[rotated]"]
-    fork += [f"transfer.tolerance={{{limits}}}", f"transfer.branches={branches}"]
-    return {"both": [*both, *fork, f"transfer.every_n_steps={steps}"]}
+    options = f"targets: [rotated], tolerance: {{{limits}}}, every_n_steps: {steps}"
+    methods = f"fork: {{name: fork_merge, {options}, branches: {branches}}}"
+    if way == "kept":
+        start = folder / f"alone-upright-{seed}"
+        methods = f"start: {{name: init, source: {start}}}, {methods}"
+    return {"both": [*both, "transfer=several", f"transfer.methods={{{methods}}}"]}
 
 
 def run(
