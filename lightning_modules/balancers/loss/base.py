@@ -44,6 +44,8 @@ class LossBalancer(Balancer):
 
     def task_weights(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """Return w by task."""
+        if not losses:  # of a step without any label
+            return {}
         values = torch.stack([loss.detach() for loss in losses.values()])
         return dict(zip(losses, self.weights(values, list(losses)).tolist(), strict=True))
 

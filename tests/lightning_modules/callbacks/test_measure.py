@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_modules.callbacks.measure import Measure
+from lightning_modules.multitask import multitask as module_of
 from tests.tiny import multitask, ready, trainer
 
 EPOCH_STEPS = 4
@@ -105,3 +107,18 @@ def test_every_score_and_matrix_is_kept(tmp_path: Path) -> None:
     assert spy.stage_scores.keys() == spy.matrices.keys() == {"valid", "test"}
     assert spy.matrices["test"]["notes"].sum() == 10
     assert spy.stage_scores["test"]["notes"]["accuracy"] == spy.latest["test/notes/accuracy"]
+
+
+class Unlabelled(Callback):
+    """Makes each step look like one of which no row has a label."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        module_of(pl_module).losses = {}
+
+
+def test_a_step_without_any_label_is_measured(tmp_path: Path) -> None:
+    data, spy = ready(), Spy(1)
+    fit = trainer(tmp_path, [Unlabelled(), spy], max_epochs=1)
+    fit.fit(multitask(data), datamodule=data)
+    assert spy.steps("rows/notes") == [1, 2, 3, 4]
+    assert spy.steps("weight/notes") == []
