@@ -75,9 +75,12 @@ def variants(subject: Subject) -> str:
         if change.verdict == "hurt" and changes[task].verdict != "hurt"
     ]
     more = f", and no sure loss in {listed(mended)}" if mended else ""
+    which = f"of {count(len(means), 'variant')} {code(best)} has the highest mean"
+    if len(means) == 1:
+        which = f"the variant {code(best)} has a higher mean"
     return (
-        f"of {count(len(means), 'variant')} {code(best)} has the highest mean: {value} on "
-        f"average against {own} of the plain joint run{more}; that difference itself isn't tested"
+        f"{which}: {value} on average against {own} of the plain joint run{more}; that difference "
+        "itself isn't tested"
     )
 
 
