@@ -80,7 +80,9 @@ class Session:
     fault: Fault | None = None
     # a file, or the newest one of a folder, that loses its second half before the call
     torn: str | None = None
-    plots: bool = False  # they take longer than the rest of a small run
+    # these two take longer than the rest of a small run
+    plots: bool = False
+    estimate: bool = False  # what a step will cost, printed before the first
     processes: int = 1  # of the run; a fault hits the first, and its end ends the others
 
 
@@ -110,9 +112,14 @@ def main() -> None:
     import lightning.pytorch
     import torch
 
-    import pipeline.session  # noqa: F401  # imported here, once for all forks
+    # imported here, once for all forks
+    import datamodules.sources.quickstart
+    import lightning_modules.encoders.bag
+    import lightning_modules.encoders.cnn
+    import pipeline.session
 
-    assert lightning.pytorch and torch
+    assert lightning.pytorch and torch and pipeline.session
+    assert datamodules.sources.quickstart and lightning_modules.encoders
     codes = []
     for session in json.load(sys.stdin):
         if session["torn"]:
@@ -160,10 +167,13 @@ def _session(session: dict[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     import pipeline.record
+    import pipeline.session
     from pipeline.fit import main as fit
 
     if not session["plots"]:
         pipeline.record.draw = lambda *_: []
+    if not session["estimate"]:
+        pipeline.session.Session._expected = lambda _: "no estimate"
     if session["fault"]:
         inject(Fault(**session["fault"]))
     code = fit(session["arguments"])

@@ -74,7 +74,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     root = tmp_path_factory.mktemp("options")
     logs = {name: root / f"{directory(name)}.log" for name in TRAINED}
     sessions = [
-        Session(arguments(name), str(log), plots=name == DRAWN) for name, log in logs.items()
+        Session(arguments(name), str(log), plots=name == DRAWN, estimate=True)
+        for name, log in logs.items()
     ]
     codes = run_sessions(sessions, root)
     return {

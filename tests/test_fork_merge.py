@@ -59,7 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
     going_on = f"resume={root / 'stopped'}"
     sessions = [
-        session("whole", *FORKED, f"run_dir={root / 'whole'}", plots=True),
+        session("whole", *FORKED, f"run_dir={root / 'whole'}", plots=True, estimate=True),
         # in the second round's second branch, then in the third round's first
         session(
             "stopped", *FORKED, f"run_dir={root / 'stopped'}", fault=Fault("training step", 18)

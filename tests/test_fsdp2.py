@@ -75,7 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         return session(name, f"resume={root / name}", *arguments, **options)
 
     sessions = {
-        "whole": [start("whole", *TWO, processes=2)],
+        "whole": [start("whole", *TWO, processes=2, estimate=True)],
         "stopped": [
             start("stopped", *TWO, fault=killed, processes=2),
             go_on("stopped", fault=ended, processes=2),

@@ -62,17 +62,17 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     root = tmp_path_factory.mktemp("local")
 
-    def session(name: str, *arguments: str, fault: Fault | None = None) -> Session:
-        return Session(arguments, str(root / f"{name}.log"), fault, processes=2)
+    def session(name: str, *arguments: str, **options: Any) -> Session:
+        return Session(arguments, str(root / f"{name}.log"), **options, processes=2)
 
-    def start(name: str, *arguments: str, fault: Fault | None = None) -> Session:
-        return session(name, *arguments, f"run_dir={root / name}", fault=fault)
+    def start(name: str, *arguments: str, **options: Any) -> Session:
+        return session(name, *arguments, f"run_dir={root / name}", **options)
 
     going_on = f"resume={root / 'stopped'}"
     killed, ended = Fault("training step", 12), Fault("training step", 3, "SIGTERM")
     every = ("trainer=local_sgd", "trainer.averaging.every_n_steps=1")
     sessions = {
-        "whole": [start("whole", *BALANCED, *DILOCO)],
+        "whole": [start("whole", *BALANCED, *DILOCO, estimate=True)],
         "stopped": [
             start("stopped", *BALANCED, *DILOCO, fault=killed),
             session("stopped", going_on, fault=ended),

@@ -152,9 +152,10 @@ def sessions_of(root: Path, name: str, options: Sequence[str], case: Case | None
     log = str(log_of(root, name))
     faults = [*case.faults, None] if case else [None]
     torn = str(RunFolder(root / name).checkpoints / "last.ckpt") if case and case.torn else None
+    estimate = name == SOURCE  # what resumes it does not, and is the same
     return [
-        Session(again if number else start, log, fault, None if fault else torn)
-        for number, fault in enumerate(faults)
+        Session(again if n else start, log, fault, None if fault else torn, estimate=estimate)
+        for n, fault in enumerate(faults)
     ]
 
 
