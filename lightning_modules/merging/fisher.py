@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,16 +23,19 @@ FLOOR = 1e-6  # of the mean information: what no model knows about is averaged
 
 
 class Fisher(Merging):
-    """theta = sum_i w_i F_i theta_i / sum_i w_i F_i, F_i the diagonal of model i's information.
+    """theta = sum_i v_i F_i theta_i / sum_i v_i F_i, F_i the diagonal of model i's information.
 
     F_i = mean_x E_y (d log p_i(y | x) / d theta)^2 over training rows, y drawn once from
-    p_i(. | x). Source: Matena and Raffel 2022, "Merging models with Fisher-weighted averaging",
-    section 3. Deviations: y is drawn, not gone through; of a task that states no distribution,
-    such as regression, y is the row's label and -log p its loss.
+    p_i(. | x); v_i = w_i / ||F_i||_2 over all merged weights, or w_i with ``normalize=False``: the
+    less sure a model is of its answers, the larger its F, and the largest outweighs the others.
+    Source: Matena and Raffel 2022, "Merging models with Fisher-weighted averaging", section 3;
+    the norm is of their implementation. Deviations: y is drawn, not gone through; of a task that
+    states no distribution, such as regression, y is the row's label and -log p its loss.
 
     Args:
         rows: training rows of each data set, >= 1; each costs a backward pass.
         weights: w_i of each model, > 0; null: 1.
+        normalize: whether each model's information is divided by its norm.
         seed: of the draws, >= 0.
 
     Raises:
@@ -39,7 +43,11 @@ class Fisher(Merging):
     """
 
     def __init__(
-        self, rows: int = 256, weights: Sequence[float] | None = None, seed: int = 0
+        self,
+        rows: int = 256,
+        weights: Sequence[float] | None = None,
+        normalize: bool = True,
+        seed: int = 0,
     ) -> None:
         if rows < 1:
             raise UsageError(f"rows must be >= 1, got {rows}")
@@ -47,19 +55,23 @@ class Fisher(Merging):
             raise UsageError(f"weights must be > 0, got {list(weights)}")
         self.rows = rows
         self.weights = None if weights is None else [float(weight) for weight in weights]
+        self.normalize = normalize
         self.seed = seed
 
     def merge(self, models: Models, bench: Bench) -> Merged:
         """Measure each model's information, and average."""
         weights = self.weights or [1.0] * len(models)
         require_one_each(weights, models)
-        above: dict[str, Tensor] = {}  # sum_i w_i F_i theta_i
-        below: dict[str, Tensor] = {}  # sum_i w_i F_i
+        merged = {name for unit in models.units if models.is_merged(unit) for name in unit.names}
+        above: dict[str, Tensor] = {}  # sum_i v_i F_i theta_i
+        below: dict[str, Tensor] = {}  # sum_i v_i F_i
         for model, weight in enumerate(weights):
-            information = self.information(bench, model)
+            found = self.information(bench, model)
+            information = {name: found[name] for name in found if name in merged}
+            scale = weight / (norm(information.values()) or 1.0) if self.normalize else weight
             for name, theta in bench.network.named_parameters():
                 if name in information:
-                    part = weight * information[name]
+                    part = scale * information[name]
                     add(above, name, part * theta.detach().double())
                     add(below, name, part)
         entries = sum(part.numel() for part in below.values())
@@ -70,12 +82,12 @@ class Fisher(Merging):
             name = next((name for name in unit.names if name in below), None)
             if name is None or not floor:
                 return mean.to(tensors[0].dtype)
-            found = (above[name].cpu() + floor * mean) / (below[name].cpu() + floor)
-            return found.to(tensors[0].dtype)
+            result = (above[name].cpu() + floor * mean) / (below[name].cpu() + floor)
+            return result.to(tensors[0].dtype)
 
         named = dict(zip(models.labels, weights, strict=True))
-        found = {"rows": self.rows, "weights": named, "seed": self.seed}
-        return Merged(models.merged(rule), found)
+        chosen = {"normalize": self.normalize, "seed": self.seed}
+        return Merged(models.merged(rule), {"rows": self.rows, "weights": named, **chosen})
 
     def information(self, bench: Bench, model: int) -> dict[str, Tensor]:
         """Return F of one model by weight, float64; those that none of its rows reach have none."""
@@ -116,6 +128,11 @@ class Fisher(Merging):
             else:
                 found.append(-belief.log_prob(belief.sample()).sum())
         return torch.stack(found).sum()
+
+
+def norm(tensors: Iterable[Tensor]) -> float:
+    """Return the L2 norm of all of them together."""
+    return math.sqrt(sum(tensor.square().sum().item() for tensor in tensors))
 
 
 def add(totals: dict[str, Tensor], name: str, value: Tensor) -> None:

@@ -49,7 +49,7 @@ MERGINGS = (
         {"drop": 0.0, "scale": 0.5},
     ),
     # (w x - y) x = 1 and 2 on rows (1, 0) and (1, 1): F = 1 and 4
-    Row("method", "fisher", ([{"w": [1]}, {"w": [3]}], None), {"w": [2.6]}),
+    Row("method", "fisher", ([{"w": [1]}, {"w": [3]}], None), {"w": [2.6]}, {"normalize": False}),
     # G = 1 of either model's single row
     Row("method", "regmean", ([{"w": [1]}, {"w": [3]}], None), {"w": [2]}),
     Row(  # surer of class 0 the larger the coefficient: Adam's first step is lr

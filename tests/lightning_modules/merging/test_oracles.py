@@ -122,17 +122,19 @@ def rows(outputs: int, count: int = 20) -> dict[str, tuple[Tensor, Tensor]]:
     }
 
 
-def test_fisher_of_a_regression() -> None:
-    """F = mean ((w x - y) x)^2 of each weight."""
+@pytest.mark.parametrize("normalize", [False, True])
+def test_fisher_of_a_regression(normalize: bool) -> None:
+    """F = mean ((w x - y) x)^2 of each weight, divided by its norm if asked for."""
     states = [{W: one[W][:1]} for one in MODELS]
     data, weights = rows(1), [1.0, 2.0, 3.0]
     above, below = torch.zeros(1, 3).double(), torch.zeros(1, 3).double()
     for own, (inputs, targets), weight in zip(states, data.values(), weights, strict=True):
         errors = inputs @ own[W][0] - targets
         information = (errors[:, None] * inputs).square().mean(dim=0)
+        information = information / information.norm() if normalize else information
         above += weight * information * own[W]
         below += weight * information
-    found = result(Fisher(rows=20, weights=weights), models(states), data)[W]
+    found = result(Fisher(20, weights, normalize), models(states), data)[W]
     torch.testing.assert_close(found.double(), above / below, rtol=1e-4, atol=1e-5)
 
 
