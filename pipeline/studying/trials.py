@@ -38,10 +38,13 @@ class Trial(FitJob):
 
 
 def trials_of(plan: Plan, setting: Setting) -> Iterator[Trial]:
-    """Yield the trials: all arms of a seed, then those of the next."""
+    """Yield the trials: all arms of a seed, the longest first, then those of the next.
+
+    Where several run at a time, short ones at the end leave none to run long by itself.
+    """
     for seed in plan.seeds:
-        for arm in plan.arms.values():
-            yield trial_of(plan, setting, arm, seed)
+        trials = [trial_of(plan, setting, arm, seed) for arm in plan.arms.values()]
+        yield from sorted(trials, key=lambda trial: -(trial.expected or 0.0))
 
 
 def trial_of(plan: Plan, setting: Setting, arm: Arm, seed: int) -> Trial:

@@ -242,4 +242,4 @@ def test_two_studies_of_the_same_seeds_say_the_same(tmp_path: Path, log: Path) -
 def test_the_display_is_told_of_each_trial(tmp_path: Path, log: Path) -> None:
     scheduler, _ = run(plan(seeds=[3]), tmp_path / "study", jobs=1)
     assert isinstance(scheduler.display, Silent)
-    assert scheduler.display.ended_titles == ["alone:a, seed 3", "alone:b, seed 3", "joint, seed 3"]
+    assert scheduler.display.ended_titles == ["joint, seed 3", "alone:a, seed 3", "alone:b, seed 3"]
