@@ -169,6 +169,16 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             build()
 
 
+def test_what_peft_refuses_is_an_error_of_targets() -> None:
+    transformers = pytest.importorskip("transformers")
+    encoder = text()
+    encoder.network = transformers.MambaModel(
+        transformers.MambaConfig(vocab_size=8, hidden_size=8, num_hidden_layers=2)
+    )
+    with pytest.raises(UsageError, match=r"tune\.targets: peft refuses them: .*out_proj"):
+        LoRA().apply(encoder, TASKS)
+
+
 def test_a_state_fits_an_encoder_that_was_adapted_in_the_same_way(tmp_path: Path) -> None:
     first, again = text().eval(), text().eval()
     for encoder in (first, again):
