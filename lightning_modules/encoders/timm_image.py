@@ -29,6 +29,7 @@ from lightning_modules.encoders.weight_fit import load_fitting
 from lightning_modules.features import Features
 from lightning_modules.tuning.blocks import Groups
 from pipeline.checks import require
+from pipeline.errors import UsageError
 
 
 class TimmImage(PretrainedEncoder):
@@ -136,7 +137,11 @@ class TimmImage(PretrainedEncoder):
         return grouped(self.network)
 
     def backbone(self, inputs: Tensor) -> Features:
-        """Encode (N, C, H, W) pictures of [0, 1]: pooled (N, D1) and grid (N, D2, H', W')."""
+        """Encode (N, C, H, W) pictures of [0, 1]: pooled (N, D1) and grid (N, D2, H', W').
+
+        Raises:
+            UsageError: the network can't divide pictures of that size into its patches.
+        """
         if not len(inputs):
             # a network needs a picture; every process must reach the same parameters all the same
             blank = self.backbone(inputs.new_zeros((1, *inputs.shape[1:])))
@@ -145,7 +150,13 @@ class TimmImage(PretrainedEncoder):
         # colours innermost: convolutions keep it so, and take two thirds of the time on a CPU
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with running_statistics(self.network, len(inputs) < 2):
-            found = self.network.forward_features(pictures)
+            try:
+                found = self.network.forward_features(pictures)
+            except AssertionError as error:  # timm's patches check what they are given
+                height, width = inputs.shape[-2:]
+                raise UsageError(
+                    f"timm refuses pictures of {height} x {width}: {error} Set data.image.size"
+                ) from error
         pooled = self.network.forward_head(found, pre_logits=True)
         cells = as_cells(found, self.network)
         return Features(pooled, grid=None if cells is None else cells.movedim(-1, 1))

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_modules.encoders.hub import hub
-from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.places import local_copy, read_config
 from lightning_modules.encoders.weight_files import SUFFIXES
 from lightning_modules.encoders.weight_fit import differences
 from lightning_modules.tuning.blocks import Groups
@@ -71,7 +71,7 @@ def described_by_folder(place: Path) -> dict[str, Any]:
             f"encoder.image.model must be a folder with config.json, {place} has none; for a file "
             "of weights give the model's name, and encoder.image.file=FILE"
         )
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = read_config(file)
     if "architecture" not in found:
         kind = found.get("model_type", "another library's")
         raise PollinateError(
@@ -111,6 +111,8 @@ def create(known: Mapping[str, Any], size: Sequence[int] | None, stride: int | N
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"timm refuses {known['architecture']}: {error}") from error
     except TypeError as error:  # an argument that the architecture doesn't take
+        if stride is None:
+            raise UsageError(f"timm refuses {known['architecture']}: {error}") from error
         raise UsageError(
             f"timm's {known['architecture']} takes no encoder.image.stride, got {stride}; leave it "
             "out, or take a network such as resnet18 that does"

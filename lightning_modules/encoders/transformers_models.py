@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.encoders.hub import hub
-from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.places import local_copy, read_config
 from lightning_modules.encoders.weight_fit import differences, refuse
 from pipeline.checks import require
 from pipeline.errors import PollinateError
@@ -57,7 +57,7 @@ def check_folder(file: Any, key: str) -> None:
             f"{key} must be a folder with config.json, {file.parent} has none; save the model "
             "there with save_pretrained"
         )
-    if "model_type" not in json.loads(file.read_text(encoding="utf-8")):
+    if "model_type" not in read_config(file):
         raise PollinateError(
             f"{key} must be a model of transformers, but config.json in {file.parent} names no "
             "model_type; one of timm is for encoder/image=timm"

@@ -122,6 +122,26 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         wrong.load()
 
 
+def test_a_size_that_patches_do_not_divide_is_refused() -> None:
+    encoder = TimmImage(3, 4, "test_vit", weights=False, size=[30, 30])
+    with pytest.raises(UsageError, match=r"30 x 30: .*divisible by patch size.* data\.image\.size"):
+        encoder(torch.rand(2, 3, 30, 30))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "can't be read as JSON"), ("[1]", "JSON object, got list")]
+)
+def test_a_damaged_configuration_is_named(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(PollinateError, match=message):
+        TimmImage(3, 4, str(tmp_path))
+
+
+def test_no_model_is_not_the_folder_here() -> None:
+    with pytest.raises(UsageError, match="nothing is at ''"):
+        local_copy("")
+
+
 def test_a_hub_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_modules.encoders.hub.answers", lambda _: False)
     with pytest.raises(PollinateError, match=r"hub; give a local copy: encoder.image.model=FOLDER"):
