@@ -183,19 +183,25 @@ def running_statistics(network: nn.Module, wanted: bool) -> Iterator[None]:
             norm.train()
 
 
-def as_cells(found: Tensor, network: Any) -> Tensor | None:
-    """Return features as a grid (N, H, W, D), None if the network has none.
+def as_cells(found: Any, network: Any) -> Tensor | None:
+    """Return features as a grid (N, H, W, D), None if the network has none that is known.
 
     Args:
-        found: (N, D, H, W), (N, H, W, D), or (N, L, D) with tokens before the grid's.
+        found: (N, D, H, W), (N, H, W, D), or (N, L, D) with tokens before the grid's; some networks
+            have several of these.
         network: of timm.
     """
+    if not isinstance(found, Tensor):
+        return None
     width = network.num_features
     if found.ndim == 4:
         return found.movedim(1, -1) if found.shape[1] == width else found
     if found.ndim != 3:
         return None
-    cells = found[:, network.num_prefix_tokens :]
-    rows, columns = network.patch_embed.grid_size
+    sides = getattr(getattr(network, "patch_embed", None), "grid_size", None)
+    if sides is None:
+        return None
+    cells = found[:, getattr(network, "num_prefix_tokens", 0) :]
+    rows, columns = sides
     fits = cells.shape[1] == rows * columns
     return cells.reshape(len(cells), rows, columns, -1) if fits else None

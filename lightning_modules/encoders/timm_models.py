@@ -14,7 +14,7 @@ from lightning_modules.encoders.hub import hub
 from lightning_modules.encoders.places import local_copy, read_config
 from lightning_modules.encoders.weight_files import SUFFIXES
 from lightning_modules.encoders.weight_fit import differences
-from lightning_modules.tuning.blocks import Groups
+from lightning_modules.tuning.blocks import Groups, parameter_groups_of
 from pipeline.checks import require
 from pipeline.configuration.suggest import did_you_mean
 from pipeline.errors import PollinateError, UsageError
@@ -200,10 +200,17 @@ def adapted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]
 
 
 def grouped(network: Any) -> Groups:
-    """Return the parameters as timm divides them for learning rates by depth, from the input on."""
+    """Return the parameters as timm divides them for learning rates by depth, from the input on.
+
+    A network for which timm has no division is divided by its own longest list of modules.
+    """
     from timm.models import group_parameters
 
-    numbers = group_parameters(network, network.group_matcher(coarse=True), reverse=True)
+    try:
+        matcher = network.group_matcher(coarse=True)
+    except (AttributeError, AssertionError):  # it has none, or says that it can't
+        return parameter_groups_of(network)
+    numbers = group_parameters(network, matcher, reverse=True)
     blocks: dict[int, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         blocks.setdefault(int(numbers[name]), []).append(parameter)
