@@ -17,6 +17,7 @@ from datamodules.samplers.base import Sampler
 from lightning_modules.callbacks.adapt import Adapt
 from lightning_modules.callbacks.checkpoint import RunCheckpoint
 from lightning_modules.callbacks.gradients import WatchGradients
+from lightning_modules.callbacks.idle_adapters import IdleAdapters
 from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.nonfinite import NonFinite
 from lightning_modules.callbacks.patience import Patience
@@ -61,8 +62,9 @@ def make_training(
     averaging = averaging_of(config)
     measure = Measure(options.pop("log_every_n_steps", 10))
     stop = Stop(StopRequest(), config["trainer"].get("max_steps"))
-    callbacks = make_callbacks(config, folder, measure, stop, console)
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    callbacks = make_callbacks(config, folder, measure, stop, console)
+    callbacks.insert(1, IdleAdapters(say))
     own = transfer.callbacks(Report(measure.publish, say))
     if config["trainer"].get("strategy") == BRANCHES and not own:
         raise UsageError("trainer=branches needs branches to train; set transfer=fork_merge")

@@ -16,6 +16,7 @@ from pipeline.errors import PollinateError
 from pipeline.runs import RunFolder
 from pipeline.shards import SHARDS
 from pipeline.spec import read_spec
+from tests.rows.row import DATA
 from tests.sessions import TASKS, Fault, Session, run_sessions
 from tests.test_resume import history, same
 
@@ -31,11 +32,23 @@ STILL = (
     "encoder.image.dropout=0",
     "encoder.text.dropout=0",
 )
+FROZEN = (
+    *(one for one in SMALL if not one.startswith(("encoder.text.", "dim="))),  # of another encoder
+    "dim=8",  # narrower than the model: there is a layer on top
+    *STILL[:-1],
+    "encoder/text=transformers",
+    f"encoder.text.model={DATA / 'text_model'}",
+    "encoder.text.weights=false",
+    "encoder.text.tune=frozen",
+    "data.text.dropout=0",
+)
 CODES = {
     "whole": [0],
     "stopped": [-9, 143, 0],
     "alone": [0],
     "moved": [143, 143, 0],
+    "frozen": [0],
+    "frozen alone": [0],
 }
 
 
@@ -74,6 +87,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     def go_on(name: str, *arguments: str, **options: Any) -> Session:
         return session(name, f"resume={root / name}", *arguments, **options)
 
+    def frozen(name: str) -> tuple[str, ...]:
+        return *FROZEN, f"data.cache={root / 'cache'}", f"run_dir={root / name}"
+
     sessions = {
         "whole": [start("whole", *TWO, processes=2, estimate=True)],
         "stopped": [
@@ -87,6 +103,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             go_on("moved", *ON_TWO, fault=ended, processes=2),
             go_on("moved", *ON_ONE),
         ],
+        "frozen": [session("frozen", *frozen("frozen"), *TWO, processes=2)],
+        "frozen alone": [session("frozen alone", *frozen("frozen alone"))],
     }
     codes = iter(run_sessions([one for many in sessions.values() for one in many], root))
     return Runs(root, {name: [next(codes) for _ in many] for name, many in sessions.items()})
@@ -113,6 +131,14 @@ def test_a_torn_shard_is_named_and_passed_over(runs: Runs) -> None:
     log = runs.log("stopped")
     assert "warning: checkpoint" in log and ".shard is torn or changed" in log
     assert "trying the one before it" in log
+
+
+def test_kept_features_of_a_frozen_backbone_train_what_is_on_it(runs: Runs) -> None:
+    assert list((runs.root / "cache" / "features").iterdir())
+    found, expected = runs.last("frozen")["state_dict"], runs.last("frozen alone")["state_dict"]
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert torch.allclose(found[name], weight, rtol=0, atol=1e-4), name
 
 
 def test_a_run_goes_on_with_another_number_of_processes(runs: Runs) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from pipeline.errors import UsageError
+from pipeline.errors import PollinateError, UsageError
 
 PACKAGE = "package:"  # package:NAME/PATH is PATH inside the installed package NAME
 HERE = ("/", "./", "../", "~")  # how the path of a folder or file begins
@@ -20,13 +22,29 @@ def local_copy(model: str) -> Path | None:
     if model.startswith(PACKAGE):
         return in_package(model.removeprefix(PACKAGE))
     path = Path(model).expanduser()
-    if path.exists():
+    if model and path.exists():
         return path.absolute()
-    if model.startswith(HERE) or model.count("/") > 1:
+    if not model or model.startswith(HERE) or model.count("/") > 1:
         raise UsageError(
-            f"the model must be a folder, a file or an id of a hub; nothing is at {path}"
+            "the model must be a folder, a file or an id of a hub; nothing is at "
+            f"{path if model else repr(model)}"
         )
     return None
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Return what a model's config.json says.
+
+    Raises:
+        PollinateError: it is no object of JSON.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PollinateError(f"{file} can't be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise PollinateError(f"{file} must hold a JSON object, got {type(found).__name__}")
+    return found
 
 
 def public_name(model: str) -> str | None:

@@ -29,6 +29,7 @@ from lightning_modules.encoders.weight_fit import load_fitting
 from lightning_modules.features import Features
 from lightning_modules.tuning.blocks import Groups
 from pipeline.checks import require
+from pipeline.errors import UsageError
 
 
 class TimmImage(PretrainedEncoder):
@@ -136,7 +137,11 @@ class TimmImage(PretrainedEncoder):
         return grouped(self.network)
 
     def backbone(self, inputs: Tensor) -> Features:
-        """Encode (N, C, H, W) pictures of [0, 1]: pooled (N, D1) and grid (N, D2, H', W')."""
+        """Encode (N, C, H, W) pictures of [0, 1]: pooled (N, D1) and grid (N, D2, H', W').
+
+        Raises:
+            UsageError: the network can't divide pictures of that size into its patches.
+        """
         if not len(inputs):
             # a network needs a picture; every process must reach the same parameters all the same
             blank = self.backbone(inputs.new_zeros((1, *inputs.shape[1:])))
@@ -145,7 +150,13 @@ class TimmImage(PretrainedEncoder):
         # colours innermost: convolutions keep it so, and take two thirds of the time on a CPU
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with running_statistics(self.network, len(inputs) < 2):
-            found = self.network.forward_features(pictures)
+            try:
+                found = self.network.forward_features(pictures)
+            except AssertionError as error:  # timm's patches check what they are given
+                height, width = inputs.shape[-2:]
+                raise UsageError(
+                    f"timm refuses pictures of {height} x {width}: {error} Set data.image.size"
+                ) from error
         pooled = self.network.forward_head(found, pre_logits=True)
         cells = as_cells(found, self.network)
         return Features(pooled, grid=None if cells is None else cells.movedim(-1, 1))
@@ -172,19 +183,25 @@ def running_statistics(network: nn.Module, wanted: bool) -> Iterator[None]:
             norm.train()
 
 
-def as_cells(found: Tensor, network: Any) -> Tensor | None:
-    """Return features as a grid (N, H, W, D), None if the network has none.
+def as_cells(found: Any, network: Any) -> Tensor | None:
+    """Return features as a grid (N, H, W, D), None if the network has none that is known.
 
     Args:
-        found: (N, D, H, W), (N, H, W, D), or (N, L, D) with tokens before the grid's.
+        found: (N, D, H, W), (N, H, W, D), or (N, L, D) with tokens before the grid's; some networks
+            have several of these.
         network: of timm.
     """
+    if not isinstance(found, Tensor):
+        return None
     width = network.num_features
     if found.ndim == 4:
         return found.movedim(1, -1) if found.shape[1] == width else found
     if found.ndim != 3:
         return None
-    cells = found[:, network.num_prefix_tokens :]
-    rows, columns = network.patch_embed.grid_size
+    sides = getattr(getattr(network, "patch_embed", None), "grid_size", None)
+    if sides is None:
+        return None
+    cells = found[:, getattr(network, "num_prefix_tokens", 0) :]
+    rows, columns = sides
     fits = cells.shape[1] == rows * columns
     return cells.reshape(len(cells), rows, columns, -1) if fits else None

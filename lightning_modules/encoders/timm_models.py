@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_modules.encoders.hub import hub
-from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.places import local_copy, read_config
 from lightning_modules.encoders.weight_files import SUFFIXES
 from lightning_modules.encoders.weight_fit import differences
-from lightning_modules.tuning.blocks import Groups
+from lightning_modules.tuning.blocks import Groups, parameter_groups_of
 from pipeline.checks import require
 from pipeline.configuration.suggest import did_you_mean
 from pipeline.errors import PollinateError, UsageError
@@ -71,7 +71,7 @@ def described_by_folder(place: Path) -> dict[str, Any]:
             f"encoder.image.model must be a folder with config.json, {place} has none; for a file "
             "of weights give the model's name, and encoder.image.file=FILE"
         )
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = read_config(file)
     if "architecture" not in found:
         kind = found.get("model_type", "another library's")
         raise PollinateError(
@@ -111,6 +111,8 @@ def create(known: Mapping[str, Any], size: Sequence[int] | None, stride: int | N
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"timm refuses {known['architecture']}: {error}") from error
     except TypeError as error:  # an argument that the architecture doesn't take
+        if stride is None:
+            raise UsageError(f"timm refuses {known['architecture']}: {error}") from error
         raise UsageError(
             f"timm's {known['architecture']} takes no encoder.image.stride, got {stride}; leave it "
             "out, or take a network such as resnet18 that does"
@@ -198,10 +200,17 @@ def adapted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]
 
 
 def grouped(network: Any) -> Groups:
-    """Return the parameters as timm divides them for learning rates by depth, from the input on."""
+    """Return the parameters as timm divides them for learning rates by depth, from the input on.
+
+    A network for which timm has no division is divided by its own longest list of modules.
+    """
     from timm.models import group_parameters
 
-    numbers = group_parameters(network, network.group_matcher(coarse=True), reverse=True)
+    try:
+        matcher = network.group_matcher(coarse=True)
+    except (AttributeError, AssertionError):  # it has none, or says that it can't
+        return parameter_groups_of(network)
+    numbers = group_parameters(network, matcher, reverse=True)
     blocks: dict[int, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         blocks.setdefault(int(numbers[name]), []).append(parameter)

@@ -23,6 +23,7 @@ from lightning_modules.encoders.transformers_models import (
     here,
     load_model,
     save_model,
+    width_of,
 )
 from lightning_modules.features import Features
 from pipeline.errors import PollinateError
@@ -72,7 +73,7 @@ class TransformersAudio(PretrainedEncoder):
         self.least = least_samples(known["architecture"])
         if checkpointing:
             self.network.activation_checkpointing_enable({"use_reentrant": False})
-        width = self.network.config.hidden_size
+        width = width_of(self.network)
         self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
 
     @classmethod

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.encoders.hub import hub
-from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.places import local_copy, read_config
 from lightning_modules.encoders.weight_fit import differences, refuse
 from pipeline.checks import require
 from pipeline.errors import PollinateError
@@ -57,7 +57,7 @@ def check_folder(file: Any, key: str) -> None:
             f"{key} must be a folder with config.json, {file.parent} has none; save the model "
             "there with save_pretrained"
         )
-    if "model_type" not in json.loads(file.read_text(encoding="utf-8")):
+    if "model_type" not in read_config(file):
         raise PollinateError(
             f"{key} must be a model of transformers, but config.json in {file.parent} names no "
             "model_type; one of timm is for encoder/image=timm"
@@ -75,18 +75,30 @@ def build_model(architecture: Mapping[str, Any], key: str, takes: str) -> nn.Mod
         takes: the input that it must take: ``input_ids``, say.
 
     Raises:
-        PollinateError: it takes another input.
+        PollinateError: it takes another input, or is of several modalities or for one purpose.
     """
     require("transformers", "encoders")
     from transformers import AutoConfig, AutoModel
 
     kind = architecture["model_type"]
     config = AutoConfig.for_model(**architecture)
-    found: Any = AutoModel.from_config(config, dtype=torch.float32)
+    try:
+        found: Any = AutoModel.from_config(config, dtype=torch.float32)
+    except ValueError as error:  # it lists all that it knows
+        raise PollinateError(
+            f"{key} must be a model that transformers' AutoModel builds, but it has none of "
+            f"{kind}; choose another"
+        ) from error
     if found.main_input_name != takes:
         raise PollinateError(
             f"{key} must be a model that takes {takes}, but one of {kind} takes "
             f"{found.main_input_name}; choose another, or another encoder for it"
+        )
+    if not hasattr(config, "hidden_size"):
+        parts = ", ".join(sorted(config.sub_configs)) or "no hidden_size"
+        raise PollinateError(
+            f"{key} must be a model of one modality, but one of {kind} has {parts}; save the part "
+            "that you want, and what prepares its inputs, into a folder of its own"
         )
     return trimmed(found)
 
@@ -97,6 +109,12 @@ def trimmed(model: Any) -> nn.Module:
     if network._modules.get("pooler") is not None:
         network._modules["pooler"] = None
     return network
+
+
+def width_of(network: Any) -> int:
+    """Return the width W of a network's last vectors; OPT may bring them to its embeddings'."""
+    config = network.config
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
 def load_model(network: nn.Module, model: str, key: str) -> None:

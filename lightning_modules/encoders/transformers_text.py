@@ -17,6 +17,7 @@ from lightning_modules.encoders.transformers_models import (
     build_model,
     load_model,
     save_model,
+    width_of,
 )
 from lightning_modules.encoders.transformers_tokenizer import save_tokenizer, tokenizer_of
 from lightning_modules.features import Features
@@ -75,7 +76,7 @@ class TransformersText(PretrainedEncoder):
             )
         if checkpointing:
             self.network.activation_checkpointing_enable({"use_reentrant": False})
-        width = self.network.config.hidden_size
+        width = width_of(self.network)
         self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
 
     @classmethod

@@ -52,10 +52,16 @@ def without_views(module: nn.Module, inputs: Any, output: Any) -> Any:
 
 
 def parts(network: MultiTaskNetwork) -> Iterator[nn.Module]:
-    """Yield what is gathered at a time, inner parts first: an encoder's blocks, then its rest."""
+    """Yield what is gathered at a time, inner parts first: an encoder's blocks, then its rest.
+
+    The layers on top of a backbone are parts of their own: kept features go through them alone.
+    """
     for modality in network.encoders:
         encoder = network.encoder(modality)
-        yield from blocks_of(encoder.tuned_part())
+        backbone = encoder.tuned_part()
+        yield from blocks_of(backbone)
+        if backbone is not encoder:
+            yield from (layer for layer in encoder.children() if layer is not backbone)
         yield encoder
     yield from network.fusions.values()
     yield from network.trunk.called_parts()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.adapter import Adapter
 from lightning_modules.tuning.base import Tuning
+from lightning_modules.tuning.low_rank import is_transposed
 from pipeline.checks import require
 from pipeline.configuration.suggest import listing
 from pipeline.errors import UsageError
@@ -62,7 +63,7 @@ class PeftTuning(LowRankTuning):
         """Put the adapters on the backbone's layers, in place, and freeze all else of it.
 
         Raises:
-            UsageError: peft isn't installed, or a target fits no layer.
+            UsageError: peft isn't installed or refuses, or a target fits no layer.
         """
         require("peft", "peft")
         names = chosen(encoder, self.targets)
@@ -75,7 +76,10 @@ class PeftTuning(LowRankTuning):
             target_modules=names,
             use_dora=self.decomposed,
         )
-        inject_adapter_in_model(config, encoder.tuned_part())
+        try:
+            inject_adapter_in_model(config, encoder.tuned_part())
+        except ValueError as error:  # it knows networks that go past some layers' adapters
+            raise UsageError(f"tune.targets: peft refuses them: {error}") from error
         encoder.train(encoder.training)
 
     def adapter(self, encoder: Encoder, task: str) -> Adapter:
@@ -112,7 +116,6 @@ def chosen(encoder: Encoder, targets: Sequence[str] | None) -> list[str]:
         UsageError: a target fits none; the message lists what there is.
     """
     layers = adaptable(encoder)
-    kinds = sorted({name.rpartition(".")[2] for name in layers})
     if not layers:
         raise UsageError("adapters need linear layers or convolutions in blocks, there are none")
     if targets is None:
@@ -121,8 +124,8 @@ def chosen(encoder: Encoder, targets: Sequence[str] | None) -> list[str]:
     if absent or not targets:
         raise UsageError(
             f"tune.targets must name layers of the backbone's blocks, got {listing(absent)}; there "
-            f"are {listing(kinds)}. What is put on the backbone, projection and heads, trains "
-            "without adapters"
+            f"are {listing(kinds(layers))}. What is put on the backbone, projection and heads, "
+            "trains without adapters"
         )
     return [name for name in layers if any(fits(name, target) for target in targets)]
 
@@ -135,12 +138,17 @@ def adaptable(encoder: Encoder) -> list[str]:
     inside = {id(p) for group in encoder.tuned_groups()[1:] for p in group}
     found: dict[int, list[str]] = {2: [], 4: []}
     for name, layer in encoder.tuned_part().named_modules():
-        weight = layer._parameters.get("weight")
-        if weight is None or id(weight) not in inside or isinstance(layer, nn.Embedding):
+        if not isinstance(layer, nn.Linear | nn.Conv2d) and not is_transposed(layer):
             continue
-        if weight.ndim in found and getattr(layer, "groups", 1) == 1:
+        weight = layer.get_parameter("weight")
+        if id(weight) in inside and getattr(layer, "groups", 1) == 1:
             found[weight.ndim].append(name)
     return found[2] or found[4]
+
+
+def kinds(layers: Sequence[str]) -> list[str]:
+    """Return the last parts of layers' names, each once."""
+    return sorted({name.rpartition(".")[2] for name in layers})
 
 
 def fits(name: str, target: str) -> bool:

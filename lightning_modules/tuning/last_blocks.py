@@ -30,6 +30,8 @@ class LastBlocks(Tuning):
         """
         groups = encoder.tuned_groups()
         most = len(groups) - 1
+        if not most:
+            raise UsageError("tune=last_blocks needs blocks, the encoder has none; choose another")
         if not 1 <= self.blocks <= most:
             raise UsageError(
                 f"tune.blocks must be in [1, {most}], the encoder's blocks, got {self.blocks}"

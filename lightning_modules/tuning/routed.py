@@ -20,6 +20,7 @@ class RoutedAdapters(nn.Module, ABC):
 
     Args:
         layer: beside which they stand.
+        name: the layer's, for messages.
         routing: knows the tasks of the rows.
         tasks: names of all tasks whose rows the layer sees.
         rank: r of B_t A_t.
@@ -31,6 +32,7 @@ class RoutedAdapters(nn.Module, ABC):
     def __init__(
         self,
         layer: nn.Module,
+        name: str,
         routing: Routing,
         tasks: Sequence[str],
         rank: int,
@@ -39,7 +41,7 @@ class RoutedAdapters(nn.Module, ABC):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.routing = routing
+        self.name, self.routing = name, routing
         self.scale = alpha / rank
         self.dropout = nn.Dropout(dropout)
         self.own = nn.ModuleDict({task: LowRank(layer, rank, alpha) for task in tasks})
@@ -52,7 +54,7 @@ class RoutedAdapters(nn.Module, ABC):
     def forward(self, rows: Tensor) -> Tensor | None:
         """Return what is added to the layer's output; None: nothing."""
         dropped = self.dropout(rows)
-        times = self.routing.times(rows)
+        times = self.routing.times(rows, self.name)
         added = self.routed(dropped, times) if times else None
         if self.shared is None:
             return added

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_modules.features import Features
 from pipeline.errors import UsageError
 
+PICTURES = 4  # axes of a batch of them
 Shares = Sequence[tuple[str, int]]  # (task, its rows), one after the other
 
 
@@ -22,30 +23,39 @@ class Assignment:
     shares: of the tasks that have rows.
     tasks: their names, each once.
     places: (N,) int64, the place in ``tasks`` of each row's.
+    cut: whether a network may cut each row into several, as windows of a picture.
     """
 
     shares: Shares
     tasks: tuple[str, ...]
     places: Tensor
+    cut: bool = False
 
     @classmethod
-    def of(cls, shares: Shares, device: torch.device | None = None) -> Assignment:
+    def of(
+        cls, shares: Shares, device: torch.device | None = None, cut: bool = False
+    ) -> Assignment:
         """Assign rows; tasks without any are left out."""
         held = [(task, count) for task, count in shares if count]
         tasks = tuple(dict.fromkeys(task for task, _ in held))
         places = [tasks.index(task) for task, count in held for _ in range(count)]
-        return cls(held, tasks, torch.tensor(places, dtype=torch.int64, device=device))
+        return cls(held, tasks, torch.tensor(places, dtype=torch.int64, device=device), cut)
 
 
 class Routing:
-    """Told by the network before each call of an encoder, asked by the adapters inside it."""
+    """Told by the network before each call of an encoder, asked by the adapters inside it.
 
-    def __init__(self) -> None:
+    Args:
+        kinds: last parts of the names of the layers that have adapters, for messages.
+    """
+
+    def __init__(self, kinds: Iterable[str] = ()) -> None:
+        self.kinds = tuple(kinds)
         self.now = Assignment.of(())
 
     def __deepcopy__(self, _: dict[int, Any]) -> Routing:
         """Return a new one: a network's copy has calls of its own."""
-        return Routing()
+        return Routing(self.kinds)
 
     def call(
         self, encoder: Callable[[Tensor], Features], inputs: Tensor, shares: Shares
@@ -57,15 +67,20 @@ class Routing:
             inputs: (N, ...).
             shares: of the N rows.
         """
-        self.now = Assignment.of(shares, inputs.device)
+        self.now = Assignment.of(shares, inputs.device, cut=inputs.ndim == PICTURES)
         features = encoder(inputs)
         self._remember(features)
         return features
 
-    def times(self, rows: Tensor) -> int:
+    def times(self, rows: Tensor, layer: str) -> int:
         """Return k of a layer's input (k N, ...): windows of a picture, say, a row; 0 without rows.
 
-        A call without rows, for which an encoder makes up one, has no task.
+        A call without rows, for which an encoder makes up one, has no task. Of texts and sounds,
+        rows laid end to end are (k N, D); (k N, L, D) would be tokens that come before rows.
+
+        Args:
+            rows: the layer's input.
+            layer: its name, for the message.
 
         Raises:
             UsageError: the layer's first axis isn't that of the rows.
@@ -74,10 +89,12 @@ class Routing:
         if not total:
             return 0
         times, rest = divmod(len(rows), total)
-        if rest:
+        if rest or (times > 1 and rows.ndim > 2 and not self.now.cut):
+            others = [kind for kind in self.kinds if kind != layer.rpartition(".")[2]]
             raise UsageError(
-                f"adapters a task need layers that see row by row, but one of shape "
-                f"{tuple(rows.shape)} is given for {total} rows; leave it out of tune.targets"
+                f"adapters a task need layers that see row by row, but {layer} is given "
+                f"{tuple(rows.shape)} for {total} rows; leave it out: "
+                f"tune.targets=[{', '.join(others)}]"
             )
         return times
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.adapter import Adapter
-from lightning_modules.tuning.adapters import LowRankTuning, chosen
+from lightning_modules.tuning.adapters import LowRankTuning, chosen, kinds
 from lightning_modules.tuning.freezing import train_only
 from lightning_modules.tuning.low_rank import is_transposed, product
 from lightning_modules.tuning.routed import PLACE, attach, routed_layers
@@ -55,10 +55,10 @@ class TaskLoRA(LowRankTuning):
         """
         names, backbone = chosen(encoder, self.targets), encoder.tuned_part()
         train_only(backbone, ())
-        encoder.routing = Routing()
+        encoder.routing = Routing(kinds(names))
         options = (sorted(tasks), self.rank, self.shared_rank, self.alpha, self.dropout)
         for name in names:
-            attach(backbone.get_submodule(name), encoder.routing, *options)
+            attach(backbone.get_submodule(name), name, encoder.routing, *options)
 
     def adapter(self, encoder: Encoder, task: str) -> Adapter:
         """Return the task's adapter and the shared one as one, of rank r + r_0.

@@ -22,6 +22,11 @@ class Adapted:
     modality: str
     task: str
 
+    @property
+    def whose(self) -> str:
+        """Return whose adapters they are, for messages."""
+        return "all tasks" if self.encoder.routing is None else self.task
+
 
 def find_adapted(predictor: Predictor, task: str | None, modality: str | None) -> Adapted:
     """Return the encoder that is meant.
@@ -68,7 +73,7 @@ def write_adapter(found: Adapted, folder: Path) -> str:
     base = public_name(encoder.model) if isinstance(encoder, PretrainedEncoder) else None
     adapter.write(folder, base)
     return (
-        f"adapter of {found.task} for encoder.{found.modality}, rank {adapter.rank} on "
+        f"adapter of {found.whose} for encoder.{found.modality}, rank {adapter.rank} on "
         f"{len(adapter.layers)} layers, for peft.PeftModel.from_pretrained"
     )
 
@@ -86,4 +91,4 @@ def write_merged(found: Adapted, folder: Path) -> str:
             "written; write the adapter alone: merge=false"
         )
     found.encoder.save(folder, found.tuning.merged(found.encoder, found.task))
-    return f"encoder.{found.modality} with the adapter of {found.task} in its weights"
+    return f"encoder.{found.modality} with the adapter of {found.whose} in its weights"

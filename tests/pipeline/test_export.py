@@ -14,11 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_modules.encoders.cnn import CNN
 from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.encoders.transformers_text import TransformersText
 from lightning_modules.tuning.dora import DoRA
 from lightning_modules.tuning.frozen import Frozen
 from lightning_modules.tuning.lora import LoRA
+from lightning_modules.tuning.routing import Routing
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.checkpoints import read_checkpoint
 from pipeline.errors import UsageError
@@ -212,3 +214,10 @@ def test_every_kind_of_adapter(kind: Any, model: Any, tmp_path: Path) -> None:
     plain.network = peft.PeftModel.from_pretrained(AutoModel.from_pretrained(folder), tmp_path)
     torch.testing.assert_close(plain.eval()(ids).pooled, wanted, atol=1e-6, rtol=1e-5)
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("routing", "whose"), [(None, "all tasks"), (Routing(), "a")])
+def test_what_is_written_is_said_to_be_of_those_who_have_it(routing: Any, whose: str) -> None:
+    encoder = CNN(3, 8)
+    encoder.routing = routing
+    assert Adapted(encoder, LoRA(), "image", "a").whose == whose

@@ -13,6 +13,7 @@ from torch.nn import functional
 from lightning_modules.encoders.names.efficientnet_lite import EfficientNetLite
 from lightning_modules.encoders.places import local_copy
 from lightning_modules.encoders.timm_image import TimmImage
+from lightning_modules.encoders.timm_models import grouped
 from lightning_modules.encoders.weight_files import read_weights
 from pipeline.errors import PollinateError, UsageError
 
@@ -120,6 +121,55 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     wrong = TimmImage(3, 4, "test_vit", file=str(place / "other.safetensors"))
     with pytest.raises(PollinateError, match=r"cls_token: nothing there, \(1, 1, 64\) here.*more"):
         wrong.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "cells"),
+    [
+        ("crossvit_tiny_240", 240, None),  # tokens of two sizes
+        ("levit_128s", 224, None),  # fewer tokens than patches
+        ("xcit_nano_12_p16_224", 64, None),  # patches of no fixed number
+        ("mixer_s32_224", 224, None),  # its patches go by another name
+        ("poolformer_s12", 64, 2),
+    ],
+)
+def test_networks_that_timm_describes_less(name: str, size: int, cells: int | None) -> None:
+    encoder = TimmImage(3, dim=6, model=name, weights=False, size=[size, size]).eval()
+    with torch.no_grad():
+        found = encoder(torch.rand(2, 3, size, size))
+    assert found.pooled.shape == (2, 6)
+    assert (None if found.grid is None else found.grid.shape) == (
+        None if cells is None else (2, 6, cells, cells)
+    )
+
+
+@pytest.mark.parametrize("name", ["poolformer_s12", "rdnet_tiny"])
+def test_networks_without_timms_division_have_blocks(name: str) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=0)
+    found = grouped(network)
+    assert len(found) > 2
+    assert sum(len(group) for group in found) == len(list(network.parameters()))
+
+
+def test_a_size_that_patches_do_not_divide_is_refused() -> None:
+    encoder = TimmImage(3, 4, "test_vit", weights=False, size=[30, 30])
+    with pytest.raises(UsageError, match=r"30 x 30: .*divisible by patch size.* data\.image\.size"):
+        encoder(torch.rand(2, 3, 30, 30))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "can't be read as JSON"), ("[1]", "JSON object, got list")]
+)
+def test_a_damaged_configuration_is_named(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(PollinateError, match=message):
+        TimmImage(3, 4, str(tmp_path))
+
+
+def test_no_model_is_not_the_folder_here() -> None:
+    with pytest.raises(UsageError, match="nothing is at ''"):
+        local_copy("")
 
 
 def test_a_hub_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,16 @@ def test_the_limit_is_that_of_the_positions(tmp_path: Path) -> None:
     assert [found["limit"] for found in limits.values()] == [32, 30, 32, None]
 
 
+def test_opt_may_end_in_the_width_of_its_embeddings(tmp_path: Path) -> None:
+    file = models.gpt2(tmp_path) / "config.json"
+    widths = {"hidden_size": 16, "word_embed_proj_dim": 12, "ffn_dim": 16}
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 300}
+    file.write_text(json.dumps({"model_type": "opt", **widths, **sizes}))
+    encoder, ids = texts(tmp_path, "a big hat", weights=False)
+    assert encoder.project.in_features == 12
+    assert encoder(ids).pooled.shape == (1, 8)
+
+
 def test_sides_by_hand() -> None:
     assert sides(torch.tensor([[2, 7, 3, 8, 3, 0]]), 3).tolist() == [[0, 0, 0, 1, 1, 1]]
 
@@ -123,6 +133,12 @@ def test_what_is_no_text_model_is_refused(tmp_path: Path) -> None:
     sizes = {"image_size": 8, "patch_size": 4, "num_hidden_layers": 1, "hidden_size": 12}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", **sizes}))
     refuses("must be a model that takes input_ids, but one of vit takes pixel_values")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip_text_model"}))
+    refuses("must be a model that transformers' AutoModel builds, but it has none of siglip_text")
+    small = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "vocab_size": 9}
+    parts = {"text_config": small, "vision_config": {**small, "image_size": 8, "patch_size": 4}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", **parts}))
+    refuses("a model of one modality, but one of clip has text_config, vision_config; save the")
     (tmp_path / "config.json").write_text(json.dumps(BERT))
     refuses(r"must have a tokenizer, .* has no tokenizer\.json")
     models.bert(tmp_path)

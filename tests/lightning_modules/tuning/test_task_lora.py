@@ -275,5 +275,7 @@ def test_errors() -> None:
     encoder = adapted(text(), TaskLoRA())
     with pytest.raises(UsageError, match=r"layers that see row by row, .* for 3 rows"):
         encoder.routing.call(encoder, tokens(4), (("a", 3),))
-    with pytest.raises(UsageError, match=r"got Odd; leave it out of tune\.targets"):
+    with pytest.raises(
+        UsageError, match=r"need linear layers or convolutions in blocks, there are"
+    ):
         TaskLoRA().apply(Blocks(Odd(), Odd()), TASKS)

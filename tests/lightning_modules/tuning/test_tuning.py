@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_modules.encoders.bag import Bag
 from lightning_modules.encoders.cnn import CNN
 from lightning_modules.encoders.timm_image import TimmImage
 from lightning_modules.encoders.transformer import Transformer
@@ -147,6 +148,8 @@ def test_targets_are_layers_of_the_blocks() -> None:
 
 
 def test_errors() -> None:
+    with pytest.raises(UsageError, match="last_blocks needs blocks, the encoder has none"):
+        LastBlocks().apply(Bag(40, 8), TASKS)
     with pytest.raises(UsageError, match=r"tune.blocks must be in \[1, 2\], .* got 3"):
         LastBlocks(3).apply(text(), TASKS)
     with pytest.raises(UsageError, match=r"tune.every must be >= 1 .* got 0 and 1"):
@@ -167,6 +170,16 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for build in (text, picture):
         with pytest.raises(UsageError, match=r'is not installed; run .*"pollinate\[encoders\]"'):
             build()
+
+
+def test_what_peft_refuses_is_an_error_of_targets() -> None:
+    transformers = pytest.importorskip("transformers")
+    encoder = text()
+    encoder.network = transformers.MambaModel(
+        transformers.MambaConfig(vocab_size=8, hidden_size=8, num_hidden_layers=2)
+    )
+    with pytest.raises(UsageError, match=r"tune\.targets: peft refuses them: .*out_proj"):
+        LoRA().apply(encoder, TASKS)
 
 
 def test_a_state_fits_an_encoder_that_was_adapted_in_the_same_way(tmp_path: Path) -> None:
