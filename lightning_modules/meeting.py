@@ -36,16 +36,20 @@ class Meeting:
     Args:
         network: the shared part and the heads.
         balancer: combines the tasks' losses.
+        same_rows: whether tasks that have the same data sets also have labels on the same rows.
 
     Raises:
         UsageError: gradients are to be balanced at features of which each task has its own, or
             that its own adapters made.
     """
 
-    def __init__(self, network: MultiTaskNetwork, balancer: Balancer) -> None:
+    def __init__(
+        self, network: MultiTaskNetwork, balancer: Balancer, same_rows: bool = True
+    ) -> None:
         self.network = network
         self.balancer = balancer
-        self.level = balancer.level(network.tasks_share_features())
+        self.same_rows = same_rows and network.tasks_share_rows()
+        self.level = balancer.level(same_rows and network.tasks_share_features())
         if self.level == "features" and not network.trunk.same_for_all:
             raise UsageError(
                 "balancer.level=features needs a trunk that gives all tasks the same features, and "

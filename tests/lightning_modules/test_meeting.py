@@ -43,6 +43,7 @@ def same_rows() -> Any:
 def test_level(balancer: Any, same: str | None, other: str | None) -> None:
     assert Meeting(same_rows(), balancer).level == same
     assert Meeting(network(ready()), balancer).level == other
+    assert Meeting(same_rows(), balancer, same_rows=False).level == other
 
 
 class Each(SharedTrunk):
