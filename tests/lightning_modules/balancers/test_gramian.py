@@ -230,6 +230,14 @@ def test_gradvac_raises_a_pair_to_its_usual_cosine() -> None:
     assert turned[1] / turned.norm() == pytest.approx(usual, rel=1e-6)
 
 
+def test_gradvac_bears_gradients_that_were_parallel() -> None:
+    balancer = GradVac(names(2), rate=1.0)
+    weigh(balancer, torch.tensor([[1.0, 2.0], [1.0, 2.0]]).double())
+    assert balancer.cosine[0, 1] == pytest.approx(1)
+    weights = weigh(balancer, torch.tensor([[1.0, 2.0], [2.0, 1.0]]).double())
+    assert (weights < 25).all()
+
+
 def test_gradnorm_evens_out_lengths() -> None:
     balancer = GradNorm(names(2), alpha=0.0, lr=0.05)
     rows = torch.tensor([[4.0, 0.0], [0.0, 1.0]]).double()
