@@ -96,6 +96,11 @@ class GradientBalancer(Balancer):
         """Say whether the loss method does."""
         return self.first.wants_losses_after
 
+    @property
+    def keeps_vectors(self) -> bool:
+        """Say whether it can't work on features, which are others at each step."""
+        return "features" not in self.levels
+
     def level(self, same_features: bool) -> str:
         """Return the level asked for; for ``auto``, the cheapest one that tells anything."""
         if self.wanted_level != "auto":
