@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 
-from datamodules.coverage import require_rows, unlabelled
+from datamodules.coverage import labelled_together, require_rows, unlabelled
 from datamodules.dataset import Part
 from datamodules.kept import KeptRows
 from datamodules.learning import learn_modalities, learn_tasks
@@ -218,6 +218,11 @@ class MixedDataModule(LightningDataModule):
             name: sum(int(parts[dataset].present[name].sum()) for dataset in spec.datasets)
             for name, spec in self.tasks.items()
         }
+
+    def tasks_share_rows(self) -> bool:
+        """Say whether all tasks are learnt from the same training rows, by and large."""
+        same = len({tuple(spec.datasets) for spec in self.tasks.values()}) == 1
+        return same and labelled_together(self.tasks, self.parts["train"])
 
     def _share(self) -> Share:
         trainer = self.trainer

@@ -36,16 +36,21 @@ class Meeting:
     Args:
         network: the shared part and the heads.
         balancer: combines the tasks' losses.
+        same_rows: whether tasks that have the same data sets also have labels on the same rows.
 
     Raises:
         UsageError: gradients are to be balanced at features of which each task has its own, or
-            that its own adapters made.
+            that its own adapters made; or the balancer keeps vectors of shared parameters that
+            train in some steps only.
     """
 
-    def __init__(self, network: MultiTaskNetwork, balancer: Balancer) -> None:
+    def __init__(
+        self, network: MultiTaskNetwork, balancer: Balancer, same_rows: bool = True
+    ) -> None:
         self.network = network
         self.balancer = balancer
-        self.level = balancer.level(network.tasks_share_features())
+        self.same_rows = same_rows and network.tasks_share_rows()
+        self.level = balancer.level(same_rows and network.tasks_share_features())
         if self.level == "features" and not network.trunk.same_for_all:
             raise UsageError(
                 "balancer.level=features needs a trunk that gives all tasks the same features, and "
@@ -57,6 +62,12 @@ class Meeting:
                 "balancer.level=features needs encoders that are the same for all tasks, and that "
                 f"of {' and '.join(network.adapted())} has adapters of each task's own; set "
                 "balancer.level=parameters or auto"
+            )
+        if balancer.keeps_vectors and self._stepped():
+            raise UsageError(
+                f"{type(balancer).__name__} follows the shared weights' gradients over the steps, "
+                f"and encoder.{self._stepped()[0]}.tune changes which of them train; choose "
+                "another tune or balancer"
             )
         self._shared: Shared | None = None
         self.traffic = Traffic()
@@ -90,11 +101,10 @@ class Meeting:
                 train in some steps only.
         """
         self.sharded = sharded
-        stepped = [n for n, t in self.network.tunings.items() if isinstance(t, SteppedTuning)]
-        if self.sharded and stepped:
+        if self.sharded and self._stepped():
             raise UsageError(
-                f"encoder.{stepped[0]}.tune changes what trains from step to step, which sharded "
-                "weights can't; choose another tune, or trainer=ddp"
+                f"encoder.{self._stepped()[0]}.tune changes what trains from step to step, which "
+                "sharded weights can't; choose another tune, or trainer=ddp"
             )
         if self.sharded and self.level == "parameters":
             self.level = self.balancer.level(self.network.trunk.same_for_all)
@@ -181,6 +191,10 @@ class Meeting:
             # a strategy that shards averages the pieces itself
             average_gradients([p for p in parameters if not is_piece(p)], self._ranks)
             broadcast_buffers(self.network, self._ranks)
+
+    def _stepped(self) -> list[str]:
+        """Return the modalities whose encoders train in part, another part from step to step."""
+        return [n for n, t in self.network.tunings.items() if isinstance(t, SteppedTuning)]
 
 
 def is_piece(parameter: nn.Parameter) -> bool:

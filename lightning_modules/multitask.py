@@ -44,6 +44,7 @@ class MultiTaskModule(LightningModule):
         transfer: brings in knowledge from elsewhere.
         optimization: optimizer and schedule.
         spec: plain values from which the network can be built again; part of every checkpoint.
+        same_rows: whether tasks that have the same data sets also have labels on the same rows.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class MultiTaskModule(LightningModule):
         transfer: Transfer,
         optimization: Optimization,
         spec: Mapping[str, Any],
+        same_rows: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
@@ -64,7 +66,7 @@ class MultiTaskModule(LightningModule):
         self.spec = dict(spec)
         self.losses: dict[str, Tensor] = {}  # of the step under way
         self.rest: Tensor | None = None  # of the step under way: what belongs to no task
-        self.meeting = Meeting(network, balancer)
+        self.meeting = Meeting(network, balancer, same_rows)
         self._replay = Replay(network)
         self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
         self._total: int | None = None  # optimizer steps of the run, known when it starts

@@ -138,6 +138,7 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
         instantiate(config["transfer"], allow, "transfer"),
         build_optimization(config),
         spec,
+        same_rows=datamodule.tasks_share_rows(),
     )
     if config["compile"]:
         # a trunk's own forward sorts rows by task, which differs from step to step

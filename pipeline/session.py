@@ -151,7 +151,7 @@ class Session:
             self.console.print(note, highlight=False, soft_wrap=True)
         if self.module.meeting.level is not None:
             network = self.module.network
-            same = "the same" if network.tasks_share_rows() else "not all the same"
+            same = "the same" if self.module.meeting.same_rows else "not all the same"
             own = "" if network.trunk.same_for_all else ", the trunk gives each its own features"
             self.console.print(
                 f"balancing gradients of the shared {self.module.meeting.level}; the tasks' rows "

@@ -29,6 +29,11 @@ class Balancer(nn.Module, ABC):
         """Say whether ``after_step`` needs the step's losses once more."""
         return False
 
+    @property
+    def keeps_vectors(self) -> bool:
+        """Say whether it keeps vectors as long as the shared parameters from step to step."""
+        return False
+
     def level(self, same_features: bool) -> str | None:
         """Return where gradients are looked at: ``features`` or ``parameters``; None: nowhere.
 

@@ -43,13 +43,16 @@ def gradients(points: Iterable[Point], path: Path) -> bool:
     if not cosines:
         return False
     pairs = _most_conflicting(cosines)
-    heights = [0.9 + 0.3 * len(pairs), 2.4, 2.4]
+    below = [("length of each task's gradient", norms, True)]
+    if weights:  # some methods have none
+        below.append(("weight of each task", weights, False))
+    heights = [0.9 + 0.3 * len(pairs), *(2.4 for _ in below)]
     figure = new_figure(9.0, sum(heights))
-    top, middle, bottom = figure.subplots(3, 1, height_ratios=heights, sharex=True)
+    top, *rest = figure.subplots(len(heights), 1, height_ratios=heights, sharex=True)
     _heat_map(top, {pair: cosines[pair] for pair in pairs}, len(cosines))
-    _lines(middle, norms, "length of each task's gradient", log=True)
-    _lines(bottom, weights, "weight of each task", log=False)
-    bottom.set_xlabel("optimizer steps", fontsize=8.5, color=INK)
+    for axis, (title, values, log) in zip(rest, below, strict=True):
+        _lines(axis, values, title, log=log)
+    rest[-1].set_xlabel("optimizer steps", fontsize=8.5, color=INK)
     write(figure, path)
     return True
 
@@ -96,7 +99,9 @@ def _lines(axis: Axes, values: Values, title: str, *, log: bool) -> None:
         label = name if is_drawable(name) else f"task {number}"
         colour = _COLOURS[number % len(_COLOURS)]
         style = "-" if number < len(_COLOURS) else "--"
-        axis.plot(list(series), list(series.values()), style, color=colour, label=label, lw=1.3)
+        alone = "o" if len(series) == 1 else None  # a line of one point can't be seen
+        steps, numbers = list(series), list(series.values())
+        axis.plot(steps, numbers, style, marker=alone, color=colour, label=label, lw=1.3)
     if log and all(value > 0 for series in values.values() for value in series.values()):
         axis.set_yscale("log")
     axis.set_title(title, loc="left", fontsize=10.5, color=INK)

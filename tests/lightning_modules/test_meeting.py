@@ -11,6 +11,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
 from lightning_modules.balancers.gramian.mgda import MGDA
+from lightning_modules.balancers.jacobian.auto_lambda import AutoLambda
+from lightning_modules.balancers.jacobian.excess_mtl import ExcessMTL
 from lightning_modules.balancers.jacobian.moco import MoCo
 from lightning_modules.balancers.loss.equal import Equal
 from lightning_modules.copies import separate
@@ -43,6 +45,7 @@ def same_rows() -> Any:
 def test_level(balancer: Any, same: str | None, other: str | None) -> None:
     assert Meeting(same_rows(), balancer).level == same
     assert Meeting(network(ready()), balancer).level == other
+    assert Meeting(same_rows(), balancer, same_rows=False).level == other
 
 
 class Each(SharedTrunk):
@@ -85,6 +88,15 @@ def test_what_trains_in_some_steps_only_is_refused_where_weights_are_sharded() -
     net.tunings["text"] = Gradual()
     with pytest.raises(UsageError, match=r"encoder\.text\.tune changes what trains"):
         Meeting(net, Equal(list(net.heads))).adopt(ModelParallelStrategy(1, 1))
+
+
+@pytest.mark.parametrize("balancer", [MoCo, ExcessMTL, AutoLambda])
+def test_what_trains_in_some_steps_only_cant_be_followed(balancer: Any) -> None:
+    net = network(ready())
+    net.tunings["text"] = Gradual()
+    with pytest.raises(UsageError, match=r"over the steps, and encoder\.text\.tune changes"):
+        Meeting(net, balancer(list(net.heads)))
+    assert Meeting(net, MGDA(list(net.heads))).level == "parameters"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,3 +144,28 @@ def test_a_compiled_part_can_be_gone_through_several_times() -> None:
         MGDA(["a", "b"]).backward(losses, SharedParameters(net.parameters()))
         found.append([parameter.grad.clone() for parameter in net.parameters()])
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*found, strict=True))
+
+
+HALVES = """\
+datasets:
+  notes: {source: csv, path: notes.csv, inputs: {text: text}, split: {column: split}}
+tasks:
+  kind: {dataset: notes, type: classification, target: kind}
+  tone: {dataset: notes, type: classification, target: tone}
+text: {vocab_size: 300, max_length: 4}
+"""
+
+
+def test_tasks_labelled_on_other_rows_of_one_file_are_balanced_on_parameters(
+    tmp_path: Path,
+) -> None:
+    rows = [f"{word},{split}" for split in ("train", "valid", "test") for word in ("a,x,", "b,,y")]
+    (tmp_path / "notes.csv").write_text("\n".join(["text,kind,tone,split", *rows, "c,z,z,train"]))
+    (tmp_path / "halves.yaml").write_text(HALVES)
+    composed = compose("fit", [f"data={tmp_path / 'halves.yaml'}", "balancer=mgda", "dim=8"])
+    data = build_datamodule(composed)
+    data.setup()
+    assert build_module(composed, data).meeting.level == "features"
+    for task, labels in (("kind", [1, 0, 0]), ("tone", [0, 1, 1])):
+        data.parts["train"]["notes"].present[task] = torch.tensor(labels).bool()
+    assert build_module(composed, data).meeting.level == "parameters"

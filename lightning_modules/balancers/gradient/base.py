@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.balancers.base import Balancer
-from lightning_modules.balancers.gradient.leaves import reached_by_several
+from lightning_modules.balancers.gradient.found import FoundParameters
 from lightning_modules.balancers.gradient.parameters import SharedParameters, accumulate
 from lightning_modules.balancers.gradient.shared import Shared
 from lightning_modules.balancers.loss.base import LossBalancer
@@ -66,6 +66,7 @@ class GradientBalancer(Balancer):
         self.first = losses or Equal(tasks)
         self.seen: Seen | None = None
         self.watched = False  # whether the next step's Gramian is wanted where it costs
+        self._found = FoundParameters()  # of a loop that doesn't name what is shared
         self._sums: dict[str, Tensor] = {}  # of the losses since the last optimizer step
         self._calls = 0
 
@@ -95,6 +96,11 @@ class GradientBalancer(Balancer):
     def wants_losses_after(self) -> bool:
         """Say whether the loss method does."""
         return self.first.wants_losses_after
+
+    @property
+    def keeps_vectors(self) -> bool:
+        """Say whether it can't work on features, which are others at each step."""
+        return "features" not in self.levels
 
     def level(self, same_features: bool) -> str:
         """Return the level asked for; for ``auto``, the cheapest one that tells anything."""
@@ -128,7 +134,7 @@ class GradientBalancer(Balancer):
         if shared is None:
             if not last or self._calls:
                 raise UsageError("gradients that add up over calls need shared=SharedParameters()")
-            shared = SharedParameters(reached_by_several(losses.values()))
+            shared = SharedParameters(self._found.of(list(losses.values())))
         scale = 1.0
         if losses and objective is not None:
             slopes, scale = self._slopes(losses, objective, rest)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_modules.balancers.gramian.base import GramianBalancer
 from lightning_modules.balancers.loss.base import LossBalancer
+from lightning_modules.balancers.loss.equal import Equal
 from pipeline.errors import UsageError
 
 
@@ -20,7 +21,7 @@ class CRMOGM(GramianBalancer):
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
-        method: whose weights are smoothed.
+        method: whose weights are smoothed; level and loss method are this one's.
         rate: in [0, 1), share of the old weights.
     """
 
@@ -42,6 +43,16 @@ class CRMOGM(GramianBalancer):
             )
         if not 0 <= rate < 1:
             raise UsageError(f"balancer.rate must be in [0, 1), got {rate}")
+        unread = {
+            "level": method.wanted_level != "auto",
+            "losses": not isinstance(method.first, Equal),
+        }
+        for name, given in unread.items():
+            if given:
+                raise UsageError(
+                    f"balancer.method.{name} has no effect, as only the method's weights are "
+                    f"smoothed; set balancer.{name}"
+                )
         self.method, self.rate = method, rate
         self.register_buffer("weight", torch.ones(len(tasks), dtype=torch.float64))
 

@@ -12,13 +12,15 @@ from lightning_modules.balancers.loss.base import LossBalancer
 from lightning_modules.balancers.random_order import RandomOrder
 from pipeline.errors import UsageError
 
+HIGHEST = 0.999  # goal: sqrt(1 - a^2) divides, and is 0 for gradients that are usually parallel
+
 
 class GradVac(GramianBalancer):
     """Like PCGrad, but each pair's cosine c is raised to its usual value a where it is below.
 
     g_t <- g_t + |g_t| (a sqrt(1 - c^2) - c sqrt(1 - a^2)) / (|g_s| sqrt(1 - a^2)) g_s, then
     a <- (1 - rate) a + rate c. Source: Wang et al. 2021, "Gradient Vaccine", equation 3 and
-    algorithm 1.
+    algorithm 1. A goal above 0.999 counts as that: it would add any multiple of g_s.
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
@@ -59,10 +61,11 @@ class GradVac(GramianBalancer):
                 if length == 0:
                     continue
                 a = usual[numbers[t], numbers[s]].clone()
+                goal = a.clamp(max=HIGHEST)
                 c = (products[s] / (length * lengths[s])).clamp(-1, 1)
-                if c < a:
-                    across = (1 - a * a).sqrt()
-                    rise = a * (1 - c * c).sqrt() - c * across
+                if c < goal:
+                    across = (1 - goal * goal).sqrt()
+                    rise = goal * (1 - c * c).sqrt() - c * across
                     coefficients[t, s] += length * rise / (lengths[s] * across)
                 usual[numbers[t], numbers[s]] = (1 - self.rate) * a + self.rate * c
         self.cosine.copy_(usual)

@@ -17,7 +17,8 @@ class Krum(GramianBalancer):
 
     A task's score is the sum of the distances |g_t - g_s| to its T - outliers - 2 nearest others
     (at least one); the ``selected`` tasks of least score count, the others don't.
-    Source: Blanchard et al. 2017, "Machine Learning with Adversaries", section 4, Multi-Krum.
+    Source: Blanchard et al. 2017, "Machine Learning with Adversaries", section 4, Multi-Krum,
+    with the distances themselves in place of their squares, as TorchJD has it.
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.

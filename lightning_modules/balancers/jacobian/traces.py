@@ -35,6 +35,7 @@ class Traces(nn.Module):
         elif len(rows["row0"]) != len(like):
             raise UsageError(
                 f"the balancer's state is of {len(rows['row0'])} shared parameters, got {len(like)}"
+                "; in a loop of your own, name what is shared: shared=SharedParameters(...)"
             )
 
     def __getitem__(self, task: str) -> Tensor:

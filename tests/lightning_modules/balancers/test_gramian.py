@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_modules.balancers.gramian.base import GramianBalancer
 from lightning_modules.balancers.gramian.cagrad import CAGrad
+from lightning_modules.balancers.gramian.cr_mogm import CRMOGM
 from lightning_modules.balancers.gramian.dualproj import DualProj
 from lightning_modules.balancers.gramian.fairgrad import FairGrad
 from lightning_modules.balancers.gramian.gradnorm import GradNorm
@@ -22,6 +23,7 @@ from lightning_modules.balancers.gramian.pcgrad import PCGrad
 from lightning_modules.balancers.gramian.sdmgrad import SDMGrad
 from lightning_modules.balancers.gramian.solvers import fair
 from lightning_modules.balancers.gramian.upgrad import UPGrad
+from lightning_modules.balancers.loss.uncertainty import Uncertainty
 from pipeline.errors import UsageError
 from tests.lightning_modules.balancers.build import build
 from tests.rows.balancers import GRAMIAN_BALANCERS
@@ -230,6 +232,14 @@ def test_gradvac_raises_a_pair_to_its_usual_cosine() -> None:
     assert turned[1] / turned.norm() == pytest.approx(usual, rel=1e-6)
 
 
+def test_gradvac_bears_gradients_that_were_parallel() -> None:
+    balancer = GradVac(names(2), rate=1.0)
+    weigh(balancer, torch.tensor([[1.0, 2.0], [1.0, 2.0]]).double())
+    assert balancer.cosine[0, 1] == pytest.approx(1)
+    weights = weigh(balancer, torch.tensor([[1.0, 2.0], [2.0, 1.0]]).double())
+    assert (weights < 25).all()
+
+
 def test_gradnorm_evens_out_lengths() -> None:
     balancer = GradNorm(names(2), alpha=0.0, lr=0.05)
     rows = torch.tensor([[4.0, 0.0], [0.0, 1.0]]).double()
@@ -256,6 +266,14 @@ def test_gradnorm_helps_who_trains_slowly() -> None:
         (lambda: GradVac(["a"], rate=0), "rate must be in"),
         (lambda: SDMGrad(["a"], strength=-1), "strength must be >= 0"),
         (lambda: GradNorm(["a"], lr=0), "lr > 0"),
+        (
+            lambda: CRMOGM(["a"], MGDA(["a"], level="features")),
+            "method.level has no effect.* set balancer.level",
+        ),
+        (
+            lambda: CRMOGM(["a"], MGDA(["a"], losses=Uncertainty(["a"]))),
+            "method.losses has no effect.* set balancer.losses",
+        ),
     ],
 )
 def test_wrong_options_are_refused(make: Callable[[], Any], message: str) -> None:

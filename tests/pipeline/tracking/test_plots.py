@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from pipeline.plots.confusion import confusion_matrix
 from pipeline.plots.curves import _by_task, _main_metrics, _smooth, curves
@@ -97,6 +98,20 @@ def test_without_pairs_no_gradients_are_drawn(tmp_path: Path, history: list[Poin
 def test_a_single_look_is_drawn(tmp_path: Path) -> None:
     history = [p for p in looks(["a", "b"]) if p.step == 0]
     assert gradients(history, tmp_path / "gradients.png")
+
+
+def test_weights_take_no_place_where_a_method_has_none(tmp_path: Path) -> None:
+    both, without, single = (tmp_path / f"{name}.png" for name in ("both", "without", "single"))
+    history = looks(["a", "b"])
+    weights = [p for p in history if p.key.startswith("weight/")]
+    others = [p for p in history if p not in weights]
+    assert gradients(history, both)
+    assert gradients(others, without)
+    assert imread(without).shape[0] < imread(both).shape[0]
+    assert gradients([*others, *(p for p in weights if p.step == 0)], single)
+    picture = imread(single)
+    foot = picture[-250:, : picture.shape[1] // 2, :3]  # left of the legend
+    assert (foot.max(axis=2) - foot.min(axis=2) > 0.3).any()  # a point has a colour
 
 
 def mixtures(tasks: Sequence[str], sources: Sequence[str]) -> list[Point]:

@@ -1,0 +1,27 @@
+"""What tasks share, found in the graphs of their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lightning_modules.balancers.gradient.leaves import reached_by_several
+
+
+class FoundParameters:
+    """Remembers what several losses reached, in the order in which it was found first.
+
+    So a vector over them means the same at each step, whatever the order of the losses, and what is
+    shared stays so in a step that lacks tasks.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, Tensor] = {}
+
+    def of(self, losses: Sequence[Tensor]) -> list[Tensor]:
+        """Return what losses of this step or an earlier one share; a first one alone: all."""
+        if len(losses) > 1:
+            for leaf in reached_by_several(losses):
+                self._known.setdefault(id(leaf), leaf)
+        return list(self._known.values()) or reached_by_several(losses)
