@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.balancers.gradient.found import FoundParameters
 from lightning_modules.balancers.gradient.parameters import SharedParameters
 from lightning_modules.balancers.jacobian.moco import MoCo
 from pipeline.errors import UsageError
@@ -48,3 +51,19 @@ def test_a_memory_is_of_the_same_parameters_at_each_step(steps: list[str]) -> No
 def test_a_first_step_of_one_task_cant_tell_what_is_shared() -> None:
     with pytest.raises(UsageError, match=r"name what is shared: shared=SharedParameters"):
         trained(["a", "ab"], named=False)
+
+
+def test_inputs_that_want_gradients_go_with_their_step() -> None:
+    found, weight = FoundParameters(), torch.ones(2, requires_grad=True)
+    for _ in range(3):
+        inputs = torch.ones(2, requires_grad=True)
+        shared = found.of([(weight * inputs).sum(), (weight - inputs).square().sum()])
+        assert {id(leaf) for leaf in shared} == {id(weight), id(inputs)}
+        del inputs, shared
+
+
+def test_a_copy_knows_nothing_of_another_network() -> None:
+    found = FoundParameters()
+    weight, other = (torch.ones(2, requires_grad=True) for _ in range(2))
+    found.of([weight.sum(), weight.square().sum()])
+    assert deepcopy(found).of([other.sum(), other.square().sum()]) == [other]
