@@ -94,8 +94,12 @@ class Several(Transfer):
         return [one for _, method in self._named() for one in method.callbacks(report)]
 
     def gauges(self) -> dict[str, float]:
-        """Return the numbers of all."""
-        return {k: value for _, method in self._named() for k, value in method.gauges().items()}
+        """Return the numbers of all; one that has been named before gets the method's name, too."""
+        found: dict[str, float] = {}
+        for name, method in self._named():
+            for key, value in method.gauges().items():
+                found[key if key not in found else f"{key}/{name}"] = value
+        return found
 
     def _named(self) -> list[tuple[str, Transfer]]:
         return [(name, cast(Transfer, method)) for name, method in self.methods.items()]
