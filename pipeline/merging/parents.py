@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.transfer.borrower import LEARNT
 from pipeline.checkpoints import fingerprint, read_mapped
 from pipeline.errors import PollinateError
 from pipeline.locate import run_folder_of
@@ -64,6 +65,12 @@ class Parent:
     def fuses(self) -> bool:
         """Whether rows have several modalities."""
         return any(len(spec["inputs"]) > 1 for spec in self.config["data"]["datasets"].values())
+
+    @property
+    def borrowed(self) -> dict[str, Any] | None:
+        """What it says of sources in its network, None if it has none."""
+        known: dict[str, Any] | None = self.spec["learnt"].get(LEARNT)
+        return known
 
     def record(self) -> dict[str, Any]:
         """Return what the result says of it."""
