@@ -96,7 +96,7 @@ class Borrower(Transfer):
     def _borrow(
         self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
     ) -> list[str]:
-        opened = {name: sources.open(what) for name, what in self.sources.items()}
+        opened = {n: sources.open(what).one_network() for n, what in self.sources.items()}
         lenders = {n: self._lender(s, module, datamodule) for n, s in opened.items()}
         borrowers = self._borrowers(lenders, module, datamodule)
         step = probed(module, datamodule)

@@ -57,7 +57,7 @@ class Fit:
         """
         network = module.network
         here = shapes(network.state_dict())
-        there = shapes(source.weights)
+        there = shapes(source.one_network().weights)
         asked = [*(parts or ()), *renamed]
         for part in asked:
             require_part(part, here)
