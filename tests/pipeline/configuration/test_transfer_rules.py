@@ -44,3 +44,8 @@ def test_a_name_that_no_part_can_have(given: list[str], message: str) -> None:
 def test_other_names_are_the_users_own() -> None:
     assert not list(transfer_problems({"sources": {"sst-2": "runs/a", "größe 1": "runs/b"}}))
     assert list(transfer_problems({"sources": dict.fromkeys(RESERVED, "runs/a")}))
+
+
+def test_annealing_of_nothing_is_no_method() -> None:
+    with pytest.raises(UsageError, match=r"transfer.method is missing; set transfer.method=VALUE"):
+        compose("fit", ["transfer=annealed"])
