@@ -52,7 +52,8 @@ class AttentionTransfer(OneSource):
             if features[0, 0].numel() == 1 and features.dim() == 4:
                 raise UsageError(
                     f"{name}: {whose} grid must have 2 cells or more, got 1, which all attention "
-                    f"is on; take larger pictures, data.{name}.size=[HEIGHT, WIDTH], or transfer=hints"
+                    f"is on; take larger pictures, data.{name}.size=[HEIGHT, WIDTH], or "
+                    "transfer=hints"
                 )
 
     def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
