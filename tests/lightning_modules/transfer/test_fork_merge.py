@@ -175,6 +175,11 @@ def test_a_method_that_is_of_all_branches_is_refused(tmp_path: Path, method: Tra
         Run(tmp_path, methods={"near": Several({"one": method})})
 
 
+def test_a_run_has_one_kind_of_rounds() -> None:
+    with pytest.raises(UsageError, match=r"may fork and merge once, got 2 of fork_merge"):
+        Several({"one": ForkMerge(["a"]), "two": Several({"in": ForkMerge(["b"])})})
+
+
 def test_averages_are_refused_before_a_copy_of_the_module_is_made(tmp_path: Path) -> None:
     fit = trainer(tmp_path, [EMAWeightAveraging(decay=0.5)])
     with pytest.raises(UsageError, match="ema_decay must be null"):
