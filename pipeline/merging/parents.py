@@ -15,7 +15,7 @@ from pipeline.errors import PollinateError
 from pipeline.locate import run_folder_of
 from pipeline.merging.weights_file import WeightsFile
 from pipeline.shards import shard_files
-from pipeline.spec import spec_in
+from pipeline.spec import require_training, spec_in
 
 BASE = "the base"  # label of the common start
 
@@ -100,6 +100,7 @@ def read_parent(path: Path, label: str) -> Parent:
         raise PollinateError(
             f"{path} is an ensemble, which has no weights of its own to merge; give its members"
         )
+    require_training(spec, path)
     checksum = fingerprint([path, *shard_files(content, path)])
     return Parent(label, path, run_id_of(path), checksum, spec, WeightsFile(path, content))
 
