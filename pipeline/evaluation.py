@@ -23,7 +23,7 @@ from pipeline.locate import run_folder_of
 from pipeline.memory import explained_memory
 from pipeline.prediction.predictor import load_network
 from pipeline.report import Numbers, baselines, modalities_of
-from pipeline.spec import read_spec
+from pipeline.spec import read_spec, require_training
 
 KEPT = ("accelerator", "precision")  # the trainer's options on which the scores depend
 
@@ -61,6 +61,7 @@ def evaluate(
         PollinateError: the checkpoint can't be read, or the data changed since.
     """
     spec = read_spec(checkpoint)
+    require_training(spec, checkpoint)
     config = {**spec["config"], "allow_targets": list(allow_targets)}
     datamodule = build_datamodule(config, spec["learnt"])
     datamodule.options.evaluation_batch_size = batch_size

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from datamodules.mixed import MixedDataModule
-from pipeline.checkpoints import BEST
+from pipeline.checkpoints import BEST, LAST
 from pipeline.runs import RunFolder
 from pipeline.tracking.redact import redact_text
 from pipeline.tracking.store import DATABASE, resolve_uri
@@ -108,9 +108,15 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
     lines = [("run folder", str(path))]
     if tracking.get("uri"):
         lines.append(("MLflow", browse(tracking["uri"])))
-    best = quote(f"checkpoint={path / 'checkpoints' / BEST}")
+    # without a validation score there is no best
+    name = (
+        LAST
+        if (folder.checkpoints / LAST).exists() and not (folder.checkpoints / BEST).exists()
+        else BEST
+    )
+    checkpoint = quote(f"checkpoint={path / 'checkpoints' / name}")
     lines += [
-        ("predict", f"python -m pipeline.predict {best} input=FILE output=FILE"),
+        ("predict", f"python -m pipeline.predict {checkpoint} input=FILE output=FILE"),
         ("go on", f"{resume_command(folder)} trainer.max_epochs=N"),
     ]
     for label, text in lines:

@@ -20,7 +20,7 @@ from pipeline.checkpoints import (
 from pipeline.configuration.flat import flat
 from pipeline.errors import PollinateError, UsageError
 from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
-from pipeline.spec import MERGED, read_spec
+from pipeline.spec import MERGED, read_spec, require_training
 from pipeline.tracking.redact import HIDDEN
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -85,6 +85,7 @@ def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
                 f"{checkpoint} was merged of several models, no training stopped there that could "
                 "go on; start a new run"
             )
+        require_training(saved, checkpoint)
     merged = merge(saved["config"], config, given)
     changed = differing(saved["config"], merged)
     if changed:

@@ -33,3 +33,16 @@ def spec_in(content: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
             "use the version of pollinate that wrote it"
         )
     return spec
+
+
+def require_training(spec: Mapping[str, Any], checkpoint: Path) -> None:
+    """Check that a model knows how it was trained, which one that is served does not.
+
+    Raises:
+        PollinateError: it doesn't.
+    """
+    if "trainer" not in spec["config"]:
+        raise PollinateError(
+            f"{checkpoint} is a model as it is served: it predicts, and knows neither its data nor "
+            "its training; give the run's folder, its checkpoints/best.ckpt, or its MLflow run id"
+        )

@@ -92,6 +92,14 @@ class RunCheckpoint(Checkpoint):
         if self.stop.requested(trainer):
             self.stop.interrupt()
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the start of a run that ended before its first step: its aim was reached."""
+        if trainer.global_step:
+            return
+        self._save_last(trainer)
+        if trainer.is_global_zero:
+            link(self.folder / LAST, self.folder / BEST)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the best score so far."""
         return {"best": self.best, "best_step": self.best_step, "saved_step": self.saved_step}

@@ -67,7 +67,10 @@ class Rounds(Callback):
             self.scores = validation_scores(trainer, module, data_of(trainer))
             self.plan.acceptance.accept(self.scores)
         self._activate(trainer)
-        trainer.should_stop |= self._reached()
+        if self._reached():
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                self.report.say("transfer.stop_at is reached before the first step of this run")
 
     def on_train_batch_end(
         self,

@@ -44,8 +44,6 @@ def problems(trainer: Trainer, plan: ForkMerge, max_steps: int | None) -> Iterat
             f"trainer.limit_train_batches must leave a round of {round_} whole, got "
             f"{trainer.num_training_batches}"
         )
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
-    yield from averaging_problems(callbacks)
 
 
 def averaging_problems(callbacks: list[Callback]) -> Iterator[str]:

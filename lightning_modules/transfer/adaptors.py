@@ -63,7 +63,8 @@ class Adaptors(Comparing):
         for task in [*self.teachers, *self.tasks]:
             require_own(task, list(module.network.routes))
         opened = {
-            what: Teacher(sources.open(what)) for what in dict.fromkeys(self.teachers.values())
+            what: Teacher(sources.open(what).one_network())
+            for what in dict.fromkeys(self.teachers.values())
         }
         return UnitedPairs(
             [

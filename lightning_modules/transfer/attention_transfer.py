@@ -12,6 +12,7 @@ from lightning_modules.transfer.base import TransferStep
 from lightning_modules.transfer.comparing import mean_of_rows
 from lightning_modules.transfer.one_source import Compared, OneSource
 from lightning_modules.transfer.pairs import Pair, same_sides
+from pipeline.errors import UsageError
 
 FAINT = 1e-12  # added under a root, whose slope at 0 is infinite
 
@@ -29,7 +30,8 @@ class AttentionTransfer(OneSource):
         weight, until: as for ``Comparing``.
 
     Raises:
-        UsageError: an option is out of range.
+        UsageError: an option is out of range; in setup: a grid is of one cell, which all attention
+            is on.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("grid", "sequence")
@@ -43,6 +45,16 @@ class AttentionTransfer(OneSource):
         until: int | None = None,
     ) -> None:
         super().__init__(Compared(source, at, modalities, None), weight, until)
+
+    def fit_to(self, name: str, pair: Pair) -> None:
+        """Check that there is more than one cell to look at."""
+        for whose, features in (("this run's", pair.own), ("the source's", pair.other)):
+            if features[0, 0].numel() == 1 and features.dim() == 4:
+                raise UsageError(
+                    f"{name}: {whose} grid must have 2 cells or more, got 1, which all attention "
+                    f"is on; take larger pictures, data.{name}.size=[HEIGHT, WIDTH], or "
+                    "transfer=hints"
+                )
 
     def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
         """Return the mean over rows."""

@@ -37,7 +37,8 @@ class Borrower(Transfer):
         mixer: how a task mixes.
 
     Raises:
-        UsageError: there are no sources, or one has the name of what is this run's own.
+        UsageError: there are no sources, or one has the name of what is this run's own; no task is
+            to borrow.
     """
 
     mixer: ClassVar[type[Mixer]]
@@ -48,6 +49,10 @@ class Borrower(Transfer):
             raise UsageError(
                 f"transfer.sources must name one source or more, none of them {OWN}, got "
                 f"{', '.join(sources) or 'none'}: transfer.sources={{digits: RUN, ...}}"
+            )
+        if tasks is not None and not tasks:
+            raise UsageError(
+                "transfer.tasks must name the tasks that borrow, got none; leave it out for all"
             )
         self.sources, self.tasks = dict(sources), None if tasks is None else list(tasks)
         self._gauges: Callable[[], dict[str, float]] = dict
@@ -63,13 +68,20 @@ class Borrower(Transfer):
 
         Raises:
             PollinateError: there is no such source.
-            UsageError: it reads other rows, or none that a task has.
+            UsageError: it reads other rows, or none that a task has; another method has put sources
+                into the network.
         """
         lines: list[str] = []
         if module.network.borrowing is None:
             lines = self._borrow(module, datamodule, sources)
         borrowing = module.network.borrowing
         assert borrowing is not None
+        if borrowing.claimed:
+            raise UsageError(
+                f"{', '.join(self.sources)} can't be put into the network, where another method's "
+                f"{', '.join(borrowing.lenders)} are; name all in the transfer.sources of one"
+            )
+        borrowing.claimed = True
         self._gauges = borrowing.gauges
         return lines
 
@@ -84,7 +96,7 @@ class Borrower(Transfer):
     def _borrow(
         self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
     ) -> list[str]:
-        opened = {name: sources.open(what) for name, what in self.sources.items()}
+        opened = {n: sources.open(what).one_network() for n, what in self.sources.items()}
         lenders = {n: self._lender(s, module, datamodule) for n, s in opened.items()}
         borrowers = self._borrowers(lenders, module, datamodule)
         step = probed(module, datamodule)

@@ -52,6 +52,9 @@ class Borrowing(nn.Module):
     Args:
         lenders: {source: its encoders}.
         mixers: {task: how it mixes}, of the tasks that borrow.
+
+    Attributes:
+        claimed: whether a run's transfer method has made it its own.
     """
 
     def __init__(self, lenders: Mapping[str, Lender], mixers: Mapping[str, Mixer]) -> None:
@@ -59,6 +62,7 @@ class Borrowing(nn.Module):
         self.lenders = nn.ModuleDict(dict(lenders))
         self.mixers = nn.ModuleDict(dict(mixers))
         self._load = Load(("source", "source_load"))
+        self.claimed = False
 
     def see(self, seen: Mapping[str, Seen]) -> dict[str, dict[str, Seen]]:
         """Return {source: {key: what it makes of these rows}}."""

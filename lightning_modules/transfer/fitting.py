@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 SHOWN = 3  # weights in a message
 ADAPTER = ".lora_"
+ENCODERS = "encoders."
+FOREIGN = (
+    " Weights of another library are an encoder's: choose it, encoder/image=timm or "
+    "encoder/text=transformers, with encoder.MODALITY.model=NAME or FOLDER."
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Fit:
         """
         network = module.network
         here = shapes(network.state_dict())
-        there = shapes(source.weights)
+        there = shapes(source.one_network().weights)
         asked = [*(parts or ()), *renamed]
         for part in asked:
             require_part(part, here)
@@ -122,9 +127,12 @@ class Fit:
         if empty or not found.taken:
             lacking = ", ".join(empty) or "this network"
             theirs = parts_of(self.source.weights)
+            own = next((p for p in parts_of(found.absent) if p.startswith(ENCODERS)), "trunk")
+            part = empty[0] if empty else own
+            foreign = FOREIGN if self.source.spec is None else ""
             raise UsageError(
-                f"nothing of {self.source.name} fits {lacking}; it has {listing(theirs)}. Where "
-                f"names differ, say which part is which: transfer.map={{{(empty or ['trunk'])[0]}: "
+                f"nothing of {self.source.name} fits {lacking}; it has {listing(theirs)}.{foreign} "
+                f"Where names differ, say which part is which: transfer.map={{{part}: "
                 f"{alike(empty, found, self.source) or 'PART OF THE SOURCE'}}}"
             )
 

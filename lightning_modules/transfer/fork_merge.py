@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
+from lightning_modules.callbacks.whole_rounds import averaging_problems
 from lightning_modules.forking.acceptance import Acceptance
 from lightning_modules.forking.simplex import Grid, Search
 from lightning_modules.local.strategy import LocalStrategy
@@ -22,6 +23,7 @@ from lightning_modules.transfer.base import (
     TransferLosses,
     TransferStep,
 )
+from lightning_modules.transfer.borrower import Borrower
 from lightning_modules.transfer.none import NoTransfer
 from pipeline.configuration.suggest import hint
 from pipeline.errors import UsageError
@@ -47,7 +49,8 @@ class ForkMerge(Transfer):
         branches: {name: {task: weight of its loss, >= 0}}; a task that isn't named has weight 1,
             one of weight 0 isn't trained. None: ``joint``, with all weights 1, and ``alone``, with
             the targets only.
-        methods: {name: transfer method}, that the branch of this name has besides its weights.
+        methods: {name: transfer method}, that the branch of this name has besides its weights; a
+            name that isn't among the branches is one more, with all weights 1.
         tolerance: how far a task's score may be below its best accepted one, >= 0: of all tasks,
             or by task; a task that isn't named then may fall.
         stop_at: {task: validation score} at which training ends, once all are reached.
@@ -112,12 +115,13 @@ class ForkMerge(Transfer):
 
         Raises:
             UsageError: an unknown task, or a target without validation labels; fewer than two
-                branches.
+                branches; a method that can't be one branch's own.
         """
         self._check_tasks(list(module.tasks))
         for task in self.targets:
             require_labels(task, datamodule)
-        if not self.names:
+        self._check_methods()
+        if not self.weights:
             self.weights = default_branches(list(module.tasks), self.targets)
         if len(self.names) < 2:
             raise UsageError(
@@ -146,7 +150,8 @@ class ForkMerge(Transfer):
         """Divide the branches among processes, and make an epoch a round.
 
         Raises:
-            UsageError: they can't be divided, epochs have another length, or weights are sharded.
+            UsageError: they can't be divided, epochs have another length, or weights are sharded or
+                averaged.
         """
         if isinstance(trainer.strategy, ModelParallelStrategy):
             raise UsageError(
@@ -159,6 +164,9 @@ class ForkMerge(Transfer):
                 f"trainer.devices must divide the number of branches, got {self.processes} for "
                 f"{', '.join(self.names)}"
             )
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        for problem in averaging_problems(callbacks):
+            raise UsageError(problem)
         assert self._data is not None
         self._set_epoch(self._data)
 
@@ -204,6 +212,15 @@ class ForkMerge(Transfer):
                 if task not in tasks:
                     end = hint(task, tasks, "tasks")
                     raise UsageError(f"transfer.{key} names {task!r}, which is no task{end}")
+
+    def _check_methods(self) -> None:
+        for name, method in self.methods.items():
+            if any(isinstance(part, Borrower | ForkMerge) for part in method.modules()):
+                raise UsageError(
+                    f"transfer.methods.{name} can't be one branch's own: sources inside the "
+                    "network, and rounds, are of all branches; put it beside fork_merge with "
+                    "transfer=several"
+                )
 
     def _set_epoch(self, datamodule: MixedDataModule) -> None:
         steps, sampler = self.lines * self.every_n_steps, datamodule.sampler

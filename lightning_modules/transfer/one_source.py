@@ -86,7 +86,7 @@ class OneSource(Comparing):
         if chosen.sibling is not None:
             tasks = None if chosen.tasks is None else list(chosen.tasks)
             return SiblingPairs(chosen.sibling, tasks, module)
-        teacher = Teacher(sources.open(chosen.source))
+        teacher = Teacher(sources.open(chosen.source).one_network())
         if self.at == HEADS:
             return HeadPairs(teacher, by_name(chosen.tasks), module, datamodule)
         return EncoderPairs(teacher, chosen.modalities, self.at, module, datamodule)

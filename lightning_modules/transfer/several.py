@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
 from lightning_modules.transfer.base import Opener, Report, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.fork_merge import ForkMerge
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Several(Transfer):
         methods: {name: method}, in the order in which they set the run up.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or several that fork and merge.
     """
 
     def __init__(self, methods: Mapping[str, Transfer]) -> None:
@@ -39,6 +40,12 @@ class Several(Transfer):
                 "init, source: RUN}}"
             )
         self.methods = nn.ModuleDict(dict(methods))
+        rounds = [one for one in self.modules() if isinstance(one, ForkMerge)]
+        if len(rounds) > 1:
+            raise UsageError(
+                f"transfer.methods may fork and merge once, got {len(rounds)} of fork_merge: a run "
+                "has one kind of rounds; name all transfer.targets in one"
+            )
 
     def setup(
         self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
@@ -94,8 +101,12 @@ class Several(Transfer):
         return [one for _, method in self._named() for one in method.callbacks(report)]
 
     def gauges(self) -> dict[str, float]:
-        """Return the numbers of all."""
-        return {k: value for _, method in self._named() for k, value in method.gauges().items()}
+        """Return the numbers of all; one that has been named before gets the method's name, too."""
+        found: dict[str, float] = {}
+        for name, method in self._named():
+            for key, value in method.gauges().items():
+                found[key if key not in found else f"{key}/{name}"] = value
+        return found
 
     def _named(self) -> list[tuple[str, Transfer]]:
         return [(name, cast(Transfer, method)) for name, method in self.methods.items()]

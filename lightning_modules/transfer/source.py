@@ -45,7 +45,34 @@ class Source:
             )
         return self.load()
 
+    def one_network(self) -> Source:
+        """Return itself, of which features or weights are wanted.
+
+        Raises:
+            UsageError: it is an ensemble.
+        """
+        if self.spec is not None:
+            refuse_ensemble(self.name, self.spec)
+        return self
+
     @property
     def learnt(self) -> Mapping[str, Any]:
         """Vocabularies and tokenizers; empty for other libraries' models."""
         return {} if self.spec is None else self.spec["learnt"]
+
+
+def refuse_ensemble(name: str, spec: Mapping[str, Any]) -> None:
+    """Refuse a model of several networks where features or weights are wanted.
+
+    Args:
+        name: as the user called it.
+        spec: what its checkpoint says of it.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if "members" in spec["config"]:
+        raise UsageError(
+            f"{name} is an ensemble, which has answers, but neither features nor weights of its "
+            "own; name one of its members, or learn from its answers: transfer=hinton"
+        )

@@ -20,6 +20,7 @@ from pipeline.configuration.trainer_rules import (
     trainer_options,
     trainer_problems,
 )
+from pipeline.configuration.transfer_rules import transfer_problems
 
 TRAINING = ("fit", "plan", "rank_sources", "study")  # commands that describe a training
 
@@ -59,4 +60,5 @@ def _fit_problems(config: dict[str, Any]) -> Iterator[str]:
     yield from averaging_problems(config)
     yield from lr_scale_problems(config.get("optimizer"))
     yield from data_problems(config.get("data"), config.get("encoder"))
+    yield from transfer_problems(config.get("transfer"))
     yield from chosen_problems(config)

@@ -16,6 +16,10 @@ SHARDED, LOCAL, BRANCHES = "fsdp2", "local", "branches"  # strategies of ours
 AVERAGING = "averaging"  # our option that goes with the second
 APART = (LOCAL, BRANCHES)  # with these, processes step on their own
 SHARDED_PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16-true", "bf16", "16-true")
+LENGTHS = {  # options that say how long a run is, and what says that it has no such end
+    "max_epochs": "-1, with trainer.max_steps=N, for any number of them",
+    "max_steps": "leave it out for trainer.max_epochs alone",
+}
 # options of the Trainer that Pollinate sets itself, and the key to use instead
 OWNED = {
     "logger": "tracking=OPTION",
@@ -46,6 +50,13 @@ def trainer_problems(trainer: Any) -> Iterator[str]:
             yield (f"unknown option trainer.{name}={shown(value)}{hint(name, options, 'allowed')}")
         elif value != UNSET:
             yield from value_problems(f"trainer.{name}", value, options[name])
+            yield from _length_problems(name, value)
+
+
+def _length_problems(name: str, value: Any) -> Iterator[str]:
+    """Yield a run of no steps; -1 is Lightning's word for no end."""
+    if name in LENGTHS and is_number(value) and value < 1 and (name, value) != ("max_epochs", -1):
+        yield f"trainer.{name} must be >= 1, got {shown(value)}; {LENGTHS[name]}"
 
 
 def sharding_problems(config: Mapping[str, Any]) -> Iterator[str]:

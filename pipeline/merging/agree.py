@@ -69,9 +69,19 @@ def shape_problems(parents: Sequence[Parent]) -> Iterator[str]:
         some = [parent for parent in parents if modality in parent.modalities]
         nodes = {parent.label: parent.config["encoder"][modality] for parent in some}
         yield from differences(f"encoder.{modality}", nodes, TRAINING, SAME)
+    yield from source_problems(parents)
     fused = [parent for parent in parents if parent.fuses]
     fusions = {parent.label: parent.config["fusion"] for parent in fused}
     yield from differences("fusion", fusions, TRAINING, SAME)
+
+
+def source_problems(parents: Sequence[Parent]) -> Iterator[str]:
+    """Yield models whose networks have other sources inside, or mix them otherwise."""
+    some = [parent for parent in parents if parent.borrowed]
+    others = [parent for parent in some if parent.borrowed != some[0].borrowed]
+    if others:
+        names = " and ".join(parent.label for parent in (some[0], *others))
+        yield f"the sources inside the networks of {names}, or what reads them, differ; {SAME}"
 
 
 def tokenizer_problems(modality: str, parents: Sequence[Parent]) -> Iterator[str]:

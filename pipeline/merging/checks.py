@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from lightning_modules.merging.base import Merging
 from lightning_modules.merging.models import Models
 from lightning_modules.merging.starts import strangers
@@ -93,6 +95,24 @@ def check_whole(found: Shapes, wanted: Shapes, trunk: str) -> None:
             f"one network for all tasks would have {name} of shape {shape(wanted, name)}, the "
             f"models have {shape(found, name)}{more(wrong)}: trunk {trunk} has parts for pairs or "
             "sets of tasks. Merge models of the same tasks, or their answers: method=ensemble"
+        )
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Check that a merge has numbers that a network can work with.
+
+    Raises:
+        UsageError: it hasn't.
+    """
+    wrong = [
+        name
+        for name, value in state.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if wrong:
+        raise UsageError(
+            f"the merge's {wrong[0]}{more(wrong)} must be finite, got nan or inf: a coefficient "
+            "that is no finite number, one that is far too large, or a model that has diverged"
         )
 
 

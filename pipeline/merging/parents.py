@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.transfer.borrower import LEARNT
 from pipeline.checkpoints import fingerprint, read_mapped
 from pipeline.errors import PollinateError
 from pipeline.locate import run_folder_of
 from pipeline.merging.weights_file import WeightsFile
 from pipeline.shards import shard_files
-from pipeline.spec import spec_in
+from pipeline.spec import require_training, spec_in
 
 BASE = "the base"  # label of the common start
 
@@ -65,6 +66,12 @@ class Parent:
         """Whether rows have several modalities."""
         return any(len(spec["inputs"]) > 1 for spec in self.config["data"]["datasets"].values())
 
+    @property
+    def borrowed(self) -> dict[str, Any] | None:
+        """What it says of sources in its network, None if it has none."""
+        known: dict[str, Any] | None = self.spec["learnt"].get(LEARNT)
+        return known
+
     def record(self) -> dict[str, Any]:
         """Return what the result says of it."""
         return {
@@ -93,6 +100,7 @@ def read_parent(path: Path, label: str) -> Parent:
         raise PollinateError(
             f"{path} is an ensemble, which has no weights of its own to merge; give its members"
         )
+    require_training(spec, path)
     checksum = fingerprint([path, *shard_files(content, path)])
     return Parent(label, path, run_id_of(path), checksum, spec, WeightsFile(path, content))
 

@@ -21,7 +21,7 @@ from pipeline.build import build_datamodule, build_module
 from pipeline.checkpoints import BEST, write_checkpoint
 from pipeline.instantiate import instantiate
 from pipeline.memory import explained_memory
-from pipeline.merging.checks import Shapes, check_method, check_starts, check_whole
+from pipeline.merging.checks import Shapes, check_finite, check_method, check_starts, check_whole
 from pipeline.merging.output import make_room
 from pipeline.merging.parents import BASE, read_parent, read_parents
 from pipeline.merging.record import record_result, record_start
@@ -132,6 +132,7 @@ class MergeSession:
         self._check_whole({name: tuple(value.shape) for name, value in merged.state.items()})
         if self.stale:
             merged.state = self.bench.completed(merged.state)
+        check_finite(merged.state)
         return merged
 
     def _keep(self, merged: Merged, tracker: RunLogger, summary: MergeSummary) -> None:

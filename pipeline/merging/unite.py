@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from datamodules.loading import table_digest
+from lightning_modules.transfer.borrower import LEARNT
 from lightning_modules.tuning.base import Tuning
 from pipeline.building.network import TUNE
 from pipeline.configuration.groups import SHIPPED
@@ -67,13 +68,15 @@ def unite(
     config |= {group: option(group, chosen) for group, chosen in NEUTRAL.items()}
     config |= {"name": name, "resume": None, "run_dir": None, "compile": False}
     config["sampler"] = sampler(parents)
+    learnt = united_learnt(parents)
     if keeps_members:
         config["members"] = [member(parent) for parent in parents]
+        learnt.pop(LEARNT, None)  # each member has its own
     return {
         "format": FORMAT,
         "version": VERSION,
         "config": config,
-        "learnt": united_learnt(parents),
+        "learnt": learnt,
         MERGED: {"parents": [parent.record() for parent in parents]},
     }
 
@@ -96,6 +99,8 @@ def united_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
 def member(parent: Parent) -> dict[str, Any]:
     """Return what makes a member's network."""
     own = {key: copy.deepcopy(parent.config[key]) for key in NETWORK}
+    if parent.borrowed:
+        own[LEARNT] = copy.deepcopy(parent.borrowed)
     return {**own, "tasks": parent.tasks, "datasets": parent.datasets}
 
 

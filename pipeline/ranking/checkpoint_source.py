@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_modules.copies import readable
 from lightning_modules.features import Features
+from lightning_modules.transfer.source import refuse_ensemble
 from lightning_modules.transferability.base import Absent
 from pipeline.prediction.predictor import EncodedRows, Predictor
 from pipeline.ranking.source import Block, Represented, Source
@@ -26,14 +27,19 @@ class CheckpointSource(Source):
         name: as the user wrote it.
         checkpoint: written by ``pipeline.fit``.
         allow_targets: packages, besides our own, whose classes it may name.
+
+    Raises:
+        UsageError: it is an ensemble.
     """
 
     def __init__(self, name: str, checkpoint: Path, allow_targets: Sequence[str] = ()) -> None:
         self.name = name
         self.checkpoint = checkpoint
+        spec = read_spec(checkpoint)
+        refuse_ensemble(name, spec)
         self.predictor = Predictor.load(checkpoint, allow_targets)
         self.modalities = tuple(self.predictor.modalities)
-        labelled = read_spec(checkpoint)["learnt"].get("labelled")
+        labelled = spec["learnt"].get("labelled")
         self.rows = (
             Absent("its checkpoint is of a version that didn't count them")
             if labelled is None

@@ -81,6 +81,14 @@ def test_next_steps_can_be_copied(uri: str | None, line: str | None) -> None:
     assert "checkpoint=/runs/a/checkpoints/best.ckpt input=FILE output=FILE" in lines[-2]
 
 
+def test_a_run_without_validation_scores_has_no_best(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    (folder.checkpoints / "last.ckpt").touch()
+    lines = printed(print_next_steps, folder, {"uri": None})
+    assert "checkpoints/last.ckpt input=FILE" in lines[-2]
+
+
 def test_next_steps_hide_passwords() -> None:
     lines = printed(print_next_steps, RunFolder(Path("/a")), {"uri": "http://me:secret@host"})
     assert "secret" not in "".join(lines)

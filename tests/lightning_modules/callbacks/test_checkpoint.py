@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_modules.callbacks import checkpoint
 from lightning_modules.callbacks.checkpoint import RunCheckpoint, link
@@ -64,6 +65,21 @@ def steps(folder: Path) -> dict[str, int]:
         path.stem: torch.load(path, weights_only=True)["global_step"]
         for path in folder.glob("*.ckpt")
     }
+
+
+class Reached(Callback):
+    """Has its aim from the start."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = True
+
+
+def test_a_run_that_takes_no_step_leaves_its_start(tmp_path: Path) -> None:
+    data, stop = ready(), Stop(StopRequest())
+    keep = RunCheckpoint(tmp_path, stop, 3, "valid/score", "max")
+    fit = trainer(tmp_path, [Measure(1), Reached(), stop, RankState(), keep], max_epochs=1)
+    fit.fit(multitask(data), datamodule=data)
+    assert steps(tmp_path) == {"last": 0, "best": 0}
 
 
 def test_last_is_written_every_n_steps_and_after_epochs(tmp_path: Path, written: Any) -> None:

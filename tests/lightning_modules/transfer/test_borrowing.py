@@ -16,6 +16,7 @@ from lightning_modules.trace import Trace
 from lightning_modules.transfer.borrower import Borrower
 from lightning_modules.transfer.borrowing import Borrowing
 from lightning_modules.transfer.library import described, library_network, rebuilt
+from lightning_modules.transfer.several import Several
 from lightning_modules.transfer.source_attention import Attention, SourceAttention
 from lightning_modules.transfer.weighted_fusion import Weighted, WeightedFusion
 from pipeline.errors import UsageError
@@ -127,6 +128,10 @@ BAD: dict[str, tuple[Callable[[], Borrower], str]] = {
     "no sources": (lambda: SourceAttention({}), "must name one source or more, .* got none"),
     "own": (lambda: SourceAttention({"own": "a"}), "none of them own, got own"),
     "task": (lambda: SourceAttention(TWO, ["note"]), r"no task 'note'; did you mean notes\?"),
+    "no tasks": (
+        lambda: WeightedFusion(TWO, []),
+        "tasks must name the tasks that borrow, got none",
+    ),
     "share": (lambda: WeightedFusion(TWO, own=1.0), r"own must be in \(0, 1\), got 1.0"),
 }
 
@@ -137,6 +142,13 @@ def test_what_does_not_fit_is_named(name: str) -> None:
     module, data = run()
     with pytest.raises(UsageError, match=message):
         make().setup(module, data, One(source_of(module, data)))
+
+
+def test_a_second_method_s_sources_are_no_silent_loss() -> None:
+    module, data = run()
+    first, second = SourceAttention({"near": "a"}), WeightedFusion({"far": "b"})
+    with pytest.raises(UsageError, match=r"far can't be put into .* where another method's near"):
+        Several({"one": first, "two": second}).setup(module, data, One(source_of(module, data)))
 
 
 def test_sources_must_read_what_the_tasks_do() -> None:

@@ -19,9 +19,11 @@ from lightning_modules.callbacks.rounds import Rounds
 from lightning_modules.forking.snapshot import Snapshot, merged
 from lightning_modules.local.strategy import LocalStrategy
 from lightning_modules.multitask import MultiTaskModule
-from lightning_modules.transfer.base import Report
+from lightning_modules.transfer.base import Report, Transfer
 from lightning_modules.transfer.fork_merge import ForkMerge
 from lightning_modules.transfer.none import NoTransfer
+from lightning_modules.transfer.several import Several
+from lightning_modules.transfer.source_attention import SourceAttention
 from pipeline.errors import UsageError
 from tests.lightning_modules.transfer.sources import One, source_of
 from tests.tiny import images, labels, multitask, ready, task, texts, trainer
@@ -149,6 +151,7 @@ def test_branches_go_through_the_schedule_once(tmp_path: Path) -> None:
 def test_training_stops_at_the_aim(tmp_path: Path) -> None:
     run = Run(tmp_path, rounds=5, tolerance=1.0, stop_at={"notes": 0.0})
     assert run.fit().global_step == 0  # the start has it
+    assert run.lines == ["transfer.stop_at is reached before the first step of this run"]
 
 
 def test_a_method_is_a_branch_s_own() -> None:
@@ -159,6 +162,28 @@ def test_a_method_is_a_branch_s_own() -> None:
     assert plan.weighed(losses) == {"a": 2.0, "b": 2.0}
     plan.active = "y"
     assert plan.weighed(losses) == losses
+
+
+def test_a_method_s_branch_is_one_more(tmp_path: Path) -> None:
+    run = Run(tmp_path, methods={"near": NoTransfer()})
+    assert run.plan.names == ["joint", "alone", "near"]
+
+
+@pytest.mark.parametrize("method", [SourceAttention({"x": "a"}), ForkMerge(["notes"])])
+def test_a_method_that_is_of_all_branches_is_refused(tmp_path: Path, method: Transfer) -> None:
+    with pytest.raises(UsageError, match=r"transfer.methods.near can't be one branch's own"):
+        Run(tmp_path, methods={"near": Several({"one": method})})
+
+
+def test_a_run_has_one_kind_of_rounds() -> None:
+    with pytest.raises(UsageError, match=r"may fork and merge once, got 2 of fork_merge"):
+        Several({"one": ForkMerge(["a"]), "two": Several({"in": ForkMerge(["b"])})})
+
+
+def test_averages_are_refused_before_a_copy_of_the_module_is_made(tmp_path: Path) -> None:
+    fit = trainer(tmp_path, [EMAWeightAveraging(decay=0.5)])
+    with pytest.raises(UsageError, match="ema_decay must be null"):
+        Run(tmp_path).plan.adopt(fit)
 
 
 def test_all_tasks_as_targets_have_a_branch_each(tmp_path: Path) -> None:
@@ -213,7 +238,6 @@ def test_other_epochs_are_refused(tmp_path: Path) -> None:
         (lambda: {"accumulate_grad_batches": 4}, "multiple of trainer.accumulate_grad_batches=4"),
         (lambda: {"limit_train_batches": 3}, "limit_train_batches must leave a round of 4 whole"),
         (lambda: {"val_check_interval": 2}, "val_check_interval must leave validations"),
-        (lambda: {"more": [EMAWeightAveraging(decay=0.5)]}, "ema_decay must be null"),
     ],
 )
 def test_what_would_cut_a_round_is_refused(
@@ -233,14 +257,15 @@ def test_what_would_cut_a_round_is_refused(
 def test_processes_that_do_not_fit(
     tmp_path: Path, strategy: Any, processes: int, message: str
 ) -> None:
-    fit: Any = SimpleNamespace(strategy=strategy, world_size=processes)
+    fit: Any = SimpleNamespace(strategy=strategy, world_size=processes, callbacks=[])
     with pytest.raises(UsageError, match=message):
         Run(tmp_path).plan.adopt(fit)
 
 
 def test_processes_divide_the_branches(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    run.plan.adopt(SimpleNamespace(strategy=LocalStrategy(), world_size=2))  # type: ignore[arg-type]  # all that is asked for
+    fit: Any = SimpleNamespace(strategy=LocalStrategy(), world_size=2, callbacks=[])
+    run.plan.adopt(fit)
     assert (run.plan.lines, run.data.sampler.steps_per_epoch) == (1, 2)
 
 

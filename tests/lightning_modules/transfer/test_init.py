@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,6 +122,12 @@ def test_what_does_not_fit_is_named(name: str, source: Source) -> None:
         init(module, data, source, **options)
     for part in parts:
         assert part in str(error.value)
+
+
+def test_another_library_s_weights_need_their_encoder(source: Source) -> None:
+    foreign = replace(source, spec=None, weights={"layer1.weight": torch.ones(2)})
+    with pytest.raises(UsageError, match=r"it has layer1. .* encoder/image=timm .*map={encoders."):
+        init(*run(2), foreign)
 
 
 def test_other_widths_are_named(source: Source) -> None:

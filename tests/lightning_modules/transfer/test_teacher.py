@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from torch import nn
 from datamodules.mixed import MixedDataModule
 from datamodules.modalities.image import ImageModality
 from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.transfer.adaptors import Adaptors
+from lightning_modules.transfer.base import Transfer
+from lightning_modules.transfer.hints import Hints
+from lightning_modules.transfer.init import Init
 from lightning_modules.transfer.source import Source
+from lightning_modules.transfer.source_attention import SourceAttention
 from lightning_modules.transfer.teacher import Teacher
 from lightning_modules.tuning.frozen import Frozen
 from pipeline.errors import UsageError
 from pipeline.sources import Sources
-from tests.lightning_modules.transfer.sources import source_of
+from tests.lightning_modules.transfer.sources import One, source_of
 from tests.tiny import images, multitask, ready, texts
 
 SCREEN = {"datasets": {"shapes": images()}}
@@ -161,3 +167,22 @@ def test_a_folder_of_transformers_has_a_tokenizer_of_its_own(tmp_path: Path) -> 
     teacher = Teacher(Sources("").open(str(folder)))
     with pytest.raises(UsageError, match=r"brings the same: encoder/text=transformers"):
         teacher.require_encoder("text", *other(datasets={"notes": texts()}))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Init("a"),
+        Hints("a"),
+        Adaptors({"notes": "a"}),
+        SourceAttention({"x": "a"}),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_an_ensemble_has_no_features_or_weights(
+    run: tuple[MultiTaskModule, MixedDataModule], method: Transfer
+) -> None:
+    source = source_of(*run)
+    spec = {**(source.spec or {}), "config": {"members": [{}, {}]}}
+    with pytest.raises(UsageError, match=r"runs/a is an ensemble, .* name one of its members"):
+        method.setup(*run, One(replace(source, spec=spec)))

@@ -12,6 +12,8 @@ from datamodules.mixed import MixedDataModule
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.trace import Trace
 from lightning_modules.transfer.base import TransferStep
+from lightning_modules.transfer.hints import Hints
+from lightning_modules.transfer.several import Several
 from tests.lightning_modules.transfer.sources import One, source_of
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
@@ -44,3 +46,14 @@ def test_row(row: Row) -> None:
     assert losses == pytest.approx(by_task, abs=TINY)
     assert (found.rest is None) == (rest is None)
     assert found.rest is None or found.rest.item() == pytest.approx(rest, abs=TINY)
+
+
+def test_two_methods_of_one_kind_are_both_logged() -> None:
+    data = data_of(None)
+    module = multitask(data)
+    transfer = Several({"near": Hints("a", weight=1.0), "far": Hints("b", weight=2.0)})
+    transfer.setup(module, data, One(source_of(module, data)))
+    batch, trace = next(iter(data.train_dataloader())), Trace()
+    transfer.losses(TransferStep(batch, module.network(batch.batches, trace=trace), trace))
+    one, two = (f"transfer/hints/{name}" for name in ("text", "image"))
+    assert list(transfer.gauges()) == [one, two, f"{one}/far", f"{two}/far"]

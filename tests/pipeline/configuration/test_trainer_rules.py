@@ -63,6 +63,9 @@ def test_what_processes_that_step_on_their_own_need(
         ("trainer.max_epochs=1.5", ["trainer.max_epochs must be", "got 1.5"]),
         ("trainer.max_epochs=true", ["trainer.max_epochs must be", "got true"]),
         ("trainer.max_steps=null", ["trainer.max_steps must be int, got null"]),
+        ("trainer.max_steps=0", ["trainer.max_steps must be >= 1, got 0; leave it out"]),
+        ("trainer.max_steps=-1", ["trainer.max_steps must be >= 1, got -1"]),
+        ("trainer.max_epochs=0", ["trainer.max_epochs must be >= 1, got 0; -1, with"]),
         ("trainer.gradient_clip_val=x", ["trainer.gradient_clip_val", 'got "x"']),
         ("trainer=[1]", ["trainer must be", "got [1]"]),
     ],
@@ -75,6 +78,7 @@ def test_problems(refused: Callable[..., str], override: str, parts: list[str]) 
 @pytest.mark.parametrize(
     "override",
     [
+        "trainer.max_epochs=-1",
         "trainer.precision=bf16-mixed",
         "trainer.precision=16",
         "trainer.devices=[0,1]",

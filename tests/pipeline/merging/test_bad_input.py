@@ -172,3 +172,22 @@ def test_a_torn_model(home: Path, tmp_path: Path, capsys: Any) -> None:
     given = f"models=[{home / 'b.ckpt'},{torn}]"
     assert main([given, f"output={tmp_path / 'out'}", QUIET]) == 1
     assert f"checkpoint {torn} is torn or changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "coefficients",
+    [
+        ["method=task_arithmetic", "method.scale=nan"],
+        ["method=task_arithmetic", "method.scale=1e40"],
+        ["method.weights=[inf,1]"],
+    ],
+)
+def test_a_merge_that_is_not_finite_is_refused(
+    coefficients: list[str], home: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "out"
+    base = [] if len(coefficients) == 1 else [f"base={home / 'start'}"]
+    arguments = [models(home, "a", "b"), *coefficients, *base, f"output={out}", QUIET]
+    assert main([*arguments, "evaluate=false"]) == 2
+    assert re.search(r"the merge's .* and \d+ more must be finite", capsys.readouterr().err)
+    assert not out.exists()

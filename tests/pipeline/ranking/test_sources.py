@@ -13,6 +13,7 @@ from pipeline.build import build_datamodule
 from pipeline.errors import PollinateError, UsageError
 from pipeline.fit import main as fit
 from pipeline.instantiate import instantiate
+from pipeline.merge import main as merge
 from pipeline.prediction.predictor import Predictor
 from pipeline.ranking.checkpoint_source import CheckpointSource
 from pipeline.ranking.encoder_source import ENCODER, EncoderSource
@@ -121,6 +122,15 @@ def test_an_encoder_of_a_folder_by_its_own_tokens(trained: Shop, tmp_path: Path)
     assert seen[0].features[ENCODER].values.shape == (3, 16)  # the model's own width
     assert by_path.parameters(["text"]) > 1000
     assert not by_path.reads(["image"])
+
+
+def test_an_ensemble_has_no_features(trained: Shop, tmp_path: Path) -> None:
+    best = trained.run / "checkpoints" / "best.ckpt"
+    out = tmp_path / "both"
+    given = [f"models=[{best},{best}]", "method=ensemble", f"output={out}", "evaluate=false"]
+    assert merge([*given, "tracking=none"]) == 0
+    with pytest.raises(UsageError, match="both is an ensemble, which has answers, but neither"):
+        CheckpointSource("both", out / "checkpoints" / "best.ckpt")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from lightning_modules.transfer.adaptors import Adaptors
 from lightning_modules.transfer.attention_transfer import AttentionTransfer
 from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.cka import CKA
 from lightning_modules.transfer.hints import Hints
+from lightning_modules.transfer.pairs import Pair
 from lightning_modules.transfer.relational import Relational
 from lightning_modules.trunks.mmoe import MMoE
 from lightning_modules.tuning.frozen import Frozen
@@ -83,6 +85,14 @@ def test_what_does_not_fit_is_named(name: str, source: One) -> None:
     with pytest.raises(UsageError) as error:
         make().setup(module, data, source)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("single", ["own", "other"])
+def test_attention_of_one_cell_says_nothing(single: str) -> None:
+    sides = {"own": (4, 4), "other": (4, 4)} | {single: (1, 1)}
+    features = {whose: torch.randn(2, 3, *side) for whose, side in sides.items()}
+    with pytest.raises(UsageError, match=r"image: .* grid must have 2 cells or more, got 1"):
+        AttentionTransfer("a").fit_to("image", Pair(**features, rows=2))
 
 
 def test_siblings_need_the_same_rows() -> None:
