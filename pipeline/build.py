@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
@@ -24,6 +25,7 @@ from lightning_modules.transfer.borrower import LEARNT
 from pipeline.building.modalities import build_modalities
 from pipeline.building.model import build_model
 from pipeline.building.tasks import build_tasks, names_in, task_datasets
+from pipeline.errors import UsageError
 from pipeline.instantiate import find_target, instantiate
 from pipeline.spec import FORMAT
 from pipeline.taken_over import labels_of
@@ -99,8 +101,13 @@ def build_optimization(config: Config) -> Optimization:
 
 
 def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
-    """Return the balancer; a method inside it is built for the same tasks."""
+    """Return the balancer; a method inside it is built for the same tasks.
+
+    Raises:
+        UsageError: a number among its options is infinite or NaN, or out of the method's range.
+    """
     allow = config["allow_targets"]
+    _require_finite("balancer", config["balancer"])
     node = {
         name: instantiate(value, allow, f"balancer.{name}", tasks=tasks)
         if isinstance(value, Mapping) and "_target_" in value
@@ -109,6 +116,14 @@ def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
     }
     balancer: Balancer = instantiate(node, allow, "balancer", tasks=tasks)
     return balancer
+
+
+def _require_finite(path: str, value: object) -> None:
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            _require_finite(f"{path}.{name}", one)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{path} must be finite, got {value}")
 
 
 def build_module(config: Config, datamodule: MixedDataModule, load: bool = True) -> MultiTaskModule:

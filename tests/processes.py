@@ -82,6 +82,7 @@ def alone_and_both(module: str, names: Sequence[str], root: Path) -> tuple[Path,
 def run_cases(train: Callable[[str, Path], None]) -> None:
     """Train the cases named on the command line, one after the other."""
     folder = Path(sys.argv[1])
+    warnings.filterwarnings("error", message=r".*torch\.distributed.* is deprecated")
     for message, _ in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     for name in sys.argv[2:]:

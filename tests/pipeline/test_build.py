@@ -13,6 +13,7 @@ from lightning_modules.balancers.gradient.parameters import SharedParameters
 from lightning_modules.balancers.gramian.mgda import MGDA
 from lightning_modules.multitask import MultiTaskModule
 from pipeline.build import (
+    build_balancer,
     build_datamodule,
     build_module,
     build_optimization,
@@ -169,3 +170,18 @@ def test_tasks_labelled_on_other_rows_of_one_file_are_balanced_on_parameters(
     for task, labels in (("kind", [1, 0, 0]), ("tone", [0, 1, 1])):
         data.parts["train"]["notes"].present[task] = torch.tensor(labels).bool()
     assert build_module(composed, data).meeting.level == "parameters"
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        (["balancer=cagrad", "balancer.c=inf"], "balancer.c"),
+        (["balancer=uncertainty", "balancer.initial=nan"], "balancer.initial"),
+        (["balancer=cr_mogm", "balancer.method=fairgrad", "balancer.method.alpha=inf"], "alpha"),
+        (["balancer=mgda", "balancer.losses=famo", "balancer.losses.lr=inf"], "balancer.losses.lr"),
+    ],
+)
+def test_a_balancer_takes_finite_numbers_only(options: list[str], key: str) -> None:
+    composed = compose("fit", [*SMOKE, *options])
+    with pytest.raises(UsageError, match=rf"{key} must be finite, got (inf|nan)"):
+        build_balancer(composed, ["digit"])

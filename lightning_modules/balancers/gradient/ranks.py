@@ -57,7 +57,9 @@ class Ranks:
         padded = functional.pad(block, (0, -block.shape[1] % self.size))
         parts = padded.view(len(block), self.size, -1).transpose(0, 1).contiguous()
         own = torch.empty_like(parts[0])
-        distributed.reduce_scatter_tensor(own, parts.flatten(0, 1))
+        # the name since torch 2.14, which warns of the one before
+        newer = getattr(distributed, "reduce_scatter_single", None)
+        (newer or distributed.reduce_scatter_tensor)(own, parts.flatten(0, 1))
         self.traffic.add(parts.numel())
         return own
 
