@@ -175,6 +175,9 @@ def by_group(
 ) -> dict[str, np.ndarray]:
     """Deal whole groups out, large ones first, each to the split that lacks most of its labels.
 
+    Where several lack the same, the first split has a row of every label before others, and then
+    comes the one that lacks most rows.
+
     Args:
         groups: (n,) int in [0, G).
         labels: (n,) int.
@@ -185,12 +188,15 @@ def by_group(
     table = np.zeros((count, int(labels.max()) + 1 if len(labels) else 1))
     np.add.at(table, (groups, labels), 1)
     shares = np.array(list(fractions.values()))
-    missing = shares[:, None] * table.sum(axis=0)  # (splits, labels): rows that are still wanted
+    wanted = shares[:, None] * table.sum(axis=0)  # (splits, labels): rows
+    missing = wanted.copy()  # those that aren't there yet
     owner = np.zeros(count, np.int64)
     for group in np.lexsort((generator.permutation(count), -table.sum(axis=1))):
         # the squared distance to what is wanted falls most where this is largest
-        gain = (table[group] * missing / shares[:, None]).sum(axis=1)
-        owner[group] = int(np.argmax(gain))
+        gain = (table[group] * missing / shares[:, None]).sum(axis=1).round(6)
+        unseen = ((table[group] > 0) & (missing[0] == wanted[0])).any()
+        first = (np.arange(len(shares)) == 0) & unseen
+        owner[group] = np.lexsort((missing.sum(axis=1) / shares, first, gain))[-1]
         missing[owner[group]] -= table[group]
     return {name: np.flatnonzero(owner[groups] == i) for i, name in enumerate(fractions)}
 

@@ -158,6 +158,14 @@ def test_groups_are_shared_out_by_rows_and_labels() -> None:
             assert abs(found - share * 150) <= 3
 
 
+def test_groups_of_rare_labels_cost_no_split_its_share() -> None:
+    strata, who = [f"label {row // 4}" for row in range(200)], [row // 2 for row in range(200)]
+    spec = {"train": 0.5, "valid": 0.25, "test": 0.25, "group": "who"}
+    parts = deal(spec, {"who": who}, strata)
+    assert [len(parts[name]) for name in SPLITS] == [100, 50, 50]
+    assert {strata[row] for row in parts["train"]} == set(strata)
+
+
 def test_stratify_by_another_column() -> None:
     columns = {"city": ["x"] * 10 + ["y"] * 10}
     parts = deal({**FRACTIONS, "stratify": "city"}, columns, ["a"] * 20)
