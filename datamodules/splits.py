@@ -19,6 +19,7 @@ SYNONYMS = {
 }
 MOST_STRATA = 200  # distinct values above which a column is cut into quantiles, or not used
 QUANTILES = 10
+SMALLEST = 10  # rows of a quantile
 
 
 def split_rows(
@@ -136,7 +137,11 @@ class _Draw:
 def by_stratum(
     labels: np.ndarray, fractions: Mapping[str, float], generator: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Deal places out stratum by stratum; a stratum's borders are its rounded cumulative shares.
+    """Deal places out stratum by stratum; what rounding takes from a split, later strata give back.
+
+    A split has each stratum's share to within one row, and its share of all rows too, however
+    small the strata are. The first split has a row of every stratum: what isn't learnt can't be
+    tested.
 
     Args:
         labels: (n,) int.
@@ -146,12 +151,18 @@ def by_stratum(
     Returns:
         {split: places, sorted}.
     """
-    borders = np.cumsum(list(fractions.values()))[:-1]
+    shares = np.array(list(fractions.values()))
+    owed = np.zeros(len(shares))  # rows that each split lacks so far
     parts: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int64)] for name in fractions}
     for number in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == number))
-        cuts = np.rint(borders * len(members)).astype(int)
-        for name, part in zip(fractions, np.split(members, cuts), strict=True):
+        whole = np.floor(shares * len(members)).astype(int)
+        owed += shares * len(members) - whole
+        first = (np.arange(len(shares)) == 0) & (whole == 0)
+        lucky = np.lexsort((-owed, ~first))[: len(members) - whole.sum()]
+        whole[lucky] += 1
+        owed[lucky] -= 1
+        for name, part in zip(fractions, np.split(members, np.cumsum(whole)[:-1]), strict=True):
             parts[name].append(part)
     return {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
 
@@ -164,6 +175,9 @@ def by_group(
 ) -> dict[str, np.ndarray]:
     """Deal whole groups out, large ones first, each to the split that lacks most of its labels.
 
+    Where several lack the same, the first split has a row of every label before others, and then
+    comes the one that lacks most rows.
+
     Args:
         groups: (n,) int in [0, G).
         labels: (n,) int.
@@ -174,12 +188,15 @@ def by_group(
     table = np.zeros((count, int(labels.max()) + 1 if len(labels) else 1))
     np.add.at(table, (groups, labels), 1)
     shares = np.array(list(fractions.values()))
-    missing = shares[:, None] * table.sum(axis=0)  # (splits, labels): rows that are still wanted
+    wanted = shares[:, None] * table.sum(axis=0)  # (splits, labels): rows
+    missing = wanted.copy()  # those that aren't there yet
     owner = np.zeros(count, np.int64)
     for group in np.lexsort((generator.permutation(count), -table.sum(axis=1))):
         # the squared distance to what is wanted falls most where this is largest
-        gain = (table[group] * missing / shares[:, None]).sum(axis=1)
-        owner[group] = int(np.argmax(gain))
+        gain = (table[group] * missing / shares[:, None]).sum(axis=1).round(6)
+        unseen = ((table[group] > 0) & (missing[0] == wanted[0])).any()
+        first = (np.arange(len(shares)) == 0) & unseen
+        owner[group] = np.lexsort((missing.sum(axis=1) / shares, first, gain))[-1]
         missing[owner[group]] -= table[group]
     return {name: np.flatnonzero(owner[groups] == i) for i, name in enumerate(fractions)}
 
@@ -187,21 +204,29 @@ def by_group(
 def stratum_numbers(values: Column) -> np.ndarray | None:
     """Number the values of a column, (n,) int64; None if it has too many to stratify by.
 
-    Numbers of many values are cut into quantiles.
+    Numbers of many values are cut into quantiles. Where most rows have a value of their own, these
+    are one stratum.
     """
     known: dict[str, int] = {}
     # one number at a time: there may be millions of values
     found = np.fromiter((known.setdefault(text, len(known)) for text in as_texts(values)), np.int64)
-    if len(known) <= max(MOST_STRATA, len(found) // 50):
+    alone = np.bincount(found, minlength=len(known))[found] == 1
+    scattered = 2 * alone.sum() > len(found)
+    few = len(known) <= max(MOST_STRATA, len(found) // 50)
+    if few and not scattered:
         order = np.argsort(np.argsort(list(known))) if known else found
         numbers: np.ndarray = order[found]
         return numbers
     try:
-        found = np.fromiter((float(text or "nan") for text in as_texts(values)), np.float64)
+        reals = np.fromiter((float(text or "nan") for text in as_texts(values)), np.float64)
     except ValueError:
+        return np.where(alone, len(known), found) if few else None
+    finite = np.isfinite(reals)
+    if not finite.any():
         return None
-    borders = np.nanquantile(found, np.linspace(0, 1, QUANTILES + 1)[1:-1])
-    return np.where(np.isnan(found), QUANTILES, np.searchsorted(borders, found))
+    count = max(1, min(QUANTILES, len(reals) // SMALLEST))
+    borders = np.quantile(reals[finite], np.linspace(0, 1, count + 1)[1:-1])
+    return np.where(finite, np.searchsorted(borders, reals), count)
 
 
 def as_texts(values: Column) -> Iterator[str]:

@@ -141,6 +141,12 @@ FILES = [
         {"source": "image_folder", "path": "pictures", "inputs": {"image": "image"}},
         "has no image at any depth; looked for .bmp",
     ),
+    (
+        "file named twice",
+        {"pictures/metadata.csv": "file_name,label\n1.png,a\n1.png,b\n", "pictures/1.png": png()},
+        {"source": "image_folder", "path": "pictures", "inputs": {"image": "image"}},
+        "metadata.csv, line 3: 1.png was named before; a file is one row",
+    ),
 ]
 
 

@@ -117,4 +117,6 @@ def require_names(path: Path, names: Sequence[str]) -> None:
     doubles = sorted(name for name, count in Counter(names).items() if count > 1)
     if "" in names or doubles:
         found = "an empty one" if "" in names else f"{', '.join(doubles)} twice"
-        raise PollinateError(f"{path}: column names must be given and differ, got {found}")
+        frame = "; pandas leaves out its row numbers with to_csv(index=False)"
+        advice = frame if names[0] == "" else "; mend the first line"
+        raise PollinateError(f"{path}: column names must be given and differ, got {found}{advice}")

@@ -217,13 +217,17 @@ def decode(cell: Any) -> tuple[np.ndarray, int]:
 def given(array: Any, rate: Any) -> tuple[np.ndarray, int]:
     """Return samples that come as numbers; whole numbers are scaled by their type's range."""
     samples = np.asarray(array)
-    if rate is None or not float(rate) > 0:
-        raise PollinateError(f"the rate must be > 0 samples a second, got {rate}")
+    try:
+        wanted = round(float(rate))
+    except (TypeError, ValueError, OverflowError):  # None, a text, NaN, infinite
+        wanted = 0
+    if wanted < 1:
+        raise PollinateError(f"the rate must be >= 1 samples a second, got {rate}")
     if samples.dtype.kind not in "iuf" or samples.ndim not in (1, 2):
         raise PollinateError(f"samples must be numbers (n,) or (n, channels), got {samples.shape}")
     if samples.dtype.kind in "iu" and samples.dtype.itemsize <= 4:
         samples = samples / np.iinfo(samples.dtype).max
-    return samples.astype(np.float32), round(float(rate))
+    return samples.astype(np.float32), wanted
 
 
 def from_file(cell: Any) -> tuple[np.ndarray, int]:
@@ -232,6 +236,11 @@ def from_file(cell: Any) -> tuple[np.ndarray, int]:
         import soundfile  # type: ignore[import-untyped]  # no types
     except ImportError as error:
         raise UsageError('recordings need soundfile; pip install "pollinate[audio]"') from error
+    if not isinstance(cell, bytes | str | Path):
+        raise PollinateError(
+            f"must be a recording's path or content, got {cell!r:.40}; if these are samples, say "
+            "their rate, too: audio: {array: COLUMN, rate: COLUMN or samples a second}"
+        )
     if isinstance(cell, str | Path) and not Path(cell).is_file():
         raise PollinateError(f"there is no file {cell}")
     try:

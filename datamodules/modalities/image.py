@@ -83,6 +83,8 @@ class ImageModality(Modality):
         has = arrays.create("has", (count,), bool)
         pixels = arrays.create("pixels", (count, self.channels, *self.size), np.uint8)
         if isinstance(column, np.ndarray):
+            if problem := pixels_problem(column.dtype, column.shape[1:]):
+                return dict.fromkeys(range(count), problem)
             for start in range(0, count, CHUNK):
                 rows = slice(start, start + CHUNK)
                 pixels[rows] = resize(column[rows], self.size, self.channels).numpy()
@@ -204,9 +206,24 @@ def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
     if isinstance(image, Unreadable):
         raise PollinateError(image.reason)
     if isinstance(image, np.ndarray):
+        if problem := pixels_problem(image.dtype, image.shape):
+            raise PollinateError(problem)
         return image
+    if not isinstance(image, bytes | str | Path):
+        raise PollinateError(f"must be a picture's path or content, got {image!r:.40}")
     with opened(image) as found:
         return pixels_of(found)
+
+
+def pixels_problem(dtype: np.dtype, shape: Sequence[int]) -> str:
+    """Say why an array is no picture: (H, W), (H, W, 1) or (H, W, 3), uint8; empty if it is."""
+    if dtype == np.uint8 and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
+        return ""
+    found = " x ".join(map(str, shape)) or "one number"
+    return (
+        "pixels must be whole numbers from 0 to 255 (uint8), height x width for grey or height x "
+        f"width x 3 for colour, got {dtype} {found}; convert the array"
+    )
 
 
 @contextmanager

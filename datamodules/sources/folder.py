@@ -119,7 +119,8 @@ def metadata(folder: Path) -> dict[str, dict[str, Any]]:
     """Return {file below the folder: further columns} of its metadata file, if it has one.
 
     Raises:
-        PollinateError: the file can't be read, or lacks the column ``file_name``.
+        PollinateError: the file can't be read, lacks the column ``file_name``, or names a file
+            twice.
     """
     for name, reader in METADATA.items():
         if (folder / name).is_file():
@@ -138,7 +139,12 @@ def by_file(table: RowFile) -> dict[str, dict[str, Any]]:
         if row.error:
             raise PollinateError(f"{table.path}, {table.unit} {row.line}: {row.error}")
         values = {name: None if cell == "" else cell for name, cell in row.values.items()}
-        found[Path(str(values.pop(FILE_NAME))).as_posix()] = values
+        name = Path(str(values.pop(FILE_NAME))).as_posix()
+        if name in found:
+            raise PollinateError(
+                f"{table.path}, {table.unit} {row.line}: {name} was named before; a file is one row"
+            )
+        found[name] = values
     return found
 
 

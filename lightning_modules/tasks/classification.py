@@ -19,12 +19,14 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
+from datamodules.columns import Column, Columns
 from lightning_modules.comparisons.choice import Choice
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.opinions import mean_softmax
 from lightning_modules.tasks.weighting import class_weights, focal, require_class_weights
 from pipeline.errors import PollinateError, UsageError
 
+SEVERAL = (list, tuple, Mapping, np.ndarray)
 THRESHOLDS = 200  # at which the ROC curve is looked at, so that its memory is bounded
 
 
@@ -63,6 +65,14 @@ class Classification(Task):
     def comparison(self) -> Choice:
         """Return that logits of classes are compared."""
         return Choice()
+
+    def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
+        """Return cells that hold several labels."""
+        return {
+            row: f"must be one label, got {cell!r:.40}; for several use type: multilabel"
+            for row, cell in enumerate(values)
+            if isinstance(cell, SEVERAL)
+        }
 
     def learn(self, values: Iterable[Any]) -> None:
         """Take the sorted distinct labels as the classes.

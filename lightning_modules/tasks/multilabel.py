@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,11 +88,13 @@ class Multilabel(Task):
         return [part.strip() for part in text.split(self.separator) if part.strip()]
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
-        """Return cells of several columns that are not 0 or 1, or partly empty."""
+        """Return cells of columns that are not 0 or 1, or partly empty, and lists of 0 and 1."""
         found = {}
         for row, cell in enumerate(values):
             if isinstance(cell, Mapping) and (problem := columns_problem(cell)):
                 found[row] = problem
+            elif isinstance(cell, list | np.ndarray) and is_a_row_of_flags(self.labels(cell) or []):
+                found[row] = f"must list the labels that apply, got a 0 or 1 for each: {cell!s:.40}"
         return found
 
     def learn(self, values: Iterable[Any]) -> None:
@@ -232,3 +234,8 @@ def columns_problem(cell: Mapping[str, Any]) -> str:
     if empty and len(empty) < len(cell):
         return f"{', '.join(empty)} must be 0 or 1, or all columns of the row empty"
     return ""
+
+
+def is_a_row_of_flags(labels: Sequence[str]) -> bool:
+    """Return whether a list says 0 or 1 for each label, not which apply."""
+    return len(labels) > len(set(labels)) and set(labels) <= {"0", "1"}

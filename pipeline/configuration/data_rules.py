@@ -145,6 +145,13 @@ def split_problems(path: str, split: Any) -> Iterator[str]:
     for key in ("files", "values"):
         if key in split:
             yield from _by_split_problems(f"{path}.{key}", split[key])
+    if known and not any(split.get(name) for name in SPLITS):
+        yield from (
+            f"{path}.{key} says how rows are drawn, and here none are; leave it out, or draw a "
+            "split: valid: 0.1"
+            for key in SPLIT_KEYS
+            if split.get(key)
+        )
     yield from _fraction_problems(path, split, known)
 
 
@@ -158,6 +165,11 @@ def _by_split_problems(path: str, node: Any) -> Iterator[str]:
             yield f"{path} has no key {key!r}{hint(str(key), SPLITS, 'allowed')}"
     if "train" not in node:
         yield f"{path}.train is missing; the other splits can be drawn from it"
+    given = [
+        str(v) for value in node.values() for v in (value if isinstance(value, list) else [value])
+    ]
+    for twice in sorted({value for value in given if given.count(value) > 1}):
+        yield f"{path} names {twice!r} twice; a row is in one split"
 
 
 def _fraction_problems(path: str, split: dict[str, Any], known: bool) -> Iterator[str]:

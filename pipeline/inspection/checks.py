@@ -6,14 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from datamodules.columns import take
+from datamodules.columns import Column, take
 from datamodules.duplicates import conflicts, leaks
 from datamodules.loading import Loaded, TaskSpec
 from datamodules.modalities.base import Store
-from datamodules.modalities.text import TextModality
+from datamodules.modalities.text import TextModality, TextStore
 from datamodules.table import SPLIT
 from lightning_modules.tasks.tagging import Tagging
 from pipeline.inspection.facts import DatasetFacts, sample
@@ -184,8 +185,7 @@ def empty_splits(subject: Subject) -> Iterator[Problem]:
 def constant_columns(subject: Subject) -> Iterator[Problem]:
     """Columns with one value."""
     for name, column in subject.loaded.table.columns.items():
-        some = take(column, sample(np.arange(len(column))))
-        if name != SPLIT and len(some) > 1 and len({str(cell)[:200] for cell in some}) == 1:
+        if name != SPLIT and len(column) > 1 and is_constant(column):
             what = f"column {name} always holds the same"
             yield Problem(NOTE, subject.name, what, "it says nothing; leave it out")
 
@@ -206,10 +206,9 @@ def lacking_inputs(subject: Subject) -> Iterator[Problem]:
 def cut_texts(subject: Subject) -> Iterator[Problem]:
     """Texts that lose their end."""
     store = subject.stores.get("text")
-    lengths = store.lengths() if store is not None else None
-    if subject.text is None or lengths is None or not len(lengths):
+    if subject.text is None or not isinstance(store, TextStore) or not len(store):
         return
-    cut = lengths >= subject.text.max_length
+    cut = store.cut
     if cut.mean() > CUT:
         what = f"texts are cut at {subject.text.max_length} tokens ({cut.mean():.0%})"
         advice = "raise data.text.max_length, if their ends matter"
@@ -248,6 +247,19 @@ CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     cut_texts,
     strange_texts,
 )
+
+
+def is_constant(column: Column) -> bool:
+    """Return whether all cells are the same; a sample tells of most columns that they are not."""
+    some = {as_key(cell) for cell in take(column, sample(np.arange(len(column))))}
+    return len(some) == 1 and all(as_key(cell) in some for cell in column)
+
+
+def as_key(cell: Any) -> bytes | str:
+    """Return what differs if cells do."""
+    if isinstance(cell, np.ndarray):
+        return cell.tobytes()
+    return cell if isinstance(cell, bytes) else str(cell)
 
 
 def variation(one: Counter[str], other: Counter[str]) -> float:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.modalities.image import decode
+from datamodules.modalities.image import ImageModality, decode
+from pipeline.errors import PollinateError
 
 RAMP = np.arange(6, dtype=np.uint8).reshape(2, 3) * 50
 ORIENTATION = 0x0112  # of EXIF
@@ -66,3 +67,29 @@ def test_print_colours_become_screen_colours() -> None:
 
 def test_black_and_white_has_one_channel() -> None:
     assert decode(saved(Image.new("1", (2, 2), 1))).tolist() == [[255, 255], [255, 255]]
+
+
+@pytest.mark.parametrize("cell", [7, [[0, 1], [1, 0]], {"pixels": 1}])
+def test_what_is_no_picture_is_named(cell: object) -> None:
+    with pytest.raises(PollinateError, match="must be a picture's path or content, got "):
+        decode(cell)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("pixels", "found"),
+    [
+        (np.full((2, 4, 4), 0.5), "float64 4 x 4"),  # 0 ... 1: as whole numbers they are all 0
+        (np.ones((2, 4, 4), np.int64), "int64 4 x 4"),
+        (np.ones((2, 4, 4), bool), "bool 4 x 4"),
+        (np.ones((2, 3, 4, 4), np.uint8), "uint8 3 x 4 x 4"),
+        (np.ones((2, 4, 4, 4), np.uint8), "uint8 4 x 4 x 4"),
+        (np.ones((2, 16), np.uint8), "uint8 16"),
+        (np.ones(2, np.uint8), "uint8 one number"),
+        (np.array(["a.png", "b.png"]), "<U5 one number"),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_named(pixels: np.ndarray, found: str) -> None:
+    prepared = ImageModality([4, 4]).prepare(pixels)
+    assert prepared.errors.keys() == {0, 1}
+    assert f"got {found}; convert the array" in prepared.errors[0]
+    assert not prepared.store.has.any()

@@ -44,6 +44,34 @@ def test_each_split_gets_its_share_of_every_label(strata: list[Any]) -> None:
             assert abs(found - share * count) <= 1
 
 
+@given(st.lists(st.integers(2, 6), min_size=1, max_size=40))
+def test_rare_labels_cost_no_split_its_share(sizes: list[int]) -> None:
+    strata = [f"label {label}" for label, size in enumerate(sizes) for _ in range(size)]
+    parts = deal({"train": 0.8, "valid": 0.1, "test": 0.1}, {}, strata)
+    for name, share in {"train": 0.8, "valid": 0.1, "test": 0.1}.items():
+        assert abs(len(parts[name]) - share * len(strata)) <= 2
+    assert {strata[row] for row in parts["train"]} == set(strata)
+
+
+@pytest.mark.parametrize("count", [12, 100, 190])
+@pytest.mark.parametrize("unit", ["", " EUR"])
+def test_few_rows_of_distinct_values_are_shared_out(count: int, unit: str) -> None:
+    parts = deal(FRACTIONS, {}, [f"{1.5 * row}{unit}" for row in range(count)])
+    for name, share in FRACTIONS.items():
+        assert abs(len(parts[name]) - share * count) <= 1
+
+
+def test_a_lone_label_trains() -> None:
+    parts = deal(FRACTIONS, {}, ["lone"] + ["a", "b"] * 20)
+    assert 0 in parts["train"]
+
+
+@pytest.mark.parametrize("odd", [float("inf"), "nan"])
+def test_odd_numbers_are_shared_out_too(odd: Any) -> None:
+    parts = deal(FRACTIONS, {}, [odd, "-inf", *map(str, range(18))])
+    assert [len(parts[name]) for name in SPLITS] == [12, 2, 6]
+
+
 def test_hand_values() -> None:
     parts = deal(FRACTIONS, {}, ["a"] * 10 + ["b"] * 20)
     assert {name: len(rows) for name, rows in parts.items()} == {"train": 18, "valid": 3, "test": 9}
@@ -128,6 +156,14 @@ def test_groups_are_shared_out_by_rows_and_labels() -> None:
         for label in "ab":
             found = sum(strata[row] == label for row in parts[name])
             assert abs(found - share * 150) <= 3
+
+
+def test_groups_of_rare_labels_cost_no_split_its_share() -> None:
+    strata, who = [f"label {row // 4}" for row in range(200)], [row // 2 for row in range(200)]
+    spec = {"train": 0.5, "valid": 0.25, "test": 0.25, "group": "who"}
+    parts = deal(spec, {"who": who}, strata)
+    assert [len(parts[name]) for name in SPLITS] == [100, 50, 50]
+    assert {strata[row] for row in parts["train"]} == set(strata)
 
 
 def test_stratify_by_another_column() -> None:

@@ -154,6 +154,20 @@ def test_columns_must_be_zero_or_one() -> None:
     assert found[0] == "b must be 0 or 1, got 2"
 
 
+def test_a_row_of_flags_is_no_list_of_labels() -> None:
+    found = Multilabel().problems([[0, 1, 1], np.array([0, 0]), [1, 0], ["0", "2", "2"], None], {})
+    assert found.keys() == {0, 1}
+    assert found[0] == "must list the labels that apply, got a 0 or 1 for each: [0, 1, 1]"
+
+
+@pytest.mark.parametrize("cell", [["a"], ("a", "b"), {"x": "0", "y": "1"}, np.array([0, 1])])
+def test_several_labels_are_no_class(cell: Any) -> None:
+    found = Classification().problems(["a", cell, None], {})
+    assert found.keys() == {1}
+    assert found[1].startswith("must be one label, got ")
+    assert found[1].endswith("; for several use type: multilabel")
+
+
 @pytest.mark.parametrize(
     ("cell", "problem"),
     [

@@ -121,6 +121,12 @@ def test_at_least_one_of_each() -> None:
         ({"train": 1.2, "valid": -0.1, "test": -0.1}, "x.train must be a fraction in (0, 1)"),
         ({"train": True, "valid": 0.1, "test": 0.1}, "x.train must be a fraction in (0, 1)"),
         ({"train": 0.8, "val": 0.1, "test": 0.1}, "no key 'val'; did you mean valid?"),
+        ({"train": 0.8, "valid": 0.1, "test": 0.1, "group": "g", "stratify": "s"}, None),
+        ({"column": "s", "valid": 0.1, "group": "g"}, None),
+        ({"column": "s", "group": "g"}, "x.group says how rows are drawn, and here none are"),
+        ({"files": {"train": "a", "test": "b"}, "stratify": "s"}, "x.stratify says how rows are"),
+        ({"column": "s", "values": {"train": [0, 1], "test": "1"}}, "x.values names '1' twice"),
+        ({"files": {"train": ["a", "b"], "test": "b"}}, "x.files names 'b' twice; a row is in one"),
     ],
 )
 def test_splits(split: object, part: str | None) -> None:

@@ -65,6 +65,24 @@ def test_checks(table: str, what: str, places: str | None, tmp_path: Path) -> No
     assert own[0].advice
 
 
+def test_texts_that_just_fit_are_not_cut(tmp_path: Path) -> None:
+    whole = found(tmp_path, rows(), **PART)
+    longest = int(whole.subjects["shop"].stores["text"].lengths().max())
+    texts = {"vocab_size": 300, "max_length": longest}
+    assert found(tmp_path, rows(), text=texts, **PART).problems == []
+    texts["max_length"] -= 1
+    (problem,) = found(tmp_path, rows(), text=texts, **PART).problems
+    assert f"texts are cut at {longest - 1} tokens" in problem.what
+
+
+def test_a_column_is_constant_if_all_of_it_is(tmp_path: Path) -> None:
+    lines = rows().splitlines()
+    same = "\n".join([f"{lines[0]},note", *(f"{line},{'n' * 300}" for line in lines[1:])])
+    (problem,) = found(tmp_path, same + "\n", **PART).problems
+    assert problem.what == "column note always holds the same"
+    assert found(tmp_path, same + "!\n", **PART).problems == []
+
+
 def test_a_data_set_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     spec = data(**PART)
     spec["datasets"]["gone"] = {**spec["datasets"]["shop"], "path": "gone.csv"}
