@@ -13,6 +13,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from torch import Tensor
 
 from datamodules.tokenizer import Encoded, RowTokenizer
+from pipeline.errors import UsageError
 
 # Workers fork after the tokenizer was used; its thread pool would not survive that.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -122,11 +123,14 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Args:
         texts: of the training split only.
         vocab_size: most tokens, >= 259; few texts give fewer.
+
+    Raises:
+        UsageError: it is smaller.
     """
     smallest = 256 + 3
     if vocab_size < smallest:
-        raise ValueError(
-            f"vocab_size must be >= {smallest} (bytes, {PAD}, {UNKNOWN}, {SEPARATOR}), "
+        raise UsageError(
+            f"data.text.vocab_size must be >= {smallest} (bytes, {PAD}, {UNKNOWN}, {SEPARATOR}), "
             f"got {vocab_size}"
         )
     core = tokenizers.Tokenizer(models.BPE(unk_token=UNKNOWN))

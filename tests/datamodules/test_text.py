@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datamodules import text
+from pipeline.errors import UsageError
 
 TEXTS = ["The food was great!", "the FOOD was<br />not great", "bad food, don't buy"] * 5
 
@@ -67,7 +68,7 @@ def test_refuses_other_special_tokens() -> None:
 
 
 def test_refuses_a_vocabulary_smaller_than_the_bytes() -> None:
-    with pytest.raises(ValueError, match=r"vocab_size must be >= 259 .* got 100"):
+    with pytest.raises(UsageError, match=r"vocab_size must be >= 259 .* got 100"):
         text.train(TEXTS, vocab_size=100)
 
 

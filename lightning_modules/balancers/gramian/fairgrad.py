@@ -11,6 +11,8 @@ from lightning_modules.balancers.gramian.solvers import fair
 from lightning_modules.balancers.loss.base import LossBalancer
 from pipeline.errors import UsageError
 
+LEAST, MOST = 0.2, 100.0  # beyond, float64 is too coarse for w^(-1 / alpha)
+
 
 class FairGrad(GramianBalancer):
     """G w = w^(-1 / alpha), for G divided by its mean diagonal.
@@ -21,7 +23,7 @@ class FairGrad(GramianBalancer):
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
-        alpha: > 0.
+        alpha: in [0.2, 100].
     """
 
     def __init__(
@@ -32,8 +34,8 @@ class FairGrad(GramianBalancer):
         losses: LossBalancer | None = None,
     ) -> None:
         super().__init__(tasks, level, losses)
-        if not alpha > 0:
-            raise UsageError(f"balancer.alpha must be > 0, got {alpha}")
+        if not LEAST <= alpha <= MOST:
+            raise UsageError(f"balancer.alpha must be in [{LEAST:g}, {MOST:g}], got {alpha}")
         self.alpha = alpha
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:

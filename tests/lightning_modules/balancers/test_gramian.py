@@ -262,7 +262,7 @@ def test_gradnorm_helps_who_trains_slowly() -> None:
     [
         (lambda: MGDA(["a"], level="rows"), "level must be auto or features or parameters"),
         (lambda: CAGrad(["a"], c=-1), "c must be >= 0, got -1"),
-        (lambda: FairGrad(["a"], alpha=0), "alpha must be > 0, got 0"),
+        (lambda: FairGrad(["a"], alpha=0), r"alpha must be in \[0.2, 100\], got 0"),
         (lambda: GradVac(["a"], rate=0), "rate must be in"),
         (lambda: SDMGrad(["a"], strength=-1), "strength must be >= 0"),
         (lambda: GradNorm(["a"], lr=0), "lr > 0"),
