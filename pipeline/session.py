@@ -34,6 +34,7 @@ from pipeline.tracking.redact import redact
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.tracking.store import DATABASE
 from pipeline.training import make_training
+from pipeline.words import count
 
 INTERRUPTED = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
 
@@ -137,10 +138,11 @@ class Session:
         rows = sum(self.datamodule.sizes.values())
         total, trained = (self.summary.parameters[key] for key in ("total", "trained"))
         verb = "resuming" if self.resumed else "training"
+        sets = count(len(self.datamodule.datasets), "data set")
         self.console.print(
-            f"{verb} {len(self.module.tasks)} tasks on {rows:,} rows of "
-            f"{len(self.datamodule.datasets)} data sets, {trained:,} of {total:,} weights, "
-            f"{self.datamodule.epoch_steps} steps an epoch -> {shown(self.folder.path)}",
+            f"{verb} {count(len(self.module.tasks), 'task')} on {count(rows, 'row')} of "
+            f"{sets}, {trained:,} of {total:,} weights, "
+            f"{count(self.datamodule.epoch_steps, 'step')} an epoch -> {shown(self.folder.path)}",
             highlight=False,
             soft_wrap=True,
         )

@@ -21,6 +21,7 @@ from pipeline.ranking.short_run import short_run
 from pipeline.ranking.source import Source
 from pipeline.ranking.target import sample_target
 from pipeline.runs import RunFolder
+from pipeline.words import count
 
 
 def make_report(config: Mapping[str, Any], folder: RunFolder, console: Console) -> Report:
@@ -55,7 +56,7 @@ def make_report(config: Mapping[str, Any], folder: RunFolder, console: Console) 
     names += [f"{TASK}{task}" for task in tasks] if compares else []
     gains = read_gains(config, names, sources)
     target = sample_target(build_datamodule(config), config["rows"], config["seed"])
-    counts = f"{len(names)} sources for {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"
+    counts = f"{count(len(names), 'source')} for {count(len(tasks), 'task')}"
     console.print(f"scoring {counts}", highlight=False)
     relations = short_run(config, folder) if compares else None
     found = rank(target, sources, scores, config["batch_size"], reference, relations)

@@ -23,13 +23,13 @@ from pipeline.studying.prepare import Wanted
 from pipeline.studying.progress import Progress
 from pipeline.studying.record import StudyRun
 from pipeline.studying.report.verdict import verdict
-from pipeline.studying.report.words import count, verb
 from pipeline.studying.report.write import write_report
 from pipeline.studying.results import Results
 from pipeline.studying.scheduler import Limits, Scheduler, Work
 from pipeline.studying.search import searches_of
 from pipeline.studying.show import print_answers, print_plan
 from pipeline.studying.trials import Trial, trials_of
+from pipeline.words import count, verb
 
 CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
 STOPPING = (

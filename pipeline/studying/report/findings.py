@@ -7,7 +7,7 @@ from pipeline.studying.answers import Change, Grouping
 from pipeline.studying.report.headline import amount
 from pipeline.studying.report.subject import JOINT, Subject
 from pipeline.studying.report.units import PERCENT, duration, estimate
-from pipeline.studying.report.words import code, count, listed, verb
+from pipeline.words import code, count, listed, verb
 
 MOST = 4  # names in a sentence
 ALONE = "alone"  # the point of all tasks' own models

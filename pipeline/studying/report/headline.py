@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.studying.answers import Change, Comparison
 from pipeline.studying.report.subject import JOINT, Subject
 from pipeline.studying.report.units import estimate, size
-from pipeline.studying.report.words import code, count, listed, verb
+from pipeline.words import code, count, listed, verb
 
 MOST = 3  # tasks that are advised on one by one
 

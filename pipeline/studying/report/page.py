@@ -15,7 +15,7 @@ from pipeline.studying.report.reproduce import reproduce_html
 from pipeline.studying.report.subject import Subject
 from pipeline.studying.report.tables import Table, tables
 from pipeline.studying.report.units import duration
-from pipeline.studying.report.words import count
+from pipeline.words import count
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 CODE = re.compile(r"`([^`]*)`")

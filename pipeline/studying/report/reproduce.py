@@ -11,9 +11,9 @@ from pipeline.report import shown
 from pipeline.studying.plan import load_plan
 from pipeline.studying.report.origins import origins
 from pipeline.studying.report.subject import ORDER, Subject
-from pipeline.studying.report.words import count
 from pipeline.studying.results import Arm, Trial
 from pipeline.tracking.redact import redact_arguments
+from pipeline.words import count
 
 STEPS = (
     "A score of an arm is the mean of the test scores of its runs below, one a seed. A change is "

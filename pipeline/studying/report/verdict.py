@@ -16,8 +16,8 @@ from pipeline.studying.report.findings import (
 )
 from pipeline.studying.report.headline import headline, least
 from pipeline.studying.report.subject import Subject
-from pipeline.studying.report.words import code, count, listed, sentence, verb
 from pipeline.studying.results import Results
+from pipeline.words import code, count, listed, sentence, verb
 
 Finding = Callable[[Subject], str]
 FINDINGS: tuple[Finding, ...] = (

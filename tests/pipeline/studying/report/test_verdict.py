@@ -12,8 +12,8 @@ from pipeline.studying.answers import Answers, Change, Comparison, Estimate, Gro
 from pipeline.studying.report.findings import delta
 from pipeline.studying.report.units import POINTS, estimate, rounded, size, unit_of
 from pipeline.studying.report.verdict import verdict
-from pipeline.studying.report.words import count, listed
 from pipeline.studying.results import Arm, Results, Status, Trial
+from pipeline.words import count, listed
 from tests.pipeline.studying.fake import results
 
 METRICS = {"digit": "accuracy", "price": "r2"}
