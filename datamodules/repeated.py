@@ -23,9 +23,17 @@ def duplicate_notes(name: str, loaded: Loaded, tasks: Sequence[str], strict: boo
         strict: whether a leak is an error.
 
     Raises:
-        PollinateError: a row leaks.
+        PollinateError: a row leaks, or that can't be known, and ``strict``.
     """
     if loaded.hashes is None:
+        if strict:
+            why = (
+                "streaming leaves them out" if loaded.table.streamed else "its files are too large"
+            )
+            raise PollinateError(
+                f"data.strict can't be kept for data set {name}: copies are not looked for, as "
+                f"{why}; set data.strict=false, or leave streaming out"
+            )
         return
     yield from leak_notes(name, loaded, loaded.hashes, strict)
     for task in tasks:

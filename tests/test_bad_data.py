@@ -236,6 +236,13 @@ def test_leaks_are_noted_and_refused_when_strict(tmp_path: Path) -> None:
     assert "data.strict=false" in found
 
 
+def test_a_strict_file_needs_copies_to_be_looked_for(tmp_path: Path) -> None:
+    write(tmp_path, {"shop.csv": reviews()})
+    found = refusal(tmp_path, data(streaming=True, strict=True))
+    assert "data.strict can't be kept for data set shop" in found
+    assert "streaming leaves them out" in found
+
+
 cells = st.text(
     st.characters(exclude_categories=["Cs"])
     | st.sampled_from(['"', ",", "\n", "\r", ";", " ", "\0"]),

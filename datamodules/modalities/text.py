@@ -231,7 +231,9 @@ class TextStore(Store):
 
 
 def as_text(value: Any) -> str:
-    """Return a cell as text; an empty cell is an empty text."""
+    """Return a cell as text; an empty cell is an empty text, bytes are UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     missing = value is None or (isinstance(value, float) and value != value)
     if isinstance(value, list):
         return " ".join(map(str, value))

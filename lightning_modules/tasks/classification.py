@@ -190,8 +190,11 @@ class Classification(Task):
 def label_text(value: Any) -> str | None:
     """Return a label as text, None for an empty cell.
 
-    A whole number stored as float (a column with gaps) reads like the number: 3.0 is "3".
+    A whole number stored as float (a column with gaps) reads like the number: 3.0 is "3". Bytes are
+    UTF-8, as some programs write texts into Parquet.
     """
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
     real = isinstance(value, float | np.floating)
     if value is None or (real and value != value):
         return None

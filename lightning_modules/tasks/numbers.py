@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def number(cell: Any) -> float | None:
         return None
     if isinstance(cell, bool | np.bool_):
         return float(cell)
-    if isinstance(cell, str | int | float | np.number):
+    if isinstance(cell, str | int | float | np.number | Decimal):
         return float(cell)
     raise ValueError(cell)
 

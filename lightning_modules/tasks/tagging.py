@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchmetrics import MetricCollection
 
 from datamodules.columns import Column, Columns
-from datamodules.modalities.text import first_text, words_of
+from datamodules.modalities.text import as_text, first_text, words_of
 from lightning_modules.tasks.base import Encoded, Label, Task
 from lightning_modules.tasks.opinions import mean_softmax
 from lightning_modules.tasks.spans import OUTSIDE, SpanF1, WordAccuracy
@@ -182,7 +182,7 @@ def tags_of(cell: Any) -> list[str] | None:
     """Return a cell's tags, None for an empty cell."""
     if cell is None or (isinstance(cell, float) and cell != cell):
         return None
-    tags = [str(tag) for tag in cell] if isinstance(cell, list) else str(cell).split()
+    tags = [str(tag) for tag in cell] if isinstance(cell, list) else as_text(cell).split()
     return tags or None
 
 

@@ -85,6 +85,10 @@ def test_an_empty_cell_is_an_empty_text(value: Any) -> None:
     assert as_text(value) == ""
 
 
+def test_bytes_are_text_in_utf_8() -> None:
+    assert as_text("grün".encode()) == "grün"
+
+
 def test_an_empty_text_has_a_token() -> None:
     modality = TextModality(vocab_size=300, max_length=8)
     modality.fit([["a"]])

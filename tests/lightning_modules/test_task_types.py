@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,8 @@ def test_several_labels_are_no_class(cell: Any) -> None:
         (" 3.5 ", None),
         (None, None),
         (np.float32(2), None),
+        (Decimal("9.90"), None),
+        (Decimal("NaN"), "must be finite, got nan"),
     ],
 )
 def test_numbers(cell: Any, problem: str | None) -> None:

@@ -73,6 +73,8 @@ def test_loss_is_computed_in_float32() -> None:
         ("", None),
         ("  ", None),
         (float("inf"), "inf"),
+        ("grün".encode(), "grün"),
+        (b"\xff", "\ufffd"),
     ],
 )
 def test_label_text(value: Any, text: str | None) -> None:
