@@ -92,6 +92,17 @@ def leaks(hashes: np.ndarray, rows: Mapping[str, np.ndarray]) -> list[Leak]:
     ]
 
 
+def twins(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the first place of each hash (n,) among others (m,), -1 where it isn't: (n,) int64."""
+    distinct, first = np.unique(others, return_index=True)
+    place = np.searchsorted(distinct, hashes)
+    known = place < len(distinct)
+    known[known] = distinct[place[known]] == hashes[known]
+    found = np.full(len(hashes), -1, np.int64)
+    found[known] = first[place[known]]
+    return found
+
+
 def conflicts(hashes: np.ndarray, labels: Column) -> list[list[int]]:
     """Return groups of rows with the same inputs and different labels; empty labels don't count."""
     _, numbers, counts = np.unique(hashes, return_inverse=True, return_counts=True)

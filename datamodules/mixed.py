@@ -19,7 +19,7 @@ from datamodules.parts import hide_labels, make_part
 from datamodules.plan import Plan
 from datamodules.policy import Policy
 from datamodules.preparing import prepare_inputs
-from datamodules.repeated import duplicate_notes
+from datamodules.repeated import duplicate_notes, shared_notes
 from datamodules.samplers.base import Sampler
 from datamodules.splits import SPLITS
 from datamodules.steps import EvaluationSteps, Share, TrainingSteps
@@ -99,6 +99,7 @@ class MixedDataModule(LightningDataModule):
             self._leave_bad_rows_out(loaded)
             tasks = list(self._tasks_of(name))
             self.notes += duplicate_notes(name, loaded, tasks, self.policy.strict)
+        self.notes += shared_notes(self.loaded, self.policy.strict)
         learn_tasks(self.tasks, self.loaded, self.learnt)
         parts = {
             split: {name: self._part(name, split, stores[name]) for name in self.datasets}

@@ -15,6 +15,7 @@ from datamodules.duplicates import conflicts, leaks
 from datamodules.loading import Loaded, TaskSpec
 from datamodules.modalities.base import Store
 from datamodules.modalities.text import TextModality, TextStore
+from datamodules.repeated import shared_rows
 from datamodules.table import SPLIT
 from lightning_modules.tasks.tagging import Tagging
 from pipeline.inspection.facts import DatasetFacts, sample
@@ -247,6 +248,14 @@ CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     cut_texts,
     strange_texts,
 )
+
+
+def shared_problems(loaded: Mapping[str, Loaded]) -> Iterator[Problem]:
+    """Rows of valid and test that another data set trains on."""
+    for one in shared_rows(loaded):
+        what = f"rows of {one.split} are training rows of {one.other}"
+        advice = f"remove them from {one.other}, or the scores of {one.name} flatter"
+        yield Problem(WARNING, one.name, what, advice, one.count, list(one.places))
 
 
 def is_constant(column: Column) -> bool:

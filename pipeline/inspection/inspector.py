@@ -10,7 +10,7 @@ from datamodules.mixed import MixedDataModule
 from datamodules.modalities.text import TextModality
 from pipeline.build import build_datamodule
 from pipeline.errors import PollinateError
-from pipeline.inspection.checks import CHECKS, Subject
+from pipeline.inspection.checks import CHECKS, Subject, shared_problems
 from pipeline.inspection.facts import DatasetFacts, dataset_facts
 from pipeline.inspection.problems import ERROR, Problem, by_severity
 
@@ -49,6 +49,7 @@ def inspect_data(config: Mapping[str, Any]) -> Findings:
         subject = look(data, name)
         found.subjects[name], found.facts[name] = subject, subject.facts
         found.problems += [problem for check in CHECKS for problem in check(subject)]
+    found.problems += shared_problems(data.loaded)
     found.problems = by_severity(found.problems)
     return found
 
