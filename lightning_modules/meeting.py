@@ -49,7 +49,7 @@ class Meeting:
     ) -> None:
         self.network = network
         self.balancer = balancer
-        self.same_rows = same_rows and network.tasks_share_rows()
+        self._same_rows = same_rows
         self.level = balancer.level(same_rows and network.tasks_share_features())
         if self.level == "features" and not network.trunk.same_for_all:
             raise UsageError(
@@ -191,6 +191,11 @@ class Meeting:
             # a strategy that shards averages the pieces itself
             average_gradients([p for p in parameters if not is_piece(p)], self._ranks)
             broadcast_buffers(self.network, self._ranks)
+
+    @property
+    def same_rows(self) -> bool:
+        """Say whether all tasks are learnt from the same rows, by and large."""
+        return self._same_rows and self.network.tasks_share_rows()
 
     def _stepped(self) -> list[str]:
         """Return the modalities whose encoders train in part, another part from step to step."""
