@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from datamodules.mixed import MixedDataModule
 from pipeline.build import build_datamodule
 from pipeline.config import compose
+from pipeline.errors import PollinateError
 
 HALVES = {"train": 0.5, "valid": 0.25, "test": 0.25}
 
@@ -68,3 +70,10 @@ def loaded(folder: Path, spec: dict[str, Any], *overrides: str) -> MixedDataModu
     module = build_datamodule(config)
     module.setup()
     return module
+
+
+def refusal(folder: Path, spec: dict[str, Any], *overrides: str) -> str:
+    """What a data file is refused with."""
+    with pytest.raises(PollinateError) as caught:
+        loaded(folder, spec, *overrides)
+    return str(caught.value)
