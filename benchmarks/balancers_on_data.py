@@ -154,10 +154,10 @@ def _train(trial: Trial, folder: Path) -> None:
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    import pipeline.record
+    import pipeline.training_run
     from pipeline.fit import main as fit
 
-    pipeline.record.draw = lambda *_: []
+    pipeline.training_run.draw_plots = lambda *_: []
     code = fit(trial.arguments(folder))
     sys.stdout.flush()
     os._exit(code)
@@ -195,7 +195,7 @@ def train(study: str, results: Results, names: Sequence[str]) -> None:
     import lightning.pytorch
     import torch
 
-    import pipeline.session  # noqa: F401  # imported here, once for all forks
+    import pipeline.training_run  # noqa: F401  # imported here, once for all forks
 
     assert lightning.pytorch
     torch.set_num_threads(1)

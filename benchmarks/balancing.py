@@ -39,9 +39,8 @@ from torchjd.aggregation import AlignedMTLWeighting
 from torchjd.autogram import Engine
 from torchjd.autojac import jac_to_grad, mtl_backward
 
-from lightning_modules.balancers.gradient.cut import Cut
-from lightning_modules.balancers.gradient.parameters import SharedParameters
-from lightning_modules.balancers.gramian.aligned_mtl import AlignedMTL
+from lightning_modules.balancers.aligned_mtl import AlignedMTL
+from lightning_modules.balancers.shared_gradients import FeatureGradients, ParameterGradients
 
 CLASSES = 10
 DIM = 128
@@ -100,7 +99,7 @@ class Problem:
         self.heads = nn.ModuleDict({t: self._head() for t in self.tasks})
         self.targets = {t: torch.randint(0, CLASSES, (len(self.rows),)) for t in self.tasks}
         self.balancer = AlignedMTL(self.tasks)
-        self.shared = SharedParameters(self.trunk.parameters())
+        self.shared = ParameterGradients(self.trunk.parameters())
         self.hooked = copy.deepcopy(self.trunk)  # an engine watches every forward of its module
         self.engine = Engine(self.hooked, batch_dim=None)
         parameters = [p for m in (self.trunk, self.hooked, self.heads) for p in m.parameters()]
@@ -121,7 +120,7 @@ class Problem:
 
     def features(self) -> None:
         """Ours on features."""
-        cut, features = Cut(), self.trunk(self.rows)
+        cut, features = FeatureGradients(), self.trunk(self.rows)
         self.balancer.backward({t: self._loss(t, cut(t, features)) for t in self.tasks}, cut)
 
     def parameters(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from datamodules.features import Features
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.features import Features
 
 
 class BatchNormCNN(Encoder):

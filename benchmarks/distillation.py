@@ -33,10 +33,10 @@ import yaml
 
 from datamodules.cache import Cache
 from datamodules.sources.quickstart import Quickstart
-from pipeline import record
+from pipeline import training_run as record
+from pipeline.command import silence_libraries
 from pipeline.fit import main as fit
-from pipeline.quiet import quiet
-from pipeline.runs import RUN_DIR_VARIABLE
+from pipeline.run_folder import RUN_DIR_VARIABLE
 
 STUDENT = ("encoder/image=mlp", "dim=16", "trunk.depth=0", "optimizer.lr=0.002")
 VALID, TEST = 200, 800
@@ -143,8 +143,8 @@ def main() -> None:
             numbers[key] = int(value)
         else:
             cases.append(value)
-    quiet()
-    record.draw = lambda *_: []  # plots take longer than the students
+    silence_libraries()
+    record.draw_plots = lambda *_: []  # plots take longer than the students
     seeds = range(numbers["seeds"])
     rows = [compare(s, numbers["steps"], numbers["labels"], cases or list(CASES)) for s in seeds]
     for case in rows[0]:

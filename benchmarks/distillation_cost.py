@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.distillation import write_data
-from lightning_modules.multitask import MultiTaskModule
-from pipeline import record
+from lightning_modules.module import MultiTaskModule
+from pipeline import training_run as record
+from pipeline.command import silence_libraries
 from pipeline.fit import main as fit
-from pipeline.quiet import quiet
-from pipeline.runs import RUN_DIR_VARIABLE
+from pipeline.run_folder import RUN_DIR_VARIABLE
 
 MOVED = ("data.image.shift=2.0", "data.image.rotate=10.0")
 TAUGHT = "transfer=hinton"
@@ -72,8 +72,8 @@ def main() -> None:
             numbers[key] = int(value)
         else:
             overrides.append(argument)
-    quiet()
-    record.draw = lambda *_: []
+    silence_libraries()
+    record.draw_plots = lambda *_: []
     ratios: dict[str, list[float]] = {"kept": [], "live": []}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

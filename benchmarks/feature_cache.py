@@ -31,10 +31,10 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.command import silence_libraries
 from pipeline.fit import main as fit
-from pipeline.quiet import quiet
-from pipeline.runs import RUN_DIR_VARIABLE, RunFolder
-from pipeline.tracking.points import read_points
+from pipeline.run_folder import RUN_DIR_VARIABLE, RunFolder
+from pipeline.tracking.journals import read_points
 
 TEXTS = {"reviews": ("text", "review", "score"), "courses": ("text", "title", "subject")}
 DIGITS = {"optdigits": ("image", "image", "digit")}
@@ -145,7 +145,7 @@ def main() -> None:
             cases = [value]
         else:
             overrides.append(argument)
-    quiet()
+    silence_libraries()
     for case in cases:
         compare(case, numbers, overrides)
 

@@ -29,13 +29,13 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batch import MixedBatch
-from datamodules.mixed import MixedDataModule
+from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
-from datamodules.text import pad
+from datamodules.modalities.tokenization import pad_tokens
 from pipeline.build import build_datamodule
-from pipeline.config import compose
+from pipeline.command import silence_libraries
+from pipeline.configuration.composition import compose
 from pipeline.fit import main as fit
-from pipeline.quiet import quiet
 
 SIZE, BATCH = 64, 64
 WORDS = 400
@@ -100,7 +100,7 @@ def collate(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Put rows under each other."""
     ids, pixels, labels = zip(*rows, strict=True)
-    return pad(ids), torch.stack(pixels).float() / 255, torch.tensor(labels)
+    return pad_tokens(ids), torch.stack(pixels).float() / 255, torch.tensor(labels)
 
 
 def seconds_a_row(batches: Iterable[Any], rows: Callable[[Any], int]) -> float:
@@ -183,7 +183,7 @@ def measure_csv(rows: int, streaming: bool) -> None:
 def main(argv: Sequence[str]) -> None:
     """Run the benchmark that the arguments ask for."""
     given: Mapping[str, str] = dict(argument.split("=", 1) for argument in argv)
-    quiet()
+    silence_libraries()
     if "csv" in given:
         measure_csv(int(given["csv"]), given.get("streaming") == "true")
     else:

@@ -42,7 +42,7 @@ def write_models(home: Path) -> list[Path]:
     """Train a model for one step, and write it ten times with other weights."""
     import torch
 
-    from pipeline.checkpoints import BEST, read_checkpoint, write_checkpoint
+    from lightning_modules.checkpoints import BEST, read_checkpoint, write_checkpoint
 
     paths = [home / f"model{place}.ckpt" for place in range(COUNT)]
     if not paths[-1].exists():
@@ -79,10 +79,10 @@ def peak(paths: Sequence[Path], method: str, output: Path) -> float:
 
 def timed(paths: Sequence[Path], method: str, output: Path) -> None:
     """Print, as JSON, the seconds of reading all models twice, and of merging them."""
-    from pipeline.checkpoints import read_checkpoint
-    from pipeline.config import compose
-    from pipeline.merging.session import MergeSession
-    from pipeline.runs import RunFolder
+    from lightning_modules.checkpoints import read_checkpoint
+    from pipeline.configuration.composition import compose
+    from pipeline.merging.merge_run import MergeRun
+    from pipeline.run_folder import RunFolder
 
     config = compose("merge", arguments(paths, method, output))
     base = paths[0].parent / "run" / "checkpoints" / "best.ckpt" if config["base"] else None
@@ -93,7 +93,7 @@ def timed(paths: Sequence[Path], method: str, output: Path) -> None:
             read_checkpoint(path)
         seconds["reading"].append(time.perf_counter() - start)
         start = time.perf_counter()
-        MergeSession(config, RunFolder(output), list(paths), base, start).merged()
+        MergeRun(config, RunFolder(output), list(paths), base, start).merged()
         seconds["merging"].append(time.perf_counter() - start)
     print(json.dumps({name: min(times) for name, times in seconds.items()}))
 

@@ -96,7 +96,7 @@ def described(names: Sequence[str]) -> str:
 def train(data: Path, name: str, run: Path, *more: str) -> Path:
     """Train on one of the data files, unless that is done; return the run folder."""
     from pipeline.fit import main
-    from pipeline.runs import RUN_DIR_VARIABLE
+    from pipeline.run_folder import RUN_DIR_VARIABLE
 
     if not (run / "summary.json").exists():
         os.environ.pop(RUN_DIR_VARIABLE, None)

@@ -37,15 +37,14 @@ from torch.utils.flop_counter import (
 )
 
 from datamodules.batch import MixedBatch
-from datamodules.mixed import MixedDataModule
-from datamodules.plan import Plan
-from datamodules.steps import Share, TrainingSteps
+from datamodules.loaders import EpochPlan, RankSlice, TrainingSteps
+from datamodules.mixed_datamodule import MixedDataModule
 from pipeline.build import build_datamodule, build_module
-from pipeline.config import compose
-from pipeline.planning.rows import STEPS
-from pipeline.planning.tally import ATTENTION, ATTENTION_BACKWARD
-from pipeline.planning.unloaded import estimate_of
-from pipeline.quiet import quiet
+from pipeline.command import silence_libraries
+from pipeline.configuration.composition import compose
+from pipeline.planning.cost import cost_estimator
+from pipeline.planning.counter import ATTENTION, ATTENTION_BACKWARD
+from pipeline.planning.dry_run import STEPS
 
 MINILM = ["encoder/text=minilm", "dim=384", "data.text.max_length=64", "sampler.batch_size=48"]
 PHOTOS = [
@@ -72,7 +71,9 @@ RETURNS = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072
 
 def longest_batch(data: MixedDataModule) -> MixedBatch:
     """Return the batch with most numbers among those that the plan looks at."""
-    steps = TrainingSteps(data.parts["train"], Plan(data.sampler, data.sizes), data.seed, Share())
+    steps = TrainingSteps(
+        data.parts["train"], EpochPlan(data.sampler, data.sizes), data.seed, RankSlice()
+    )
     if not any(
         store.lengths() is not None for p in steps.parts.values() for store in p.stores.values()
     ):
@@ -115,14 +116,14 @@ def figures(overrides: Sequence[str]) -> dict[str, float]:
 
     The plan is that of a training step alone, as evaluation isn't measured.
     """
-    estimate = estimate_of(compose("plan", overrides))
+    estimate = cost_estimator(compose("plan", overrides))
     own = estimate.data.sampler.counts(estimate.data.sizes)
-    step = estimate.rehearsal.step(estimate.longest, own)
+    step = estimate.dry_run.step(estimate.longest, own)
     config, data = prepared(overrides)
     module, batch = build_module(config, data), longest_batch(data)
     return {
         "planned_flops": sum(step.forward.values()) + sum(step.backward.values()),
-        "planned": estimate.in_memory(step).total,
+        "planned": estimate.memory_cost(step).total,
         "flops": counted_flops(config, module, batch),
         "allocator": allocator_peak(config, module, batch),
     }
@@ -225,7 +226,7 @@ def row(name: str) -> str:
 
 def main() -> None:
     """Print planned, measured, and (planned / measured)."""
-    quiet()
+    silence_libraries()
     if sys.argv[1:2] == ["--way"]:
         way, name = sys.argv[2:]
         torch.manual_seed(0)

@@ -35,17 +35,16 @@ from lightning.pytorch import Trainer, seed_everything
 from rich.console import Console
 
 from benchmarks.real_data import SETS
+from lightning_modules.checkpoints import read_checkpoint, read_spec
+from lightning_modules.predictor import NETWORK_PREFIX
 from pipeline.build import build_datamodule, build_module
-from pipeline.checkpoints import read_checkpoint
-from pipeline.config import compose
+from pipeline.command import silence_libraries
+from pipeline.configuration.composition import compose
 from pipeline.evaluation import measure
 from pipeline.fit import main as fit
-from pipeline.prediction.predictor import PREFIX
-from pipeline.quiet import quiet
 from pipeline.rank_sources import main as rank_sources
-from pipeline.ranking.agreement import Agreement, agreement
-from pipeline.runs import RUN_DIR_VARIABLE
-from pipeline.spec import read_spec
+from pipeline.ranking.rank_agreement import RankAgreement, rank_agreement
+from pipeline.run_folder import RUN_DIR_VARIABLE
 
 COLUMN = {"trec": "coarse", "clinc": "intent"}  # others: label
 TENTHS = ("sst2", "subj", "clinc")  # sets of which a source also gets a tenth
@@ -141,9 +140,9 @@ def accuracy(config: Mapping[str, Any], task: str, source: Path | None, seed: in
     if source is not None:
         weights = read_checkpoint(source)["state_dict"]
         kept = {
-            name.removeprefix(PREFIX): value
+            name.removeprefix(NETWORK_PREFIX): value
             for name, value in weights.items()
-            if name.startswith((f"{PREFIX}encoders.", f"{PREFIX}trunk."))
+            if name.startswith((f"{NETWORK_PREFIX}encoders.", f"{NETWORK_PREFIX}trunk."))
         }
         missing = module.network.load_state_dict(kept, strict=False).missing_keys
         assert all(name.startswith("heads.") for name in missing), missing
@@ -158,7 +157,7 @@ def accuracy(config: Mapping[str, Any], task: str, source: Path | None, seed: in
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    module.meeting.adopt(trainer.strategy)
+    module.engine.adopt(trainer.strategy)
     trainer.fit(module, datamodule=data)
     options = {"accelerator": "cpu"}
     scores = measure(module, data, "test", options, Console(quiet=True))
@@ -213,7 +212,9 @@ def rank(
     return found
 
 
-def pooled(found: Mapping[str, Mapping[str, Any]], sources: Sequence[str]) -> dict[str, Agreement]:
+def pooled(
+    found: Mapping[str, Mapping[str, Any]], sources: Sequence[str]
+) -> dict[str, RankAgreement]:
     """Return {score: its agreement with the gains of all targets}."""
     scores = {score: [] for score in next(iter(found.values()))["kendall_tau"]}
     for target, one in found.items():
@@ -222,7 +223,7 @@ def pooled(found: Mapping[str, Mapping[str, Any]], sources: Sequence[str]) -> di
         for score, columns in scores.items():
             values = [own[s][score]["value"] if s in own else None for s in sources]
             columns.append((np.array(values, dtype=float), measured))
-    return {score: agreement(columns) for score, columns in scores.items()}
+    return {score: rank_agreement(columns) for score, columns in scores.items()}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -230,7 +231,7 @@ def main(argv: Sequence[str]) -> None:
     given = dict(argument.split("=") for argument in argv)
     options = Options(**{k: int(v) if v.isdigit() else v for k, v in given.items()})  # type: ignore[arg-type]  # by name
     sets = options.sets.split(",")
-    quiet()
+    silence_libraries()
     torch.set_num_threads(1)
     folder = Path(options.folder).absolute()
     share = options.share / 100

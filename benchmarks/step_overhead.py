@@ -28,15 +28,15 @@ from rich.console import Console
 from torch.nn.utils import clip_grad_norm_
 
 from datamodules.batch import MixedBatch
-from datamodules.mixed import MixedDataModule
-from lightning_modules.multitask import MultiTaskModule
-from lightning_modules.optimizers import parameter_groups, schedule_optimizer
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.module import MultiTaskModule
+from lightning_modules.optimization import parameter_groups, schedule_optimizer
 from pipeline.build import build_datamodule, build_module
-from pipeline.config import compose
-from pipeline.instantiate import instantiate
-from pipeline.quiet import quiet
-from pipeline.runs import RunFolder
-from pipeline.training import make_training
+from pipeline.command import silence_libraries
+from pipeline.configuration.composition import compose
+from pipeline.run_folder import RunFolder
+from pipeline.trainer import make_trainer
+from pollinate.instantiate import instantiate
 
 WARM_UP = 20  # steps that don't count
 
@@ -109,7 +109,7 @@ def fit_times(config: dict[str, Any], datamodule: MixedDataModule, tracked: bool
         folder = RunFolder(Path(name) / "run")
         folder.create()
         quiet = Console(quiet=True)
-        training = make_training(config, folder, quiet, datamodule.sampler, module.transfer)
+        training = make_trainer(config, folder, quiet, datamodule.sampler, module.transfer)
         trainer: Trainer = training.trainer
         trainer.callbacks.insert(0, clock)
         tracker = make_tracker(config, folder, tracked)
@@ -156,7 +156,7 @@ def main() -> None:
         else:
             overrides.append(argument)
     steps, rounds = options["steps"], options["rounds"]
-    quiet()
+    silence_libraries()
     settings = [f"trainer.max_steps={steps}", "checkpoint.every_n_steps=1000000"]
     config = compose("fit", [*settings, *overrides])
     datamodule = build_datamodule(config)

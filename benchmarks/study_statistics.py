@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from pipeline.studying.analysis.comparisons import Compared, compare
-from pipeline.studying.analysis.holm import holm
-from pipeline.studying.analysis.table import table
-from pipeline.studying.results import Arm, Results, Trial
+from pipeline.studies.analysis.comparisons import AllComparisons, compare
+from pipeline.studies.analysis.paired_tests import holm
+from pipeline.studies.analysis.score_table import score_table
+from pipeline.studies.results import Arm, StudyResults, TrialResult
 
 SEEDS = (3, 5, 10, 20)
 MEANS, RESAMPLES = 2000, 500  # simulated samples, and resamples of each
@@ -157,7 +157,7 @@ NULLS: Mapping[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 }
 
 
-def as_results(y: np.ndarray) -> Results:
+def as_results(y: np.ndarray) -> StudyResults:
     """Return a study with scores (T, arms, n): each task alone, jointly, and in variants."""
     alone = [Arm(f"alone:{task}", "alone", (task,)) for task in TASKS]
     shared = [Arm(f"v{at}", "variant", TASKS) for at in range(1, y.shape[1])]
@@ -169,12 +169,12 @@ def as_results(y: np.ndarray) -> Results:
             own = {task: 10 + float(y[t, at, s]) for t, task in enumerate(TASKS)}
             trials.append(done(arm.name, s, own))
     arms = {arm.name: arm for arm in [*alone, *shared]}
-    return Results("simulated", dict.fromkeys(TASKS, "accuracy"), [], arms, trials)
+    return StudyResults("simulated", dict.fromkeys(TASKS, "accuracy"), [], arms, trials)
 
 
-def done(arm: str, seed: int, test: dict[str, float]) -> Trial:
+def done(arm: str, seed: int, test: dict[str, float]) -> TrialResult:
     """Return a finished run."""
-    return Trial(arm, seed, "", [], "finished", test=test)
+    return TrialResult(arm, seed, "", [], "finished", test=test)
 
 
 def paired(y: np.ndarray) -> np.ndarray:
@@ -198,7 +198,7 @@ def adjusted(t: np.ndarray, freedom: int) -> np.ndarray:
     return np.array(holm(list((2 * stdtr(freedom, -np.abs(t))).ravel()))).reshape(t.shape)
 
 
-def flags(found: Compared) -> Iterator[bool]:
+def flags(found: AllComparisons) -> Iterator[bool]:
     """Yield whether each change of a study is called helped or hurt, delta_m's too."""
     for one in found.comparisons.values():
         for change in [*one.changes.values(), one.delta_m]:
@@ -245,13 +245,13 @@ def power_table(studies: int, seed: int = 2) -> None:
                 print(f"| {effect} sd | {correlation} | {n} | {shares} |", flush=True)
 
 
-def compared(y: np.ndarray) -> Compared:
+def compared(y: np.ndarray) -> AllComparisons:
     """Return the comparisons of a study with scores (T, arms, n)."""
     results = as_results(y)
-    return compare(results, table(results), LEVEL)
+    return compare(results, score_table(results), LEVEL)
 
 
-def coverage(found: Compared, truth: Mapping[tuple[str, str], float]) -> float:
+def coverage(found: AllComparisons, truth: Mapping[tuple[str, str], float]) -> float:
     """Return the share of changes whose interval encloses the true one, 0 if not named."""
     inside = []
     for arm, one in found.comparisons.items():

@@ -25,10 +25,10 @@ from rich.table import Table
 from torch import Tensor
 
 from lightning_modules.balancers.base import Balancer
-from lightning_modules.balancers.gradient.parameters import SharedParameters
+from lightning_modules.balancers.shared_gradients import ParameterGradients
 from pipeline.build import build_balancer
+from pipeline.configuration.composition import load_yaml
 from pipeline.configuration.groups import SHIPPED, options
-from pipeline.configuration.yaml_files import load_yaml
 
 Array = NDArray[np.float64]
 # there is no slope at (0, 0): hence -1e-3
@@ -62,11 +62,11 @@ def surfaces(x: Array, y: Array) -> tuple[Array, Array]:
     valleys = (aside**2 + 0.1 * (y + 8) ** 2) / 10 - 20
     valleys_by = np.stack([aside / 5, np.broadcast_to((y + 8) / 50, aside.shape)], axis=1)
     values = hills * above + valleys * below
-    slopes = hills_by * above + valleys_by * below
-    slopes[:, 1] += hills * half * (y > 0) - valleys * half * (y < 0)
+    cotangents = hills_by * above + valleys_by * below
+    cotangents[:, 1] += hills * half * (y > 0) - valleys * half * (y < 0)
     values[0] *= SCALE
-    slopes[0] *= SCALE
-    return values, slopes
+    cotangents[0] *= SCALE
+    return values, cotangents
 
 
 class Surfaces(torch.autograd.Function):
@@ -75,15 +75,15 @@ class Surfaces(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return both values."""
-        values, slopes = surfaces(*x.detach().double().numpy())
-        ctx.slopes = torch.from_numpy(slopes).float()
+        values, cotangents = surfaces(*x.detach().double().numpy())
+        ctx.cotangents = torch.from_numpy(cotangents).float()
         first, second = torch.from_numpy(values).float()
         return first, second
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         """Return the combined slope: (2,)."""
-        return torch.stack(grads) @ ctx.slopes
+        return torch.stack(grads) @ ctx.cotangents
 
 
 def losses(x: Tensor) -> dict[str, Tensor]:
@@ -101,7 +101,7 @@ def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor
     torch.set_num_threads(1)
     x = torch.tensor(start, requires_grad=True)
     balancer = method(name)
-    shared = SharedParameters([x])
+    shared = ParameterGradients([x])
     optimizer = torch.optim.Adam([x, *balancer.parameters()], lr=lr)
     points = [x.detach().clone()]
     for step in range(steps):
@@ -109,7 +109,7 @@ def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor
         balancer.begin_epoch(step // 100)
         balancer.backward(given(name, x), shared)
         optimizer.step()
-        if balancer.wants_losses_after:
+        if balancer.needs_losses_after_step:
             with torch.no_grad():
                 balancer.after_step(given(name, x))
         if step % 100 == 99:

@@ -1,15 +1,49 @@
-"""Named arrays that prepared inputs are written to: in memory, or in files mapped into it."""
+"""Named arrays, ragged ones among them, in memory or in files mapped into it."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodules.ragged import Ragged
+
+@dataclass
+class RaggedArray:
+    """Row i is ``flat[starts[i] : starts[i + 1]]``.
+
+    flat: (sum of lengths, ...).
+    starts: (N + 1,) int64, ascending from 0.
+    """
+
+    flat: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of rows N."""
+        return len(self.starts) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return row ``row`` (length, ...)."""
+        found: np.ndarray = self.flat[self.starts[row] : self.starts[row + 1]]
+        return found
+
+    def lengths(self) -> np.ndarray:
+        """Return the rows' lengths: (N,) int64."""
+        return np.diff(self.starts)
+
+    @classmethod
+    def of(
+        cls, rows: Iterable[np.ndarray], dtype: np.dtype | type, inner: tuple[int, ...] = ()
+    ) -> RaggedArray:
+        """Put rows (length, *inner) behind each other."""
+        parts = [np.empty((0, *inner), dtype), *(np.asarray(row, dtype) for row in rows)]
+        lengths = [len(part) for part in parts]
+        return cls(np.concatenate(parts), np.cumsum(lengths, dtype=np.int64))
 
 
 class Arrays(ABC):
@@ -20,7 +54,7 @@ class Arrays(ABC):
         """Return a new array of zeros to be filled in place."""
 
     @abstractmethod
-    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> Rows:
+    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> RaggedWriter:
         """Return a new ragged array that rows (length, *inner) are appended to."""
 
     @abstractmethod
@@ -28,7 +62,7 @@ class Arrays(ABC):
         """Return an array that was created."""
 
     @abstractmethod
-    def get_rows(self, name: str) -> Ragged:
+    def get_ragged(self, name: str) -> RaggedArray:
         """Return a ragged array that was closed."""
 
     @abstractmethod
@@ -40,7 +74,7 @@ class Arrays(ABC):
         """Return a plain value, with lists for tuples and texts for keys as JSON has them."""
 
 
-class Rows(ABC):
+class RaggedWriter(ABC):
     """A ragged array under way."""
 
     @abstractmethod
@@ -52,12 +86,12 @@ class Rows(ABC):
         """Make it readable."""
 
 
-class InMemory(Arrays):
+class MemoryArrays(Arrays):
     """Arrays of this process."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
-        self.ragged: dict[str, Ragged] = {}
+        self.ragged: dict[str, RaggedArray] = {}
         self.values: dict[str, str] = {}
 
     def create(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -65,15 +99,15 @@ class InMemory(Arrays):
         self.arrays[name] = np.zeros(shape, dtype)
         return self.arrays[name]
 
-    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> Rows:
+    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> RaggedWriter:
         """Return a new ragged array."""
-        return _MemoryRows(self.ragged, name, dtype, inner)
+        return _MemoryRaggedWriter(self.ragged, name, dtype, inner)
 
     def get(self, name: str) -> np.ndarray:
         """Return an array."""
         return self.arrays[name]
 
-    def get_rows(self, name: str) -> Ragged:
+    def get_ragged(self, name: str) -> RaggedArray:
         """Return a ragged array."""
         return self.ragged[name]
 
@@ -86,7 +120,7 @@ class InMemory(Arrays):
         return json.loads(self.values[name])
 
 
-class OnDisk(Arrays):
+class FileArrays(Arrays):
     """Arrays in files of a folder, of any size: pages are read when they are asked for."""
 
     def __init__(self, folder: Path) -> None:
@@ -101,23 +135,25 @@ class OnDisk(Arrays):
             self.folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape
         )
 
-    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> Rows:
+    def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> RaggedWriter:
         """Return a new ragged array."""
-        return _FileRows(self.folder, name, np.dtype(dtype), inner)
+        return _FileRaggedWriter(self.folder, name, np.dtype(dtype), inner)
 
     def get(self, name: str) -> np.ndarray:
         """Map an array."""
         path = self.folder / f"{name}.npy"
-        shape: np.ndarray = np.load(path, mmap_mode="r" if path.stat().st_size > PAGE else None)
+        shape: np.ndarray = np.load(
+            path, mmap_mode="r" if path.stat().st_size > MAX_READ_BYTES else None
+        )
         return shape
 
-    def get_rows(self, name: str) -> Ragged:
+    def get_ragged(self, name: str) -> RaggedArray:
         """Map a ragged array; where its rows start is read."""
         kind = self.value(f"{name}.kind")
         path, inner = self.folder / f"{name}.flat", tuple(kind["inner"])
         empty = not path.stat().st_size
         mapped = np.empty(0, kind["dtype"]) if empty else np.memmap(path, kind["dtype"], mode="r")
-        return Ragged(mapped.reshape(-1, *inner), np.load(self.folder / f"{name}.starts.npy"))
+        return RaggedArray(mapped.reshape(-1, *inner), np.load(self.folder / f"{name}.starts.npy"))
 
     def put(self, name: str, value: Any) -> None:
         """Keep a plain value."""
@@ -128,12 +164,12 @@ class OnDisk(Arrays):
         return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
-PAGE = 1 << 16  # bytes up to which an array is read instead of mapped
+MAX_READ_BYTES = 1 << 16  # bytes up to which an array is read instead of mapped
 
 
-class _MemoryRows(Rows):
+class _MemoryRaggedWriter(RaggedWriter):
     def __init__(
-        self, home: dict[str, Ragged], name: str, dtype: Any, inner: tuple[int, ...]
+        self, home: dict[str, RaggedArray], name: str, dtype: Any, inner: tuple[int, ...]
     ) -> None:
         self.home, self.name, self.dtype, self.inner = home, name, dtype, inner
         self.rows: list[np.ndarray] = []
@@ -142,10 +178,10 @@ class _MemoryRows(Rows):
         self.rows.append(row)
 
     def close(self) -> None:
-        self.home[self.name] = Ragged.of(self.rows, self.dtype, self.inner)
+        self.home[self.name] = RaggedArray.of(self.rows, self.dtype, self.inner)
 
 
-class _FileRows(Rows):
+class _FileRaggedWriter(RaggedWriter):
     def __init__(self, folder: Path, name: str, dtype: np.dtype, inner: tuple[int, ...]) -> None:
         self.folder, self.name, self.dtype, self.inner = folder, name, dtype, inner
         self.file = (folder / f"{name}.flat").open("wb")

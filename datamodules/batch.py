@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 
 
 @dataclass
-class Kept:
+class CachedFeatures:
     """What the backbone of a frozen encoder made of rows, from disk.
 
     features: of the N_m rows, in the backbone's widths.
@@ -42,7 +42,7 @@ class Batch:
     index: Tensor
     has: dict[str, Tensor] = field(default_factory=dict)
     words: dict[str, Tensor] = field(default_factory=dict)
-    kept: dict[str, Kept] = field(default_factory=dict)
+    kept: dict[str, CachedFeatures] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Results on disk that would take long to compute again: tables, tokens, pixels, features."""
+"""Results on disk that take long to compute, with checksums that reveal damage."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from filelock import FileLock
 
-from pipeline.errors import PollinateError
+from pollinate.errors import PollinateError
 
 DONE = "complete"
 KEPT_DAYS = 30  # an entry that nobody used for so long is thrown away
@@ -100,7 +101,35 @@ def default_cache() -> Path:
     return Path(home) / "pollinate"
 
 
-def stamp(path: Path) -> list[Any]:
+def file_stamp(path: Path) -> list[Any]:
     """Return what changes when a file changes: path, bytes, time of the last change."""
     found = path.stat()
     return [str(path.absolute()), found.st_size, found.st_mtime_ns]
+
+
+CHECKSUMS = "seal.json"
+CHUNK = 1 << 22  # bytes read at a time
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the length and the CRC-32 of every file."""
+    found = {path.name: size_and_crc(path) for path in sorted(folder.iterdir())}
+    (folder / CHECKSUMS).write_text(json.dumps(found), encoding="utf-8")
+
+
+def checksums_match(folder: Path) -> bool:
+    """Say whether all files that were sealed are there, with the content that they had."""
+    try:
+        known = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        return all(size_and_crc(folder / name) == content for name, content in known.items())
+    except (OSError, ValueError):
+        return False
+
+
+def size_and_crc(path: Path) -> list[int]:
+    """Return a file's bytes and their CRC-32."""
+    size = value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            size, value = size + len(chunk), crc32(chunk, value)
+    return [size, value]

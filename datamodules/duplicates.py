@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from datamodules.columns import Column, take
-
-MOST_BYTES = 4 << 30  # of files that are read to compare them
+from datamodules.loading import LoadedDataset
+from datamodules.table import Column, take
+from pollinate.errors import PollinateError
 
 
 @dataclass(frozen=True)
@@ -28,53 +25,7 @@ class Leak:
     twin_split: str
 
 
-def hash_rows(inputs: Mapping[str, Column]) -> np.ndarray:
-    """Return a number for each row that is the same for the same inputs: (N,) uint64.
-
-    Files are compared by content. Different inputs share a number with probability 2^-64.
-    """
-    parts = [
-        np.fromiter((cell_hash(cell) for cell in column), dtype=np.uint64, count=len(column))
-        for _, column in sorted(inputs.items())
-    ]
-    found = parts[0]
-    for part in parts[1:]:
-        found = found * np.uint64(0x9E3779B97F4A7C15) + part  # modulo 2^64, order matters
-    return found
-
-
-def cell_hash(cell: Any) -> int:
-    """Return 64 bits of a cell's content."""
-    return int.from_bytes(blake2b(content(cell), digest_size=8).digest(), "little")
-
-
-def content(cell: Any) -> bytes:
-    """Return a cell as bytes: a file's content for its path."""
-    if isinstance(cell, bytes):
-        return cell
-    if isinstance(cell, str):
-        return cell.encode(errors="surrogatepass")
-    if isinstance(cell, Path):
-        return cell.read_bytes() if cell.is_file() else str(cell).encode()
-    if isinstance(cell, np.ndarray):
-        return cell.tobytes()
-    if isinstance(cell, tuple | list):
-        return b"\x1f".join(map(content, cell))
-    return repr(cell).encode()
-
-
-def bytes_on_disk(inputs: Mapping[str, Column]) -> int:
-    """Return the size of all files that cells name."""
-    return sum(
-        cell.stat().st_size
-        for modality, column in inputs.items()
-        if modality != "text" and not isinstance(column, np.ndarray)
-        for cell in column
-        if isinstance(cell, Path) and cell.is_file()
-    )
-
-
-def leaks(hashes: np.ndarray, rows: Mapping[str, np.ndarray]) -> list[Leak]:
+def find_leaks(hashes: np.ndarray, rows: Mapping[str, np.ndarray]) -> list[Leak]:
     """Return the rows of valid and test that stand in an earlier split, too.
 
     Args:
@@ -92,7 +43,7 @@ def leaks(hashes: np.ndarray, rows: Mapping[str, np.ndarray]) -> list[Leak]:
     ]
 
 
-def twins(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+def match_hashes(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the first place of each hash (n,) among others (m,), -1 where it isn't: (n,) int64."""
     distinct, first = np.unique(others, return_index=True)
     place = np.searchsorted(distinct, hashes)
@@ -103,7 +54,7 @@ def twins(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return found
 
 
-def conflicts(hashes: np.ndarray, labels: Column) -> list[list[int]]:
+def label_conflicts(hashes: np.ndarray, labels: Column) -> list[list[int]]:
     """Return groups of rows with the same inputs and different labels; empty labels don't count."""
     _, numbers, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     shared = np.flatnonzero(counts[numbers] > 1)
@@ -123,3 +74,115 @@ def conflicts(hashes: np.ndarray, labels: Column) -> list[list[int]]:
     for row in shared[apart].tolist():
         groups.setdefault(int(numbers[row]), []).append(row)
     return list(groups.values())
+
+
+SHOWN = 5  # rows that a message lists
+
+
+def duplicate_notes(
+    name: str, loaded: LoadedDataset, tasks: Sequence[str], strict: bool
+) -> Iterator[str]:
+    """Yield notes of rows that leak from one split into another, and of those with several labels.
+
+    Args:
+        name: of the data set.
+        loaded: its rows.
+        tasks: on this data set.
+        strict: whether a leak is an error.
+
+    Raises:
+        PollinateError: a row leaks, or that can't be known, and ``strict``.
+    """
+    if loaded.hashes is None:
+        if strict:
+            why = (
+                "streaming leaves them out" if loaded.table.streamed else "its files are too large"
+            )
+            raise PollinateError(
+                f"data.strict can't be kept for data set {name}: copies are not looked for, as "
+                f"{why}; set data.strict=false, or leave streaming out"
+            )
+        return
+    yield from leak_notes(name, loaded, loaded.hashes, strict)
+    for task in tasks:
+        groups = label_conflicts(loaded.hashes, loaded.targets[task])
+        if groups:
+            rows = sum(map(len, groups))
+            yield (
+                f"{name}: {rows:,} rows with {len(groups):,} inputs have several labels of "
+                f"{task}, one input each"
+            )
+
+
+def leak_notes(name: str, loaded: LoadedDataset, hashes: np.ndarray, strict: bool) -> Iterator[str]:
+    """Yield a note for each split whose rows stand in an earlier one; see ``duplicate_notes``."""
+    leaked = find_leaks(hashes, loaded.rows)
+    for split in ("valid", "test"):
+        found = [leak for leak in leaked if leak.split == split]
+        if found:
+            place = loaded.table.place
+            some = "; ".join(f"{place(x.row)} = {place(x.twin)}" for x in found[:SHOWN])
+            text = f"{name}: {len(found):,} rows of {split} stand in an earlier split, too"
+            if strict:
+                raise PollinateError(
+                    f"data set {text} ({some}); remove them, or accept them: data.strict=false"
+                )
+            yield f"{text} ({found[0].twin_split}), so its scores flatter"
+
+
+@dataclass(frozen=True)
+class CrossDatasetLeak:
+    """Rows of a split of one data set that another one trains on.
+
+    name, split: whose rows; other: the data set that trains on them.
+    count: how many; places: where some of them are, and their twins.
+    """
+
+    name: str
+    split: str
+    other: str
+    count: int
+    places: Sequence[str]
+
+
+def cross_dataset_leaks(loaded: Mapping[str, LoadedDataset]) -> Iterator[CrossDatasetLeak]:
+    """Yield what data sets of the same modalities have in common across splits.
+
+    Args:
+        loaded: the data sets by name; those without hashes are passed over.
+    """
+    known = {name: one for name, one in loaded.items() if one.hashes is not None}
+    for name, own in known.items():
+        for other, source in known.items():
+            if other == name or set(own.inputs) != set(source.inputs):
+                continue
+            assert own.hashes is not None
+            assert source.hashes is not None
+            trained = source.rows["train"]
+            for split in ("valid", "test"):
+                rows = own.rows[split]
+                twin = match_hashes(own.hashes[rows], source.hashes[trained])
+                found = np.flatnonzero(twin >= 0)
+                if len(found):
+                    places = [
+                        f"{own.table.place(int(rows[n]))} = "
+                        f"{source.table.place(int(trained[twin[n]]))}"
+                        for n in found[:SHOWN]
+                    ]
+                    yield CrossDatasetLeak(name, split, other, len(found), places)
+
+
+def cross_dataset_notes(loaded: Mapping[str, LoadedDataset], strict: bool) -> Iterator[str]:
+    """Yield a note for each split that has rows which another data set trains on.
+
+    Raises:
+        PollinateError: there are any, and ``strict``.
+    """
+    for one in cross_dataset_leaks(loaded):
+        text = f"{one.name}: {one.count:,} rows of {one.split} are training rows of {one.other}"
+        if strict:
+            raise PollinateError(
+                f"data set {text} ({'; '.join(one.places)}); remove them, or accept them: "
+                "data.strict=false"
+            )
+        yield f"{text}, so its scores flatter"

@@ -3,22 +3,80 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from functools import partial
-from hashlib import sha256
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
-from datamodules.cache import stamp
-from datamodules.columns import Column, Columns, Lazy, combined
-from datamodules.media import located
-from datamodules.table import Table
+import numpy as np
+
+from datamodules.cache import file_stamp
+from datamodules.table import Column, Columns, LazyColumn, SourceTable, combine_columns
+from pollinate.errors import PollinateError
+
+MAX_HASHED_BYTES = 4 << 30  # of files that are read to compare them
+
+
+@dataclass(frozen=True)
+class UnreadableCell:
+    """A cell that can't be used, and why."""
+
+    reason: str
+
+
+def resolve_path(cell: Any, folder: Path | None) -> Any:
+    """Return a picture's or recording's content, path or array; None for an empty cell.
+
+    Args:
+        cell: content; path; array; or {bytes, path}, as Hugging Face's data sets have them.
+        folder: a path is relative to it, and stays below it; None: there can be no paths.
+
+    Raises:
+        PollinateError: it is something else, or a path that leads out of the folder.
+    """
+    if isinstance(cell, dict) and ("bytes" in cell or "path" in cell):
+        cell = cell.get("bytes") or cell.get("path")
+    if not isinstance(cell, str):
+        return cell
+    if not cell.strip():
+        return None
+    if folder is None or "\0" in cell:
+        raise PollinateError(f"must be a file's content or its path, got {cell!r:.40}")
+    path = without_links(folder / cell)
+    if not path.is_relative_to(resolved_folder(folder)):
+        raise PollinateError(f"the path must stay below {folder}, got {cell}; move the file there")
+    return path
+
+
+def without_links(path: Path) -> Path:
+    """Return what ``os.path.realpath`` does, which looks at every folder on the way each time."""
+    direct = resolved_folder(path.parent) / path.name
+    return Path(os.path.realpath(path)) if path.name == ".." or direct.is_symlink() else direct
+
+
+@lru_cache(maxsize=4096)
+def resolved_folder(folder: Path) -> Path:
+    """Return a folder without links; asked for once a folder, not once a cell."""
+    return folder.resolve()
+
+
+def resolve_or_unreadable(cell: Any, folder: Path | None) -> Any:
+    """Return what ``resolve_path`` does, an ``UnreadableCell`` where it raises."""
+    try:
+        return resolve_path(cell, folder)
+    except PollinateError as error:
+        outside = isinstance(cell, str) and folder is not None
+        return UnreadableCell(f"{error}, or set the source's folder" if outside else str(error))
+
 
 # a column; two columns, a pair of texts; or {array: column, rate: column or number} for audio
-Given = str | Sequence[str] | Mapping[str, Any]
+InputColumns = str | Sequence[str] | Mapping[str, Any]
 
 
-def columns_named(given: Given) -> list[str]:
+def columns_named(given: InputColumns) -> list[str]:
     """Return the columns that an input or a target is made from."""
     if isinstance(given, str):
         return [given]
@@ -26,26 +84,26 @@ def columns_named(given: Given) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
-def input_cells(inputs: Mapping[str, Given], table: Table) -> dict[str, Column]:
+def input_cells(inputs: Mapping[str, InputColumns], table: SourceTable) -> dict[str, Column]:
     """Return {modality: N raw cells}: texts, or contents, paths and arrays; None where empty."""
     found: dict[str, Column] = {}
     for modality, given in inputs.items():
-        column = cells(given, table.columns)
+        column = column_cells(given, table.columns)
         is_text = modality == "text"
-        found[modality] = column if is_text else media(column, table.folder)
+        found[modality] = column if is_text else resolve_media(column, table.folder)
     return found
 
 
-def cells(given: Given, columns: Columns) -> Column:
+def column_cells(given: InputColumns, columns: Columns) -> Column:
     """Return a column, or several as one of tuples."""
     if isinstance(given, str):
         return columns[given]
     if isinstance(given, Mapping):
         rate = given["rate"]
         if isinstance(rate, str):
-            return combined([columns[given["array"]], columns[rate]], sound)
-        return combined([columns[given["array"]]], partial(sound, rate=rate))
-    return combined([columns[name] for name in given], pair)
+            return combine_columns([columns[given["array"]], columns[rate]], audio_samples)
+        return combine_columns([columns[given["array"]]], partial(audio_samples, rate=rate))
+    return combine_columns([columns[name] for name in given], text_pair)
 
 
 def target_cells(target: str | Sequence[str] | Mapping[str, str], columns: Columns) -> Column:
@@ -53,42 +111,90 @@ def target_cells(target: str | Sequence[str] | Mapping[str, str], columns: Colum
     if isinstance(target, str):
         return columns[target]
     names = list(target)
-    return combined([columns[n] for n in names], lambda *row: dict(zip(names, row, strict=True)))
+    return combine_columns(
+        [columns[n] for n in names], lambda *row: dict(zip(names, row, strict=True))
+    )
 
 
-def input_key(modality: str, given: Given, column: Column, table: Table) -> list[Any]:
+def input_key(modality: str, given: InputColumns, column: Column, table: SourceTable) -> list[Any]:
     """Return plain values that change when an input's cells, or the files they name, do."""
     state = sha256()
-    if modality != "text" and isinstance(column, Lazy):
+    if modality != "text" and isinstance(column, LazyColumn):
         for cell in column:
             if isinstance(cell, Path) and cell.is_file():
-                state.update(json.dumps(stamp(cell)).encode())
+                state.update(json.dumps(file_stamp(cell)).encode())
     plain = dict(given) if isinstance(given, Mapping) else given
     return [table.digest, modality, plain, state.hexdigest()]
 
 
-def paired(inputs: Mapping[str, Column], modalities: Sequence[str]) -> Column:
+def hash_rows(inputs: Mapping[str, Column]) -> np.ndarray:
+    """Return a number for each row that is the same for the same inputs: (N,) uint64.
+
+    Files are compared by content. Different inputs share a number with probability 2^-64.
+    """
+    parts = [
+        np.fromiter((cell_hash(cell) for cell in column), dtype=np.uint64, count=len(column))
+        for _, column in sorted(inputs.items())
+    ]
+    found = parts[0]
+    for part in parts[1:]:
+        found = found * np.uint64(0x9E3779B97F4A7C15) + part  # modulo 2^64, order matters
+    return found
+
+
+def cell_hash(cell: Any) -> int:
+    """Return 64 bits of a cell's content."""
+    return int.from_bytes(blake2b(cell_bytes(cell), digest_size=8).digest(), "little")
+
+
+def cell_bytes(cell: Any) -> bytes:
+    """Return a cell as bytes: a file's content for its path."""
+    if isinstance(cell, bytes):
+        return cell
+    if isinstance(cell, str):
+        return cell.encode(errors="surrogatepass")
+    if isinstance(cell, Path):
+        return cell.read_bytes() if cell.is_file() else str(cell).encode()
+    if isinstance(cell, np.ndarray):
+        return cell.tobytes()
+    if isinstance(cell, tuple | list):
+        return b"\x1f".join(map(cell_bytes, cell))
+    return repr(cell).encode()
+
+
+def bytes_on_disk(inputs: Mapping[str, Column]) -> int:
+    """Return the size of all files that cells name."""
+    return sum(
+        cell.stat().st_size
+        for modality, column in inputs.items()
+        if modality != "text" and not isinstance(column, np.ndarray)
+        for cell in column
+        if isinstance(cell, Path) and cell.is_file()
+    )
+
+
+def has_all_modalities(inputs: Mapping[str, Column], modalities: Sequence[str]) -> Column:
     """Return True for rows that have all these modalities, None for the others."""
 
     def both(*row: Any) -> bool | None:
         empty = any(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in row)
         return None if empty else True
 
-    return combined([inputs[name] for name in modalities], both)
+    return combine_columns([inputs[name] for name in modalities], both)
 
 
-def media(column: Column, folder: Path | None) -> Column:
+def resolve_media(column: Column, folder: Path | None) -> Column:
     """Return pictures or recordings with their paths resolved; arrays are left as they are."""
     if not isinstance(column, list) and getattr(column, "dtype", None) is not None:
         return column
-    return combined([column], partial(located, folder=folder))
+    return combine_columns([column], partial(resolve_or_unreadable, folder=folder))
 
 
-def pair(first: Any, second: Any) -> tuple[Any, Any] | None:
+def text_pair(first: Any, second: Any) -> tuple[Any, Any] | None:
     """Return two texts as a pair, None if both are empty."""
     return None if first is None and second is None else (first, second)
 
 
-def sound(array: Any, rate: Any) -> tuple[Any, Any] | None:
+def audio_samples(array: Any, rate: Any) -> tuple[Any, Any] | None:
     """Return samples and their rate, None if there are none."""
     return None if array is None else (array, rate)

@@ -1,4 +1,4 @@
-"""From a source to rows that are checked and split."""
+"""From a source to rows that are checked, split and prepared, and tasks that know their labels."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from datamodules.bad_rows import BadRows
 from datamodules.cache import Cache
-from datamodules.columns import Column, take
-from datamodules.duplicates import MOST_BYTES, bytes_on_disk, hash_rows
+from datamodules.data_errors import BadRows
 from datamodules.inputs import (
-    Given,
+    MAX_HASHED_BYTES,
+    InputColumns,
+    bytes_on_disk,
     columns_named,
+    has_all_modalities,
+    hash_rows,
     input_cells,
     input_key,
-    media,
-    paired,
+    resolve_media,
     target_cells,
 )
-from datamodules.maps.store import MapStore
+from datamodules.label_maps import MapFormat, MapStore, prepare_maps, prepare_maps_cached
+from datamodules.modalities.base import InputStore, Modality, PreparedInputs, StreamedStore
 from datamodules.sources.base import Source
 from datamodules.splits import split_rows
-from datamodules.table import Table
+from datamodules.table import Column, SourceTable, take
 from lightning_modules.tasks.base import Task
-from pipeline.configuration.suggest import hint
-from pipeline.errors import PollinateError
+from pollinate.errors import PollinateError, UsageError
+from pollinate.suggest import hint
 
 Target = str | Sequence[str]
 HASHES = "hashes.npy"
@@ -42,7 +46,7 @@ class DatasetSpec:
     """
 
     source: Source
-    inputs: Mapping[str, Given]
+    inputs: Mapping[str, InputColumns]
     split: Mapping[str, Any]
     streaming: bool = False
 
@@ -75,7 +79,7 @@ class TaskSpec:
 
 
 @dataclass
-class Loaded:
+class LoadedDataset:
     """A data set's rows, checked and split.
 
     table: all N rows.
@@ -88,7 +92,7 @@ class Loaded:
     hashes: (N,) uint64, equal for rows with the same inputs; None where that takes too long.
     """
 
-    table: Table
+    table: SourceTable
     inputs: dict[str, Column]
     keys: dict[str, Any]
     targets: dict[str, Column]
@@ -126,13 +130,13 @@ class Loaded:
 
 
 def table_digest(digest: str) -> str:
-    """Return the part of ``Loaded.digest`` that doesn't depend on a run's tasks."""
+    """Return the part of ``LoadedDataset.digest`` that doesn't depend on a run's tasks."""
     return digest.partition("-")[0]
 
 
 def load_dataset(
     name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec], split_seed: int, cache: Cache
-) -> Loaded:
+) -> LoadedDataset:
     """Read a data set, find rows that can't be used, and deal out the others.
 
     The rows are stratified by the first task's labels, unless the split says otherwise.
@@ -173,13 +177,15 @@ def load_dataset(
     except PollinateError as error:
         raise PollinateError(f"data set {name}: {error}") from error
     if spec.streaming:  # what needs all inputs at once is left out
-        return Loaded(table, inputs, {}, targets, rows, bad)
+        return LoadedDataset(table, inputs, {}, targets, rows, bad)
     keys = {m: input_key(m, spec.inputs[m], cells, table) for m, cells in inputs.items()}
     hashes = row_hashes(inputs, keys, table, cache)
-    return Loaded(table, inputs, keys, targets, rows, bad, hashes)
+    return LoadedDataset(table, inputs, keys, targets, rows, bad, hashes)
 
 
-def raw_targets(spec: TaskSpec, dataset: str, inputs: Mapping[str, Column], table: Table) -> Column:
+def raw_targets(
+    spec: TaskSpec, dataset: str, inputs: Mapping[str, Column], table: SourceTable
+) -> Column:
     """Return a task's N raw targets in one data set, the paths of maps resolved.
 
     They are all empty where there are no labels.
@@ -187,16 +193,16 @@ def raw_targets(spec: TaskSpec, dataset: str, inputs: Mapping[str, Column], tabl
     if dataset in spec.unlabelled:
         return [None] * len(table)
     if spec.task.modalities:
-        return paired(inputs, spec.task.modalities)
+        return has_all_modalities(inputs, spec.task.modalities)
     column = target_cells(spec.target_in(dataset), table.columns)
-    return column if spec.task.maps is None else media(column, table.folder)
+    return column if spec.task.maps is None else resolve_media(column, table.folder)
 
 
 def row_hashes(
-    inputs: Mapping[str, Column], keys: Mapping[str, Any], table: Table, cache: Cache
+    inputs: Mapping[str, Column], keys: Mapping[str, Any], table: SourceTable, cache: Cache
 ) -> np.ndarray | None:
     """Return a number for each row that is the same for the same inputs, None if that is costly."""
-    if bytes_on_disk(inputs) > MOST_BYTES:
+    if bytes_on_disk(inputs) > MAX_HASHED_BYTES:
         return None
     if not table.mapped:
         return hash_rows(inputs)
@@ -206,14 +212,14 @@ def row_hashes(
 
 
 def require_columns(
-    name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec], table: Table
+    name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec], table: SourceTable
 ) -> None:
     """Check that all columns that are named are there.
 
     Raises:
         PollinateError: one isn't.
     """
-    for use, column in uses(name, spec, tasks):
+    for use, column in named_columns(name, spec, tasks):
         if column not in table.columns:
             known = hint(column, table.names, "columns")
             raise PollinateError(
@@ -222,7 +228,9 @@ def require_columns(
             )
 
 
-def uses(name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec]) -> Iterator[tuple[str, str]]:
+def named_columns(
+    name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec]
+) -> Iterator[tuple[str, str]]:
     """Yield (what a column is used for, its name)."""
     for modality, given in spec.inputs.items():
         yield from ((f"inputs.{modality}", column) for column in columns_named(given))
@@ -235,3 +243,195 @@ def uses(name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec]) -> Iterato
                 )
         columns = columns_named(one.target_in(name))
         yield from ((f"target of task {task}", column) for column in columns)
+
+
+CHUNK = 64  # maps that are in memory at a time
+
+
+def load_maps(
+    loaded: LoadedDataset,
+    tasks: Mapping[str, TaskSpec],
+    dataset: DatasetSpec,
+    modalities: Mapping[str, Modality],
+    cache: Cache,
+) -> None:
+    """Prepare the targets that have a value for each pixel, and note those that can't be used.
+
+    Raises:
+        UsageError: what training does to inputs can't be done to maps.
+    """
+    for task, spec in tasks.items():
+        if spec.task.maps is not None:
+            columns = columns_named(spec.target_in(loaded.bad.name))
+            size = map_size(task, modalities[spec.task.maps.modality])
+            store = prepare_task_maps(
+                spec.task.maps, columns, loaded.targets[task], loaded, dataset, size, cache
+            )
+            loaded.maps[task] = store
+            loaded.bad.add("+".join(columns), store.errors)
+
+
+def map_size(task: str, modality: Modality) -> tuple[int, int]:
+    """Return the size of a task's maps."""
+    try:
+        size = modality.map_size()
+    except UsageError as error:
+        raise UsageError(f"task {task}: {error}") from error
+    assert size is not None, "formats name a modality that maps can lie on"
+    return size
+
+
+def prepare_task_maps(
+    form: MapFormat,
+    names: Sequence[str],
+    cells: Column,
+    loaded: LoadedDataset,
+    dataset: DatasetSpec,
+    size: tuple[int, int],
+    cache: Cache,
+) -> MapStore:
+    """Prepare the maps in the named columns; those of files are kept on disk for the next time."""
+    table, pictures = loaded.table, loaded.inputs[form.modality]
+    if not (table.mapped or table.streamed):
+        return prepare_maps(form, cells, pictures, size)
+    given = dataset.inputs[form.modality]
+    # of pictures that are streamed only the table is known
+    key = loaded.keys.get(form.modality, [table.digest, given])
+    own = input_key("map", names, cells, table)
+    return prepare_maps_cached(form, cells, pictures, size, cache, [own, key])
+
+
+def encode_map_presence(task: Task, maps: Column) -> tuple[Tensor, dict[int, str]]:
+    """Return ``present`` and ``unseen`` of ``encode``, of maps of N rows, some at a time."""
+    present: list[Tensor] = []
+    unseen: dict[int, str] = {}
+    for start in range(0, len(maps), CHUNK):
+        found = task.encode(maps[start : start + CHUNK])
+        present.append(found.present)
+        unseen |= {start + row: label for row, label in found.unseen.items()}
+    return torch.cat(present) if present else torch.zeros(0, dtype=torch.bool), unseen
+
+
+def prepare_inputs(
+    loaded: LoadedDataset,
+    inputs: Mapping[str, InputColumns],
+    modalities: Mapping[str, Modality],
+    cache: Cache,
+) -> dict[str, InputStore]:
+    """Return {modality: prepared inputs}, and note the rows where that fails in ``loaded.bad``.
+
+    Args:
+        loaded: the data set.
+        inputs: {modality: its column, or columns}.
+        modalities: {modality: how raw values become tensors}.
+        cache: where results are kept that take long to compute.
+    """
+    stores: dict[str, InputStore] = {}
+    for modality, cells in loaded.inputs.items():
+        given, kind = columns_named(inputs[modality]), modalities[modality]
+        if loaded.table.streamed:
+            has = np.any([loaded.table.streamed[column] for column in given], axis=0)
+            stores[modality] = StreamedStore(kind, cells, has, loaded.table)
+            continue
+        prepared = prepare_column(kind, cells, loaded, loaded.keys[modality], cache)
+        loaded.bad.add("+".join(given), prepared.errors)
+        stores[modality] = prepared.store
+    empty = ~np.any([store.has for store in stores.values()], axis=0)
+    wrong = "all inputs of the row are empty" if len(stores) > 1 else "the input is empty"
+    loaded.bad.add("", dict.fromkeys(np.flatnonzero(empty).tolist(), wrong))
+    return stores
+
+
+def prepare_column(
+    modality: Modality, cells: Column, loaded: LoadedDataset, key: object, cache: Cache
+) -> PreparedInputs:
+    """Prepare a column; what comes from files is kept on disk for the next time."""
+    if not loaded.table.mapped:
+        return modality.prepare(cells)
+    return modality.prepare_cached(cells, cache, key)
+
+
+def learn_modalities(
+    modalities: Mapping[str, Modality],
+    loaded: Mapping[str, LoadedDataset],
+    learnt: Mapping[str, Any] | None,
+) -> None:
+    """Learn the tokenizer from the training rows, or take the given one.
+
+    Args:
+        modalities: {modality: how raw values become tensors}.
+        loaded: {data set: its rows}.
+        learnt: of the run to go on with; None: learn from the data.
+
+    Raises:
+        PollinateError: the data aren't those of the run to go on with.
+    """
+    if learnt is not None:
+        require_same_data(loaded, learnt["digests"])
+    for name, modality in modalities.items():
+        if learnt is not None:
+            modality.load_state_dict(learnt["modalities"][name])
+        else:
+            own = [data.input(name, "train") for data in loaded.values() if name in data.inputs]
+            modality.fit(own)
+
+
+def learn_tasks(
+    tasks: Mapping[str, TaskSpec],
+    loaded: Mapping[str, LoadedDataset],
+    learnt: Mapping[str, Any] | None,
+) -> None:
+    """Learn vocabularies and scales from the training rows, or take the given ones.
+
+    Args:
+        tasks: {task: what it is and its data sets}.
+        loaded, learnt: as for ``learn_modalities``.
+    """
+    for name, spec in tasks.items():
+        if learnt is not None:
+            spec.task.load_state_dict(learnt["tasks"][name])
+        elif spec.known is not None:
+            spec.task.load_state_dict(dict(spec.known))
+        else:
+            learn_task(name, spec, loaded)
+
+
+def learn_task(name: str, spec: TaskSpec, loaded: Mapping[str, LoadedDataset]) -> None:
+    """Learn one task's vocabulary and scale from the training rows.
+
+    Raises:
+        PollinateError: there are none, or they don't suffice.
+    """
+    columns = [loaded[dataset].label(name, "train") for dataset in spec.datasets]
+    if not any(map(len, columns)):
+        raise PollinateError(
+            f"task {name} has no training rows (data set {', '.join(spec.datasets)}); "
+            "check its split"
+        )
+    try:
+        spec.task.learn(value for column in columns for value in column)
+    except PollinateError as error:
+        raise PollinateError(f"task {name}: {error}") from error
+
+
+def require_same_data(loaded: Mapping[str, LoadedDataset], expected: Mapping[str, str]) -> None:
+    """Check that data sets are those that a run was started with.
+
+    Args:
+        loaded: {data set: its rows}.
+        expected: {data set: its digest then}.
+
+    Raises:
+        PollinateError: one changed.
+    """
+    # models that were merged had other tasks: they agree on the table, not on tasks' maps
+    changed = [
+        name
+        for name, data in loaded.items()
+        if expected.get(name) not in (data.digest, data.table.digest)
+    ]
+    if changed:
+        raise PollinateError(
+            f"the data of {', '.join(changed)} changed since the run was started, so it can't "
+            "be resumed or measured exactly; restore the data or start a new run"
+        )

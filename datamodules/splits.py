@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.columns import Column, Columns, take
-from datamodules.table import SPLIT
-from pipeline.errors import PollinateError
+from datamodules.table import SPLIT_COLUMN, Column, Columns, take
+from pollinate.errors import PollinateError
 
 SPLITS = ("train", "valid", "test")
 SYNONYMS = {
@@ -30,9 +29,9 @@ def split_rows(
     Args:
         spec: fractions {train, valid, test} of all rows, or {train: 1}; or {column: name} of a
             column that says each row's split, by other words with {values: {train: word or words,
-            ...}}; or {files: ...}, where the column ``SPLIT`` says it. With a column or files,
-            ``valid: f`` or ``test: f`` takes the share f of the training rows for a split that has
-            none.
+            ...}}; or {files: ...}, where the column ``SPLIT_COLUMN`` says it. With a column or
+            files, ``valid: f`` or ``test: f`` takes the share f of the training rows for a split
+            that has none.
             ``group``: a column; rows of one value stay in one split where fractions are drawn.
             ``stratify``: a column of which each split gets its share of every value.
         columns: the data set's columns, of N rows.
@@ -49,14 +48,14 @@ def split_rows(
     groups = _column(spec["group"], "group", columns) if spec.get("group") else None
     if spec.get("stratify"):
         strata = _column(spec["stratify"], "stratify", columns)
-    draw = _Draw(strata, groups, seed)
+    draw = _RandomSplit(strata, groups, seed)
     if "files" in spec:
-        if SPLIT not in columns:
+        if SPLIT_COLUMN not in columns:
             raise PollinateError(
                 "split.files is for sources that read files, without a path of their own; name "
                 "the files there only, or use split: {column: NAME}"
             )
-        parts = _by_word(take(columns[SPLIT], rows), rows, "split.files", {})
+        parts = _by_word(take(columns[SPLIT_COLUMN], rows), rows, "split.files", {})
     elif "column" in spec:
         words = take(_column(str(spec["column"]), "column", columns), rows)
         parts = _by_word(words, rows, f"split column {spec['column']!r}", spec.get("values") or {})
@@ -78,7 +77,7 @@ def split_name(word: Any) -> str | None:
 
 def _column(name: str, use: str, columns: Columns) -> Column:
     if name not in columns:
-        known = ", ".join(one for one in columns if one != SPLIT)
+        known = ", ".join(one for one in columns if one != SPLIT_COLUMN)
         raise PollinateError(f"split {use} {name!r} is not a column of the data; it has {known}")
     return columns[name]
 
@@ -107,7 +106,7 @@ def _by_word(
     return {name: rows[found == name] for name in SPLITS}
 
 
-class _Draw:
+class _RandomSplit:
     """Deals rows out at random.
 
     Args:

@@ -1,19 +1,101 @@
-"""A data set's rows as its source gives them."""
+"""Raw rows: columns, read when they are asked for, and the table that a source gives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from datamodules.columns import Columns
+Column = Sequence[Any] | np.ndarray  # n values
+Columns = Mapping[str, Column]  # {name: column}, all of one length
 
-SPLIT = "__split__"  # the column that says which split's file a row comes from
+
+class LazyColumn(Sequence[Any]):
+    """Values that are read when they are asked for, many at a time.
+
+    Args:
+        length: n.
+        read: (k,) row numbers -> their k values.
+        rows: the rows meant, in order; default: all.
+    """
+
+    CHUNK = 1024  # rows that are read at a time
+
+    def __init__(
+        self,
+        length: int,
+        read: Callable[[np.ndarray], Sequence[Any]],
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.read = read
+        self.chosen = rows
+        self.length = length if rows is None else len(rows)
+
+    def __len__(self) -> int:
+        """Return the number of values."""
+        return self.length
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return one value, or a list for a slice."""
+        if isinstance(place, slice):
+            return list(self.read(self._rows(np.arange(*place.indices(self.length)))))
+        return self.read(self._rows(np.array([range(self.length)[place]])))[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield all values, a chunk in memory at a time."""
+        for start in range(0, self.length, self.CHUNK):
+            yield from self[start : start + self.CHUNK]
+
+    def take(self, rows: np.ndarray) -> LazyColumn:
+        """Return the chosen values, not read yet."""
+        return LazyColumn(self.length, self.read, self._rows(rows))
+
+    def _rows(self, places: np.ndarray) -> np.ndarray:
+        return places if self.chosen is None else self.chosen[places]
 
 
-def numbered(row: int) -> str:
+def combine_columns(columns: Sequence[Column], make: Callable[..., Any]) -> LazyColumn:
+    """Return a column whose cells are ``make(cell of the first, cell of the second, ...)``."""
+
+    def read(rows: np.ndarray) -> list[Any]:
+        return [make(*cells) for cells in zip(*(take(c, rows) for c in columns), strict=True)]
+
+    return LazyColumn(len(columns[0]), read)
+
+
+def take(column: Column, rows: np.ndarray) -> Column:
+    """Return the chosen rows (n,) of a column, of the same kind."""
+    if isinstance(column, LazyColumn):
+        return column.take(rows)
+    return column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
+
+
+def columns_digest(columns: Columns) -> str:
+    """Return a short fingerprint of the content: 12 hexadecimal digits."""
+    state = hashlib.sha256()
+    for name in sorted(columns):
+        values = columns[name]
+        state.update(name.encode())
+        if isinstance(values, np.ndarray) and values.dtype != object:
+            state.update(values.tobytes())
+        else:
+            state.update(b"\x1f".join(map(_bytes, values)))
+    return state.hexdigest()[:12]
+
+
+def _bytes(value: Any) -> bytes:
+    """Return a value's content; an array's text would leave out the middle of large ones."""
+    return value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()
+
+
+SPLIT_COLUMN = "__split__"  # the column that says which split's file a row comes from
+
+
+def row_number(row: int) -> str:
     """Say where a row is, for people: counted from 1."""
     return f"row {row + 1}"
 
@@ -23,7 +105,7 @@ def nothing_to_release() -> None:
 
 
 @dataclass
-class Table:
+class SourceTable:
     """Columns of one length, in memory or mapped into it.
 
     columns: {name: N values}; an empty cell is None.
@@ -42,7 +124,7 @@ class Table:
     columns: Columns
     digest: str
     bad: Mapping[int, str] = field(default_factory=dict)
-    place: Callable[[int], str] = numbered
+    place: Callable[[int], str] = row_number
     folder: Path | None = None
     mapped: bool = False
     streamed: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -51,7 +133,7 @@ class Table:
     @property
     def names(self) -> list[str]:
         """The columns that a user knows."""
-        return [name for name in self.columns if name != SPLIT]
+        return [name for name in self.columns if name != SPLIT_COLUMN]
 
     def __len__(self) -> int:
         """Return the number of rows N."""

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
-from lightning_modules.features import Features
-from lightning_modules.network import MultiTaskNetwork, Tap, untouched
+from datamodules.features import Features
+from lightning_modules.network import ForwardTrace, HeadInput, MultiTaskNetwork, shared_rows
 from lightning_modules.tasks.base import Task
-from lightning_modules.trace import Trace
 from lightning_modules.trunks.base import Parts, Routes, Trunk
-from lightning_modules.views.base import Seen
+from lightning_modules.views import EncodedDataset
 
 
-class Apart(Trunk):
+class NoTrunk(Trunk):
     """Nothing is shared: each member has a trunk of its own."""
 
     def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
@@ -44,7 +43,7 @@ class Ensemble(MultiTaskNetwork):
     def __init__(
         self, members: Sequence[MultiTaskNetwork], tasks: Mapping[str, Task], routes: Routes
     ) -> None:
-        super().__init__({}, Apart(list(routes)), {}, routes)
+        super().__init__({}, NoTrunk(list(routes)), {}, routes)
         self.members = nn.ModuleList(members)
         self.tasks = dict(tasks)
 
@@ -56,16 +55,16 @@ class Ensemble(MultiTaskNetwork):
         self,
         batches: Mapping[str, Batch],
         tasks: Sequence[str] | None = None,
-        tap: Tap = untouched,
+        tap: HeadInput = shared_rows,
         apart: bool = False,
-        trace: Trace | None = None,
+        trace: ForwardTrace | None = None,
     ) -> dict[str, Tensor]:
         """Predict; see ``MultiTaskNetwork.forward``."""
         wanted = self.routes if tasks is None else tasks
         routes = {task: self.routes[task] for task in wanted}
         return self.predict(self.encode(batches, routes), routes, tap, trace)
 
-    def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, Seen]:
+    def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Let each member encode the rows of its tasks: {``member/key``: rows}."""
         found = {}
         for place, member, own in self._members(routes):
@@ -77,10 +76,10 @@ class Ensemble(MultiTaskNetwork):
 
     def predict(
         self,
-        seen: Mapping[str, Seen],
+        seen: Mapping[str, EncodedDataset],
         routes: Routes,
-        tap: Tap = untouched,
-        trace: Trace | None = None,
+        tap: HeadInput = shared_rows,
+        trace: ForwardTrace | None = None,
     ) -> dict[str, Tensor]:
         """Average what the members make of the rows that they encoded; nothing else is noted."""
         outputs: dict[str, list[Tensor]] = {}
@@ -90,7 +89,9 @@ class Ensemble(MultiTaskNetwork):
             if read:
                 for task, output in member.predict(read, own, tap).items():
                     outputs.setdefault(task, []).append(output)
-        return {task: self.tasks[task].averaged(torch.stack(o)) for task, o in outputs.items()}
+        return {
+            task: self.tasks[task].ensemble_output(torch.stack(o)) for task, o in outputs.items()
+        }
 
     def _members(self, routes: Routes) -> Iterator[tuple[int, MultiTaskNetwork, Routes]]:
         """Yield (number, member, those of the tasks that it has)."""

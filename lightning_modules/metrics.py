@@ -1,4 +1,4 @@
-"""What is measured of a run: losses, rows and scores by task."""
+"""Losses, rows and scores by task, in training and evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_modules.processes import together
+from lightning_modules.distributed import is_distributed
+from lightning_modules.task_rows import Targets
 from lightning_modules.tasks.base import Task
 
 
@@ -34,7 +35,7 @@ class RunningLosses:
 
     def take(self) -> dict[str, float]:
         """Return {task: mean loss over all ranks} of the tasks that had rows, and start anew."""
-        totals = summed(self.totals)
+        totals = all_reduce_sum(self.totals)
         self.totals = torch.zeros_like(self.totals)
         return {
             task: (total / rows).item()
@@ -43,7 +44,7 @@ class RunningLosses:
         }
 
 
-class Scores(nn.Module):
+class EvaluationMetrics(nn.Module):
     """All metrics of all tasks on one split."""
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
@@ -56,8 +57,8 @@ class Scores(nn.Module):
         """Add labelled rows of one task: outputs (N, ...) and targets (N, ...)."""
         self.losses.add({task: self.tasks[task].loss(output, target).sum()}, {task: len(target)})
         if len(target):
-            measured = self.tasks[task].measured(output)
-            self.metrics[task].update(measured, target)  # type: ignore[operator]  # a collection
+            metric_input = self.tasks[task].metric_input(output)
+            self.metrics[task].update(metric_input, target)  # type: ignore[operator]  # a collection
 
     def take(self) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
         """Return ({task: {metric: value}}, {task: confusion matrix}) over all ranks; start anew.
@@ -80,9 +81,9 @@ class Scores(nn.Module):
         return numbers, matrices
 
 
-def summed(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """Return the sum over all ranks, on the CPU; the values themselves in a single process."""
-    if not together():
+    if not is_distributed():
         return values
     on_gpu = torch.distributed.get_backend() == "nccl"
     shared = values.cuda() if on_gpu else values.clone()
@@ -90,7 +91,7 @@ def summed(values: Tensor) -> Tensor:
     return shared.cpu()
 
 
-def update(metric: Metric, output: Tensor, target: Tensor) -> None:
+def update_metric(metric: Metric, output: Tensor, target: Tensor) -> None:
     """Give a metric rows: outputs (N, ...) and targets (N, ...).
 
     No rows count as an update, too: the ranks must agree on whether a metric was given any.
@@ -113,3 +114,83 @@ def load_metric_state(metric: Metric, state: Mapping[str, Any]) -> None:
     for name, value in state.items():
         setattr(metric, name, value.to(metric.device) if isinstance(value, Tensor) else value)
     metric._computed = None
+
+
+class TrainingMetrics(nn.Module):
+    """Losses, rows and scores of training rows, by task.
+
+    losses: of this rank, since they were last taken.
+    rows: {task: labelled rows over all ranks}; epoch_rows: those of the epoch under way.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.tasks = dict(tasks)
+        self.losses = RunningLosses(tasks)
+        self.rows = dict.fromkeys(tasks, 0)
+        self.epoch_rows = dict.fromkeys(tasks, 0)
+        self.metrics = nn.ModuleDict({n: t.training_metric() for n, t in tasks.items()})
+
+    def count(
+        self,
+        sums: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        targets: Targets,
+        labelled: Mapping[str, int],
+    ) -> None:
+        """Add a step.
+
+        Args:
+            sums: {task: sum of the losses of this rank's rows}.
+            outputs: {task: (N, ...)} of this rank.
+            targets: of this rank.
+            labelled: {task: rows over all ranks}.
+        """
+        own, metrics = {}, dict(self._metrics())
+        for task, (target, present) in targets.items():
+            found = target[present]
+            own[task] = len(found)
+            metric_input = self.tasks[task].metric_input(outputs[task].detach()[present])
+            update_metric(metrics[task], metric_input, found)
+            self.rows[task] += labelled[task]
+            self.epoch_rows[task] += labelled[task]
+        self.losses.add(sums, own)
+
+    def take_scores(self) -> dict[str, float]:
+        """Return {task: score} over the epoch and all ranks, and start anew."""
+        scores = {}
+        for task, metric in self._metrics():
+            if has_updates(metric):
+                scores[task] = metric.compute().item()
+            metric.reset()
+        return scores
+
+    def take_epoch_rows(self) -> dict[str, int]:
+        """Return {task: labelled rows of the epoch}, and start anew."""
+        rows, self.epoch_rows = self.epoch_rows, dict.fromkeys(self.tasks, 0)
+        return rows
+
+    def state(self) -> dict[str, Any]:
+        """Return what this rank gathered, as plain values."""
+        return {
+            "losses": self.losses.totals.clone(),
+            "rows_seen": dict(self.rows),
+            "epoch_rows": dict(self.epoch_rows),
+            "scores": {name: metric_state(m) for name, m in self._metrics()},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with what ``state`` returned."""
+        self.losses.totals = state["losses"].clone()
+        self.rows = dict(state["rows_seen"])
+        self.epoch_rows = dict(state["epoch_rows"])
+        for name, metric in self._metrics():
+            load_metric_state(metric, state["scores"][name])
+
+    def _metrics(self) -> list[tuple[str, Any]]:
+        return list(self.metrics.items())
+
+
+def has_updates(metric: Any) -> bool:
+    """Say whether the metric was given rows; the same on every rank, since steps are."""
+    return bool(metric._update_count)

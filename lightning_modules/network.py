@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -11,27 +12,54 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.batch import Batch
-from lightning_modules.copies import EVERY, Copies, copies, own, readable, separate
+from datamodules.features import Features, PooledOnly, concat_features
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.features import Features, PooledOnly, together
 from lightning_modules.fusions.base import Fusion
-from lightning_modules.trace import Trace
+from lightning_modules.task_rows import (
+    ALL_TASKS,
+    EncodingKeys,
+    disjoint_groups,
+    encoding_keys,
+    keys_of_task,
+    task_key,
+)
 from lightning_modules.trunks.base import Routes, Trunk
 from lightning_modules.tuning.base import Tuning
-from lightning_modules.tuning.routed import shared_parameters
+from lightning_modules.tuning.routed_adapters import shared_parameters
 from lightning_modules.tuning.routing import Routing
-from lightning_modules.views.base import Seen, View
-from lightning_modules.views.rows import RowView
+from lightning_modules.views import EncodedDataset, RowView, View
 
 if TYPE_CHECKING:
-    from lightning_modules.transfer.borrowing import Borrowing
-
-ROWS = RowView()
-PLUS = "+"  # between the names of modalities
-Tap = Callable[[str, Tensor], Tensor]
+    from lightning_modules.transfer.source_fusion import SourceFusion
 
 
-def untouched(task: str, rows: Tensor) -> Tensor:
+@dataclass
+class ForwardTrace:
+    """Filled by ``MultiTaskNetwork.forward``.
+
+    seen: {data set: its encoded rows}; where encoders have adapters a task, {key of ``copies``}.
+    parts: {task: what its head read, (N_i, D) of each group of rows}.
+    """
+
+    seen: dict[str, EncodedDataset] = field(default_factory=dict)
+    parts: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def encoded(self, seen: Mapping[str, EncodedDataset]) -> None:
+        """Take note of encoded rows."""
+        self.seen.update(seen)
+
+    @property
+    def representations(self) -> dict[str, Tensor]:
+        """{task: what its head read, (N, D)}, rows in the order of the task's outputs."""
+        return {task: torch.cat(rows) for task, rows in self.parts.items()}
+
+
+ROW_VIEW = RowView()
+MODALITY_SEPARATOR = "+"  # between the names of modalities
+HeadInput = Callable[[str, Tensor], Tensor]
+
+
+def shared_rows(task: str, rows: Tensor) -> Tensor:
     """Let a head read the shared rows."""
     return rows
 
@@ -66,16 +94,16 @@ class MultiTaskNetwork(nn.Module):
         self.trunk = trunk
         self.heads = nn.ModuleDict(dict(heads))
         self.routes = {task: tuple(names) for task, names in routes.items()}
-        self.views = {task: (views or {}).get(task, ROWS) for task in heads}
-        self.borrowing: Borrowing | None = None  # given by transfer
+        self.views = {task: (views or {}).get(task, ROW_VIEW) for task in heads}
+        self.source_fusion: SourceFusion | None = None  # given by transfer
 
     def forward(
         self,
         batches: Mapping[str, Batch],
         tasks: Sequence[str] | None = None,
-        tap: Tap = untouched,
-        apart: bool = False,
-        trace: Trace | None = None,
+        tap: HeadInput = shared_rows,
+        separate_graphs: bool = False,
+        trace: ForwardTrace | None = None,
     ) -> dict[str, Tensor]:
         """Predict.
 
@@ -83,7 +111,8 @@ class MultiTaskNetwork(nn.Module):
             batches: {data set: rows}.
             tasks: the tasks wanted; None: every task that a data set in ``batches`` is for.
             tap: what each head reads in place of its shared rows: (task, rows) -> rows.
-            apart: whether tasks that have no encoded rows in common go through graphs of their own.
+            separate_graphs: whether tasks that have no encoded rows in common go through graphs of
+                their own.
             trace: takes note of what is made on the way.
 
         Returns:
@@ -91,8 +120,8 @@ class MultiTaskNetwork(nn.Module):
         """
         wanted = self.heads if tasks is None else tasks
         routes = {task: self.routes[task] for task in wanted}
-        trace = Trace() if trace is None else trace
-        if not apart:
+        trace = ForwardTrace() if trace is None else trace
+        if not separate_graphs:
             return self.predict(self.encode(batches, routes), routes, tap, trace)
         outputs: dict[str, Tensor] = {}
         for some in self._parted(batches, routes):
@@ -104,43 +133,43 @@ class MultiTaskNetwork(nn.Module):
 
     def predict(
         self,
-        seen: Mapping[str, Seen],
+        seen: Mapping[str, EncodedDataset],
         routes: Routes,
-        tap: Tap = untouched,
-        trace: Trace | None = None,
+        tap: HeadInput = shared_rows,
+        trace: ForwardTrace | None = None,
     ) -> dict[str, Tensor]:
         """Send encoded rows through trunk and heads.
 
         Args:
-            seen: what ``encode`` returned.
+            seen: what ``encode_batches`` returned.
             routes: {task: data sets}; those that were not encoded are left out.
             tap, trace: as for ``forward``.
         """
-        trace = Trace() if trace is None else trace
+        trace = ForwardTrace() if trace is None else trace
         trace.encoded(seen)
         # all rows go through, wanted or not: which parameters a step reaches must not depend on it
         groups = {name: one.fused for name, one in seen.items()}
         paths: dict[str, list[str]] = {}
         for task, names in routes.items():
-            for name in readable(seen, task, names):
+            for name in keys_of_task(seen, task, names):
                 for group, features in self.views[task].groups(seen[name]).items():
                     key = f"{name}:{group}" if group else name
                     groups.setdefault(key, features)
                     paths.setdefault(task, []).append(key)
-        lent = {} if self.borrowing is None else self.borrowing.see(seen)
+        source_features = {} if self.source_fusion is None else self.source_fusion.encode(seen)
         outputs = {}
         for task, parts in self.trunk(groups, paths).items():
             read = [tap(task, rows) for rows in parts]
             trace.parts[task] = read
             rows = torch.cat(read) if len(read) > 1 else read[0]
-            keys = readable(seen, task, routes[task])
-            if self.borrowing is not None:
-                rows = self.borrowing(task, rows, self.views[task], keys, lent)
+            keys = keys_of_task(seen, task, routes[task])
+            if self.source_fusion is not None:
+                rows = self.source_fusion(task, rows, self.views[task], keys, source_features)
             read_from = [seen[name] for name in keys]
             outputs[task] = self.views[task].output(self.heads[task], rows, read_from)
         return outputs
 
-    def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, Seen]:
+    def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Encode all rows of a modality in one call, part them again, and fuse.
 
         Args:
@@ -148,35 +177,37 @@ class MultiTaskNetwork(nn.Module):
             routes: {task: data sets}: what will be predicted from the rows.
 
         Returns:
-            {key of ``copies``: rows}: a data set's name, where no encoder has adapters a task.
+            {key of ``encoding_keys``: rows}: dataset names, where no encoder has adapters per task.
         """
         routed = [name for name, batch in batches.items() if any(self._routed(batch))]
-        found = copies(batches, routed, routes)
+        found = encoding_keys(batches, routed, routes)
         features: dict[str, dict[str, Features]] = {key: {} for key in found}
         for modality in self.encoders:
             for keys, rows in self._encode(modality, batches, found):
                 for key in keys:
                     features[key][modality] = rows
         return {
-            key: Seen(self._fuse(features[key], batches[name]), features[key], batches[name])
+            key: EncodedDataset(
+                self._fuse(features[key], batches[name]), features[key], batches[name]
+            )
             for key, (name, _) in found.items()
         }
 
     def _encode(
-        self, modality: str, batches: Mapping[str, Batch], found: Copies
+        self, modality: str, batches: Mapping[str, Batch], found: EncodingKeys
     ) -> Iterator[tuple[list[str], Features]]:
         """Yield (keys of the copies that share the rows, the rows' features), by one call."""
         encoder = self.encoder(modality)
         units: dict[tuple[str, str], list[str]] = {}  # (data set, task): keys
         for key, (name, task) in found.items():
             if modality in batches[name].modalities:
-                unit = (name, EVERY if encoder.routing is None else task)
+                unit = (name, ALL_TASKS if encoder.routing is None else task)
                 units.setdefault(unit, []).append(key)
         given = [batches[name] for name, _ in units]
         if not given:
             return
         if encoder.routing is None:
-            encoded = encode(encoder, modality, given)
+            encoded = encode_batches(encoder, modality, given)
         else:
             tasks = [task for _, task in units]
             encoded = encode_routed(encoder, encoder.routing, modality, given, tasks)
@@ -197,7 +228,11 @@ class MultiTaskNetwork(nn.Module):
 
     def reads_tokens(self, modality: str) -> bool:
         """Say whether any part looks at more of a modality's features than the pooled vectors."""
-        fusions = [part for name, part in self.fusions.items() if modality in name.split(PLUS)]
+        fusions = [
+            part
+            for name, part in self.fusions.items()
+            if modality in name.split(MODALITY_SEPARATOR)
+        ]
         found = [part.reads_tokens for part in (self.trunk, *fusions)]
         return any(found) or any(modality in view.reads_tokens_of for view in self.views.values())
 
@@ -228,24 +263,26 @@ class MultiTaskNetwork(nn.Module):
     def _parted(self, batches: Mapping[str, Batch], routes: Routes) -> Iterator[Routes]:
         """Yield tasks whose rows meet in an encoder, apart from those that they don't meet."""
         alone = {name for name, batch in batches.items() if all(self._routed(batch))}
-        keys = {t: [own(n, t) if n in alone else n for n in names] for t, names in routes.items()}
-        for some in separate(keys):
+        keys = {
+            t: [task_key(n, t) if n in alone else n for n in names] for t, names in routes.items()
+        }
+        for some in disjoint_groups(keys):
             yield {task: names for task, names in routes.items() if set(keys[task]) & set(some)}
 
 
 def combination(modalities: Iterable[str]) -> str:
     """Return the name of several modalities together: ``image+text``."""
-    return PLUS.join(sorted(modalities))
+    return MODALITY_SEPARATOR.join(sorted(modalities))
 
 
-def encode(encoder: Encoder, modality: str, batches: Sequence[Batch]) -> list[Features]:
+def encode_batches(encoder: Encoder, modality: str, batches: Sequence[Batch]) -> list[Features]:
     """Return each batch's features, from its inputs or from what was kept of a frozen backbone."""
     kept = [batch.kept[modality] for batch in batches if modality in batch.kept]
     if not kept:
         inputs = [batch.inputs[modality] for batch in batches]
-        return part(encoder(join(inputs)), [len(rows) for rows in inputs])
-    finished = encoder.finish(together([one.features for one in kept]))
-    found = part(finished, [len(one.features.pooled) for one in kept])
+        return split_features(encoder(concat_inputs(inputs)), [len(rows) for rows in inputs])
+    finished = encoder.finish(concat_features([one.features for one in kept]))
+    found = split_features(finished, [len(one.features.pooled) for one in kept])
     pairs = zip(found, kept, strict=True)
     return [own if one.whole else PooledOnly(own.pooled) for own, one in pairs]
 
@@ -261,10 +298,10 @@ def encode_routed(
     inputs = [batch.inputs[modality] for batch in batches]
     sizes = [len(rows) for rows in inputs]
     shares = list(zip(tasks, sizes, strict=True))
-    return part(routing.call(encoder, join(inputs), shares), sizes)
+    return split_features(routing.call(encoder, concat_inputs(inputs), shares), sizes)
 
 
-def join(inputs: Sequence[Tensor]) -> Tensor:
+def concat_inputs(inputs: Sequence[Tensor]) -> Tensor:
     """Concatenate the rows of several data sets: (N_i, ...) -> (sum N_i, ...).
 
     Token ids (N_i, L_i) are padded with 0, frames (N_i, L_i, F) with NaN, to the longest.
@@ -281,8 +318,8 @@ def join(inputs: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(inputs))
 
 
-def part(features: Features, sizes: Sequence[int]) -> list[Features]:
-    """Undo ``join``: features of sum(sizes) rows -> one Features a size."""
+def split_features(features: Features, sizes: Sequence[int]) -> list[Features]:
+    """Undo ``concat_inputs``: features of sum(sizes) rows -> one Features a size."""
 
     def split(rows: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * len(sizes) if rows is None else torch.split(rows, list(sizes))

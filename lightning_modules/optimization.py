@@ -1,12 +1,78 @@
-"""How the weights move."""
+"""Optimizer, parameter groups and learning-rate schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from lightning_modules.optimizers import OptimizerFactory
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
 from lightning_modules.schedules.base import Schedule
+from pollinate.errors import UsageError
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, _NormBase)
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+
+
+def parameter_groups(
+    roots: Mapping[str, nn.Module], lr: float, lr_scale: Mapping[str, float], decay: bool
+) -> list[dict[str, Any]]:
+    """Group trainable parameters by part and by whether weight decay applies.
+
+    Norms, biases and scalars (log-variances, say) don't decay. A parameter belongs to the part
+    whose name is the longest prefix of its own; parts scale the learning rate.
+
+    Args:
+        roots: {"": network, "balancer": balancer}: names of parameters start with the key.
+        lr: learning rate of what no part names.
+        lr_scale: {part: factor}, parts like ``encoders.text``, ``trunk``, ``heads.digit``.
+        decay: whether the optimizer has a weight decay that must be switched off.
+
+    Raises:
+        UsageError: a part that matches no parameter.
+    """
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    matched = set()
+    for name, parameter, plain in _named_parameters(roots):
+        part = max((p for p in lr_scale if f"{name}.".startswith(f"{p}.")), key=len, default="")
+        matched.add(part)
+        key = (part, plain)
+        if key not in groups:
+            groups[key] = {"params": [], "lr": lr * lr_scale.get(part, 1.0), "part": part or "all"}
+            if plain and decay:
+                groups[key]["weight_decay"] = 0.0
+        groups[key]["params"].append(parameter)
+    unmatched = sorted(set(lr_scale) - matched)
+    if unmatched:
+        parts = sorted({".".join(n.split(".")[:2]) for n, _, _ in _named_parameters(roots)})
+        raise UsageError(
+            f"optimizer.lr_scale names {', '.join(unmatched)}, which no parameter belongs to; "
+            f"parts are {', '.join(parts)}"
+        )
+    return list(groups.values())
+
+
+def _named_parameters(
+    roots: Mapping[str, nn.Module],
+) -> Iterable[tuple[str, nn.Parameter, bool]]:
+    """Yield (name, parameter, whether it is exempt from decay), each parameter once."""
+    seen: set[int] = set()
+    for root, module in roots.items():
+        for owner_name, owner in module.named_modules(prefix=root):
+            for local, parameter in owner.named_parameters(recurse=False):
+                if parameter.requires_grad and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    plain = isinstance(owner, NORMS) or local.endswith("bias") or parameter.ndim < 2
+                    yield f"{owner_name}.{local}".lstrip("."), parameter, plain
+
+
+def schedule_optimizer(optimizer: Optimizer, schedule: Schedule, steps: int | None) -> LambdaLR:
+    """Return the scheduler that applies ``schedule`` once an optimizer step, over ``steps``."""
+    return LambdaLR(optimizer, lambda step: schedule.factor(step, steps))
 
 
 @dataclass

@@ -27,17 +27,17 @@ class Replay:
         self._random_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 
     @contextmanager
-    def again(self) -> Iterator[None]:
+    def replayed(self) -> Iterator[None]:
         """Inside, draws are those since ``mark``; afterwards all is as it was."""
         assert self._random is not None
-        with torch.no_grad(), self.traceless():
+        with torch.no_grad(), self.without_side_effects():
             torch.set_rng_state(self._random)
             for device, state in enumerate(self._random_cuda):
                 torch.cuda.set_rng_state(state, device)
             yield
 
     @contextmanager
-    def traceless(self) -> Iterator[None]:
+    def without_side_effects(self) -> Iterator[None]:
         """Put random state and buffers back afterwards."""
         buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         with torch.random.fork_rng():

@@ -14,23 +14,27 @@ from torch import nn
 from torch.optim import Optimizer
 
 from datamodules.cache import Cache, default_cache
-from datamodules.loader import LoaderOptions
+from datamodules.data_errors import DataErrorPolicy
+from datamodules.loaders import LoaderOptions
 from datamodules.loading import DatasetSpec, TaskSpec
-from datamodules.mixed import MixedDataModule
-from datamodules.policy import Policy
+from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.balancers.base import Balancer
-from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.building import (
+    build_modalities,
+    build_model,
+    build_tasks,
+    names_in,
+    task_datasets,
+)
+from lightning_modules.checkpoints import SPEC_FORMAT
+from lightning_modules.module import MultiTaskModule
 from lightning_modules.optimization import Optimization
-from lightning_modules.transfer.borrower import LEARNT
-from pipeline.building.modalities import build_modalities
-from pipeline.building.model import build_model
-from pipeline.building.tasks import build_tasks, names_in, task_datasets
-from pipeline.errors import UsageError
-from pipeline.instantiate import find_target, instantiate
-from pipeline.spec import FORMAT
-from pipeline.taken_over import labels_of
+from lightning_modules.transfer.source_fusion import FUSION_KEY
+from pipeline.find_checkpoint import inherited_labels
 from pipeline.tracking.redact import redact
-from pipeline.version import VERSION
+from pollinate.errors import UsageError
+from pollinate.instantiate import find_target, instantiate
+from pollinate.version import VERSION
 
 Config = Mapping[str, Any]
 
@@ -56,7 +60,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
             spec.get("target"),
             spec.get("unseen") == "drop",
             names_in(spec.get("unlabelled", ())),
-            labels_of(config, name) if learnt is None and "labels_of" in spec else None,
+            inherited_labels(config, name) if learnt is None and "labels_of" in spec else None,
         )
         for name, spec in config["data"]["tasks"].items()
     }
@@ -74,10 +78,10 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
     )
 
 
-def build_policy(data: Config) -> Policy:
+def build_policy(data: Config) -> DataErrorPolicy:
     """Return what to do about faults of the data; what a data file leaves out has a default."""
     cache = data.get("cache")
-    return Policy(
+    return DataErrorPolicy(
         skip_bad_rows=data.get("on_bad_row") == "skip",
         strict=bool(data.get("strict")),
         cache=Cache(Path(cache)) if cache else Cache(default_cache()),
@@ -137,11 +141,11 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
     tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
     resumed = datamodule.learnt or {}
-    kept = {LEARNT: resumed[LEARNT]} if LEARNT in resumed else {}
+    kept = {FUSION_KEY: resumed[FUSION_KEY]} if FUSION_KEY in resumed else {}
     new = load and datamodule.learnt is None
-    network = build_model(config, tasks, datamodule.modalities, new, kept.get(LEARNT))
+    network = build_model(config, tasks, datamodule.modalities, new, kept.get(FUSION_KEY))
     spec = {
-        "format": FORMAT,
+        "format": SPEC_FORMAT,
         "version": VERSION,
         "config": redact(config),
         "learnt": {**datamodule.learnt_state(), **kept},

@@ -19,11 +19,11 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from rich.console import Console
 
+    from pipeline.command import silence_libraries
     from pipeline.evaluation import evaluate, print_evaluation, results_file, write_evaluation
-    from pipeline.locate import find_checkpoint
-    from pipeline.quiet import quiet
+    from pipeline.find_checkpoint import find_checkpoint
 
-    quiet()
+    silence_libraries()
     console = Console()
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     path = results_file(checkpoint, config["split"], config["run_dir"])

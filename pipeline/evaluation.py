@@ -12,20 +12,20 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.mixed import MixedDataModule
+from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.callbacks.measure import Measure
-from lightning_modules.callbacks.split_progress import SplitProgress
-from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.callbacks.progress_bars import EvaluationProgressBar
+from lightning_modules.checkpoints import read_spec, require_training_config
+from lightning_modules.module import MultiTaskModule
+from lightning_modules.predictor import load_network_weights
 from pipeline.build import build_datamodule, build_module
-from pipeline.errors import PollinateError, UsageError
-from pipeline.kept_features import FeatureCache
-from pipeline.locate import run_folder_of
-from pipeline.memory import explained_memory
-from pipeline.prediction.predictor import load_network
-from pipeline.report import Numbers, baselines, modalities_of
-from pipeline.spec import read_spec, require_training
+from pipeline.find_checkpoint import run_folder_of_checkpoint
+from pipeline.frozen_features import FrozenFeatureCache
+from pipeline.run_summary import TaskMetrics, constant_baselines, modalities_of
+from pipeline.trainer import explain_out_of_memory
+from pollinate.errors import PollinateError, UsageError
 
-KEPT = ("accelerator", "precision")  # the trainer's options on which the scores depend
+TRAINER_KEYS = ("accelerator", "precision")  # the trainer's options on which the scores depend
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Evaluation:
     split: str
     modalities: dict[str, str]
     rows: dict[str, int]
-    scores: Numbers
-    baseline: Numbers
+    scores: TaskMetrics
+    baseline: TaskMetrics
 
 
 def evaluate(
@@ -61,14 +61,16 @@ def evaluate(
         PollinateError: the checkpoint can't be read, or the data changed since.
     """
     spec = read_spec(checkpoint)
-    require_training(spec, checkpoint)
+    require_training_config(spec, checkpoint)
     config = {**spec["config"], "allow_targets": list(allow_targets)}
     datamodule = build_datamodule(config, spec["learnt"])
     datamodule.options.evaluation_batch_size = batch_size
     datamodule.setup()
     module = build_module(config, datamodule)
-    load_network(module.network, checkpoint)  # what else a run has, its transfer say, isn't asked
-    with explained_memory("batch_size", batch_size):
+    load_network_weights(
+        module.network, checkpoint
+    )  # what else a run has, its transfer say, isn't asked
+    with explain_out_of_memory("batch_size", batch_size):
         scores = measure(module, datamodule, split, config["trainer"], console)
     parts = datamodule.parts[split]
     rows = {
@@ -76,7 +78,7 @@ def evaluate(
         for name, spec in datamodule.tasks.items()
     }
     modalities = {task: modalities_of(datamodule, task) for task in datamodule.tasks}
-    baseline = baselines(datamodule, split)
+    baseline = constant_baselines(datamodule, split)
     return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline)
 
 
@@ -86,15 +88,15 @@ def measure(
     split: str,
     options: dict[str, Any],
     console: Console,
-) -> Numbers:
+) -> TaskMetrics:
     """Return {task: {metric: value}} of tasks with labelled rows in the split."""
-    trainer, figures = evaluator(options, console)
-    FeatureCache(module, datamodule, trainer).find()
+    trainer, figures = evaluation_trainer(options, console)
+    FrozenFeatureCache(module, datamodule, trainer).find()
     trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
     return figures.stage_scores["test"]
 
 
-def evaluator(options: Mapping[str, Any], console: Console) -> tuple[Trainer, Measure]:
+def evaluation_trainer(options: Mapping[str, Any], console: Console) -> tuple[Trainer, Measure]:
     """Return a trainer that only tests, and the callback that has its figures.
 
     Args:
@@ -103,10 +105,10 @@ def evaluator(options: Mapping[str, Any], console: Console) -> tuple[Trainer, Me
     """
     figures = Measure(every_n_steps=1)
     trainer = Trainer(
-        **{name: options[name] for name in KEPT if name in options},
+        **{name: options[name] for name in TRAINER_KEYS if name in options},
         devices=1,
         logger=False,
-        callbacks=[figures, SplitProgress(console)],
+        callbacks=[figures, EvaluationProgressBar(console)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -140,7 +142,7 @@ def results_file(checkpoint: Path, split: str, run_dir: str | None) -> Path:
         UsageError: no folder is given and the checkpoint lies in no run folder.
         PollinateError: the folder can't be made.
     """
-    own = run_folder_of(checkpoint)
+    own = run_folder_of_checkpoint(checkpoint)
     if run_dir is not None:
         folder = Path(run_dir).absolute()
     elif own is not None:

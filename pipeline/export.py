@@ -17,23 +17,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     """Check the output, then write, and say what."""
-    from pipeline.exporting.folder import check_folder, filled
-    from pipeline.locate import find_checkpoint
+    from pipeline.exporting import check_output_folder, fill_atomically
+    from pipeline.find_checkpoint import find_checkpoint
 
     output = Path(config["output"]).absolute()
-    check_folder(output, config["overwrite"])
+    check_output_folder(output, config["overwrite"])
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     # imported here: torch takes seconds, and a wrong folder needs none
     from rich.console import Console
 
-    from pipeline.exporting.adapted import find_adapted, write_adapter, write_merged
-    from pipeline.prediction.predictor import Predictor
-    from pipeline.quiet import quiet
+    from lightning_modules.predictor import Predictor
+    from pipeline.command import silence_libraries
+    from pipeline.exporting import find_adapted_encoder, write_adapter, write_merged
 
-    quiet()
+    silence_libraries()
     predictor = Predictor.load(checkpoint, config["allow_targets"])
-    found = find_adapted(predictor, config["task"], config["modality"])
-    with filled(output) as folder:
+    found = find_adapted_encoder(predictor, config["task"], config["modality"])
+    with fill_atomically(output) as folder:
         text = write_merged(found, folder) if config["merge"] else write_adapter(found, folder)
     Console().print(f"{text} -> {output}", highlight=False, soft_wrap=True, markup=False)
 

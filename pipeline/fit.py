@@ -28,21 +28,21 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
-    from pipeline.quiet import quiet
-    from pipeline.resume import resume
-    from pipeline.runs import RUN_DIR_VARIABLE, new_run_folder
-    from pipeline.session import Session
+    from pipeline.command import silence_libraries
+    from pipeline.resume import find_resume_point
+    from pipeline.run_folder import RUN_DIR_VARIABLE, new_run_folder
+    from pipeline.training_run import TrainingRun
 
-    quiet()
+    silence_libraries()
     started = time.perf_counter()
-    resumed = None if config["resume"] is None else resume(config, given)
+    resumed = None if config["resume"] is None else find_resume_point(config, given)
     if resumed is None:
         folder = new_run_folder(config["name"], config["run_dir"])
         config = with_absolute_sources(with_absolute_uri(with_one_limit(config, given)))
     else:
         folder, config = resumed.folder, with_one_limit(resumed.config, given)
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
-    return Session(config, folder, resumed, started).run()
+    return TrainingRun(config, folder, resumed, started).run()
 
 
 def with_one_limit(config: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def with_one_limit(config: Mapping[str, Any], given: Sequence[str]) -> dict[str,
 
 def with_absolute_uri(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration with a tracking address that holds from every folder."""
-    from pipeline.tracking.store import resolve_uri
+    from pipeline.tracking.mlflow_settings import resolve_uri
 
     tracking = dict(config["tracking"])
     if tracking.get("uri"):
@@ -65,13 +65,16 @@ def with_absolute_uri(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_absolute_sources(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration with places of other models that hold from every folder."""
-    from pipeline.sources import absolute
+    from pipeline.transfer_sources import absolute_paths
 
-    data = {**config["data"], **{key: absolute(config["data"][key]) for key in ("tasks", "text")}}
-    return {**config, "data": data, **{key: absolute(config[key]) for key in TAKES_SOURCES}}
+    data = {
+        **config["data"],
+        **{key: absolute_paths(config["data"][key]) for key in ("tasks", "text")},
+    }
+    return {**config, "data": data, **{key: absolute_paths(config[key]) for key in TAKES_SOURCES}}
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End the process; one of several does so without taking the interpreter apart.
 
     Threads of the process group may still be at work then. One that asks for the interpreter while
@@ -88,4 +91,4 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -26,22 +26,22 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from rich.console import Console
 
+    from pipeline.command import silence_libraries
     from pipeline.fit import with_absolute_uri
-    from pipeline.inspection.inspector import inspect_data
-    from pipeline.inspection.keep import keep
-    from pipeline.inspection.tables import print_findings
-    from pipeline.quiet import quiet
-    from pipeline.report import shown
-    from pipeline.runs import new_run_folder
+    from pipeline.inspection.inspection_page import save_inspection
+    from pipeline.inspection.inspection_run import inspect_data
+    from pipeline.inspection.inspection_tables import print_findings
+    from pipeline.run_folder import new_run_folder
+    from pipeline.run_summary import relpath
 
-    quiet()
+    silence_libraries()
     config = with_absolute_uri(config)
     folder = new_run_folder(config["name"], config["run_dir"])
     found = inspect_data(config)
     console = Console()
     print_findings(console, found)
-    path = keep(config, folder, found)
-    console.print(f"[bold]page[/] {shown(path)}", highlight=False, soft_wrap=True)
+    path = save_inspection(config, folder, found)
+    console.print(f"[bold]page[/] {relpath(path)}", highlight=False, soft_wrap=True)
     return 0
 
 

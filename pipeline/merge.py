@@ -20,27 +20,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     """Check the output and find the models, then merge."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
-    from pipeline.checks import check_writable
-    from pipeline.exporting.folder import check_folder
-    from pipeline.locate import find_checkpoint
-    from pipeline.merging.output import check_apart
+    from pipeline.exporting import check_output_folder
+    from pipeline.find_checkpoint import find_checkpoint
+    from pipeline.merging.output_folder import check_not_inside
+    from pollinate.requirements import check_writable
 
     started = time.perf_counter()
     output = Path(config["output"]).absolute()
-    check_folder(output, config["overwrite"])
+    check_output_folder(output, config["overwrite"])
     check_writable(output, "output")
     given = [str(Path(what).expanduser()) for what in config["models"]]
     models = [find_checkpoint(what, config["uri"]) for what in given]
     base = None if config["base"] is None else find_checkpoint(config["base"], config["uri"])
-    check_apart(output, [*models, *([base] if base else [])])
+    check_not_inside(output, [*models, *([base] if base else [])])
     # imported here: torch and Lightning take seconds, and a wrong path needs neither
+    from pipeline.command import silence_libraries
     from pipeline.fit import with_absolute_uri
-    from pipeline.merging.session import MergeSession
-    from pipeline.quiet import quiet
-    from pipeline.runs import RunFolder
+    from pipeline.merging.merge_run import MergeRun
+    from pipeline.run_folder import RunFolder
 
-    quiet()
-    session = MergeSession(with_absolute_uri(config), RunFolder(output), models, base, started)
+    silence_libraries()
+    session = MergeRun(with_absolute_uri(config), RunFolder(output), models, base, started)
     session.run()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.command import run_command
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,31 +30,30 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch takes seconds, and a wrong config doesn't need it
-    from pipeline.planning.sizes import bytes_in
+    from pipeline.text_format import parse_bytes
 
-    limit = None if config["memory"] is None else bytes_in(config["memory"])
+    limit = None if config["memory"] is None else parse_bytes(config["memory"])
     output = None if config["output"] is None else new_file(Path(config["output"]))
     from rich.console import Console
 
-    from pipeline.planning.largest import largest_batch
-    from pipeline.planning.show import plain, print_plan
-    from pipeline.planning.sizes import in_bytes
-    from pipeline.planning.unloaded import estimate_of
-    from pipeline.quiet import quiet
+    from pipeline.command import silence_libraries
+    from pipeline.planning.cost import cost_estimator, largest_batch
+    from pipeline.planning.cost_tables import plan_values, print_plan
+    from pipeline.text_format import format_bytes
 
-    quiet()
+    silence_libraries()
     console = Console()
-    estimate = estimate_of(config)
+    estimate = cost_estimator(config)
     cost, rows = estimate.cost(), estimate.data.sampler.batch_size
     print_plan(console, cost, estimate.setting, rows)
     largest = None if limit is None else largest_batch(estimate, limit)
     if largest is not None and limit is not None:
-        text = f"into {in_bytes(limit)} a device fits sampler.batch_size={largest}"
+        text = f"into {format_bytes(limit)} a device fits sampler.batch_size={largest}"
         console.print(text, highlight=False, soft_wrap=True)
     if output is not None:
         import json
 
-        text = json.dumps(plain(cost, estimate.setting, rows, largest), indent=2)
+        text = json.dumps(plan_values(cost, estimate.setting, rows, largest), indent=2)
         output.write_text(f"{text}\n", encoding="utf-8")
         console.print(f"written to {output}", highlight=False, soft_wrap=True, markup=False)
     return 0

@@ -17,9 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     """Check the input and the output, then predict."""
-    from pipeline.locate import find_checkpoint
-    from pipeline.prediction.open_input import open_input
-    from pipeline.prediction.outputs import check_output
+    from pipeline.find_checkpoint import find_checkpoint
+    from pipeline.prediction.inputs import open_input
+    from pipeline.prediction.output_files import check_output
 
     source, output = open_input(Path(config["input"])), Path(config["output"])
     check_output(output, source.path, config["overwrite"])
@@ -27,13 +27,13 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     # imported here: torch takes seconds, and a wrong file needs none
     from rich.console import Console
 
-    from pipeline.prediction.predict_file import Options, predict_file
-    from pipeline.prediction.predictor import Predictor
-    from pipeline.quiet import quiet
+    from lightning_modules.predictor import Predictor
+    from pipeline.command import silence_libraries
+    from pipeline.prediction.predict_file import PredictOptions, predict_file
 
-    quiet()
+    silence_libraries()
     predictor = Predictor.load(checkpoint, config["allow_targets"])
-    options = Options(
+    options = PredictOptions(
         config["tasks"],
         config["columns"],
         config["batch_size"],

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.checks import check_new
 from pipeline.command import run_command
 from pipeline.plan import new_file
+from pollinate.requirements import check_is_new
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,27 +32,26 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from rich.console import Console
 
+    from pipeline.command import silence_libraries
     from pipeline.fit import with_absolute_uri
-    from pipeline.quiet import quiet
-    from pipeline.ranking.keep import check_output, keep
-    from pipeline.ranking.ranker import make_report
-    from pipeline.ranking.show import print_report
-    from pipeline.report import shown
-    from pipeline.runs import new_run_folder
+    from pipeline.ranking.ranking_report import check_output, print_ranking, save_ranking
+    from pipeline.ranking.ranking_run import make_ranking_report
+    from pipeline.run_folder import new_run_folder
+    from pipeline.run_summary import relpath
 
-    quiet()
+    silence_libraries()
     check_output(config["output"])
     if config["output"] is not None:
         new_file(Path(config["output"]))
     if config["run_dir"] is not None:
-        check_new(Path(config["run_dir"]))
+        check_is_new(Path(config["run_dir"]))
     config = with_absolute_uri(config)
     folder = new_run_folder(config["name"], config["run_dir"])
     console = Console()
-    report = make_report(config, folder, console)
-    print_report(console, report)
-    keep(config, folder, report)
-    console.print(f"[bold]run folder[/] {shown(folder.path)}", highlight=False, soft_wrap=True)
+    report = make_ranking_report(config, folder, console)
+    print_ranking(console, report)
+    save_ranking(config, folder, report)
+    console.print(f"[bold]run folder[/] {relpath(folder.path)}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -9,24 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoints import (
+from lightning_modules.checkpoints import (
     BEST,
     LAST,
+    MERGED_KEY,
     PREVIOUS,
     CorruptCheckpointError,
-    check,
-    newest_good,
+    newest_intact,
+    read_spec,
+    require_training_config,
+    verify_checkpoint,
 )
-from pipeline.configuration.flat import flat
-from pipeline.errors import PollinateError, UsageError
-from pipeline.runs import RunFolder, new_run_folder, newest_run_folder
-from pipeline.spec import MERGED, read_spec, require_training
+from pipeline.configuration.schema import dotted_items
+from pipeline.run_folder import RunFolder, new_run_folder, newest_run_folder
 from pipeline.tracking.redact import HIDDEN
+from pollinate.errors import PollinateError, UsageError
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 # What the saved weights, optimizer state and order of rows depend on.
-FIXED = (
+FIXED_KEYS = (
     "data",
     "tasks",
     "labels",
@@ -47,7 +49,7 @@ FIXED = (
 
 
 @dataclass
-class Resumed:
+class ResumePoint:
     """A run to go on with.
 
     checkpoint: where to go on from; None: it was stopped before its first checkpoint.
@@ -62,93 +64,93 @@ class Resumed:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def resume(config: Mapping[str, Any], given: Sequence[str]) -> Resumed:
+def find_resume_point(config: Mapping[str, Any], given: Sequence[str]) -> ResumePoint:
     """Find what ``resume=...`` names.
 
     The run's own configuration is used; keys given on the command line replace its values.
 
     Args:
-        config: the composed configuration, with ``resume`` set.
+        config: the composed configuration, with ``find_resume_point`` set.
         given: keys that the command line sets, like ``trainer.max_epochs`` or ``balancer``.
 
     Raises:
         PollinateError: nothing to resume is there, or no checkpoint of it is whole.
         UsageError: a given key doesn't fit the checkpoint.
     """
-    folder, checkpoint = locate(str(config["resume"]), config)
+    folder, checkpoint = find_run_and_checkpoint(str(config["resume"]), config)
     if checkpoint is None:
         saved: dict[str, Any] = {"config": folder.read_config(), "learnt": None}
     else:
         saved = read_spec(checkpoint)
-        if MERGED in saved:
+        if MERGED_KEY in saved:
             raise UsageError(
                 f"{checkpoint} was merged of several models, no training stopped there that could "
                 "go on; start a new run"
             )
-        require_training(saved, checkpoint)
-    merged = merge(saved["config"], config, given)
-    changed = differing(saved["config"], merged)
+        require_training_config(saved, checkpoint)
+    merged = merge_given_keys(saved["config"], config, given)
+    changed = changed_fixed_keys(saved["config"], merged)
     if changed:
         raise UsageError(
             f"the configuration doesn't fit {checkpoint or folder.path}: {'; '.join(changed)}. "
             "Leave these keys out, or start a new run without resume"
         )
     sources = dict(saved.get("sources", {}))
-    return Resumed(folder, checkpoint, without_hidden(merged), saved["learnt"], sources)
+    return ResumePoint(folder, checkpoint, require_secrets(merged), saved["learnt"], sources)
 
 
-def locate(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
+def find_run_and_checkpoint(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
     """Return run folder and checkpoint for ``last``, a path, or an MLflow run id."""
     if what == "last":
         run_dir = config["run_dir"]
         folder = newest_run_folder() if run_dir is None else RunFolder(Path(run_dir).absolute())
-        return folder, newest(folder)
+        return folder, newest_checkpoint(folder)
     path = Path(what).expanduser().absolute()
     if path.is_dir():
-        return RunFolder(path), newest(RunFolder(path))
+        return RunFolder(path), newest_checkpoint(RunFolder(path))
     if path.is_file() or path.suffix == ".ckpt":
-        return RunFolder(path.parent.parent), whole(path)
+        return RunFolder(path.parent.parent), intact_checkpoint(path)
     if RUN_ID.fullmatch(what):
-        return from_mlflow(what, config)
+        return find_mlflow_run(what, config)
     raise UsageError(
         f"resume must be last, a checkpoint, a run folder or an MLflow run id; {what} is none"
     )
 
 
-def from_mlflow(run_id: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
+def find_mlflow_run(run_id: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:
     """Return folder and checkpoint of an MLflow run, downloaded if its folder isn't here."""
-    from pipeline.tracking.lookup import find_run  # imports mlflow
+    from pipeline.tracking.mlflow_lookup import find_run  # imports mlflow
 
     uri = config["tracking"].get("uri")
     if uri is None:
         raise UsageError("resume by an MLflow run id needs a tracking server; set tracking=mlflow")
     found = find_run(uri, run_id)
     if found.run_dir is not None:
-        return RunFolder(found.run_dir), newest(RunFolder(found.run_dir))
+        return RunFolder(found.run_dir), newest_checkpoint(RunFolder(found.run_dir))
     folder = new_run_folder(config["name"], config["run_dir"])
     return folder, found.download(folder.path)
 
 
-def newest(folder: RunFolder) -> Path | None:
+def newest_checkpoint(folder: RunFolder) -> Path | None:
     """Return a run's newest whole checkpoint; None if it has a config but no checkpoint yet."""
     names = (LAST, PREVIOUS, BEST)
     if folder.config.exists() and not any((folder.checkpoints / name).exists() for name in names):
         return None
-    return newest_good(folder.checkpoints / name for name in names)
+    return newest_intact(folder.checkpoints / name for name in names)
 
 
-def whole(path: Path) -> Path:
+def intact_checkpoint(path: Path) -> Path:
     """Return the checkpoint itself if it is whole, else the newest whole one beside it."""
     try:
-        check(path)
+        verify_checkpoint(path)
     except CorruptCheckpointError:
-        return newest_good(path.parent.glob("*.ckpt"))
+        return newest_intact(path.parent.glob("*.ckpt"))
     except FileNotFoundError as error:
         raise PollinateError(f"there is no checkpoint {path}; give an existing file") from error
     return path
 
 
-def merge(
+def merge_given_keys(
     saved: Mapping[str, Any], composed: Mapping[str, Any], given: Sequence[str]
 ) -> dict[str, Any]:
     """Return the saved configuration with the given keys taken from the composed one.
@@ -172,7 +174,7 @@ def merge(
     return merged
 
 
-def without_hidden(config: dict[str, Any]) -> dict[str, Any]:
+def require_secrets(config: dict[str, Any]) -> dict[str, Any]:
     """Check that no secret is needed that was hidden when the configuration was stored.
 
     A login in the address of a tracking server may come from MLflow's own variables.
@@ -183,7 +185,9 @@ def without_hidden(config: dict[str, Any]) -> dict[str, Any]:
     tracking = config["tracking"]
     if str(tracking.get("uri")).startswith("http"):
         tracking["uri"] = tracking["uri"].replace(f"{HIDDEN}@", "")
-    hidden = [key for key, value in flat(config) if isinstance(value, str) and HIDDEN in value]
+    hidden = [
+        key for key, value in dotted_items(config) if isinstance(value, str) and HIDDEN in value
+    ]
     if hidden:
         raise UsageError(
             f"{', '.join(hidden)} is secret and was not stored; give it again: {hidden[0]}=VALUE"
@@ -191,9 +195,9 @@ def without_hidden(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def differing(saved: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
+def changed_fixed_keys(saved: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
     """Return ``key is NEW, the checkpoint has OLD`` for each fixed key that differs."""
-    old, new = dict(flat(saved)), dict(flat(merged))
+    old, new = dict(dotted_items(saved)), dict(dotted_items(merged))
 
     def text(values: Mapping[str, Any], key: str) -> str:
         return repr(values[key]) if key in values else "not set"
@@ -202,5 +206,5 @@ def differing(saved: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
         f"{key} is {text(new, key)}, the checkpoint has {text(old, key)}"
         for key in sorted(old.keys() | new.keys())
         if text(old, key) != text(new, key)
-        and any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED)
+        and any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_KEYS)
     ]

@@ -34,43 +34,43 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.fit import with_absolute_uri, with_one_limit
-    from pipeline.studying.lock import Lock
-    from pipeline.studying.prepare import (
+    from pipeline.studies.prepare import (
         await_plan,
         check_arms,
         check_launcher,
         find_plan,
-        keep_plan,
         make_plan,
-        wanted,
+        save_plan,
+        study_request,
     )
+    from pipeline.studies.process import ProcessLock
 
-    want = wanted(config, parse_arguments(argv))
+    want = study_request(config, parse_arguments(argv))
     want.config = with_absolute_uri(with_one_limit(want.config, given_keys(want.overrides)))
     plan = find_plan(want)
     base = check_arms(want) if plan is None else plan.base
     from rich.console import Console
 
-    from pipeline.quiet import quiet
-    from pipeline.studying.conduct import Conductor
+    from pipeline.command import silence_libraries
+    from pipeline.studies.study_run import StudyRun
 
-    quiet()
+    silence_libraries()
     dry = want.config["dry_run"]
     if not dry:
         check_launcher(want.config["launcher"])
-    leader = Lock(want.folder / LEADER)
-    if plan is None and (dry or leader.take()):
+    leader = ProcessLock(want.folder / LEADER)
+    if plan is None and (dry or leader.acquire()):
         plan = make_plan(want, base, started, timed=not dry)
     if plan is None:
         plan = await_plan(want)
     if not dry:
-        keep_plan(plan, want)
-    conductor = Conductor(plan, want, Console(), leader)
-    conductor.show_plan()
+        save_plan(plan, want)
+    study_run = StudyRun(plan, want, Console(), leader)
+    study_run.show_plan()
     if dry:
-        conductor.show_commands()
+        study_run.show_commands()
         return 0
-    return conductor.run()
+    return study_run.run()
 
 
 if __name__ == "__main__":

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.command import run_command
-from pipeline.errors import PollinateError, UsageError
-from pipeline.tracking.lines import read_lines
-from pipeline.tracking.operations import has_ended
+from pipeline.tracking.journals import has_ended, read_lines
 from pipeline.tracking.redact import HIDDEN, redact_text
-from pipeline.tracking.sender import OPERATIONS, RunDeletedError
-from pipeline.tracking.settings import Settings
+from pipeline.tracking.sender import OPERATIONS, RunDeletedError, SenderSettings
+from pollinate.errors import PollinateError, UsageError
 
 
 def sync(run_dir: Path, uri: str | None = None) -> str:
@@ -48,7 +46,7 @@ def sync(run_dir: Path, uri: str | None = None) -> str:
         ) from error
 
 
-def _send(settings: Settings) -> str:
+def _send(settings: SenderSettings) -> str:
     from pipeline.tracking.worker import open_sender
 
     sender, server = open_sender(settings.to_json(), _report)
@@ -72,10 +70,10 @@ def _report(event: str, **details: Any) -> None:
         sys.stderr.write(f"MLflow does not take {details['what']}: {details['error']}\n")
 
 
-def read_settings(run_dir: Path, uri: str | None) -> Settings:
+def read_settings(run_dir: Path, uri: str | None) -> SenderSettings:
     """Gather from the journals what the sender must know."""
-    from pipeline.tracking.provenance import user
-    from pipeline.tracking.store import resolve_uri
+    from pipeline.tracking.mlflow_settings import resolve_uri
+    from pipeline.tracking.provenance import user_name
 
     starts = [r for r, _ in read_lines(run_dir / OPERATIONS) if r["op"] == "start"]
     if not starts:
@@ -84,19 +82,19 @@ def read_settings(run_dir: Path, uri: str | None) -> Settings:
     address = uri or last["uri"]
     if address is None:
         raise PollinateError(f"{run_dir} was not tracked by a server; say where to: uri=ADDRESS")
-    settings = Settings(
+    settings = SenderSettings(
         uri=resolve_uri(address),
         experiment=last["experiment"],
         run_dir=str(run_dir.absolute()),
         run_name=last["name"],
         key=first["key"],
-        user=user(),
+        user=user_name(),
         start_ms=first["time_ms"],
     )
     return _without_hidden_login(settings)
 
 
-def _without_hidden_login(settings: Settings) -> Settings:
+def _without_hidden_login(settings: SenderSettings) -> SenderSettings:
     """Journals hold no passwords; an http server's may come from MLflow's own variables."""
     if f"{HIDDEN}@" not in settings.uri:
         return settings

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from pipeline.command import run_command
-from pipeline.errors import PollinateError, UsageError
+from pollinate.errors import PollinateError, UsageError
 
 HOST = "127.0.0.1"  # the pages have no password: never listen to the network
 
@@ -27,7 +27,7 @@ def ui_command(uri: str, port: int) -> list[str]:
     Raises:
         PollinateError: no such database, or the port is taken.
     """
-    from pipeline.tracking.store import artifact_location, resolve_uri, sqlite_path
+    from pipeline.tracking.mlflow_settings import artifact_location, resolve_uri, sqlite_path
 
     uri = resolve_uri(uri)
     path = sqlite_path(uri)

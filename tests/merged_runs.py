@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.loading import table_digest
-from pipeline.checkpoints import read_checkpoint
+from lightning_modules.checkpoints import read_checkpoint
 
 CHEAP = (
     *("dim=16", "encoder.text.pairs=128", "encoder.text.width=16", "encoder.image.width=8"),

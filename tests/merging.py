@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
-from lightning_modules.averaging import State
-from lightning_modules.merging.base import Merging
-from lightning_modules.merging.bench import Bench
-from lightning_modules.merging.models import Models
+from lightning_modules.merging.base import MergeMethod, Models
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.state_dicts import StateDict
 from lightning_modules.tasks.base import Task
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.tasks.regression import Regression
@@ -23,15 +22,17 @@ W = "w.weight"
 Data = Mapping[str, tuple[Tensor, Tensor]]  # {task: (inputs (N, in), targets)}
 
 
-def state(entries: Mapping[str, Any], kind: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def state_dict_of(
+    entries: Mapping[str, Any], kind: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Tensors of plain numbers, w being the layer's weight; those of a row are (1, in)."""
     found = {f"{name}.weight": torch.tensor(values, dtype=kind) for name, values in entries.items()}
     return {name: one[None] if one.dim() == 1 else one for name, one in found.items()}
 
 
 def models(
-    states: Sequence[State],
-    base: State | None = None,
+    states: Sequence[StateDict],
+    base: StateDict | None = None,
     tasks: Sequence[Sequence[str]] | None = None,
     buffers: Sequence[str] = (),
 ) -> Models:
@@ -66,7 +67,7 @@ class Layer(nn.Module):
         return found
 
 
-class LayerBench(Bench):
+class LayerEvaluator(MergeEvaluator):
     """A bench whose network is one layer.
 
     Args:
@@ -76,7 +77,7 @@ class LayerBench(Bench):
     """
 
     def __init__(
-        self, models: Models, data: Data, score: Callable[[State], float] | None = None
+        self, models: Models, data: Data, score: Callable[[StateDict], float] | None = None
     ) -> None:
         super().__init__(models, self._nothing, [], 0, torch.device("cpu"))
         self.data = data
@@ -105,13 +106,13 @@ class LayerBench(Bench):
     def network(self) -> Any:
         return self.layer
 
-    def load(self, state: State) -> None:
+    def load(self, state: StateDict) -> None:
         self.layer.w.weight.data = state[W].clone()
 
     def load_model(self, model: int) -> None:
         self.load(self.models.read[model]())
 
-    def score(self, state: State) -> float:
+    def score(self, state: StateDict) -> float:
         assert self.scored is not None
         return self.scored(state)
 
@@ -134,17 +135,17 @@ def batch(task: str, inputs: Tensor, targets: Tensor) -> Batch:
     return Batch({"x": inputs}, {task: targets}, {task: present}, torch.arange(len(inputs)))
 
 
-def nearness(target: float) -> Callable[[State], float]:
+def nearness(target: float) -> Callable[[StateDict], float]:
     """A score that is best where w is the target."""
     return lambda found: -(found[W] - target).abs().sum().item()
 
 
 def result(
-    method: Merging, merged: Models, data: Data | None = None, target: float = 2.0
+    method: MergeMethod, merged: Models, data: Data | None = None, target: float = 2.0
 ) -> dict[str, Tensor]:
     """What a method makes of models of one layer."""
     tasks = [task for own in merged.tasks for task in own]
     shape = next((unit.shape for unit in merged.units if W in unit.names), (1, 1))
     one = (torch.ones(1, shape[-1]), torch.zeros(1, dtype=torch.int64))
-    bench = LayerBench(merged, data or dict.fromkeys(tasks, one), nearness(target))
-    return method.merge(merged, bench).state
+    evaluator = LayerEvaluator(merged, data or dict.fromkeys(tasks, one), nearness(target))
+    return method.merge(merged, evaluator).state

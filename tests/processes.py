@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from pipeline.quiet import HARMLESS
+from pipeline.command import HARMLESS_WARNINGS
 from tests.sessions import ROOT
 
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
@@ -83,7 +83,7 @@ def run_cases(train: Callable[[str, Path], None]) -> None:
     """Train the cases named on the command line, one after the other."""
     folder = Path(sys.argv[1])
     warnings.filterwarnings("error", message=r".*torch\.distributed.* is deprecated")
-    for message, _ in HARMLESS:
+    for message, _ in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     for name in sys.argv[2:]:
         train(name, folder)

@@ -116,9 +116,9 @@ def main() -> None:
     import datamodules.sources.quickstart
     import lightning_modules.encoders.bag
     import lightning_modules.encoders.cnn
-    import pipeline.session
+    import pipeline.training_run
 
-    assert lightning.pytorch and torch and pipeline.session
+    assert lightning.pytorch and torch and pipeline.training_run
     assert datamodules.sources.quickstart and lightning_modules.encoders
     codes = []
     for session in json.load(sys.stdin):
@@ -166,14 +166,13 @@ def _session(session: dict[str, Any]) -> None:
     log = os.open(session["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    import pipeline.record
-    import pipeline.session
+    import pipeline.training_run
     from pipeline.fit import main as fit
 
     if not session["plots"]:
-        pipeline.record.draw = lambda *_: []
+        pipeline.training_run.draw_plots = lambda *_: []
     if not session["estimate"]:
-        pipeline.session.Session._expected = lambda _: "no estimate"
+        pipeline.training_run.TrainingRun._cost_line = lambda _: "no estimate"
     if session["fault"]:
         inject(Fault(**session["fault"]))
     code = fit(session["arguments"])
@@ -200,7 +199,7 @@ def inject(fault: Fault) -> None:
 
 
 def _module() -> Any:
-    from lightning_modules.multitask import MultiTaskModule
+    from lightning_modules.module import MultiTaskModule
 
     return MultiTaskModule
 
@@ -212,7 +211,7 @@ def _callback() -> Any:
 
 
 def _checkpoints() -> Any:
-    from pipeline import checkpoints
+    from lightning_modules import checkpoints
 
     return checkpoints
 

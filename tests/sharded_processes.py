@@ -15,10 +15,10 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from datamodules.samplers.base import Sampler
-from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.fsdp2_strategy import FSDP2Strategy
+from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork
 from pipeline.build import build_balancer
-from pipeline.sharded_strategy import ShardedStrategy
 from tests.processes import SGD, run_cases, spread, whole
 from tests.rows.groups import ROWS
 from tests.tiny import DIM, Given, images, labels, multitask, ready, task, texts, trainer
@@ -28,7 +28,7 @@ BY_NAME = {row.name: row for row in ROWS}
 
 
 @dataclass(frozen=True)
-class Case:
+class ShardedCase:
     """A run; its weights after STEPS may differ from those of one process by ``atol``."""
 
     trunk: str = "shared"
@@ -40,24 +40,24 @@ class Case:
 
 
 CASES = {
-    "weights of its own": Case(balancer="uncertainty", trainer={"gradient_clip_val": 0.5}),
-    "clipped by value": Case(
+    "weights of its own": ShardedCase(balancer="uncertainty", trainer={"gradient_clip_val": 0.5}),
+    "clipped by value": ShardedCase(
         trainer={"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"}
     ),
-    "losses after the step": Case(balancer="famo"),
-    "penalty of weights": Case(trunk="soft_sharing", trainer={"gradient_clip_val": 0.5}),
-    "penalty of layers": Case(trunk="sluice"),
-    "a part that isn't called": Case(trunk="task_queries"),
-    "gates and experts": Case(trunk="ple"),
-    "recurrent": Case(encoder="gru"),
-    "a rank without rows": Case(rows={"notes": 1, "shapes": 1}),
-    "a step without a task": Case(rows={"notes": 3, "shapes": 0}),
-    "bf16-mixed": Case(trainer={"precision": "bf16-mixed"}, atol=0.02),
-    "bf16-true": Case(trainer={"precision": "bf16-true"}, atol=0.02),
+    "losses after the step": ShardedCase(balancer="famo"),
+    "penalty of weights": ShardedCase(trunk="soft_sharing", trainer={"gradient_clip_val": 0.5}),
+    "penalty of layers": ShardedCase(trunk="sluice"),
+    "a part that isn't called": ShardedCase(trunk="task_queries"),
+    "gates and experts": ShardedCase(trunk="ple"),
+    "recurrent": ShardedCase(encoder="gru"),
+    "a rank without rows": ShardedCase(rows={"notes": 1, "shapes": 1}),
+    "a step without a task": ShardedCase(rows={"notes": 3, "shapes": 0}),
+    "bf16-mixed": ShardedCase(trainer={"precision": "bf16-mixed"}, atol=0.02),
+    "bf16-true": ShardedCase(trainer={"precision": "bf16-true"}, atol=0.02),
 }
 
 
-def build(case: Case, sampler: Sampler) -> tuple[MultiTaskModule, Any]:
+def build(case: ShardedCase, sampler: Sampler) -> tuple[MultiTaskModule, Any]:
     """Return module and data: three tasks, a third of the texts without a label of one."""
     kinds = [None if row % 3 == 0 else label for row, label in enumerate(labels(40))]
     data = ready(
@@ -93,7 +93,7 @@ def train(name: str, folder: Path) -> None:
     """Train one case, with accumulation."""
     case = CASES[name]
     module, data = build(case, Given(case.rows, 2 * STEPS))
-    options = spread(ShardedStrategy)
+    options = spread(FSDP2Strategy)
     fit = trainer(
         folder,
         max_epochs=-1,

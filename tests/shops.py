@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from datamodules.mixed import MixedDataModule
+from datamodules.mixed_datamodule import MixedDataModule
 from pipeline.build import build_datamodule
-from pipeline.config import compose
-from pipeline.errors import PollinateError
+from pipeline.configuration.composition import compose
+from pollinate.errors import PollinateError
 
 HALVES = {"train": 0.5, "valid": 0.25, "test": 0.25}
 

@@ -12,12 +12,18 @@ from typing import Any
 import torch
 
 from datamodules.samplers.uniform import Uniform
-from lightning_modules.transfer.annealed import Annealed
+from lightning_modules.transfer.annealed import AnnealedTransfer
 from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.decoupled import Decoupled
 from lightning_modules.transfer.dist import Dist
 from lightning_modules.transfer.hinton import Hinton
-from tests.lightning_modules.transfer.schools import CPU, Opens, both, still, teacher
+from tests.lightning_modules.transfer.helpers import (
+    CPU,
+    NamedSourceOpener,
+    deterministic_data,
+    teacher_source,
+    texts_and_images,
+)
 from tests.processes import SGD, replicated, run_cases, spread, whole
 from tests.tiny import images, labels, multitask, task, texts, trainer
 from tests.two_processes import make
@@ -30,7 +36,7 @@ def method_of(name: str) -> Transfer:
     if name == "dist":
         return Dist("teacher")
     if name == "annealed":
-        return Annealed(Decoupled({"a": "teacher", "b": "task:a"}))
+        return AnnealedTransfer(Decoupled({"a": "teacher", "b": "task:a"}))
     return Hinton("teacher")
 
 
@@ -38,25 +44,29 @@ def train(name: str, folder: Path) -> None:
     """Train two tasks on three data sets: one without labels, one whose rows lack pictures."""
     unlabelled = task("all")
     unlabelled.datasets, unlabelled.unlabelled = ["all", "more"], ["more"]
-    sets = {"all": both(40, label=labels(40)), "more": texts(30)}
+    sets = {"all": texts_and_images(40, label=labels(40)), "more": texts(30)}
     tasks = {"a": unlabelled, "b": task("all", target="label")}
-    data = still(sets, tasks, folder.parent, sampler=Uniform(7))
-    seen = still(
+    data = deterministic_data(sets, tasks, folder.parent, sampler=Uniform(7))
+    seen = deterministic_data(
         {"all": images(24, label=labels(24))}, {"a": task("all"), "b": task("all")}, folder
     )
-    words = still({"all": both(40, label=labels(40))}, {"a": task("all"), "b": task("all")}, folder)
+    words = deterministic_data(
+        {"all": texts_and_images(40, label=labels(40))},
+        {"a": task("all"), "b": task("all")},
+        folder,
+    )
     # one who reads pictures only leaves rows untaught; the other reads texts, too
-    source = teacher(seen if name in ("hinton", "dist") else words)
+    source = teacher_source(seen if name in ("hinton", "dist") else words)
     balancer, _, level = name.partition(", ")
     options: dict[str, Any] = {}
     if level:
         options["balancer"] = partial(make, balancer, level)
     if level == "features":  # which says something of tasks with the same rows
         tasks = {"a": task("all"), "b": task("all")}
-        data = still({"all": sets["all"]}, tasks, folder.parent, sampler=Uniform(7))
+        data = deterministic_data({"all": sets["all"]}, tasks, folder.parent, sampler=Uniform(7))
     model = multitask(data, optimizer=SGD, **options)
     model.transfer = method_of(name)
-    model.transfer.setup(model, data, Opens(teacher=source))
+    model.transfer.setup(model, data, NamedSourceOpener(teacher=source))
     model.transfer.prepare(CPU, lambda _: None)
     fit = trainer(
         folder,

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.errors import PollinateError
+from pollinate.errors import PollinateError
 from tests.shops import data, loaded, refusal, reviews, write
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import compose
-from pipeline.inspection.inspector import inspect_data
+from pipeline.configuration.composition import compose
+from pipeline.inspection.inspection_run import inspect_data
 from tests.shops import data, loaded, refusal, reviews, write
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.runs import RunFolder
+from pipeline.run_folder import RunFolder
 from tests.sessions import ROOT, SMOKE, STREAMED
 from tests.test_resume import history, same
 

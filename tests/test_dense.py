@@ -18,15 +18,15 @@ import yaml
 from PIL import Image
 
 from datamodules.batch import Batch
-from pipeline.config import compose
-from pipeline.errors import PollinateError, UsageError
+from lightning_modules.predictor import Predictor
+from pipeline.configuration.composition import compose
 from pipeline.fit import main as fit
-from pipeline.inspection.inspector import inspect_data
-from pipeline.inspection.page import page
+from pipeline.inspection.inspection_page import inspection_page
+from pipeline.inspection.inspection_run import inspect_data
 from pipeline.predict import main as predict
-from pipeline.prediction.predictor import Predictor
-from pipeline.serving.folder import DATA, WEIGHTS, export
+from pipeline.serving.model_folder import DATA_FOLDER, WEIGHTS, export_model
 from pipeline.serving.pyfunc import ServedModel
+from pollinate.errors import PollinateError, UsageError
 from tests.scenes import CLASSES, scene, spec, table, write_scenes
 from tests.shops import loaded
 
@@ -126,8 +126,8 @@ def test_answers_are_pictures_beside_the_table(run: Path, tmp_path: Path, capsys
 
 
 def test_a_served_model_gives_pictures_as_base64(run: Path, tmp_path: Path) -> None:
-    export(run / "checkpoints" / "best.ckpt", tmp_path / "model")
-    model = ServedModel(Predictor.load(tmp_path / "model" / DATA / WEIGHTS))
+    export_model(run / "checkpoints" / "best.ckpt", tmp_path / "model")
+    model = ServedModel(Predictor.load(tmp_path / "model" / DATA_FOLDER / WEIGHTS))
     file = io.BytesIO()
     Image.fromarray(scene(1001)[0]).save(file, format="PNG")
     found = model.predict(pd.DataFrame({"image": [file.getvalue(), b""]}))
@@ -187,7 +187,7 @@ def test_inspection_shows_pixels(scenes: Path, tmp_path: Path) -> None:
     assert pixels == sum(int((mask == 1).sum()) for mask in masks)
     assert facts["parts"].labelled["train"] < found.facts["scenes"].rows["train"]
     assert facts["distance"].figures["distance"].endswith("/ 5")
-    html = page("scenes", found, 4)
+    html = inspection_page("scenes", found, 4)
     assert "<small>parts</small>" in html and "&lt;ground&gt;" in html and "<ground>" not in html
 
 

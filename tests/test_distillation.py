@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from pipeline.runs import RunFolder
+from pipeline.run_folder import RunFolder
 from tests.processes import alone_and_both
 from tests.sessions import Fault, Session, run_sessions
 from tests.taught_processes import NAMES

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.checkpoints import read_checkpoint
-from pipeline.runs import RunFolder
-from pipeline.tracking.points import read_points
+from lightning_modules.checkpoints import read_checkpoint
+from pipeline.run_folder import RunFolder
+from pipeline.tracking.journals import read_points
 from tests.sessions import TASKS, Fault, Session, run_sessions
 from tests.test_resume import history, same
 
@@ -34,7 +34,7 @@ PAIRS = [("whole", "stopped"), ("apart", "apart-stopped")]
 
 
 @dataclass(frozen=True)
-class Runs:
+class ForkedRuns:
     """What all sessions left."""
 
     root: Path
@@ -51,7 +51,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> ForkedRuns:
     root = tmp_path_factory.mktemp("fork_merge")
 
     def session(name: str, *arguments: str, **options: Any) -> Session:
@@ -76,10 +76,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         ),
         session("apart-stopped", f"resume={root / 'apart-stopped'}", processes=2),
     ]
-    return Runs(root, run_sessions(sessions, root))
+    return ForkedRuns(root, run_sessions(sessions, root))
 
 
-def test_exit_codes_name_the_signals(runs: Runs) -> None:
+def test_exit_codes_name_the_signals(runs: ForkedRuns) -> None:
     assert runs.codes == [0, -9, 143, 0, 0, -9, 0], runs.log("whole") + runs.log("stopped")
 
 
@@ -87,23 +87,25 @@ def test_exit_codes_name_the_signals(runs: Runs) -> None:
     "part", ["state_dict", "optimizer_states", "lr_schedulers", "rank_states", "loops", "callbacks"]
 )
 @pytest.mark.parametrize(("whole", "stopped"), PAIRS)
-def test_a_stopped_run_ends_bit_for_bit(part: str, whole: str, stopped: str, runs: Runs) -> None:
+def test_a_stopped_run_ends_bit_for_bit(
+    part: str, whole: str, stopped: str, runs: ForkedRuns
+) -> None:
     assert same(runs.last(stopped)[part], runs.last(whole)[part])
 
 
 @pytest.mark.parametrize(("whole", "stopped"), PAIRS)
-def test_a_stopped_run_has_one_history(whole: str, stopped: str, runs: Runs) -> None:
+def test_a_stopped_run_has_one_history(whole: str, stopped: str, runs: ForkedRuns) -> None:
     assert history(runs.folder(stopped)) == history(runs.folder(whole))
 
 
-def test_branches_in_processes_share_the_rounds(runs: Runs) -> None:
+def test_branches_in_processes_share_the_rounds(runs: ForkedRuns) -> None:
     lines = [line for line in runs.log("apart").splitlines() if line.startswith("round ")]
     assert len(lines) == 3
     summary = json.loads(runs.folder("apart").summary.read_text())
     assert (summary["steps"], summary["synchronisations"]) == (15, 3)
 
 
-def test_a_run_tells_its_rounds(runs: Runs) -> None:
+def test_a_run_tells_its_rounds(runs: ForkedRuns) -> None:
     lines = [line for line in runs.log("whole").splitlines() if line.startswith("round ")]
     assert [line.split()[1] for line in lines] == ["1", "2", "3"]
     summary = json.loads(runs.folder("whole").summary.read_text())

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.checkpoints import make_whole, read_checkpoint, read_index
-from pipeline.errors import PollinateError
-from pipeline.runs import RunFolder
-from pipeline.shards import SHARDS
-from pipeline.spec import read_spec
+from lightning_modules.checkpoints import (
+    SHARDS,
+    consolidate_shards,
+    read_checkpoint,
+    read_index,
+    read_spec,
+)
+from pipeline.run_folder import RunFolder
+from pollinate.errors import PollinateError
 from tests.rows.row import DATA
 from tests.sessions import TASKS, Fault, Session, run_sessions
 from tests.test_resume import history, same
@@ -53,7 +57,7 @@ CODES = {
 
 
 @dataclass(frozen=True)
-class Runs:
+class ShardedRuns:
     """What all sessions left."""
 
     root: Path
@@ -73,7 +77,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> ShardedRuns:
     root = tmp_path_factory.mktemp("fsdp2")
     shards = RunFolder(root / "stopped").checkpoints / SHARDS
     killed, ended = Fault("training step", 11), Fault("training step", 9, "SIGTERM")
@@ -107,33 +111,33 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         "frozen alone": [session("frozen alone", *frozen("frozen alone"))],
     }
     codes = iter(run_sessions([one for many in sessions.values() for one in many], root))
-    return Runs(root, {name: [next(codes) for _ in many] for name, many in sessions.items()})
+    return ShardedRuns(root, {name: [next(codes) for _ in many] for name, many in sessions.items()})
 
 
 @pytest.mark.parametrize("name", list(CODES))
-def test_exit_codes_name_the_signals(name: str, runs: Runs) -> None:
+def test_exit_codes_name_the_signals(name: str, runs: ShardedRuns) -> None:
     assert runs.codes[name] == CODES[name], runs.log(name)
 
 
 @pytest.mark.parametrize(
     "part", ["state_dict", "optimizer_states", "lr_schedulers", "rank_states", "loops"]
 )
-def test_a_stopped_run_ends_bit_for_bit(part: str, runs: Runs) -> None:
+def test_a_stopped_run_ends_bit_for_bit(part: str, runs: ShardedRuns) -> None:
     assert same(runs.last("stopped")[part], runs.last("whole")[part])
 
 
-def test_a_stopped_run_has_one_history(runs: Runs) -> None:
+def test_a_stopped_run_has_one_history(runs: ShardedRuns) -> None:
     assert history(runs.folder("stopped")) == history(runs.folder("whole"))
     assert runs.summary("stopped")["test"] == runs.summary("whole")["test"]
 
 
-def test_a_torn_shard_is_named_and_passed_over(runs: Runs) -> None:
+def test_a_torn_shard_is_named_and_passed_over(runs: ShardedRuns) -> None:
     log = runs.log("stopped")
     assert "warning: checkpoint" in log and ".shard is torn or changed" in log
     assert "trying the one before it" in log
 
 
-def test_kept_features_of_a_frozen_backbone_train_what_is_on_it(runs: Runs) -> None:
+def test_kept_features_of_a_frozen_backbone_train_what_is_on_it(runs: ShardedRuns) -> None:
     assert list((runs.root / "cache" / "features").iterdir())
     found, expected = runs.last("frozen")["state_dict"], runs.last("frozen alone")["state_dict"]
     assert found.keys() == expected.keys()
@@ -141,7 +145,7 @@ def test_kept_features_of_a_frozen_backbone_train_what_is_on_it(runs: Runs) -> N
         assert torch.allclose(found[name], weight, rtol=0, atol=1e-4), name
 
 
-def test_a_run_goes_on_with_another_number_of_processes(runs: Runs) -> None:
+def test_a_run_goes_on_with_another_number_of_processes(runs: ShardedRuns) -> None:
     found, expected = runs.last("moved")["state_dict"], runs.last("alone")["state_dict"]
     assert found.keys() == expected.keys()
     for name, weight in expected.items():
@@ -149,7 +153,7 @@ def test_a_run_goes_on_with_another_number_of_processes(runs: Runs) -> None:
     assert "it goes on from the same weights, not bit for bit" in runs.log("moved")
 
 
-def test_the_best_ends_as_one_plain_file(runs: Runs) -> None:
+def test_the_best_ends_as_one_plain_file(runs: ShardedRuns) -> None:
     folder = runs.folder("whole").checkpoints
     best = torch.load(folder / "best.ckpt", weights_only=True)
     assert SHARDS not in best
@@ -157,14 +161,14 @@ def test_the_best_ends_as_one_plain_file(runs: Runs) -> None:
     assert (runs.folder("whole").model / "data" / "weights.ckpt").exists()
 
 
-def test_shards_that_nothing_names_are_deleted(runs: Runs) -> None:
+def test_shards_that_nothing_names_are_deleted(runs: ShardedRuns) -> None:
     folder = runs.folder("stopped").checkpoints
     named = {name for path in folder.glob("*.ckpt") for name in read_index(path).get(SHARDS, [])}
     assert {path.name for path in (folder / SHARDS).iterdir()} == named
     assert len(named) == 4  # of last and previous
 
 
-def test_each_shard_holds_half(runs: Runs) -> None:
+def test_each_shard_holds_half(runs: ShardedRuns) -> None:
     folder = runs.folder("whole").checkpoints
     whole = read_checkpoint(folder / "last.ckpt")["state_dict"]
     names = read_index(folder / "last.ckpt")[SHARDS]
@@ -178,12 +182,12 @@ def test_each_shard_holds_half(runs: Runs) -> None:
     assert max(sizes) < 0.6 * total
 
 
-def test_a_checkpoint_without_its_shards_says_so(runs: Runs, tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_shards_says_so(runs: ShardedRuns, tmp_path: Path) -> None:
     source = runs.folder("whole").checkpoints / "last.ckpt"
     copy = tmp_path / "last.ckpt"
     copy.write_bytes(source.read_bytes())
     with pytest.raises(PollinateError, match="lacks its shard"):
         read_spec(copy)
     shutil.copytree(source.parent / SHARDS, tmp_path / SHARDS)
-    make_whole(copy)
+    consolidate_shards(copy)
     assert same(torch.load(copy, weights_only=True)["state_dict"], runs.last("whole")["state_dict"])

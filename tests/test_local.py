@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.checkpoints import read_checkpoint, read_index
-from pipeline.runs import RunFolder
-from pipeline.shards import SHARDS
+from lightning_modules.checkpoints import SHARDS, read_checkpoint, read_index
+from pipeline.run_folder import RunFolder
 from tests.sessions import SMOKE, TASKS, Fault, Session, run_sessions
 from tests.test_resume import history, same
 
@@ -42,7 +41,7 @@ CODES = {"whole": [0], "stopped": [-9, 143, 0], "ddp": [0], "every step": [0], "
 
 
 @dataclass(frozen=True)
-class Runs:
+class LocalRuns:
     """What all sessions left."""
 
     root: Path
@@ -59,7 +58,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> LocalRuns:
     root = tmp_path_factory.mktemp("local")
 
     def session(name: str, *arguments: str, **options: Any) -> Session:
@@ -89,11 +88,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         ],
     }
     codes = iter(run_sessions([one for many in sessions.values() for one in many], root))
-    return Runs(root, {name: [next(codes) for _ in many] for name, many in sessions.items()})
+    return LocalRuns(root, {name: [next(codes) for _ in many] for name, many in sessions.items()})
 
 
 @pytest.mark.parametrize("name", list(CODES))
-def test_exit_codes_name_the_signals(name: str, runs: Runs) -> None:
+def test_exit_codes_name_the_signals(name: str, runs: LocalRuns) -> None:
     log = (runs.root / f"{name}.log").read_text()
     assert runs.codes[name] == CODES[name], log
 
@@ -101,11 +100,11 @@ def test_exit_codes_name_the_signals(name: str, runs: Runs) -> None:
 @pytest.mark.parametrize(
     "part", ["state_dict", "optimizer_states", "lr_schedulers", "rank_states", "loops", "callbacks"]
 )
-def test_a_stopped_run_ends_bit_for_bit(part: str, runs: Runs) -> None:
+def test_a_stopped_run_ends_bit_for_bit(part: str, runs: LocalRuns) -> None:
     assert same(runs.last("stopped")[part], runs.last("whole")[part])
 
 
-def test_every_process_ends_with_its_own_optimizer(runs: Runs) -> None:
+def test_every_process_ends_with_its_own_optimizer(runs: LocalRuns) -> None:
     own = {}
     for name in ("stopped", "whole"):
         folder = runs.folder(name).checkpoints
@@ -116,19 +115,19 @@ def test_every_process_ends_with_its_own_optimizer(runs: Runs) -> None:
     assert not same(first, second)
 
 
-def test_every_process_ends_with_its_own_balance(runs: Runs) -> None:
+def test_every_process_ends_with_its_own_balance(runs: LocalRuns) -> None:
     first, second = (state["module"]["parts"] for state in runs.last("whole")["rank_states"])
     assert not same(first["balancer"], second["balancer"])
 
 
-def test_a_stopped_run_has_one_history(runs: Runs) -> None:
+def test_a_stopped_run_has_one_history(runs: LocalRuns) -> None:
     assert history(runs.folder("stopped")) == history(runs.folder("whole"))
     found, expected = runs.summary("stopped"), runs.summary("whole")
     for name in ("test", "rows_seen", "floats_sent", "synchronisations"):
         assert found[name] == expected[name], name
 
 
-def test_averaging_after_every_step_is_the_synchronous_run(runs: Runs) -> None:
+def test_averaging_after_every_step_is_the_synchronous_run(runs: LocalRuns) -> None:
     found, expected = (runs.last(name)["state_dict"] for name in ("every step", "ddp"))
     assert runs.last("ddp")["global_step"] == 9
     for name, weight in expected.items():
@@ -139,7 +138,7 @@ def test_averaging_after_every_step_is_the_synchronous_run(runs: Runs) -> None:
     assert found["rows_seen"] == expected["rows_seen"]
 
 
-def test_what_is_sent_is_counted(runs: Runs) -> None:
+def test_what_is_sent_is_counted(runs: LocalRuns) -> None:
     weights = runs.last("every step")["state_dict"]
     floats = sum(w.numel() for w in weights.values() if w.is_floating_point())
     for name in ("every step", "ddp"):
@@ -149,6 +148,6 @@ def test_what_is_sent_is_counted(runs: Runs) -> None:
     assert runs.summary("whole")["synchronisations"] == 6
 
 
-def test_another_number_of_processes_goes_on_from_the_same_weights(runs: Runs) -> None:
+def test_another_number_of_processes_goes_on_from_the_same_weights(runs: LocalRuns) -> None:
     assert "not bit for bit" in (runs.root / "moved.log").read_text()
     assert runs.summary("moved")["steps"] == 24

@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_module_and_config_is_in_the_wheel(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
-    for package in ("pipeline", "datamodules", "lightning_modules", "configs"):
+    for package in ("pollinate", "pipeline", "datamodules", "lightning_modules", "configs"):
         for path in (ROOT / package).rglob("*"):
             if path.suffix in (".py", ".yaml", ".css"):
                 assert path.relative_to(ROOT).as_posix() in packed

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.checks import check_run_folder
-from pipeline.config import compose
+from pipeline.configuration.composition import compose
 from pipeline.configuration.groups import SHIPPED, options
 from pipeline.configuration.schema import SCHEMAS
+from pollinate.requirements import check_run_folder
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -68,7 +68,7 @@ def test_the_readme_names_the_make_targets() -> None:
 def test_the_method_shown_in_contributing_is_the_real_one() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     method, row = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    source = (ROOT / "lightning_modules/balancers/loss/uncertainty.py").read_text(encoding="utf-8")
+    source = (ROOT / "lightning_modules/balancers/uncertainty.py").read_text(encoding="utf-8")
     shown = [line for line in method.splitlines() if line.strip() and "..." not in line]
     assert all(line in source for line in shown)
     assert row in (ROOT / "tests/rows/balancers.py").read_text(encoding="utf-8")

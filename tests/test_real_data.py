@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.real_data import CASES, SETS, is_there
 from pipeline.build import build_datamodule
-from pipeline.config import compose
+from pipeline.configuration.composition import compose
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.runs import RunFolder
-from pipeline.tracking.points import read_points
+from pipeline.run_folder import RunFolder
+from pipeline.tracking.journals import read_points
 from tests.rows.balancers import BALANCERS
 from tests.sessions import ADAPTED, FROZEN, SMOKE, STREAMED, TASKS, Fault, Session, run_sessions
 
@@ -26,7 +26,7 @@ History = dict[tuple[str, int], float]
 
 
 @dataclass(frozen=True)
-class Case:
+class ResumeCase:
     """A run that meets ``faults`` one after another, each in the session that resumes it.
 
     options: of the run; like: options of the run that it must equal, default the same.
@@ -62,38 +62,44 @@ SOURCE = reference_name(SMOKE)  # it runs first
 TRUNKS = ("dselect_k", "learning_to_branch", "ple")  # with a penalty, draws, gauges
 CASES = (
     *(
-        Case(f"trunk {name}", (Fault("training step", 14),), (f"trunk={name}", *EPOCHS, *EVERY))
+        ResumeCase(
+            f"trunk {name}", (Fault("training step", 14),), (f"trunk={name}", *EPOCHS, *EVERY)
+        )
         for name in TRUNKS
     ),
     *(
-        Case(f"balancer {name}", (Fault("training step", 14),), (*options, *EPOCHS))
+        ResumeCase(f"balancer {name}", (Fault("training step", 14),), (*options, *EPOCHS))
         for name, options in BALANCED.items()
     ),
-    Case("twice within an epoch", (Fault("training step", 13), Fault("training step", 18))),
-    Case("before the first checkpoint", (Fault("training step", 3),)),
-    Case("validation", (Fault("validation step", 3),)),
-    Case("end of validation", (Fault("end of validation", 1),)),
-    Case("checkpoint not renamed", (Fault("checkpoint written, not renamed", 3),)),
-    Case("checkpoint not written", (Fault("checkpoint about to be written", 5),)),
-    Case("final test", (Fault("best scored", 2),), AVERAGED),
-    Case("SIGTERM", (Fault("training step", 14, "SIGTERM"),)),
-    Case("SIGINT while validating", (Fault("validation step", 2, "SIGINT"),)),
-    Case("torn last.ckpt", (Fault("training step", 14),), torn=True),
-    Case("workers", (Fault("training step", 14),), ("loader.workers=2",), like=()),
-    Case("accumulation", (Fault("backward", 22),), ("trainer.accumulate_grad_batches=2",)),
-    Case(
+    ResumeCase("twice within an epoch", (Fault("training step", 13), Fault("training step", 18))),
+    ResumeCase("before the first checkpoint", (Fault("training step", 3),)),
+    ResumeCase("validation", (Fault("validation step", 3),)),
+    ResumeCase("end of validation", (Fault("end of validation", 1),)),
+    ResumeCase("checkpoint not renamed", (Fault("checkpoint written, not renamed", 3),)),
+    ResumeCase("checkpoint not written", (Fault("checkpoint about to be written", 5),)),
+    ResumeCase("final test", (Fault("best scored", 2),), AVERAGED),
+    ResumeCase("SIGTERM", (Fault("training step", 14, "SIGTERM"),)),
+    ResumeCase("SIGINT while validating", (Fault("validation step", 2, "SIGINT"),)),
+    ResumeCase("torn last.ckpt", (Fault("training step", 14),), torn=True),
+    ResumeCase("workers", (Fault("training step", 14),), ("loader.workers=2",), like=()),
+    ResumeCase("accumulation", (Fault("backward", 22),), ("trainer.accumulate_grad_batches=2",)),
+    ResumeCase(
         "moving average and early stopping",
         (Fault("training step", 31),),
         AVERAGED,
     ),
-    Case(
+    ResumeCase(
         "validation within epochs",
         (Fault("training step", 12), Fault("validation step", 7)),
         ("trainer.val_check_interval=0.3",),
     ),
-    Case("adaptive sampler", (Fault("end of validation", 1), Fault("training step", 25)), ADAPTIVE),
-    Case("every type of task", (Fault("training step", 7), Fault("best scored", 1)), base=TASKS),
-    Case(
+    ResumeCase(
+        "adaptive sampler", (Fault("end of validation", 1), Fault("training step", 25)), ADAPTIVE
+    ),
+    ResumeCase(
+        "every type of task", (Fault("training step", 7), Fault("best scored", 1)), base=TASKS
+    ),
+    ResumeCase(
         "near a source and unfreezing",
         (Fault("training step", 14),),
         (
@@ -104,20 +110,20 @@ CASES = (
             *EPOCHS,
         ),
     ),
-    Case("adapters of each task", (Fault("training step", 14),), EPOCHS, base=ADAPTED),
-    Case("kept features", (Fault("training step", 15),), base=FROZEN),
-    Case("streamed rows", (Fault("training step", 15),), base=STREAMED),
-    Case(
+    ResumeCase("adapters of each task", (Fault("training step", 14),), EPOCHS, base=ADAPTED),
+    ResumeCase("kept features", (Fault("training step", 15),), base=FROZEN),
+    ResumeCase("streamed rows", (Fault("training step", 15),), base=STREAMED),
+    ResumeCase(
         "streamed rows in workers",
         (Fault("training step", 6),),
         ("loader.workers=2",),
         like=(),
         base=STREAMED,
     ),
-    Case("max_steps", (Fault("training step", 30),), ("trainer.max_steps=33",)),
-    Case("last validation", (Fault("validation step", 6),), ("trainer.max_steps=33",)),
-    Case("final test after max_steps", (Fault("best scored", 2),), ("trainer.max_steps=33",)),
-    Case(
+    ResumeCase("max_steps", (Fault("training step", 30),), ("trainer.max_steps=33",)),
+    ResumeCase("last validation", (Fault("validation step", 6),), ("trainer.max_steps=33",)),
+    ResumeCase("final test after max_steps", (Fault("best scored", 2),), ("trainer.max_steps=33",)),
+    ResumeCase(
         "final test after early stopping",
         (Fault("best scored", 2),),
         ("early_stopping.patience=1", "early_stopping.min_delta=0.9", "trainer.max_epochs=4"),
@@ -126,19 +132,19 @@ CASES = (
 
 
 @dataclass(frozen=True)
-class Runs:
+class ResumedRuns:
     """What all sessions left: exit codes by case, and folders."""
 
     root: Path
     codes: dict[str, list[int]]
 
-    def folder(self, case: Case) -> RunFolder:
+    def folder(self, case: ResumeCase) -> RunFolder:
         return RunFolder(self.root / case.name)
 
-    def reference(self, case: Case) -> RunFolder:
+    def reference(self, case: ResumeCase) -> RunFolder:
         return RunFolder(self.root / reference_name(case.reference))
 
-    def log(self, case: Case) -> str:
+    def log(self, case: ResumeCase) -> str:
         return log_of(self.root, case.name).read_text()
 
 
@@ -146,7 +152,9 @@ def log_of(root: Path, name: str) -> Path:
     return root / f"{name}.log"
 
 
-def sessions_of(root: Path, name: str, options: Sequence[str], case: Case | None) -> list[Session]:
+def sessions_of(
+    root: Path, name: str, options: Sequence[str], case: ResumeCase | None
+) -> list[Session]:
     """The first session of a run and those that resume it, the last one without a fault."""
     start, again = [*options, f"run_dir={root / name}"], [f"resume={root / name}"]
     log = str(log_of(root, name))
@@ -163,7 +171,7 @@ CONFLICT = "conflict"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> ResumedRuns:
     root = tmp_path_factory.mktemp("runs")
     sessions = {SOURCE: sessions_of(root, SOURCE, SMOKE, None)}
     for case in CASES:
@@ -174,7 +182,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     conflicting = [f"resume={finished}", "balancer=uncertainty"]
     sessions[CONFLICT] = [Session(conflicting, str(log_of(root, CONFLICT)))]
     codes = iter(run_sessions([one for many in sessions.values() for one in many], root))
-    return Runs(root, {name: [next(codes) for _ in many] for name, many in sessions.items()})
+    return ResumedRuns(root, {name: [next(codes) for _ in many] for name, many in sessions.items()})
 
 
 @cache
@@ -209,7 +217,7 @@ each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 @each_case
-def test_exit_codes_name_the_signals(case: Case, runs: Runs) -> None:
+def test_exit_codes_name_the_signals(case: ResumeCase, runs: ResumedRuns) -> None:
     expected = [*(CODES[fault.signal] for fault in case.faults), 0]
     assert runs.codes[case.name] == expected, runs.log(case)
     assert runs.codes[reference_name(case.reference)] == [0]
@@ -217,25 +225,27 @@ def test_exit_codes_name_the_signals(case: Case, runs: Runs) -> None:
 
 @pytest.mark.parametrize("part", ["state_dict", "optimizer_states", "lr_schedulers", "loops"])
 @each_case
-def test_last_checkpoint_is_the_same(case: Case, part: str, runs: Runs) -> None:
+def test_last_checkpoint_is_the_same(case: ResumeCase, part: str, runs: ResumedRuns) -> None:
     found, expected = (last_checkpoint(f) for f in (runs.folder(case), runs.reference(case)))
     assert same(found[part], expected[part])
 
 
 @each_case
-def test_random_states_and_unfinished_sums_are_the_same(case: Case, runs: Runs) -> None:
+def test_random_states_and_unfinished_sums_are_the_same(
+    case: ResumeCase, runs: ResumedRuns
+) -> None:
     found, expected = (last_checkpoint(f) for f in (runs.folder(case), runs.reference(case)))
     assert same(found["rank_states"], expected["rank_states"])
 
 
 @each_case
-def test_history_is_the_same(case: Case, runs: Runs) -> None:
+def test_history_is_the_same(case: ResumeCase, runs: ResumedRuns) -> None:
     assert history(runs.folder(case)) == history(runs.reference(case))
 
 
 @each_case
 @pytest.mark.parametrize("part", ["steps", "valid", "test", "baseline", "rows_seen"])
-def test_summary_is_the_same(case: Case, part: str, runs: Runs) -> None:
+def test_summary_is_the_same(case: ResumeCase, part: str, runs: ResumedRuns) -> None:
     found, expected = summary(runs.folder(case)), summary(runs.reference(case))
     assert found["status"] == expected["status"] == "finished"
     assert found[part] == expected[part]
@@ -246,23 +256,21 @@ def resume_command(folder: str) -> str:
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
-def test_signal_says_how_to_go_on(signal: str, runs: Runs) -> None:
+def test_signal_says_how_to_go_on(signal: str, runs: ResumedRuns) -> None:
     case = next(c for c in CASES if c.faults[0].signal == signal)
     assert f"stopped by {signal}; everything is saved" in runs.log(case)
     assert resume_command(runs.folder(case).path.name) in runs.log(case)
 
 
-def test_torn_checkpoint_is_named(runs: Runs) -> None:
+def test_torn_checkpoint_is_named(runs: ResumedRuns) -> None:
     case = next(c for c in CASES if c.torn)
     torn = runs.folder(case).checkpoints / "last.ckpt"
     assert f"warning: checkpoint {torn} is torn or changed" in runs.log(case)
     assert "trying the one before it" in runs.log(case)
 
 
-def test_conflicting_key_is_refused(runs: Runs) -> None:
+def test_conflicting_key_is_refused(runs: ResumedRuns) -> None:
     message = log_of(runs.root, CONFLICT).read_text()
     assert runs.codes[CONFLICT] == [2], message
-    assert (
-        "balancer._target_ is 'lightning_modules.balancers.loss.uncertainty.Uncertainty'" in message
-    )
-    assert "the checkpoint has 'lightning_modules.balancers.loss.equal.Equal'" in message
+    assert "balancer._target_ is 'lightning_modules.balancers.uncertainty.Uncertainty'" in message
+    assert "the checkpoint has 'lightning_modules.balancers.equal.Equal'" in message

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoints import read_checkpoint
+from lightning_modules.checkpoints import read_checkpoint
 from tests.sessions import SMOKE, Session, run_sessions
 
 TOGETHER = (

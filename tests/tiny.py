@@ -17,37 +17,35 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from datamodules.cache import Cache
-from datamodules.columns import Column, digest
-from datamodules.loader import LoaderOptions
+from datamodules.features import Features
+from datamodules.loaders import EpochPlan, LoaderOptions
 from datamodules.loading import DatasetSpec, TaskSpec
-from datamodules.mixed import MixedDataModule
+from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
-from datamodules.plan import Plan
 from datamodules.samplers.base import Sampler, Shares
 from datamodules.samplers.uniform import Uniform
 from datamodules.sources.base import Source
-from datamodules.table import Table
+from datamodules.table import Column, SourceTable, columns_digest
 from lightning_modules.balancers.base import Balancer
-from lightning_modules.balancers.loss.equal import Equal
+from lightning_modules.balancers.equal import Equal
+from lightning_modules.checkpoints import AtomicCheckpointIO
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.features import Features
 from lightning_modules.fusions.concat import Concat
-from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.optimization import Optimization
 from lightning_modules.schedules.constant import Constant
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.transfer.none import NoTransfer
 from lightning_modules.trunks.shared import SharedTrunk
-from pipeline.checkpoints import AtomicCheckpointIO
 
 DIM = 8
 SGD = partial(torch.optim.SGD, lr=0.1)
 THIRDS = {"train": 0.5, "valid": 0.25, "test": 0.25}
 
 
-class InMemory(Source):
+class TinySource(Source):
     """The given columns."""
 
     location = "memory"
@@ -55,8 +53,8 @@ class InMemory(Source):
     def __init__(self, **columns: Column) -> None:
         self.columns = columns
 
-    def load(self, cache: Cache) -> Table:
-        return Table(self.columns, digest(self.columns))
+    def load(self, cache: Cache) -> SourceTable:
+        return SourceTable(self.columns, columns_digest(self.columns))
 
 
 def words(count: int, first: int = 0) -> list[str]:
@@ -76,13 +74,13 @@ def labels(count: int, classes: Sequence[Any] = ("no", "yes")) -> list[Any]:
 
 def texts(count: int = 40, **columns: Column) -> DatasetSpec:
     """A data set of texts with a column ``label``, and whatever else is given."""
-    source = InMemory(**{"text": words(count), "label": labels(count), **columns})
+    source = TinySource(**{"text": words(count), "label": labels(count), **columns})
     return DatasetSpec(source, {"text": "text"}, THIRDS)
 
 
 def images(count: int = 24, **columns: Column) -> DatasetSpec:
     """A data set of images with a column ``label``, and whatever else is given."""
-    source = InMemory(**{"image": pixels(count), "label": labels(count, "abc"), **columns})
+    source = TinySource(**{"image": pixels(count), "label": labels(count, "abc"), **columns})
     return DatasetSpec(source, {"image": "image"}, THIRDS)
 
 
@@ -141,12 +139,12 @@ class Given(Sampler):
         return self.given
 
 
-def plan(counts: Mapping[str, int], steps: int = 10) -> Plan:
+def plan(counts: Mapping[str, int], steps: int = 10) -> EpochPlan:
     """A plan with the same counts in every epoch."""
-    return Plan(Given(counts, steps), dict.fromkeys(counts, 1))
+    return EpochPlan(Given(counts, steps), dict.fromkeys(counts, 1))
 
 
-class Mean(Encoder):
+class MeanEncoder(Encoder):
     """Mean of embeddings; counts its calls."""
 
     def __init__(self, vocab_size: int) -> None:
@@ -181,7 +179,7 @@ def network(data: MixedDataModule, dropout: float = 0.0) -> MultiTaskNetwork:
     torch.manual_seed(0)
     encoders: dict[str, Encoder] = {}
     if "text" in data.modalities:
-        encoders["text"] = Mean(**data.modalities["text"].encoder_arguments())
+        encoders["text"] = MeanEncoder(**data.modalities["text"].encoder_arguments())
     if "image" in data.modalities:
         encoders["image"] = Flat()
     heads = {name: spec.task.head(DIM) for name, spec in data.tasks.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from datamodules.samplers.uniform import Uniform
-from lightning_modules.balancers.gramian.upgrad import UPGrad
+from lightning_modules.balancers.upgrad import UPGrad
 from lightning_modules.transfer.adaptors import Adaptors
 from lightning_modules.transfer.attention_transfer import AttentionTransfer
 from lightning_modules.transfer.base import Transfer
@@ -22,7 +22,7 @@ from lightning_modules.transfer.relational import Relational
 from lightning_modules.transfer.several import Several
 from lightning_modules.transfer.source_attention import SourceAttention
 from lightning_modules.transfer.weighted_fusion import WeightedFusion
-from tests.lightning_modules.transfer.sources import One, source_of
+from tests.lightning_modules.transfer.helpers import SingleSourceOpener, source_of
 from tests.processes import replicated, run_cases, spread
 from tests.tiny import images, multitask, ready, task, texts, trainer
 
@@ -55,7 +55,7 @@ def train(name: str, folder: Path) -> None:
         for weight in teacher.parameters():
             weight *= 1 + torch.randn_like(weight)  # the embedding of padding stays 0
     model.transfer = METHODS[name]()
-    model.transfer.setup(model, module, One(source_of(teacher, module)))
+    model.transfer.setup(model, module, SingleSourceOpener(source_of(teacher, module)))
     fit = trainer(
         folder,
         max_epochs=-1,

@@ -14,10 +14,10 @@ import torch
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.transformer import Transformer
-from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.fsdp2_strategy import FSDP2Strategy
+from lightning_modules.module import MultiTaskModule
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.build import build_balancer
-from pipeline.sharded_strategy import ShardedStrategy
 from tests.processes import SGD, replicated, run_cases, spread, whole
 from tests.rows.balancers import BALANCERS
 from tests.tiny import DIM, images, multitask, ready, task, texts, trainer
@@ -73,7 +73,7 @@ def train(name: str, folder: Path) -> None:
         gradient_clip_val=0.5,
         precision=precision,
         limit_val_batches=0,
-        **spread(ShardedStrategy if sharded else replicated),
+        **spread(FSDP2Strategy if sharded else replicated),
     )
     if precision == "64-true":
         fit.precision_plugin.convert_module(model)

@@ -1,8 +1,10 @@
-"""Audio: log-mel spectrograms."""
+"""Audio: decoding, log-mel spectrograms, SpecAugment."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,148 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.arrays import Arrays
-from datamodules.audio import log_mel, mask_stripes, pad_frames, to_rate
-from datamodules.columns import Column
-from datamodules.media import Unreadable
-from datamodules.modalities.base import Modality, Store
-from datamodules.model_audio import ModelAudio
-from datamodules.progress import track
-from datamodules.ragged import Ragged
-from datamodules.randomness import uniforms
-from pipeline.errors import PollinateError, UsageError
+from datamodules.arrays import Arrays, RaggedArray
+from datamodules.counter_rng import uniforms
+from datamodules.inputs import UnreadableCell
+from datamodules.modalities.base import InputStore, Modality
+from datamodules.progress_bar import track
+from datamodules.table import Column
+from pollinate.errors import PollinateError, UsageError
+from pollinate.requirements import require
+
+QUIET = 1e-10  # power below which all is silence: -100 dB
+
+
+def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Resample (n,) to (n wanted / rate,) by a polyphase filter, which keeps out aliases."""
+    if rate == wanted:
+        return samples
+    from scipy.signal import resample_poly  # takes a moment
+
+    divisor = math.gcd(rate, wanted)
+    found: np.ndarray = resample_poly(samples, wanted // divisor, rate // divisor)
+    return found
+
+
+def log_mel(samples: Tensor, rate: int, mels: int, window: int, hop: int) -> Tensor:
+    """Return a recording's spectrogram as people hear it: (n,) -> (frames, mels) float32.
+
+    log max(F |STFT|^2, 1e-10), where F are triangles, even on the mel scale, and the STFT has Hann
+    windows; then each recording's values get mean 0 and deviation 1: loudness doesn't count.
+
+    Args:
+        samples: -1 ... 1, n >= 1.
+        rate: samples a second.
+        mels: triangles.
+        window: samples of a window.
+        hop: samples between two windows; there are 1 + n // hop frames.
+    """
+    size = 1 << (window - 1).bit_length()
+    short = size // 2 + 1 - len(samples)  # the reflection at both ends needs so many
+    if short > 0:
+        samples = torch.nn.functional.pad(samples, (0, short))
+    spectrum = torch.stft(
+        samples,
+        size,
+        hop,
+        window,
+        torch.hann_window(window),
+        return_complex=True,
+    )
+    power = spectrum.abs().square().T @ mel_filters(rate, size // 2 + 1, mels)
+    loud = power.clamp(min=QUIET).log()
+    return (loud - loud.mean()) / loud.std().clamp(min=1e-5)
+
+
+@cache
+def mel_filters(rate: int, bins: int, mels: int) -> Tensor:
+    """Return triangles over the STFT's frequencies, each of height 1: (bins, mels).
+
+    mel(f) = 2595 log10(1 + f / 700) (O'Shaughnessy 1987), even from 0 to rate / 2.
+    """
+    top = 2595 * math.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, top, mels + 2, dtype=torch.float64) / 2595) - 1)
+    frequencies = torch.linspace(0, rate / 2, bins, dtype=torch.float64)[:, None]
+    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+def pad_frames(rows: list[Tensor]) -> Tensor:
+    """Put spectrograms (L_i, F) under each other: (n, longest, F), NaN beyond a row's end."""
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=math.nan)
+
+
+def random_stripes(draws: Tensor, size: Tensor, most: Tensor, places: int) -> Tensor:
+    """Return True inside random stripes: (N, places) bool.
+
+    Args:
+        draws: (N, stripes, 2) in [0, 1): width and place of each.
+        size: (N, 1) places that a row has.
+        most: (N, 1) widest stripe.
+        places: of the longest row.
+    """
+    wide = (draws[..., 0] * (most + 1)).floor()
+    first = (draws[..., 1] * (size - wide + 1)).floor()
+    place = torch.arange(places)
+    return ((place >= first[..., None]) & (place < (first + wide)[..., None])).any(dim=1)
+
+
+def spec_augment(
+    frames: Tensor, lengths: Tensor, times: Tensor, bands: Tensor, share: float, width: int
+) -> Tensor:
+    """Set random stretches of time and bands of frequency to 0, the mean.
+
+    Source: SpecAugment, Park et al. 2019, section 2, without time warping.
+
+    Args:
+        frames: (N, L, F), NaN beyond a row's end.
+        lengths: (N,) frames of each row.
+        times: (N, stretches, 2) in [0, 1): width and place of each stretch.
+        bands: (N, bands, 2) in [0, 1).
+        share: longest stretch, as a share of the row.
+        width: widest band.
+    """
+    long = lengths[:, None]
+    high = torch.full_like(long, frames.shape[2])
+    late = random_stripes(times, long, (long * share).floor(), frames.shape[1])
+    loud = random_stripes(bands, high, torch.full_like(long, width), frames.shape[2])
+    hidden = (late[:, :, None] | loud[:, None, :]) & ~frames.isnan()
+    return frames.masked_fill(hidden, 0.0)
+
+
+class PretrainedFeatureExtractor:
+    """A feature extractor of transformers, built from plain values.
+
+    Args:
+        settings: content of preprocessor_config.json; ``feature_extractor_type`` is its class.
+
+    Attributes:
+        rate: samples a second that it takes.
+
+    Raises:
+        UsageError: transformers isn't installed.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        require("transformers", "encoders")
+        import transformers
+
+        kind = getattr(transformers, settings["feature_extractor_type"])
+        self._extract = kind(**{k: v for k, v in settings.items() if not k.endswith("_type")})
+        self.rate: int = self._extract.sampling_rate
+
+    def frames(self, samples: np.ndarray) -> np.ndarray:
+        """Return what the network takes: samples (L, 1), or a spectrogram (L, F); float32."""
+        found = self._extract(samples, sampling_rate=self.rate, return_tensors="np")
+        values = np.asarray(found["input_values"][0], dtype=np.float32)
+        return values[:, None] if values.ndim == 1 else values
+
+    def features(self) -> int:
+        """Return the numbers of a frame F, 1 for samples."""
+        noise = np.random.default_rng(0).standard_normal(self.rate).astype(np.float32)
+        return int(self.frames(noise).shape[1])
+
 
 LONG = 512  # recordings above which progress is shown
 
@@ -81,9 +215,11 @@ class AudioModality(Modality):
         self.hop = max(1, round(rate * hop / 1000))
         self.scale = self.hop / rate
         self.longest = max(1, round(rate * max_seconds))
-        self.extract = ModelAudio(self.brought["extractor"]) if self.brought else None
+        self.extract = (
+            PretrainedFeatureExtractor(self.brought["extractor"]) if self.brought else None
+        )
         self.dtype = np.float32 if mels == 1 else np.float16
-        self.masks = Masks(time_masks, time_share, band_masks, band_width)
+        self.masks = SpecAugmentOptions(time_masks, time_share, band_masks, band_width)
 
     def fit(self, columns: Sequence[Column]) -> None:
         """Learn nothing."""
@@ -112,9 +248,9 @@ class AudioModality(Modality):
         Raises:
             PollinateError: it can't be read, is empty or silent.
         """
-        samples, rate = decode(cell)
+        samples, rate = decode_audio(cell)
         heard = np.ascontiguousarray(
-            to_rate(samples, rate, self.rate)[: self.longest], dtype=np.float32
+            resample(samples, rate, self.rate)[: self.longest], dtype=np.float32
         )
         if self.extract is not None:
             return self.extract.frames(heard).astype(self.dtype)
@@ -124,9 +260,9 @@ class AudioModality(Modality):
         )
         return frames.numpy().astype(self.dtype)
 
-    def read(self, arrays: Arrays) -> Store:
+    def read(self, arrays: Arrays) -> InputStore:
         """Return the frames."""
-        return AudioStore(arrays.get_rows("frames"), arrays.get("has"), self.masks)
+        return AudioStore(arrays.get_ragged("frames"), arrays.get("has"), self.masks)
 
     def random_keys(self) -> dict[str, Any]:
         """Return the keys of the augmentation that is on."""
@@ -152,17 +288,17 @@ class AudioModality(Modality):
         """Take over nothing: what came with the encoder was given at the start."""
 
 
-class Masks:
+class SpecAugmentOptions:
     """times, bands: stripes a row; share, width: of the largest."""
 
     def __init__(self, times: int, share: float, bands: int, width: int) -> None:
         self.times, self.share, self.bands, self.width = times, share, bands, width
 
 
-class AudioStore(Store):
+class AudioStore(InputStore):
     """frames: N rows (L, F); has: (N,) bool; masks: what is hidden in training."""
 
-    def __init__(self, frames: Ragged, has: np.ndarray, masks: Masks) -> None:
+    def __init__(self, frames: RaggedArray, has: np.ndarray, masks: SpecAugmentOptions) -> None:
         self.frames = frames
         self.has = has
         self.masks = masks
@@ -185,24 +321,24 @@ class AudioStore(Store):
         pairs = torch.from_numpy(draws).float().reshape(len(rows), -1, 2)
         lengths = torch.from_numpy(self.frames.starts[rows + 1] - self.frames.starts[rows])
         times, bands = pairs[:, : masks.times], pairs[:, masks.times :]
-        return mask_stripes(frames, lengths, times, bands, masks.share, masks.width)
+        return spec_augment(frames, lengths, times, bands, masks.share, masks.width)
 
     def lengths(self) -> np.ndarray:
         """Return the numbers of frames: (N,)."""
         return self.frames.lengths()
 
 
-def decode(cell: Any) -> tuple[np.ndarray, int]:
+def decode_audio(cell: Any) -> tuple[np.ndarray, int]:
     """Return samples (n,) float32 of -1 ... 1, channels averaged, and their rate.
 
     Raises:
         PollinateError: it can't be read, or is empty, silent or not finite.
     """
-    if isinstance(cell, Unreadable):
+    if isinstance(cell, UnreadableCell):
         raise PollinateError(cell.reason)
     if isinstance(cell, Mapping) and "array" in cell:
         cell = (cell["array"], cell.get("sampling_rate"))
-    samples, rate = given(*cell) if isinstance(cell, tuple) else from_file(cell)
+    samples, rate = audio_from_array(*cell) if isinstance(cell, tuple) else audio_from_file(cell)
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     if not len(samples):
@@ -214,7 +350,7 @@ def decode(cell: Any) -> tuple[np.ndarray, int]:
     return samples, rate
 
 
-def given(array: Any, rate: Any) -> tuple[np.ndarray, int]:
+def audio_from_array(array: Any, rate: Any) -> tuple[np.ndarray, int]:
     """Return samples that come as numbers; whole numbers are scaled by their type's range."""
     samples = np.asarray(array)
     try:
@@ -230,7 +366,7 @@ def given(array: Any, rate: Any) -> tuple[np.ndarray, int]:
     return samples.astype(np.float32), wanted
 
 
-def from_file(cell: Any) -> tuple[np.ndarray, int]:
+def audio_from_file(cell: Any) -> tuple[np.ndarray, int]:
     """Return a file's samples (n, channels) and their rate."""
     try:
         import soundfile  # type: ignore[import-untyped]  # no types

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from datamodules.arrays import Arrays, InMemory, OnDisk
-from datamodules.augment import Maps
+from datamodules.arrays import Arrays, FileArrays, MemoryArrays
 from datamodules.cache import Cache
-from datamodules.columns import Column
+from datamodules.table import Column, SourceTable, take
+from pollinate.errors import PollinateError
 
+Maps = Mapping[str, Tensor]  # {name: (n, H, W)}, one value for each pixel of an image
 FORMAT = 3  # of what the cache holds; raised when older entries can't be read
 
 
-class Store(ABC):
+class InputStore(ABC):
     """A prepared column: what training reads rows from.
 
     Attributes:
@@ -50,7 +51,7 @@ class Store(ABC):
             numbers: (n,) what a row's random numbers depend on; default: ``rows``.
         """
 
-    def moved(
+    def augmented_with_maps(
         self,
         rows: np.ndarray,
         seed: int,
@@ -80,10 +81,10 @@ class Store(ABC):
 
 
 @dataclass
-class Prepared:
+class PreparedInputs:
     """store: all N rows; errors: {row: why its value can't be read}; such rows lack a value."""
 
-    store: Store
+    store: InputStore
     errors: dict[int, str] = field(default_factory=dict)
 
 
@@ -91,7 +92,7 @@ class Modality(ABC):
     """Turns raw values into what an encoder takes; the same in training and in prediction.
 
     Attributes:
-        unit: what ``Store.lengths`` counts, for people; scale: how many units a count of 1 is.
+        unit: what ``InputStore.lengths`` counts, for people; scale: how many units a count of 1 is.
     """
 
     unit: str = ""
@@ -118,7 +119,7 @@ class Modality(ABC):
         """
 
     @abstractmethod
-    def read(self, arrays: Arrays) -> Store:
+    def read(self, arrays: Arrays) -> InputStore:
         """Return what was written."""
 
     @abstractmethod
@@ -129,12 +130,12 @@ class Modality(ABC):
     def options(self) -> dict[str, Any]:
         """Return what ``write`` depends on besides the column, as plain values."""
 
-    def prepare(self, column: Column) -> Prepared:
+    def prepare(self, column: Column) -> PreparedInputs:
         """Prepare a column in memory."""
-        arrays = InMemory()
-        return Prepared(errors=self.write(column, arrays), store=self.read(arrays))
+        arrays = MemoryArrays()
+        return PreparedInputs(errors=self.write(column, arrays), store=self.read(arrays))
 
-    def prepare_cached(self, column: Column, cache: Cache, key: Any) -> Prepared:
+    def prepare_cached(self, column: Column, cache: Cache, key: Any) -> PreparedInputs:
         """Prepare a column on disk, if that hasn't been done yet, and map the result into memory.
 
         Args:
@@ -144,13 +145,13 @@ class Modality(ABC):
         """
 
         def make(folder: Path) -> None:
-            arrays = OnDisk(folder)
+            arrays = FileArrays(folder)
             arrays.put("errors", self.write(column, arrays))
 
         kind = type(self).__name__
-        arrays = OnDisk(cache.get("inputs", [FORMAT, kind, self.options(), key], make))
+        arrays = FileArrays(cache.get("inputs", [FORMAT, kind, self.options(), key], make))
         errors = {int(row): error for row, error in arrays.value("errors").items()}
-        return Prepared(self.read(arrays), errors)
+        return PreparedInputs(self.read(arrays), errors)
 
     @abstractmethod
     def encoder_arguments(self) -> dict[str, Any]:
@@ -163,3 +164,64 @@ class Modality(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what ``fit`` learnt in the run that made the checkpoint."""
+
+
+class StreamedStore(InputStore):
+    """Prepares the chosen rows' cells, and forgets them.
+
+    Args:
+        modality: how.
+        column: N raw cells, read when they are asked for.
+        has: (N,) bool.
+        table: says where a row is.
+    """
+
+    def __init__(
+        self, modality: Modality, column: Column, has: np.ndarray, table: SourceTable
+    ) -> None:
+        self.modality = modality
+        self.column = column
+        self.has = has
+        self.table = table
+        self._last: tuple[bytes, InputStore] | None = None  # a batch asks for its words, too
+
+    def rows(self, rows: np.ndarray) -> Tensor:
+        """Return the chosen rows: (n, ...)."""
+        return self._prepared(rows).rows(np.arange(len(rows)))
+
+    def augmented(
+        self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None
+    ) -> Tensor:
+        """Return the chosen rows augmented, as a store of all rows would: (n, ...)."""
+        own = rows if numbers is None else numbers
+        return self._prepared(rows).augmented(np.arange(len(rows)), seed, passes, own)
+
+    def augmented_with_maps(
+        self,
+        rows: np.ndarray,
+        seed: int,
+        passes: np.ndarray,
+        maps: Maps,
+        numbers: np.ndarray | None = None,
+    ) -> tuple[Tensor, Maps]:
+        """Return the chosen rows augmented, and the maps on them."""
+        own = rows if numbers is None else numbers
+        return self._prepared(rows).augmented_with_maps(
+            np.arange(len(rows)), seed, passes, maps, own
+        )
+
+    def words(self, rows: np.ndarray) -> Tensor | None:
+        """Return ``Batch.words`` of the chosen rows."""
+        return self._prepared(rows).words(np.arange(len(rows)))
+
+    def _prepared(self, rows: np.ndarray) -> InputStore:
+        key = rows.tobytes()
+        if self._last is None or self._last[0] != key:
+            prepared = self.modality.prepare(list(take(self.column, rows)))
+            for place, error in prepared.errors.items():
+                where = self.table.place(int(rows[place]))
+                raise PollinateError(
+                    f"{where}: {error}; rows that are streamed can't be left out: mend it"
+                )
+            self._last = key, prepared.store
+        return self._last[1]

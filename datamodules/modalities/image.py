@@ -1,8 +1,9 @@
-"""Images: pixels of one size."""
+"""Images: decoding, one size, augmentation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,22 +14,189 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional
 
 from datamodules.arrays import Arrays
-from datamodules.augment import Maps, Transform, require_moves_maps, transform_with_maps
-from datamodules.columns import Column
-from datamodules.image import AUGMENT_UNIFORMS, augment, augment_map, normalise, resize
-from datamodules.media import Unreadable
-from datamodules.modalities.base import Modality, Store
-from datamodules.randomness import uniforms
-from pipeline.errors import PollinateError, UsageError
+from datamodules.counter_rng import uniforms
+from datamodules.inputs import UnreadableCell
+from datamodules.modalities.base import InputStore, Maps, Modality
+from datamodules.table import Column
+from pollinate.errors import PollinateError, UsageError
+
+AUGMENT_UNIFORMS = 4  # random numbers an image: shift right, shift down, turn, size
+
+
+def resize(images: np.ndarray, size: tuple[int, int], channels: int, chunk: int = 256) -> Tensor:
+    """Bring images to one size: uint8 (N, H, W) or (N, H, W, 3) -> uint8 (N, channels, *size).
+
+    Bilinear with anti-aliasing; colour becomes grey by ITU-R BT.601, grey is repeated.
+
+    Args:
+        images: pixels, 0 ... 255.
+        size: height, width in pixels.
+        channels: 1 grey, 3 colour.
+        chunk: images at a time, which bounds the memory of the float copies.
+    """
+    parts = [
+        _resize(torch.tensor(images[start : start + chunk]), size, channels)
+        for start in range(0, len(images), chunk)
+    ]
+    return torch.cat(parts) if parts else torch.empty((0, channels, *size), dtype=torch.uint8)
+
+
+def _resize(images: Tensor, size: tuple[int, int], channels: int) -> Tensor:
+    pixels = images[:, None] if images.dim() == 3 else images.movedim(-1, 1)
+    if channels == 1 and pixels.shape[1] == 3:
+        weights = torch.tensor([0.299, 0.587, 0.114])
+        grey = torch.einsum("nchw,c->nhw", pixels.float(), weights)
+        pixels = grey[:, None].round().clamp(0, 255).to(torch.uint8)
+    if pixels.shape[-2:] != size:
+        # on whole numbers: several times as fast as on floats, and at most one off
+        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+    return pixels.expand(-1, channels, -1, -1)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Scale pixels: uint8 0 ... 255 -> float32 0 ... 1, any shape."""
+    return images.float() / 255
+
+
+def augment(images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float) -> Tensor:
+    """Move, turn and resize each image at random, in one bilinear sampling: (N, C, H, W).
+
+    Output pixel p shows input pixel R p / (1 + s) + t, about the centre; outside is 0.
+
+    Args:
+        images: (N, C, H, W) float.
+        uniforms: (N, AUGMENT_UNIFORMS) in [0, 1): they alone decide, row by row.
+        shift: largest |t| along each side, in pixels.
+        rotate: largest turn, in degrees, either way.
+        scale: largest |s|, in [0, 1).
+    """
+    grid = _grid(images, uniforms, shift, rotate, scale)
+    return functional.grid_sample(images, grid, align_corners=False)
+
+
+def augment_map(
+    values: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float
+) -> Tensor:
+    """Move maps (N, H, W) as ``augment`` moves their images, with the value of the nearest pixel.
+
+    Outside is 0.
+    """
+    planes = values[:, None].float()
+    grid = _grid(planes, uniforms, shift, rotate, scale)
+    moved = functional.grid_sample(planes, grid, mode="nearest", align_corners=False)
+    return moved[:, 0].to(values.dtype)
+
+
+def _grid(images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float) -> Tensor:
+    right, down, turn, size = (2 * uniforms - 1).to(images.dtype).unbind(dim=1)
+    height, width = images.shape[-2:]
+    angle, zoom = turn * math.radians(rotate), 1 / (1 + size * scale)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    # grid_sample measures in half-sides, so turning an oblong image mixes the two units
+    rows = [
+        torch.stack([cos, -sin * (height / width), right * (2 * shift / width)], dim=1),
+        torch.stack([sin * (width / height), cos, down * (2 * shift / height)], dim=1),
+    ]
+    return functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+
+
+Transform = Callable[..., Any]  # image (C, H, W) -> image; image, {name: Mask} -> both
+SEEDS = 1 << 62
+TRIES, MARK = 32, 3  # how often a transform is tried out on a map, which holds this everywhere
+
+
+def transform_rows(
+    images: Tensor, transform: Transform, seed: int, passes: np.ndarray, rows: np.ndarray
+) -> Tensor:
+    """Transform each image by itself; see ``transform_with_maps``."""
+    return transform_with_maps(images, transform, seed, passes, rows, {})[0]
+
+
+def transform_with_maps(
+    images: Tensor,
+    transform: Transform,
+    seed: int,
+    passes: np.ndarray,
+    rows: np.ndarray,
+    maps: Maps,
+) -> tuple[Tensor, Maps]:
+    """Transform each image by itself, and its maps with it.
+
+    Torch's generator, from which the transforms draw, is seeded by (seed, pass, row) for each image
+    and is afterwards as it was.
+
+    Args:
+        images: (N, C, H, W) uint8, pixels.
+        transform: of one image (C, H, W); keeps its size. Maps are given to it as torchvision's
+            ``Mask``: they are moved as the image is, and keep their values.
+        seed: of the run.
+        passes: (N,) how often the data set had been gone through.
+        rows: (N,) the images' numbers.
+        maps: {name: (N, H, W)}.
+    """
+    seeds = (uniforms(seed, passes, rows, count=1)[:, 0] * SEEDS).astype(np.int64)
+    done = []
+    with torch.random.fork_rng(devices=[]):
+        for place, own in enumerate(seeds.tolist()):
+            torch.default_generator.manual_seed(own)
+            on_it = {name: values[place] for name, values in maps.items()}
+            done.append(transform_image(transform, images[place], on_it))
+    pictures = torch.stack([image for image, _ in done])
+    return pictures, {name: torch.stack([on_it[name] for _, on_it in done]) for name in maps}
+
+
+def transform_image(transform: Transform, image: Tensor, maps: Maps) -> tuple[Tensor, Maps]:
+    """Transform an image (C, H, W) and the maps (H, W) on it."""
+    if not maps:
+        return transform(image), {}
+    # takes a moment, and most runs have no maps
+    from torchvision.tv_tensors import Mask  # type: ignore[import-untyped]  # no types
+
+    masks = {name: Mask(values) for name, values in maps.items()}
+    found, masks = transform(image, masks)
+    return found, {name: mask.as_subclass(Tensor) for name, mask in masks.items()}
+
+
+def require_moves_maps(transform: Transform, shape: tuple[int, int, int]) -> None:
+    """Try a transform out on an image of the given shape and a map.
+
+    Raises:
+        UsageError: it can't move maps, or gives them values that they never had.
+    """
+    name, image = type(transform).__name__, torch.full(shape, 128, dtype=torch.uint8)
+    maps = {
+        "classes": torch.full(shape[1:], MARK, dtype=torch.int16),
+        "depth": torch.full(shape[1:], float(MARK)),
+    }
+    advice = "choose data.image.augment=flip, flip_crop or photo, or none: data.image.augment=null"
+    with torch.random.fork_rng(devices=[]):
+        for number in range(TRIES):
+            torch.default_generator.manual_seed(number)
+            try:
+                _, found = transform_image(transform, image, maps)
+            except (TypeError, ValueError) as error:
+                raise UsageError(
+                    f"data.image.augment: {name} can't move masks and depths with their pictures "
+                    f"({error}); {advice}"
+                ) from error
+            for values in found.values():
+                strange = values[(values != MARK) & (values != 0)]
+                if len(strange):
+                    raise UsageError(
+                        f"data.image.augment: {name} puts {strange[0].item():g} where a mask ends, "
+                        f"which would be a label; set its fill to 0, or {advice}"
+                    )
+
 
 SIZE = (64, 64)
 CHUNK = 256  # images resized at a time
 DECODING = 2  # raised when the same file becomes other pixels
-WORD = 257  # what a value of 16 bits is divided by: 65,535 -> 255
+UINT16_TO_UINT8 = 257  # what a value of 16 bits is divided by: 65,535 -> 255
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-MOST_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of colour
+MAX_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of colour
 
 
 class ImageModality(Modality):
@@ -64,7 +232,7 @@ class ImageModality(Modality):
             raise UsageError(f"data.image.channels must be 1 or 3, got {channels}")
         self.size = (int(size[0]), int(size[1]))
         self.channels = channels
-        self.augmentation = Augmentation(
+        self.augmentation = ImageAugmentation(
             augment, {"shift": shift, "rotate": rotate, "scale": scale}
         )
 
@@ -94,13 +262,15 @@ class ImageModality(Modality):
         for row, image in enumerate(column):
             if image is not None:
                 try:
-                    pixels[row] = resize(decode(image)[None], self.size, self.channels)[0].numpy()
+                    pixels[row] = resize(decode_image(image)[None], self.size, self.channels)[
+                        0
+                    ].numpy()
                     has[row] = True
                 except PollinateError as error:
                     errors[row] = str(error)
         return errors
 
-    def read(self, arrays: Arrays) -> Store:
+    def read(self, arrays: Arrays) -> InputStore:
         """Return the pixels."""
         return ImageStore(arrays.get("pixels"), arrays.get("has"), self.augmentation)
 
@@ -129,32 +299,34 @@ class ImageModality(Modality):
 
 
 @dataclass
-class Augmentation:
+class ImageAugmentation:
     """transform: of one image, or None; move: arguments of ``augment``."""
 
     transform: Transform | None
     move: dict[str, float]
 
 
-class ImageStore(Store):
+class ImageStore(InputStore):
     """pixels: (N, C, H, W) uint8; has: (N,) bool; augmentation: what training does to images."""
 
-    def __init__(self, pixels: np.ndarray, has: np.ndarray, augmentation: Augmentation) -> None:
+    def __init__(
+        self, pixels: np.ndarray, has: np.ndarray, augmentation: ImageAugmentation
+    ) -> None:
         self.pixels = pixels
         self.has = has
         self.augmentation = augmentation
 
     def rows(self, rows: np.ndarray) -> Tensor:
         """Return pixels in [0, 1]: (n, C, H, W) float32."""
-        return normalise(torch.from_numpy(self.pixels[rows]))
+        return normalize(torch.from_numpy(self.pixels[rows]))
 
     def augmented(
         self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None
     ) -> Tensor:
         """Return pixels in [0, 1], each image moved in its own way: (n, C, H, W) float32."""
-        return self.moved(rows, seed, passes, {}, numbers)[0]
+        return self.augmented_with_maps(rows, seed, passes, {}, numbers)[0]
 
-    def moved(
+    def augmented_with_maps(
         self,
         rows: np.ndarray,
         seed: int,
@@ -167,7 +339,7 @@ class ImageStore(Store):
         pixels, chosen = torch.from_numpy(self.pixels[rows]), self.augmentation
         if chosen.transform is not None and len(rows):
             pixels, maps = transform_with_maps(pixels, chosen.transform, seed, passes, own, maps)
-        images = normalise(pixels)
+        images = normalize(pixels)
         if not any(chosen.move.values()) or not len(rows):
             return images, maps
         draws = torch.from_numpy(uniforms(seed, passes, own, count=AUGMENT_UNIFORMS))
@@ -185,7 +357,7 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.int64)
         wide = image.mode != "I" or values.max() > 255  # of "I" only its values tell
-        return (values // WORD if wide else values).clip(0, 255).astype(np.uint8)
+        return (values // UINT16_TO_UINT8 if wide else values).clip(0, 255).astype(np.uint8)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -193,7 +365,7 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("L" if grey else "RGB"))
 
 
-def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
+def decode_image(image: np.ndarray | bytes | str | Path | UnreadableCell) -> np.ndarray:
     """Return an image's pixels: (H, W) or (H, W, 3) uint8.
 
     Args:
@@ -201,9 +373,9 @@ def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
 
     Raises:
         PollinateError: there is no such file, it is cut off or no image, or it unpacks to more
-            than ``MOST_PIXELS``.
+            than ``MAX_PIXELS``.
     """
-    if isinstance(image, Unreadable):
+    if isinstance(image, UnreadableCell):
         raise PollinateError(image.reason)
     if isinstance(image, np.ndarray):
         if problem := pixels_problem(image.dtype, image.shape):
@@ -211,7 +383,7 @@ def decode(image: np.ndarray | bytes | str | Path | Unreadable) -> np.ndarray:
         return image
     if not isinstance(image, bytes | str | Path):
         raise PollinateError(f"must be a picture's path or content, got {image!r:.40}")
-    with opened(image) as found:
+    with open_image(image) as found:
         return pixels_of(found)
 
 
@@ -227,22 +399,22 @@ def pixels_problem(dtype: np.dtype, shape: Sequence[int]) -> str:
 
 
 @contextmanager
-def opened(image: bytes | str | Path) -> Iterator[Image.Image]:
+def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
     """Open an image file; what goes wrong with it, then and while it is read, is said in words.
 
     Raises:
-        PollinateError: as for ``decode``.
+        PollinateError: as for ``decode_image``.
     """
     try:
         with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found:
             pixels = found.width * found.height
-            if pixels > MOST_PIXELS:
+            if pixels > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"got {pixels:,}")
             yield found
     except PollinateError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PollinateError(f"images must have <= {MOST_PIXELS:,} pixels: {error}") from error
+        raise PollinateError(f"images must have <= {MAX_PIXELS:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
         raise PollinateError("the content is no image; give PNG, JPEG or the like") from error
     except FileNotFoundError as error:
@@ -253,13 +425,13 @@ def opened(image: bytes | str | Path) -> Iterator[Image.Image]:
 
 
 def displayed_size(image: Any) -> tuple[int, int] | None:
-    """Return height and width as ``decode`` would give them; None if it can't be read."""
+    """Return height and width as ``decode_image`` would give them; None if it can't be read."""
     if isinstance(image, np.ndarray):
         return image.shape[0], image.shape[1]
     if not isinstance(image, bytes | str | Path):
         return None
     try:
-        with opened(image) as found:
+        with open_image(image) as found:
             turned = found.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
             return (found.width, found.height) if turned else (found.height, found.width)
     except PollinateError:

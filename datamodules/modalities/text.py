@@ -11,16 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.arrays import Arrays
-from datamodules.columns import Column, take
-from datamodules.modalities.base import Modality, Store
-from datamodules.model_tokenizer import ModelTokenizer
-from datamodules.progress import track
-from datamodules.ragged import Ragged
-from datamodules.randomness import uniforms
-from datamodules.text import Tokenizer, drop_tokens, pad, train
-from datamodules.tokenizer import Encoded, RowTokenizer
-from pipeline.errors import UsageError
+from datamodules.arrays import Arrays, RaggedArray
+from datamodules.counter_rng import uniforms
+from datamodules.modalities.base import InputStore, Modality
+from datamodules.modalities.tokenization import (
+    BPETokenizer,
+    PretrainedTokenizer,
+    TokenizedRow,
+    Tokenizer,
+    drop_tokens,
+    pad_tokens,
+    train_bpe,
+)
+from datamodules.progress_bar import track
+from datamodules.table import Column, take
+from pollinate.errors import UsageError
 
 CHUNK = 4096  # texts that are tokenised at a time
 BEYOND = -2  # where a row has no more words
@@ -75,15 +80,15 @@ class TextModality(Modality):
         self.max_length = min(max_length, self.brought.get("limit") or max_length)
         self.dropout = dropout
         self.words = words
-        self._tokenizer: RowTokenizer | None = None
+        self._tokenizer: Tokenizer | None = None
         if tokenizer is not None:
-            self._tokenizer = Tokenizer.from_json(tokenizer)
+            self._tokenizer = BPETokenizer.from_json(tokenizer)
         if self.brought:
             text, padding = self.brought["tokenizer"], self.brought["padding"]
-            self._tokenizer = ModelTokenizer(text, padding, words)
+            self._tokenizer = PretrainedTokenizer(text, padding, words)
 
     @property
-    def tokenizer(self) -> RowTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """The trained tokenizer, or the one that came with the encoder."""
         assert self._tokenizer is not None, "fit or load_state_dict comes first"
         return self._tokenizer
@@ -95,7 +100,7 @@ class TextModality(Modality):
         stride = max(1, -(-sum(map(len, columns)) // MOST_TEXTS))
         chosen = [take(column, np.arange(0, len(column), stride)) for column in columns]
         texts = (text for column in chosen for cell in column for text in texts_of(cell))
-        self._tokenizer = train(texts, self.vocab_size)
+        self._tokenizer = train_bpe(texts, self.vocab_size)
 
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
         """Tokenise."""
@@ -111,10 +116,10 @@ class TextModality(Modality):
             rows.close()
         return {}
 
-    def read(self, arrays: Arrays) -> Store:
+    def read(self, arrays: Arrays) -> InputStore:
         """Return the tokens."""
-        starts = arrays.get_rows("starts") if self.words else None
-        ids, dropping = arrays.get_rows("ids"), Dropping(self.dropout, self.tokenizer.special)
+        starts = arrays.get_ragged("starts") if self.words else None
+        ids, dropping = arrays.get_ragged("ids"), TokenDropout(self.dropout, self.tokenizer.special)
         return TextStore(ids, arrays.get("has"), dropping, starts, arrays.get("cut"))
 
     def random_keys(self) -> dict[str, Any]:
@@ -140,9 +145,9 @@ class TextModality(Modality):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the tokenizer; what came with the encoder was given at the start."""
         if not self.brought:
-            self._tokenizer = Tokenizer.from_json(state["tokenizer"])
+            self._tokenizer = BPETokenizer.from_json(state["tokenizer"])
 
-    def _encode(self, column: Column) -> Iterator[tuple[bool, Encoded]]:
+    def _encode(self, column: Column) -> Iterator[tuple[bool, TokenizedRow]]:
         """Yield whether each cell has text, and its tokens."""
         chunks = range(0, len(column), CHUNK)
         for start in track(chunks, "tokenising") if len(chunks) > 1 else chunks:
@@ -156,14 +161,14 @@ class TextModality(Modality):
 
 
 @dataclass(frozen=True)
-class Dropping:
+class TokenDropout:
     """share: of tokens left out in training; special: ids that are never left out."""
 
     share: float = 0.0
     special: tuple[int, ...] = ()
 
 
-class TextStore(Store):
+class TextStore(InputStore):
     """Token ids.
 
     Args:
@@ -176,10 +181,10 @@ class TextStore(Store):
 
     def __init__(
         self,
-        ids: Ragged,
+        ids: RaggedArray,
         has: np.ndarray,
-        dropping: Dropping,
-        starts: Ragged | None,
+        dropping: TokenDropout,
+        starts: RaggedArray | None,
         cut: np.ndarray,
     ) -> None:
         self.ids = ids
@@ -192,7 +197,7 @@ class TextStore(Store):
         """Return token ids, padded with 0 to the longest: (n, L) int64."""
         if not len(rows):
             return torch.zeros((0, 1), dtype=torch.int64)
-        return pad([self.ids[row].astype(np.int64) for row in rows])
+        return pad_tokens([self.ids[row].astype(np.int64) for row in rows])
 
     def augmented(
         self, rows: np.ndarray, seed: int, passes: np.ndarray, numbers: np.ndarray | None = None

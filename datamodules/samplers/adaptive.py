@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datamodules.samplers.annealed import unit
-from datamodules.samplers.base import Sampler, Shares
-from datamodules.samplers.temperature import powers
-from pipeline.configuration.suggest import hint
-from pipeline.errors import UsageError
+from datamodules.samplers.base import Sampler, Shares, normalize_shares, temperature_shares
+from pollinate.errors import UsageError
+from pollinate.suggest import hint
 
 
 class Adaptive(Sampler):
@@ -90,7 +88,7 @@ class Adaptive(Sampler):
 
     def shares(self, sizes: Mapping[str, int], epoch: int) -> Shares:
         """Return the temperature's shares times the factors of the data sets' tasks."""
-        base = unit(powers(sizes, self.temperature))
+        base = normalize_shares(temperature_shares(sizes, self.temperature))
         return {name: share * self._mean(self.tasks.get(name, [])) for name, share in base.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from datamodules.samplers.base import Sampler, Shares
-from datamodules.samplers.temperature import powers
-from pipeline.errors import UsageError
+from datamodules.samplers.base import Sampler, Shares, normalize_shares, temperature_shares
+from pollinate.errors import UsageError
 
 
-class Annealed(Sampler):
+class AnnealedTemperature(Sampler):
     """Shares go evenly from one temperature's to another's: s = (1 - a) s_start + a s_end.
 
     a = min(1, epoch / epochs); both shares are n_d^(1/T), scaled to sum 1. T = 1 is proportional,
@@ -45,11 +44,8 @@ class Annealed(Sampler):
     def shares(self, sizes: Mapping[str, int], epoch: int) -> Shares:
         """Return the mixture of the epoch."""
         part = min(1.0, epoch / self.epochs)
-        first, last = unit(powers(sizes, self.start)), unit(powers(sizes, self.end))
+        first, last = (
+            normalize_shares(temperature_shares(sizes, self.start)),
+            normalize_shares(temperature_shares(sizes, self.end)),
+        )
         return {name: (1 - part) * first[name] + part * last[name] for name in sizes}
-
-
-def unit(shares: Shares) -> dict[str, float]:
-    """Scale shares to sum 1."""
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items()}

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 Shares = Mapping[str, float]
 
@@ -64,6 +64,17 @@ class Sampler(ABC):
     def epoch_steps(self, sizes: Mapping[str, int]) -> int:
         """Steps of one epoch, >= 1."""
         return self.steps_per_epoch or math.ceil(sum(sizes.values()) / self.batch_size)
+
+
+def temperature_shares(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
+    """Return n_d^(1/T)."""
+    return {name: size ** (1.0 / temperature) for name, size in sizes.items()}
+
+
+def normalize_shares(shares: Shares) -> dict[str, float]:
+    """Scale shares to sum 1."""
+    total = sum(shares.values())
+    return {name: share / total for name, share in shares.items()}
 
 
 def apportion(shares: Shares, total: int) -> dict[str, int]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from datamodules.samplers.base import Sampler, Shares
-from pipeline.configuration.suggest import hint
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
+from pollinate.suggest import hint
 
 
-class Fixed(Sampler):
+class FixedShares(Sampler):
     """Data set d gets the share w_d / sum_i w_i.
 
     Args:

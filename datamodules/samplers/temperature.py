@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from datamodules.samplers.base import Sampler, Shares
-from pipeline.errors import UsageError
+from datamodules.samplers.base import Sampler, Shares, temperature_shares
+from pollinate.errors import UsageError
 
 
 class Temperature(Sampler):
@@ -35,9 +35,4 @@ class Temperature(Sampler):
 
     def shares(self, sizes: Mapping[str, int], epoch: int) -> Shares:
         """Return n_d^(1/T)."""
-        return powers(sizes, self.temperature)
-
-
-def powers(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
-    """Return n_d^(1/T)."""
-    return {name: size ** (1.0 / temperature) for name, size in sizes.items()}
+        return temperature_shares(sizes, self.temperature)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.cache import Cache
-from datamodules.columns import Column, Lazy
-from datamodules.sources.base import Source
-from datamodules.sources.locations import content_digest, find_files
-from datamodules.table import SPLIT, Table
-from pipeline.errors import PollinateError
+from datamodules.sources.base import Source, content_digest, find_files
+from datamodules.table import SPLIT_COLUMN, Column, LazyColumn, SourceTable
+from pollinate.errors import PollinateError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,7 +33,7 @@ class Arrow(Source):
         self.folder = folder
         self.location = str(path)
 
-    def load(self, cache: Cache) -> Table:
+    def load(self, cache: Cache) -> SourceTable:
         """Map every row."""
         found = find_files(self.path)
         parts = [(split, *one) for split, path in found for one in open_arrow(path)]
@@ -45,8 +43,10 @@ class Arrow(Source):
         given = any(split for split, _, _ in parts)
         own = any(name for _, name, _ in parts)
         splits = [split if given else name for split, name, _ in parts]
-        table = joined([d for _, _, d in parts], splits, SPLIT if given else "split" if own else "")
-        return Table(table, content_digest(files), folder=folder, mapped=True)
+        table = concat_columns(
+            [d for _, _, d in parts], splits, SPLIT_COLUMN if given else "split" if own else ""
+        )
+        return SourceTable(table, content_digest(files), folder=folder, mapped=True)
 
 
 def open_arrow(path: Path) -> list[tuple[str, Dataset]]:
@@ -71,19 +71,19 @@ def open_arrow(path: Path) -> list[tuple[str, Dataset]]:
     return [("", loaded)]
 
 
-def joined(parts: list[Dataset], splits: list[str], column: str) -> dict[str, Column]:
+def concat_columns(parts: list[Dataset], splits: list[str], column: str) -> dict[str, Column]:
     """Return the columns of all parts, and one that says the split, unless its name is empty."""
     from datasets import concatenate_datasets
 
-    from datamodules.sources.arrow_table import Mapped
+    from datamodules.sources.arrow_table import MappedDataset
 
     try:
-        columns = Mapped(partial(concatenate_datasets, parts)).columns()
+        columns = MappedDataset(partial(concatenate_datasets, parts)).columns()
     except ValueError as error:
         raise PollinateError(f"the parts' columns must be the same: {error}") from error
     if column:
         names = [split for split, part in zip(splits, parts, strict=True) for _ in range(len(part))]
-        columns[column] = Lazy(len(names), lambda rows: [names[row] for row in rows])
+        columns[column] = LazyColumn(len(names), lambda rows: [names[row] for row in rows])
     return columns
 
 

@@ -1,9 +1,9 @@
-"""Tables in Arrow files, mapped into memory by Hugging Face ``datasets``."""
+"""Tables in Arrow files: column types, writing, and mapping into memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,20 +11,85 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # no types
 
-from datamodules.columns import Column, Lazy
-from datamodules.files.base import RowFile
-from datamodules.progress import track
-from datamodules.sources.file_source import OURS
-from datamodules.sources.kinds import fit
-from datamodules.sources.locations import content_digest
-from datamodules.table import SPLIT, Table
-from pipeline.errors import PollinateError
+from datamodules.progress_bar import track
+from datamodules.sources.base import ORIGIN_COLUMNS, content_digest
+from datamodules.sources.row_files import RowFile
+from datamodules.table import SPLIT_COLUMN, Column, LazyColumn, SourceTable
+from pollinate.errors import PollinateError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+
+NUMBERS = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+
+
+class TypeInference:
+    """What a column's values have in common; ``add`` them one by one, then ask for ``type``.
+
+    Numbers of both kinds are float; values of different kinds, and objects, become text (JSON).
+    """
+
+    def __init__(self) -> None:
+        self.found: set[Any] = set()
+
+    def add(self, value: Any) -> None:
+        """Take a value into account."""
+        if value is not None:
+            self.found.add(kind_of(value))
+
+    @property
+    def type(self) -> pa.DataType:
+        """The narrowest type that holds them all."""
+        lists = {found for found in self.found if isinstance(found, tuple)}
+        if lists and lists == self.found:
+            return pa.list_(narrowest({kind for found in lists for kind in found}))
+        return pa.string() if lists else narrowest(self.found)
+
+
+def kind_of(value: Any) -> Any:
+    """Return a number's or text's Python type, for a list those of its items, else None."""
+    if isinstance(value, list):
+        return tuple({kind_of(item) for item in value if item is not None} or {float})
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
+        return str
+    return type(value) if isinstance(value, bool | int | float | str) else None
+
+
+def narrowest(kinds: set[Any]) -> pa.DataType:
+    """Return the type for scalars of these kinds."""
+    if kinds == {int, float}:
+        return pa.float64()
+    if len(kinds) == 1:
+        (kind,) = kinds
+        return NUMBERS.get(kind, pa.string())
+    return pa.string()
+
+
+def cast_value(value: Any, kind: pa.DataType) -> Any:
+    """Return a value as its column's type holds it."""
+    if value is None:
+        return None
+    if pa.types.is_list(kind):
+        return [cast_value(item, kind.value_type) for item in value]
+    if pa.types.is_string(kind) and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if pa.types.is_floating(kind):
+        return float(value)  # Arrow refuses whole numbers beyond 2^53 itself
+    return value
+
+
+def schema_of(rows: Iterable[Mapping[str, Any]]) -> pa.Schema:
+    """Return the schema that holds all rows."""
+    kinds: dict[str, TypeInference] = {}
+    for row in rows:
+        for name, value in row.items():
+            kinds.setdefault(name, TypeInference()).add(value)
+    return pa.schema([(name, kind.type) for name, kind in kinds.items()])
+
+
 ROWS, ABOUT = "rows.arrow", "about.json"
-FILE, LINE = OURS
+FILE, LINE = ORIGIN_COLUMNS
 CHUNK = 2048  # rows in memory at a time while a table is written
 MOST_BAD = 10_000  # unreadable rows before reading is given up
 
@@ -69,10 +134,10 @@ def write_table(
                         f"first: {file.unit} {rows[0].line}: {next(iter(bad.values()))}; is it "
                         "really a file of this kind?"
                     )
-    (folder / ABOUT).write_text(json.dumps(about(files, bad, options)), encoding="utf-8")
+    (folder / ABOUT).write_text(json.dumps(table_facts(files, bad, options)), encoding="utf-8")
 
 
-def about(
+def table_facts(
     files: Sequence[tuple[str, RowFile]], bad: Mapping[int, str], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what ``read_table`` needs besides the rows."""
@@ -87,20 +152,20 @@ def about(
 
 def as_cell(value: Any, kind: pa.DataType, empty: frozenset[str]) -> Any:
     """Return a value as the column holds it, None for a text that stands for an empty cell."""
-    return None if isinstance(value, str) and value in empty else fit(value, kind)
+    return None if isinstance(value, str) and value in empty else cast_value(value, kind)
 
 
-def read_table(folder: Path, media: Path | None) -> Table:
+def read_table(folder: Path, media: Path | None) -> SourceTable:
     """Map what ``write_table`` wrote into memory."""
     from datasets import Dataset  # takes a second
 
     known = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    mapped = Mapped(partial(Dataset.from_file, str(folder / ROWS)))
+    mapped = MappedDataset(partial(Dataset.from_file, str(folder / ROWS)))
     columns = mapped.columns()
     numbers, lines = columns.pop(FILE), columns.pop(LINE)
     splits = known["splits"]
     if any(splits):
-        columns[SPLIT] = Lazy(len(numbers), partial(_splits, numbers, splits))
+        columns[SPLIT_COLUMN] = LazyColumn(len(numbers), partial(_splits, numbers, splits))
     files, units = known["files"], known["units"]
 
     def place(row: int) -> str:
@@ -108,10 +173,12 @@ def read_table(folder: Path, media: Path | None) -> Table:
         return f"{files[number]}, {units[number]} {lines[row]}"
 
     bad = dict(known["bad"])
-    return Table(columns, known["digest"], bad, place, media, mapped=True, release=mapped.release)
+    return SourceTable(
+        columns, known["digest"], bad, place, media, mapped=True, release=mapped.release
+    )
 
 
-class Mapped:
+class MappedDataset:
     """A data set of Hugging Face, opened when it is read, and again when it is read after that.
 
     What was read of a mapped file counts as the process's memory until it is released.
@@ -128,7 +195,7 @@ class Mapped:
     def columns(self) -> dict[str, Column]:
         """Return the columns, as plain Python values."""
         dataset = self._opened()
-        return {n: Lazy(len(dataset), partial(self._read, n)) for n in dataset.column_names}
+        return {n: LazyColumn(len(dataset), partial(self._read, n)) for n in dataset.column_names}
 
     def release(self) -> None:
         """Close the files until something is read again."""
@@ -147,7 +214,7 @@ class Mapped:
 
 
 def _splits(numbers: Column, splits: Sequence[str], rows: np.ndarray) -> list[str]:
-    assert isinstance(numbers, Lazy)
+    assert isinstance(numbers, LazyColumn)
     return [splits[number] for number in numbers.read(rows)]
 
 

@@ -1,13 +1,21 @@
-"""The source contract: where raw columns come from."""
+"""The source contract, and the base of sources that read files row by row."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from glob import glob, has_magic
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from datamodules.cache import Cache
-from datamodules.table import Table
-from pipeline.errors import UsageError
+from datamodules.cache import Cache, file_stamp
+from datamodules.sources.row_files import RowFile
+from datamodules.table import SourceTable
+from pollinate.errors import PollinateError, UsageError
 
 
 class Source(ABC):
@@ -20,17 +28,17 @@ class Source(ABC):
     location: str
 
     @abstractmethod
-    def load(self, cache: Cache) -> Table:
+    def load(self, cache: Cache) -> SourceTable:
         """Read every row; ``cache`` may keep what takes long to make.
 
         Images are uint8 arrays (n, H, W) or (n, H, W, 3), paths, or contents of files; texts are
         str; labels str, numbers, or lists of them.
 
         Raises:
-            pipeline.errors.PollinateError: the data can't be found or read.
+            pollinate.errors.PollinateError: the data can't be found or read.
         """
 
-    def stream(self, cache: Cache, columns: Sequence[str]) -> Table:
+    def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
         """Read every row, but leave the given columns where they are.
 
         Raises:
@@ -40,3 +48,205 @@ class Source(ABC):
             f"{self.location} can't be streamed; streaming is for sources csv, tsv, json and "
             "parquet. Others are mapped into memory without a copy, or small: leave streaming out"
         )
+
+
+Paths = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+SAMPLED = 1 << 20  # bytes at each end of a large file that its digest looks at
+WHOLE = 1 << 32  # bytes up to which a file is looked at as a whole
+
+
+def find_files(path: Paths) -> list[tuple[str, Path]]:
+    """Return (split or "", file or folder) in order.
+
+    Args:
+        path: a path, a pattern such as ``part-*.csv``, a list of them, or {split: either}.
+
+    Raises:
+        PollinateError: nothing is there.
+    """
+    if isinstance(path, Mapping):
+        return [(split, file) for split, own in path.items() for _, file in find_files(own)]
+    if isinstance(path, str):
+        return [("", file) for file in matching_paths(path)]
+    return [("", file) for one in path for file in matching_paths(one)]
+
+
+def matching_paths(pattern: str) -> list[Path]:
+    """Return what a path or pattern names, sorted."""
+    path = Path(pattern).expanduser()
+    if path.exists():
+        return [path]
+    found = sorted(Path(one) for one in glob(str(path), recursive=True))  # noqa: PTH207  # the pattern may be absolute
+    if found:
+        return found
+    if has_magic(pattern):
+        raise PollinateError(f"no file matches {pattern}; check path")
+    raise PollinateError(f"there is no file {path}{nearest_path_hint(path)}")
+
+
+def nearest_path_hint(path: Path) -> str:
+    """Say what lies nearest to a path that leads nowhere."""
+    folder = path.parent
+    if not folder.is_dir():
+        existing = next(parent for parent in path.parents if parent.is_dir())
+        return f"; the folder {existing} is there, {folder} is not"
+    names = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
+    close = get_close_matches(path.name, names, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; {folder} has {', '.join(names[:8]) or 'nothing'}{' ...' if len(names) > 8 else ''}"
+
+
+def content_digest(files: Sequence[Path], options: Mapping[str, Any] = NO_OPTIONS) -> str:
+    """Return a fingerprint of files' contents and how they are read: 12 hexadecimal digits.
+
+    Of a file above ``WHOLE`` only its size and both ends are looked at.
+    """
+    state = hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode())
+    for file in files:
+        size = file.stat().st_size
+        state.update(f"{size}\n".encode())
+        with file.open("rb") as opened:
+            if size <= WHOLE:
+                while block := opened.read(SAMPLED):
+                    state.update(block)
+            else:
+                state.update(opened.read(SAMPLED))
+                opened.seek(-SAMPLED, 2)
+                state.update(opened.read(SAMPLED))
+    return state.hexdigest()[:12]
+
+
+ORIGIN_COLUMNS, HAS_PREFIX = ("__file__", "__line__"), "__has__"  # columns of our own in the cache
+FORMAT = 1  # of what the cache holds; raised when older entries can't be read
+
+
+class FileSource(Source):
+    """Copies the rows into an Arrow file in the cache, once, and maps that into memory.
+
+    Args:
+        path: a file, a pattern, a list of them, or {split: either}.
+        folder: where relative paths of pictures and recordings begin; default: the file's folder.
+        empty: texts that stand for an empty cell, besides the empty text.
+    """
+
+    def __init__(
+        self,
+        path: str | Sequence[str] | Mapping[str, Any],
+        folder: str | None = None,
+        empty: Sequence[str] = (),
+    ) -> None:
+        self.path = path
+        self.folder = folder
+        self.empty = frozenset({"", *empty})
+        self.location = str(path)
+
+    @abstractmethod
+    def open(self, path: Path) -> RowFile:
+        """Return the reader of a file."""
+
+    @abstractmethod
+    def schema(self, files: Sequence[RowFile]) -> Any:
+        """Return the Arrow schema of the files' columns."""
+
+    def options(self) -> dict[str, Any]:
+        """Return what, besides the files, the rows depend on: plain values."""
+        return {"empty": sorted(self.empty)}
+
+    def _checked(self, files: Sequence[RowFile]) -> Any:
+        schema = self.schema(files)
+        require_usable_names(files[0].path, schema.names)
+        return schema
+
+    def load(self, cache: Cache) -> SourceTable:
+        """Read every row."""
+        # imports of a second that a command without files does not need
+        from datamodules.sources.arrow_table import read_table, write_table
+
+        found = self._files()
+
+        def make(folder: Path) -> None:
+            files = [(split, self.open(path)) for split, path in found]
+            readers = [file for _, file in files]
+            write_table(folder, files, self._checked(readers), self.options())
+
+        what = [
+            FORMAT,
+            type(self).__name__,
+            self.options(),
+            [[s, *file_stamp(p)] for s, p in found],
+        ]
+        entry = cache.get("tables", what, make)
+        table = read_table(entry, self._folder(found))
+        require_rows(table, found)
+        return table
+
+    def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
+        """Index the rows, once; the given columns stay in the files."""
+        from datamodules.sources.row_index import read_index, write_index
+
+        found = self._files()
+
+        def make(folder: Path) -> None:
+            files = [(split, self.open(path)) for split, path in found]
+            schema = self._checked([file for _, file in files])
+            own = [name for name in columns if name in schema.names]
+            write_index(folder, files, schema, own, self.options())
+
+        what = [
+            FORMAT,
+            type(self).__name__,
+            self.options(),
+            [[s, *file_stamp(p)] for s, p in found],
+        ]
+        entry = cache.get("streams", [*what, sorted(columns)], make)
+        kept = self._folder(found)
+        known = self.schema([self.open(path) for _, path in found[:1]]).names
+        own = [name for name in columns if name in known]
+        table = read_index(entry, kept, self.open, own, self.empty)
+        require_rows(table, found)
+        return table
+
+    def _files(self) -> list[tuple[str, Path]]:
+        found = find_files(self.path)
+        for _, path in found:
+            if not path.is_file():
+                raise PollinateError(
+                    f"{path} must be a file, it is a folder; name its files: *.csv"
+                )
+        return found
+
+    def _folder(self, found: Sequence[tuple[str, Path]]) -> Path:
+        return Path(self.folder) if self.folder else found[0][1].parent
+
+
+def require_rows(table: SourceTable, files: Sequence[tuple[str, Path]]) -> None:
+    """Check that there is any row.
+
+    Raises:
+        PollinateError: there is none.
+    """
+    if not len(table):
+        names = ", ".join(str(path) for _, path in files[:3])
+        if table.bad:
+            row, why = next(iter(table.bad.items()))
+            count = f"none of its {len(table.bad):,} rows can be read"
+            raise PollinateError(f"{names}: {count}, the first: {table.place(row)}: {why}")
+        raise PollinateError(f"{names} must have at least one row behind the header, got none")
+
+
+def require_usable_names(path: Path, names: Sequence[str]) -> None:
+    """Check that columns' names can be kept.
+
+    Raises:
+        PollinateError: one is no text, or one of ours.
+    """
+    for name in names:
+        if "\0" in name:
+            raise PollinateError(
+                f"{path}: the column name {name!r} has a zero byte; if the file is UTF-16, set "
+                "encoding: utf-16"
+            )
+        if name in ORIGIN_COLUMNS or name.startswith(HAS_PREFIX):
+            raise PollinateError(f"{path}: the column name {name!r} is one of ours; rename it")

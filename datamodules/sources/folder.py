@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.cache import Cache
-from datamodules.columns import Column, digest
-from datamodules.files.base import RowFile
-from datamodules.files.csv_file import Csv
-from datamodules.files.json_file import JsonLines
-from datamodules.files.media_files import IMAGES, SOUNDS, files_below
-from datamodules.media import located
-from datamodules.sources.base import Source
-from datamodules.sources.locations import find_files
+from datamodules.inputs import resolve_or_unreadable
+from datamodules.sources.base import Source, find_files
+from datamodules.sources.csv import CsvRows
+from datamodules.sources.json import JsonLinesRows
+from datamodules.sources.row_files import IMAGES, SOUNDS, RowFile, files_below
 from datamodules.splits import split_name
-from datamodules.table import SPLIT, Table
-from pipeline.errors import PollinateError
+from datamodules.table import SPLIT_COLUMN, Column, SourceTable, columns_digest
+from pollinate.errors import PollinateError
 
 FILE_NAME = "file_name"  # the column of a metadata file that names the row's file
-METADATA: dict[str, type[Csv] | type[JsonLines]] = {
-    "metadata.csv": Csv,
-    "metadata.jsonl": JsonLines,
+METADATA: dict[str, type[CsvRows] | type[JsonLinesRows]] = {
+    "metadata.csv": CsvRows,
+    "metadata.jsonl": JsonLinesRows,
 }
 
 
@@ -47,7 +44,7 @@ class Folder(Source):
         self.path = path
         self.location = str(path)
 
-    def load(self, cache: Cache) -> Table:
+    def load(self, cache: Cache) -> SourceTable:
         """List the files."""
         found = find_files(self.path)
         rows: list[dict[str, Any]] = []
@@ -59,10 +56,10 @@ class Folder(Source):
         paths: Any = columns[self.column]
         roots = [folder.absolute() for _, folder in found]
         roots += [folder.resolve() for _, folder in found]
-        plain = {name: below(column, roots) for name, column in columns.items()}
-        return Table(
+        plain = {name: relative_paths(column, roots) for name, column in columns.items()}
+        return SourceTable(
             columns,
-            digest({**plain, "size": sizes}),
+            columns_digest({**plain, "size": sizes}),
             place=lambda row: str(paths[row]),
             folder=found[0][1],
             mapped=True,
@@ -76,7 +73,7 @@ class Folder(Source):
             kinds = ", ".join(sorted(self.suffixes))
             raise PollinateError(f"{folder} has no {self.column} at any depth; looked for {kinds}")
         known = metadata(folder)
-        named = {name: belonging(folder, cells) for name, cells in known.items()}
+        named = {name: referenced_files(folder, cells) for name, cells in known.items()}
         others = {path for cells in named.values() for path in cells.values()}
         rows = []
         for file in files:
@@ -91,7 +88,7 @@ class Folder(Source):
                 if own := split_name(inner.parts[0]):
                     row["split"] = own
             if split:
-                row[SPLIT] = split
+                row[SPLIT_COLUMN] = split
             rows.append(row | known.pop(name, {}) | named.get(name, {}))
         if known:
             raise PollinateError(
@@ -148,18 +145,18 @@ def by_file(table: RowFile) -> dict[str, dict[str, Any]]:
     return found
 
 
-def belonging(folder: Path, cells: Mapping[str, Any]) -> dict[str, Path]:
+def referenced_files(folder: Path, cells: Mapping[str, Any]) -> dict[str, Path]:
     """Return {column: file} of those cells that name a file below the folder."""
     found = {}
     for column, cell in cells.items():
         if isinstance(cell, str) and Path(cell).suffix:
-            path = located(cell, folder)
+            path = resolve_or_unreadable(cell, folder)
             if isinstance(path, Path) and path.is_file():
                 found[column] = path
     return found
 
 
-def below(column: Column, roots: Sequence[Path]) -> Column:
+def relative_paths(column: Column, roots: Sequence[Path]) -> Column:
     """Return a column with its paths below the folders: where these lie does not matter."""
 
     def shown(cell: Any) -> Any:

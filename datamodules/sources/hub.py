@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from datamodules.cache import Cache
-from datamodules.sources.arrow import joined
+from datamodules.sources.arrow import concat_columns
 from datamodules.sources.base import Source
-from datamodules.table import Table
-from pipeline.errors import PollinateError
+from datamodules.table import SourceTable
+from pollinate.errors import PollinateError
 
 PATIENCE = 5  # seconds
 
@@ -31,7 +31,7 @@ class Hub(Source):
         self.revision = revision
         self.location = f"hf://datasets/{repo}"
 
-    def load(self, cache: Cache) -> Table:
+    def load(self, cache: Cache) -> SourceTable:
         """Download what is not in Hugging Face's own cache.
 
         Raises:
@@ -47,9 +47,9 @@ class Hub(Source):
         except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
             raise PollinateError(self._failed(error)) from error
         parts = {str(name): part for name, part in loaded.items()}
-        columns = joined(list(parts.values()), list(parts), "split")
+        columns = concat_columns(list(parts.values()), list(parts), "split")
         fingerprints = "-".join(part._fingerprint for part in parts.values())
-        return Table(columns, fingerprints, mapped=True)
+        return SourceTable(columns, fingerprints, mapped=True)
 
     def _failed(self, error: Exception) -> str:
         reason = next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,15 +1,137 @@
-"""JSON files."""
+"""JSON: one object a line, or a list of objects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datamodules.files.base import RowFile
-from datamodules.files.json_file import open_json
-from datamodules.sources.delimited import known_encoding
-from datamodules.sources.file_source import FileSource
+from datamodules.sources.base import FileSource
+from datamodules.sources.row_files import (
+    BLOCK_ROWS,
+    ByteLines,
+    FileRow,
+    RowFile,
+    known_encoding,
+    require_utf8,
+    text_lines,
+)
+from pollinate.errors import PollinateError
+
+
+class JsonLinesRows(RowFile):
+    """One JSON object a line; the columns are all names that any of them has."""
+
+    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
+        self.path = path
+        self.encoding = encoding
+
+    @cached_property
+    def columns(self) -> list[str]:  # type: ignore[override]  # found by reading the file
+        """Names, in the order in which they turn up."""
+        return list(dict.fromkeys(name for row in self.rows() for name in row.values))
+
+    def rows(self) -> Iterator[FileRow]:
+        """Yield the objects; blank lines don't count."""
+        yield from self._rows(text_lines(self.path, self.encoding))
+
+    def blocks(self) -> Iterator[tuple[int, list[FileRow]]]:
+        """Yield (byte, rows)."""
+        require_utf8(self.path, self.encoding)
+        lines = ByteLines(self.path)
+        rows = self._rows(iter(lines))
+        while True:
+            mark = lines.place
+            found = list(islice(rows, BLOCK_ROWS))
+            if not found:
+                return
+            yield mark, found
+
+    def block(self, mark: int, size: int) -> list[FileRow]:
+        """Return the rows at a byte."""
+        return list(islice(self._rows(iter(ByteLines(self.path, mark))), size))
+
+    def _rows(self, lines: Iterator[str]) -> Iterator[FileRow]:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield self._row(line, number)
+
+    def _row(self, line: str, number: int) -> FileRow:
+        try:
+            value = json.loads(line)
+            json.dumps(value, ensure_ascii=False).encode()  # fails for half a surrogate pair
+        except (ValueError, RecursionError) as error:
+            return FileRow(error=f"the line is not valid JSON: {error}", line=number)
+        return as_row(value, number, "a line")
+
+
+class JsonListRows(RowFile):
+    """A file that is one list of objects, or an object with one such list; read as a whole."""
+
+    unit = "item"
+
+    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
+        self.path = path
+        self.items = parse_objects(path, "".join(text_lines(path, encoding)))
+        names = dict.fromkeys(name for row in self.rows() for name in row.values)
+        self.columns = list(names)
+
+    def rows(self) -> Iterator[FileRow]:
+        """Yield the objects."""
+        for number, item in enumerate(self.items, start=1):
+            yield as_row(item, number, "an item")
+
+
+def open_json(path: Path, encoding: str = "utf-8") -> RowFile:
+    """Read a .json or .jsonl file: whichever of the two its first character says."""
+    if path.suffix.lower() == ".jsonl":
+        return JsonLinesRows(path, encoding)
+    first = next((line for line in text_lines(path, encoding) if line.strip()), "")
+    try:
+        one_line = isinstance(json.loads(first), dict)
+    except ValueError:
+        one_line = False
+    if one_line and sum(1 for line in text_lines(path, encoding) if line.strip()) > 1:
+        return JsonLinesRows(path, encoding)
+    return JsonListRows(path, encoding)
+
+
+def parse_objects(path: Path, text: str) -> list[Any]:
+    """Return the list in a JSON file.
+
+    Raises:
+        PollinateError: it isn't JSON, or has no list of objects.
+    """
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise PollinateError(f"{path} is not valid JSON: {error}") from error
+    lists = [item for item in value.values() if isinstance(item, list)] if is_object(value) else []
+    if len(lists) == 1:
+        value = lists[0]
+    if not isinstance(value, list):
+        raise PollinateError(
+            f"{path} must be a list of objects, one object with such a list, or an object a line; "
+            f"got {text.strip()[:40]}"
+        )
+    return value
+
+
+def is_object(value: Any) -> bool:
+    """Say whether a value is a JSON object."""
+    return isinstance(value, dict)
+
+
+def as_row(value: Any, number: int, what: str) -> FileRow:
+    """Return an object as a row."""
+    if not is_object(value):
+        shown = json.dumps(value, ensure_ascii=False)[:40]
+        return FileRow(error=f"{what} must be a JSON object, got {shown}", line=number)
+    return FileRow(value, line=number)
 
 
 class Json(FileSource):
@@ -38,8 +160,7 @@ class Json(FileSource):
 
     def schema(self, files: Sequence[RowFile]) -> Any:
         """Return the narrowest type for each key that any object has."""
-        from datamodules.sources.arrow_table import rows_of
-        from datamodules.sources.kinds import schema_of
+        from datamodules.sources.arrow_table import rows_of, schema_of
 
         return schema_of(rows_of(files))
 

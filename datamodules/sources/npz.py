@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.cache import Cache, stamp
-from datamodules.columns import Column, Lazy
-from datamodules.sources.base import Source
-from datamodules.sources.locations import content_digest, matching
-from datamodules.table import Table
-from pipeline.errors import PollinateError
+from datamodules.cache import Cache, file_stamp
+from datamodules.sources.base import Source, content_digest, matching_paths
+from datamodules.table import Column, LazyColumn, SourceTable
+from pollinate.errors import PollinateError
 
 FORMAT = 1
 
@@ -43,13 +41,13 @@ class Npz(Source):
         self.lengths = dict(lengths or {})
         self.names = dict(names or {})
 
-    def load(self, cache: Cache) -> Table:
+    def load(self, cache: Cache) -> SourceTable:
         """Map the arrays into memory."""
-        (path,) = matching(self.path)
-        entry = cache.get("npz", [FORMAT, stamp(path)], partial(unpack, path))
+        (path,) = matching_paths(self.path)
+        entry = cache.get("npz", [FORMAT, file_stamp(path)], partial(unpack, path))
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(entry.glob("*.npy"))}
         columns = self._columns(path, arrays)
-        return Table(
+        return SourceTable(
             columns,
             content_digest([path], {"lengths": self.lengths, "names": self.names}),
             mapped=True,
@@ -66,9 +64,9 @@ class Npz(Source):
         count = max(counts, key=lambda length: (counts[length], length))
         columns: dict[str, Column] = {n: a for n, a in whole.items() if len(a) == count}
         for name, lengths in self.lengths.items():
-            columns[name] = cut(path, name, whole[name], whole[lengths], count)
+            columns[name] = split_by_lengths(path, name, whole[name], whole[lengths], count)
         for name, labels in self.names.items():
-            columns[name] = named(path, name, columns[name], whole[labels])
+            columns[name] = map_names(path, name, columns[name], whole[labels])
         return columns
 
 
@@ -91,7 +89,9 @@ def unpack(path: Path, folder: Path) -> None:
         ) from error
 
 
-def cut(path: Path, name: str, flat: np.ndarray, lengths: np.ndarray, count: int) -> Lazy:
+def split_by_lengths(
+    path: Path, name: str, flat: np.ndarray, lengths: np.ndarray, count: int
+) -> LazyColumn:
     """Return the rows that lie behind each other in a flat array."""
     if lengths.ndim != 1 or len(lengths) != count or lengths.sum() != len(flat):
         raise PollinateError(
@@ -99,14 +99,14 @@ def cut(path: Path, name: str, flat: np.ndarray, lengths: np.ndarray, count: int
             f"{len(flat):,} values, got {len(lengths):,} that sum to {lengths.sum():,}"
         )
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return Lazy(count, lambda rows: [flat[starts[row] : starts[row + 1]] for row in rows])
+    return LazyColumn(count, lambda rows: [flat[starts[row] : starts[row + 1]] for row in rows])
 
 
-def named(path: Path, column: str, numbers: Column, names: np.ndarray) -> Lazy:
+def map_names(path: Path, column: str, numbers: Column, names: np.ndarray) -> LazyColumn:
     """Return a column of names for a column of numbers."""
     found = np.asarray(numbers)
     if found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= len(names):
         raise PollinateError(
             f"{path}: {column} must hold numbers from 0 to {len(names) - 1}, one for each name"
         )
-    return Lazy(len(found), lambda rows: names[found[rows]].tolist())
+    return LazyColumn(len(found), lambda rows: names[found[rows]].tolist())

@@ -2,14 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from datamodules.files.base import RowFile
-from datamodules.files.parquet_file import Parquet as ParquetFile
-from datamodules.sources.delimited import require_same_columns
-from datamodules.sources.file_source import FileSource
+from datamodules.sources.base import FileSource
+from datamodules.sources.row_files import BLOCK_ROWS, FileRow, RowFile, require_same_columns
+from pollinate.errors import PollinateError
+
+BATCH = 256  # rows in memory at a time
+
+
+class ParquetRows(RowFile):
+    """A parquet file.
+
+    Raises:
+        PollinateError: it is none, or damaged.
+    """
+
+    unit = "row"
+
+    def __init__(self, path: Path) -> None:
+        from pyarrow import ArrowException  # type: ignore[import-untyped]  # no types
+
+        self.path = path
+        try:
+            file = self.open()
+        except (ArrowException, OSError) as error:
+            raise PollinateError(f"{path} is no parquet file: {error}") from error
+        self.schema = file.schema_arrow
+        self.columns = list(self.schema.names)
+        self._under_way: tuple[int, int, Iterator[list[dict[str, Any]]]] | None = None
+        self.binary = frozenset(c.name for c in self.schema if "binary" in str(c.type))
+
+    @cached_property
+    def count(self) -> int:
+        """Number of rows, >= 0; the file's end says it."""
+        return int(self.open().metadata.num_rows)
+
+    def rows(self) -> Iterator[FileRow]:
+        """Yield the rows; a damaged part ends it with an error."""
+        number = 0
+        for batch in self.batches():
+            for values in batch.to_pylist():
+                number += 1
+                yield FileRow(values, line=number)
+
+    def blocks(self) -> Iterator[tuple[int, list[FileRow]]]:
+        """Yield (number of the first row, rows); no block lies across two row groups."""
+        number = 0
+        for group in range(self.open().metadata.num_row_groups):
+            for values in self._group(group):
+                rows = [FileRow(v, line=number + place) for place, v in enumerate(values, start=1)]
+                yield number, rows
+                number += len(rows)
+
+    def block(self, mark: int, size: int) -> list[FileRow]:
+        """Return the rows from a number on."""
+        group = bisect_right(self.starts, mark) - 1
+        if self._under_way is None or self._under_way[:2] != (group, mark):
+            self._under_way = (group, mark, self._group(group))
+            for _ in range((mark - self.starts[group]) // BLOCK_ROWS):  # not where a reader goes on
+                next(self._under_way[2])
+        found = next(self._under_way[2])
+        self._under_way = (group, mark + len(found), self._under_way[2])
+        return [FileRow(values, line=mark + place) for place, values in enumerate(found, start=1)]
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """First row of each row group."""
+        about = self.open().metadata
+        counts = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+        return [0, *accumulate(counts)][:-1]
+
+    def _group(self, group: int) -> Iterator[list[dict[str, Any]]]:
+        """Yield a row group's rows, ``BLOCK_ROWS`` at a time; the last may be fewer."""
+        from pyarrow import ArrowException
+
+        try:
+            rows: list[dict[str, Any]] = []
+            for batch in self.open().iter_batches(BLOCK_ROWS, row_groups=[group]):
+                rows += batch.to_pylist()
+                while len(rows) >= BLOCK_ROWS:
+                    yield rows[:BLOCK_ROWS]
+                    rows = rows[BLOCK_ROWS:]
+            if rows:
+                yield rows
+        except (ArrowException, OSError) as error:
+            raise PollinateError(f"{self.path} is damaged: {error}") from error
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the rows as Arrow batches.
+
+        Raises:
+            PollinateError: the file is damaged.
+        """
+        from pyarrow import ArrowException
+
+        try:
+            yield from self.open().iter_batches(BATCH)
+        except (ArrowException, OSError) as error:
+            raise PollinateError(f"{self.path} is damaged: {error}") from error
+
+    def open(self) -> Any:
+        """Return pyarrow's file."""
+        # takes a moment; other formats don't need it
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]  # no types
+
+        return ParquetFile(self.path)
 
 
 class Parquet(FileSource):
@@ -23,12 +126,12 @@ class Parquet(FileSource):
 
     def open(self, path: Path) -> RowFile:
         """Return the reader of a file."""
-        return ParquetFile(path)
+        return ParquetRows(path)
 
     def schema(self, files: Sequence[RowFile]) -> Any:
         """Return the first file's schema, whose columns all files have."""
         first, *others = files
         for other in others:
             require_same_columns(first, other)
-        assert isinstance(first, ParquetFile)
+        assert isinstance(first, ParquetRows)
         return first.schema.remove_metadata()

@@ -1,14 +1,17 @@
-"""The balancer contract: how the tasks' losses become one gradient."""
+"""The balancer contract: how the tasks' losses become one gradient; balancers that weigh losses."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
-from lightning_modules.balancers.gradient.shared import Shared
+from lightning_modules.balancers.shared_gradients import SharedGradients
+from pollinate.errors import UsageError
 
 
 class Balancer(nn.Module, ABC):
@@ -25,12 +28,12 @@ class Balancer(nn.Module, ABC):
         self.tasks = tuple(tasks)
 
     @property
-    def wants_losses_after(self) -> bool:
+    def needs_losses_after_step(self) -> bool:
         """Say whether ``after_step`` needs the step's losses once more."""
         return False
 
     @property
-    def keeps_vectors(self) -> bool:
+    def tracks_shared_gradients(self) -> bool:
         """Say whether it keeps vectors as long as the shared parameters from step to step."""
         return False
 
@@ -58,11 +61,11 @@ class Balancer(nn.Module, ABC):
     def backward(
         self,
         losses: Mapping[str, Tensor],
-        shared: Shared | None = None,
+        shared: SharedGradients | None = None,
         *,
         objective: Tensor | None = None,
-        rest: Tensor | None = None,
-        last: bool = True,
+        regularization: Tensor | None = None,
+        is_accumulation_end: bool = True,
     ) -> None:
         """Add this step's gradient to ``.grad`` of every parameter.
 
@@ -70,10 +73,11 @@ class Balancer(nn.Module, ABC):
             losses: {task: scalar} of the tasks that this step has.
             shared: what the tasks share, for methods that look at gradients; None: all parameters
                 that several of the losses reach.
-            objective: ``objective(losses)``, plus ``rest`` if there is one, possibly scaled by the
-                trainer (gradient accumulation, mixed precision); None: computed here.
-            rest: a scalar that belongs to no task; its gradient is added after balancing.
-            last: False: an optimizer step follows only after further calls, whose gradients add up.
+            objective: ``objective(losses)``, plus ``regularization`` if there is any, possibly
+                scaled by the trainer (gradient accumulation, mixed precision); None: computed here.
+            regularization: a scalar that belongs to no task; its gradient is added after balancing.
+            is_accumulation_end: False: an optimizer step follows only after further calls, whose
+                gradients add up.
         """
 
     def begin_epoch(self, epoch: int) -> None:
@@ -89,3 +93,105 @@ class Balancer(nn.Module, ABC):
         for name, buffer in list(self.named_buffers(recurse=False)):
             self._buffers[name] = buffer.to(before[name])
         return self
+
+
+class LossBalancer(Balancer):
+    """Weighs losses: objective = sum_t w_t L_t + penalty, over the step's tasks."""
+
+    @abstractmethod
+    def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return the weights: (P,).
+
+        Args:
+            losses: (P,) losses of the present tasks, detached.
+            tasks: (P,) their names, in the same order.
+        """
+
+    def penalty(self, tasks: Sequence[str]) -> Tensor | None:
+        """Return a scalar added to the weighted sum, or None."""
+        return None
+
+    def observe(self, losses: Mapping[str, Tensor], is_accumulation_end: bool) -> None:
+        """Take note of losses, detached, after their backward.
+
+        ``is_accumulation_end`` says whether an optimizer step follows.
+        A state that weights depend on moves here and nowhere else.
+        """
+
+    def objective(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return sum_t w_t L_t plus the penalty."""
+        tasks = list(losses)
+        values = torch.stack([losses[task] for task in tasks])
+        total = (self.weights(values.detach(), tasks) * values).sum()
+        penalty = self.penalty(tasks)
+        return total if penalty is None else total + penalty
+
+    def task_weights(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return w by task."""
+        if not losses:  # of a step without any label
+            return {}
+        values = torch.stack([loss.detach() for loss in losses.values()])
+        return dict(zip(losses, self.weights(values, list(losses)).tolist(), strict=True))
+
+    def backward(
+        self,
+        losses: Mapping[str, Tensor],
+        shared: SharedGradients | None = None,
+        *,
+        objective: Tensor | None = None,
+        regularization: Tensor | None = None,
+        is_accumulation_end: bool = True,
+    ) -> None:
+        """Add the gradient of the objective; what is shared does not matter."""
+        if objective is None:
+            objective = self.objective(losses)
+            objective = objective if regularization is None else objective + regularization
+        objective.backward()  # type: ignore[no-untyped-call]  # torch's is not annotated
+        self.observe({task: loss.detach() for task, loss in losses.items()}, is_accumulation_end)
+
+
+class Scalarization(LossBalancer):
+    """Minimises s(L_1, ..., L_P); a task's weight is ds / dL_t."""
+
+    @abstractmethod
+    def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return s, differentiable.
+
+        Args:
+            losses: (P,) of the present tasks.
+            tasks: (P,) their names, in the same order.
+        """
+
+    def objective(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return s of the losses of the tasks that this step has."""
+        return self.scalarize(torch.stack(list(losses.values())), list(losses))
+
+    def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return ds / dL: (P,)."""
+        with torch.enable_grad():
+            values = losses.detach().requires_grad_()
+            (found,) = torch.autograd.grad(self.scalarize(values, tasks), values)
+        return found
+
+
+def task_preferences(
+    name: str, tasks: Sequence[str], given: Mapping[str, float], default: float, lowest: float
+) -> dict[str, float]:
+    """Return a number for every task.
+
+    Args:
+        name: of the option, for errors.
+        tasks: names of all tasks of the run.
+        given: {task: number}.
+        default: of tasks that are not named.
+        lowest: numbers must be above it.
+
+    Raises:
+        UsageError: an unknown task, or a number that is not finite or too small.
+    """
+    for task, number in given.items():
+        if task not in tasks:
+            raise UsageError(f"balancer.{name} names {task!r}; the tasks are {', '.join(tasks)}")
+        if not (math.isfinite(number) and number > lowest):
+            raise UsageError(f"balancer.{name}.{task} must be finite and > {lowest}, got {number}")
+    return {task: float(given.get(task, default)) for task in tasks}

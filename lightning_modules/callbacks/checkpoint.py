@@ -1,19 +1,23 @@
-"""Saves where a run can go on exactly, and keeps the best."""
+"""Checkpoints from which a run resumes exactly; the best one is kept."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from lightning_modules.callbacks.stop import Stop
-from lightning_modules.multitask import multitask
-from pipeline.checkpoints import BEST, LAST, PREVIOUS
-from pipeline.tracking.run_logger import RunLogger
+from lightning_modules.callbacks.stopping import StopTraining
+from lightning_modules.checkpoints import BEST, LAST, PREVIOUS
+from lightning_modules.module import as_multitask
+from pipeline.tracking.loggers import RunLogger
+from pollinate.reproducibility import random_states, restore_random_states
 
 WORSE_THAN_ANY = {"max": -float("inf"), "min": float("inf")}
 
@@ -35,7 +39,7 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(
-        self, folder: Path, stop: Stop, every_n_steps: int, monitor: str, mode: str
+        self, folder: Path, stop: StopTraining, every_n_steps: int, monitor: str, mode: str
     ) -> None:
         self.folder = folder
         self.stop = stop
@@ -60,7 +64,7 @@ class RunCheckpoint(Checkpoint):
             return
         if self.stop.at_last_step(trainer):
             return  # the run's last validation follows; on_train_epoch_end saves
-        if multitask(pl_module).meeting.apart:
+        if as_multitask(pl_module).engine.weights_differ:
             return
         signalled = self.stop.requested(trainer)
         due = trainer.global_step >= self.saved_step + self.every_n_steps
@@ -149,3 +153,46 @@ def link(source: Path, target: Path) -> None:
     except OSError:  # a file system without hard links
         shutil.copyfile(source, temporary)
     temporary.replace(target)
+
+
+class RankState(Callback):
+    """Puts every rank's random states and unfinished sums into checkpoints.
+
+    Lightning saves neither, and without them a resumed run differs from one never stopped.
+    """
+
+    def __init__(self) -> None:
+        self._random: Mapping[str, Any] | None = None
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Gather the ranks' states; all ranks take part."""
+        own = {"random": random_states(), "module": as_multitask(pl_module).rank_state()}
+        states = [own]
+        if trainer.world_size > 1:
+            states = [{} for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(states, own)
+        checkpoint["rank_states"] = states
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Give this rank its sums back; also a run that has nothing left to train reports them."""
+        states = checkpoint["rank_states"]
+        if len(states) != trainer.world_size:
+            warnings.warn(
+                f"the checkpoint is of {len(states)} processes and this run has "
+                f"{trainer.world_size}: it goes on from the same weights, not bit for bit",
+                stacklevel=2,
+            )
+            return
+        state = states[trainer.global_rank]
+        as_multitask(pl_module).load_rank_state(state["module"])
+        self._random = state["random"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give this rank its random states back, after set-up has drawn its numbers."""
+        if self._random is not None:
+            restore_random_states(self._random)
+        self._random = None

@@ -9,8 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from lightning_modules.multitask import MultiTaskModule, multitask
-from lightning_modules.processes import alone
+from lightning_modules.distributed import local_only
+from lightning_modules.module import MultiTaskModule, as_multitask
 
 
 class Measure(Callback):
@@ -55,13 +55,13 @@ class Measure(Callback):
         if step == self._logged_step or step % self.every_n_steps:
             return
         self._logged_step = step
-        module = multitask(pl_module)
-        with alone(module.meeting.local):  # a process that steps on its own has its own figures
+        module = as_multitask(pl_module)
+        with local_only(module.engine.local):  # a process that steps on its own has its own figures
             self.publish(trainer, self._step_metrics(trainer, module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the training scores of the epoch, and the rows that it had."""
-        module = multitask(pl_module)
+        module = as_multitask(pl_module)
         scores = module.progress.take_scores()
         named = {f"train/{task}/{module.tasks[task].score}": v for task, v in scores.items()}
         named |= {f"epoch_rows/{t}": float(n) for t, n in module.progress.take_epoch_rows().items()}
@@ -76,13 +76,13 @@ class Measure(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the validation scores."""
-        self._finish_stage(trainer, multitask(pl_module), "valid")
+        self._finish_stage(trainer, as_multitask(pl_module), "valid")
         step, since = self._clock
         self._clock = (step, since + time.perf_counter() - self._paused)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the test scores."""
-        self._finish_stage(trainer, multitask(pl_module), "test")
+        self._finish_stage(trainer, as_multitask(pl_module), "test")
 
     def _finish_stage(self, trainer: Trainer, module: MultiTaskModule, stage: str) -> None:
         numbers, self.matrices[stage] = module.scores.take()
@@ -105,7 +105,7 @@ class Measure(Callback):
         metrics |= {f"weight/{task}": weight for task, weight in weights.items()}
         metrics |= {f"rows/{task}": float(rows) for task, rows in module.progress.rows.items()}
         metrics |= module.network.trunk.gauges(list(module.losses))
-        metrics |= module.transfer.gauges() | module.meeting.traffic.metrics()
+        metrics |= module.transfer.gauges() | module.engine.traffic.metrics()
         for group in trainer.optimizers[0].param_groups:
             metrics[f"lr/{group['part']}"] = group["lr"]
         return metrics | {"train/steps_per_second": self._speed(trainer.global_step)}

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datamodules.features import Features
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.encoders.padding import attended_mean
-from lightning_modules.features import Features
+from lightning_modules.encoders.pooling import attended_mean
 
 
 class Bag(Encoder):

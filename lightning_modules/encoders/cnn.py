@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from datamodules.features import Features
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.features import Features
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 GROUPS = 8  # of channels that are normalised together
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from datamodules.features import Features
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.encoders.padding import masked_max, masked_mean
-from lightning_modules.features import Features
-from pipeline.errors import UsageError
+from lightning_modules.encoders.pooling import masked_max, masked_mean
+from pollinate.errors import UsageError
 
 
 class Conv(Encoder):

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from datamodules.features import Features
 from datamodules.modalities.image import SIZE
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.features import Features
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 class MLP(Encoder):

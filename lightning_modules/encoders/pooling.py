@@ -1,15 +1,30 @@
-"""One vector a row from those of its tokens."""
+"""Pooling over a row's real tokens, so that padding changes nothing."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, einsum, inf, nn
 
-from lightning_modules.encoders.padding import masked_mean
-from lightning_modules.features import Features
-from pipeline.errors import UsageError
+from datamodules.features import Features
+from pollinate.errors import UsageError
+
+
+def masked_mean(rows: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens where the mask is True, 0 if there are none: (N, L, D) -> (N, D)."""
+    return (rows * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def masked_max(rows: Tensor, mask: Tensor) -> Tensor:
+    """Maximum over the tokens where the mask is True, at least one a row: (N, L, D) -> (N, D)."""
+    return rows.masked_fill(~mask[..., None], -inf).amax(dim=1)
+
+
+def attended_mean(rows: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+    """sum_i softmax(scores)_i rows_i over real tokens: (N, L, D), (N, L) -> (N, D)."""
+    weights = scores.masked_fill(~mask, -1e9).softmax(dim=-1)
+    return einsum("nl,nld->nd", weights, rows)
 
 
 class Pooling(ABC):
@@ -20,7 +35,7 @@ class Pooling(ABC):
         """Pool (N, L, D) with mask (N, L): (N, D)."""
 
 
-class Mean(Pooling):
+class MeanPooling(Pooling):
     """The mean of the real tokens."""
 
     def __call__(self, rows: Tensor, mask: Tensor) -> Tensor:
@@ -28,7 +43,7 @@ class Mean(Pooling):
         return masked_mean(rows, mask)
 
 
-class First(Pooling):
+class FirstToken(Pooling):
     """The first token, which many encoders keep for the whole text."""
 
     def __call__(self, rows: Tensor, mask: Tensor) -> Tensor:
@@ -36,7 +51,7 @@ class First(Pooling):
         return rows[:, 0]
 
 
-class Last(Pooling):
+class LastToken(Pooling):
     """The last real token, the only one that has seen the whole text in a decoder."""
 
     def __call__(self, rows: Tensor, mask: Tensor) -> Tensor:
@@ -45,7 +60,7 @@ class Last(Pooling):
         return rows[torch.arange(len(rows), device=rows.device), last]
 
 
-POOLINGS: dict[str, type[Pooling]] = {"mean": Mean, "cls": First, "last": Last}
+POOLINGS: dict[str, type[Pooling]] = {"mean": MeanPooling, "cls": FirstToken, "last": LastToken}
 
 
 def pooling_named(name: str) -> Pooling:

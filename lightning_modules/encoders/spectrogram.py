@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datamodules.features import Features
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.encoders.padding import masked_max, masked_mean
-from lightning_modules.features import Features
-from pipeline.errors import UsageError
+from lightning_modules.encoders.pooling import masked_max, masked_mean
+from pollinate.errors import UsageError
 
 
 class Spectrogram(Encoder):
@@ -39,7 +39,7 @@ class Spectrogram(Encoder):
             raise UsageError(f"depth must be >= 1, got {depth}")
         self.dim = dim
         self.begin = nn.Conv1d(in_features, width, 5, padding=2)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(SpectrogramBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.pool = nn.Linear(2 * width, dim)
@@ -58,7 +58,7 @@ class Spectrogram(Encoder):
         return Features(self.pool(self.dropout(both)), self.project(rows), mask=mask)
 
 
-class Block(nn.Module):
+class SpectrogramBlock(nn.Module):
     """x + W_2 gelu(W_1 norm(depthwise(x))): (N, L, width) -> (N, L, width)."""
 
     def __init__(self, width: int) -> None:

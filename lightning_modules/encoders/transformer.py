@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datamodules.features import Features
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.encoders.padding import masked_mean
-from lightning_modules.features import Features
-from pipeline.errors import UsageError
+from lightning_modules.encoders.pooling import masked_mean
+from pollinate.errors import UsageError
 
 
 class Transformer(Encoder):
@@ -42,7 +42,7 @@ class Transformer(Encoder):
         self.token = nn.Embedding(vocab_size, dim, padding_idx=0)
         nn.init.normal_(self.token.weight, std=0.1)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(dim, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, inputs: Tensor) -> Features:
@@ -56,7 +56,7 @@ class Transformer(Encoder):
         return Features(masked_mean(rows, mask), rows, mask=mask)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Self-attention, then a feed-forward part, each added to what it gets."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:

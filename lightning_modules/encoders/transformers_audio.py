@@ -11,22 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datamodules.model_audio import ModelAudio
-from lightning_modules.encoders.hub import hub
-from lightning_modules.encoders.padding import masked_mean
-from lightning_modules.encoders.places import local_copy
-from lightning_modules.encoders.pooling import project_rows
-from lightning_modules.encoders.pretrained import PretrainedEncoder
+from datamodules.features import Features
+from datamodules.modalities.audio import PretrainedFeatureExtractor
+from lightning_modules.encoders.base import PretrainedEncoder
+from lightning_modules.encoders.pooling import masked_mean, project_rows
+from lightning_modules.encoders.pretrained_files import hub_or_cache, local_copy
 from lightning_modules.encoders.transformers_models import (
     architecture_of,
     build_model,
-    here,
     load_model,
+    local_options,
     save_model,
     width_of,
 )
-from lightning_modules.features import Features
-from pipeline.errors import PollinateError
+from pollinate.errors import PollinateError
 
 KEY, INPUT = "encoder.audio.model", "input_values"
 
@@ -88,7 +86,7 @@ class TransformersAudio(PretrainedEncoder):
         with torch.device("meta"):
             build_model(architecture, KEY, INPUT)
         settings = extractor_of(options["model"])
-        extract = ModelAudio(settings)
+        extract = PretrainedFeatureExtractor(settings)
         return {
             "architecture": architecture,
             "extractor": settings,
@@ -169,8 +167,10 @@ def extractor_of(model: str) -> dict[str, Any]:
 
     place = local_copy(model)
     try:
-        with hub(place is None):
-            found = AutoFeatureExtractor.from_pretrained(str(place or model), **here(place))
+        with hub_or_cache(place is None):
+            found = AutoFeatureExtractor.from_pretrained(
+                str(place or model), **local_options(place)
+            )
     except Exception as error:  # without its file an extractor fails in many ways
         raise PollinateError(
             f"{KEY} must have a feature extractor, {place or model} has no "

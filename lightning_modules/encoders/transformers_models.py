@@ -10,11 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.encoders.hub import hub
-from lightning_modules.encoders.places import local_copy, read_config
-from lightning_modules.encoders.weight_fit import differences, refuse
-from pipeline.checks import require
-from pipeline.errors import PollinateError
+from lightning_modules.encoders.pretrained_files import (
+    differences,
+    hub_or_cache,
+    local_copy,
+    read_config,
+    refuse_weights,
+)
+from pollinate.errors import PollinateError
+from pollinate.requirements import require
 
 # of a model's configuration: where it was, or code that must never run
 LEFT_OUT = ("_name_or_path", "auto_map", "transformers_version", "dtype", "torch_dtype")
@@ -38,8 +42,8 @@ def architecture_of(model: str, key: str) -> dict[str, Any]:
     from transformers import AutoConfig
 
     try:
-        with hub(place is None):
-            found = AutoConfig.from_pretrained(str(place or model), **here(place))
+        with hub_or_cache(place is None):
+            found = AutoConfig.from_pretrained(str(place or model), **local_options(place))
     except (OSError, ValueError, KeyError) as error:
         raise PollinateError(unavailable(model, place, key, error)) from error
     plain = json.loads(json.dumps(found.to_dict(), default=str))
@@ -130,20 +134,20 @@ def load_model(network: nn.Module, model: str, key: str) -> None:
     logging.set_verbosity_error()  # what doesn't fit is said below
     place = local_copy(model)
     try:
-        with hub(place is None):
+        with hub_or_cache(place is None):
             loaded, report = AutoModel.from_pretrained(
                 str(place or model),
                 dtype=torch.float32,
                 weights_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
-                **here(place),
+                **local_options(place),
             )
     except Exception as error:  # files and hub fail in many ways
         raise PollinateError(unavailable(model, place, key, error)) from error
-    refuse(unfit(loaded, report), place or model)
+    refuse_weights(unfit(loaded, report), place or model)
     part = trimmed(loaded).state_dict()
-    refuse(differences(network.state_dict(), {k: v.shape for k, v in part.items()}), model)
+    refuse_weights(differences(network.state_dict(), {k: v.shape for k, v in part.items()}), model)
     network.load_state_dict(part)
 
 
@@ -177,7 +181,7 @@ def unfit(loaded: nn.Module, report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def here(place: Any) -> dict[str, Any]:
+def local_options(place: Any) -> dict[str, Any]:
     """Return transformers' options that keep strange code out, and the network where it can."""
     return {"trust_remote_code": False, "local_files_only": place is not None}
 

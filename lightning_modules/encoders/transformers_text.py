@@ -1,4 +1,4 @@
-"""Any text encoder or decoder of Hugging Face's transformers."""
+"""Any text encoder or decoder of Hugging Face's transformers, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -9,19 +9,116 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from datamodules.model_tokenizer import shift_of
+from datamodules.features import Features
+from datamodules.modalities.tokenization import padding_shift
+from lightning_modules.encoders.base import PretrainedEncoder
 from lightning_modules.encoders.pooling import pooling_named, project_rows
-from lightning_modules.encoders.pretrained import PretrainedEncoder
+from lightning_modules.encoders.pretrained_files import hub_or_cache, local_copy
 from lightning_modules.encoders.transformers_models import (
     architecture_of,
     build_model,
     load_model,
+    local_options,
     save_model,
     width_of,
 )
-from lightning_modules.encoders.transformers_tokenizer import save_tokenizer, tokenizer_of
-from lightning_modules.features import Features
-from pipeline.errors import UsageError
+from pollinate.errors import PollinateError, UsageError
+
+ENDLESS = 10**9  # tokens; transformers writes a larger number where no limit is known
+
+
+def tokenizer_of(model: str, key: str, network: nn.Module) -> dict[str, Any]:
+    """Return what texts need on their way to the network.
+
+    Args:
+        model: an id of the hub, or a local folder.
+        key: the option that names it, for messages.
+        network: built, maybe without memory.
+
+    Returns:
+        tokenizer: content of tokenizer.json; padding: its id, or None; separator: the id after
+        which a pair's second text begins, or None if the network doesn't tell the two apart;
+        limit: most tokens of a text, or None.
+
+    Raises:
+        PollinateError: there is no fast tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    place = local_copy(model)
+    try:
+        with hub_or_cache(place is None):
+            found = AutoTokenizer.from_pretrained(
+                str(place or model), use_fast=True, **local_options(place)
+            )
+        core = found.backend_tokenizer
+        if place is not None:
+            # without any of its files transformers makes up one without words
+            next(name for name in found.vocab_files_names.values() if (place / name).is_file())
+    except Exception as error:  # without its files a tokenizer fails in many ways
+        raise PollinateError(
+            f"{key} must have a tokenizer, {place or model} has no tokenizer.json that can be "
+            "read; save it there: AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)"
+        ) from error
+    limits = [found.model_max_length, positions(network)]
+    return {
+        "tokenizer": core.to_str(),
+        "padding": found.pad_token_id,
+        "separator": separator(found) if two_sided(found, network) else None,
+        "limit": min((n for n in limits if n is not None and n < ENDLESS), default=None),
+    }
+
+
+def save_tokenizer(folder: Path, known: Mapping[str, Any]) -> None:
+    """Write a tokenizer that transformers can load.
+
+    Args:
+        folder: exists.
+        known: what ``tokenizer_of`` returned.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer.from_str(known["tokenizer"])
+    padding = None if known["padding"] is None else core.id_to_token(known["padding"])
+    names = ["input_ids", "attention_mask"]
+    if known["separator"] is not None:
+        names.insert(1, "token_type_ids")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=padding,
+        model_input_names=names,
+        model_max_length=known["limit"] or ENDLESS,
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def two_sided(tokenizer: Any, network: Any) -> bool:
+    """Say whether the network is told the two texts of a pair apart."""
+    sides = getattr(network.config, "type_vocab_size", None) or 0
+    return sides > 1 and "token_type_ids" in tokenizer.model_input_names
+
+
+def separator(tokenizer: Any) -> int | None:
+    """Return the token before the first one of a pair's second text; None: both are one to it."""
+    encoded = tokenizer.backend_tokenizer.encode("a", "b")
+    if 1 not in encoded.type_ids:
+        return None
+    before: int = encoded.ids[encoded.type_ids.index(1) - 1]
+    return before
+
+
+def positions(network: Any) -> int | None:
+    """Return how many tokens the learnt positions allow, None if there are none.
+
+    Some models number positions from beyond their padding's id.
+    """
+    most = getattr(network.config, "max_position_embeddings", None)
+    for module in network.modules():
+        if isinstance(module, nn.Embedding) and module.num_embeddings == most:
+            return int(most) - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return most
+
 
 KEY, INPUT = "encoder.text.model", "input_ids"
 
@@ -67,7 +164,7 @@ class TransformersText(PretrainedEncoder):
         self.pooling = pooling_named(pooling)
         self.network = build_model(known["architecture"], KEY, INPUT)
         self.padding, self.separator = known["padding"] or 0, known["separator"]
-        self.shift = shift_of(known["padding"])
+        self.shift = padding_shift(known["padding"])
         rows = self.network.get_input_embeddings().num_embeddings
         if vocab_size - self.shift > rows:
             raise UsageError(

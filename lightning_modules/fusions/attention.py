@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.attention import CrossAttention, tokens
-from lightning_modules.features import Features
+from datamodules.features import Features
+from lightning_modules.cross_attention import CrossAttention, all_vectors
 from lightning_modules.fusions.base import Fusion, spread
 
 
@@ -58,7 +58,7 @@ def spread_tokens(features: Features, has: Tensor, absent: Tensor) -> tuple[Tens
 
     The first is the pooled one, and ``absent`` in rows that lack the modality.
     """
-    memory, mask = tokens(features)
+    memory, mask = all_vectors(features)
     first = spread(memory[:, 0], has, absent)
     others = first.new_zeros((len(has), *memory[:, 1:].shape[1:]))
     real = torch.zeros(others.shape[:2], dtype=torch.bool, device=has.device)

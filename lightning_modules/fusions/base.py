@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 
 
 class Fusion(nn.Module, ABC):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 from lightning_modules.fusions.base import Fusion, spread
 
 

@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from lightning_modules.merging.base import Merged, Merging
+from lightning_modules.merging.base import MergeMethod, MergeResult, MergeRule, Models, ResultTensor
 from lightning_modules.merging.layerwise import layer_of
-from lightning_modules.merging.models import Models, Rule, Unit
-from lightning_modules.merging.vectors import task_vector
-from pipeline.errors import UsageError
+from lightning_modules.merging.task_vectors import task_vector
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
     from datamodules.batch import Batch
-    from lightning_modules.merging.bench import Bench
+    from lightning_modules.merging.evaluator import MergeEvaluator
 
 
-class AdaMerging(Merging):
+class AdaMerging(MergeMethod):
     """theta_l = theta_0l + sum_i c_il tau_il, c minimising sum_t mean_x H(p_t(y | x)).
 
     By Adam, over rows of the validation split whose labels aren't looked at. Source: Yang et al.
@@ -64,12 +63,12 @@ class AdaMerging(Merging):
         self.layers = layers
         self.seed = seed
 
-    def merge(self, models: Models, bench: Bench) -> Merged:
+    def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
         """Optimise, and merge."""
         places = self._places(models)
         width = max(places.values(), default=0) + 1
         begun = torch.full((len(models), width), self.start, dtype=torch.float64)
-        coefficients, first, last = self._optimised(models, bench, places, begun)
+        coefficients, first, last = self._optimised(models, evaluator, places, begun)
         columns: dict[int, str] = {}
         for unit, place in places.items():
             columns.setdefault(place, layer_of(unit.name) if self.layers else "all")
@@ -78,9 +77,9 @@ class AdaMerging(Merging):
             for place, name in columns.items()
         }
         found = {"layers": named, "entropy": {"start": first, "end": last}}
-        return Merged(models.merged(rule_of(coefficients, places)), found)
+        return MergeResult(models.merged(task_vector_rule(coefficients, places)), found)
 
-    def _places(self, models: Models) -> dict[Unit, int]:
+    def _places(self, models: Models) -> dict[ResultTensor, int]:
         """Return {tensor that is merged: column of its coefficients}."""
         numbers: dict[str, int] = {}
         places = {}
@@ -91,11 +90,15 @@ class AdaMerging(Merging):
         return places
 
     def _optimised(
-        self, models: Models, bench: Bench, places: Mapping[Unit, int], begun: Tensor
+        self,
+        models: Models,
+        evaluator: MergeEvaluator,
+        places: Mapping[ResultTensor, int],
+        begun: Tensor,
     ) -> tuple[Tensor, float, float]:
         """Return (coefficients (k, L), entropy at first, entropy at last)."""
-        bench.load(models.merged(rule_of(begun, places)))
-        starts, taus = vectors(models, places, bench.device)
+        evaluator.load(models.merged(task_vector_rule(begun, places)))
+        starts, taus = bases_and_task_vectors(models, places, evaluator.device)
         coefficients = begun.clone().requires_grad_()
         optimizer = torch.optim.Adam([coefficients], lr=self.lr)
         generator = np.random.default_rng(self.seed)
@@ -106,16 +109,16 @@ class AdaMerging(Merging):
                 for unit, place in places.items()
                 for start, tau, owners in [(starts[unit], taus[unit], list(unit.owners))]
             }
-            loss = entropy(bench, weights, bench.mixed("valid", self.rows, generator))
+            loss = total_entropy(evaluator, weights, evaluator.mixed("valid", self.rows, generator))
             (coefficients.grad,) = torch.autograd.grad(loss, [coefficients])
             optimizer.step()
             entropies.append(loss.item())
         return coefficients.detach(), entropies[0], entropies[-1]
 
 
-def vectors(
-    models: Models, units: Mapping[Unit, int], device: torch.device
-) -> tuple[dict[Unit, Tensor], dict[Unit, Tensor]]:
+def bases_and_task_vectors(
+    models: Models, units: Mapping[ResultTensor, int], device: torch.device
+) -> tuple[dict[ResultTensor, Tensor], dict[ResultTensor, Tensor]]:
     """Return ({tensor: theta_0}, {tensor: the owners' tau (k, n)})."""
     starts, taus = {}, {}
     for unit, tensors, start in models.stream(units):
@@ -126,18 +129,20 @@ def vectors(
     return starts, taus
 
 
-def entropy(bench: Bench, weights: Mapping[str, Tensor], batch: Mapping[str, Batch]) -> Tensor:
+def total_entropy(
+    evaluator: MergeEvaluator, weights: Mapping[str, Tensor], batch: Mapping[str, Batch]
+) -> Tensor:
     """Return sum_t mean_x H(p_t(y | x)) of the network with other weights.
 
     Raises:
         UsageError: no task states a distribution.
     """
-    outputs = functional_call(bench.network, dict(weights), (batch,))
+    outputs = functional_call(evaluator.network, dict(weights), (batch,))
     found = []
     for task, output in outputs.items():
-        belief = bench.module.tasks[task].belief(output)
-        if belief is not None:
-            found.append(belief.entropy().mean())
+        predictive_distribution = evaluator.module.tasks[task].predictive_distribution(output)
+        if predictive_distribution is not None:
+            found.append(predictive_distribution.entropy().mean())
     if not found:
         raise UsageError(
             "adamerging makes answers sure, and no task of the models states how sure it is; "
@@ -146,10 +151,10 @@ def entropy(bench: Bench, weights: Mapping[str, Tensor], batch: Mapping[str, Bat
     return torch.stack(found).sum()
 
 
-def rule_of(coefficients: Tensor, places: Mapping[Unit, int]) -> Rule:
+def task_vector_rule(coefficients: Tensor, places: Mapping[ResultTensor, int]) -> MergeRule:
     """Return the rule theta_0 + sum_i c_i tau_i."""
 
-    def rule(unit: Unit, tensors: Sequence[Tensor], start: Tensor | None) -> Tensor:
+    def rule(unit: ResultTensor, tensors: Sequence[Tensor], start: Tensor | None) -> Tensor:
         assert start is not None
         total = start.double()
         for owner, tensor in zip(unit.owners, tensors, strict=True):

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lightning_modules.averaging import weighted_sum
-from lightning_modules.merging.base import Merged, Merging
-from lightning_modules.merging.models import Models, shares
-from pipeline.errors import UsageError
+from lightning_modules.merging.base import MergeMethod, MergeResult, Models, owner_weights
+from lightning_modules.state_dicts import weighted_sum
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lightning_modules.merging.bench import Bench
+    from lightning_modules.merging.evaluator import MergeEvaluator
 
 
-class Average(Merging):
+class Average(MergeMethod):
     """theta = sum_i w_i theta_i, sum_i w_i = 1, over the models that have the tensor.
 
     Source: the uniform soup of Wortsman et al. 2022, "Model soups", section 2, where w_i = 1 / k.
@@ -33,27 +32,27 @@ class Average(Merging):
             raise UsageError(f"weights must be >= 0 and not all 0, got {list(weights)}")
         self.weights = None if weights is None else [float(weight) for weight in weights]
 
-    def merge(self, models: Models, bench: Bench) -> Merged:
+    def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
         """Average all tensors.
 
         Raises:
             UsageError: there isn't one weight a model.
         """
         weights = self.weights or [1.0] * len(models)
-        require_one_each(weights, models)
+        require_weight_per_model(weights, models)
         total = sum(weights)
         named = dict(zip(models.labels, (weight / total for weight in weights), strict=True))
-        return Merged(average(models, weights), {"weights": named})
+        return MergeResult(average(models, weights), {"weights": named})
 
 
 def average(models: Models, weights: Sequence[float]) -> dict[str, Tensor]:
     """Return the models' average with relative weights."""
     return models.merged(
-        lambda unit, tensors, _: weighted_sum(tensors, shares(unit, weights)), weights
+        lambda unit, tensors, _: weighted_sum(tensors, owner_weights(unit, weights)), weights
     )
 
 
-def require_one_each(weights: Sequence[float], models: Models) -> None:
+def require_weight_per_model(weights: Sequence[float], models: Models) -> None:
     """Check that there is one weight for each model.
 
     Raises:

@@ -9,12 +9,12 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from lightning_modules.merging.models import Models, Unit
-from lightning_modules.merging.vectors import VectorMerging
-from pipeline.errors import UsageError
+from lightning_modules.merging.base import Models, ResultTensor
+from lightning_modules.merging.task_vectors import TaskVectorMerge
+from pollinate.errors import UsageError
 
 
-class Dare(VectorMerging):
+class Dare(TaskVectorMerge):
     """theta = theta_0 + s sum_i m_i tau_i / (1 - p), m_i drawn from Bernoulli(1 - p) by entry.
 
     Source: Yu et al. 2024, "Language models are super Mario", section 3.2, followed by task
@@ -42,7 +42,7 @@ class Dare(VectorMerging):
         """Return p and the seed."""
         return {"drop": self.drop, "seed": self.seed}
 
-    def combine(self, taus: Sequence[Tensor], unit: Unit, first: int) -> Tensor:
+    def combine(self, taus: Sequence[Tensor], unit: ResultTensor, first: int) -> Tensor:
         """Return the sum of what stays, rescaled."""
         total = torch.zeros_like(taus[0])
         for owner, tau in zip(unit.owners, taus, strict=True):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from lightning_modules.merging.base import Merged, Merging
-from lightning_modules.merging.models import Models
+from lightning_modules.merging.base import MergeMethod, MergeResult, Models
 
 if TYPE_CHECKING:
-    from lightning_modules.merging.bench import Bench
+    from lightning_modules.merging.evaluator import MergeEvaluator
 
 
-class OutputEnsemble(Merging):
+class OutputEnsemble(MergeMethod):
     """p(y | x) = 1/k sum_i p_i(y | x): all models answer, and the mean of their answers counts.
 
     Nothing is merged: the result holds all models, and costs as much as they do together. They may
@@ -21,11 +20,11 @@ class OutputEnsemble(Merging):
 
     keeps_members: ClassVar[bool] = True
 
-    def merge(self, models: Models, bench: Bench) -> Merged:
+    def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
         """Put all models side by side."""
         state = {
             f"members.{place}.{name}": tensor.clone()
             for place, read in enumerate(models.read)
             for name, tensor in read().items()
         }
-        return Merged(state, {"members": models.labels})
+        return MergeResult(state, {"members": models.labels})

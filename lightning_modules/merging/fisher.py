@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.merging.average import require_one_each
-from lightning_modules.merging.base import Merged, Merging
-from lightning_modules.merging.models import Models, Unit
-from pipeline.errors import UsageError
+from lightning_modules.merging.average import require_weight_per_model
+from lightning_modules.merging.base import MergeMethod, MergeResult, Models, ResultTensor
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
     from datamodules.batch import Batch
-    from lightning_modules.merging.bench import Bench
+    from lightning_modules.merging.evaluator import MergeEvaluator
 
 FLOOR = 1e-6  # of the mean information: what no model knows about is averaged
 
 
-class Fisher(Merging):
+class Fisher(MergeMethod):
     """theta = sum_i v_i F_i theta_i / sum_i v_i F_i, F_i the diagonal of model i's information.
 
     F_i = mean_x E_y (d log p_i(y | x) / d theta)^2 over training rows, y drawn once from
@@ -58,26 +57,28 @@ class Fisher(Merging):
         self.normalize = normalize
         self.seed = seed
 
-    def merge(self, models: Models, bench: Bench) -> Merged:
+    def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
         """Measure each model's information, and average."""
         weights = self.weights or [1.0] * len(models)
-        require_one_each(weights, models)
+        require_weight_per_model(weights, models)
         merged = {name for unit in models.units if models.is_merged(unit) for name in unit.names}
         above: dict[str, Tensor] = {}  # sum_i v_i F_i theta_i
         below: dict[str, Tensor] = {}  # sum_i v_i F_i
         for model, weight in enumerate(weights):
-            found = self.information(bench, model)
+            found = self.information(evaluator, model)
             information = {name: found[name] for name in found if name in merged}
-            scale = weight / (norm(information.values()) or 1.0) if self.normalize else weight
-            for name, theta in bench.network.named_parameters():
+            scale = (
+                weight / (global_norm(information.values()) or 1.0) if self.normalize else weight
+            )
+            for name, theta in evaluator.network.named_parameters():
                 if name in information:
                     part = scale * information[name]
-                    add(above, name, part * theta.detach().double())
-                    add(below, name, part)
+                    add_to(above, name, part * theta.detach().double())
+                    add_to(below, name, part)
         entries = sum(part.numel() for part in below.values())
         floor = FLOOR * sum(part.sum().item() for part in below.values()) / max(entries, 1)
 
-        def rule(unit: Unit, tensors: Sequence[Tensor], _: Tensor | None) -> Tensor:
+        def rule(unit: ResultTensor, tensors: Sequence[Tensor], _: Tensor | None) -> Tensor:
             mean = torch.stack([tensor.double() for tensor in tensors]).mean(dim=0)
             name = next((name for name in unit.names if name in below), None)
             if name is None or not floor:
@@ -87,61 +88,63 @@ class Fisher(Merging):
 
         named = dict(zip(models.labels, weights, strict=True))
         chosen = {"normalize": self.normalize, "seed": self.seed}
-        return Merged(models.merged(rule), {"rows": self.rows, "weights": named, **chosen})
+        return MergeResult(models.merged(rule), {"rows": self.rows, "weights": named, **chosen})
 
-    def information(self, bench: Bench, model: int) -> dict[str, Tensor]:
+    def information(self, evaluator: MergeEvaluator, model: int) -> dict[str, Tensor]:
         """Return F of one model by weight, float64; those that none of its rows reach have none."""
-        bench.load_model(model)
-        tasks = bench.models.tasks[model]
-        network = bench.network
+        evaluator.load_model(model)
+        tasks = evaluator.models.tasks[model]
+        network = evaluator.network
         weights = dict(network.named_parameters())
         found: dict[str, Tensor] = {}
         rows = 0
-        with torch.random.fork_rng(devices=[]), all_trainable(network):
+        with torch.random.fork_rng(devices=[]), all_requiring_grad(network):
             torch.manual_seed(self.seed)
-            for batch in bench.draw("train", tasks, self.rows, 1, self.seed):
-                loss = self._surprise(bench, batch, tasks)
+            for batch in evaluator.draw("train", tasks, self.rows, 1, self.seed):
+                loss = self._surprise(evaluator, batch, tasks)
                 if loss is None:
                     continue
                 rows += 1
                 gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
                 for name, gradient in zip(weights, gradients, strict=True):
                     if gradient is not None:
-                        add(found, name, gradient.double().square())
+                        add_to(found, name, gradient.double().square())
         return {name: total / rows for name, total in found.items()}
 
     def _surprise(
-        self, bench: Bench, batch: dict[str, Batch], tasks: Sequence[str]
+        self, evaluator: MergeEvaluator, batch: dict[str, Batch], tasks: Sequence[str]
     ) -> Tensor | None:
         """Return -log p of one row, over the tasks that it is labelled for."""
         (own,) = batch.values()
         wanted = [task for task in tasks if task in own.present and own.present[task].any()]
         if not wanted:
             return None
-        outputs = bench.network(batch, wanted)
+        outputs = evaluator.network(batch, wanted)
         found = []
         for task in wanted:
-            kind = bench.module.tasks[task]
-            belief = kind.belief(outputs[task])
-            if belief is None:
+            kind = evaluator.module.tasks[task]
+            predictive_distribution = kind.predictive_distribution(outputs[task])
+            if predictive_distribution is None:
                 found.append(kind.loss(outputs[task], own.targets[task]).sum())
             else:
-                found.append(-belief.log_prob(belief.sample()).sum())
+                found.append(
+                    -predictive_distribution.log_prob(predictive_distribution.sample()).sum()
+                )
         return torch.stack(found).sum()
 
 
-def norm(tensors: Iterable[Tensor]) -> float:
+def global_norm(tensors: Iterable[Tensor]) -> float:
     """Return the L2 norm of all of them together."""
     return math.sqrt(sum(tensor.square().sum().item() for tensor in tensors))
 
 
-def add(totals: dict[str, Tensor], name: str, value: Tensor) -> None:
+def add_to(totals: dict[str, Tensor], name: str, value: Tensor) -> None:
     """Add to a sum that begins with its first value."""
     totals[name] = totals[name].add_(value) if name in totals else value
 
 
 @contextmanager
-def all_trainable(network: nn.Module) -> Iterator[None]:
+def all_requiring_grad(network: nn.Module) -> Iterator[None]:
     """Let all weights have gradients, also those that training held."""
     before = [weight.requires_grad for weight in network.parameters()]
     network.requires_grad_(True)

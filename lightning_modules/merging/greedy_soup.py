@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lightning_modules.merging.average import average
-from lightning_modules.merging.base import Merged, Merging
-from lightning_modules.merging.models import Models
+from lightning_modules.merging.base import MergeMethod, MergeResult, Models
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lightning_modules.merging.bench import Bench
+    from lightning_modules.merging.evaluator import MergeEvaluator
 
 
-class GreedySoup(Merging):
+class GreedySoup(MergeMethod):
     """The average of the models that don't make it worse, tried from the best one down.
 
     A model joins if the validation score of the average with it is at least that without it. What
@@ -22,13 +21,13 @@ class GreedySoup(Merging):
     2022, "Model soups", recipe 1.
     """
 
-    def merge(self, models: Models, bench: Bench) -> Merged:
+    def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
         """Choose by validation scores, and average."""
-        alone = [bench.score(soup(models, [model])) for model in range(len(models))]
+        alone = [evaluator.score(soup(models, [model])) for model in range(len(models))]
         order = sorted(range(len(models)), key=lambda model: -alone[model])
         chosen, best = order[:1], alone[order[0]]
         for model in order[1:]:
-            score = bench.score(soup(models, [*chosen, model]))
+            score = evaluator.score(soup(models, [*chosen, model]))
             if score >= best:
                 chosen, best = [*chosen, model], score
         found = {
@@ -39,7 +38,7 @@ class GreedySoup(Merging):
             "validation_score": best,
             "alone": dict(zip(models.labels, alone, strict=True)),
         }
-        return Merged(soup(models, chosen), found)
+        return MergeResult(soup(models, chosen), found)
 
 
 def soup(models: Models, chosen: list[int]) -> dict[str, Tensor]:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lightning_modules.averaging import weighted_sum
 from lightning_modules.merging.average import average
-from lightning_modules.merging.base import Merged, Merging
-from lightning_modules.merging.models import Models, Unit, shares
-from pipeline.errors import UsageError
+from lightning_modules.merging.base import (
+    MergeMethod,
+    MergeResult,
+    Models,
+    ResultTensor,
+    owner_weights,
+)
+from lightning_modules.state_dicts import weighted_sum
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lightning_modules.merging.bench import Bench
+    from lightning_modules.merging.evaluator import MergeEvaluator
 
 
-class Layerwise(Merging):
+class Layerwise(MergeMethod):
     """theta_l = sum_i c_li theta_i, each layer's c_l >= 0 of sum 1 searched by coordinates.
 
     From c_l = 1 / k on, round r tries, layer by layer and model by model, the step c_l <-
@@ -39,40 +44,41 @@ class Layerwise(Merging):
         self.step = step
         self.rounds = rounds
 
-    def merge(self, models: Models, bench: Bench) -> Merged:
+    def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
         """Search, and merge."""
         count = len(models)
-        layers: dict[str, list[Unit]] = {}
+        layers: dict[str, list[ResultTensor]] = {}
         for unit in models.units:
             if models.is_merged(unit):
                 layers.setdefault(layer_of(unit.name), []).append(unit)
         chosen = {layer: [1 / count] * count for layer in layers}
         state = average(models, [1.0] * count)
-        start = best = bench.score(state)
+        start = best = evaluator.score(state)
         for number in range(self.rounds):
             for layer, units in layers.items():
                 for model in range(count):
-                    tried = towards(chosen[layer], model, self.step / 2**number)
-                    candidate = state | weighted(models, units, tried)
-                    score = bench.score(candidate)
+                    tried = step_towards(chosen[layer], model, self.step / 2**number)
+                    candidate = state | merge_layer(models, units, tried)
+                    score = evaluator.score(candidate)
                     if score > best:
                         chosen[layer], state, best = tried, candidate, score
         named = {n: dict(zip(models.labels, c, strict=True)) for n, c in chosen.items()}
         found = {"layers": named, "validation_score": best, "uniform": start}
-        return Merged(state, found)
+        return MergeResult(state, found)
 
 
-def towards(coefficients: Sequence[float], model: int, step: float) -> list[float]:
+def step_towards(coefficients: Sequence[float], model: int, step: float) -> list[float]:
     """Return (1 - d) c + d e_i."""
     return [(1 - step) * c + step * (place == model) for place, c in enumerate(coefficients)]
 
 
-def weighted(
-    models: Models, units: Sequence[Unit], coefficients: Sequence[float]
+def merge_layer(
+    models: Models, units: Sequence[ResultTensor], coefficients: Sequence[float]
 ) -> dict[str, Tensor]:
     """Return some tensors' sums by the coefficients of the models that have them."""
     return models.merged(
-        lambda unit, tensors, _: weighted_sum(tensors, shares(unit, coefficients)), units=units
+        lambda unit, tensors, _: weighted_sum(tensors, owner_weights(unit, coefficients)),
+        units=units,
     )
 
 

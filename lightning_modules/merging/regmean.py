@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.merging.base import Merged, Merging
-from lightning_modules.merging.models import Models, Unit, mean
-from pipeline.errors import UsageError
+from lightning_modules.merging.base import (
+    MergeMethod,
+    MergeResult,
+    Models,
+    ResultTensor,
+    weighted_mean,
+)
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
-    from lightning_modules.merging.bench import Bench
+    from lightning_modules.merging.evaluator import MergeEvaluator
 
 RIDGE = 1e-6  # of the mean of a matrix's diagonal: where no row has been, weights are averaged
-BATCH = 64  # rows that go through a network at a time
+BATCH_SIZE = 64  # rows that go through a network at a time
 
 
-class RegMean(Merging):
+class RegMean(MergeMethod):
     """W = (sum_i G_i)^-1 sum_i G_i W_i, G_i = X_i^T X_i of a linear layer's inputs X_i: (rows, in).
 
     Off the diagonal G_i is multiplied by ``shrink``. What is no weight of a linear layer is
@@ -46,14 +51,14 @@ class RegMean(Merging):
         self.shrink = shrink
         self.seed = seed
 
-    def merge(self, models: Models, bench: Bench) -> Merged:
+    def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
         """Gather what the models' layers see, and solve."""
-        products = [self._products(bench, model) for model in range(len(models))]
+        products = [self._products(evaluator, model) for model in range(len(models))]
 
-        def rule(unit: Unit, tensors: Sequence[Tensor], _: Tensor | None) -> Tensor:
+        def rule(unit: ResultTensor, tensors: Sequence[Tensor], _: Tensor | None) -> Tensor:
             name = next((n for n in unit.names if any(n in own for own in products)), None)
             if name is None:
-                return mean(tensors, [1 / len(tensors)] * len(tensors))
+                return weighted_mean(tensors, [1 / len(tensors)] * len(tensors))
             known = [products[owner].get(name) for owner in unit.owners]
             width = tensors[0].shape[1]
             grams = [
@@ -63,18 +68,20 @@ class RegMean(Merging):
             return regression_mean(tensors, grams).to(tensors[0].dtype)
 
         found = {"rows": self.rows, "shrink": self.shrink, "seed": self.seed}
-        return Merged(models.merged(rule), found)
+        return MergeResult(models.merged(rule), found)
 
-    def _products(self, bench: Bench, model: int) -> dict[str, Tensor]:
+    def _products(self, evaluator: MergeEvaluator, model: int) -> dict[str, Tensor]:
         """Return {name of a linear layer's weight: G (in, in)} of one model's rows."""
-        bench.load_model(model)
-        tasks = bench.models.tasks[model]
+        evaluator.load_model(model)
+        tasks = evaluator.models.tasks[model]
         found: dict[str, Tensor] = {}
-        with watched(bench.network, found), torch.inference_mode():
-            for batch in bench.draw("train", tasks, self.rows, BATCH, self.seed):
+        with accumulate_grams(evaluator.network, found), torch.inference_mode():
+            for batch in evaluator.draw("train", tasks, self.rows, BATCH_SIZE, self.seed):
                 ((dataset, _),) = batch.items()
-                bench.network(batch, [t for t in tasks if dataset in bench.network.routes[t]])
-        return {name: shrunk(gram.cpu(), self.shrink) for name, gram in found.items()}
+                evaluator.network(
+                    batch, [t for t in tasks if dataset in evaluator.network.routes[t]]
+                )
+        return {name: shrink_off_diagonal(gram.cpu(), self.shrink) for name, gram in found.items()}
 
 
 def regression_mean(weights: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
@@ -92,13 +99,13 @@ def regression_mean(weights: Sequence[Tensor], grams: Sequence[Tensor]) -> Tenso
     return found.contiguous()
 
 
-def shrunk(gram: Tensor, factor: float) -> Tensor:
+def shrink_off_diagonal(gram: Tensor, factor: float) -> Tensor:
     """Return the matrix with what is off its diagonal times a factor."""
     return factor * gram + (1 - factor) * gram.diagonal().diag()
 
 
 @contextmanager
-def watched(network: nn.Module, found: dict[str, Tensor]) -> Iterator[None]:
+def accumulate_grams(network: nn.Module, found: dict[str, Tensor]) -> Iterator[None]:
     """Add up X^T X of all linear layers' inputs X, (rows, in), in ``found``."""
 
     def look(name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from lightning_modules.merging.base import Merged, Merging
-from lightning_modules.merging.models import Models, Unit
-from pipeline.errors import UsageError
+from lightning_modules.merging.base import MergeMethod, MergeResult, Models, ResultTensor
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
-    from lightning_modules.merging.bench import Bench
+    from lightning_modules.merging.evaluator import MergeEvaluator
 
-STRAIGHT = 1e-6  # radians; below it, the arc is its chord
+MIN_ANGLE = 1e-6  # radians; below it, the arc is its chord
 
 
-class Slerp(Merging):
+class Slerp(MergeMethod):
     """theta = (sin((1 - t) W) theta_1 + sin(t W) theta_2) / sin W, W the angle between the two.
 
     Of each tensor by itself. Source: Shoemake 1985, "Animating rotation with quaternion curves",
@@ -39,13 +38,13 @@ class Slerp(Merging):
             raise UsageError(f"t must be in [0, 1], got {t}")
         self.t = t
 
-    def merge(self, models: Models, bench: Bench) -> Merged:
+    def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
         """Interpolate all tensors."""
 
-        def rule(_: Unit, tensors: Sequence[Tensor], __: Tensor | None) -> Tensor:
+        def rule(_: ResultTensor, tensors: Sequence[Tensor], __: Tensor | None) -> Tensor:
             return slerp(tensors[0], tensors[1], self.t)
 
-        return Merged(models.merged(rule, [1 - self.t, self.t]), {"t": self.t})
+        return MergeResult(models.merged(rule, [1 - self.t, self.t]), {"t": self.t})
 
 
 def slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
@@ -54,7 +53,7 @@ def slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
     lengths = a.norm() * b.norm()
     cosine = (a * b).sum() / lengths if lengths > 0 else torch.ones(())
     angle = torch.arccos(cosine.clamp(-1, 1))
-    if torch.sin(angle) < STRAIGHT:
+    if torch.sin(angle) < MIN_ANGLE:
         return torch.lerp(a, b, t).to(first.dtype)
     weights = [torch.sin(part * angle) / torch.sin(angle) for part in (1 - t, t)]
     return (weights[0] * a + weights[1] * b).to(first.dtype)

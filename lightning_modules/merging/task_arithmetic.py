@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_modules.merging.average import require_one_each
-from lightning_modules.merging.vectors import VectorMerging
+from lightning_modules.merging.average import require_weight_per_model
+from lightning_modules.merging.task_vectors import TaskVectorMerge
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lightning_modules.merging.models import Models, Unit
+    from lightning_modules.merging.base import Models, ResultTensor
 
 
-class TaskArithmetic(VectorMerging):
+class TaskArithmetic(TaskVectorMerge):
     """theta = theta_0 + s sum_i w_i tau_i; a negative w_i takes away what a model learnt.
 
     Source: Ilharco et al. 2023, "Editing models with task arithmetic", section 2.
@@ -32,13 +32,13 @@ class TaskArithmetic(VectorMerging):
 
     def prepare(self, models: Models) -> None:
         """Check that there is one weight a model."""
-        require_one_each(self._of(models), models)
+        require_weight_per_model(self._of(models), models)
 
     def details(self, models: Models) -> dict[str, Any]:
         """Return the weights."""
         return {"weights": dict(zip(models.labels, self._of(models), strict=True))}
 
-    def combine(self, taus: Sequence[Tensor], unit: Unit, first: int) -> Tensor:
+    def combine(self, taus: Sequence[Tensor], unit: ResultTensor, first: int) -> Tensor:
         """Return sum_i w_i tau_i."""
         weights = [1.0 if self.weights is None else self.weights[i] for i in unit.owners]
         total = weights[0] * taus[0]

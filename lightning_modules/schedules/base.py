@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 class Schedule(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_modules.schedules.base import Schedule, half_cosine
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 class OneCycle(Schedule):

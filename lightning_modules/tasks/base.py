@@ -2,27 +2,82 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
-from datamodules.columns import Column, Columns
-from datamodules.maps.base import MapFormat
-from lightning_modules.comparisons.base import Comparison
-from lightning_modules.views.base import View
-from lightning_modules.views.rows import RowView
+from datamodules.label_maps import MapFormat
+from datamodules.table import Column, Columns
+from lightning_modules.output_spaces import OutputSpace
+from lightning_modules.views import RowView, View
+
+
+def parse_number(cell: Any) -> float | None:
+    """Return a cell's number, None for an empty cell.
+
+    Raises:
+        ValueError: it is text that is no number.
+    """
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return None
+    if isinstance(cell, bool | np.bool_):
+        return float(cell)
+    if isinstance(cell, str | int | float | np.number | Decimal):
+        return float(cell)
+    raise ValueError(cell)
+
+
+def number_problem(cell: Any) -> str:
+    """Say what is wrong with a cell as a number; nothing is an empty text."""
+    try:
+        value = parse_number(cell)
+    except (ValueError, OverflowError):
+        comma = isinstance(cell, str) and "," in cell
+        advice = "write 3.5, not 3,5" if comma else "for words use type: classification"
+        return f"must be a number, got {cell!r:.40}; {advice}"
+    if value is not None and not math.isfinite(value):
+        return f"must be finite, got {value}; leave the cell empty if the row has no label"
+    return ""
+
+
+def mean_softmax(outputs: Tensor, dim: int = -1) -> Tensor:
+    """Return log 1/M sum_m softmax(z_m), the logits of the mean: (M, N, ...) -> (N, ...).
+
+    Where all logits are 0 there is no answer, and they stay 0.
+
+    Args:
+        outputs: logits z_m of M models.
+        dim: of the classes, counted without the models.
+    """
+    place = dim if dim < 0 else dim + 1
+    logits = functional.log_softmax(outputs.float(), dim=place)
+    together = logits.logsumexp(dim=0) - math.log(len(outputs))
+    answered = outputs.ne(0).any(dim=0).any(dim=dim, keepdim=True)
+    return together.where(answered, 0.0)
+
+
+def mean_sigmoid(outputs: Tensor) -> Tensor:
+    """Return the logits of 1/M sum_m sigmoid(z_m): (M, N, C) -> (N, C)."""
+    logits = outputs.float()
+    yes, no = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+    return yes.logsumexp(dim=0) - no.logsumexp(dim=0)
+
 
 Label = dict[str, Any]
 
 
 @dataclass
-class Encoded:
+class EncodedTargets:
     """Targets of N rows.
 
     targets: (N, ...), a placeholder where there is no label.
@@ -52,7 +107,7 @@ class Task(ABC):
     modalities: Sequence[str] = ()
     maps: MapFormat | None = None
 
-    def comparison(self) -> Comparison | None:
+    def output_space(self) -> OutputSpace | None:
         """Return how outputs are compared with another model's, None if they can't be."""
         return None
 
@@ -75,7 +130,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def encode(self, values: Iterable[Any]) -> Encoded:
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Turn raw targets, or what ``maps`` made of them, into tensors."""
 
     @abstractmethod
@@ -86,13 +141,13 @@ class Task(ABC):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the unreduced loss: (N,)."""
 
-    def measured(self, output: Tensor) -> Tensor:
+    def metric_input(self, output: Tensor) -> Tensor:
         """Return what the metrics take of an output (N, ...)."""
         return output
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """Return fresh metrics that take (measured, target)."""
+        """Return fresh metrics that take (metric_input, target)."""
 
     def training_metric(self) -> Metric:
         """Return a fresh metric for ``score`` on training rows, as they come."""
@@ -104,11 +159,11 @@ class Task(ABC):
     def decode(self, output: Tensor) -> list[Label]:
         """Turn outputs (N, ...) into one answer for people a row."""
 
-    def averaged(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
         """Return what several models say together: (M, N, ...) -> (N, ...)."""
         return outputs.mean(dim=0)
 
-    def belief(self, output: Tensor) -> Distribution | None:
+    def predictive_distribution(self, output: Tensor) -> Distribution | None:
         """Return p(y | x) of outputs (N, ...), None for a task that states no distribution."""
         return None
 

@@ -19,12 +19,11 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
-from datamodules.columns import Column, Columns
-from lightning_modules.comparisons.choice import Choice
-from lightning_modules.tasks.base import Encoded, Label, Task
-from lightning_modules.tasks.opinions import mean_softmax
-from lightning_modules.tasks.weighting import class_weights, focal, require_class_weights
-from pipeline.errors import PollinateError, UsageError
+from datamodules.table import Column, Columns
+from lightning_modules.output_spaces import CategoricalOutput
+from lightning_modules.tasks.base import EncodedTargets, Label, Task, mean_softmax
+from lightning_modules.tasks.row_weights import class_weights, focal_factor, require_class_weights
+from pollinate.errors import PollinateError, UsageError
 
 SEVERAL = (list, tuple, Mapping, np.ndarray)
 THRESHOLDS = 200  # at which the ROC curve is looked at, so that its memory is bounded
@@ -62,9 +61,9 @@ class Classification(Task):
         self.classes: list[str] = []
         self.counts: list[int] = []  # training rows of each class
 
-    def comparison(self) -> Choice:
+    def output_space(self) -> CategoricalOutput:
         """Return that logits of classes are compared."""
-        return Choice()
+        return CategoricalOutput()
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return cells that hold several labels."""
@@ -89,7 +88,7 @@ class Classification(Task):
                 f"({', '.join(self.classes) or 'no labels at all'}); check target and split"
             )
 
-    def encode(self, values: Iterable[Any]) -> Encoded:
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Map labels to class numbers, 0 where there is none: (N,) int64 and (N,) bool."""
         numbers = {label: number for number, label in enumerate(self.classes)}
         unseen: dict[int, str] = {}
@@ -104,7 +103,7 @@ class Classification(Task):
 
         # one number at a time: there may be millions of labels
         targets = torch.from_numpy(np.fromiter(numbered(), dtype=np.int64))
-        return Encoded(targets.clamp(min=0), targets >= 0, unseen)
+        return EncodedTargets(targets.clamp(min=0), targets >= 0, unseen)
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a class."""
@@ -121,7 +120,7 @@ class Classification(Task):
             loss = loss * weights.to(logits)[target]
         if self.focal:
             right = functional.log_softmax(logits, dim=-1).gather(-1, target[..., None])
-            loss = loss * focal(right.squeeze(-1), self.focal)
+            loss = loss * focal_factor(right.squeeze(-1), self.focal)
         return loss
 
     def metrics(self) -> MetricCollection:
@@ -151,11 +150,11 @@ class Classification(Task):
             )
         return answers
 
-    def averaged(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
         """Return the logits of the mean probabilities."""
         return mean_softmax(outputs)
 
-    def belief(self, output: Tensor) -> Categorical:
+    def predictive_distribution(self, output: Tensor) -> Categorical:
         """Return the softmax of logits (N, C)."""
         return Categorical(logits=output.float(), validate_args=False)
 

@@ -1,24 +1,86 @@
-"""A value for each pixel of a picture."""
+"""Tasks that predict a value for each pixel."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from datamodules.columns import Column, Columns
-from datamodules.maps.base import MapFormat, nearest
+from datamodules.label_maps import MapFormat, resize_nearest
+from datamodules.table import Column, Columns
 from lightning_modules.tasks.base import Label, Task
-from lightning_modules.tasks.map_head import require_layers
-from lightning_modules.views.grid import GridView
-from pipeline.errors import PollinateError
+from lightning_modules.views import GridView
+from pollinate.errors import PollinateError, UsageError
+
+GOLDEN = 0.618033988749895  # steps of this share of the circle never come close to each other
+
+
+def class_colormap(count: int) -> np.ndarray:
+    """Return red, green and blue of the numbers 0 to count - 1: (count, 3) uint8.
+
+    Hues go round in golden steps, brightness in three; 0 is black, as background mostly is.
+    """
+    numbers = np.arange(count)
+    hue, value = (numbers * GOLDEN) % 1.0, 1.0 - 0.22 * (numbers % 3)
+    # HSV to RGB: channel n is v - v s clip(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6
+    places = (np.array([5, 3, 1]) + 6 * hue[:, None]) % 6
+    found = value[:, None] * (1 - 0.75 * np.minimum(places, 4 - places).clip(0, 1))
+    found[0] = 0
+    rounded: np.ndarray = (255 * found).round().astype(np.uint8)
+    return rounded
+
+
+MAX_ENTRIES = 1 << 24  # numbers of an enlarged output that are in memory at a time
+
+
+class MapHead(nn.Module):
+    """Convolutions on the cells: (N, dim, H', W') -> (N, outputs, H', W').
+
+    Args:
+        dim: width of a cell's features.
+        outputs: numbers a cell.
+        layers: 3 x 3 convolutions with GELU before the last one, which is 1 x 1; >= 0.
+    """
+
+    def __init__(self, dim: int, outputs: int, layers: int) -> None:
+        super().__init__()
+        inner = [m for _ in range(layers) for m in (nn.Conv2d(dim, dim, 3, padding=1), nn.GELU())]
+        self.layers = nn.Sequential(*inner, nn.Conv2d(dim, outputs, 1))
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Return numbers by cell."""
+        found: Tensor = self.layers(cells)
+        return found
+
+
+def require_layers(layers: int) -> None:
+    """Check a number of layers.
+
+    Raises:
+        UsageError: it is < 0.
+    """
+    if layers < 0:
+        raise UsageError(f"layers must be >= 0 convolutions, got {layers}")
+
+
+def upsampled(output: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Yield outputs (N, C, H', W') at the pictures' size, some rows at a time: (n, C, *size).
+
+    Bilinear, in float32 at least. Neighbouring rows together make all of them.
+    """
+    rows = max(1, MAX_ENTRIES // (output.shape[1] * size[0] * size[1]))
+    for part in torch.split(output, rows):
+        precise = part.to(torch.promote_types(part.dtype, torch.float32))
+        yield functional.interpolate(precise, size, mode="bilinear", align_corners=False)
+
 
 MAP = "map"  # key of an answer: (H, W) numbers
 
@@ -64,7 +126,7 @@ class DenseTask(Task):
         """Return an answer as large as its picture."""
         if size is None or MAP not in answer:
             return answer
-        return {MAP: nearest(answer[MAP], size)}
+        return {MAP: resize_nearest(answer[MAP], size)}
 
     def file(self, answer: Label) -> bytes | None:
         """Return an answer as a PNG's content."""
@@ -99,7 +161,7 @@ class DenseTask(Task):
 
     @abstractmethod
     def constant(self) -> float:
-        """Return the value that is best for every pixel, as ``measured`` has it."""
+        """Return the value that is best for every pixel, as ``metric_input`` has it."""
 
     def stacked(self, values: Iterable[Any]) -> np.ndarray:
         """Return maps as one array (N, H, W), ``EMPTY`` where a row has none."""

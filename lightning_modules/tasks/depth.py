@@ -18,12 +18,10 @@ from torchmetrics import (
     MetricCollection,
 )
 
-from datamodules.maps.base import EMPTY
-from datamodules.maps.depth import DepthMap
-from lightning_modules.tasks.base import Encoded, Label
-from lightning_modules.tasks.dense import MAP, DenseTask
-from lightning_modules.tasks.map_head import MapHead, enlarged
-from pipeline.errors import PollinateError
+from datamodules.label_maps import UNLABELLED_PIXEL, DepthMap
+from lightning_modules.tasks.base import EncodedTargets, Label
+from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, upsampled
+from pollinate.errors import PollinateError
 
 WORD = 65_535  # the largest number of 16 bits
 
@@ -62,7 +60,7 @@ class Depth(DenseTask):
                 continue
             self.size = np.shape(value)
             own = np.asarray(value, np.float64)
-            own = own[own != EMPTY]
+            own = own[own != UNLABELLED_PIXEL]
             if own.size:
                 apart, total = own.mean() - mean, count + own.size
                 squares += own.var() * own.size + apart**2 * count * own.size / total
@@ -76,10 +74,10 @@ class Depth(DenseTask):
             )
         self.mean, self.std = float(mean), math.sqrt(squares / count)
 
-    def encode(self, values: Iterable[Any]) -> Encoded:
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Return distances, 0 where nothing was measured: (N, H, W) float32."""
         targets = torch.from_numpy(np.asarray(self.stacked(values), np.float32))
-        return Encoded(targets, targets.ne(EMPTY).flatten(1).any(dim=1))
+        return EncodedTargets(targets, targets.ne(UNLABELLED_PIXEL).flatten(1).any(dim=1))
 
     def head(self, dim: int) -> nn.Module:
         """Return convolutions to one number a cell, and its scale."""
@@ -88,24 +86,24 @@ class Depth(DenseTask):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return each row's loss, of distances (N, 1, H', W') and targets (N, H, W): (N,)."""
         found, start = [], 0
-        for distances in enlarged(output, (target.shape[1], target.shape[2])):
+        for distances in upsampled(output, (target.shape[1], target.shape[2])):
             wanted = target[start : start + len(distances)]
             start += len(distances)
-            measured = wanted != EMPTY
+            measured = wanted != UNLABELLED_PIXEL
             errors = (distances[:, 0] - wanted).abs() / self.std
             total = errors.where(measured, errors.new_zeros(())).sum(dim=(1, 2))
             found.append(total / measured.sum(dim=(1, 2)).clamp(min=1))
         return torch.cat(found)
 
-    def measured(self, output: Tensor) -> Tensor:
+    def metric_input(self, output: Tensor) -> Tensor:
         """Return distances >= 0: (N, H, W)."""
-        return torch.cat([found[:, 0] for found in enlarged(output, self.size)]).clamp(min=0)
+        return torch.cat([found[:, 0] for found in upsampled(output, self.size)]).clamp(min=0)
 
     def metrics(self) -> MetricCollection:
         """Return the share of pixels less than 25 % off, absolute, relative and squared error."""
         return MetricCollection(
             {
-                "delta1": Near(),
+                "delta1": ThresholdAccuracy(),
                 "abs": AbsoluteError(),
                 "rel": RelativeError(),
                 "rmse": SquaredError(squared=False),
@@ -115,7 +113,7 @@ class Depth(DenseTask):
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return distances by pixel."""
-        answers, has = self.measured(output).float().cpu().numpy(), self.answered(output)
+        answers, has = self.metric_input(output).float().cpu().numpy(), self.answered(output)
         return [{MAP: found} if own else {} for found, own in zip(answers, has, strict=True)]
 
     def png(self, values: np.ndarray) -> Image.Image:
@@ -159,7 +157,7 @@ class AbsoluteError(MeanAbsoluteError):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add maps (N, H, W)."""
-        super().update(preds[target != EMPTY], target[target != EMPTY])
+        super().update(preds[target != UNLABELLED_PIXEL], target[target != UNLABELLED_PIXEL])
 
 
 class RelativeError(MeanAbsolutePercentageError):
@@ -167,7 +165,7 @@ class RelativeError(MeanAbsolutePercentageError):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add maps (N, H, W)."""
-        super().update(preds[target != EMPTY], target[target != EMPTY])
+        super().update(preds[target != UNLABELLED_PIXEL], target[target != UNLABELLED_PIXEL])
 
 
 class SquaredError(MeanSquaredError):
@@ -175,10 +173,10 @@ class SquaredError(MeanSquaredError):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add maps (N, H, W)."""
-        super().update(preds[target != EMPTY], target[target != EMPTY])
+        super().update(preds[target != UNLABELLED_PIXEL], target[target != UNLABELLED_PIXEL])
 
 
-class Near(Metric):
+class ThresholdAccuracy(Metric):
     """Share of measured pixels with max(z / y, y / z) < 1.25.
 
     Source: Eigen, Puhrsch and Fergus 2014, "Depth map prediction from a single image using a
@@ -196,9 +194,9 @@ class Near(Metric):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add maps (N, H, W)."""
-        near = (preds < 1.25 * target) & (target < 1.25 * preds) & (target != EMPTY)
+        near = (preds < 1.25 * target) & (target < 1.25 * preds) & (target != UNLABELLED_PIXEL)
         self.hits += near.sum()
-        self.pixels += (target != EMPTY).sum()
+        self.pixels += (target != UNLABELLED_PIXEL).sum()
 
     def compute(self) -> Tensor:
         """Return the share."""

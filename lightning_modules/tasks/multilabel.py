@@ -18,13 +18,18 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from datamodules.columns import Column, Columns
-from lightning_modules.comparisons.yes_no import YesNo
-from lightning_modules.tasks.base import Encoded, Label, Task
+from datamodules.table import Column, Columns
+from lightning_modules.output_spaces import BinaryOutputs
+from lightning_modules.tasks.base import (
+    EncodedTargets,
+    Label,
+    Task,
+    mean_sigmoid,
+    number_problem,
+    parse_number,
+)
 from lightning_modules.tasks.classification import label_text
-from lightning_modules.tasks.numbers import number, number_problem
-from lightning_modules.tasks.opinions import mean_sigmoid
-from pipeline.errors import PollinateError, UsageError
+from pollinate.errors import PollinateError, UsageError
 
 THRESHOLDS = 200  # at which precision is looked at, so that its memory is bounded
 LONE = 0.5  # probability above which a label is answered
@@ -64,9 +69,9 @@ class Multilabel(Task):
         self.counts: list[int] = []  # training rows with each label
         self.rows = 0  # labelled training rows
 
-    def comparison(self) -> YesNo:
+    def output_space(self) -> BinaryOutputs:
         """Return that each label is compared."""
-        return YesNo()
+        return BinaryOutputs()
 
     def labels(self, cell: Any) -> list[str] | None:
         """Return the labels of a cell, None if it is not labelled.
@@ -75,7 +80,7 @@ class Multilabel(Task):
             cell: a list, a text, or {column: 0 or 1}.
         """
         if isinstance(cell, Mapping):
-            said = {name: number(value) for name, value in cell.items()}
+            said = {name: parse_number(value) for name, value in cell.items()}
             known = {name: value for name, value in said.items() if value is not None}
             return [name for name, value in known.items() if value] if known else None
         if isinstance(cell, list | tuple | np.ndarray):
@@ -120,7 +125,7 @@ class Multilabel(Task):
         self.classes = sorted(counts)
         self.counts = [counts[name] for name in self.classes]
 
-    def encode(self, values: Iterable[Any]) -> Encoded:
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Return 1 where a label applies: (N, C) float32; rows with unseen labels lack a target."""
         places = {name: place for place, name in enumerate(self.classes)}
         rows, present, unseen = [], [], {}
@@ -134,7 +139,7 @@ class Multilabel(Task):
         targets = torch.zeros(len(rows), len(places))
         for row, own in enumerate(rows):
             targets[row, own] = 1.0
-        return Encoded(targets, torch.tensor(present, dtype=torch.bool), unseen)
+        return EncodedTargets(targets, torch.tensor(present, dtype=torch.bool), unseen)
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a label."""
@@ -169,7 +174,7 @@ class Multilabel(Task):
             compute_groups=False,
         )
 
-    def measured(self, output: Tensor) -> Tensor:
+    def metric_input(self, output: Tensor) -> Tensor:
         """Return probabilities (N, C)."""
         return output.sigmoid()
 
@@ -182,11 +187,11 @@ class Multilabel(Task):
             answers.append({"label": label, "probabilities": named})
         return answers
 
-    def averaged(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
         """Return the logits of the mean probabilities."""
         return mean_sigmoid(outputs)
 
-    def belief(self, output: Tensor) -> Bernoulli:
+    def predictive_distribution(self, output: Tensor) -> Bernoulli:
         """Return each label's probability, the labels taken to be independent."""
         return Bernoulli(logits=output.float(), validate_args=False)
 
@@ -228,9 +233,9 @@ def columns_problem(cell: Mapping[str, Any]) -> str:
     for name, value in cell.items():
         if problem := number_problem(value):
             return f"{name} {problem}"
-        if number(value) not in (None, 0.0, 1.0):
+        if parse_number(value) not in (None, 0.0, 1.0):
             return f"{name} must be 0 or 1, got {value}"
-    empty = [name for name, value in cell.items() if number(value) is None]
+    empty = [name for name, value in cell.items() if parse_number(value) is None]
     if empty and len(empty) < len(cell):
         return f"{', '.join(empty)} must be 0 or 1, or all columns of the row empty"
     return ""

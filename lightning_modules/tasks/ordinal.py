@@ -15,12 +15,11 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
 from torchmetrics.regression import MeanAbsoluteError
 
-from datamodules.columns import Column, Columns
-from lightning_modules.comparisons.yes_no import YesNo
-from lightning_modules.tasks.base import Encoded, Label, Task
+from datamodules.table import Column, Columns
+from lightning_modules.output_spaces import BinaryOutputs
+from lightning_modules.tasks.base import EncodedTargets, Label, Task, mean_sigmoid
 from lightning_modules.tasks.classification import label_text
-from lightning_modules.tasks.opinions import mean_sigmoid
-from pipeline.errors import PollinateError, UsageError
+from pollinate.errors import PollinateError, UsageError
 
 
 class Ordinal(Task):
@@ -45,9 +44,9 @@ class Ordinal(Task):
         self.classes: list[str] = list(self.order or ())
         self.counts: list[int] = []
 
-    def comparison(self) -> YesNo:
+    def output_space(self) -> BinaryOutputs:
         """Return that each threshold is compared."""
-        return YesNo(ordered=True)
+        return BinaryOutputs(ordered=True)
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return labels that have no place in the order."""
@@ -75,7 +74,7 @@ class Ordinal(Task):
                 f"({', '.join(counts) or 'no labels at all'}); check target and split"
             )
 
-    def encode(self, values: Iterable[Any]) -> Encoded:
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Map labels to places in the order, 0 where there is none: (N,) int64."""
         numbers = {label: place for place, label in enumerate(self.classes)}
         texts = [label_text(value) for value in values]
@@ -83,7 +82,7 @@ class Ordinal(Task):
             [-1 if text is None else numbers.get(text, -1) for text in texts], dtype=torch.int64
         )
         unseen = {r: t for r, t in enumerate(texts) if t is not None and t not in numbers}
-        return Encoded(found.clamp(min=0), found >= 0, unseen)
+        return EncodedTargets(found.clamp(min=0), found >= 0, unseen)
 
     def head(self, dim: int) -> nn.Module:
         """Return one weight vector and K - 1 thresholds."""
@@ -95,7 +94,7 @@ class Ordinal(Task):
         above = (target[:, None] > torch.arange(logits.shape[1], device=target.device)).to(logits)
         return functional.binary_cross_entropy_with_logits(logits, above, reduction="none").mean(1)
 
-    def measured(self, output: Tensor) -> Tensor:
+    def metric_input(self, output: Tensor) -> Tensor:
         """Return the answered places: (N,)."""
         return places(output)
 
@@ -126,11 +125,11 @@ class Ordinal(Task):
             )
         return answers
 
-    def averaged(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
         """Return the logits of the mean probabilities of being above each class."""
         return mean_sigmoid(outputs)
 
-    def belief(self, output: Tensor) -> Categorical:
+    def predictive_distribution(self, output: Tensor) -> Categorical:
         """Return each class's probability."""
         return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
 

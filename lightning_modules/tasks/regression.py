@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
-from datamodules.columns import Column, Columns
-from lightning_modules.comparisons.number import Number
-from lightning_modules.tasks.base import Encoded, Label, Task
-from lightning_modules.tasks.numbers import number, number_problem
-from pipeline.errors import PollinateError, UsageError
+from datamodules.table import Column, Columns
+from lightning_modules.output_spaces import NumericOutput
+from lightning_modules.tasks.base import EncodedTargets, Label, Task, number_problem, parse_number
+from pollinate.errors import PollinateError, UsageError
 
 
 class Regression(Task):
@@ -37,9 +36,9 @@ class Regression(Task):
         self.huber = huber
         self.mean, self.std = 0.0, 1.0
 
-    def comparison(self) -> Number:
+    def output_space(self) -> NumericOutput:
         """Return that numbers are compared in standard deviations."""
-        return Number(self.std)
+        return NumericOutput(self.std)
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return the cells that are no finite number."""
@@ -54,7 +53,7 @@ class Regression(Task):
         """
         count, mean, squares = 0, 0.0, 0.0
         for cell in values:
-            if (value := number(cell)) is not None:
+            if (value := parse_number(cell)) is not None:
                 count += 1
                 before = value - mean
                 mean += before / count
@@ -68,11 +67,11 @@ class Regression(Task):
             )
         self.mean, self.std = mean, math.sqrt(squares / count)
 
-    def encode(self, values: Iterable[Any]) -> Encoded:
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Return the numbers in their own unit, 0 where there is none: (N,) float32."""
-        found = [number(cell) for cell in values]
+        found = [parse_number(cell) for cell in values]
         targets = torch.tensor([0.0 if value is None else value for value in found])
-        return Encoded(
+        return EncodedTargets(
             targets.float(), torch.tensor([v is not None for v in found], dtype=torch.bool)
         )
 

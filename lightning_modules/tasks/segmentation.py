@@ -18,15 +18,11 @@ from torchmetrics.classification import (
     MulticlassJaccardIndex,
 )
 
-from datamodules.maps.base import EMPTY
-from datamodules.maps.classes import MOST, ClassMap
-from lightning_modules.tasks.base import Encoded, Label
-from lightning_modules.tasks.dense import MAP, DenseTask
-from lightning_modules.tasks.map_head import MapHead, enlarged
-from lightning_modules.tasks.opinions import mean_softmax
-from lightning_modules.tasks.palette import colours
-from lightning_modules.tasks.weighting import class_weights, require_class_weights
-from pipeline.errors import PollinateError, UsageError
+from datamodules.label_maps import MAX_CLASS, UNLABELLED_PIXEL, ClassMap
+from lightning_modules.tasks.base import EncodedTargets, Label, mean_softmax
+from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, class_colormap, upsampled
+from lightning_modules.tasks.row_weights import class_weights, require_class_weights
+from pollinate.errors import PollinateError, UsageError
 
 UNLABELLED = -1  # in targets
 BYTE = 255  # the largest number of a palette
@@ -75,13 +71,13 @@ class Segmentation(DenseTask):
         Raises:
             PollinateError: fewer than two classes.
         """
-        counts = np.zeros(MOST + 2, np.int64)
+        counts = np.zeros(MAX_CLASS + 2, np.int64)
         for value in values:
             if value is not None:
                 self.size = np.shape(value)
                 found = np.bincount(np.ravel(value))
                 counts[: len(found)] += found
-        counts[EMPTY] = 0
+        counts[UNLABELLED_PIXEL] = 0
         there = (np.flatnonzero(counts) - 1).tolist()
         if len(there) < 2:
             raise PollinateError(
@@ -97,19 +93,19 @@ class Segmentation(DenseTask):
         """Return the name of a class number."""
         return str(number) if self.names is None else self.names[number]
 
-    def encode(self, values: Iterable[Any]) -> Encoded:
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Return places of classes, -1 where a pixel is not labelled: (N, H, W) int32."""
-        table = np.full(MOST + 2, UNLABELLED, np.int32)
+        table = np.full(MAX_CLASS + 2, UNLABELLED, np.int32)
         table[np.array(self.numbers, np.int64) + 1] = np.arange(len(self.numbers))
         given = self.stacked(values)
         targets = table[given]
-        strange = (targets == UNLABELLED) & (given != EMPTY)
+        strange = (targets == UNLABELLED) & (given != UNLABELLED_PIXEL)
         unseen = {
             int(row): self.name(int(given[row][strange[row]][0]) - 1)
             for row in np.flatnonzero(strange.any(axis=(1, 2)))
         }
         present = (targets != UNLABELLED).any(axis=(1, 2))
-        return Encoded(torch.from_numpy(targets), torch.from_numpy(present), unseen)
+        return EncodedTargets(torch.from_numpy(targets), torch.from_numpy(present), unseen)
 
     def head(self, dim: int) -> nn.Module:
         """Return convolutions to one logit a class and cell."""
@@ -119,7 +115,7 @@ class Segmentation(DenseTask):
         """Return each row's loss, of logits (N, C, H', W') and targets (N, H, W): (N,)."""
         weights = self._weights()
         found, start = [], 0
-        for logits in enlarged(output, (target.shape[1], target.shape[2])):
+        for logits in upsampled(output, (target.shape[1], target.shape[2])):
             wanted = target[start : start + len(logits)].long()
             start += len(logits)
             losses = functional.cross_entropy(
@@ -139,9 +135,9 @@ class Segmentation(DenseTask):
         counts = torch.tensor(self.counts).clamp(min=1)  # a named class may have no pixel
         return class_weights(self.class_weights, self.classes, counts.tolist())
 
-    def measured(self, output: Tensor) -> Tensor:
+    def metric_input(self, output: Tensor) -> Tensor:
         """Return the places of the answered classes: (N, H, W) int32."""
-        parts = [logits.argmax(dim=1).int() for logits in enlarged(output, self.size)]
+        parts = [logits.argmax(dim=1).int() for logits in upsampled(output, self.size)]
         return torch.cat(parts)
 
     def metrics(self) -> MetricCollection:
@@ -164,15 +160,15 @@ class Segmentation(DenseTask):
     def decode(self, output: Tensor) -> list[Label]:
         """Return class numbers by pixel, as masks hold them."""
         numbers = np.array(self.numbers)
-        answers = numbers[self.measured(output).cpu().numpy()]
+        answers = numbers[self.metric_input(output).cpu().numpy()]
         has = self.answered(output)
         return [{MAP: found} if own else {} for found, own in zip(answers, has, strict=True)]
 
-    def averaged(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
         """Return the logits of the mean probabilities of each cell."""
         return mean_softmax(outputs, dim=1)
 
-    def belief(self, output: Tensor) -> Categorical:
+    def predictive_distribution(self, output: Tensor) -> Categorical:
         """Return the softmax of logits (N, C, H', W'), cell by cell."""
         return Categorical(logits=output.float().movedim(1, -1), validate_args=False)
 
@@ -181,7 +177,7 @@ class Segmentation(DenseTask):
         if values.max() > BYTE:
             return Image.fromarray(values.astype(np.uint16))
         picture = Image.fromarray(values.astype(np.uint8), mode="P")
-        picture.putpalette(colours(BYTE + 1).tobytes())
+        picture.putpalette(class_colormap(BYTE + 1).tobytes())
         return picture
 
     def constant(self) -> int:

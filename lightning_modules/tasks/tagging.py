@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,91 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
-from datamodules.columns import Column, Columns
 from datamodules.modalities.text import as_text, first_text, words_of
-from lightning_modules.tasks.base import Encoded, Label, Task
-from lightning_modules.tasks.opinions import mean_softmax
-from lightning_modules.tasks.spans import OUTSIDE, SpanF1, WordAccuracy
-from lightning_modules.views.words import TEXT, WordView
-from pipeline.errors import PollinateError, UsageError
+from datamodules.table import Column, Columns
+from lightning_modules.tasks.base import EncodedTargets, Label, Task, mean_softmax
+from lightning_modules.views import TEXT, WordView
+from pollinate.errors import PollinateError, UsageError
+
+OUTSIDE = "O"
+Span = tuple[str, int, int]  # type, first word, word behind the last
+
+
+def entity_spans(tags: Sequence[str]) -> Iterator[Span]:
+    """Yield the entities of a row's tags.
+
+    B-x begins one of type x, I-x goes on; I-x behind another type begins one, too, as in
+    CoNLL-2000's evaluation. Tags without a prefix are plain types: equal neighbours are one entity.
+    """
+    kind, start = "", 0
+    for place, tag in enumerate([*tags, OUTSIDE]):
+        prefix, _, name = tag.partition("-") if tag[:2] in ("B-", "I-") else ("I", "", tag)
+        own = "" if tag == OUTSIDE else name
+        if kind and (own != kind or prefix == "B"):
+            yield kind, start, place
+        if own and (own != kind or prefix == "B"):
+            start = place
+        kind = own
+
+
+class SpanF1(Metric):
+    """F1 = 2 tp / (2 tp + fp + fn) over entities; type and both ends must be right.
+
+    Source: Tjong Kim Sang & Buchholz 2000, "Introduction to the CoNLL-2000 shared task".
+
+    Args:
+        tags: names of the tag numbers.
+    """
+
+    full_state_update = False
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        super().__init__()
+        self.tags = list(tags)
+        for name in ("hits", "answered", "wanted"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.hits: Tensor
+        self.answered: Tensor
+        self.wanted: Tensor
+
+    def update(self, answers: Tensor, target: Tensor) -> None:
+        """Add rows of tag numbers (N, W); -1 in the target is no word."""
+        for answer, wanted in zip(answers.tolist(), target.tolist(), strict=True):
+            words = [place for place, number in enumerate(wanted) if number >= 0]
+            found = set(entity_spans([self.tags[answer[place]] for place in words]))
+            right = set(entity_spans([self.tags[wanted[place]] for place in words]))
+            self.hits += len(found & right)
+            self.answered += len(found)
+            self.wanted += len(right)
+
+    def compute(self) -> Tensor:
+        """Return F1, 0 if nothing was answered and nothing wanted."""
+        return 2 * self.hits / (self.answered + self.wanted).clamp(min=1)
+
+
+class WordAccuracy(Metric):
+    """Share of words whose tag is right."""
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("hits", "words"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.hits: Tensor
+        self.words: Tensor
+
+    def update(self, answers: Tensor, target: Tensor) -> None:
+        """Add rows of tag numbers (N, W); -1 in the target is no word."""
+        self.hits += ((answers == target) & (target >= 0)).sum()
+        self.words += (target >= 0).sum()
+
+    def compute(self) -> Tensor:
+        """Return the share."""
+        return self.hits / self.words.clamp(min=1)
+
 
 NO_WORD = -1
 
@@ -75,7 +151,7 @@ class Tagging(Task):
                 f"({', '.join(self.classes) or 'none at all'}); check target and split"
             )
 
-    def encode(self, values: Iterable[Any]) -> Encoded:
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Return tag numbers, -1 where there is no word: (N, W) int64, W of the longest row."""
         numbers = {tag: number for number, tag in enumerate(self.classes)}
         rows = [tags_of(cell) for cell in values]
@@ -90,7 +166,9 @@ class Tagging(Task):
             if tags is not None and row not in unseen:
                 targets[row, : len(tags)] = [numbers[tag] for tag in tags]
         present = [bool(tags) and row not in unseen for row, tags in enumerate(rows)]
-        return Encoded(torch.from_numpy(targets), torch.tensor(present, dtype=torch.bool), unseen)
+        return EncodedTargets(
+            torch.from_numpy(targets), torch.tensor(present, dtype=torch.bool), unseen
+        )
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a tag."""
@@ -99,7 +177,7 @@ class Tagging(Task):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return each row's mean over its words, of logits (N, W', C) and tags (N, W): (N,)."""
         logits = output.to(torch.promote_types(output.dtype, torch.float32))
-        wanted = fitted(target, logits.shape[1])
+        wanted = padded_tags(target, logits.shape[1])
         losses = functional.cross_entropy(
             logits.mT,
             wanted,
@@ -109,19 +187,20 @@ class Tagging(Task):
         )
         return losses.sum(dim=1) / (wanted >= 0).sum(dim=1).clamp(min=1)
 
-    def measured(self, output: Tensor) -> Tensor:
+    def metric_input(self, output: Tensor) -> Tensor:
         """Return the answered tag numbers: (N, W') int64."""
         return output.argmax(dim=-1)
 
     def metrics(self) -> MetricCollection:
         """Return F1 over entities, and the share of words whose tag is right."""
         return MetricCollection(
-            {"f1": Fitted(self.classes), "accuracy": FittedAccuracy()}, compute_groups=False
+            {"f1": PaddedSpanF1(self.classes), "accuracy": PaddedWordAccuracy()},
+            compute_groups=False,
         )
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the tags of a row's words, parted by spaces."""
-        answers = self.measured(output)
+        answers = self.metric_input(output)
         real = output.ne(0).any(dim=-1).cumsum(dim=1)
         lengths = torch.where(real[:, -1] > 0, real.argmax(dim=1) + 1, 0).tolist()
         return [
@@ -129,11 +208,11 @@ class Tagging(Task):
             for row, length in zip(answers.tolist(), lengths, strict=True)
         ]
 
-    def averaged(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
         """Return the logits of the mean probabilities of each word."""
         return mean_softmax(outputs)
 
-    def belief(self, output: Tensor) -> Categorical:
+    def predictive_distribution(self, output: Tensor) -> Categorical:
         """Return the softmax of logits (N, W', C), word by word."""
         return Categorical(logits=output.float(), validate_args=False)
 
@@ -162,20 +241,20 @@ class Tagging(Task):
         self.classes, self.counts = list(state["classes"]), list(state["counts"])
 
 
-class Fitted(SpanF1):
+class PaddedSpanF1(SpanF1):
     """``SpanF1`` of answers whose width isn't the target's."""
 
     def update(self, answers: Tensor, target: Tensor) -> None:
         """Add rows of tag numbers: (N, W') and (N, W)."""
-        super().update(answers, fitted(target, answers.shape[1]))
+        super().update(answers, padded_tags(target, answers.shape[1]))
 
 
-class FittedAccuracy(WordAccuracy):
+class PaddedWordAccuracy(WordAccuracy):
     """``WordAccuracy`` of answers whose width isn't the target's."""
 
     def update(self, answers: Tensor, target: Tensor) -> None:
         """Add rows of tag numbers: (N, W') and (N, W)."""
-        super().update(answers, fitted(target, answers.shape[1]))
+        super().update(answers, padded_tags(target, answers.shape[1]))
 
 
 def tags_of(cell: Any) -> list[str] | None:
@@ -186,6 +265,6 @@ def tags_of(cell: Any) -> list[str] | None:
     return tags or None
 
 
-def fitted(target: Tensor, width: int) -> Tensor:
+def padded_tags(target: Tensor, width: int) -> Tensor:
     """Cut or pad tags (N, W) to (N, width): a batch is as wide as its longest row."""
     return functional.pad(target, (0, width - target.shape[1]), value=NO_WORD)

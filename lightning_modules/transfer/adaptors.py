@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.transfer.base import Opener, TransferStep
-from lightning_modules.transfer.comparing import Comparing, mean_of_rows
-from lightning_modules.transfer.head_pairs import HeadPairs, require_own
-from lightning_modules.transfer.pairs import Pair, Pairs
-from lightning_modules.transfer.teacher import Teacher
-from lightning_modules.transfer.united_pairs import UnitedPairs
-from pipeline.errors import UsageError
+from lightning_modules.transfer.base import SourceProvider, TransferStep
+from lightning_modules.transfer.feature_pairs import (
+    CombinedFeaturePairs,
+    FeaturePair,
+    FeaturePairs,
+    HeadFeaturePairs,
+    require_own_task,
+)
+from lightning_modules.transfer.feature_transfer import FeatureTransfer, mean_over_rows
+from lightning_modules.transfer.frozen_model import FrozenModel
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
 
-class Adaptors(Comparing):
+class Adaptors(FeatureTransfer):
     """|A_t(v) / |A_t(v)| - u_t / |u_t||^2 for each task t that has a teacher.
 
     v: what the task's head reads here, the shared representation where the trunk is shared; u_t:
@@ -34,7 +38,7 @@ class Adaptors(Comparing):
         teachers: {task here: source}; a source with several tasks needs one of the same name, or
             ``tasks``.
         tasks: {task here: task of its source}, where names differ.
-        weight, until: as for ``Comparing``.
+        weight, until: as for ``FeatureTransfer``.
 
     Raises:
         UsageError: there are no teachers, or an option is out of range.
@@ -56,46 +60,46 @@ class Adaptors(Comparing):
         self.teachers, self.tasks = dict(teachers), dict(tasks or {})
         self.adaptors = nn.ModuleDict()
 
-    def find_pairs(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
-    ) -> Pairs:
+    def make_pairs(
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+    ) -> FeaturePairs:
         """Open each source once."""
         for task in [*self.teachers, *self.tasks]:
-            require_own(task, list(module.network.routes))
+            require_own_task(task, list(module.network.routes))
         opened = {
-            what: Teacher(sources.open(what).one_network())
+            what: FrozenModel(sources.open(what).single_network())
             for what in dict.fromkeys(self.teachers.values())
         }
-        return UnitedPairs(
+        return CombinedFeaturePairs(
             [
-                HeadPairs(
+                HeadFeaturePairs(
                     opened[what], {task: self._theirs(task, opened[what])}, module, datamodule
                 )
                 for task, what in self.teachers.items()
             ]
         )
 
-    def _theirs(self, task: str, teacher: Teacher) -> str:
+    def _theirs(self, task: str, teacher: FrozenModel) -> str:
         """Return the teacher's task: as named, or the only one that it has, or the same name."""
         heads = list(teacher.network.heads)
         return self.tasks.get(task) or (heads[0] if len(heads) == 1 else task)
 
-    def fit_to(self, name: str, pair: Pair) -> None:
+    def prepare_pair(self, name: str, pair: FeaturePair) -> None:
         """Make A_t, at first the identity as far as the widths allow."""
         self.adaptors[name] = adaptor = nn.Linear(
             pair.own.shape[-1], pair.other.shape[-1], bias=False
         )
         nn.init.eye_(adaptor.weight)
 
-    def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
         """Return the mean over rows."""
         adaptor = self.adaptors[name]
         assert isinstance(adaptor, nn.Linear)
         own = adaptor(pair.own.to(adaptor.weight.dtype)).to(pair.own.dtype)
-        return mean_of_rows(turned(own, pair.other), pair, step)
+        return mean_over_rows(direction_distance(own, pair.other), pair, step)
 
 
-def turned(own: Tensor, other: Tensor) -> Tensor:
+def direction_distance(own: Tensor, other: Tensor) -> Tensor:
     """Return the squared distance of directions: (n, D) twice -> (n,), in [0, 4]."""
     difference = functional.normalize(own, dim=-1) - functional.normalize(other, dim=-1)
     return difference.square().sum(dim=-1)

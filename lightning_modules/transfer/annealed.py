@@ -10,15 +10,21 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from datamodules.batch import MixedBatch
-from lightning_modules.transfer.base import Opener, Report, Transfer, TransferLosses, TransferStep
-from pipeline.errors import UsageError
+from lightning_modules.transfer.base import (
+    SourceProvider,
+    Transfer,
+    TransferLosses,
+    TransferReporter,
+    TransferStep,
+)
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
 
-class Annealed(Transfer):
+class AnnealedTransfer(Transfer):
     """L = (1 - m) L_method + m L_plain, m = steps done / steps, from 0 to 1.
 
     With ``hinton``, alpha 1 and temperature 1 the targets go from the teachers' answers to the
@@ -40,7 +46,7 @@ class Annealed(Transfer):
         self._mix = 0.0
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Set the method up."""
         return self.method.setup(module, datamodule, sources)
@@ -55,8 +61,8 @@ class Annealed(Transfer):
         found = self.method.losses(step)
         return TransferLosses(
             {task: (1 - mix) * loss for task, loss in found.by_task.items()},
-            None if found.rest is None else (1 - mix) * found.rest,
-            {task: (1 - mix) * factor + mix for task, factor in found.labels.items()},
+            None if found.regularization is None else (1 - mix) * found.regularization,
+            {task: (1 - mix) * factor + mix for task, factor in found.label_weights.items()},
         )
 
     def mix(self, step: TransferStep) -> float:
@@ -65,32 +71,32 @@ class Annealed(Transfer):
         Raises:
             UsageError: the run has no end.
         """
-        total = step.total if self.steps is None else self.steps
-        if total is None:
+        total_steps = step.total_steps if self.steps is None else self.steps
+        if total_steps is None:
             raise UsageError(
                 "transfer.steps must say when the method's part is gone, as the run has no end; or "
                 "set trainer.max_steps"
             )
-        return min(1.0, step.number / total)
+        return min(1.0, step.steps_done / total_steps)
 
-    def wanted(self, batch: MixedBatch) -> Sequence[str]:
+    def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
         """Return what the method wants."""
-        return self.method.wanted(batch)
+        return self.method.required_tasks(batch)
 
     @property
-    def lines(self) -> int:
+    def num_branches(self) -> int:
         """As many as the method's."""
-        return self.method.lines
+        return self.method.num_branches
 
     def adopt(self, trainer: Trainer) -> None:
         """Tell the method."""
         self.method.adopt(trainer)
 
-    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def weight_losses(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Let the method weigh them."""
-        return self.method.weighed(losses)
+        return self.method.weight_losses(losses)
 
-    def callbacks(self, report: Report) -> list[Callback]:
+    def callbacks(self, report: TransferReporter) -> list[Callback]:
         """Return the method's."""
         return self.method.callbacks(report)
 

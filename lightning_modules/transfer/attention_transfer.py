@@ -9,15 +9,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_modules.transfer.base import TransferStep
-from lightning_modules.transfer.comparing import mean_of_rows
-from lightning_modules.transfer.one_source import Compared, OneSource
-from lightning_modules.transfer.pairs import Pair, same_sides
-from pipeline.errors import UsageError
+from lightning_modules.transfer.feature_pairs import FeaturePair, match_grids
+from lightning_modules.transfer.feature_transfer import (
+    FeatureSelection,
+    SingleSourceTransfer,
+    mean_over_rows,
+)
+from pollinate.errors import UsageError
 
-FAINT = 1e-12  # added under a root, whose slope at 0 is infinite
+EPSILON = 1e-12  # added under a root, whose slope at 0 is infinite
 
 
-class AttentionTransfer(OneSource):
+class AttentionTransfer(SingleSourceTransfer):
     """1/2 || Q_S / ||Q_S|| - Q_T / ||Q_T|| ||, where Q of a cell is sum_d f_d^2 of its features f.
 
     Widths may differ; the larger of two grids is averaged down to the other's sides. The same for
@@ -25,7 +28,7 @@ class AttentionTransfer(OneSource):
     attention", equation 2 with p = 2, for one pair of layers; tokens are no part of it.
 
     Args:
-        source, modalities: as for ``Compared``.
+        source, modalities: as for ``FeatureSelection``.
         at: grid or sequence.
         weight, until: as for ``Comparing``.
 
@@ -44,9 +47,9 @@ class AttentionTransfer(OneSource):
         weight: float = 1.0,
         until: int | None = None,
     ) -> None:
-        super().__init__(Compared(source, at, modalities, None), weight, until)
+        super().__init__(FeatureSelection(source, at, modalities, None), weight, until)
 
-    def fit_to(self, name: str, pair: Pair) -> None:
+    def prepare_pair(self, name: str, pair: FeaturePair) -> None:
         """Check that there is more than one cell to look at."""
         for whose, features in (("this run's", pair.own), ("the source's", pair.other)):
             if features[0, 0].numel() == 1 and features.dim() == 4:
@@ -56,15 +59,15 @@ class AttentionTransfer(OneSource):
                     "transfer=hints"
                 )
 
-    def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
         """Return the mean over rows."""
-        own, other = attention(pair.own, pair.mask), attention(pair.other, pair.mask)
+        own, other = attention_map(pair.own, pair.mask), attention_map(pair.other, pair.mask)
         if own.dim() == 3:
-            own, other = same_sides(own, other)
-        return mean_of_rows(apart(own.flatten(1), other.flatten(1)), pair, step)
+            own, other = match_grids(own, other)
+        return mean_over_rows(attention_distance(own.flatten(1), other.flatten(1)), pair, step)
 
 
-def attention(features: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_map(features: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return Q: (n, D, H, W) -> (n, H, W), or (n, L, D) -> (n, L), 0 where a token isn't real."""
     if features.dim() == 4:
         return features.square().sum(dim=1)
@@ -72,7 +75,7 @@ def attention(features: Tensor, mask: Tensor | None = None) -> Tensor:
     return found if mask is None else found * mask
 
 
-def apart(own: Tensor, other: Tensor) -> Tensor:
+def attention_distance(own: Tensor, other: Tensor) -> Tensor:
     """Return half the length of the difference of directions: (n, P) twice -> (n,)."""
     difference = functional.normalize(own, dim=1) - functional.normalize(other, dim=1)
-    return (difference.square().sum(dim=1) + FAINT).sqrt() / 2
+    return (difference.square().sum(dim=1) + EPSILON).sqrt() / 2

@@ -1,29 +1,95 @@
-"""The transfer contract: how knowledge from elsewhere reaches this run."""
+"""The transfer contract: how knowledge from a source reaches this run."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
-from lightning_modules.trace import Trace
+from lightning_modules.network import ForwardTrace
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
-    from lightning_modules.transfer.source import Source
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
+    from lightning_modules.predictor import Predictor
 
 
-class Opener(Protocol):
+@dataclass(frozen=True)
+class SourceModel:
+    """A model that was trained before.
+
+    name: as the user called it.
+    digest: of its files: what the run depends on.
+    weights: {name: tensor}; names of a model of this project are as in its network:
+        ``encoders.image...``, ``trunk...``, ``heads.<task>...``.
+    spec: from which a model of this project can be built again, None of other models.
+    load: builds it, with its weights, tokenizer and vocabularies.
+    """
+
+    name: str
+    digest: str
+    weights: Mapping[str, Tensor]
+    spec: Mapping[str, Any] | None
+    load: Callable[[], Predictor]
+
+    def predictor(self) -> Predictor:
+        """Return the model, in evaluation mode, with all that it needs around it.
+
+        Raises:
+            UsageError: it is no model of this project, and has no tasks.
+        """
+        if self.spec is None:
+            raise UsageError(
+                f"{self.name} must be a run of this project, which knows its tasks, got a folder "
+                "of another library; train heads on it first: python -m pipeline.fit"
+            )
+        return self.load()
+
+    def single_network(self) -> SourceModel:
+        """Return itself, of which features or weights are wanted.
+
+        Raises:
+            UsageError: it is an ensemble.
+        """
+        if self.spec is not None:
+            refuse_ensemble(self.name, self.spec)
+        return self
+
+    @property
+    def learnt(self) -> Mapping[str, Any]:
+        """Vocabularies and tokenizers; empty for other libraries' models."""
+        return {} if self.spec is None else self.spec["learnt"]
+
+
+def refuse_ensemble(name: str, spec: Mapping[str, Any]) -> None:
+    """Refuse a model of several networks where features or weights are wanted.
+
+    Args:
+        name: as the user called it.
+        spec: what its checkpoint says of it.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if "members" in spec["config"]:
+        raise UsageError(
+            f"{name} is an ensemble, which has answers, but neither features nor weights of its "
+            "own; name one of its members, or learn from its answers: transfer=hinton"
+        )
+
+
+class SourceProvider(Protocol):
     """Opens sources by what a user calls them."""
 
-    def open(self, what: str) -> Source:
+    def open(self, what: str) -> SourceModel:
         """Return the source.
 
         Raises:
@@ -38,17 +104,17 @@ class TransferStep:
     batch: the step's rows.
     outputs: {task: (N, ...)}, of the tasks that the step has.
     trace: what was made on the way: encoded rows by data set, what heads read by task.
-    number: optimizer steps done, >= 0.
-    total: optimizer steps of the whole run, None where no end is set.
-    world: processes, >= 1.
+    steps_done: optimizer steps, >= 0.
+    total_steps: optimizer steps of the whole run, None where no end is set.
+    world_size: processes, >= 1.
     """
 
     batch: MixedBatch
     outputs: Mapping[str, Tensor]
-    trace: Trace
-    number: int = 0
-    total: int | None = None
-    world: int = 1
+    trace: ForwardTrace
+    steps_done: int = 0
+    total_steps: int | None = None
+    world_size: int = 1
 
     def mean(self, losses: Tensor, rows: int) -> Tensor:
         """Return the mean of losses over all processes' rows, this one's part times their number.
@@ -59,11 +125,11 @@ class TransferStep:
             losses: (n,) of this process' rows.
             rows: of all processes, >= 1; ``batch.sizes`` and ``batch.labelled`` tell.
         """
-        return losses.sum() * (self.world / rows)
+        return losses.sum() * (self.world_size / rows)
 
 
 @dataclass
-class Report:
+class TransferReporter:
     """Where a method that acts between steps tells what it did.
 
     publish: logs {name: number}.
@@ -80,13 +146,13 @@ class TransferLosses:
 
     by_task: {task: scalar}, added to that task's loss before balancing. They may depend on shared
         weights through what the task's head read, ``trace.representations`` or ``outputs``, alone.
-    rest: a scalar that belongs to no task, added after balancing, or None.
-    labels: {task: factor, >= 0, on the loss of its labels}, 1 for a task that isn't named.
+    regularization: a scalar that belongs to no task, added after balancing, or None.
+    label_weights: {task: factor, >= 0, on the loss of its labels}, 1 for a task that isn't named.
     """
 
     by_task: dict[str, Tensor] = field(default_factory=dict)
-    rest: Tensor | None = None
-    labels: dict[str, float] = field(default_factory=dict)
+    regularization: Tensor | None = None
+    label_weights: dict[str, float] = field(default_factory=dict)
 
 
 class Transfer(nn.Module, ABC):
@@ -98,7 +164,7 @@ class Transfer(nn.Module, ABC):
 
     @abstractmethod
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Prepare the run before its optimizer is made: open sources, initialise or freeze parts.
 
@@ -129,7 +195,7 @@ class Transfer(nn.Module, ABC):
     def losses(self, step: TransferStep) -> TransferLosses:
         """Return this step's additional losses; asked by all processes alike."""
 
-    def wanted(self, batch: MixedBatch) -> Sequence[str]:
+    def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
         """Return tasks of which outputs are needed even where no row has a label of them.
 
         All processes must return the same: ``batch.sizes`` is known to all.
@@ -137,7 +203,7 @@ class Transfer(nn.Module, ABC):
         return ()
 
     @property
-    def lines(self) -> int:
+    def num_branches(self) -> int:
         """How many stretches of training start at the same weights; a schedule goes through one."""
         return 1
 
@@ -148,14 +214,33 @@ class Transfer(nn.Module, ABC):
             UsageError: the method can't work with it.
         """
 
-    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def weight_losses(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return {task: loss} as the balancer gets them; tasks may be left out."""
         return dict(losses)
 
-    def callbacks(self, report: Report) -> list[Callback]:
+    def callbacks(self, report: TransferReporter) -> list[Callback]:
         """Return what acts between steps."""
         return []
 
     def gauges(self) -> dict[str, float]:
         """Return {name: number} to log with a step's losses: ``source/<task>/<source>``, say."""
         return {}
+
+
+PROBE_ROWS = 2  # of each data set
+
+
+def probe_step(module: MultiTaskModule, datamodule: MixedDataModule) -> TransferStep:
+    """Return the first rows of each data set, and what the run's network makes of them."""
+    parts = datamodule.parts["train"]
+    batches = {
+        name: part.batch(np.arange(min(PROBE_ROWS, part.size))) for name, part in parts.items()
+    }
+    sizes = {name: len(batch.index) for name, batch in batches.items()}
+    network, trace = module.network, ForwardTrace()
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        outputs = network(batches, trace=trace)
+    network.train(training)
+    return TransferStep(MixedBatch(batches, {}, sizes), outputs, trace)

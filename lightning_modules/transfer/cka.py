@@ -9,15 +9,19 @@ import torch
 from torch import Tensor
 
 from lightning_modules.transfer.base import TransferStep
-from lightning_modules.transfer.comparing import of_all_rows
-from lightning_modules.transfer.one_source import HEADS, Compared, OneSource
-from lightning_modules.transfer.pairs import Pair
+from lightning_modules.transfer.feature_pairs import FeaturePair
+from lightning_modules.transfer.feature_transfer import (
+    REPRESENTATION,
+    FeatureSelection,
+    SingleSourceTransfer,
+    distance_of_all_rows,
+)
 
-FAINT = 1e-12
-LEAST = 4  # rows that the estimator is defined for
+EPSILON = 1e-12
+MIN_ROWS = 4  # rows that the estimator is defined for
 
 
-class CKA(OneSource):
+class CKA(SingleSourceTransfer):
     """1 - HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), K = X X^T and L = Y Y^T of a step's rows.
 
     Widths may differ, and turning or scaling a representation changes nothing. HSIC is the
@@ -27,14 +31,14 @@ class CKA(OneSource):
     things?", equation 3 (Song et al. 2012).
 
     Args:
-        source, at, modalities, tasks: as for ``Compared``; at is pooled or representation.
+        source, at, modalities, tasks: as for ``FeatureSelection``; at is pooled or representation.
         weight, until: as for ``Comparing``.
 
     Raises:
         UsageError: an option is out of range.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("pooled", HEADS)
+    kinds: ClassVar[tuple[str, ...]] = ("pooled", REPRESENTATION)
 
     def __init__(
         self,
@@ -45,18 +49,18 @@ class CKA(OneSource):
         weight: float = 1.0,
         until: int | None = None,
     ) -> None:
-        super().__init__(Compared(source, at, modalities, tasks), weight, until)
+        super().__init__(FeatureSelection(source, at, modalities, tasks), weight, until)
 
-    def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
         """Return 1 - CKA of all processes' rows."""
-        return of_all_rows(pair, LEAST, lambda own, other: 1 - linear_cka(own, other))
+        return distance_of_all_rows(pair, MIN_ROWS, lambda own, other: 1 - debiased_cka(own, other))
 
 
-def linear_cka(x: Tensor, y: Tensor) -> Tensor:
+def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
     """Return the debiased linear CKA of the same n >= 4 rows: (n, D), (n, E) -> (), <= 1."""
     k, other = gram(x), gram(y)
-    both = hsic(k, k).clamp_min(FAINT) * hsic(other, other).clamp_min(FAINT)
-    return hsic(k, other) / both.sqrt()
+    both = unbiased_hsic(k, k).clamp_min(EPSILON) * unbiased_hsic(other, other).clamp_min(EPSILON)
+    return unbiased_hsic(k, other) / both.sqrt()
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -65,12 +69,12 @@ def gram(rows: Tensor) -> Tensor:
     Neither mean nor length changes CKA; they keep large numbers from hiding small ones.
     """
     rows = rows - rows.mean(dim=0)
-    rows = rows / (rows.square().mean() + FAINT).sqrt()
+    rows = rows / (rows.square().mean() + EPSILON).sqrt()
     found = rows @ rows.mT / rows.shape[1]
     return found * (1 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device))
 
 
-def hsic(k: Tensor, other: Tensor) -> Tensor:
+def unbiased_hsic(k: Tensor, other: Tensor) -> Tensor:
     """Return the unbiased estimate of HSIC of matrices (n, n) with a diagonal of 0: ()."""
     n = len(k)
     sums = k.sum() * other.sum() / ((n - 1) * (n - 2))

@@ -1,18 +1,63 @@
-"""The target class by itself, and the others among each other."""
+"""Decoupled distillation: the target class by itself, and the others among each other."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from datamodules.inputs import Given
+from datamodules.inputs import InputColumns
 from lightning_modules.transfer.distillation import Distillation
-from lightning_modules.transfer.divergences.decoupled import decoupled_divergence
-from lightning_modules.transfer.teachers.lesson import Lesson
-from lightning_modules.transfer.teachers.named import Teachers
-from pipeline.errors import UsageError
+from lightning_modules.transfer.divergences import log_soft, soft_divergence
+from lightning_modules.transfer.teachers import DistillationBatch, TeacherOption
+from pollinate.errors import UsageError
+
+
+def decoupled_divergence(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    temperature: float,
+    target_weight: float,
+    others_weight: float,
+) -> Tensor:
+    """Return T^2 (a KL(b_teacher || b_student) + b KL(p_teacher || p_student)): (N,).
+
+    b = (p_t, 1 - p_t) says whether it is the target class t; p are the probabilities of the other
+    classes, given that it isn't. Their plain sum would weigh the second part by 1 - p_t of the
+    teacher, little where it is sure.
+
+    Args:
+        student, teacher: (N, C) logits.
+        target: (N,) class numbers t.
+        temperature: T, > 0.
+        target_weight, others_weight: a and b.
+
+    Source: Zhao, Cui, Song, Qiu & Liang 2022, equation 7.
+    """
+    chosen = torch.zeros_like(student, dtype=torch.bool).scatter(1, target[:, None], True)
+    binary = [
+        binary_log_probabilities(log_soft(logits, temperature), chosen)
+        for logits in (student, teacher)
+    ]
+    others = [other_classes(logits, chosen) for logits in (student, teacher)]
+    of_target = temperature**2 * soft_divergence(binary[0], binary[1], 1.0)
+    of_others = soft_divergence(others[0], others[1], temperature)
+    return target_weight * of_target + others_weight * of_others
+
+
+def binary_log_probabilities(log_p: Tensor, chosen: Tensor) -> Tensor:
+    """Return (log p_t, log(1 - p_t)): (N, C) -> (N, 2)."""
+    inside = log_p.masked_fill(~chosen, -math.inf).logsumexp(dim=1)
+    outside = log_p.masked_fill(chosen, -math.inf).logsumexp(dim=1)
+    return torch.stack([inside, outside], dim=1)
+
+
+def other_classes(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return the logits of all classes but one: (N, C) -> (N, C - 1)."""
+    return logits[~chosen].reshape(len(logits), logits.shape[1] - 1)
 
 
 class Decoupled(Distillation):
@@ -28,13 +73,13 @@ class Decoupled(Distillation):
     Source: Zhao, Cui, Song, Qiu & Liang 2022, equation 7.
     """
 
-    choices_only = True
+    classes_only = True
 
     def __init__(
         self,
-        teachers: Teachers,
+        teachers: TeacherOption,
         map: Mapping[str, str] | None = None,  # noqa: A002  # what it is
-        inputs: Mapping[str, Mapping[str, Given]] | None = None,
+        inputs: Mapping[str, Mapping[str, InputColumns]] | None = None,
         alpha: float = 0.5,
         temperature: float = 4.0,
         target: float = 1.0,
@@ -46,14 +91,14 @@ class Decoupled(Distillation):
         self.target = target
         self.others = others
 
-    def distance(self, lesson: Lesson) -> Tensor:
+    def distance(self, distil_batch: DistillationBatch) -> Tensor:
         """Return the mean over the rows."""
-        likeliest = lesson.teacher.argmax(dim=1)
-        target = torch.where(lesson.labelled, lesson.labels, likeliest)
-        return lesson.mean(
+        likeliest = distil_batch.teacher.argmax(dim=1)
+        target = torch.where(distil_batch.labelled, distil_batch.labels, likeliest)
+        return distil_batch.mean(
             decoupled_divergence(
-                lesson.student,
-                lesson.teacher,
+                distil_batch.student,
+                distil_batch.teacher,
                 target,
                 self.temperature,
                 self.target,

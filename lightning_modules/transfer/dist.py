@@ -1,19 +1,43 @@
-"""Answers that vary as the teachers' do."""
+"""DIST: a student whose answers correlate with the teachers', by row and by class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from torch import Tensor
+from torch.nn import functional
 
-from datamodules.inputs import Given
-from lightning_modules.gather import gathered
+from datamodules.inputs import InputColumns
+from lightning_modules.distributed import gather_rows
 from lightning_modules.transfer.distillation import Distillation
-from lightning_modules.transfer.divergences.relations import between_classes, within_classes
-from lightning_modules.transfer.divergences.soft import log_soft
-from lightning_modules.transfer.teachers.lesson import Lesson
-from lightning_modules.transfer.teachers.named import Teachers
-from pipeline.errors import UsageError
+from lightning_modules.transfer.divergences import log_soft
+from lightning_modules.transfer.teachers import DistillationBatch, TeacherOption
+from pollinate.errors import UsageError
+
+
+def correlation_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Return 1 - Pearson's correlation along the last dimension: (..., n) twice -> (...).
+
+    It is in [0, 2], and 1 where one of them doesn't vary.
+    """
+    centred = [values - values.mean(dim=-1, keepdim=True) for values in (first, second)]
+    return 1 - functional.cosine_similarity(centred[0], centred[1], dim=-1)
+
+
+def inter_class_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return how far each row's probabilities are from being ranked alike: (N, C) twice -> (N,).
+
+    Source: Huang, You, Wang, Qian & Xu 2022, section 4: the inter-class relation.
+    """
+    return correlation_distance(student, teacher)
+
+
+def intra_class_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return how far each class' probabilities are from ranking the rows alike: (N, C) -> (C,).
+
+    Source: as above: the intra-class relation.
+    """
+    return correlation_distance(student.T, teacher.T)
 
 
 class Dist(Distillation):
@@ -31,13 +55,13 @@ class Dist(Distillation):
     Source: Huang, You, Wang, Qian & Xu 2022, section 4; T^2 as in the authors' code.
     """
 
-    choices_only = True
+    classes_only = True
 
     def __init__(
         self,
-        teachers: Teachers,
+        teachers: TeacherOption,
         map: Mapping[str, str] | None = None,  # noqa: A002  # what it is
-        inputs: Mapping[str, Mapping[str, Given]] | None = None,
+        inputs: Mapping[str, Mapping[str, InputColumns]] | None = None,
         alpha: float = 0.5,
         temperature: float = 4.0,
         inter: float = 2.0,
@@ -49,10 +73,10 @@ class Dist(Distillation):
         self.inter = inter
         self.intra = intra
 
-    def distance(self, lesson: Lesson) -> Tensor:
+    def distance(self, distil_batch: DistillationBatch) -> Tensor:
         """Return the mean over the rows, and that over the classes."""
-        student = log_soft(lesson.student, self.temperature).exp()
-        teacher = log_soft(lesson.teacher, self.temperature).exp()
-        by_row = lesson.mean(between_classes(student, teacher))
-        by_class = within_classes(gathered(student)[0], gathered(teacher)[0]).mean()
+        student = log_soft(distil_batch.student, self.temperature).exp()
+        teacher = log_soft(distil_batch.teacher, self.temperature).exp()
+        by_row = distil_batch.mean(inter_class_distance(student, teacher))
+        by_class = intra_class_distance(gather_rows(student)[0], gather_rows(teacher)[0]).mean()
         return self.temperature**2 * (self.inter * by_row + self.intra * by_class)

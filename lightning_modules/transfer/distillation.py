@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import MixedBatch
-from datamodules.inputs import Given
-from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
-from lightning_modules.transfer.teachers.lesson import Lesson
-from lightning_modules.transfer.teachers.named import Teachers, named_teachers
-from lightning_modules.transfer.teachers.school import School
-from pipeline.errors import UsageError
+from datamodules.inputs import InputColumns
+from lightning_modules.transfer.base import SourceProvider, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.teachers import (
+    DistillationBatch,
+    TeacherOption,
+    Teachers,
+    parse_teachers,
+)
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
 
 class Distillation(Transfer):
@@ -37,13 +40,13 @@ class Distillation(Transfer):
         temperature: by which logits are divided, > 0.
     """
 
-    choices_only: bool = False  # whether it teaches only tasks that choose one of several classes
+    classes_only: bool = False  # whether it teaches only tasks that choose one of several classes
 
     def __init__(
         self,
-        teachers: Teachers,
+        teachers: TeacherOption,
         map: Mapping[str, str] | None = None,  # noqa: A002  # what it is
-        inputs: Mapping[str, Mapping[str, Given]] | None = None,
+        inputs: Mapping[str, Mapping[str, InputColumns]] | None = None,
         alpha: float = 0.9,
         temperature: float = 4.0,
     ) -> None:
@@ -57,62 +60,66 @@ class Distillation(Transfer):
         self.inputs = dict(inputs or {})
         self.alpha = alpha
         self.temperature = temperature
-        self._school: School | None = None  # no module: it has no part in weights and checkpoints
+        # no module: they have no part in weights and checkpoints
+        self._opened_teachers: Teachers | None = None
         self._latest: dict[str, Tensor] = {}  # {task: L_teachers of the last step}
 
     @abstractmethod
-    def distance(self, lesson: Lesson) -> Tensor:
+    def distance(self, distil_batch: DistillationBatch) -> Tensor:
         """Return how far the student is from the teachers, over all processes' rows: a scalar."""
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Open the teachers."""
-        named = named_teachers(self.teachers, self.names, list(module.tasks))
-        school = School(named, self.inputs, self.temperature, datamodule, sources)
-        for task, own in school.courses.items():
-            if self.choices_only and not own.comparison.exclusive:
+        named = parse_teachers(self.teachers, self.names, list(module.tasks))
+        opened_teachers = Teachers(named, self.inputs, self.temperature, datamodule, sources)
+        for task, own in opened_teachers.by_task.items():
+            if self.classes_only and not own.output_space.exclusive:
                 raise UsageError(
                     f"{type(self).__name__} teaches tasks that choose one of several classes, and "
                     f"{task} does not; use transfer=hinton for it, or beside this method with "
                     "transfer=several"
                 )
-        self._school = school
-        return school.account
+        self._opened_teachers = opened_teachers
+        return opened_teachers.summary
 
     def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
         """Compute the teachers' outputs once, where that can be."""
-        self.school.prepare(device, say)
+        self.opened_teachers.prepare(device, say)
 
     @property
-    def school(self) -> School:
+    def opened_teachers(self) -> Teachers:
         """The teachers."""
-        assert self._school is not None
-        return self._school
+        assert self._opened_teachers is not None
+        return self._opened_teachers
 
     def losses(self, step: TransferStep) -> TransferLosses:
         """Return the teachers' part of each task's loss, and the labels' share."""
         found = TransferLosses()
         self._latest = {}
-        for task in self.wanted_here(step.batch):
-            lesson = self.school.courses[task].lesson(step)
-            found.labels[task] = 1 - self.alpha
-            if lesson is not None:
-                apart = self.distance(lesson)
-                self._latest[task] = apart.detach()
-                found.by_task[task] = self.alpha * apart
+        for task in self.taught_tasks(step.batch):
+            distil_batch = self.opened_teachers.by_task[task].distil_batch(step)
+            found.label_weights[task] = 1 - self.alpha
+            if distil_batch is not None:
+                divergence = self.distance(distil_batch)
+                self._latest[task] = divergence.detach()
+                found.by_task[task] = self.alpha * divergence
         return found
 
-    def wanted(self, batch: MixedBatch) -> Sequence[str]:
+    def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
         """Return the tasks that are taught on the batch, and those of this run that teach."""
-        found = self.wanted_here(batch)
-        return [*found, *(peer for task in found for peer in self.school.courses[task].peers)]
+        found = self.taught_tasks(batch)
+        return [
+            *found,
+            *(peer for task in found for peer in self.opened_teachers.by_task[task].peers),
+        ]
 
-    def wanted_here(self, batch: MixedBatch) -> list[str]:
+    def taught_tasks(self, batch: MixedBatch) -> list[str]:
         """Return the tasks that are taught on the batch."""
-        courses = self.school.courses
-        return [t for t, own in courses.items() if any(map(batch.sizes.get, own.taught))]
+        by_task = self.opened_teachers.by_task
+        return [t for t, own in by_task.items() if any(map(batch.sizes.get, own.taught))]
 
     def gauges(self) -> dict[str, float]:
         """Return ``distil/<task>``: how far the student was in the last step, on this process."""
-        return {f"distil/{task}": apart.item() for task, apart in self._latest.items()}
+        return {f"distil/{task}": divergence.item() for task, divergence in self._latest.items()}

@@ -1,9 +1,10 @@
-"""Fork, train apart, merge what helps."""
+"""ForkMerge: fork, train each branch, merge what helps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -12,27 +13,76 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
-from lightning_modules.callbacks.whole_rounds import averaging_problems
-from lightning_modules.forking.acceptance import Acceptance
-from lightning_modules.forking.simplex import Grid, Search
-from lightning_modules.local.strategy import LocalStrategy
+from lightning_modules.callbacks.fork_merge_rounds import averaging_problems
+from lightning_modules.local_strategy import LocalSGDStrategy
 from lightning_modules.transfer.base import (
-    Opener,
-    Report,
+    SourceProvider,
     Transfer,
     TransferLosses,
+    TransferReporter,
     TransferStep,
 )
-from lightning_modules.transfer.borrower import Borrower
+from lightning_modules.transfer.branch_search import CoefficientSearch, GridSearch
 from lightning_modules.transfer.none import NoTransfer
-from pipeline.configuration.suggest import hint
-from pipeline.errors import UsageError
+from lightning_modules.transfer.source_fusion import FrozenSourceTransfer
+from pollinate.errors import UsageError
+from pollinate.suggest import hint
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
-JOINT, ALONE = "joint", "alone"
+
+ROUNDING = 1e-6  # of scores, which are in 32 bits
+TaskScores = Mapping[str, float]  # {task: main score, larger is better}
+
+
+@dataclass
+class Acceptance:
+    """No task may fall: s_t >= b_t - tolerance_t, b_t being its best accepted score.
+
+    The best and not the last, so that small falls can't add up over the rounds.
+
+    targets: tasks whose mean score is made large.
+    tolerance: {task: largest fall, >= 0}; a task that isn't named may fall.
+    baseline: {task: b_t}.
+    """
+
+    targets: Sequence[str]
+    tolerance: TaskScores
+    baseline: dict[str, float] = field(default_factory=dict)
+
+    def gain(self, scores: TaskScores) -> float:
+        """Return the mean score of the targets, -inf where one has none."""
+        found = [scores.get(task, math.nan) for task in self.targets]
+        mean = sum(found) / len(found)
+        return -math.inf if math.isnan(mean) else mean
+
+    def fallen(self, scores: TaskScores) -> dict[str, float]:
+        """Return {task: by how much it is below its baseline} where that is beyond tolerance.
+
+        A score that is no number is a fall without end.
+        """
+        falls = {
+            task: self.baseline[task] - scores.get(task, math.nan)
+            for task in self.tolerance
+            if task in self.baseline
+        }
+        falls = {task: math.inf if math.isnan(fall) else fall for task, fall in falls.items()}
+        return {t: fall for t, fall in falls.items() if fall > self.tolerance[t] + ROUNDING}
+
+    def value(self, scores: TaskScores) -> float:
+        """Return the gain of a merge, -inf for one that isn't accepted."""
+        return -math.inf if self.fallen(scores) else self.gain(scores)
+
+    def accept(self, scores: TaskScores) -> None:
+        """Let the baselines rise."""
+        for task, score in scores.items():
+            if not math.isnan(score):
+                self.baseline[task] = max(score, self.baseline.get(task, score))
+
+
+JOINT, TARGETS_ONLY = "joint", "alone"
 
 
 class ForkMerge(Transfer):
@@ -72,7 +122,7 @@ class ForkMerge(Transfer):
         methods: Mapping[str, Transfer] | None = None,
         tolerance: float | Mapping[str, float] = 0.0,
         stop_at: Mapping[str, float] | None = None,
-        search: Search | None = None,
+        search: CoefficientSearch | None = None,
     ) -> None:
         super().__init__()
         if not targets:
@@ -91,7 +141,7 @@ class ForkMerge(Transfer):
         self.methods = nn.ModuleDict(dict(methods or {}))
         self.tolerance = tolerance
         self.stop_at = dict(stop_at or {})
-        self.search = search or Grid()
+        self.search = search or GridSearch()
         self.acceptance = Acceptance(self.targets, {})
         self.active: str = JOINT  # the branch that trains now
         self.processes = 1  # that train branches of their own
@@ -104,12 +154,12 @@ class ForkMerge(Transfer):
         return list(dict.fromkeys([*self.weights, *self.methods]))
 
     @property
-    def lines(self) -> int:
+    def num_branches(self) -> int:
         """As many as branches of a process."""
         return len(self.names) // self.processes
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Check the tasks and the branches.
 
@@ -158,7 +208,7 @@ class ForkMerge(Transfer):
                 "transfer=fork_merge needs whole weights, and trainer=fsdp2 shards them; use "
                 "trainer=ddp or trainer=branches"
             )
-        self.processes = trainer.world_size if isinstance(trainer.strategy, LocalStrategy) else 1
+        self.processes = trainer.world_size if isinstance(trainer.strategy, LocalSGDStrategy) else 1
         if len(self.names) % self.processes:
             raise UsageError(
                 f"trainer.devices must divide the number of branches, got {self.processes} for "
@@ -174,11 +224,11 @@ class ForkMerge(Transfer):
         """Return those of the active branch's method."""
         return self._method().losses(step)
 
-    def wanted(self, batch: MixedBatch) -> Sequence[str]:
+    def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
         """Return what the active branch's method wants."""
-        return self._method().wanted(batch)
+        return self._method().required_tasks(batch)
 
-    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def weight_losses(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses times the active branch's weights, without those of weight 0."""
         own = self.weights.get(self.active, {})
         found = {task: own.get(task, 1.0) for task in losses}
@@ -188,12 +238,12 @@ class ForkMerge(Transfer):
         """Return the numbers of the active branch's method."""
         return self._method().gauges()
 
-    def callbacks(self, report: Report) -> list[Callback]:
+    def callbacks(self, report: TransferReporter) -> list[Callback]:
         """Return what forks and merges."""
         # imported here: it needs the module that this is a part of
-        from lightning_modules.callbacks.rounds import Rounds
+        from lightning_modules.callbacks.fork_merge_rounds import ForkMergeRounds
 
-        return [Rounds(self, report)]
+        return [ForkMergeRounds(self, report)]
 
     def _method(self) -> Transfer:
         if self.active not in self.methods:
@@ -215,7 +265,7 @@ class ForkMerge(Transfer):
 
     def _check_methods(self) -> None:
         for name, method in self.methods.items():
-            if any(isinstance(part, Borrower | ForkMerge) for part in method.modules()):
+            if any(isinstance(part, FrozenSourceTransfer | ForkMerge) for part in method.modules()):
                 raise UsageError(
                     f"transfer.methods.{name} can't be one branch's own: sources inside the "
                     "network, and rounds, are of all branches; put it beside fork_merge with "
@@ -223,12 +273,12 @@ class ForkMerge(Transfer):
                 )
 
     def _set_epoch(self, datamodule: MixedDataModule) -> None:
-        steps, sampler = self.lines * self.every_n_steps, datamodule.sampler
+        steps, sampler = self.num_branches * self.every_n_steps, datamodule.sampler
         if sampler.steps_per_epoch not in (None, steps):
             raise UsageError(
-                f"sampler.steps_per_epoch must be {steps}, a round of {self.lines} branches of "
-                f"{self.every_n_steps} steps in a process, got {sampler.steps_per_epoch}; leave it "
-                "out"
+                f"sampler.steps_per_epoch must be {steps}, a round of {self.num_branches} branches "
+                f"of {self.every_n_steps} steps in a process, got {sampler.steps_per_epoch}; leave "
+                "it out"
             )
         sampler.steps_per_epoch = steps
 
@@ -237,8 +287,8 @@ def default_branches(tasks: Sequence[str], targets: Sequence[str]) -> dict[str, 
     """Return all tasks equally, and the targets only; of targets that are all tasks, each."""
     others = [task for task in tasks if task not in targets]
     if others:
-        return {JOINT: {}, ALONE: dict.fromkeys(others, 0.0)}
-    apart = {f"{t} {ALONE}": {o: 0.0 for o in tasks if o != t} for t in tasks}
+        return {JOINT: {}, TARGETS_ONLY: dict.fromkeys(others, 0.0)}
+    apart = {f"{t} {TARGETS_ONLY}": {o: 0.0 for o in tasks if o != t} for t in tasks}
     return {JOINT: {}, **(apart if len(tasks) > 1 else {})}
 
 

@@ -7,8 +7,8 @@ from functools import partial
 from torch import Tensor
 
 from lightning_modules.transfer.distillation import Distillation
-from lightning_modules.transfer.divergences.soft import soft_divergence
-from lightning_modules.transfer.teachers.lesson import Lesson
+from lightning_modules.transfer.divergences import soft_divergence
+from lightning_modules.transfer.teachers import DistillationBatch
 
 
 class Hinton(Distillation):
@@ -20,7 +20,11 @@ class Hinton(Distillation):
     Source: Hinton, Vinyals & Dean 2015, section 2.
     """
 
-    def distance(self, lesson: Lesson) -> Tensor:
+    def distance(self, distil_batch: DistillationBatch) -> Tensor:
         """Return the mean over the rows."""
         divergence = partial(soft_divergence, temperature=self.temperature)
-        return lesson.mean(lesson.comparison.apart(lesson.student, lesson.teacher, divergence))
+        return distil_batch.mean(
+            distil_batch.output_space.divergence(
+                distil_batch.student, distil_batch.teacher, divergence
+            )
+        )

@@ -7,14 +7,18 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lightning_modules.encoders.padding import masked_mean
+from lightning_modules.encoders.pooling import masked_mean
 from lightning_modules.transfer.base import TransferStep
-from lightning_modules.transfer.comparing import mean_of_rows
-from lightning_modules.transfer.one_source import HEADS, Compared, OneSource
-from lightning_modules.transfer.pairs import Pair, same_sides
+from lightning_modules.transfer.feature_pairs import FeaturePair, match_grids
+from lightning_modules.transfer.feature_transfer import (
+    REPRESENTATION,
+    FeatureSelection,
+    SingleSourceTransfer,
+    mean_over_rows,
+)
 
 
-class Hints(OneSource):
+class Hints(SingleSourceTransfer):
     """mean_d (u_d - r(v)_d)^2, where r is a learnt linear map of this run's features v.
 
     u: the source's. Of tokens and cells, the mean: r is the same for all, as a convolution of size
@@ -24,7 +28,7 @@ class Hints(OneSource):
     grids, and hints come first, and the task's loss after them: set ``until`` for that.
 
     Args:
-        source, at, modalities, tasks: as for ``Compared``; at is pooled, sequence, grid or
+        source, at, modalities, tasks: as for ``FeatureSelection``; at is pooled, sequence, grid or
             representation.
         weight, until: as for ``Comparing``.
 
@@ -32,7 +36,7 @@ class Hints(OneSource):
         UsageError: an option is out of range.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("pooled", "sequence", "grid", HEADS)
+    kinds: ClassVar[tuple[str, ...]] = ("pooled", "sequence", "grid", REPRESENTATION)
 
     def __init__(
         self,
@@ -43,34 +47,34 @@ class Hints(OneSource):
         weight: float = 1.0,
         until: int | None = None,
     ) -> None:
-        super().__init__(Compared(source, at, modalities, tasks), weight, until)
+        super().__init__(FeatureSelection(source, at, modalities, tasks), weight, until)
         self.regressors = nn.ModuleDict()
 
-    def fit_to(self, name: str, pair: Pair) -> None:
+    def prepare_pair(self, name: str, pair: FeaturePair) -> None:
         """Make r, at first the identity as far as the widths allow."""
-        width, other = (vectors(features).shape[-1] for features in (pair.own, pair.other))
+        width, other = (vectors_of(features).shape[-1] for features in (pair.own, pair.other))
         self.regressors[name] = regressor = nn.Linear(width, other)
         nn.init.eye_(regressor.weight)
         nn.init.zeros_(regressor.bias)
 
-    def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
         """Return the mean over rows."""
         regressor = self.regressors[name]
         assert isinstance(regressor, nn.Linear)
         mine, theirs = pair.own, pair.other
         if mine.dim() == 4:
-            mine, theirs = same_sides(mine, theirs)
-        own = regressor(vectors(mine).to(regressor.weight.dtype))
-        found = hint(own.to(mine.dtype), vectors(theirs), pair.mask)
-        return mean_of_rows(found, pair, step)
+            mine, theirs = match_grids(mine, theirs)
+        own = regressor(vectors_of(mine).to(regressor.weight.dtype))
+        found = hint_loss(own.to(mine.dtype), vectors_of(theirs), pair.mask)
+        return mean_over_rows(found, pair, step)
 
 
-def vectors(features: Tensor) -> Tensor:
+def vectors_of(features: Tensor) -> Tensor:
     """Return the width last: (n, D, H, W) -> (n, H W, D); others are so."""
     return features.flatten(2).mT if features.dim() == 4 else features
 
 
-def hint(own: Tensor, other: Tensor, mask: Tensor | None = None) -> Tensor:
+def hint_loss(own: Tensor, other: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the mean square of the difference: (n, D) or (n, L, D) twice -> (n,).
 
     Args:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
-from lightning_modules.transfer.fitting import Fit
+from lightning_modules.transfer.base import SourceProvider, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.weight_matching import MatchedWeights
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
 
 class Init(Transfer):
@@ -38,7 +38,7 @@ class Init(Transfer):
         self.source, self.parts, self.map = source, parts, dict(map or {})
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Take the weights over; a run that is resumed has them in its checkpoint.
 
@@ -48,12 +48,12 @@ class Init(Transfer):
         """
         if datamodule.learnt is not None:
             return []
-        fit = Fit.of(sources.open(self.source), module, datamodule, self.parts, self.map)
+        fit = MatchedWeights.of(sources.open(self.source), module, datamodule, self.parts, self.map)
         own = module.network.state_dict()
         with torch.no_grad():
             for name, value in fit.weights().items():
                 own[name].copy_(value)
-        return fit.account()
+        return fit.summary()
 
     def losses(self, step: TransferStep) -> TransferLosses:
         """Return no losses."""

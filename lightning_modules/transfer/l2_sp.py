@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightning_modules.sharding.whole import whole
-from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
-from lightning_modules.transfer.fitting import Fit
-from pipeline.errors import UsageError
+from lightning_modules.distributed import full_weight
+from lightning_modules.transfer.base import SourceProvider, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.weight_matching import MatchedWeights
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
 
 class L2SP(Transfer):
@@ -53,7 +53,7 @@ class L2SP(Transfer):
         self._others: list[nn.Parameter] = []
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Take the weights over, and remember them: a run that is resumed needs its source, too.
 
@@ -61,7 +61,7 @@ class L2SP(Transfer):
             PollinateError: there is no such source.
             UsageError: weights, classes or tokenizers don't fit.
         """
-        fit = Fit.of(sources.open(self.source), module, datamodule, self.parts, self.map)
+        fit = MatchedWeights.of(sources.open(self.source), module, datamodule, self.parts, self.map)
         start, own = fit.weights(), module.network.state_dict()
         with torch.no_grad():
             for name, value in start.items():
@@ -76,16 +76,19 @@ class L2SP(Transfer):
                 self._held.append((parameter, buffer))
             else:
                 self._others.append(parameter)
-        return fit.account()
+        return fit.summary()
 
     def losses(self, step: TransferStep) -> TransferLosses:
         """Return the penalty."""
-        held = [whole(weight) - getattr(self, start) for weight, start in self._held]
-        others = [whole(weight) for weight in self._others]
-        return TransferLosses(rest=self.alpha / 2 * squares(held) + self.beta / 2 * squares(others))
+        held = [full_weight(weight) - getattr(self, start) for weight, start in self._held]
+        others = [full_weight(weight) for weight in self._others]
+        return TransferLosses(
+            regularization=self.alpha / 2 * squared_norm(held)
+            + self.beta / 2 * squared_norm(others)
+        )
 
 
-def squares(tensors: Sequence[Tensor]) -> Tensor:
+def squared_norm(tensors: Sequence[Tensor]) -> Tensor:
     """Return the sum of squares of all numbers: ()."""
     return (
         torch.stack([one.square().sum() for one in tensors]).sum() if tensors else torch.zeros(())

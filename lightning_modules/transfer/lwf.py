@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lightning_modules.transfer.base import Opener
+from lightning_modules.transfer.base import SourceProvider
 from lightning_modules.transfer.hinton import Hinton
 from lightning_modules.transfer.init import Init
 from lightning_modules.transfer.several import Several
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
 
 class LwF(Several):
@@ -42,7 +42,7 @@ class LwF(Several):
         self.source, self.temperature = source, temperature
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Take the weights over, and let the source teach the old tasks.
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning_modules.transfer.base import Opener, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.base import SourceProvider, Transfer, TransferLosses, TransferStep
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
 
 class NoTransfer(Transfer):
     """The run learns from its own data alone."""
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Leave the run as it is."""
         return []

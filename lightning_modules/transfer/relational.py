@@ -10,16 +10,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_modules.transfer.base import TransferStep
-from lightning_modules.transfer.comparing import of_all_rows
-from lightning_modules.transfer.one_source import HEADS, Compared, OneSource
-from lightning_modules.transfer.pairs import Pair
-from pipeline.errors import UsageError
+from lightning_modules.transfer.feature_pairs import FeaturePair
+from lightning_modules.transfer.feature_transfer import (
+    REPRESENTATION,
+    FeatureSelection,
+    SingleSourceTransfer,
+    distance_of_all_rows,
+)
+from pollinate.errors import UsageError
 
-FAINT = 1e-12
-LEAST = 3  # rows that have an angle
+EPSILON = 1e-12
+MIN_ROWS = 3  # rows that have an angle
 
 
-class Relational(OneSource):
+class Relational(SingleSourceTransfer):
     """lambda_D L_D + lambda_A L_A: distances of two rows and angles of three, as at the source.
 
     L_D = mean_ij l(|s_i - s_j| / mu_s, |t_i - t_j| / mu_t), mu the mean over pairs i != j;
@@ -28,7 +32,7 @@ class Relational(OneSource):
     2019, "Relational knowledge distillation", equations 4 to 9.
 
     Args:
-        source, at, modalities, tasks: as for ``Compared``; at is pooled or representation.
+        source, at, modalities, tasks: as for ``FeatureSelection``; at is pooled or representation.
         distances, angles: lambda_D and lambda_A, >= 0.
         rows: whose angles are looked at, the first of a step; memory grows with the cube.
         weight, until: as for ``Comparing``.
@@ -37,7 +41,7 @@ class Relational(OneSource):
         UsageError: an option is out of range.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("pooled", HEADS)
+    kinds: ClassVar[tuple[str, ...]] = ("pooled", REPRESENTATION)
 
     def __init__(
         self,
@@ -51,37 +55,39 @@ class Relational(OneSource):
         weight: float = 1.0,
         until: int | None = None,
     ) -> None:
-        super().__init__(Compared(source, at, modalities, tasks), weight, until)
+        super().__init__(FeatureSelection(source, at, modalities, tasks), weight, until)
         if min(distances, angles) < 0:
             raise UsageError(
                 f"transfer.distances and angles must be >= 0, got {distances} and {angles}"
             )
-        if rows < LEAST:
-            raise UsageError(f"transfer.rows must be >= {LEAST}, got {rows}")
+        if rows < MIN_ROWS:
+            raise UsageError(f"transfer.rows must be >= {MIN_ROWS}, got {rows}")
         self.distances, self.angles, self.rows = distances, angles, rows
 
-    def distance(self, name: str, pair: Pair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
         """Return the weighted sum of both, of all processes' rows."""
-        return of_all_rows(pair, LEAST, self.between)
+        return distance_of_all_rows(pair, MIN_ROWS, self.between)
 
     def between(self, own: Tensor, other: Tensor) -> Tensor:
         """Return the weighted sum of both: (n, D), (n, D') -> ()."""
         first = slice(self.rows)
-        far = functional.smooth_l1_loss(distances(own), distances(other))
-        turned = functional.smooth_l1_loss(angles(own[first]), angles(other[first]))
+        far = functional.smooth_l1_loss(pairwise_distances(own), pairwise_distances(other))
+        turned = functional.smooth_l1_loss(
+            triplet_cosines(own[first]), triplet_cosines(other[first])
+        )
         return self.distances * far + self.angles * turned
 
 
-def distances(rows: Tensor) -> Tensor:
+def pairwise_distances(rows: Tensor) -> Tensor:
     """Return |x_i - x_j| / mu: (n, D) -> (n, n)."""
     squares = (rows[:, None] - rows[None]).square().sum(dim=-1)
-    found = (squares + FAINT).sqrt() * (
+    found = (squares + EPSILON).sqrt() * (
         1 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
     )
-    return found / (found.sum() / (len(rows) * (len(rows) - 1))).clamp_min(FAINT)
+    return found / (found.sum() / (len(rows) * (len(rows) - 1))).clamp_min(EPSILON)
 
 
-def angles(rows: Tensor) -> Tensor:
+def triplet_cosines(rows: Tensor) -> Tensor:
     """Return cos of the angle at x_j between x_i and x_k: (n, D) -> (n, n, n), j first."""
     towards = functional.normalize(rows[None] - rows[:, None], dim=-1)
     return towards @ towards.mT

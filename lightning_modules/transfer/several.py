@@ -11,13 +11,19 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
-from lightning_modules.transfer.base import Opener, Report, Transfer, TransferLosses, TransferStep
+from lightning_modules.transfer.base import (
+    SourceProvider,
+    Transfer,
+    TransferLosses,
+    TransferReporter,
+    TransferStep,
+)
 from lightning_modules.transfer.fork_merge import ForkMerge
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
-    from datamodules.mixed import MixedDataModule
-    from lightning_modules.multitask import MultiTaskModule
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
 
 
 class Several(Transfer):
@@ -48,7 +54,7 @@ class Several(Transfer):
             )
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: Opener
+        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Set all up."""
         return [
@@ -70,33 +76,33 @@ class Several(Transfer):
             for task, loss in added.by_task.items():
                 known = found.by_task.get(task)
                 found.by_task[task] = loss if known is None else known + loss
-            for task, factor in added.labels.items():
-                found.labels[task] = found.labels.get(task, 1.0) * factor
-            rests = [one for one in (found.rest, added.rest) if one is not None]
-            found.rest = torch.stack(rests).sum() if rests else None
+            for task, factor in added.label_weights.items():
+                found.label_weights[task] = found.label_weights.get(task, 1.0) * factor
+            rests = [one for one in (found.regularization, added.regularization) if one is not None]
+            found.regularization = torch.stack(rests).sum() if rests else None
         return found
 
-    def wanted(self, batch: MixedBatch) -> Sequence[str]:
+    def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
         """Return what any of them wants."""
-        return [task for _, method in self._named() for task in method.wanted(batch)]
+        return [task for _, method in self._named() for task in method.required_tasks(batch)]
 
     @property
-    def lines(self) -> int:
+    def num_branches(self) -> int:
         """The product of all."""
-        return math.prod(method.lines for _, method in self._named())
+        return math.prod(method.num_branches for _, method in self._named())
 
     def adopt(self, trainer: Trainer) -> None:
         """Tell all."""
         for _, method in self._named():
             method.adopt(trainer)
 
-    def weighed(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def weight_losses(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Let one after the other weigh them."""
         for _, method in self._named():
-            losses = method.weighed(losses)
+            losses = method.weight_losses(losses)
         return dict(losses)
 
-    def callbacks(self, report: Report) -> list[Callback]:
+    def callbacks(self, report: TransferReporter) -> list[Callback]:
         """Return those of all."""
         return [one for _, method in self._named() for one in method.callbacks(report)]
 

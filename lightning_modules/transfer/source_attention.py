@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, einsum, nn
 
-from lightning_modules.transfer.borrower import Borrower
-from lightning_modules.transfer.borrowing import Mixer
+from lightning_modules.transfer.source_fusion import FrozenSourceTransfer, SourceMixer
 
 
-class Attention(Mixer):
+class AttentionMixer(SourceMixer):
     """x + sum_s a_s V z_s, a = softmax_s(Q x . K z_s / sqrt D); z_own = x.
 
     V starts as the identity. Source: Pfeiffer et al. 2021, "AdapterFusion", section 3.2; there it
@@ -19,7 +18,7 @@ class Attention(Mixer):
     them, and scores aren't divided by sqrt D.
 
     Args:
-        dim, widths: as for ``Mixer``.
+        dim, widths: as for ``SourceMixer``.
     """
 
     def __init__(self, dim: int, widths: Mapping[str, int]) -> None:
@@ -28,25 +27,25 @@ class Attention(Mixer):
         self.value = nn.Linear(dim, dim, bias=False)
         nn.init.eye_(self.value.weight)
 
-    def forward(self, rows: Tensor, lent: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Tensor, source_features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Attend."""
-        z = self.candidates(rows, lent)
+        z = self.candidates(rows, source_features)
         scores = einsum("nd,nsd->ns", self.query(rows), self.key(z)) / rows.shape[1] ** 0.5
         weights = scores.softmax(dim=1)
         return rows + einsum("ns,nsd->nd", weights, self.value(z)), weights
 
 
-class SourceAttention(Borrower):
-    """Heads read x + sum_s a_s V z_s: ``Attention`` for each task.
+class SourceAttention(FrozenSourceTransfer):
+    """Heads read x + sum_s a_s V z_s: ``AttentionMixer`` for each task.
 
     Args:
-        sources, tasks: as for ``Borrower``.
+        sources, tasks: as for ``FrozenSourceTransfer``.
 
     Raises:
-        UsageError: as for ``Borrower``.
+        UsageError: as for ``FrozenSourceTransfer``.
     """
 
-    mixer: ClassVar[type[Mixer]] = Attention
+    mixer: ClassVar[type[SourceMixer]] = AttentionMixer
 
     def __init__(self, sources: Mapping[str, str], tasks: Sequence[str] | None = None) -> None:
         super().__init__(sources, tasks)

@@ -9,16 +9,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, einsum, nn
 
-from lightning_modules.transfer.borrower import Borrower
-from lightning_modules.transfer.borrowing import Mixer
-from pipeline.errors import UsageError
+from lightning_modules.transfer.source_fusion import FrozenSourceTransfer, SourceMixer
+from pollinate.errors import UsageError
 
 
-class Weighted(Mixer):
+class WeightedMixer(SourceMixer):
     """sum_s a_s z_s, a = softmax(w) with learnt w, the same for all rows; z_own = x.
 
     Args:
-        dim, widths: as for ``Mixer``.
+        dim, widths: as for ``SourceMixer``.
         own: a_own at the start; the sources share the rest.
     """
 
@@ -28,28 +27,28 @@ class Weighted(Mixer):
         start[0] = math.log(own * len(widths) / (1 - own))
         self.logits = nn.Parameter(start)
 
-    def forward(self, rows: Tensor, lent: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Tensor, source_features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Weigh."""
         weights = self.logits.softmax(dim=0).expand(len(rows), -1)
-        mixed = einsum("ns,nsd->nd", weights.to(rows.dtype), self.candidates(rows, lent))
+        mixed = einsum("ns,nsd->nd", weights.to(rows.dtype), self.candidates(rows, source_features))
         return mixed, weights
 
 
-class WeightedFusion(Borrower):
-    """Heads read sum_s a_s z_s: ``Weighted`` for each task.
+class WeightedFusion(FrozenSourceTransfer):
+    """Heads read sum_s a_s z_s: ``WeightedMixer`` for each task.
 
     Source: a softmax-weighted sum of representations, Peters et al. 2018, "Deep contextualized word
     representations", equation 1, with sources in place of layers, and without a common factor.
 
     Args:
-        sources, tasks: as for ``Borrower``.
+        sources, tasks: as for ``FrozenSourceTransfer``.
         own: weight of this run's own representation at the start, in (0, 1).
 
     Raises:
-        UsageError: as for ``Borrower``, or own is out of range.
+        UsageError: as for ``FrozenSourceTransfer``, or own is out of range.
     """
 
-    mixer: ClassVar[type[Mixer]] = Weighted
+    mixer: ClassVar[type[SourceMixer]] = WeightedMixer
 
     def __init__(
         self,

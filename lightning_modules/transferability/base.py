@@ -61,7 +61,7 @@ class Evidence:
     cosine: Tensor | Absent = NOT_ASKED
 
 
-class Reads(Enum):
+class EvidenceKind(Enum):
     """What of the evidence a score looks at."""
 
     SIZE = "the source's size: it knows nothing of the target, so that a score must do better"
@@ -79,7 +79,7 @@ class Score(ABC):
     """
 
     title: str
-    reads: ClassVar[Reads] = Reads.FEATURES
+    reads: ClassVar[EvidenceKind] = EvidenceKind.FEATURES
 
     @abstractmethod
     def score(self, evidence: Evidence) -> float:
@@ -90,7 +90,7 @@ class Score(ABC):
         """
 
 
-def known(value: T | Absent) -> T:
+def require_evidence(value: T | Absent) -> T:
     """Return a value that is there.
 
     Raises:
@@ -111,7 +111,7 @@ def require_rows(count: int, least: int, what: str) -> None:
         raise UnavailableError(f"{what} needs >= {least} labelled rows, got {count}")
 
 
-def centred(rows: Tensor) -> Tensor:
+def center(rows: Tensor) -> Tensor:
     """Return rows (N, D) minus their mean, in float64."""
     exact = rows.double()
     return exact - exact.mean(dim=0)

@@ -10,12 +10,12 @@ from lightning_modules.transferability.base import (
     Evidence,
     Score,
     UnavailableError,
-    centred,
-    known,
+    center,
+    require_evidence,
     require_rows,
 )
 
-LEAST = 4  # rows that the unbiased estimator needs
+MIN_ROWS = 4  # rows that the unbiased estimator needs
 
 
 class LinearCKA(Score):
@@ -33,25 +33,28 @@ class LinearCKA(Score):
 
     def score(self, evidence: Evidence) -> float:
         """Return a number <= 1, near 0 for unrelated features."""
-        features, reference = known(evidence.features), known(evidence.reference)
-        require_rows(len(features), LEAST, self.title)
-        return cka(features, reference)
+        features, reference = (
+            require_evidence(evidence.features),
+            require_evidence(evidence.reference),
+        )
+        require_rows(len(features), MIN_ROWS, self.title)
+        return cka_score(features, reference)
 
 
-def cka(x: Tensor, y: Tensor) -> float:
+def cka_score(x: Tensor, y: Tensor) -> float:
     """Return the debiased linear CKA of (N, D) and (N, E), N >= 4.
 
     Raises:
         UnavailableError: all rows of one of them are the same.
     """
-    x, y = centred(x), centred(y)  # changes nothing but how exact it is
-    own = hsic(x, x), hsic(y, y)
+    x, y = center(x), center(y)  # changes nothing but how exact it is
+    own = linear_hsic(x, x), linear_hsic(y, y)
     if min(own) <= 0:
         raise UnavailableError("features or labels hardly differ from row to row")
-    return hsic(x, y) / math.sqrt(own[0] * own[1])
+    return linear_hsic(x, y) / math.sqrt(own[0] * own[1])
 
 
-def hsic(x: Tensor, y: Tensor) -> float:
+def linear_hsic(x: Tensor, y: Tensor) -> float:
     """Return the unbiased HSIC of (N, D) and (N, E) with linear kernels, in O(N D E).
 
     With K = X X' and L = Y Y' whose diagonals are set to 0:

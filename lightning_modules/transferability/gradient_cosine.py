@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_modules.transferability.base import Evidence, Reads, Score, known
+from lightning_modules.transferability.base import Evidence, EvidenceKind, Score, require_evidence
 
 
 class GradientCosine(Score):
@@ -14,14 +14,14 @@ class GradientCosine(Score):
     """
 
     title = "cosine"
-    reads = Reads.RUN
+    reads = EvidenceKind.RUN
 
     def score(self, evidence: Evidence) -> float:
         """Return a number in [-1, 1]."""
-        return float(known(evidence.cosine).double().mean())
+        return float(require_evidence(evidence.cosine).double().mean())
 
 
-def cosines(gradients: Tensor) -> Tensor:
+def pairwise_cosines(gradients: Tensor) -> Tensor:
     """Return the cosines (T, T) of gradients (T, P); 0 for a gradient of length 0."""
     exact = gradients.double()
     lengths = exact.norm(dim=1, keepdim=True)

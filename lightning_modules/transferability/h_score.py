@@ -9,12 +9,12 @@ from lightning_modules.transferability.base import (
     Evidence,
     Score,
     UnavailableError,
-    centred,
+    center,
     class_means,
-    known,
+    require_evidence,
     require_rows,
 )
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 class HScore(Score):
@@ -38,9 +38,9 @@ class HScore(Score):
 
     def score(self, evidence: Evidence) -> float:
         """Return a number in [0, D]."""
-        features, classes = known(evidence.features), known(evidence.classes)
+        features, classes = require_evidence(evidence.features), require_evidence(evidence.classes)
         require_rows(len(classes), 2, self.title)
-        rows = centred(features)
+        rows = center(features)
         if not rows.any():
             raise UnavailableError("all rows have the same features")
         a = ledoit_wolf(rows) if self.shrinkage is None else self.shrinkage

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_modules.transferability.base import Evidence, Reads, Score, known, require_rows
+from lightning_modules.transferability.base import (
+    Evidence,
+    EvidenceKind,
+    Score,
+    require_evidence,
+    require_rows,
+)
 
 
 class LEEP(Score):
@@ -18,11 +24,14 @@ class LEEP(Score):
     """
 
     title = "LEEP"
-    reads = Reads.HEADS
+    reads = EvidenceKind.HEADS
 
     def score(self, evidence: Evidence) -> float:
         """Return the mean log likelihood of a label, in nats, <= 0."""
-        probabilities, classes = known(evidence.probabilities), known(evidence.classes)
+        probabilities, classes = (
+            require_evidence(evidence.probabilities),
+            require_evidence(evidence.classes),
+        )
         require_rows(len(classes), 1, self.title)
         return leep(probabilities, classes)
 

@@ -7,10 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_modules.transferability.base import Evidence, Score, known, require_rows
+from lightning_modules.transferability.base import Evidence, Score, require_evidence, require_rows
 
-RANGE = math.log(1e12)  # of lambda, to both sides of the features' largest variance
-COARSE, FINE = 100, 40  # places looked at for the maximum; steps of the search between two of them
+LOG_RANGE = math.log(1e12)  # of lambda, to both sides of the features' largest variance
+GRID_POINTS, SEARCH_STEPS = (
+    100,
+    40,
+)  # places looked at for the maximum; steps of the search between two of them
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -24,7 +27,7 @@ class LogME(Score):
 
     def score(self, evidence: Evidence) -> float:
         """Return the mean log evidence of a label, in nats."""
-        features, labels = known(evidence.features), known(evidence.labels)
+        features, labels = require_evidence(evidence.features), require_evidence(evidence.labels)
         require_rows(len(labels), 2, self.title)
         return float(log_evidence(features, labels).mean())
 
@@ -64,11 +67,11 @@ def log_evidence(features: Tensor, labels: Tensor) -> Tensor:
         return found
 
     middle = math.log(max(float(variances[0]), torch.finfo(torch.float64).tiny))
-    grid = torch.linspace(middle - RANGE, middle + RANGE, COARSE, dtype=torch.float64)
+    grid = torch.linspace(middle - LOG_RANGE, middle + LOG_RANGE, GRID_POINTS, dtype=torch.float64)
     values = torch.stack([evidence(place.expand(len(total))) for place in grid])
     best = values.argmax(dim=0)
-    low, high = grid[(best - 1).clamp(min=0)], grid[(best + 1).clamp(max=COARSE - 1)]
-    for _ in range(FINE):  # golden section search
+    low, high = grid[(best - 1).clamp(min=0)], grid[(best + 1).clamp(max=GRID_POINTS - 1)]
+    for _ in range(SEARCH_STEPS):  # golden section search
         left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
         lower = evidence(left) >= evidence(right)
         low, high = torch.where(lower, low, left), torch.where(lower, right, high)

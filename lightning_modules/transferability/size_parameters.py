@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lightning_modules.transferability.base import Evidence, Reads, Score, known
+from lightning_modules.transferability.base import Evidence, EvidenceKind, Score, require_evidence
 
 
-class Parameters(Score):
+class ParameterCount(Score):
     """The number of weights that a transfer takes over: encoders and trunk, no heads.
 
     It knows nothing of the target: a score that ranks no better tells nothing. On usual benchmarks
@@ -13,8 +13,8 @@ class Parameters(Score):
     """
 
     title = "weights"
-    reads = Reads.SIZE
+    reads = EvidenceKind.SIZE
 
     def score(self, evidence: Evidence) -> float:
         """Return the number of weights."""
-        return float(known(evidence.parameters))
+        return float(require_evidence(evidence.parameters))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lightning_modules.transferability.base import Evidence, Reads, Score, known
+from lightning_modules.transferability.base import Evidence, EvidenceKind, Score, require_evidence
 
 
-class Rows(Score):
+class RowCount(Score):
     """The number of labelled rows that the source was trained on, over its tasks.
 
     It knows nothing of the target: a score that ranks no better tells nothing. Sources of one
@@ -13,8 +13,8 @@ class Rows(Score):
     """
 
     title = "rows"
-    reads = Reads.SIZE
+    reads = EvidenceKind.SIZE
 
     def score(self, evidence: Evidence) -> float:
         """Return the number of rows."""
-        return float(known(evidence.rows))
+        return float(require_evidence(evidence.rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_modules.transferability.base import Evidence, Reads, Score, known
+from lightning_modules.transferability.base import Evidence, EvidenceKind, Score, require_evidence
 
 
 class TAG(Score):
@@ -16,11 +16,11 @@ class TAG(Score):
     """
 
     title = "TAG"
-    reads = Reads.RUN
+    reads = EvidenceKind.RUN
 
     def score(self, evidence: Evidence) -> float:
         """Return the share of the target's loss that a step on the source takes away."""
-        return float(known(evidence.affinity).double().mean())
+        return float(require_evidence(evidence.affinity).double().mean())
 
 
 def lookahead_affinity(before: Tensor, after: Tensor) -> Tensor:

@@ -6,10 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from lightning_modules.called import called_parts
-from lightning_modules.features import Features
+from datamodules.features import Features
+from pollinate.errors import UsageError
+
+
+def called_parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module's parts that are called: its children, out of lists and dicts of them."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from called_parts(child)
+        elif not isinstance(child, nn.ParameterList | nn.ParameterDict):
+            yield child
+
 
 Routes = Mapping[str, Sequence[str]]  # {task: the data sets whose rows it is predicted from}
 Parts = dict[str, list[Tensor]]  # {task: one tensor of rows for each of its data sets}
@@ -86,3 +97,58 @@ def route(representations: Mapping[str, Tensor], routes: Routes) -> Parts:
         for task, names in routes.items()
     }
     return {task: parts for task, parts in given.items() if parts}
+
+
+RowStates = Mapping[str, Tensor]  # {name: (N, D)}, representations of the same rows
+ROWS = "rows"  # the name of x
+
+
+class PerTaskTrunk(Trunk):
+    """z = common(x) of all rows together, then r_t = own_t(z) of the rows of task t.
+
+    ``common`` has what several tasks' gradients can reach, whatever tasks a step has; ``own``
+    alone may use what belongs to one task, so that nothing of an absent task gets a gradient.
+    """
+
+    @abstractmethod
+    def common(self, rows: Tensor) -> RowStates:
+        """Return what tasks read of all rows: (N, D) -> {name: (N, D)}."""
+
+    @abstractmethod
+    def own(self, task: str, states: RowStates) -> Tensor:
+        """Return the task's representation of its n rows: {name: (n, D)} -> (n, D)."""
+
+    def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
+        """Encode all rows together, then each task's."""
+        states = self.common(torch.cat([item.pooled for item in features.values()]))
+        sizes = [len(item.pooled) for item in features.values()]
+        pieces = {
+            name: dict(zip(features, torch.split(rows, sizes), strict=True))
+            for name, rows in states.items()
+        }
+        found: Parts = {}
+        for task, names in routes.items():
+            groups = [name for name in names if name in features]
+            if groups:
+                read = {
+                    name: concat_rows([piece[g] for g in groups]) for name, piece in pieces.items()
+                }
+                own = [len(features[group].pooled) for group in groups]
+                found[task] = list(torch.split(self.own(task, read), own))
+        return found
+
+
+def concat_rows(parts: list[Tensor]) -> Tensor:
+    """Put the rows of several data sets under each other."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def require_at_least(low: int, **values: float) -> None:
+    """Check options by their names.
+
+    Raises:
+        UsageError: one is too small.
+    """
+    for name, value in values.items():
+        if value < low:
+            raise UsageError(f"{name} must be >= {low}, got {value}")

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.experts import experts, outputs
-from lightning_modules.trunks.mixture import Gate, Mixture
-from lightning_modules.trunks.per_task import ROWS, States
+from lightning_modules.trunks.base import ROWS, RowStates, require_at_least
+from lightning_modules.trunks.mixture_of_experts import (
+    ExpertMixture,
+    Gate,
+    expert_outputs,
+    make_experts,
+)
 
 
-class CGC(Mixture):
+class CGC(ExpertMixture):
     """r_t = w_t(x) S_t(x), S_t = [own experts of t; shared experts], w_t(x) = softmax(W_t x).
 
     Source: Tang et al. 2020, "Progressive layered extraction (PLE)", section 4.1, equations 1
@@ -40,22 +43,22 @@ class CGC(Mixture):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(tasks)
-        at_least(1, shared=shared, own=own)
-        self.shared_experts = experts("shared", shared, dim, depth, dropout)
+        require_at_least(1, shared=shared, own=own)
+        self.shared_experts = make_experts("shared", shared, dim, depth, dropout)
         self.own_experts = nn.ModuleDict(
-            {task: experts("own", own, dim, depth, dropout) for task in self.tasks}
+            {task: make_experts("own", own, dim, depth, dropout) for task in self.tasks}
         )
         self.gates = nn.ModuleDict({task: Gate(dim, own + shared) for task in self.tasks})
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Run the shared experts."""
-        return {ROWS: rows} | outputs(self.shared_experts, rows)
+        return {ROWS: rows} | expert_outputs(self.shared_experts, rows)
 
-    def weighed(self, task: str, states: States) -> tuple[Tensor, States]:
+    def weighed(self, task: str, states: RowStates) -> tuple[Tensor, RowStates]:
         """Return the task's gate, and the outputs of its own experts and the shared ones."""
         rows = states[ROWS]
         shared = {name: states[name] for name in self.shared_experts}
-        return self.gates[task](rows), outputs(self.own_experts[task], rows) | shared
+        return self.gates[task](rows), expert_outputs(self.own_experts[task], rows) | shared
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the shared experts' parameters."""

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, einsum, nn
 
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.load import named
-from lightning_modules.trunks.per_task import PerTask, States
+from lightning_modules.trunks.base import PerTaskTrunk, RowStates, require_at_least
+from lightning_modules.trunks.gauges import gauge_names
 from lightning_modules.trunks.shared import ResidualBlock
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
-class CrossStitch(PerTask):
+class CrossStitch(PerTaskTrunk):
     """A stack of blocks a task; after each block, x_t <- sum_u a_tu x_u.
 
     Source: Misra et al. 2016, "Cross-stitch networks for multi-task learning", equation 1, with one
@@ -41,7 +40,7 @@ class CrossStitch(PerTask):
         own: float = 0.9,
     ) -> None:
         super().__init__(tasks)
-        at_least(1, depth=depth)
+        require_at_least(1, depth=depth)
         self.layers = nn.ModuleList(
             nn.ModuleDict({task: ResidualBlock(dim, dropout) for task in self.tasks})
             for _ in range(depth)
@@ -53,7 +52,7 @@ class CrossStitch(PerTask):
         )
         self.norms = nn.ModuleDict({task: nn.LayerNorm(dim) for task in self.tasks})
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Run all towers, up to the last block."""
         states = dict.fromkeys(self.tasks, rows)
         for number, blocks in enumerate(self.layers):
@@ -62,7 +61,7 @@ class CrossStitch(PerTask):
             states = {task: block(states[task]) for task, block in blocks.named_children()}
         return states
 
-    def own(self, task: str, states: States) -> Tensor:
+    def own(self, task: str, states: RowStates) -> Tensor:
         """Stitch the last blocks' outputs."""
         rows: Tensor = self.norms[task](stitched(self._stitch(-1, task), states))
         return rows
@@ -76,7 +75,7 @@ class CrossStitch(PerTask):
         """Return the last stitches: ``gate/<task>/<task>``."""
         found: dict[str, float] = {}
         for task in tasks:
-            found |= named("gate", task, self.tasks, self._stitch(-1, task).detach())
+            found |= gauge_names("gate", task, self.tasks, self._stitch(-1, task).detach())
         return found
 
     def _stitch(self, number: int, task: str) -> Tensor:
@@ -97,6 +96,6 @@ def start(tasks: Sequence[str], task: str, own: float) -> Tensor:
     return torch.tensor([own if other == task else rest for other in tasks])
 
 
-def stitched(weights: Tensor, states: States) -> Tensor:
+def stitched(weights: Tensor, states: RowStates) -> Tensor:
     """Return sum_u a_u x_u: (T,), {task: (N, D)} -> (N, D)."""
     return einsum("t,tnd->nd", weights, torch.stack(list(states.values())))

@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, einsum, nn
 
-from lightning_modules.metrics import summed
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.experts import experts, outputs
-from lightning_modules.trunks.mixture import Mixture
-from lightning_modules.trunks.per_task import ROWS, States
-from pipeline.errors import UsageError
+from lightning_modules.metrics import all_reduce_sum
+from lightning_modules.trunks.base import ROWS, RowStates, require_at_least
+from lightning_modules.trunks.mixture_of_experts import ExpertMixture, expert_outputs, make_experts
+from pollinate.errors import UsageError
 
 
-class DSelectK(Mixture):
+class DSelectK(ExpertMixture):
     """r_t = sum_e q_te(x) f_e(x), whose weights q come down to at most k that aren't 0.
 
     q(x) = sum_i softmax(A x)_i r(Z_i x),   i = 1 ... k
@@ -57,23 +55,23 @@ class DSelectK(Mixture):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(tasks)
-        at_least(2, count=count)
-        at_least(1, k=k)
-        at_least(0, entropy=entropy, unused=unused)
+        require_at_least(2, count=count)
+        require_at_least(1, k=k)
+        require_at_least(0, entropy=entropy, unused=unused)
         if gamma <= 0:
             raise UsageError(f"gamma must be > 0, got {gamma}")
         self.entropy, self.unused = entropy, unused
-        self.experts = experts("expert", count, dim, depth, dropout)
+        self.experts = make_experts("expert", count, dim, depth, dropout)
         self.selectors = nn.ModuleDict(
             {task: Selector(dim, count, k, gamma) for task in self.tasks}
         )
         self._terms: dict[str, tuple[Tensor, int]] = {}  # {task: sum of its rows' terms, rows}
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Run all experts."""
-        return {ROWS: rows} | outputs(self.experts, rows)
+        return {ROWS: rows} | expert_outputs(self.experts, rows)
 
-    def weighed(self, task: str, states: States) -> tuple[Tensor, States]:
+    def weighed(self, task: str, states: RowStates) -> tuple[Tensor, RowStates]:
         """Return the task's selection, and all experts' outputs."""
         singles, chosen = self.selectors[task](states[ROWS])
         if torch.is_grad_enabled():
@@ -91,7 +89,7 @@ class DSelectK(Mixture):
         if not given:
             return None
         own = torch.tensor([[float(rows), 1.0] for _, rows in given])
-        rows, processes = summed(own).unbind(dim=1)
+        rows, processes = all_reduce_sum(own).unbind(dim=1)
         factors = processes / rows.clamp(min=1)
         totals = torch.stack([total for total, _ in given])
         return (totals * factors.to(totals)).sum()

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.per_task import ROWS, PerTask, States
+from lightning_modules.trunks.base import ROWS, PerTaskTrunk, RowStates, require_at_least
 from lightning_modules.trunks.shared import ResidualBlock
 
 
-class FiLM(PerTask):
+class FiLM(PerTaskTrunk):
     """x <- gamma_tl * block_l(x) + beta_tl: shared blocks whose outputs each task scales, shifts.
 
     Source: Perez et al. 2018, "FiLM: Visual reasoning with a general conditioning layer",
@@ -34,17 +33,17 @@ class FiLM(PerTask):
         self, tasks: Sequence[str], dim: int, depth: int = 2, dropout: float = 0.1
     ) -> None:
         super().__init__(tasks)
-        at_least(1, depth=depth)
+        require_at_least(1, depth=depth)
         self.blocks = nn.ModuleList(ResidualBlock(dim, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.scales = nn.ParameterDict({t: torch.zeros(depth, dim) for t in self.tasks})
         self.shifts = nn.ParameterDict({t: torch.zeros(depth, dim) for t in self.tasks})
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Return the rows: from the first block on, each task has its own."""
         return {ROWS: rows}
 
-    def own(self, task: str, states: States) -> Tensor:
+    def own(self, task: str, states: RowStates) -> Tensor:
         """Run the blocks under the task's condition."""
         rows = states[ROWS]
         condition = zip(self.scales[task], self.shifts[task], strict=True)

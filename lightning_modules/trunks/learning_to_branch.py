@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, einsum, nn
 
-from lightning_modules.balancers.draws import Draws
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.load import named
-from lightning_modules.trunks.per_task import PerTask, States
+from lightning_modules.balancers.step_random import StepGenerator
+from lightning_modules.trunks.base import PerTaskTrunk, RowStates, require_at_least
+from lightning_modules.trunks.gauges import gauge_names
 from lightning_modules.trunks.shared import ResidualBlock
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
-class LearningToBranch(PerTask):
+class LearningToBranch(PerTaskTrunk):
     """Layers of B blocks; each block, and each task, learns which block below it reads.
 
     x_j = sum_i d_ji y_i,   d_j = softmax((theta_j + g) / tau),   g_i = -ln(-ln(u_i)), u_i uniform
@@ -53,7 +52,7 @@ class LearningToBranch(PerTask):
         seed: int = 0,
     ) -> None:
         super().__init__(tasks)
-        at_least(1, depth=depth, branches=branches, steps=steps)
+        require_at_least(1, depth=depth, branches=branches, steps=steps)
         if not 0 < end <= start:
             raise UsageError(f"end must be in (0, start = {start}], got {end}")
         self.start, self.end, self.steps = start, end, steps
@@ -69,7 +68,7 @@ class LearningToBranch(PerTask):
         )
         self.leaves = nn.ParameterDict({task: torch.zeros(branches) for task in self.tasks})
         self.norms = nn.ModuleDict({task: nn.LayerNorm(dim) for task in self.tasks})
-        self.draws = Draws(seed)
+        self.draws = StepGenerator(seed)
 
     @property
     def temperature(self) -> float:
@@ -82,7 +81,7 @@ class LearningToBranch(PerTask):
         """Go on to the step's temperature and draws."""
         self.draws.step.fill_(step)
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Run all layers."""
         first, *others = self.layers
         states = {name: block(rows) for name, block in first.named_children()}
@@ -95,7 +94,7 @@ class LearningToBranch(PerTask):
             states = {name: block(inputs[name]) for name, block in blocks.named_children()}
         return states
 
-    def own(self, task: str, states: States) -> Tensor:
+    def own(self, task: str, states: RowStates) -> Tensor:
         """Choose among the last layer's branches."""
         noise = self._noise(len(self.parents))[self.tasks.index(task)]
         rows: Tensor = self.norms[task](chosen(self._decision(self.leaves[task], noise), states))
@@ -110,7 +109,9 @@ class LearningToBranch(PerTask):
         """Return how probable each branch is for each task: softmax(theta)."""
         found: dict[str, float] = {}
         for task in tasks:
-            found |= named("gate", task, self.branches, self.leaves[task].detach().softmax(dim=0))
+            found |= gauge_names(
+                "gate", task, self.branches, self.leaves[task].detach().softmax(dim=0)
+            )
         return found
 
     def _noise(self, layer: int) -> Tensor:
@@ -127,6 +128,6 @@ class LearningToBranch(PerTask):
         return nn.functional.one_hot(logits.argmax(), len(logits)).to(logits)
 
 
-def chosen(decision: Tensor, states: States) -> Tensor:
+def chosen(decision: Tensor, states: RowStates) -> Tensor:
     """Return sum_i d_i y_i: (B,), {branch: (N, D)} -> (N, D)."""
     return einsum("b,bnd->nd", decision, torch.stack(list(states.values())))

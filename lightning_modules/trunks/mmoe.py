@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.experts import experts, outputs
-from lightning_modules.trunks.mixture import Gate, Mixture
-from lightning_modules.trunks.per_task import ROWS, States
+from lightning_modules.trunks.base import ROWS, RowStates, require_at_least
+from lightning_modules.trunks.mixture_of_experts import (
+    ExpertMixture,
+    Gate,
+    expert_outputs,
+    make_experts,
+)
 
 
-class MMoE(Mixture):
+class MMoE(ExpertMixture):
     """r_t = sum_e g_te(x) f_e(x), g_t(x) = softmax(W_t x): all experts for all, a gate a task.
 
     Source: Ma et al. 2018, "Modeling task relationships in multi-task learning with multi-gate
@@ -39,15 +42,15 @@ class MMoE(Mixture):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(tasks)
-        at_least(1, count=count)
-        self.experts = experts("expert", count, dim, depth, dropout)
+        require_at_least(1, count=count)
+        self.experts = make_experts("expert", count, dim, depth, dropout)
         self.gates = nn.ModuleDict({task: Gate(dim, count) for task in self.tasks})
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Run all experts."""
-        return {ROWS: rows} | outputs(self.experts, rows)
+        return {ROWS: rows} | expert_outputs(self.experts, rows)
 
-    def weighed(self, task: str, states: States) -> tuple[Tensor, States]:
+    def weighed(self, task: str, states: RowStates) -> tuple[Tensor, RowStates]:
         """Return the task's gate, and all experts' outputs."""
         return self.gates[task](states[ROWS]), {name: states[name] for name in self.experts}
 

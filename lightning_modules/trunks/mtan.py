@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.per_task import PerTask, States
+from lightning_modules.trunks.base import PerTaskTrunk, RowStates, require_at_least
 from lightning_modules.trunks.shared import ResidualBlock
 
 
-class MTAN(PerTask):
+class MTAN(PerTaskTrunk):
     """One shared stack of blocks; each task masks the output of each block.
 
     With p_0 = x, p_j the output of block j and u_j = p_(j-1) its input,
@@ -38,7 +37,7 @@ class MTAN(PerTask):
         self, tasks: Sequence[str], dim: int, depth: int = 2, dropout: float = 0.1
     ) -> None:
         super().__init__(tasks)
-        at_least(1, depth=depth)
+        require_at_least(1, depth=depth)
         self.blocks = nn.ModuleList(ResidualBlock(dim, dropout) for _ in range(depth))
         self.between = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
@@ -52,14 +51,14 @@ class MTAN(PerTask):
         )
         self.norms = nn.ModuleDict({task: nn.LayerNorm(dim) for task in self.tasks})
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Run the shared blocks: ``0`` is x, ``j`` the output of block j."""
         states = {"0": rows}
         for number, block in enumerate(self.blocks, 1):
             states[str(number)] = rows = block(rows)
         return states
 
-    def own(self, task: str, states: States) -> Tensor:
+    def own(self, task: str, states: RowStates) -> Tensor:
         """Mask block after block."""
         inputs, masked = states["0"], states["0"]
         for number, attention in enumerate(self.masks[task].children()):

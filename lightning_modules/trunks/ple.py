@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.experts import experts, names, outputs
-from lightning_modules.trunks.mixture import Gate, Mixture, mixed
-from lightning_modules.trunks.per_task import States
+from lightning_modules.trunks.base import RowStates, require_at_least
+from lightning_modules.trunks.mixture_of_experts import (
+    ExpertMixture,
+    Gate,
+    expert_names,
+    expert_outputs,
+    make_experts,
+    mixed,
+)
 
 
-class PLE(Mixture):
+class PLE(ExpertMixture):
     """CGC in levels, with a state for each task and one that is shared, all x at first.
 
     Task t:  h_t <- softmax(W_t h_t) [own experts of t at h_t; shared experts at h_s]
@@ -46,14 +51,16 @@ class PLE(Mixture):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(tasks)
-        at_least(2, levels=levels)
-        at_least(1, shared=shared, own=own)
+        require_at_least(2, levels=levels)
+        require_at_least(1, shared=shared, own=own)
         numbers = range(levels)
         self.shared_experts = nn.ModuleList(
-            experts("shared", shared, dim, depth, dropout) for _ in numbers
+            make_experts("shared", shared, dim, depth, dropout) for _ in numbers
         )
         self.own_experts = nn.ModuleList(
-            nn.ModuleDict({task: experts("own", own, dim, depth, dropout) for task in self.tasks})
+            nn.ModuleDict(
+                {task: make_experts("own", own, dim, depth, dropout) for task in self.tasks}
+            )
             for _ in numbers
         )
         self.gates = nn.ModuleList(
@@ -62,7 +69,7 @@ class PLE(Mixture):
         every = shared + own * len(self.tasks)
         self.shared_gates = nn.ModuleList(Gate(dim, every) for _ in numbers[:-1])
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Run all levels, up to what only a single task reads."""
         states, shared = dict.fromkeys(self.tasks, rows), rows
         found: dict[str, Tensor] = {}  # the outputs of a level's experts
@@ -71,18 +78,18 @@ class PLE(Mixture):
                 states = {t: self._state(level - 1, t, states[t], found) for t in self.tasks}
             found = self._outputs(level, states, shared)
             shared = mixed(gate(shared), found)
-        last = outputs(self.shared_experts[-1], shared)
+        last = expert_outputs(self.shared_experts[-1], shared)
         return (
             found
             | {f"{task}.state": state for task, state in states.items()}
             | {f"last.{name}": output for name, output in last.items()}
         )
 
-    def weighed(self, task: str, states: States) -> tuple[Tensor, States]:
+    def weighed(self, task: str, states: RowStates) -> tuple[Tensor, RowStates]:
         """Return the task's gate and experts on the last level."""
         state = self._state(len(self.shared_gates) - 1, task, states[f"{task}.state"], states)
-        shared = {name: states[f"last.{name}"] for name in names(self.shared_experts[-1])}
-        return self._gate(-1, task, state), outputs(self._own(-1, task), state) | shared
+        shared = {name: states[f"last.{name}"] for name in expert_names(self.shared_experts[-1])}
+        return self._gate(-1, task, state), expert_outputs(self._own(-1, task), state) | shared
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield all but each task's last two gates and its experts on the last level."""
@@ -90,19 +97,19 @@ class PLE(Mixture):
         for part in shared:
             yield from part.parameters()
 
-    def _outputs(self, level: int, states: States, shared: Tensor) -> dict[str, Tensor]:
+    def _outputs(self, level: int, states: RowStates, shared: Tensor) -> dict[str, Tensor]:
         """Return the outputs of all experts of a level: {``<task>.own_0`` or ``shared_0``: ...}."""
         own = {
             f"{task}.{name}": output
             for task, part in self.own_experts[level].named_children()
-            for name, output in outputs(part, states[task]).items()
+            for name, output in expert_outputs(part, states[task]).items()
         }
-        return own | outputs(self.shared_experts[level], shared)
+        return own | expert_outputs(self.shared_experts[level], shared)
 
-    def _state(self, level: int, task: str, state: Tensor, found: States) -> Tensor:
+    def _state(self, level: int, task: str, state: Tensor, found: RowStates) -> Tensor:
         """Return a task's state after a level, of the outputs of that level's experts."""
-        own = [f"{task}.{name}" for name in names(self._own(level, task))]
-        mine = {name: found[name] for name in [*own, *names(self.shared_experts[level])]}
+        own = [f"{task}.{name}" for name in expert_names(self._own(level, task))]
+        mine = {name: found[name] for name in [*own, *expert_names(self.shared_experts[level])]}
         return mixed(self._gate(level, task, state), mine)
 
     def _gate(self, level: int, task: str, state: Tensor) -> Tensor:

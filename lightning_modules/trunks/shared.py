@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 from lightning_modules.trunks.base import Parts, Routes, Trunk, route
 
 

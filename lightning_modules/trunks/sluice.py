@@ -7,18 +7,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, einsum, nn
 
-from lightning_modules.sharding.whole import whole
-from lightning_modules.trunks.counts import at_least
+from lightning_modules.distributed import full_weight
+from lightning_modules.trunks.base import PerTaskTrunk, RowStates, require_at_least
 from lightning_modules.trunks.cross_stitch import start
-from lightning_modules.trunks.load import named
-from lightning_modules.trunks.per_task import PerTask, States
+from lightning_modules.trunks.gauges import gauge_names
 from lightning_modules.trunks.shared import ResidualBlock
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 SPACES = 2  # G: subspaces of a layer
 
 
-class Sluice(PerTask):
+class Sluice(PerTaskTrunk):
     """Cross-stitches between halves of layers, and a mixture of all layers at the end.
 
     After each block:  h_tg <- sum_(u, f) alpha_tg,uf h_uf     g, f = 1, 2: halves of the D numbers
@@ -52,8 +51,8 @@ class Sluice(PerTask):
         orthogonality: float = 1e-3,
     ) -> None:
         super().__init__(tasks)
-        at_least(1, depth=depth)
-        at_least(0, orthogonality=orthogonality)
+        require_at_least(1, depth=depth)
+        require_at_least(0, orthogonality=orthogonality)
         if dim % SPACES:
             raise UsageError(f"dim must be a multiple of {SPACES}, got {dim}")
         self.orthogonality = orthogonality
@@ -71,7 +70,7 @@ class Sluice(PerTask):
         )
         self.norms = nn.ModuleDict({task: nn.LayerNorm(dim) for task in self.tasks})
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Run all towers, up to the last block; ``<task>.<k>`` is h of block k after its alpha."""
         states = dict.fromkeys(self.tasks, rows)
         found: dict[str, Tensor] = {}
@@ -82,7 +81,7 @@ class Sluice(PerTask):
             states = {task: block(states[task]) for task, block in blocks.named_children()}
         return found | states
 
-    def own(self, task: str, states: States) -> Tensor:
+    def own(self, task: str, states: RowStates) -> Tensor:
         """Mix the last blocks' halves, then the task's layers."""
         last = mixed(self._alpha(-1, task), {name: states[name] for name in self.tasks})
         before = [states[f"{task}.{number}"] for number in range(len(self.layers) - 1)]
@@ -107,9 +106,9 @@ class Sluice(PerTask):
         found: dict[str, float] = {}
         for task in tasks:
             alpha = self._alpha(-1, task).detach().view(SPACES, -1, SPACES)
-            found |= named("gate", task, self.tasks, alpha.sum(dim=2).mean(dim=0))
+            found |= gauge_names("gate", task, self.tasks, alpha.sum(dim=2).mean(dim=0))
             layers = [f"layer_{number}" for number in range(len(self.layers))]
-            found |= named("gate", task, layers, self.betas[task].detach())
+            found |= gauge_names("gate", task, layers, self.betas[task].detach())
         return found
 
     def _alpha(self, number: int, task: str) -> Tensor:
@@ -122,7 +121,7 @@ def first(tasks: Sequence[str], task: str, own: float) -> Tensor:
     return einsum("u,gf->guf", between, torch.eye(SPACES)).flatten()
 
 
-def mixed(alpha: Tensor, states: States) -> Tensor:
+def mixed(alpha: Tensor, states: RowStates) -> Tensor:
     """Return [sum_(u, f) alpha_guf h_uf for each g]: (G T G,), {task: (N, D)} -> (N, D)."""
     rows = torch.stack(list(states.values()))  # (T, N, D)
     halves = rows.view(*rows.shape[:2], SPACES, rows.shape[2] // SPACES)
@@ -133,5 +132,5 @@ def mixed(alpha: Tensor, states: States) -> Tensor:
 def overlap(block: nn.Module) -> Tensor:
     """Return ||W_1 W_2^T||_F^2 of the block's last matrix (D, 2 D), whose rows are halved."""
     *_, last = (part for part in block.modules() if isinstance(part, nn.Linear))
-    one, other = whole(last.weight).chunk(SPACES)
+    one, other = full_weight(last.weight).chunk(SPACES)
     return (one @ other.T).square().sum()

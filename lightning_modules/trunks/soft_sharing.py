@@ -9,13 +9,12 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.sharding.whole import whole
-from lightning_modules.trunks.counts import at_least
-from lightning_modules.trunks.per_task import ROWS, PerTask, States
+from lightning_modules.distributed import full_weight
+from lightning_modules.trunks.base import ROWS, PerTaskTrunk, RowStates, require_at_least
 from lightning_modules.trunks.shared import tower
 
 
-class SoftSharing(PerTask):
+class SoftSharing(PerTaskTrunk):
     """A trunk for each task, r_t = f(x; theta_t), drawn to those of the other tasks.
 
     penalty: strength / 2 times the sum over pairs of tasks of ||theta_t - theta_u||^2. Towers start
@@ -43,16 +42,16 @@ class SoftSharing(PerTask):
         strength: float = 1e-3,
     ) -> None:
         super().__init__(tasks)
-        at_least(0, strength=strength)
+        require_at_least(0, strength=strength)
         self.strength = strength
         first = tower(dim, depth, dropout)
         self.towers = nn.ModuleDict({task: deepcopy(first) for task in self.tasks})
 
-    def common(self, rows: Tensor) -> States:
+    def common(self, rows: Tensor) -> RowStates:
         """Return the rows: no more is shared."""
         return {ROWS: rows}
 
-    def own(self, task: str, states: States) -> Tensor:
+    def own(self, task: str, states: RowStates) -> Tensor:
         """Run the task's tower."""
         rows: Tensor = self.towers[task](states[ROWS])
         return rows
@@ -60,7 +59,7 @@ class SoftSharing(PerTask):
     def penalty(self, tasks: Sequence[str]) -> Tensor | None:
         """Return the distances of the pairs that one of ``tasks`` is in."""
         weights = {
-            task: torch.cat([whole(p).flatten() for p in self.towers[task].parameters()])
+            task: torch.cat([full_weight(p).flatten() for p in self.towers[task].parameters()])
             for task in self.tasks
         }
         moving = {task: w if task in tasks else w.detach() for task, w in weights.items()}

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.attention import CrossAttention, tokens
-from lightning_modules.features import Features
+from datamodules.features import Features
+from lightning_modules.cross_attention import CrossAttention, all_vectors
 from lightning_modules.trunks.base import Parts, Routes, Trunk
-from lightning_modules.trunks.looks import Looks
+from lightning_modules.trunks.gauges import AttentionStats
 from lightning_modules.trunks.shared import tower
 
 
@@ -47,7 +47,7 @@ class TaskQueries(Trunk):
         self.attention = CrossAttention(dim, heads)
         self.tower = tower(dim, depth, dropout)
         self.queries = nn.ParameterDict({task: torch.randn(dim) for task in self.tasks})
-        self._looks = Looks()
+        self._looks = AttentionStats()
 
     def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
         """Let each task ask its data sets, whose keys and values are computed once."""
@@ -56,7 +56,7 @@ class TaskQueries(Trunk):
             name: (item.pooled, self.attention.learn(memory), mask)
             for name, item in features.items()
             if name in asked
-            for memory, mask in [tokens(item)]
+            for memory, mask in [all_vectors(item)]
         }
         found: Parts = {}
         looks: dict[str, dict[str, Tensor]] = {}  # {data set: {task: (N, 1 + L)}}
@@ -69,7 +69,7 @@ class TaskQueries(Trunk):
         return found
 
     def gauges(self, tasks: Sequence[str]) -> dict[str, float]:
-        """Return where tasks look, and how alike: names as in ``Looks``."""
+        """Return where tasks look, and how alike: names as in ``AttentionStats``."""
         return self._looks.read(tasks)
 
     def called_parts(self) -> Iterator[nn.Module]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.freezing import train_only
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 class BitFit(Tuning):

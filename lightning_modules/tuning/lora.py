@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lightning_modules.tuning.adapters import PeftTuning
+from lightning_modules.tuning.peft_adapters import PeftTuning
 
 
 class LoRA(PeftTuning):

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.features import Features
-from pipeline.errors import UsageError
+from datamodules.features import Features
+from pollinate.errors import UsageError
 
 PICTURES = 4  # axes of a batch of them
 Shares = Sequence[tuple[str, int]]  # (task, its rows), one after the other
 
 
 @dataclass(frozen=True)
-class Assignment:
+class RowAssignment:
     """The rows of one call.
 
     shares: of the tasks that have rows.
@@ -34,7 +34,7 @@ class Assignment:
     @classmethod
     def of(
         cls, shares: Shares, device: torch.device | None = None, cut: bool = False
-    ) -> Assignment:
+    ) -> RowAssignment:
         """Assign rows; tasks without any are left out."""
         held = [(task, count) for task, count in shares if count]
         tasks = tuple(dict.fromkeys(task for task, _ in held))
@@ -51,7 +51,7 @@ class Routing:
 
     def __init__(self, kinds: Iterable[str] = ()) -> None:
         self.kinds = tuple(kinds)
-        self.now = Assignment.of(())
+        self.now = RowAssignment.of(())
 
     def __deepcopy__(self, _: dict[int, Any]) -> Routing:
         """Return a new one: a network's copy has calls of its own."""
@@ -67,7 +67,7 @@ class Routing:
             inputs: (N, ...).
             shares: of the N rows.
         """
-        self.now = Assignment.of(shares, inputs.device, cut=inputs.ndim == PICTURES)
+        self.now = RowAssignment.of(shares, inputs.device, cut=inputs.ndim == PICTURES)
         features = encoder(inputs)
         self._remember(features)
         return features

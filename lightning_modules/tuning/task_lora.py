@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lightning_modules.encoders.base import Encoder
-from lightning_modules.tuning.adapter import Adapter
-from lightning_modules.tuning.adapters import LowRankTuning, chosen, kinds
+from lightning_modules.tuning.base import PeftAdapter
 from lightning_modules.tuning.freezing import train_only
-from lightning_modules.tuning.low_rank import is_transposed, product
-from lightning_modules.tuning.routed import PLACE, attach, routed_layers
+from lightning_modules.tuning.peft_adapters import LowRankTuning, layer_kinds, target_layers
+from lightning_modules.tuning.routed_adapters import (
+    PLACE,
+    attach_adapters,
+    is_transposed,
+    lora_product,
+    routed_layers,
+)
 from lightning_modules.tuning.routing import Routing
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 class TaskLoRA(LowRankTuning):
@@ -53,14 +58,14 @@ class TaskLoRA(LowRankTuning):
         Raises:
             UsageError: a target fits no layer, or one of another kind.
         """
-        names, backbone = chosen(encoder, self.targets), encoder.tuned_part()
+        names, backbone = target_layers(encoder, self.targets), encoder.tuned_part()
         train_only(backbone, ())
-        encoder.routing = Routing(kinds(names))
+        encoder.routing = Routing(layer_kinds(names))
         options = (sorted(tasks), self.rank, self.shared_rank, self.alpha, self.dropout)
         for name in names:
-            attach(backbone.get_submodule(name), name, encoder.routing, *options)
+            attach_adapters(backbone.get_submodule(name), name, encoder.routing, *options)
 
-    def adapter(self, encoder: Encoder, task: str) -> Adapter:
+    def adapter(self, encoder: Encoder, task: str) -> PeftAdapter:
         """Return the task's adapter and the shared one as one, of rank r + r_0.
 
         A = [A_t; A_0] and B = (r + r_0) [B_t / r, B_0 / r_0], at the scale alpha / (r + r_0).
@@ -72,13 +77,13 @@ class TaskLoRA(LowRankTuning):
             weights[f"{name}.lora_A.weight"] = down
             weights[f"{name}.lora_B.weight"] = up * (rank / self.alpha)
             transposed = is_transposed(layer)
-        return Adapter(rank, self.alpha, self.dropout, weights, transposed)
+        return PeftAdapter(rank, self.alpha, self.dropout, weights, transposed)
 
     def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
         """Return W + s_0 B_0 A_0 + s B_t A_t, and all other weights as they are."""
         state = encoder.tuned_part().state_dict()
         weights = {k: v.clone() for k, v in state.items() if f".{PLACE}." not in f".{k}"}
         for name, layer, adapters in routed_layers(encoder.tuned_part()):
-            added = product(*adapters.stacked(task))
+            added = lora_product(*adapters.stacked(task))
             weights[f"{name}.weight"] += added.T if is_transposed(layer) else added
         return weights

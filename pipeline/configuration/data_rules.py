@@ -1,16 +1,41 @@
-"""Rules for ``data``: names, data sets, tasks and splits that belong together."""
+"""Rules for ``data`` and ``tasks``: names, data sets, tasks and splits that belong together."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from pipeline.configuration.annotations import is_number
-from pipeline.configuration.reserved_names import RESERVED
-from pipeline.configuration.schema_check import UNSET
-from pipeline.configuration.suggest import hint, listing, shown
+from pipeline.configuration.schema import UNSET
+from pipeline.configuration.signatures import is_number
+from pollinate.suggest import hint, listing, shown
+
+# all attributes of nn.ModuleDict and nn.ParameterDict: an entry of such a name raises KeyError.
+# smart_apply is put there by transformers
+RESERVED_NAMES = frozenset(
+    """
+    T_destination _apply _backward_hooks _backward_pre_hooks _buffers _call_impl
+    _compiled_call_impl _forward_hooks _forward_hooks_always_called _forward_hooks_with_kwargs
+    _forward_pre_hooks _forward_pre_hooks_with_kwargs _get_backward_hooks _get_backward_pre_hooks
+    _get_name _is_full_backward_hook _key_to_attr _keys _load_from_state_dict
+    _load_state_dict_post_hooks _load_state_dict_pre_hooks _maybe_warn_non_full_backward_hook
+    _modules _named_members _non_persistent_buffers_set _parameters
+    _register_load_state_dict_pre_hook _register_state_dict_hook _replicate_for_data_parallel
+    _save_to_state_dict _slow_forward _state_dict_hooks _state_dict_pre_hooks _version
+    _wrapped_call_impl add_module apply bfloat16 buffers call_super_init children clear compile
+    copy cpu cuda double dump_patches eval extra_repr float forward fromkeys get get_buffer
+    get_extra_state get_parameter get_submodule half ipu items keys load_state_dict modules mtia
+    named_buffers named_children named_modules named_parameters parameters pop popitem
+    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+    set_submodule setdefault share_memory smart_apply state_dict to to_empty train training type
+    update values xpu zero_grad
+    """.split()  # noqa: SIM905  # a list would have a line for each name
+)
+
 
 MODALITIES = ("image", "text", "audio")
 SPLITS = ("train", "valid", "test")
@@ -44,7 +69,7 @@ def _name_problems(path: str, nodes: dict[str, Any]) -> Iterator[str]:
     for name in nodes:
         if not NAME.fullmatch(str(name)):
             yield f"{path}: a name is letters, digits and _, no digit first, got {shown(name)}"
-        elif name in RESERVED or name.startswith("__"):
+        elif name in RESERVED_NAMES or name.startswith("__"):
             yield f"{path}: {name!r} is reserved by PyTorch's containers; choose another name"
 
 
@@ -252,3 +277,61 @@ def _is_target(target: Any) -> bool:
     if isinstance(target, dict):
         return bool(target) and all(isinstance(v, str) or _is_names(v) for v in target.values())
     return isinstance(target, str) or _is_names(target)
+
+
+NAMING_TASKS = ("sampler", "balancer")  # whose options may name tasks or data sets
+
+
+def chosen_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with ``tasks``."""
+    chosen, data = config.get("tasks"), config.get("data")
+    known = data.get("tasks") if isinstance(data, dict) else None
+    if not isinstance(chosen, list) or not isinstance(known, dict):
+        return
+    if not chosen:
+        yield "tasks must name at least one, or be null for all of them, got []"
+    if len(set(map(str, chosen))) < len(chosen):
+        yield f"tasks must differ, got {shown(chosen)}"
+    for name in chosen:
+        if name not in known:
+            yield f"tasks names {name!r}{hint(str(name), known, 'tasks')}"
+
+
+def keep_chosen_tasks(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a checked configuration with the chosen tasks, and the data sets that they need.
+
+    What sampler, balancer and learning rates say of the others is left out, too.
+    """
+    chosen, data = config["tasks"], config["data"]
+    if chosen is None:
+        return config
+    tasks = {name: spec for name, spec in data["tasks"].items() if name in chosen}
+    needed = {name for spec in tasks.values() for name in datasets_of(spec)}
+    datasets = {name: spec for name, spec in data["datasets"].items() if name in needed}
+    gone = (data["tasks"].keys() - tasks.keys()) | (data["datasets"].keys() - needed)
+    rest = {name: drop_names(config[name], gone) for name in NAMING_TASKS}
+    scales = config["optimizer"].get("lr_scale") or {}
+    heads = {f"heads.{name}" for name in gone}
+    kept = {part: factor for part, factor in scales.items() if part not in heads}
+    optimizer = {**config["optimizer"], "lr_scale": kept}
+    new = {**data, "tasks": tasks, "datasets": datasets}
+    return {**config, **rest, "optimizer": optimizer, "data": new}
+
+
+def datasets_of(spec: Mapping[str, Any]) -> list[str]:
+    """Return the names of a task's data sets, also of those without labels."""
+    given = [spec.get(key) or [] for key in ("dataset", "unlabelled")]
+    return [name for names in given for name in ([names] if isinstance(names, str) else names)]
+
+
+def drop_names(node: Any, names: Collection[str]) -> Any:
+    """Return a node whose mappings lack these names; options of a class are kept."""
+    if isinstance(node, list):
+        return [drop_names(item, names) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: drop_names(value, names)
+        for key, value in node.items()
+        if "_target_" in node or key not in names
+    }

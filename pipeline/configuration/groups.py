@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 # beside this package both in the repository and in site-packages; found by path, because a
 # folder named configs in the current directory would win an import

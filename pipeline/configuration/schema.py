@@ -1,31 +1,136 @@
-"""The keys of each command's configuration: names, types, defaults and ranges.
+"""The keys of each command's configuration: names, types, defaults and ranges, and their check.
 
-What a key means is in the command's YAML file; here is what a machine can check.
-"""
+What a key means is in the command's YAML file; here is what a machine can check."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
-from pipeline.configuration.keys import at_least, default, key, one_of, user_path
-from pipeline.configuration.nodes import (
-    Audio,
-    Checkpoint,
-    Data,
-    EarlyStopping,
-    Gradients,
-    Image,
-    Loader,
-    Text,
-)
+from pipeline.configuration.signatures import describe_type, fits_type, parse_type
+from pollinate.suggest import did_you_mean, listing, shown
+
+
+def key(rule: str, test: Callable[[Any], bool]) -> Any:
+    """Return a required key; a value that isn't null must pass the test."""
+    return field(metadata={"rule": rule, "test": test})
+
+
+def default(value: Any, rule: str, test: Callable[[Any], bool]) -> Any:
+    """Return a key that may be left out; a value that isn't null must pass the test."""
+    return field(default=value, metadata={"rule": rule, "test": test})
+
+
+def at_least(low: float) -> Any:
+    """Return a required number that is at least this."""
+    return key(f">= {low}", lambda value: value >= low)
+
+
+def one_of(*names: str) -> Any:
+    """Return a required key whose value is one of these names."""
+    return key(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def user_path() -> Any:
+    """Return a required path; a leading ~ is the home folder."""
+    return field(metadata={"user_path": True})
+
+
+@dataclass(kw_only=True)
+class LoaderConfig:
+    """How batches are prepared."""
+
+    workers: int = at_least(0)
+    pin_memory: bool
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """When checkpoints are written, and which is the best."""
+
+    every_n_steps: int = at_least(1)
+    monitor: str
+    mode: str = one_of("max", "min")
+
+
+@dataclass(kw_only=True)
+class EarlyStopping:
+    """When to stop before the last epoch."""
+
+    patience: int | None = at_least(1)
+    min_delta: float = at_least(0)
+
+
+@dataclass(kw_only=True)
+class ImageConfig:
+    """Images and their augmentation; the defaults are for a user's own data file."""
+
+    # null: as the encoder was trained with, or [64, 64]
+    size: list[int] | None = field(
+        default=None,
+        metadata={"rule": "[height, width] in pixels", "test": lambda size: len(size) == 2},
+    )
+    channels: int = 3
+    shift: float = 2.0
+    rotate: float = 10.0
+    scale: float = 0.1
+    augment: dict[str, Any] | None = None
+
+
+@dataclass(kw_only=True)
+class TextConfig:
+    """Tokens and their augmentation; the defaults are for a user's own data file."""
+
+    vocab_size: int = 8000
+    max_length: int = 160
+    dropout: float = 0.0
+    tokenizer: str | None = field(default=None, metadata={"user_path": True})
+
+
+@dataclass(kw_only=True)
+class AudioConfig:
+    """Spectrograms and their augmentation."""
+
+    rate: int = default(16000, "> 0 samples a second", lambda value: value > 0)
+    mels: int = default(64, "> 0", lambda value: value > 0)
+    window: float = 25.0
+    hop: float = 10.0
+    max_seconds: float = 10.0
+    time_masks: int = 2
+    time_share: float = 0.1
+    band_masks: int = 2
+    band_width: int = 8
+
+
+@dataclass(kw_only=True)
+class GradientsConfig:
+    """How often the tasks' gradients are looked at."""
+
+    every_n_steps: int = at_least(0)
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """Data sets and tasks; their nodes are checked by ``pipeline.configuration.data_rules``."""
+
+    datasets: dict[str, Any]
+    tasks: dict[str, Any]
+    seed: int = 0
+    on_bad_row: str = default("error", "one of error, skip", lambda v: v in ("error", "skip"))
+    strict: bool = False
+    cache: str | None = field(default=None, metadata={"user_path": True})
+    image: ImageConfig = field(default_factory=ImageConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+
 
 Component = Mapping[str, Any]  # a node with _target_, checked against the class that it names
 
 
 @dataclass(kw_only=True)
-class Fit:
+class FitConfig:
     """python -m pipeline.fit."""
 
     name: str = key("a name without /", lambda value: value and "/" not in value)
@@ -37,11 +142,11 @@ class Fit:
     dim: int = at_least(1)
     compile: bool
     ema_decay: float | None = key("in (0, 1)", lambda value: 0 < value < 1)
-    loader: Loader
-    checkpoint: Checkpoint
+    loader: LoaderConfig
+    checkpoint: CheckpointConfig
     early_stopping: EarlyStopping
-    gradients: Gradients
-    data: Data
+    gradients: GradientsConfig
+    data: DataConfig
     encoder: dict[str, Component]
     fusion: Component
     trunk: Component
@@ -56,7 +161,7 @@ class Fit:
 
 
 @dataclass(kw_only=True)
-class Plan(Fit):
+class PlanConfig(FitConfig):
     """python -m pipeline.plan."""
 
     memory: str | int | float | None
@@ -64,7 +169,7 @@ class Plan(Fit):
 
 
 @dataclass(kw_only=True)
-class RankSources(Fit):
+class RankSourcesConfig(FitConfig):
     """python -m pipeline.rank_sources."""
 
     sources: str | list[str]
@@ -79,7 +184,7 @@ class RankSources(Fit):
 
 
 @dataclass(kw_only=True)
-class Compared:
+class ComparisonConfig:
     """What a study compares; checked further by ``pipeline.configuration.study_rules``."""
 
     alone: bool = True
@@ -108,10 +213,10 @@ class Compared:
 
 
 @dataclass(kw_only=True)
-class Study(Fit):
+class StudyConfig(FitConfig):
     """python -m pipeline.study."""
 
-    study: Compared
+    study: ComparisonConfig
     seeds: list[int] = field(
         metadata={
             "rule": "one or more different whole numbers >= 0",
@@ -126,7 +231,7 @@ class Study(Fit):
 
 
 @dataclass(kw_only=True)
-class Evaluate:
+class EvaluateConfig:
     """python -m pipeline.evaluate."""
 
     checkpoint: str = user_path()
@@ -138,7 +243,7 @@ class Evaluate:
 
 
 @dataclass(kw_only=True)
-class Predict:
+class PredictConfig:
     """python -m pipeline.predict."""
 
     checkpoint: str = user_path()
@@ -154,7 +259,7 @@ class Predict:
 
 
 @dataclass(kw_only=True)
-class Export:
+class ExportConfig:
     """python -m pipeline.export."""
 
     checkpoint: str = user_path()
@@ -168,7 +273,7 @@ class Export:
 
 
 @dataclass(kw_only=True)
-class Merge:
+class MergeConfig:
     """python -m pipeline.merge."""
 
     models: list[str] = field(metadata={"rule": "a list of one or more", "test": len})
@@ -187,19 +292,19 @@ class Merge:
 
 
 @dataclass(kw_only=True)
-class Inspect:
+class InspectConfig:
     """python -m pipeline.inspect."""
 
     name: str = key("a name without /", lambda value: value and "/" not in value)
     run_dir: str | None = user_path()
     samples: int = at_least(0)
-    data: Data
+    data: DataConfig
     tracking: Component
     allow_targets: list[str]
 
 
 @dataclass(kw_only=True)
-class Ui:
+class UiConfig:
     """python -m pipeline.ui."""
 
     uri: str
@@ -208,7 +313,7 @@ class Ui:
 
 
 @dataclass(kw_only=True)
-class Sync:
+class SyncConfig:
     """python -m pipeline.sync."""
 
     run_dir: str | None = user_path()
@@ -218,19 +323,138 @@ class Sync:
 
 
 SCHEMAS: dict[str, type[Any]] = {
-    "fit": Fit,
-    "plan": Plan,
-    "rank_sources": RankSources,
-    "study": Study,
-    "inspect": Inspect,
-    "evaluate": Evaluate,
-    "predict": Predict,
-    "export": Export,
-    "merge": Merge,
-    "ui": Ui,
-    "sync": Sync,
+    "fit": FitConfig,
+    "plan": PlanConfig,
+    "rank_sources": RankSourcesConfig,
+    "study": StudyConfig,
+    "inspect": InspectConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "export": ExportConfig,
+    "merge": MergeConfig,
+    "ui": UiConfig,
+    "sync": SyncConfig,
 }
 NODES: dict[str, type[Any]] = {
     node.__name__: node
-    for node in (Loader, Checkpoint, EarlyStopping, Gradients, Image, Text, Audio, Data, Compared)
+    for node in (
+        LoaderConfig,
+        CheckpointConfig,
+        EarlyStopping,
+        GradientsConfig,
+        ImageConfig,
+        TextConfig,
+        AudioConfig,
+        DataConfig,
+        ComparisonConfig,
+    )
 }
+
+
+UNSET = "???"  # what a YAML file writes for a value that the user must give
+
+
+def schema_problems(
+    kind: type[Any], node: Any, path: str = "", known: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield what is wrong with ``node``; defaults are filled in as it goes.
+
+    Args:
+        kind: the dataclass that describes the node.
+        node: plain containers, changed in place.
+        path: the node's key path, with a dot at its end unless it is the root.
+        known: all key paths, to name the right one for a key in the wrong place.
+
+    """
+    if not isinstance(node, dict):
+        yield f"{path[:-1]} must be a mapping of {listing(_names(kind))}, got {shown(node)}"
+        return
+    yield from _unknown(kind, node, path, known)
+    for item in fields(kind):
+        _fill(item, node)
+        if item.name not in node:
+            value = "OPTION" if item.type == "Component" else "VALUE"
+            yield f"{path}{item.name} is missing; set {path}{item.name}={value}"
+        elif node[item.name] != UNSET:
+            yield from _value_problems(item, node, path)
+
+
+def missing_values(node: Any, path: str = "") -> Iterator[str]:
+    """Yield a problem for each value that is still ``???``."""
+    if node == UNSET:
+        yield f"{path} is missing; set {path}=VALUE"
+    children = node.items() if isinstance(node, dict) else ()
+    for key, value in children:
+        yield from missing_values(value, f"{path}.{key}" if path else str(key))
+
+
+def key_paths(node: Any, path: str = "") -> Iterator[str]:
+    """Yield the key path of every value."""
+    for key, value in node.items():
+        yield f"{path}{key}"
+        if isinstance(value, dict):
+            yield from key_paths(value, f"{path}{key}.")
+
+
+def _names(kind: type[Any]) -> list[str]:
+    return [item.name for item in fields(kind)]
+
+
+def _unknown(
+    kind: type[Any], node: dict[str, Any], path: str, known: Sequence[str]
+) -> Iterator[str]:
+    names = _names(kind)
+    for key, value in node.items():
+        if key not in names:
+            others = [*(f"{path}{name}" for name in names), *known]
+            right = [other for other in others if not f"{other}.".startswith(f"{path}{key}.")]
+            guess = did_you_mean(f"{path}{key}", right) or ";"
+            yield f"unknown key {path}{key}={shown(value)}{guess} allowed: {listing(names)}"
+
+
+def _fill(item: Field[Any], node: dict[str, Any]) -> None:
+    if item.name in node:
+        return
+    if item.default is not MISSING:
+        node[item.name] = item.default
+    elif item.default_factory is not MISSING:
+        node[item.name] = _plain(item.default_factory())
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _value_problems(item: Field[Any], node: dict[str, Any], path: str) -> Iterator[str]:
+    value, annotation = node[item.name], str(item.type)
+    where = f"{path}{item.name}"
+    if annotation in NODES:
+        yield from schema_problems(NODES[annotation], value, f"{where}.")
+    elif annotation == "Component":
+        yield from _choice_problems(value, where)
+    elif annotation == "dict[str, Component]" and isinstance(value, dict):
+        for name, choice in value.items():
+            yield from _choice_problems(choice, f"{where}.{name}")
+    elif not fits_type(value, parse_type(annotation), {}):
+        yield f"{where} must be {describe_type(parse_type(annotation))}, got {shown(value)}"
+    elif value is not None and "test" in item.metadata and not item.metadata["test"](value):
+        yield f"{where} must be {item.metadata['rule']}, got {shown(value)}"
+    elif isinstance(value, str) and "user_path" in item.metadata and value.startswith("~"):
+        node[item.name] = str(Path(value).expanduser())
+
+
+def _choice_problems(value: Any, where: str) -> Iterator[str]:
+    choose = f"choose {where.replace('.', '/')}=OPTION"
+    if not isinstance(value, dict):
+        yield f"{where} must be an option of its group, got {shown(value)}; {choose}"
+    elif "_target_" not in value and UNSET not in value.values():
+        yield f"{where} has no _target_, got {shown(value)}; {choose}"
+
+
+def dotted_items(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of every leaf."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from dotted_items(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.configuration.annotations import is_number
 from pipeline.configuration.groups import SHIPPED, options
-from pipeline.configuration.suggest import hint, listing, shown
+from pipeline.configuration.signatures import is_number
+from pollinate.suggest import hint, listing, shown
 
 ALL = "all"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

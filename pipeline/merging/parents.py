@@ -1,21 +1,84 @@
-"""The models that a merge starts from."""
+"""The models that a merge starts from; their weights are read tensor by tensor."""
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.transfer.borrower import LEARNT
-from pipeline.checkpoints import fingerprint, read_mapped
-from pipeline.errors import PollinateError
-from pipeline.locate import run_folder_of
-from pipeline.merging.weights_file import WeightsFile
-from pipeline.shards import shard_files
-from pipeline.spec import require_training, spec_in
+from torch import Tensor
+
+from lightning_modules.checkpoints import (
+    ShardReader,
+    checkpoint_fingerprint,
+    read_mapped,
+    require_training_config,
+    shard_files,
+    spec_in,
+)
+from lightning_modules.predictor import NETWORK_PREFIX
+from lightning_modules.state_dicts import StateDict
+from lightning_modules.transfer.source_fusion import FUSION_KEY
+from pipeline.find_checkpoint import run_folder_of_checkpoint
+from pollinate.errors import PollinateError
+
+
+class WeightsFile:
+    """The network's weights in a checkpoint, looked at as often as one likes.
+
+    Values are mapped from the file and come into memory when they are looked at; each call gives
+    back what the calls before have brought there.
+
+    Args:
+        path: of the checkpoint, which mustn't change meanwhile.
+        content: of the file, mapped from it.
+    """
+
+    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+        self._shards = shard_files(content, path)
+        self._weights: StateDict = content["state_dict"]
+
+    def __call__(self) -> StateDict:
+        """Return {name in the network: tensor}, not to be changed."""
+        if self._shards:  # put together in memory, which goes with what is returned
+            return network_weights(ShardReader(self._shards).filled(self._weights, "/state_dict"))
+        release_pages(self._weights.values())
+        return network_weights(self._weights)
+
+
+def network_weights(weights: StateDict) -> StateDict:
+    """Return the network's part of a module's weights, by the network's own names."""
+    return {
+        k.removeprefix(NETWORK_PREFIX): v
+        for k, v in weights.items()
+        if k.startswith(NETWORK_PREFIX)
+    }
+
+
+def release_pages(tensors: Iterable[Tensor]) -> None:
+    """Let the system take back the pages of tensors that are all mapped from one file.
+
+    They are read from the file again when they are looked at. Elsewhere than on Linux, where
+    MADV_DONTNEED may mean something else, the system takes them when it needs them.
+    """
+    if sys.platform != "linux":
+        return
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor.nbytes]
+    if not storages:
+        return
+    start = min(storage.data_ptr() for storage in storages)
+    stop = max(storage.data_ptr() + storage.nbytes() for storage in storages)
+    start -= start % mmap.PAGESIZE  # the mapping itself begins at a page
+    ctypes.CDLL(None).madvise(
+        ctypes.c_void_p(start), ctypes.c_size_t(stop - start), mmap.MADV_DONTNEED
+    )
+
 
 BASE = "the base"  # label of the common start
 
@@ -69,7 +132,7 @@ class Parent:
     @property
     def borrowed(self) -> dict[str, Any] | None:
         """What it says of sources in its network, None if it has none."""
-        known: dict[str, Any] | None = self.spec["learnt"].get(LEARNT)
+        known: dict[str, Any] | None = self.spec["learnt"].get(FUSION_KEY)
         return known
 
     def record(self) -> dict[str, Any]:
@@ -89,7 +152,7 @@ def read_parents(paths: Sequence[Path]) -> list[Parent]:
     Raises:
         PollinateError: one is torn, of another program or another format.
     """
-    return [read_parent(p, label) for p, label in zip(paths, labels(paths), strict=True)]
+    return [read_parent(p, label) for p, label in zip(paths, parent_labels(paths), strict=True)]
 
 
 def read_parent(path: Path, label: str) -> Parent:
@@ -100,16 +163,16 @@ def read_parent(path: Path, label: str) -> Parent:
         raise PollinateError(
             f"{path} is an ensemble, which has no weights of its own to merge; give its members"
         )
-    require_training(spec, path)
-    checksum = fingerprint([path, *shard_files(content, path)])
+    require_training_config(spec, path)
+    checksum = checkpoint_fingerprint([path, *shard_files(content, path)])
     return Parent(label, path, run_id_of(path), checksum, spec, WeightsFile(path, content))
 
 
-def labels(paths: Sequence[Path]) -> list[str]:
+def parent_labels(paths: Sequence[Path]) -> list[str]:
     """Return a short name for each: of its run folder, or of its file; numbered where two agree."""
     names = []
     for path in paths:
-        folder = run_folder_of(path)
+        folder = run_folder_of_checkpoint(path)
         names.append(path.stem if folder is None else folder.path.name)
     many = {name for name, count in Counter(names).items() if count > 1}
     seen: Counter[str] = Counter()
@@ -122,7 +185,7 @@ def labels(paths: Sequence[Path]) -> list[str]:
 
 def run_id_of(path: Path) -> str | None:
     """Return the MLflow run of the run folder that a checkpoint lies in."""
-    folder = run_folder_of(path)
+    folder = run_folder_of_checkpoint(path)
     if folder is None or not folder.summary.is_file():
         return None
     run_id = json.loads(folder.summary.read_text(encoding="utf-8")).get("run_id")

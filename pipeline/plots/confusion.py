@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.style import INK, SLANT, clean, is_drawable, new_figure, write
+from pipeline.plots.figure_style import INK, SLANT, clean, is_drawable, new_figure, write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,9 @@ _MOST_CLASSES = 30  # more cannot be read
 _MOST_PAIRS = 20
 
 
-def confusion_matrix(matrix: NDArray[Any], labels: Sequence[str], title: str, path: Path) -> None:
+def plot_confusion_matrix(
+    matrix: NDArray[Any], labels: Sequence[str], title: str, path: Path
+) -> None:
     """Draw how often each class was taken for each other one.
 
     Args:

@@ -9,37 +9,35 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from datamodules.files.base import Row, RowFile
-from datamodules.inputs import Given
-from pipeline.errors import PollinateError, UsageError
-from pipeline.memory import explained_memory
-from pipeline.prediction.answer_files import answer_files
-from pipeline.prediction.answers import output_columns, output_rows
-from pipeline.prediction.matching import match_columns, raw_values, shown
-from pipeline.prediction.outputs import output_file
-from pipeline.prediction.predictor import Predictions, Predictor
-from pipeline.report import shown as shown_path
+from datamodules.inputs import InputColumns
+from datamodules.sources.row_files import FileRow, RowFile
+from lightning_modules.predictor import Predictions, Predictor
+from pipeline.prediction.inputs import column_names, match_columns, raw_values
+from pipeline.prediction.output_files import output_columns, output_file, output_rows, picture_files
+from pipeline.run_summary import relpath as shown_path
+from pipeline.trainer import explain_out_of_memory
+from pollinate.errors import PollinateError, UsageError
 
 CHUNK = 4  # batches at a time: texts of like length come together, few images are in memory
 SHOWN = 5  # bad rows that are listed
 
 
 @dataclass
-class Options:
+class PredictOptions:
     """tasks: None for all that can be answered; columns: {modality: column(s)}.
 
     overwrite: pictures of answers that are there already.
     """
 
     tasks: Sequence[str] | None = None
-    columns: Mapping[str, Given] = field(default_factory=dict)
+    columns: Mapping[str, InputColumns] = field(default_factory=dict)
     batch_size: int = 256
     stop_at_bad_row: bool = False
     overwrite: bool = False
 
 
 @dataclass
-class BadRows:
+class UnreadableRows:
     """count: of all; first: ``row 3: why`` of a few, rows counted from 1."""
 
     count: int = 0
@@ -55,7 +53,7 @@ class BadRows:
 
 
 def predict_file(
-    predictor: Predictor, source: RowFile, output: Path, options: Options, console: Console
+    predictor: Predictor, source: RowFile, output: Path, options: PredictOptions, console: Console
 ) -> None:
     """Write one output row for each input row, in order.
 
@@ -66,12 +64,12 @@ def predict_file(
     columns = match_columns(predictor.inputs, source, options.columns)
     tasks = choose_tasks(predictor, list(columns), options.tasks)
     chosen = {name: predictor.tasks[name] for name in tasks}
-    kept, schema = output_columns(source, chosen)
-    bad = BadRows()
+    input_names, schema = output_columns(source, chosen)
+    bad = UnreadableRows()
     done = 0
     with (
         output_file(output, schema) as writer,
-        answer_files(output, chosen, options.overwrite) as files,
+        picture_files(output, chosen, options.overwrite) as files,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         bar = progress.add_task("predicting", total=source.count)
@@ -79,11 +77,13 @@ def predict_file(
             found = predict_rows(predictor, rows, columns, tasks, source, options.batch_size)
             bad.add(done, found.errors)
             if bad.count and options.stop_at_bad_row:
-                raise PollinateError(stopped(source, bad))
-            writer.write(list(output_rows(rows, kept, found, chosen, files, done)))
+                raise PollinateError(stopped_message(source, bad))
+            writer.write(list(output_rows(rows, input_names, found, chosen, files, done)))
             done += len(rows)
             progress.update(bar, completed=done)
-    console.print(report(source, output, tasks, done, bad), highlight=False, soft_wrap=True)
+    console.print(
+        prediction_report(source, output, tasks, done, bad), highlight=False, soft_wrap=True
+    )
     for task, folder in files.folders.items():
         console.print(
             f"pictures of {task} -> {shown_path(folder)}", highlight=False, soft_wrap=True
@@ -98,7 +98,7 @@ def choose_tasks(
     Raises:
         UsageError: a wanted task doesn't exist, or reads what the input lacks.
     """
-    possible = predictor.answerable(modalities)
+    possible = predictor.predictable_tasks(modalities)
     for task in wanted or ():
         predictor.check_task(task)
         if task not in possible:
@@ -114,24 +114,24 @@ def choose_tasks(
 
 def predict_rows(
     predictor: Predictor,
-    rows: Sequence[Row],
-    columns: Mapping[str, Given],
+    rows: Sequence[FileRow],
+    columns: Mapping[str, InputColumns],
     tasks: Sequence[str],
     source: RowFile,
     batch_size: int,
 ) -> Predictions:
     """Answer a chunk of rows; every row without any answer has an error."""
     values, errors = raw_values(rows, columns, source.folder)
-    with explained_memory("batch_size", batch_size):
+    with explain_out_of_memory("batch_size", batch_size):
         found = predictor.predict(values, tasks, batch_size)
-    read = [shown(given) for given in columns.values()]
+    read = [column_names(given) for given in columns.values()]
     for place in range(len(rows)):
         if all(answers[place] is None for answers in found.answers.values()):
             errors.setdefault(place, found.errors.get(place) or f"{', '.join(read)} empty")
     return Predictions(found.answers, found.errors | errors)
 
 
-def stopped(source: RowFile, bad: BadRows) -> str:
+def stopped_message(source: RowFile, bad: UnreadableRows) -> str:
     """Say which row stopped everything."""
     return (
         f"{source.path}, {bad.first[0]}. Nothing was written; mend the row, or go on without "
@@ -139,7 +139,9 @@ def stopped(source: RowFile, bad: BadRows) -> str:
     )
 
 
-def report(source: RowFile, output: Path, tasks: Sequence[str], count: int, bad: BadRows) -> str:
+def prediction_report(
+    source: RowFile, output: Path, tasks: Sequence[str], count: int, bad: UnreadableRows
+) -> str:
     """Say what was done, and list the first bad rows."""
     lines = [f"{count:,} rows, {', '.join(tasks)} -> {output}"]
     if bad.count:

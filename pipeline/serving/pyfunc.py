@@ -12,22 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datamodules.inputs import pair
-from pipeline.serving.folder import (
+from datamodules.inputs import text_pair
+from pipeline.serving.model_folder import (
     DESCRIPTION,
-    PAIR,
-    TEXTS,
+    PAIR_COLUMN,
+    TEXT_COLUMNS,
     WEIGHTS,
-    Description,
-    export,
+    ModelDescription,
+    export_model,
     input_names,
-    package,
+    package_for_mlflow,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.prediction.predictor import Predictor
+    from lightning_modules.predictor import Predictor
 
 
 def save_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) -> None:
@@ -42,19 +42,19 @@ def save_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()
     Raises:
         PollinateError: the checkpoint can't be read.
     """
-    export(checkpoint, folder, allow_targets)
-    package(folder)
+    export_model(checkpoint, folder, allow_targets)
+    package_for_mlflow(folder)
 
 
 def _load_pyfunc(path: str) -> ServedModel:
-    """Load what ``export`` wrote; MLflow calls it by this name.
+    """Load what ``export_model`` wrote; MLflow calls it by this name.
 
     Packages of the user's are allowed as the model says: it brings its code along anyway.
     """
-    from pipeline.prediction.predictor import Predictor  # imports torch
+    from lightning_modules.predictor import Predictor  # imports torch
 
     folder = Path(path)
-    description = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+    description = ModelDescription(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
     predictor = Predictor.load(folder / WEIGHTS, description.allow_targets)
     return ServedModel(predictor)
 
@@ -81,37 +81,39 @@ class ServedModel:
         """
         import pandas as pd
 
-        from pipeline.prediction.answers import ERROR, flat
+        from pipeline.prediction.output_files import ERROR, prediction_cells
 
         names = [n for n in input_names(self.predictor.inputs) if n in model_input]
         # MLflow hands {"inputs": {"text": [a, b]}} over as one row, whose cells are arrays
         table = model_input.explode(names, ignore_index=True) if names else model_input
-        columns = {name: [raw(name, cell) for cell in table[name]] for name in names}
-        if PAIR in columns:
-            second = columns.pop(PAIR)
+        columns = {name: [raw_value(name, cell) for cell in table[name]] for name in names}
+        if PAIR_COLUMN in columns:
+            second = columns.pop(PAIR_COLUMN)
             first = columns.get("text", [None] * len(table))
-            columns["text"] = [pair(*cells) for cells in zip(first, second, strict=True)]
+            columns["text"] = [text_pair(*cells) for cells in zip(first, second, strict=True)]
         found = self.predictor.predict(columns)
         answered: dict[str, list[Any]] = {}
         for task, labels in found.answers.items():
             kind = self.predictor.tasks[task]
-            cells = [flat(task, kind, label) for label in labels or [None] * len(table)]
-            answered |= {name: [row[name] for row in cells] for name in flat(task, kind, None)}
+            cells = [prediction_cells(task, kind, label) for label in labels or [None] * len(table)]
+            answered |= {
+                name: [row[name] for row in cells] for name in prediction_cells(task, kind, None)
+            }
         errors = [found.errors.get(row, "") for row in range(len(table))]
         # as objects an empty cell stays None, and null in JSON, which has no NaN
         return pd.DataFrame({**answered, ERROR: errors}, dtype=object)
 
 
-def raw(modality: str, cell: Any) -> Any:
+def raw_value(modality: str, cell: Any) -> Any:
     """Return a cell's value, None if it is empty."""
     import pandas as pd
 
     if pd.isna(cell) or cell in ("", b""):
         return None
-    return cell if modality in TEXTS or isinstance(cell, bytes) else content(str(cell))
+    return cell if modality in TEXT_COLUMNS or isinstance(cell, bytes) else file_content(str(cell))
 
 
-def content(text: str) -> bytes:
+def file_content(text: str) -> bytes:
     """Return a file's content from base64, as some of MLflow's request formats leave it.
 
     A path is never opened for a stranger: it is no base64, or the wrong content.

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.tracking.tracker import LocalTracker, Tracker
+    from pipeline.tracking.loggers import LocalRunLogger, MLflowRunLogger
 
-__all__ = ["LocalTracker", "Tracker"]
+__all__ = ["LocalRunLogger", "MLflowRunLogger"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pipeline.tracking import tracker
+    from pipeline.tracking import loggers
 
-    return getattr(tracker, name)
+    return getattr(loggers, name)

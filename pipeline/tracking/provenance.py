@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipeline.tracking.redact import redact_arguments
-from pipeline.tracking.settings import RUN_DIR_TAG
+from pipeline.tracking.sender import RUN_DIR_TAG
 
 _PACKAGES = ("torch", "lightning", "pollinate")
 _LONGEST_DIFF = 1_000_000  # bytes
@@ -24,7 +24,7 @@ def provenance_tags(run_dir: Path) -> dict[str, str]:
     """Give a run's tags, under MLflow's own names where it has one."""
     return {
         RUN_DIR_TAG: str(run_dir.absolute()),
-        "mlflow.user": user(),
+        "mlflow.user": user_name(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": _program(),
         "pollinate.command": shlex.join(redact_arguments(sys.orig_argv)),
@@ -35,7 +35,7 @@ def provenance_tags(run_dir: Path) -> dict[str, str]:
     }
 
 
-def user() -> str:
+def user_name() -> str:
     """Give the user's name; containers may run under a number without one."""
     try:
         return getpass.getuser()

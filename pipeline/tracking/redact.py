@@ -56,12 +56,12 @@ def redact_arguments(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Turn nested mappings into one with dotted keys: {"trainer.max_steps": 5}."""
     flat: dict[str, Any] = {}
     for key, value in params.items():
         if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
+            flat |= flatten_params(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -1,22 +1,124 @@
-"""Sends what the journals hold and the server lacks."""
+"""Sends what the journals hold and the server lacks, and remembers how far it got."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.tracking.cursor import Cursor
-from pipeline.tracking.lines import read_lines
-from pipeline.tracking.points import Point, points_of
+from pipeline.tracking.journals import MetricPoint, points_of, read_lines
+
+KEY_TAG = "pollinate.key"  # the run's own name, known before any server answers
+RUN_DIR_TAG = "pollinate.run_dir"
+PARENT_TAG = "mlflow.parentRunId"  # by it MLflow shows a run below another
+
+
+@dataclass(frozen=True)
+class SenderSettings:
+    """One run and its tracking server.
+
+    Attributes:
+        uri: address; sqlite with an absolute path.
+        experiment: MLflow's experiment.
+        run_dir: absolute path of the run folder.
+        run_name: name on MLflow's pages.
+        key: unique and the same after a resume; by it the run is found on the server.
+        user: who started the run.
+        start_ms: milliseconds since 1970.
+    """
+
+    uri: str
+    experiment: str
+    run_dir: str
+    run_name: str
+    key: str
+    user: str
+    start_ms: int
+
+    def to_json(self) -> str:
+        """One line for the sender's input."""
+        return json.dumps(asdict(self))
+
+
+def settings_from_json(text: str) -> SenderSettings:
+    """Read what ``to_json`` wrote."""
+    return SenderSettings(**json.loads(text))
+
+
+CURSOR_FILE = "tracking.json"
+
+
+@dataclass
+class SendCursor:
+    """The MLflow run of a run folder, and how far each journal has been sent.
+
+    Losing it costs time, not truth: the run is found again by its key, and points that
+    arrive a second time are the same points.
+
+    Attributes:
+        uri: address without user and password.
+        run_id: None before the server's first answer.
+        offsets: journal's file name -> bytes sent.
+        models: key of a model's registration -> id of the logged model.
+    """
+
+    path: Path
+    uri: str
+    experiment: str
+    run_id: str | None = None
+    offsets: dict[str, int] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        content = {key: value for key, value in asdict(self).items() if key != "path"}
+        new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        new.write_text(json.dumps(content, indent=1))
+        new.replace(self.path)
+
+    def restart(self) -> None:
+        """Forget the run: the next one gets everything from the beginning."""
+        self.run_id, self.offsets, self.models = None, {}, {}
+
+
+def load_cursor(run_dir: Path, uri: str, experiment: str) -> SendCursor:
+    """Read a run folder's cursor; a new one if it has none or speaks of another server."""
+    new = SendCursor(run_dir / CURSOR_FILE, uri, experiment)
+    try:
+        old = SendCursor(path=new.path, **json.loads(new.path.read_text()))
+    except (OSError, ValueError, TypeError):  # none yet, or torn by a full disk: start again
+        return new
+    return old if (old.uri, old.experiment) == (uri, experiment) else new
+
+
+def sent_bytes(run_dir: Path) -> dict[str, int]:
+    """Return {journal's file name: bytes that a server has}; empty if none has answered yet."""
+    try:
+        found: dict[str, int] = json.loads((run_dir / CURSOR_FILE).read_text())["offsets"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
+
+
+def stored_run_id(run_dir: Path) -> str | None:
+    """Give the MLflow run id of a run folder; None if no server has answered yet."""
+    try:
+        run_id = json.loads((run_dir / CURSOR_FILE).read_text())["run_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if run_id is None else str(run_id)
+
 
 METRICS, SYSTEM, OPERATIONS = "metrics.jsonl", "system.jsonl", "operations.jsonl"
-BATCH = 1000  # points or operations a call, MLflow's own limit
+POINTS_PER_BATCH = 1000  # points or operations a call, MLflow's own limit
 _LINES = 250  # read at once
 
 Operation = Mapping[str, Any]
-Report = Callable[..., None]
+ReportEvent = Callable[..., None]
 
 
 class RefusedError(Exception):
@@ -27,16 +129,16 @@ class RunDeletedError(Exception):
     """Someone deleted the run on the server, so nothing more may be sent to it."""
 
 
-class Target(Protocol):
+class TrackingServer(Protocol):
     """A tracking server, as the sender needs it. Each call may be repeated without harm."""
 
-    def open_run(self, cursor: Cursor) -> None:
+    def open_run(self, cursor: SendCursor) -> None:
         """Find or create the run and set ``cursor.run_id``."""
 
-    def send_points(self, points: list[Point]) -> None:
+    def send_points(self, points: list[MetricPoint]) -> None:
         """Store points; raises RefusedError if one of them cannot be stored."""
 
-    def send_operation(self, operation: Operation, cursor: Cursor) -> None:
+    def send_operation(self, operation: Operation, cursor: SendCursor) -> None:
         """Carry out one operation; raises RefusedError if that is impossible."""
 
 
@@ -50,7 +152,9 @@ class Sender:
         report: called with an event's name and details: run, sent, refused.
     """
 
-    def __init__(self, run_dir: Path, target: Target, cursor: Cursor, report: Report) -> None:
+    def __init__(
+        self, run_dir: Path, target: TrackingServer, cursor: SendCursor, report: ReportEvent
+    ) -> None:
         self.run_dir = run_dir
         self.cursor = cursor
         self._target = target
@@ -98,11 +202,11 @@ class Sender:
     def _send_points(self, name: str) -> None:
         for lines in self._batches(name):
             points = [point for record, _ in lines for point in points_of(record)]
-            for start in range(0, len(points), BATCH):
-                self._send_accepted(points[start : start + BATCH])
+            for start in range(0, len(points), POINTS_PER_BATCH):
+                self._send_accepted(points[start : start + POINTS_PER_BATCH])
             self._advance(name, lines[-1][1])
 
-    def _send_accepted(self, points: list[Point]) -> None:
+    def _send_accepted(self, points: list[MetricPoint]) -> None:
         """Send points; those that the server refuses are found by halving, and reported."""
         try:
             self._target.send_points(points)

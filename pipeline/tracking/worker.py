@@ -19,9 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from pipeline.tracking.operations import has_ended
+from pipeline.tracking.journals import has_ended
 from pipeline.tracking.redact import redact_text
-from pipeline.tracking.sender import OPERATIONS, Report, RunDeletedError, Sender
+from pipeline.tracking.sender import OPERATIONS, ReportEvent, RunDeletedError, Sender
 
 INTERVAL = 5.0  # seconds between two sends
 _LONGEST_WAIT = 60.0  # seconds between two attempts to reach the server
@@ -106,20 +106,20 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text if len(text) < 200 else text[:200] + ' ...'}"
 
 
-def open_sender(text: str, report: Report) -> tuple[Sender, Any]:
+def open_sender(text: str, report: ReportEvent) -> tuple[Sender, Any]:
     """Build the sender of one run and its server from a line of settings."""
     from dataclasses import replace
 
-    from pipeline.tracking.cursor import load_cursor
-    from pipeline.tracking.settings import settings_from_json
-    from pipeline.tracking.store import login
-    from pipeline.tracking.timeouts import set_defaults
+    from pipeline.tracking.mlflow_settings import login, set_timeouts
+    from pipeline.tracking.sender import load_cursor, settings_from_json
 
     settings = settings_from_json(text)
     uri, variables = login(settings.uri)
     os.environ.update(variables)
-    set_defaults()
-    from pipeline.tracking.server import MlflowServer  # imports MLflow, so after the variables
+    set_timeouts()
+    from pipeline.tracking.mlflow_server import (
+        MlflowServer,  # imports MLflow, so after the variables
+    )
 
     server = MlflowServer(replace(settings, uri=uri))
     run_dir = Path(settings.run_dir)

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datamodules.row_order import ShuffledStream
 from datamodules.samplers.adaptive import Adaptive
-from datamodules.samplers.annealed import Annealed
+from datamodules.samplers.annealed import AnnealedTemperature
 from datamodules.samplers.base import Sampler, apportion
-from datamodules.samplers.fixed import Fixed
+from datamodules.samplers.fixed import FixedShares
 from datamodules.samplers.proportional import Proportional
 from datamodules.samplers.temperature import Temperature
 from datamodules.samplers.uniform import Uniform
-from datamodules.stream import Stream
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 
@@ -96,7 +96,7 @@ def test_wrong_options_are_refused(kind: type[Sampler], options: dict, message: 
 
 @given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 2**32))
 def test_every_pass_is_a_permutation(size: int, number: int, seed: int) -> None:
-    found, passes = Stream(seed, "a", size).rows(number * size, size)
+    found, passes = ShuffledStream(seed, "a", size).rows(number * size, size)
     assert sorted(found) == list(range(size))
     assert set(passes) == {number}
 
@@ -105,10 +105,10 @@ def test_every_pass_is_a_permutation(size: int, number: int, seed: int) -> None:
 def test_a_stretch_is_its_parts(stretch: tuple[int, int, int], cut: int) -> None:
     size, start, count = stretch
     cut = min(cut, count)
-    whole = Stream(0, "a", size).rows(start, count)
+    whole = ShuffledStream(0, "a", size).rows(start, count)
     parts = (
-        Stream(0, "a", size).rows(start, cut),
-        Stream(0, "a", size).rows(start + cut, count - cut),
+        ShuffledStream(0, "a", size).rows(start, cut),
+        ShuffledStream(0, "a", size).rows(start + cut, count - cut),
     )
     for found, first, second in zip(whole, *parts, strict=True):
         assert np.array_equal(found, np.concatenate([first, second]))
@@ -117,8 +117,8 @@ def test_a_stretch_is_its_parts(stretch: tuple[int, int, int], cut: int) -> None
 @pytest.mark.parametrize("other", [(1, "a", 0), (0, "b", 0), (0, "a", 1)])
 def test_seed_name_and_pass_change_the_order(other: tuple[int, str, int]) -> None:
     seed, name, number = other
-    first = Stream(0, "a", 50).rows(0, 50)[0]
-    assert not np.array_equal(first, Stream(seed, name, 50).rows(number * 50, 50)[0])
+    first = ShuffledStream(0, "a", 50).rows(0, 50)[0]
+    assert not np.array_equal(first, ShuffledStream(seed, name, 50).rows(number * 50, 50)[0])
 
 
 def adaptive(**options: Any) -> Adaptive:
@@ -169,7 +169,7 @@ def test_a_score_that_is_no_number_changes_nothing() -> None:
     ("sampler", "message"),
     [
         (Adaptive(8, targets={"xx": 1.0}), "sampler.targets has 'xx'; did you mean x"),
-        (Fixed(8, weights={"aa": 1.0}), "sampler.weights has 'aa'; did you mean a"),
+        (FixedShares(8, weights={"aa": 1.0}), "sampler.weights has 'aa'; did you mean a"),
     ],
 )
 def test_unknown_names_are_refused(sampler: Sampler, message: str) -> None:
@@ -178,7 +178,7 @@ def test_unknown_names_are_refused(sampler: Sampler, message: str) -> None:
 
 
 def test_annealing_ends_where_it_says() -> None:
-    sampler, sizes = Annealed(100, start=1.0, end=1e6, epochs=4), {"a": 10, "b": 90}
+    sampler, sizes = AnnealedTemperature(100, start=1.0, end=1e6, epochs=4), {"a": 10, "b": 90}
     shares = [sampler.counts(sizes, epoch)["a"] for epoch in range(6)]
     assert shares == sorted(shares)
     assert shares[0] == Proportional(100).counts(sizes)["a"]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.splits import SPLITS, split_rows
-from datamodules.table import SPLIT
-from pipeline.errors import PollinateError
+from datamodules.table import SPLIT_COLUMN
+from pollinate.errors import PollinateError
 
 FRACTIONS = {"train": 0.6, "valid": 0.1, "test": 0.3}
 strata = st.lists(st.sampled_from(["a", "b", None, 3]), min_size=1, max_size=80)
@@ -132,7 +132,7 @@ def test_values_say_what_a_column_means() -> None:
 
 
 def test_files_say_the_split() -> None:
-    parts = deal({"files": {}}, {SPLIT: ["test", "train", "valid"]}, [""] * 3)
+    parts = deal({"files": {}}, {SPLIT_COLUMN: ["test", "train", "valid"]}, [""] * 3)
     assert [parts[name].tolist() for name in SPLITS] == [[1], [2], [0]]
 
 

@@ -6,10 +6,10 @@ import warnings
 
 import pytest
 
-from pipeline.quiet import HARMLESS
+from pipeline.command import HARMLESS_WARNINGS
 
 
 @pytest.fixture(autouse=True)
 def quiet() -> None:
-    for message, _ in HARMLESS:
+    for message, _ in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 from lightning_modules.fusions.attention import Attention
 from lightning_modules.fusions.gated import Gated
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.rows.groups import rows
 from tests.rows.row import DIM, Row, ids
 

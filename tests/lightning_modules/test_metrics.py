@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_modules.metrics import RunningLosses, Scores, load_metric_state, metric_state
+from lightning_modules.metrics import (
+    EvaluationMetrics,
+    RunningLosses,
+    load_metric_state,
+    metric_state,
+)
 from lightning_modules.tasks.classification import Classification
 
 LOGITS = torch.tensor([[4.0, 0.0], [0.0, 4.0], [0.0, 4.0], [4.0, 0.0]])
@@ -42,7 +47,7 @@ def test_losses_of_no_rows_are_left_out() -> None:
 
 
 def test_scores_by_hand() -> None:
-    scores = Scores(tasks())
+    scores = EvaluationMetrics(tasks())
     scores.update("a", LOGITS[:2], TARGET[:2])
     scores.update("a", LOGITS[2:], TARGET[2:])
     numbers, matrices = scores.take()
@@ -54,7 +59,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_scores_start_anew() -> None:
-    scores = Scores(tasks())
+    scores = EvaluationMetrics(tasks())
     scores.update("a", LOGITS, TARGET)
     scores.take()
     assert scores.take() == ({}, {})
@@ -63,7 +68,7 @@ def test_scores_start_anew() -> None:
 
 
 def test_a_task_without_labelled_rows_is_left_out() -> None:
-    scores = Scores(tasks())
+    scores = EvaluationMetrics(tasks())
     scores.update("a", LOGITS[:0], TARGET[:0])
     scores.update("b", LOGITS, TARGET)
     assert scores.take()[0].keys() == {"b"}

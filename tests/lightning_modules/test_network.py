@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from datamodules.batch import Batch
-from datamodules.mixed import MixedDataModule
-from lightning_modules.balancers.gradient.leaves import leaves
-from lightning_modules.features import Features
-from lightning_modules.network import MultiTaskNetwork, join, part
+from datamodules.features import Features
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.balancers.shared_gradients import graph_leaves
+from lightning_modules.network import MultiTaskNetwork, concat_inputs, split_features
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 from tests.tiny import DIM, images, network, ready, task, texts
@@ -74,11 +74,11 @@ def test_tasks_in_graphs_of_their_own_are_predicted_the_same(
     net = network(data)
     net.trunk = row.build(tasks=list(net.heads), dim=DIM)
     net.eval()
-    together, apart = net(step(data)), net(step(data), apart=True)
+    together, apart = net(step(data)), net(step(data), separate_graphs=True)
     assert together.keys() == apart.keys()
     assert all(torch.allclose(together[t], apart[t], atol=1e-5) for t in together)
     shared = {id(parameter) for parameter in net.shared_parameters()}
-    of_one, of_other = ({id(p) for p in leaves(apart[t].sum())} for t in ("shape", "tone"))
+    of_one, of_other = ({id(p) for p in graph_leaves(apart[t].sum())} for t in ("shape", "tone"))
     assert of_one & of_other <= shared
 
 
@@ -98,19 +98,19 @@ def test_names_of_parts_make_names_of_weights(data: MixedDataModule) -> None:
 
 
 def test_join_pads_token_ids() -> None:
-    joined = join([torch.ones(2, 3, dtype=torch.long), torch.ones(1, 5, dtype=torch.long)])
+    joined = concat_inputs([torch.ones(2, 3, dtype=torch.long), torch.ones(1, 5, dtype=torch.long)])
     assert joined.tolist() == [[1, 1, 1, 0, 0]] * 2 + [[1] * 5]
 
 
 def test_join_concatenates_images() -> None:
-    assert join([torch.ones(2, 1, 4, 4), torch.zeros(3, 1, 4, 4)]).shape == (5, 1, 4, 4)
+    assert concat_inputs([torch.ones(2, 1, 4, 4), torch.zeros(3, 1, 4, 4)]).shape == (5, 1, 4, 4)
 
 
 def test_part_undoes_the_join() -> None:
     whole = Features(
         torch.arange(6.0).reshape(3, 2), torch.zeros(3, 4, DIM), None, torch.ones(3, 4).bool()
     )
-    first, second = part(whole, [1, 2])
+    first, second = split_features(whole, [1, 2])
     assert torch.equal(torch.cat([first.pooled, second.pooled]), whole.pooled)
     assert (len(first.sequence), len(second.sequence)) == (1, 2)
     assert first.grid is second.grid is None

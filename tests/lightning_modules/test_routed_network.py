@@ -8,25 +8,25 @@ from torch import nn
 
 from datamodules.batch import Batch
 from datamodules.loading import DatasetSpec
-from datamodules.mixed import MixedDataModule
-from lightning_modules.balancers.gradient.leaves import leaves
-from lightning_modules.balancers.gramian.mgda import MGDA
-from lightning_modules.copies import copies, readable
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.backward_engine import BackwardEngine
+from lightning_modules.balancers.mgda import MGDA
+from lightning_modules.balancers.shared_gradients import graph_leaves
 from lightning_modules.encoders.transformer import Transformer
-from lightning_modules.meeting import Meeting
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.task_rows import encoding_keys, keys_of_task
 from lightning_modules.tuning.task_lora import TaskLoRA
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
-from tests.tiny import DIM, THIRDS, InMemory, labels, network, pixels, ready, task, texts, words
+from tests.tiny import DIM, THIRDS, TinySource, labels, network, pixels, ready, task, texts, words
 
 
 @pytest.fixture(scope="module")
 def data() -> MixedDataModule:
     """Texts with two tasks, texts with pictures with one of these and another one."""
     columns = {"text": words(24), "image": pixels(24), "label": labels(24)}
-    cards = DatasetSpec(InMemory(**columns), {"text": "text", "image": "image"}, THIRDS)
+    cards = DatasetSpec(TinySource(**columns), {"text": "text", "image": "image"}, THIRDS)
     return ready(
         {"notes": texts(kind=labels(40, "pqr")), "cards": cards},
         {
@@ -109,12 +109,12 @@ def test_graphs_of_their_own_give_the_same(row: Row, data: MixedDataModule) -> N
     net, batches = routed(data), step(data)
     net.trunk = row.build(tasks=list(net.heads), dim=DIM)
     net.eval()
-    together, apart = net(batches), net(batches, apart=True)
+    together, apart = net(batches), net(batches, separate_graphs=True)
     assert together.keys() == apart.keys()
     assert all(torch.allclose(together[t], apart[t], atol=1e-5) for t in together)
     shared = {id(parameter) for parameter in net.shared_parameters()}
     # tone and card meet in the pictures' encoder, kind meets neither
-    reached = {name: {id(leaf) for leaf in leaves(apart[name].sum())} for name in apart}
+    reached = {name: {id(leaf) for leaf in graph_leaves(apart[name].sum())} for name in apart}
     assert reached["kind"] & reached["card"] <= shared
     assert reached["kind"] & reached["tone"] <= shared
 
@@ -134,14 +134,14 @@ def test_tasks_on_one_data_set_share_no_features() -> None:
     assert network(data).tasks_share_features()
     net = routed(data)
     assert not net.tasks_share_features()
-    assert Meeting(net, MGDA(list(net.heads))).level == "parameters"
+    assert BackwardEngine(net, MGDA(list(net.heads))).level == "parameters"
     with pytest.raises(UsageError, match=r"that of text has adapters of each task's own; set"):
-        Meeting(net, MGDA(list(net.heads), level="features"))
+        BackwardEngine(net, MGDA(list(net.heads), level="features"))
 
 
 def test_copies_by_hand() -> None:
     routes = {"a": ["x", "y"], "b": ["y", "z"]}
-    found = copies(["x", "y"], ["y"], routes)
+    found = encoding_keys(["x", "y"], ["y"], routes)
     assert found == {"x": ("x", ""), "y@a": ("y", "a"), "y@b": ("y", "b")}
-    assert readable(found, "a", routes["a"]) == ["x", "y@a"]
-    assert readable(found, "b", routes["b"]) == ["y@b"]
+    assert keys_of_task(found, "a", routes["a"]) == ["x", "y@a"]
+    assert keys_of_task(found, "b", routes["b"]) == ["y@b"]

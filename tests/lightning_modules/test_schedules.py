@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_modules.optimizers import schedule_optimizer
+from lightning_modules.optimization import schedule_optimizer
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.schedules.one_cycle import OneCycle
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 

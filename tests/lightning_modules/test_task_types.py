@@ -18,13 +18,11 @@ from lightning_modules.tasks.classification import Classification
 from lightning_modules.tasks.depth import Depth
 from lightning_modules.tasks.multilabel import Multilabel
 from lightning_modules.tasks.ordinal import Ordinal
-from lightning_modules.tasks.recall import Recall, ranks
 from lightning_modules.tasks.regression import Regression
-from lightning_modules.tasks.retrieval import Retrieval
+from lightning_modules.tasks.retrieval import Recall, Retrieval, partner_ranks
 from lightning_modules.tasks.segmentation import Segmentation
-from lightning_modules.tasks.spans import spans
-from lightning_modules.tasks.tagging import Tagging
-from pipeline.errors import PollinateError, UsageError
+from lightning_modules.tasks.tagging import Tagging, entity_spans
+from pollinate.errors import PollinateError, UsageError
 
 
 def learnt(task: Any, values: list[Any]) -> Any:
@@ -76,7 +74,7 @@ def test_head_loss_and_metrics_fit_together(name: str) -> None:
     labelled = encoded.present
     target = encoded.targets[labelled]
     metrics.update(
-        task.measured(output[labelled]), target.int() if name == "multilabel" else target
+        task.metric_input(output[labelled]), target.int() if name == "multilabel" else target
     )
     assert task.score in metrics.compute()
     assert len(task.decode(output)) == len(values)
@@ -242,7 +240,7 @@ def test_ordinal_answers_agree_with_their_probabilities() -> None:
     ],
 )
 def test_spans(tags: str, expected: set[Any]) -> None:
-    assert set(spans(tags.split())) == expected
+    assert set(entity_spans(tags.split())) == expected
 
 
 def test_span_f1_by_hand() -> None:
@@ -276,16 +274,16 @@ def test_tagging_loss_is_the_mean_over_a_row_s_words() -> None:
 
 def test_ranks_by_hand_and_ties_in_the_middle() -> None:
     first = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert ranks(first, first).tolist() == [0.0, 0.0]
-    assert ranks(first, first.flip(0)).tolist() == [1.0, 1.0]
+    assert partner_ranks(first, first).tolist() == [0.0, 0.0]
+    assert partner_ranks(first, first.flip(0)).tolist() == [1.0, 1.0]
     same = torch.ones(11, 4)
-    assert ranks(same, same).tolist() == [5.0] * 11  # constant vectors know nothing
+    assert partner_ranks(same, same).tolist() == [5.0] * 11  # constant vectors know nothing
 
 
 def test_recall_over_chunks_is_recall(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs, whole, parts = torch.randn(50, 2, 4), Recall(5, 4), Recall(5, 4)
     whole.update(pairs, torch.zeros(50))
-    monkeypatch.setattr("lightning_modules.tasks.recall.CHUNK", 7)
+    monkeypatch.setattr("lightning_modules.tasks.retrieval.CHUNK", 7)
     for part in pairs.split(9):
         parts.update(part, torch.zeros(len(part)))
     assert parts.compute() == whole.compute()

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from lightning_modules.tasks.classification import Classification, label_text
-from pipeline.errors import PollinateError, UsageError
+from pollinate.errors import PollinateError, UsageError
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 

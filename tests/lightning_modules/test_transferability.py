@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from lightning_modules.transferability.base import Absent, Evidence, Score, UnavailableError
-from lightning_modules.transferability.cka import LinearCKA, cka, hsic
-from lightning_modules.transferability.gradient_cosine import cosines
+from lightning_modules.transferability.cka import LinearCKA, cka_score, linear_hsic
+from lightning_modules.transferability.gradient_cosine import pairwise_cosines
 from lightning_modules.transferability.h_score import HScore, h_score, ledoit_wolf
 from lightning_modules.transferability.leep import leep
 from lightning_modules.transferability.log_me import log_evidence
 from lightning_modules.transferability.tag import lookahead_affinity
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 
@@ -200,19 +200,21 @@ def naive_hsic(x: Tensor, y: Tensor) -> float:
 
 def test_hsic_is_its_definition_and_blind_to_the_mean() -> None:
     x, y = draw(15, 3), draw(15, 4, seed=1) + 5
-    assert hsic(x, y) == pytest.approx(naive_hsic(x, y))
-    assert hsic(x, y - y.mean(dim=0)) == pytest.approx(hsic(x, y))
+    assert linear_hsic(x, y) == pytest.approx(naive_hsic(x, y))
+    assert linear_hsic(x, y - y.mean(dim=0)) == pytest.approx(linear_hsic(x, y))
 
 
 def test_cka_identities() -> None:
     x, y = draw(30, 5), draw(30, 3, seed=1) + draw(30, 5)[:, :3]
-    assert cka(x, x) == pytest.approx(1.0)
-    assert cka(x, y) == pytest.approx(cka(y, x))
-    assert cka(4 * x @ rotation(5), y + 1) == pytest.approx(cka(x, y))
+    assert cka_score(x, x) == pytest.approx(1.0)
+    assert cka_score(x, y) == pytest.approx(cka_score(y, x))
+    assert cka_score(4 * x @ rotation(5), y + 1) == pytest.approx(cka_score(x, y))
 
 
 def test_cka_of_unrelated_features_is_zero_on_average_however_wide() -> None:
-    found = [cka(draw(20, 60, seed=seed), draw(20, 60, seed=1000 + seed)) for seed in range(200)]
+    found = [
+        cka_score(draw(20, 60, seed=seed), draw(20, 60, seed=1000 + seed)) for seed in range(200)
+    ]
     error = torch.tensor(found).std() / len(found) ** 0.5
     assert abs(sum(found) / len(found)) < 3 * float(error)
 
@@ -221,7 +223,7 @@ def test_cka_refuses() -> None:
     with pytest.raises(UnavailableError, match="needs >= 4 labelled rows, got 3"):
         LinearCKA().score(Evidence(features=draw(3, 2), reference=draw(3, 2)))
     with pytest.raises(UnavailableError, match="hardly differ"):
-        cka(torch.ones(5, 2), draw(5, 2))
+        cka_score(torch.ones(5, 2), draw(5, 2))
 
 
 # between tasks
@@ -238,6 +240,6 @@ def test_a_loss_of_zero_has_nothing_to_gain() -> None:
 
 
 def test_cosines_of_opposed_equal_and_empty_gradients() -> None:
-    found = cosines(torch.tensor([[1.0, 1.0], [-2.0, -2.0], [1.0, -1.0], [0.0, 0.0]]))
+    found = pairwise_cosines(torch.tensor([[1.0, 1.0], [-2.0, -2.0], [1.0, -1.0], [0.0, 0.0]]))
     expected = torch.tensor([[1.0, -1, 0, 0], [-1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
     torch.testing.assert_close(found, expected.double())

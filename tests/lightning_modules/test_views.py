@@ -11,11 +11,10 @@ import torch
 import yaml
 
 from datamodules.batch import Batch
-from datamodules.mixed import MixedDataModule
-from lightning_modules.features import Features
-from lightning_modules.views.base import Seen
-from lightning_modules.views.grid import GridView
-from pipeline.errors import UsageError
+from datamodules.features import Features
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.views import EncodedDataset, GridView
+from pollinate.errors import UsageError
 from tests.rows.row import DATA
 from tests.shops import loaded
 from tests.tiny import multitask, network, trainer
@@ -63,7 +62,7 @@ def test_cells_meet_their_own_place(shop: MixedDataModule) -> None:
     given = batch(shop, list(range(6)))
     has = given.has["image"]
     grid = torch.randn(int(has.sum()), 5, 2, 3)
-    seen = Seen(
+    seen = EncodedDataset(
         Features(torch.zeros(6, 5)), {"image": Features(grid[:, :, 0, 0], grid=grid)}, given
     )
     (cells,) = GridView().groups(seen).values()
@@ -74,7 +73,7 @@ def test_cells_meet_their_own_place(shop: MixedDataModule) -> None:
 
 
 def test_an_encoder_without_a_grid_is_refused(shop: MixedDataModule) -> None:
-    seen = Seen(
+    seen = EncodedDataset(
         Features(torch.zeros(1, 5)), {"image": Features(torch.zeros(1, 5))}, batch(shop, [0])
     )
     with pytest.raises(UsageError, match=r"encoder.image gives no grid .* encoder/image=cnn"):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import compose
-from pipeline.errors import UsageError
+from pipeline.configuration.composition import compose
+from pollinate.errors import UsageError
 
 CONF = Path(__file__).parent / "conf"
 ALLOW = "allow_targets=[tests.pipeline.standins]"

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_modules.balancers.gradient.parameters import SharedParameters
-from lightning_modules.balancers.gramian.mgda import MGDA
-from lightning_modules.multitask import MultiTaskModule
+from lightning_modules.balancers.mgda import MGDA
+from lightning_modules.balancers.shared_gradients import ParameterGradients
+from lightning_modules.building import build_modalities, build_tasks, task_datasets
+from lightning_modules.module import MultiTaskModule
 from pipeline.build import (
     build_balancer,
     build_datamodule,
@@ -19,10 +20,8 @@ from pipeline.build import (
     build_optimization,
     compile_parts,
 )
-from pipeline.building.modalities import build_modalities
-from pipeline.building.tasks import build_tasks, task_datasets
-from pipeline.config import compose
-from pipeline.errors import UsageError
+from pipeline.configuration.composition import compose
+from pollinate.errors import UsageError
 from tests.sessions import SMOKE
 from tests.tiny import network, ready
 
@@ -142,7 +141,7 @@ def test_a_compiled_part_can_be_gone_through_several_times() -> None:
         net.zero_grad()
         features = net(rows)
         losses = {"a": features.square().mean(), "b": (features - 1).abs().mean()}
-        MGDA(["a", "b"]).backward(losses, SharedParameters(net.parameters()))
+        MGDA(["a", "b"]).backward(losses, ParameterGradients(net.parameters()))
         found.append([parameter.grad.clone() for parameter in net.parameters()])
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*found, strict=True))
 
@@ -166,10 +165,10 @@ def test_tasks_labelled_on_other_rows_of_one_file_are_balanced_on_parameters(
     composed = compose("fit", [f"data={tmp_path / 'halves.yaml'}", "balancer=mgda", "dim=8"])
     data = build_datamodule(composed)
     data.setup()
-    assert build_module(composed, data).meeting.level == "features"
+    assert build_module(composed, data).engine.level == "features"
     for task, labels in (("kind", [1, 0, 0]), ("tone", [0, 1, 1])):
         data.parts["train"]["notes"].present[task] = torch.tensor(labels).bool()
-    assert build_module(composed, data).meeting.level == "parameters"
+    assert build_module(composed, data).engine.level == "parameters"
 
 
 @pytest.mark.parametrize(

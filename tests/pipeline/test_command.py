@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.command import parse_arguments, run_command
-from pipeline.errors import PollinateError, UsageError
+from pollinate.errors import PollinateError, UsageError
 from tests.pipeline.conftest import ALLOW, CONF
 
 FIT = [f"--config-dir={CONF}", ALLOW]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoints import read_checkpoint, write_checkpoint
+from lightning_modules.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.evaluate import main
 
 

@@ -14,23 +14,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_modules.checkpoints import read_checkpoint
 from lightning_modules.encoders.cnn import CNN
 from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.encoders.transformers_text import TransformersText
+from lightning_modules.predictor import Predictor
 from lightning_modules.tuning.dora import DoRA
 from lightning_modules.tuning.frozen import Frozen
 from lightning_modules.tuning.lora import LoRA
 from lightning_modules.tuning.routing import Routing
 from lightning_modules.tuning.task_lora import TaskLoRA
-from pipeline.checkpoints import read_checkpoint
-from pipeline.errors import UsageError
 from pipeline.evaluate import main as evaluate
 from pipeline.export import main as export
-from pipeline.exporting.adapted import Adapted, find_adapted, write_merged
-from pipeline.prediction.predictor import Predictor
-from pipeline.serving.folder import DATA, REQUIREMENTS
-from pipeline.serving.folder import export as serve
+from pipeline.exporting import AdaptedEncoder, find_adapted_encoder, write_merged
+from pipeline.serving.model_folder import DATA_FOLDER, REQUIREMENTS
+from pipeline.serving.model_folder import export_model as serve
 from pipeline.serving.pyfunc import _load_pyfunc
+from pollinate.errors import UsageError
 from tests.lightning_modules.tuning.test_task_lora import adapted
 from tests.models import bert, gpt2, with_weights
 from tests.pretrained_runs import pretrained, train
@@ -91,7 +91,9 @@ def test_served_without_peft(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "served"
     serve(last(run), folder)
     assert "peft" not in (folder / REQUIREMENTS).read_text()
-    answers = _load_pyfunc(str(folder / DATA)).predict(pd.DataFrame({"text": ["small red cup"]}))
+    answers = _load_pyfunc(str(folder / DATA_FOLDER)).predict(
+        pd.DataFrame({"text": ["small red cup"]})
+    )
     assert answers["size"].notna().all()
 
 
@@ -171,13 +173,13 @@ def test_what_cannot_be_taken_out(run: Path, tmp_path: Path) -> None:
     encoder, tuning = Transformer(20, 16), TaskLoRA()
     tuning.apply(encoder, ["a"])
     with pytest.raises(UsageError, match=r"encoder.text is no model of another library, .*=false"):
-        write_merged(Adapted(encoder, tuning, "text", "a"), tmp_path)
+        write_merged(AdaptedEncoder(encoder, tuning, "text", "a"), tmp_path)
     with pytest.raises(UsageError, match="the run trained no adapters"):
         Frozen().adapter(encoder, "a")
     predictor = Predictor.load(last(run))
     predictor.network.tunings = {"text": Frozen()}
     with pytest.raises(UsageError, match="the run trained no adapters"):
-        find_adapted(predictor, "size", None)
+        find_adapted_encoder(predictor, "size", None)
 
 
 def test_nothing_is_overwritten_unasked(run: Path, tmp_path: Path, capsys: Any) -> None:
@@ -220,4 +222,4 @@ def test_every_kind_of_adapter(kind: Any, model: Any, tmp_path: Path) -> None:
 def test_what_is_written_is_said_to_be_of_those_who_have_it(routing: Any, whose: str) -> None:
     encoder = CNN(3, 8)
     encoder.routing = routing
-    assert Adapted(encoder, LoRA(), "image", "a").whose == whose
+    assert AdaptedEncoder(encoder, LoRA(), "image", "a").whose == whose

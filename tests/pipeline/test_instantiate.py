@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.configuration.component_rules import component_problems
-from pipeline.configuration.targets import refusal
-from pipeline.errors import UsageError
-from pipeline.instantiate import find_target, instantiate
+from pipeline.configuration.method_rules import component_problems
+from pollinate.errors import UsageError
+from pollinate.instantiate import find_target, instantiate, refusal
 from tests.pipeline.standins import Balancer, Trunk, Wrapper
 
 STANDINS = "tests.pipeline.standins"
@@ -35,18 +34,18 @@ STRANGERS = [
     "torchvision.transforms.v2.functional.to_tensor",
     "torchvision.transforms.v2.InterpolationMode",
     "torchvision.transforms.ToTensor",
-    "lightning_modules.multitask.torch.load",
-    "lightning_modules.features.torch.load",
-    "lightning_modules.features.Tensor",
-    "lightning_modules.features.dataclass",
+    "lightning_modules.module.torch.load",
+    "datamodules.features.torch.load",
+    "datamodules.features.Tensor",
+    "datamodules.features.dataclass",
     "lightning_modules",
     "lightning_modulesx.Evil",
     "datamodules.batch.os.system",
     "datamodules.__loader__",
     "datamodules.__builtins__.eval",
     "pipeline.tracking",
-    "pipeline.instantiate.import_module",
-    "pipeline.config.compose",
+    "pollinate.instantiate.import_module",
+    "pipeline.configuration.composition.compose",
     f"{STANDINS}.system",
     f"{STANDINS}.Popen",
     f"{STANDINS}.dataclass",

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import compose
-from pipeline.errors import PollinateError, UsageError
+from pipeline.configuration.composition import compose
 from pipeline.plan import main
-from pipeline.planning.cost import Estimate
-from pipeline.planning.largest import largest_batch, needs
-from pipeline.planning.setting import Setting, setting_of
-from pipeline.planning.sizes import bytes_in, in_bytes, scaled
+from pipeline.planning.cost import CostEstimator, bytes_needed, largest_batch
+from pipeline.planning.hardware import HardwareSetup, hardware_setup
+from pipeline.text_format import format_bytes, format_scaled, parse_bytes
+from pollinate.errors import PollinateError, UsageError
 from tests import tiny
 from tests.conftest import SMALL
 
@@ -95,28 +94,28 @@ def test_what_a_run_would_refuse_is_not_planned(capsys: pytest.CaptureFixture[st
 
 def test_settings() -> None:
     config = compose("plan", ["trainer=ddp", "trainer.num_nodes=3", "trainer.accelerator=gpu"])
-    assert setting_of(config) == Setting(devices=6, fused=True)
+    assert hardware_setup(config) == HardwareSetup(devices=6, fused=True)
     two = compose("plan", ["trainer.devices=[0,1]", "trainer.accelerator=cpu", "ema_decay=0.5"])
-    assert setting_of(two) == Setting(devices=2, copies=1)
+    assert hardware_setup(two) == HardwareSetup(devices=2, copies=1)
     apart = compose("plan", ["trainer=diloco", "trainer.accelerator=cpu"])
-    assert setting_of(apart) == Setting(devices=2, copies=2, local=True)
-    assert not setting_of(apart).exchanged
+    assert hardware_setup(apart) == HardwareSetup(devices=2, copies=2, local=True)
+    assert not hardware_setup(apart).exchanged
 
 
 def test_the_largest_batch_fits_and_a_larger_one_does_not() -> None:
     data = tiny.ready()
-    estimate = Estimate(tiny.multitask(data), data, Setting())
-    limit = needs(estimate, 500)
+    estimate = CostEstimator(tiny.multitask(data), data, HardwareSetup())
+    limit = bytes_needed(estimate, 500)
     found = largest_batch(estimate, limit)
-    assert needs(estimate, found) <= limit < needs(estimate, round(1.1 * found))
+    assert bytes_needed(estimate, found) <= limit < bytes_needed(estimate, round(1.1 * found))
     with pytest.raises(PollinateError, match=r"memory must be at least .*tune=frozen or lora"):
         largest_batch(estimate, 1000)
 
 
 def test_sizes_are_read_and_written() -> None:
-    assert [bytes_in(text) for text in ("24GB", "1.5 MiB", "7", 800)] == [24e9, 1572864, 7, 800]
-    assert (in_bytes(24e9), in_bytes(1.53e6), scaled(0), in_bytes(999)) == (
+    assert [parse_bytes(text) for text in ("24GB", "1.5 MiB", "7", 800)] == [24e9, 1572864, 7, 800]
+    assert (format_bytes(24e9), format_bytes(1.53e6), format_scaled(0), format_bytes(999)) == (
         "24 GB", "1.5 MB", "0 ", "999 B",
     )  # fmt: skip
     with pytest.raises(UsageError, match="got -3GB"):
-        bytes_in("-3GB")
+        parse_bytes("-3GB")

@@ -13,14 +13,12 @@ import pytest
 import torch
 
 from datamodules.modalities.image import ImageModality
-from pipeline.building.modalities import build_modalities
-from pipeline.building.tasks import build_tasks
-from pipeline.checkpoints import read_checkpoint
+from lightning_modules.building import build_modalities, build_tasks
+from lightning_modules.checkpoints import read_checkpoint, read_spec
 from pipeline.evaluate import main as evaluate
 from pipeline.predict import main as predict
-from pipeline.serving.folder import DATA, REQUIREMENTS, export
+from pipeline.serving.model_folder import DATA_FOLDER, REQUIREMENTS, export_model
 from pipeline.serving.pyfunc import _load_pyfunc
-from pipeline.spec import read_spec
 from tests.pretrained_runs import SHOP, pretrained, train
 
 pytest.importorskip("transformers", reason="needs the extra encoders")
@@ -62,8 +60,10 @@ def test_predict(run: Path, tmp_path: Path) -> None:
 
 
 def test_serve(run: Path, tmp_path: Path) -> None:
-    export(run / "checkpoints/best.ckpt", tmp_path)
-    answers = _load_pyfunc(str(tmp_path / DATA)).predict(pd.DataFrame({"text": ["big cup", "pen"]}))
+    export_model(run / "checkpoints/best.ckpt", tmp_path)
+    answers = _load_pyfunc(str(tmp_path / DATA_FOLDER)).predict(
+        pd.DataFrame({"text": ["big cup", "pen"]})
+    )
     assert answers["error"].tolist() == ["", ""]
     required = (tmp_path / REQUIREMENTS).read_text()
     assert "timm==" in required

@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.checkpoints import write_checkpoint
-from pipeline.configuration.flat import flat
-from pipeline.errors import PollinateError, UsageError
-from pipeline.resume import FIXED, Resumed, differing, locate, merge, resume
-from pipeline.runs import RunFolder
-from pipeline.spec import FORMAT, read_spec
+from lightning_modules.checkpoints import SPEC_FORMAT, read_spec, write_checkpoint
+from pipeline.configuration.schema import dotted_items
+from pipeline.resume import (
+    FIXED_KEYS,
+    ResumePoint,
+    changed_fixed_keys,
+    find_resume_point,
+    find_run_and_checkpoint,
+    merge_given_keys,
+)
+from pipeline.run_folder import RunFolder
+from pollinate.errors import PollinateError, UsageError
 
 SAVED: dict[str, Any] = {
     "name": "a",
@@ -23,8 +29,8 @@ SAVED: dict[str, Any] = {
     "allow_targets": [],
     "data": {"datasets": {"notes": {"rows": 5}}},
     "encoder": {"text": {"_target_": "lightning_modules.encoders.bag.Bag", "width": 16}},
-    "balancer": {"_target_": "lightning_modules.balancers.loss.equal.Equal"},
-    "tracking": {"_target_": "pipeline.tracking.tracker.LocalTracker"},
+    "balancer": {"_target_": "lightning_modules.balancers.equal.Equal"},
+    "tracking": {"_target_": "pipeline.tracking.loggers.LocalRunLogger"},
     "trainer": {"max_epochs": 2, "accumulate_grad_batches": 1},
 }
 
@@ -35,7 +41,7 @@ def changed(**values: Any) -> dict[str, Any]:
 
 def checkpoint(path: Path, step: int = 1, **spec: Any) -> Path:
     """Write a checkpoint of a run."""
-    spec = {"format": FORMAT, "config": SAVED, "learnt": {"tasks": {}}} | spec
+    spec = {"format": SPEC_FORMAT, "config": SAVED, "learnt": {"tasks": {}}} | spec
     write_checkpoint({"state_dict": {}, "global_step": step, "pollinate": spec}, path)
     return path
 
@@ -52,8 +58,8 @@ def folder(tmp_path: Path) -> RunFolder:
     return found
 
 
-def resumed(folder: RunFolder, *given: str, **values: Any) -> Resumed:
-    return resume(changed(**values, resume=str(folder.path)), given)
+def resumed(folder: RunFolder, *given: str, **values: Any) -> ResumePoint:
+    return find_resume_point(changed(**values, resume=str(folder.path)), given)
 
 
 def test_a_run_folder_goes_on_from_last(folder: RunFolder) -> None:
@@ -66,14 +72,17 @@ def test_a_run_folder_goes_on_from_last(folder: RunFolder) -> None:
 
 def test_a_checkpoint_can_be_named(folder: RunFolder) -> None:
     path = folder.checkpoints / "previous.ckpt"
-    assert locate(str(path), SAVED) == (folder, path)
+    assert find_run_and_checkpoint(str(path), SAVED) == (folder, path)
 
 
 def test_a_torn_named_checkpoint_is_replaced_with_a_warning(folder: RunFolder) -> None:
     last = folder.checkpoints / "last.ckpt"
     os.truncate(last, 100)
     with pytest.warns(UserWarning, match=str(last)):
-        assert locate(str(last), SAVED) == (folder, folder.checkpoints / "previous.ckpt")
+        assert find_run_and_checkpoint(str(last), SAVED) == (
+            folder,
+            folder.checkpoints / "previous.ckpt",
+        )
 
 
 def test_last_is_the_newest_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,13 +90,13 @@ def test_last_is_the_newest_run(folder: RunFolder, monkeypatch: pytest.MonkeyPat
     other = RunFolder(folder.path.with_name("two"))
     other.create()
     other.write_config(SAVED)
-    assert locate("last", SAVED) == (other, None)
+    assert find_run_and_checkpoint("last", SAVED) == (other, None)
     os.utime(folder.checkpoints / "last.ckpt", (2**33, 2**33))
-    assert locate("last", SAVED) == (folder, folder.checkpoints / "last.ckpt")
+    assert find_run_and_checkpoint("last", SAVED) == (folder, folder.checkpoints / "last.ckpt")
 
 
 def test_last_of_a_run_folder(folder: RunFolder) -> None:
-    found, path = locate("last", changed(run_dir=str(folder.path)))
+    found, path = find_run_and_checkpoint("last", changed(run_dir=str(folder.path)))
     assert (found, path) == (folder, folder.checkpoints / "last.ckpt")
 
 
@@ -118,14 +127,14 @@ def test_what_cannot_be_found_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PollinateError, match=message):
-        locate(what, SAVED)
+        find_run_and_checkpoint(what, SAVED)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path / "a.ckpt", format=FORMAT + 1)
+    path = checkpoint(tmp_path / "a.ckpt", format=SPEC_FORMAT + 1)
     with pytest.raises(PollinateError) as caught:
         read_spec(path)
-    assert f"has format {FORMAT + 1}, this version reads {FORMAT}" in str(caught.value)
+    assert f"has format {SPEC_FORMAT + 1}, this version reads {SPEC_FORMAT}" in str(caught.value)
 
 
 def test_a_stranger_s_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -136,18 +145,18 @@ def test_a_stranger_s_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_given_keys_win_and_others_stay() -> None:
     composed = changed(seed=9, trainer={"max_epochs": 7}, name="b", resume="last")
-    found = merge(SAVED, composed, ["trainer.max_epochs"])
+    found = merge_given_keys(SAVED, composed, ["trainer.max_epochs"])
     assert found == changed(trainer={"max_epochs": 7, "accumulate_grad_batches": 1}, resume="last")
 
 
 def test_a_given_group_replaces_the_saved_one() -> None:
     other = {"text": {"_target_": "lightning_modules.encoders.conv.Conv"}}
-    assert merge(SAVED, changed(encoder=other), ["encoder/text"])["encoder"] == other
+    assert merge_given_keys(SAVED, changed(encoder=other), ["encoder/text"])["encoder"] == other
 
 
 def test_merging_leaves_both_alone() -> None:
     saved, composed = changed(), changed(trainer={"max_epochs": 7})
-    merge(saved, composed, ["trainer.max_epochs"])["trainer"]["max_epochs"] = 0
+    merge_given_keys(saved, composed, ["trainer.max_epochs"])["trainer"]["max_epochs"] = 0
     assert saved == SAVED
     assert composed["trainer"] == {"max_epochs": 7}
 
@@ -158,7 +167,7 @@ def test_differing_names_keys_with_both_values() -> None:
         encoder={"text": {**SAVED["encoder"]["text"], "width": 32, "depth": 2}},
         trainer={"max_epochs": 9},
     )
-    assert differing(SAVED, other) == [
+    assert changed_fixed_keys(SAVED, other) == [
         "encoder.text.depth is 2, the checkpoint has not set",
         "encoder.text.width is 32, the checkpoint has 16",
         "seed is 1, the checkpoint has 0",
@@ -169,17 +178,17 @@ def test_differing_names_keys_with_both_values() -> None:
 @pytest.mark.parametrize("free", ["name", "run_dir", "tracking", "trainer"])
 def test_what_no_weight_depends_on_may_differ(free: str) -> None:
     other = {"trainer": {"max_epochs": 9, "accumulate_grad_batches": 1}}.get(free, {"x": 1})
-    assert differing(SAVED, changed(**{free: other})) == []
+    assert changed_fixed_keys(SAVED, changed(**{free: other})) == []
 
 
 def test_a_key_is_fixed_with_all_below_it_and_no_namesake() -> None:
-    assert "data" in FIXED
-    assert differing({"database": 1}, {"database": 2}) == []
-    assert len(differing({"data": {"a": {"b": 1}}}, {"data": {"a": {"b": 2}}})) == 1
+    assert "data" in FIXED_KEYS
+    assert changed_fixed_keys({"database": 1}, {"database": 2}) == []
+    assert len(changed_fixed_keys({"data": {"a": {"b": 1}}}, {"data": {"a": {"b": 2}}})) == 1
 
 
 def test_a_conflict_is_refused_with_exit_code_2(folder: RunFolder) -> None:
-    target = "lightning_modules.balancers.loss.uncertainty.Uncertainty"
+    target = "lightning_modules.balancers.uncertainty.Uncertainty"
     with pytest.raises(UsageError) as caught:
         resumed(folder, "balancer", balancer={"_target_": target})
     assert caught.value.exit_code == 2
@@ -187,9 +196,15 @@ def test_a_conflict_is_refused_with_exit_code_2(folder: RunFolder) -> None:
 
 
 def test_flat_keeps_empty_mappings_and_lists() -> None:
-    assert dict(flat({"a": {"b": {}, "c": [1]}, "d": None})) == {"a.b": {}, "a.c": [1], "d": None}
+    assert dict(dotted_items({"a": {"b": {}, "c": [1]}, "d": None})) == {
+        "a.b": {},
+        "a.c": [1],
+        "d": None,
+    }
 
 
 def test_what_is_no_single_key_is_refused() -> None:
     with pytest.raises(UsageError, match="and experiment is none; leave it out"):
-        merge({"seed": 0}, {"seed": 0, "allow_targets": [], "resume": "last"}, ["experiment"])
+        merge_given_keys(
+            {"seed": 0}, {"seed": 0, "allow_targets": [], "resume": "last"}, ["experiment"]
+        )

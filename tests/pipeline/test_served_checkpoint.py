@@ -10,7 +10,7 @@ import pytest
 from pipeline.evaluate import main as evaluate
 from pipeline.fit import main as fit
 from pipeline.merge import main as merge
-from pipeline.serving.folder import DATA, WEIGHTS
+from pipeline.serving.model_folder import DATA_FOLDER, WEIGHTS
 
 ASKED: dict[str, Callable[[Path, Path], int]] = {
     "evaluate": lambda served, out: evaluate([f"checkpoint={served}", f"run_dir={out}"]),
@@ -30,5 +30,5 @@ def test_it_is_told_from_a_run(
     monkeypatch.setenv("POLLINATE_RUN_DIR", "")
     out = tmp_path / "out"
     out.mkdir()
-    assert ASKED[command](tiny_run / "model" / DATA / WEIGHTS, out) == 1
+    assert ASKED[command](tiny_run / "model" / DATA_FOLDER / WEIGHTS, out) == 1
     assert "is a model as it is served" in capsys.readouterr().err

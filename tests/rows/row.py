@@ -9,10 +9,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.configuration.composition import load_yaml, resolve_names
 from pipeline.configuration.groups import SHIPPED
-from pipeline.configuration.named import resolve_named
-from pipeline.configuration.yaml_files import load_yaml
-from pipeline.instantiate import find_target, instantiate
+from pollinate.instantiate import find_target, instantiate
 
 DIM = 8
 DATA = Path(__file__).parent.parent / "data"
@@ -43,7 +42,7 @@ class Row:
         config = OmegaConf.create(known)
         OmegaConf.update(config, key, load_yaml(SHIPPED / f"{self.name}.yaml"))
         OmegaConf.update(config, key, dict(self.options), merge=True, force_add=True)
-        resolve_named(config, [SHIPPED])
+        resolve_names(config, [SHIPPED])
         node: Any = OmegaConf.to_container(config, resolve=True)
         for part in key.split("."):
             node = node[part]

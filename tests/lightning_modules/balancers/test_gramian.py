@@ -10,21 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.balancers.gramian.base import GramianBalancer
-from lightning_modules.balancers.gramian.cagrad import CAGrad
-from lightning_modules.balancers.gramian.cr_mogm import CRMOGM
-from lightning_modules.balancers.gramian.dualproj import DualProj
-from lightning_modules.balancers.gramian.fairgrad import FairGrad
-from lightning_modules.balancers.gramian.gradnorm import GradNorm
-from lightning_modules.balancers.gramian.gradvac import GradVac
-from lightning_modules.balancers.gramian.mgda import MGDA
-from lightning_modules.balancers.gramian.nash_mtl import NashMTL
-from lightning_modules.balancers.gramian.pcgrad import PCGrad
-from lightning_modules.balancers.gramian.sdmgrad import SDMGrad
-from lightning_modules.balancers.gramian.solvers import fair
-from lightning_modules.balancers.gramian.upgrad import UPGrad
-from lightning_modules.balancers.loss.uncertainty import Uncertainty
-from pipeline.errors import UsageError
+from lightning_modules.balancers.cagrad import CAGrad
+from lightning_modules.balancers.cr_mogm import CRMOGM
+from lightning_modules.balancers.dualproj import DualProj
+from lightning_modules.balancers.fairgrad import FairGrad
+from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.balancers.gradnorm import GradNorm
+from lightning_modules.balancers.gradvac import GradVac
+from lightning_modules.balancers.mgda import MGDA
+from lightning_modules.balancers.nash_mtl import NashMTL
+from lightning_modules.balancers.pcgrad import PCGrad
+from lightning_modules.balancers.sdmgrad import SDMGrad
+from lightning_modules.balancers.solvers import fair
+from lightning_modules.balancers.uncertainty import Uncertainty
+from lightning_modules.balancers.upgrad import UPGrad
+from pollinate.errors import UsageError
 from tests.lightning_modules.balancers.build import build
 from tests.rows.balancers import GRAMIAN_BALANCERS
 from tests.rows.row import Row, ids

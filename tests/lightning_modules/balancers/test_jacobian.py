@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.balancers.jacobian.auto_lambda import AutoLambda
-from lightning_modules.balancers.jacobian.base import JacobianBalancer
-from lightning_modules.balancers.jacobian.excess_mtl import ExcessMTL
-from lightning_modules.balancers.jacobian.graddrop import GradDrop
-from lightning_modules.balancers.jacobian.moco import MoCo
-from lightning_modules.balancers.jacobian.simplex import project
-from lightning_modules.balancers.jacobian.trimmed_mean import TrimmedMean
-from pipeline.errors import UsageError
+from lightning_modules.balancers.auto_lambda import AutoLambda
+from lightning_modules.balancers.excess_mtl import ExcessMTL
+from lightning_modules.balancers.graddrop import GradDrop
+from lightning_modules.balancers.gradient_base import JacobianBalancer
+from lightning_modules.balancers.moco import MoCo
+from lightning_modules.balancers.solvers import project_to_simplex
+from lightning_modules.balancers.trimmed_mean import TrimmedMean
+from pollinate.errors import UsageError
 from tests.lightning_modules.balancers.build import build
 from tests.lightning_modules.balancers.test_gramian import KINDS, jacobian, names
 from tests.rows.balancers import JACOBIAN_BALANCERS
@@ -125,7 +125,7 @@ def test_project_is_the_nearest_point_of_the_simplex() -> None:
     draws = torch.Generator().manual_seed(0)
     for _ in range(20):
         point = torch.randn(5, generator=draws, dtype=torch.float64)
-        found = project(point)
+        found = project_to_simplex(point)
         assert found.min() >= 0
         assert found.sum().item() == pytest.approx(1)
         for other in torch.eye(5, dtype=torch.float64):  # no corner lies on its far side

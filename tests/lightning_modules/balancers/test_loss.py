@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.balancers.loss.base import LossBalancer
-from lightning_modules.balancers.loss.equal import Equal
-from lightning_modules.balancers.loss.fixed import Fixed
-from lightning_modules.balancers.loss.uncertainty import Uncertainty
-from pipeline.errors import UsageError
+from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.equal import Equal
+from lightning_modules.balancers.fixed import Fixed
+from lightning_modules.balancers.uncertainty import Uncertainty
+from pollinate.errors import UsageError
 from tests.lightning_modules.balancers.build import build
 from tests.rows.balancers import LOSS_BALANCERS
 from tests.rows.row import Row, ids
@@ -60,7 +60,7 @@ def test_backward_is_that_of_the_weighted_sum(row: Row) -> None:
 def test_scaled_objective_scales_the_gradient(row: Row) -> None:
     balancer, plain, scaled = built(row), shared(), shared()
     losses = losses_of(scaled)
-    balancer.backward(losses, objective=balancer.objective(losses) / 4, last=False)
+    balancer.backward(losses, objective=balancer.objective(losses) / 4, is_accumulation_end=False)
     balancer.backward(losses_of(plain))
     assert torch.allclose(plain.grad, 4 * scaled.grad)
 

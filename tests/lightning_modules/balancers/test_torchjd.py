@@ -17,34 +17,36 @@ from torchjd import aggregation as jd
 from torchjd import scalarization as jds
 from torchjd.linalg import DualConeProjector
 
-from lightning_modules.balancers.gradient.base import GradientBalancer
-from lightning_modules.balancers.gramian.aligned_mtl import AlignedMTL
-from lightning_modules.balancers.gramian.base import GramianBalancer
-from lightning_modules.balancers.gramian.cagrad import CAGrad
-from lightning_modules.balancers.gramian.config import ConFIG
-from lightning_modules.balancers.gramian.cr_mogm import CRMOGM
-from lightning_modules.balancers.gramian.dualproj import DualProj
-from lightning_modules.balancers.gramian.fairgrad import FairGrad
-from lightning_modules.balancers.gramian.gradvac import GradVac
-from lightning_modules.balancers.gramian.imtl_g import IMTLG
-from lightning_modules.balancers.gramian.krum import Krum
-from lightning_modules.balancers.gramian.mgda import MGDA
-from lightning_modules.balancers.gramian.pcgrad import PCGrad
-from lightning_modules.balancers.gramian.sdmgrad import SDMGrad
-from lightning_modules.balancers.gramian.upgrad import UPGrad
-from lightning_modules.balancers.jacobian.base import JacobianBalancer
-from lightning_modules.balancers.jacobian.excess_mtl import ExcessMTL
-from lightning_modules.balancers.jacobian.graddrop import GradDrop
-from lightning_modules.balancers.jacobian.trimmed_mean import TrimmedMean
-from lightning_modules.balancers.loss.base import LossBalancer
-from lightning_modules.balancers.loss.cosmos import Cosmos
-from lightning_modules.balancers.loss.dynamic_weight_average import DynamicWeightAverage
-from lightning_modules.balancers.loss.famo import FAMO
-from lightning_modules.balancers.loss.geometric_mean import GeometricMean
-from lightning_modules.balancers.loss.imtl_l import IMTLL
-from lightning_modules.balancers.loss.pbi import PBI
-from lightning_modules.balancers.loss.smooth_tchebycheff import SmoothTchebycheff
-from lightning_modules.balancers.random_order import RandomOrder
+from lightning_modules.balancers.aligned_mtl import AlignedMTL
+from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.cagrad import CAGrad
+from lightning_modules.balancers.config import ConFIG
+from lightning_modules.balancers.cosmos import Cosmos
+from lightning_modules.balancers.cr_mogm import CRMOGM
+from lightning_modules.balancers.dualproj import DualProj
+from lightning_modules.balancers.dynamic_weight_average import DynamicWeightAverage
+from lightning_modules.balancers.excess_mtl import ExcessMTL
+from lightning_modules.balancers.fairgrad import FairGrad
+from lightning_modules.balancers.famo import FAMO
+from lightning_modules.balancers.geometric_mean import GeometricMean
+from lightning_modules.balancers.graddrop import GradDrop
+from lightning_modules.balancers.gradient_base import (
+    GradientBalancer,
+    GramianBalancer,
+    JacobianBalancer,
+)
+from lightning_modules.balancers.gradvac import GradVac
+from lightning_modules.balancers.imtl_g import IMTLG
+from lightning_modules.balancers.imtl_l import IMTLL
+from lightning_modules.balancers.krum import Krum
+from lightning_modules.balancers.mgda import MGDA
+from lightning_modules.balancers.pbi import PBI
+from lightning_modules.balancers.pcgrad import PCGrad
+from lightning_modules.balancers.sdmgrad import SDMGrad
+from lightning_modules.balancers.smooth_tchebycheff import SmoothTchebycheff
+from lightning_modules.balancers.step_random import RandomOrder
+from lightning_modules.balancers.trimmed_mean import TrimmedMean
+from lightning_modules.balancers.upgrad import UPGrad
 from tests.lightning_modules.balancers.test_gramian import KINDS, jacobian, names
 
 COUNTS = (1, 2, 4, 20)
@@ -264,7 +266,7 @@ def test_famo_over_steps() -> None:
         values = before.clone().requires_grad_()
         expected = torch.autograd.grad(theirs(values), values)[0] * 3
         close(ours.weights(before, names(3)), expected, 1e-5)
-        ours.observe(named, last=True)
+        ours.observe(named, is_accumulation_end=True)
         ours.after_step(dict(zip(names(3), after.unbind(), strict=True)))
         theirs.update(after)
 
@@ -279,5 +281,7 @@ def test_dynamic_weight_average_over_epochs() -> None:
             values = losses.clone().requires_grad_()
             expected = torch.autograd.grad(theirs(values), values)[0]
             close(ours.weights(losses, names(3)), expected, 1e-5)
-            ours.observe(dict(zip(names(3), losses.unbind(), strict=True)), last=True)
+            ours.observe(
+                dict(zip(names(3), losses.unbind(), strict=True)), is_accumulation_end=True
+            )
         theirs.step()

@@ -10,7 +10,7 @@ import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_modules.callbacks.measure import Measure
-from lightning_modules.multitask import multitask as module_of
+from lightning_modules.module import as_multitask as module_of
 from tests.tiny import multitask, ready, trainer
 
 EPOCH_STEPS = 4

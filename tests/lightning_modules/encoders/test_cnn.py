@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lightning_modules.encoders.cnn import CNN
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 @pytest.mark.parametrize(

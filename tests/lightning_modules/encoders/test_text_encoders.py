@@ -8,7 +8,7 @@ from lightning_modules.encoders.base import Encoder
 from lightning_modules.encoders.conv import Conv
 from lightning_modules.encoders.gru import GRU
 from lightning_modules.encoders.transformer import Transformer, positions
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 DIM = 16
 

@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_modules.encoders.names.efficientnet_lite import EfficientNetLite
-from lightning_modules.encoders.places import local_copy
-from lightning_modules.encoders.timm_image import TimmImage
-from lightning_modules.encoders.timm_models import grouped
-from lightning_modules.encoders.weight_files import read_weights
-from pipeline.errors import PollinateError, UsageError
+from lightning_modules.encoders.pretrained_files import local_copy, read_weights
+from lightning_modules.encoders.timm_image import TimmImage, layer_groups
+from lightning_modules.encoders.weight_names import EfficientNetLite
+from pollinate.errors import PollinateError, UsageError
 
 timm = pytest.importorskip("timm", reason="needs the extra encoders")
 
@@ -147,7 +145,7 @@ def test_networks_that_timm_describes_less(name: str, size: int, cells: int | No
 def test_networks_without_timms_division_have_blocks(name: str) -> None:
     with torch.device("meta"):
         network = timm.create_model(name, num_classes=0)
-    found = grouped(network)
+    found = layer_groups(network)
     assert len(found) > 2
     assert sum(len(group) for group in found) == len(list(network.parameters()))
 
@@ -173,7 +171,7 @@ def test_no_model_is_not_the_folder_here() -> None:
 
 
 def test_a_hub_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_modules.encoders.hub.answers", lambda _: False)
+    monkeypatch.setattr("lightning_modules.encoders.pretrained_files.hub_answers", lambda _: False)
     with pytest.raises(PollinateError, match=r"hub; give a local copy: encoder.image.model=FOLDER"):
         TimmImage.brings({"model": "hf-hub:somebody/no-such-model"})
     with pytest.raises(PollinateError, match=r"hub; give a local copy.*weights=false"):

@@ -16,7 +16,7 @@ from lightning_modules.encoders.transformers_audio import (
     least_samples,
     shortened,
 )
-from pipeline.errors import PollinateError
+from pollinate.errors import PollinateError
 from tests import models
 from tests.models import with_weights
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from datamodules.modalities.text import TextModality
-from lightning_modules.encoders.places import local_copy
+from lightning_modules.encoders.pretrained_files import local_copy
 from lightning_modules.encoders.transformers_text import TransformersText, sides
-from pipeline.errors import PollinateError, UsageError
+from pollinate.errors import PollinateError, UsageError
 from tests import models
 from tests.models import BERT, pieces, save, with_weights
 
@@ -148,7 +148,7 @@ def test_what_is_no_text_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_hub_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_modules.encoders.hub.answers", lambda _: False)
+    monkeypatch.setattr("lightning_modules.encoders.pretrained_files.hub_answers", lambda _: False)
     with pytest.raises(PollinateError, match=r"hub; give a local copy: encoder.text.model=FOLDER"):
         TransformersText.brings({"model": "somebody/no-such-model"})
 

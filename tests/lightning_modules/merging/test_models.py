@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.merging import models as module
+from lightning_modules.merging import base as module
 from lightning_modules.merging.average import Average
+from lightning_modules.merging.base import unrelated_models
 from lightning_modules.merging.dare import Dare
 from lightning_modules.merging.layerwise import layer_of
 from lightning_modules.merging.slerp import Slerp
-from lightning_modules.merging.starts import strangers
 from lightning_modules.merging.task_arithmetic import TaskArithmetic
+from lightning_modules.merging.task_vectors import TaskVectorMerge, task_vector
 from lightning_modules.merging.ties import Ties
-from lightning_modules.merging.vectors import VectorMerging, task_vector
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.merging import W, models, result
 
 VECTORS = [TaskArithmetic(0.5), Ties(1.0, 0.5), Dare(0.0, 0.5)]
@@ -47,7 +47,7 @@ def test_the_same_by_the_method() -> None:
 
 
 @pytest.mark.parametrize("method", VECTORS, ids=lambda method: type(method).__name__)
-def test_buffers_are_no_part_of_a_task_vector(method: VectorMerging) -> None:
+def test_buffers_are_no_part_of_a_task_vector(method: TaskVectorMerge) -> None:
     def norm(value: float, count: int) -> dict[str, Tensor]:
         return {
             W: torch.full((1, 2), value),
@@ -63,7 +63,7 @@ def test_buffers_are_no_part_of_a_task_vector(method: VectorMerging) -> None:
 
 
 @pytest.mark.parametrize("method", VECTORS, ids=lambda method: type(method).__name__)
-def test_tied_weights_are_moved_once(method: VectorMerging) -> None:
+def test_tied_weights_are_moved_once(method: TaskVectorMerge) -> None:
     def tied(value: float) -> dict[str, Tensor]:
         weight = torch.full((1, 3), value)
         return {W: weight, "out": weight}
@@ -107,7 +107,7 @@ def test_weights_count_among_the_models_that_have_a_tensor() -> None:
 
 def test_a_model_is_opened_anew_for_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the pages that were read don't pile up."""
-    monkeypatch.setattr(module, "HELD", 64)
+    monkeypatch.setattr(module, "MAX_MAPPED_BYTES", 64)
     states = [{f"n{i}": torch.full((4,), float(i + k)) for i in range(5)} for k in (0, 2)]
     opened = []
     merged = models(states)
@@ -134,8 +134,8 @@ def test_models_with_and_without_a_start() -> None:
     far = torch.randn(40, 40, generator=draws)
     norms = {"norm.weight": torch.ones(40)}  # begin alike everywhere, and say nothing
     states = [{W: one, **norms} for one in (*near, far)]
-    assert [(one.model, one.other) for one in strangers(models(states))] == [("m2", "m0")]
-    found = list(strangers(models(states, {W: start, **norms})))
+    assert [(one.model, one.other) for one in unrelated_models(models(states))] == [("m2", "m0")]
+    found = list(unrelated_models(models(states, {W: start, **norms})))
     assert [(one.model, one.other) for one in found] == [("m2", "the base")]
     assert abs(found[0].cosine) < 0.1
 

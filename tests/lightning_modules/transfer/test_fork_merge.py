@@ -1,7 +1,8 @@
-"""Branches from one start, merged or rolled back."""
+"""ForkMerge: search of coefficients, acceptance, branches that are merged or rolled back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,19 +15,124 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
-from lightning_modules.balancers.jacobian.moco import MoCo
-from lightning_modules.callbacks.rounds import Rounds
-from lightning_modules.forking.snapshot import Snapshot, merged
-from lightning_modules.local.strategy import LocalStrategy
-from lightning_modules.multitask import MultiTaskModule
-from lightning_modules.transfer.base import Report, Transfer
-from lightning_modules.transfer.fork_merge import ForkMerge
+from lightning_modules.balancers.moco import MoCo
+from lightning_modules.callbacks.fork_merge_rounds import ForkMergeRounds
+from lightning_modules.local_strategy import LocalSGDStrategy
+from lightning_modules.module import MultiTaskModule
+from lightning_modules.transfer.base import Transfer, TransferReporter
+from lightning_modules.transfer.branch_search import (
+    Coefficients,
+    CoefficientSearch,
+    CoordinateSearch,
+    GridSearch,
+    RandomSearch,
+    compositions,
+    corners,
+)
+from lightning_modules.transfer.branch_snapshot import BranchSnapshot, merge_snapshots
+from lightning_modules.transfer.fork_merge import Acceptance, ForkMerge
 from lightning_modules.transfer.none import NoTransfer
 from lightning_modules.transfer.several import Several
 from lightning_modules.transfer.source_attention import SourceAttention
-from pipeline.errors import UsageError
-from tests.lightning_modules.transfer.sources import One, source_of
+from pollinate.errors import UsageError
+from tests.lightning_modules.transfer.helpers import SingleSourceOpener, source_of
 from tests.tiny import images, labels, multitask, ready, task, texts, trainer
+
+SEARCHES = (GridSearch(4), RandomSearch(20), CoordinateSearch(4))
+
+
+def near(aim: Coefficients) -> Callable[[Coefficients], float]:
+    """A value that is largest at a point."""
+    return lambda point: -sum((a - b) ** 2 for a, b in zip(aim, point, strict=True))
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("branches", [1, 2, 3])
+def test_all_points_are_of_the_simplex(search: CoefficientSearch, branches: int) -> None:
+    tried: list[Coefficients] = []
+    search.run(branches, lambda point: tried.append(point) or 0.0, seed=0)  # type: ignore[func-returns-value]  # a note
+    assert set(corners(branches)) <= set(tried)
+    assert all(abs(sum(point) - 1) < 1e-12 and min(point) >= 0 for point in tried)
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=lambda one: type(one).__name__)
+def test_a_corner_is_found(search: CoefficientSearch) -> None:
+    assert search.run(3, near((0.0, 1.0, 0.0)), seed=0) == (0.0, 1.0, 0.0)
+
+
+def test_the_grid_has_the_point_between() -> None:
+    assert GridSearch(4).run(2, near((0.25, 0.75)), seed=0) == (0.25, 0.75)
+    assert CoordinateSearch(4).run(2, near((0.25, 0.75)), seed=0) == (0.25, 0.75)
+
+
+def test_the_grid_is_all_ways_to_deal_out_the_parts() -> None:
+    assert list(compositions(2, 2)) == [(2, 0), (1, 1), (0, 2)]
+    assert len(list(compositions(5, 3))) == 21
+
+
+def test_draws_depend_on_the_seed_alone() -> None:
+    aim = near((0.1, 0.2, 0.7))
+    first, again, other = (RandomSearch(5).run(3, aim, seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_the_first_of_equals_wins() -> None:
+    assert GridSearch(2).run(2, lambda point: 0.0, seed=0) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GridSearch(0), "parts must be >= 1, got 0"),
+        (lambda: RandomSearch(-1), "draws must be >= 0, got -1"),
+        (lambda: CoordinateSearch(0), "parts must be >= 1, got 0"),
+    ],
+)
+def test_values_out_of_range(make: Callable[[], CoefficientSearch], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+def judge(**tolerance: float) -> Acceptance:
+    return Acceptance(["a"], tolerance, {"a": 0.8, "b": 0.5})
+
+
+def test_the_mean_of_the_targets_counts() -> None:
+    both = Acceptance(["a", "b"], {})
+    assert both.gain({"a": 0.5, "b": 1.0, "c": 0.0}) == 0.75
+    assert both.gain({"a": 0.5}) == both.gain({"a": 0.5, "b": math.nan}) == -math.inf
+
+
+def test_a_fall_within_tolerance_is_none() -> None:
+    assert judge(a=0.0, b=0.125).fallen({"a": 0.8, "b": 0.375}) == {}
+
+
+def test_a_fall_beyond_tolerance_is_refused() -> None:
+    strict = judge(a=0.0, b=0.0625)
+    assert strict.fallen({"a": 0.9, "b": 0.375}) == {"b": 0.125}
+    assert strict.value({"a": 0.9, "b": 0.375}) == -math.inf
+
+
+def test_a_task_without_tolerance_may_fall() -> None:
+    assert judge(a=0.0).value({"a": 0.9, "b": 0.0}) == 0.9
+
+
+def test_a_score_that_is_no_number_is_a_fall() -> None:
+    assert judge(b=0.1).fallen({"a": 1.0, "b": math.nan}) == {"b": math.inf}
+    assert judge(b=0.1).fallen({"a": 1.0}) == {"b": math.inf}
+
+
+def test_small_falls_don_t_add_up() -> None:
+    rule = judge(a=0.25, b=1.0)
+    rule.accept({"a": 0.6, "b": 0.7})
+    assert rule.baseline == {"a": 0.8, "b": 0.7}
+    assert rule.fallen({"a": 0.5, "b": 0.7})
+
+
+def test_what_has_no_score_leaves_its_baseline() -> None:
+    rule = judge()
+    rule.accept({"a": math.nan})
+    assert rule.baseline == {"a": 0.8, "b": 0.5}
 
 
 class Run:
@@ -37,10 +143,12 @@ class Run:
         self.module = multitask(self.data)
         self.plan = ForkMerge(**{"targets": ["notes"], "every_n_steps": 2, **options})
         self.module.transfer = self.plan
-        self.plan.setup(self.module, self.data, One(source_of(self.module, self.data)))
+        self.plan.setup(
+            self.module, self.data, SingleSourceOpener(source_of(self.module, self.data))
+        )
         self.lines: list[str] = []
         self.numbers: list[dict[str, float]] = []
-        report = Report(lambda _, found: self.numbers.append(found), self.lines.append)
+        report = TransferReporter(lambda _, found: self.numbers.append(found), self.lines.append)
         (self.rounds,) = self.plan.callbacks(report)
         self.folder, self.number = folder, rounds
 
@@ -65,22 +173,24 @@ def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 def test_a_merge_of_equal_branches_is_the_branch() -> None:
     state = {"w": torch.randn(3, dtype=torch.float64), "n": torch.tensor(4)}
-    branch = Snapshot(state, {"state": 1}, {"last_epoch": 2})
-    found = merged([branch, branch], [0.25, 0.75])
+    branch = BranchSnapshot(state, {"state": 1}, {"last_epoch": 2})
+    found = merge_snapshots([branch, branch], [0.25, 0.75])
     assert equal(found.weights, state)
     assert (found.optimizer, found.schedule) == (branch.optimizer, branch.schedule)
 
 
 def test_the_optimizer_is_that_of_the_heaviest() -> None:
-    branches = [Snapshot({"w": torch.tensor(1.0 * i)}, {"state": i}, {}) for i in range(3)]
-    found = merged(branches, [0.25, 0.25, 0.5])
+    branches = [BranchSnapshot({"w": torch.tensor(1.0 * i)}, {"state": i}, {}) for i in range(3)]
+    found = merge_snapshots(branches, [0.25, 0.25, 0.5])
     assert found.weights["w"].item() == 1.25
     assert found.optimizer == {"state": 2}
 
 
 def test_what_a_branch_of_coefficient_0_does_not_know_stays_out() -> None:
     known, unknown = torch.tensor([1.0]), torch.tensor([torch.nan])
-    found = merged([Snapshot({"w": known}, {}, {}), Snapshot({"w": unknown}, {}, {})], [1.0, 0.0])
+    found = merge_snapshots(
+        [BranchSnapshot({"w": known}, {}, {}), BranchSnapshot({"w": unknown}, {}, {})], [1.0, 0.0]
+    )
     assert torch.equal(found.weights["w"], known)
 
 
@@ -120,7 +230,7 @@ def test_every_branch_starts_at_the_same_weights(tmp_path: Path) -> None:
     """With one batch a branch and no difference in weights or rows, branches are the same."""
     starts: list[dict[str, Tensor]] = []
 
-    class Watch(Rounds):
+    class Watch(ForkMergeRounds):
         def _activate(self, trainer: Trainer) -> None:
             super()._activate(trainer)
             starts.append(weights(run.module))
@@ -159,9 +269,9 @@ def test_a_method_is_a_branch_s_own() -> None:
     assert plan.names == ["x", "y"]
     losses = {"a": torch.tensor(2.0), "b": torch.tensor(4.0)}
     plan.active = "x"
-    assert plan.weighed(losses) == {"a": 2.0, "b": 2.0}
+    assert plan.weight_losses(losses) == {"a": 2.0, "b": 2.0}
     plan.active = "y"
-    assert plan.weighed(losses) == losses
+    assert plan.weight_losses(losses) == losses
 
 
 def test_a_method_s_branch_is_one_more(tmp_path: Path) -> None:
@@ -251,7 +361,7 @@ def test_what_would_cut_a_round_is_refused(
     ("strategy", "processes", "message"),
     [
         (ModelParallelStrategy(1, 1), 2, "fork_merge needs whole weights, and trainer=fsdp2"),
-        (LocalStrategy(), 3, "must divide the number of branches, got 3 for joint, alone"),
+        (LocalSGDStrategy(), 3, "must divide the number of branches, got 3 for joint, alone"),
     ],
 )
 def test_processes_that_do_not_fit(
@@ -264,9 +374,9 @@ def test_processes_that_do_not_fit(
 
 def test_processes_divide_the_branches(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    fit: Any = SimpleNamespace(strategy=LocalStrategy(), world_size=2, callbacks=[])
+    fit: Any = SimpleNamespace(strategy=LocalSGDStrategy(), world_size=2, callbacks=[])
     run.plan.adopt(fit)
-    assert (run.plan.lines, run.data.sampler.steps_per_epoch) == (1, 2)
+    assert (run.plan.num_branches, run.data.sampler.steps_per_epoch) == (1, 2)
 
 
 def test_max_steps_must_be_of_whole_rounds(tmp_path: Path) -> None:

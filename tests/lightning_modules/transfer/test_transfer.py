@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from datamodules.loading import TaskSpec
-from datamodules.mixed import MixedDataModule
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.network import ForwardTrace
 from lightning_modules.tasks.classification import Classification
-from lightning_modules.trace import Trace
 from lightning_modules.transfer.base import TransferStep
 from lightning_modules.transfer.hints import Hints
 from lightning_modules.transfer.several import Several
-from tests.lightning_modules.transfer.sources import One, source_of
+from tests.lightning_modules.transfer.helpers import SingleSourceOpener, source_of
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 from tests.tiny import multitask, ready, task
@@ -36,24 +36,26 @@ def data_of(unlabelled: Mapping[str, str] | None) -> MixedDataModule:
 def test_row(row: Row) -> None:
     data = data_of(row.given)
     module, transfer = multitask(data), row.build()
-    transfer.setup(module, data, One(source_of(module, data)))
+    transfer.setup(module, data, SingleSourceOpener(source_of(module, data)))
     transfer.prepare(torch.device("cpu"), lambda _: None)
-    batch, trace = next(iter(data.train_dataloader())), Trace()
+    batch, trace = next(iter(data.train_dataloader())), ForwardTrace()
     outputs = module.network(batch.batches, trace=trace)
     found = transfer.losses(TransferStep(batch, outputs, trace))
-    by_task, rest = row.expected
+    by_task, regularization = row.expected
     losses = {task: loss.item() for task, loss in found.by_task.items()}
     assert losses == pytest.approx(by_task, abs=TINY)
-    assert (found.rest is None) == (rest is None)
-    assert found.rest is None or found.rest.item() == pytest.approx(rest, abs=TINY)
+    assert (found.regularization is None) == (regularization is None)
+    assert found.regularization is None or found.regularization.item() == pytest.approx(
+        regularization, abs=TINY
+    )
 
 
 def test_two_methods_of_one_kind_are_both_logged() -> None:
     data = data_of(None)
     module = multitask(data)
     transfer = Several({"near": Hints("a", weight=1.0), "far": Hints("b", weight=2.0)})
-    transfer.setup(module, data, One(source_of(module, data)))
-    batch, trace = next(iter(data.train_dataloader())), Trace()
+    transfer.setup(module, data, SingleSourceOpener(source_of(module, data)))
+    batch, trace = next(iter(data.train_dataloader())), ForwardTrace()
     transfer.losses(TransferStep(batch, module.network(batch.batches, trace=trace), trace))
     one, two = (f"transfer/hints/{name}" for name in ("text", "image"))
     assert list(transfer.gauges()) == [one, two, f"{one}/far", f"{two}/far"]

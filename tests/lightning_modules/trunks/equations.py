@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 
 DIM = 4
 TASKS = ("a", "b", "c")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 from lightning_modules.trunks import dselect_k
 from lightning_modules.trunks.dselect_k import DSelectK, entropy, smooth_step
 from tests.lightning_modules.trunks.equations import DIM, TASKS, check, drawn, number, weighted
@@ -81,7 +81,7 @@ def test_penalty_of_dselect_k_is_the_mean_over_all_processes(
     rows, found = torch.randn(5, DIM), []
     for parts in ([rows], [rows[:4], rows[4:], rows[:0]]):  # one process, then three
         sums = torch.tensor([[float(len(rows)), float(len(parts))]])
-        monkeypatch.setattr(dselect_k, "summed", partial(torch.add, sums, alpha=0))
+        monkeypatch.setattr(dselect_k, "all_reduce_sum", partial(torch.add, sums, alpha=0))
         trunk.zero_grad()
         for part in parts:
             trunk({"x": Features(part)}, {"a": ("x",)})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 from lightning_modules.trunks.learning_to_branch import LearningToBranch
 from tests.lightning_modules.trunks.equations import DIM, TASKS, check, drawn
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 from lightning_modules.trunks.film import FiLM
 from lightning_modules.trunks.mtan import MTAN
 from lightning_modules.trunks.task_queries import TaskQueries

@@ -1,4 +1,4 @@
-"""Options of trunks that are out of range."""
+"""Which parts of a module are called."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
+from lightning_modules.trunks.base import called_parts
 from lightning_modules.trunks.cgc import CGC
 from lightning_modules.trunks.cross_stitch import CrossStitch
 from lightning_modules.trunks.dselect_k import DSelectK
@@ -16,8 +18,16 @@ from lightning_modules.trunks.ple import PLE
 from lightning_modules.trunks.sluice import Sluice
 from lightning_modules.trunks.soft_sharing import SoftSharing
 from lightning_modules.trunks.task_queries import TaskQueries
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.lightning_modules.trunks.equations import DIM, TASKS
+
+
+def test_parts_are_found_in_lists_and_dicts() -> None:
+    one, other = torch.nn.Linear(1, 1), torch.nn.Sequential(torch.nn.Linear(1, 1))
+    net = torch.nn.Module()
+    net.layers = torch.nn.ModuleList([torch.nn.ModuleDict({"a": one}), other])
+    net.gates = torch.nn.ParameterDict({"a": torch.zeros(1)})
+    assert list(called_parts(net)) == [one, other]
 
 
 @pytest.mark.parametrize(

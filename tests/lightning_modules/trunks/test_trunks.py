@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.features import Features
+from datamodules.features import Features
 from lightning_modules.trunks.base import Parts, Routes, Trunk, route
 from lightning_modules.trunks.shared import SharedTrunk
 from tests.rows.groups import rows

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.tuning.routing import Assignment
+from lightning_modules.tuning.routing import RowAssignment
 from lightning_modules.tuning.task_lora import TaskLoRA
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.lightning_modules.tuning.test_task_lora import TASKS, Blocks, text, tokens
 
 
@@ -17,11 +17,11 @@ def test_only_pictures_are_cut_into_rows_of_their_own() -> None:
     encoder = Blocks(*(nn.Linear(2, 2) for _ in range(2)))
     TaskLoRA(targets=["0"]).apply(encoder, TASKS)
     layer, shares = encoder.blocks[0], (("a", 1), ("b", 1))
-    encoder.routing.now = Assignment.of(shares)
+    encoder.routing.now = RowAssignment.of(shares)
     assert layer(torch.zeros(6, 2)).shape == (6, 2)  # rows laid end to end
     with pytest.raises(UsageError, match=r"0 is given \(6, 2, 2\) for 2 rows; leave it out: tune"):
         layer(torch.zeros(6, 2, 2))
-    encoder.routing.now = Assignment.of(shares, cut=True)
+    encoder.routing.now = RowAssignment.of(shares, cut=True)
     assert layer(torch.zeros(6, 2, 2)).shape == (6, 2, 2)
 
 

@@ -18,12 +18,12 @@ from lightning_modules.encoders.timm_image import TimmImage
 from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.encoders.transformers_audio import TransformersAudio
 from lightning_modules.encoders.transformers_text import TransformersText
-from lightning_modules.tuning.adapters import LowRankTuning
 from lightning_modules.tuning.lora import LoRA
-from lightning_modules.tuning.routed import routed_layers
-from lightning_modules.tuning.routing import Assignment
+from lightning_modules.tuning.peft_adapters import LowRankTuning
+from lightning_modules.tuning.routed_adapters import routed_layers
+from lightning_modules.tuning.routing import RowAssignment
 from lightning_modules.tuning.task_lora import TaskLoRA
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests import models
 from tests.rows.row import DATA
 
@@ -186,7 +186,7 @@ def test_the_equation_by_hand() -> None:
     }
     for parameter, value in values.items():
         parameter.data = torch.tensor(value)
-    encoder.routing.now = Assignment.of((("a", 1), ("b", 1)))
+    encoder.routing.now = RowAssignment.of((("a", 1), ("b", 1)))
     rows = torch.tensor([[1.0, 10.0], [1.0, 10.0]])
     # x + 3 / 2 (x_0, 0), and for b + 3 (0, 2 (x_0 + x_1)); B of a is still 0
     assert layer(rows).tolist() == [[2.5, 10.0], [2.5, 76.0]]
@@ -260,7 +260,7 @@ def test_no_rows_reach_what_is_shared() -> None:
 
 
 def test_an_assignment_by_hand() -> None:
-    found = Assignment.of([("b", 2), ("a", 1), ("c", 0), ("b", 1)])
+    found = RowAssignment.of([("b", 2), ("a", 1), ("c", 0), ("b", 1)])
     assert found.shares == [("b", 2), ("a", 1), ("b", 1)]
     assert (found.tasks, found.places.tolist()) == (("b", "a"), [0, 0, 1, 0])
 

@@ -16,14 +16,13 @@ from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.encoders.transformers_text import TransformersText
 from lightning_modules.tuning.base import SteppedTuning
 from lightning_modules.tuning.bitfit import BitFit
-from lightning_modules.tuning.blocks import parameter_groups_of
 from lightning_modules.tuning.dora import DoRA
-from lightning_modules.tuning.freezing import train_only
+from lightning_modules.tuning.freezing import parameter_groups_of, train_only
 from lightning_modules.tuning.frozen import Frozen
 from lightning_modules.tuning.gradual import Gradual
 from lightning_modules.tuning.last_blocks import LastBlocks
 from lightning_modules.tuning.lora import LoRA
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 from tests.rows.groups import rows
 from tests.rows.row import DATA, Row, ids
 
@@ -162,7 +161,7 @@ def test_errors() -> None:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = text()
-    monkeypatch.setattr("pipeline.checks.find_spec", lambda _: None)
+    monkeypatch.setattr("pollinate.requirements.find_spec", lambda _: None)
     with pytest.raises(
         UsageError, match=r'peft is not installed; run pip install "pollinate\[peft'
     ):

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from pipeline.configuration.data_rules import data_problems, split_problems
-from pipeline.configuration.reserved_names import RESERVED
+from pipeline.configuration.composition import compose
+from pipeline.configuration.data_rules import RESERVED_NAMES, data_problems, split_problems
+from pollinate.errors import UsageError
 from tests.pipeline.conftest import Fit
 
 SOURCE = {"_target_": "tests.pipeline.standins.Rows"}
@@ -16,12 +17,12 @@ ENCODERS = {"text": {"_target_": "tests.pipeline.standins.Encoder"}}
 @pytest.mark.parametrize("container", [nn.ModuleDict, nn.ParameterDict])
 def test_reserved_names_are_those_of_the_containers(container: type[nn.Module]) -> None:
     attributes = {name for name in dir(container()) if not name.startswith("__")}
-    assert attributes <= RESERVED
+    assert attributes <= RESERVED_NAMES
 
 
 def test_reserved_names_are_no_more_than_needed() -> None:
     later = {"smart_apply"}  # there once transformers is imported
-    assert set(dir(nn.ModuleDict())) | set(dir(nn.ParameterDict())) | later >= RESERVED
+    assert set(dir(nn.ModuleDict())) | set(dir(nn.ParameterDict())) | later >= RESERVED_NAMES
 
 
 @pytest.mark.parametrize("group", ["tasks", "datasets"])
@@ -161,3 +162,47 @@ def test_data_sets_without_labels(task: dict[str, object], part: str | None) -> 
     one = {"source": SOURCE, "inputs": {"text": "a"}, "split": {"column": "s"}}
     data = {"datasets": {"d": one, "e": one}, "tasks": {"t": {"type": SOURCE, **task}}}
     assert list(data_problems(data, ENCODERS)) == ([] if part is None else [part])
+
+
+def test_data_sets_that_nobody_needs_are_dropped() -> None:
+    data = compose("fit", ["tasks=[digit,sentiment]"])["data"]
+    assert list(data["tasks"]) == ["digit", "sentiment"]
+    assert list(data["datasets"]) == ["mnist", "reviews"]
+
+
+def test_a_data_set_without_labels_is_kept_with_its_task() -> None:
+    data = compose("fit", ["tasks=[digit]", "data.tasks.digit.unlabelled=[optdigits]"])["data"]
+    assert list(data["datasets"]) == ["mnist", "optdigits"]
+
+
+def test_what_is_said_of_other_tasks_is_left_out() -> None:
+    config = compose(
+        "fit",
+        [
+            "tasks=[digit]",
+            "sampler=fixed",
+            "sampler.weights={mnist: 2, reviews: 3}",
+            "balancer=fixed",
+            "balancer.task_weights={digit: 1, sentiment: 2}",
+            "optimizer.lr_scale={heads.digit: 2, heads.sentiment: 3, trunk: 0.5}",
+        ],
+    )
+    assert config["sampler"]["weights"] == {"mnist": 2}
+    assert config["balancer"]["task_weights"] == {"digit": 1}
+    assert config["optimizer"]["lr_scale"] == {"heads.digit": 2, "trunk": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("tasks=[digt]", "tasks names 'digt'; did you mean digit?"),
+        ("tasks=[]", "tasks must name at least one, or be null for all of them, got []"),
+        ("tasks=[digit,digit]", 'tasks must differ, got ["digit", "digit"]'),
+        ("labels=0", "labels must be a share in (0, 1], got 0"),
+        ("labels=1.5", "labels must be a share in (0, 1], got 1.5"),
+    ],
+)
+def test_bad_choices(given: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        compose("fit", [given])
+    assert message in str(caught.value)

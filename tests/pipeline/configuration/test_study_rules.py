@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config import compose
+from pipeline.configuration.composition import compose
 from pipeline.configuration.groups import SHIPPED, options
-from pipeline.errors import UsageError
+from pollinate.errors import UsageError
 
 
 @pytest.mark.parametrize("name", options("study", [SHIPPED]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoints import read_checkpoint, write_checkpoint
+from lightning_modules.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.fit import main as fit
 from tests.data.make import HERE
 from tests.merged_runs import CHEAP, best, moved, only
@@ -18,7 +18,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("merging")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLLINATE_RUN_DIR", "")
-        patch.setattr("pipeline.record.draw", lambda *_: [])
+        patch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
         assert fit([f"data={HERE / 'tasks.yaml'}", *CHEAP, f"run_dir={root / 'start'}"]) == 0
     start = read_checkpoint(best(root / "start"))
     for seed, name in enumerate("abcd"):

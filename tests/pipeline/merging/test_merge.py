@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.checkpoints import fingerprint, read_checkpoint
+from lightning_modules.checkpoints import checkpoint_fingerprint, read_checkpoint
+from lightning_modules.predictor import Predictor
 from pipeline.evaluate import main as evaluate
 from pipeline.fit import main as fit
 from pipeline.merge import main
 from pipeline.predict import main as predict
-from pipeline.prediction.predictor import Predictor
-from pipeline.serving.folder import DATA
+from pipeline.serving.model_folder import DATA_FOLDER
 from pipeline.serving.pyfunc import _load_pyfunc
-from pipeline.tracking.lines import read_lines
-from pipeline.tracking.points import read_points
+from pipeline.tracking.journals import read_lines, read_points
 from tests.merged_runs import QUIET, best, models, summary, weights
 
 
@@ -39,7 +38,7 @@ def test_experts_become_one_model(home: Path, tmp_path: Path, capsys: Any) -> No
     assert list(summary(out)["test"]) == ["size", "marks", "price"]
     parents = summary(out)["parents"]
     assert [parent["tasks"] for parent in parents] == [["size"], ["marks", "price"]]
-    assert parents[0]["checksum"] == fingerprint([home / "size.ckpt"])
+    assert parents[0]["checksum"] == checkpoint_fingerprint([home / "size.ckpt"])
     shown = capsys.readouterr().out
     assert "merging size, price by Average" in shown
     assert "valid" in shown
@@ -59,9 +58,11 @@ def test_the_result_is_a_checkpoint_like_any_other(home: Path, tmp_path: Path, c
     arguments = [f"checkpoint={out}", f"input={rows}", f"output={answers}", "tasks=[size,price]"]
     assert predict(arguments) == 0
     assert len(answers.read_text().splitlines()) == 3
-    served = _load_pyfunc(str(out / "model" / DATA))
+    served = _load_pyfunc(str(out / "model" / DATA_FOLDER))
     assert served is not None
-    assert "merged" not in read_checkpoint(out / "model" / DATA / "weights.ckpt")["pollinate"]
+    assert (
+        "merged" not in read_checkpoint(out / "model" / DATA_FOLDER / "weights.ckpt")["pollinate"]
+    )
     # and it can be merged again
     assert main([f"models=[{out},{home / 'c.ckpt'}]", f"output={tmp_path / 'more'}", QUIET]) == 0
     capsys.readouterr()
@@ -124,7 +125,7 @@ def test_an_ensemble_of_every_type_of_task(home: Path, tmp_path: Path, capsys: A
     slots = answers.answers["slots"][0]
     assert slots is not None
     assert len(slots["label"].split()) == 3  # a tag a word
-    served = _load_pyfunc(str(out / "model" / DATA))
+    served = _load_pyfunc(str(out / "model" / DATA_FOLDER))
     assert served is not None
     capsys.readouterr()
     assert main([f"models=[{out},{home / 'a.ckpt'}]", f"output={tmp_path / 'b'}", QUIET]) == 1
@@ -147,7 +148,7 @@ def test_tracked_with_its_parents(home: Path, tmp_path: Path) -> None:
         tags |= record.get("tags", {})
         params |= record.get("params", {})
     assert tags["parent.size.path"] == str(home / "size.ckpt")
-    assert tags["parent.run.checksum"] == fingerprint([home / "price.ckpt"])
+    assert tags["parent.run.checksum"] == checkpoint_fingerprint([home / "price.ckpt"])
     assert tags["parent.run.run_id"] == "0123"
     assert tags["pollinate.parents"] == f'["{home / "size.ckpt"}", "0123"]'
     assert params["method.weights"] == "[1, 3]"

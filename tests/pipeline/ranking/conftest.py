@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import compose
+from pipeline.configuration.composition import compose
 from pipeline.fit import main as fit
 
 ROWS = 64

@@ -19,9 +19,15 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.prediction.predictor import Predictor
-from pipeline.serving.code import NEEDED, copy_code
-from pipeline.serving.folder import CODE, DATA, REQUIREMENTS, WEIGHTS
+from lightning_modules.predictor import Predictor
+from pipeline.serving.model_folder import (
+    CODE_FOLDER,
+    DATA_FOLDER,
+    NEEDED_PACKAGES,
+    REQUIREMENTS,
+    WEIGHTS,
+    copy_code,
+)
 from pipeline.serving.pyfunc import ServedModel, _load_pyfunc
 from tests.conftest import fit
 
@@ -75,7 +81,7 @@ def model(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(model: Path) -> ServedModel:
-    return _load_pyfunc(str(model / DATA))
+    return _load_pyfunc(str(model / DATA_FOLDER))
 
 
 def test_equals_the_predictor(tiny_run: Path, served: ServedModel) -> None:
@@ -121,7 +127,7 @@ def test_cells_of_any_kind(
 
 
 def test_folder_holds_what_predicting_needs(model: Path) -> None:
-    assert {path.name for path in (model / CODE).iterdir()} == {
+    assert {path.name for path in (model / CODE_FOLDER).iterdir()} == {
         "pipeline",
         "datamodules",
         "lightning_modules",
@@ -130,7 +136,7 @@ def test_folder_holds_what_predicting_needs(model: Path) -> None:
     assert not list(model.rglob("__pycache__"))
     assert not [path for path in model.rglob("*") if path.suffix in (".pkl", ".pickle")]
     lines = (model / REQUIREMENTS).read_text().splitlines()
-    assert [line.partition("==")[0] for line in lines] == list(NEEDED)
+    assert [line.partition("==")[0] for line in lines] == list(NEEDED_PACKAGES)
     assert all(re.fullmatch(r"[a-z]+==[\d.]+\w*", line) for line in lines)
     description = (model / "MLmodel").read_text()
     assert "loader_module: pipeline.serving.pyfunc" in description
@@ -139,7 +145,7 @@ def test_folder_holds_what_predicting_needs(model: Path) -> None:
 
 
 def test_weights_come_without_optimizer_paths_and_addresses(model: Path) -> None:
-    saved = torch.load(model / DATA / WEIGHTS, weights_only=True)
+    saved = torch.load(model / DATA_FOLDER / WEIGHTS, weights_only=True)
     assert set(saved) == {"state_dict", "pollinate"}
     assert set(saved["pollinate"]["config"]) == {"data", "encoder", "fusion", "trunk", "dim"}
     assert "source" not in saved["pollinate"]["config"]["data"]["datasets"]["mnist"]
@@ -147,7 +153,7 @@ def test_weights_come_without_optimizer_paths_and_addresses(model: Path) -> None
 
 def test_loads_where_pollinate_is_not_installed(model: Path, tmp_path: Path) -> None:
     found = load_elsewhere(str(model), tmp_path)
-    assert found["code"] == str(model / CODE / "pipeline" / "__init__.py")
+    assert found["code"] == str(model / CODE_FOLDER / "pipeline" / "__init__.py")
     assert found["answers"][0]["subject"]
     assert found["answers"][1]["subject"] is None
 

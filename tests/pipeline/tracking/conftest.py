@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tracking.store import prepare_sqlite
-from pipeline.tracking.timeouts import DEFAULTS
+from pipeline.tracking.mlflow_settings import MLFLOW_DEFAULTS, prepare_sqlite
 
 with warnings.catch_warnings():
     # importing MLflow warns about its own type hints and its own use of SQLAlchemy
@@ -30,7 +29,7 @@ def database(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A fresh sqlite address; creating the tables anew takes seconds."""
-    for name, value in DEFAULTS.items():
+    for name, value in MLFLOW_DEFAULTS.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "store" / "mlflow.db"
     path.parent.mkdir()

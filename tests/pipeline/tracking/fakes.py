@@ -2,16 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.tracking.cursor import Cursor
-from pipeline.tracking.points import Point
-from pipeline.tracking.sender import Operation, RefusedError
+from pipeline.tracking.journals import MetricPoint
+from pipeline.tracking.sender import Operation, RefusedError, SendCursor
 
 
 class FakeServer:
     """Keeps what arrives; can be down, lose its answers, or refuse a key."""
 
     def __init__(self) -> None:
-        self.points: list[Point] = []
+        self.points: list[MetricPoint] = []
         self.operations: list[Operation] = []
         self.statuses: list[str] = []
         self.runs = 0
@@ -26,19 +25,19 @@ class FakeServer:
         if self.is_down:
             raise ConnectionError("http://user:pw@host refused the connection")
 
-    def open_run(self, cursor: Cursor) -> None:
+    def open_run(self, cursor: SendCursor) -> None:
         self._answer()
         if cursor.run_id is None:
             self.runs += 1
             cursor.run_id = f"run{self.runs}"
 
-    def send_points(self, points: list[Point]) -> None:
+    def send_points(self, points: list[MetricPoint]) -> None:
         self._answer()
         if self.refused & {point.key for point in points}:
             raise RefusedError("bad key")
         self.points += points
 
-    def send_operation(self, operation: Operation, cursor: Cursor) -> None:
+    def send_operation(self, operation: Operation, cursor: SendCursor) -> None:
         self._answer()
         self.operations.append(operation)
 

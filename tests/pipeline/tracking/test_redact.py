@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.tracking.names import clean_name
+from pipeline.tracking.mlflow_settings import clean_name
 from pipeline.tracking.redact import is_secret, redact, redact_arguments, redact_text
 
 

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.tracking import worker
-from pipeline.tracking.cursor import load_cursor, stored_run_id
-from pipeline.tracking.operations import OperationJournal
-from pipeline.tracking.points import PointJournal
-from pipeline.tracking.sender import Sender
+from pipeline.tracking.journals import MetricJournal, OperationJournal
+from pipeline.tracking.sender import Sender, load_cursor, stored_run_id
 from tests.pipeline.tracking.fakes import FakeServer, Reports
 
 
@@ -26,7 +24,7 @@ def make_sender(run_dir: Path, server: FakeServer, reports: Reports | None = Non
 
 
 def log(run_dir: Path, first: int, last: int) -> None:
-    journal = PointJournal(run_dir / "metrics.jsonl")
+    journal = MetricJournal(run_dir / "metrics.jsonl")
     for step in range(first, last):
         journal.log({"a": step, "b": -step}, step)
     journal.close()
@@ -67,7 +65,7 @@ def test_nothing_is_lost_when_the_server_dies_and_comes_back(
 
 def test_refused_point_does_not_hold_up_the_others(tmp_path: Path, server: FakeServer) -> None:
     log(tmp_path, 0, 20)
-    journal = PointJournal(tmp_path / "metrics.jsonl")
+    journal = MetricJournal(tmp_path / "metrics.jsonl")
     journal.log({"bad": 1.0, "good": 2.0}, 20)
     log(tmp_path, 21, 30)
     server.refused = {"bad"}

@@ -1,0 +1,72 @@
+"""What an encoder gives to the trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pollinate.errors import UsageError
+
+
+@dataclass
+class Features:
+    """Representation of N rows.
+
+    pooled: (N, D), one vector a row.
+    sequence: (N, L, D), one vector a token, or None.
+    grid: (N, D, H, W), one vector a cell, or None.
+    mask: (N, L) bool, True where ``sequence`` holds a real token, or None.
+    """
+
+    pooled: Tensor
+    sequence: Tensor | None = None
+    grid: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class PooledOnly(Features):
+    """Features of which tokens and cells were left out.
+
+    Raises:
+        UsageError: they are read all the same.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        """Refuse what was left out."""
+        if name in ("sequence", "grid", "mask"):
+            raise UsageError(
+                f"features.{name} of a frozen encoder was not kept, since no trunk, fusion or view "
+                "says that it reads it; set reads_tokens = True (a view: reads_tokens_of) in the "
+                "class that does, or encoder.MODALITY.tune.cache=false"
+            )
+        return super().__getattribute__(name)
+
+
+def concat_features(parts: Sequence[Features]) -> Features:
+    """Put features of the same kind under each other; tokens are padded with 0 to the longest."""
+    if len(parts) == 1:
+        return parts[0]
+    grids = [one.grid for one in parts if one.grid is not None]
+    return Features(
+        torch.cat([one.pooled for one in parts]),
+        pad_and_concat([one.sequence for one in parts if one.sequence is not None]),
+        torch.cat(grids) if grids else None,
+        pad_and_concat([one.mask for one in parts if one.mask is not None]),
+    )
+
+
+def pad_and_concat(tables: Sequence[Tensor]) -> Tensor | None:
+    """Return (sum N_i, longest L, ...) for (N_i, L_i, ...), None for nothing."""
+    if not tables:
+        return None
+    longest = max(table.shape[1] for table in tables)
+    shape = (sum(map(len, tables)), longest, *tables[0].shape[2:])
+    found, start = tables[0].new_zeros(shape), 0
+    for table in tables:
+        found[start : start + len(table), : table.shape[1]] = table
+        start += len(table)
+    return found

@@ -1,0 +1,178 @@
+"""CSV and TSV files."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from datamodules.sources.base import FileSource
+from datamodules.sources.row_files import (
+    BLOCK_ROWS,
+    ByteLines,
+    FileRow,
+    RowFile,
+    known_encoding,
+    require_same_columns,
+    require_utf8,
+    text_lines,
+)
+from pollinate.errors import PollinateError, UsageError
+
+LONGEST_CELL = 10_000_000  # characters; an unclosed quote must not take in a large file
+DELIMITERS = (",", ";", "\t", "|")
+UNCLOSED = "unexpected end of data"  # csv's words for it
+
+
+class CsvRows(RowFile):
+    """A CSV or TSV file; a row with too few or too many cells is an error of that row.
+
+    Raises:
+        PollinateError: no header, a column without a name or with another's name, a header that is
+            parted by something else; in ``rows``: another encoding, a quote that is never closed.
+    """
+
+    def __init__(self, path: Path, delimiter: str = ",", encoding: str = "utf-8") -> None:
+        self.path = path
+        self.delimiter = delimiter
+        self.encoding = encoding
+        self.columns = self._header()
+
+    def rows(self) -> Iterator[FileRow]:
+        """Yield the rows behind the header; blank lines don't count."""
+        cells = self._cells()
+        next(cells)
+        for line, found in cells:
+            yield self._row(found, line)
+
+    def blocks(self) -> Iterator[tuple[int, list[FileRow]]]:
+        """Yield (byte, rows)."""
+        require_utf8(self.path, self.encoding)
+        lines = ByteLines(self.path)
+        cells = self._parts(iter(lines))
+        next(cells)
+        while True:
+            mark = lines.place
+            rows = [self._row(found, line) for line, found in islice(cells, BLOCK_ROWS)]
+            if not rows:
+                return
+            yield mark, rows
+
+    def block(self, mark: int, size: int) -> list[FileRow]:
+        """Return the rows at a byte."""
+        cells = self._parts(iter(ByteLines(self.path, mark)))
+        return [self._row(found, line) for line, found in islice(cells, size)]
+
+    def _row(self, found: list[str] | csv.Error, line: int) -> FileRow:
+        if isinstance(found, csv.Error):
+            return FileRow(error=f"quotes are misplaced: {found}", line=line)
+        width = len(self.columns)
+        values = dict(zip(self.columns, found, strict=False))
+        if len(found) != width:
+            wrong = f"a row must have {width} cells like the header, got {len(found)}"
+            return FileRow(values, wrong, line)
+        return FileRow(values, line=line)
+
+    def _cells(self) -> Iterator[tuple[int, list[str] | csv.Error]]:
+        """Yield each row's first line and its cells, or what is wrong with its quotes."""
+        yield from self._parts(text_lines(self.path, self.encoding))
+
+    def _parts(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+        csv.field_size_limit(LONGEST_CELL)
+        reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if str(error) == UNCLOSED:
+                    raise PollinateError(
+                        f"{self.path}: a quote in the row at line {line} is never closed; "
+                        'close it, or write "" for a quote inside a cell'
+                    ) from error
+                yield line, error
+            else:
+                if cells:
+                    yield line, cells
+
+    def _header(self) -> list[str]:
+        _, header = next(self._cells(), (0, None))
+        if not isinstance(header, list):
+            raise PollinateError(
+                f"{self.path} must begin with a line of column names, got "
+                f"{'an empty file' if header is None else header}"
+            )
+        names = [name.strip() for name in header]
+        self._require_delimiter(names)
+        require_names(self.path, names)
+        return names
+
+    def _require_delimiter(self, names: Sequence[str]) -> None:
+        if len(names) > 1:
+            return
+        for other in DELIMITERS:
+            if other != self.delimiter and other in names[0]:
+                raise PollinateError(
+                    f"{self.path} has one column, {names[0]!r}; it seems to be parted by "
+                    f"{other!r}, not by {self.delimiter!r}: set delimiter to that"
+                )
+
+
+def require_names(path: Path, names: Sequence[str]) -> None:
+    """Check that every column has a name of its own."""
+    doubles = sorted(name for name, count in Counter(names).items() if count > 1)
+    if "" in names or doubles:
+        found = "an empty one" if "" in names else f"{', '.join(doubles)} twice"
+        frame = "; pandas leaves out its row numbers with to_csv(index=False)"
+        advice = frame if names[0] == "" else "; mend the first line"
+        raise PollinateError(f"{path}: column names must be given and differ, got {found}{advice}")
+
+
+class Csv(FileSource):
+    """CSV or TSV files with a header; every cell is text.
+
+    Args:
+        path: a file, a pattern, a list of them, or {split: either}; all with the same columns.
+        delimiter: between cells, one character.
+        encoding: of the files.
+        folder: where relative paths of pictures and recordings begin; default: the file's folder.
+        empty: texts that stand for an empty cell, besides the empty text.
+
+    Raises:
+        UsageError: delimiter isn't one character, or the encoding isn't known.
+    """
+
+    def __init__(
+        self,
+        path: str | Sequence[str] | Mapping[str, Any],
+        delimiter: str = ",",
+        encoding: str = "utf-8",
+        folder: str | None = None,
+        empty: Sequence[str] = (),
+    ) -> None:
+        super().__init__(path, folder, empty)
+        if len(delimiter) != 1:
+            raise UsageError(f"delimiter must be one character, got {delimiter!r}")
+        self.delimiter = delimiter
+        self.encoding = known_encoding(encoding)
+
+    def open(self, path: Path) -> RowFile:
+        """Return the reader of a file."""
+        return CsvRows(path, self.delimiter, self.encoding)
+
+    def schema(self, files: Sequence[RowFile]) -> Any:
+        """Return text for every column."""
+        import pyarrow as pa  # type: ignore[import-untyped]  # no types
+
+        for file in files[1:]:
+            require_same_columns(files[0], file)
+        return pa.schema([(name, pa.string()) for name in files[0].columns])
+
+    def options(self) -> dict[str, Any]:
+        """Return what, besides the files, the rows depend on."""
+        return {**super().options(), "delimiter": self.delimiter, "encoding": self.encoding}

@@ -1,0 +1,259 @@
+"""Files that are read row by row: the contract, text files, folders of media."""
+
+from __future__ import annotations
+
+import codecs
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pollinate.errors import PollinateError, UsageError
+
+BLOCK_ROWS = 256  # rows that are read at a time where a file is streamed
+
+
+@dataclass
+class FileRow:
+    """One row: {column: value}, or why it can't be read.
+
+    line: where it begins in the file, for people, counted from 1; a row number where a file has no
+        lines.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    line: int = 0
+
+
+class RowFile(ABC):
+    """A file or folder of rows.
+
+    Attributes:
+        path: of the file or folder.
+        columns: names, in order.
+        unit: what ``FileRow.line`` counts.
+        known: {modality: column} where the format itself says so.
+        binary: columns that hold files' contents.
+    """
+
+    path: Path
+    columns: list[str]
+    unit: str = "line"
+    known: Mapping[str, str] = MappingProxyType({})
+    binary: frozenset[str] = frozenset()
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths of images begin."""
+        return self.path.parent
+
+    @cached_property
+    def count(self) -> int:
+        """Number of rows, >= 0; found by reading the file."""
+        return sum(1 for _ in self.rows())
+
+    @abstractmethod
+    def rows(self) -> Iterator[FileRow]:
+        """Yield the rows in order."""
+
+    def chunks(self, size: int) -> Iterator[list[FileRow]]:
+        """Yield ``size`` rows at a time; the last chunk may have fewer."""
+        rows = self.rows()
+        while chunk := list(islice(rows, size)):
+            yield chunk
+
+    def blocks(self) -> Iterator[tuple[int, list[FileRow]]]:
+        """Yield (mark, at most ``BLOCK_ROWS`` rows); ``block`` reads the rows at a mark again.
+
+        Raises:
+            UsageError: rows of this kind of file can't be read from the middle.
+        """
+        raise UsageError(
+            f"{self.path} can't be streamed, it is read as a whole; leave streaming out, or "
+            "convert it to parquet, csv or json lines"
+        )
+
+    def block(self, mark: int, size: int) -> list[FileRow]:
+        """Return the ``size`` rows at a mark."""
+        raise NotImplementedError
+
+    def require_rows(self) -> None:
+        """Check that there is any row.
+
+        Raises:
+            PollinateError: there is none.
+        """
+        if not self.count:
+            raise PollinateError(f"{self.path} must have at least one row, got none")
+
+
+def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """Yield lines with their ends, without the byte-order mark that some editors put first.
+
+    Raises:
+        PollinateError: a line is not in this encoding.
+    """
+    name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    with path.open(encoding=name, errors="surrogateescape", newline="") as file:
+        number = 1
+        try:
+            for line in file:
+                line.encode()  # fails for what could not be decoded
+                yield line
+                number += 1
+        except UnicodeEncodeError as error:
+            byte = ord(error.object[error.start]) & 0xFF  # how Python keeps what it can't decode
+            raise PollinateError(wrong_encoding(path, encoding, f"0x{byte:02x}", number)) from error
+        except UnicodeError as error:  # UTF-16 has no place for wrong bytes
+            raise PollinateError(wrong_encoding(path, encoding, str(error), number)) from error
+
+
+def require_utf8(path: Path, encoding: str) -> None:
+    """Check that bytes can be counted.
+
+    Raises:
+        UsageError: the file is in another encoding.
+    """
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        raise UsageError(f"{path} must be UTF-8 to be streamed, got {encoding}; convert it")
+
+
+class ByteLines:
+    """Lines of a UTF-8 file from a place on; ``place`` is where the next one begins.
+
+    Args:
+        path: of the file.
+        place: in bytes; 0 is the beginning, before a byte-order mark.
+
+    Raises:
+        PollinateError: a line is not UTF-8.
+    """
+
+    def __init__(self, path: Path, place: int = 0) -> None:
+        self.path = path
+        self.file = path.open("rb")
+        self.file.seek(place)
+        self.place = place
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the lines with their ends."""
+        with self.file:
+            for number, line in enumerate(self.file, start=1):
+                if not self.place:
+                    self.place, line = len(line), line.removeprefix(codecs.BOM_UTF8)
+                else:
+                    self.place += len(line)
+                try:
+                    yield line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    byte = f"0x{line[error.start]:02x}"
+                    raise PollinateError(
+                        wrong_encoding(self.path, "utf-8", byte, number)
+                    ) from error
+
+
+def require_same_columns(first: RowFile, other: RowFile) -> None:
+    """Check that two files have the same columns, in any order.
+
+    Raises:
+        PollinateError: they differ.
+    """
+    differing = sorted(set(first.columns) ^ set(other.columns))
+    if differing:
+        raise PollinateError(
+            f"the files of a data set must have the same columns; {first.path} and {other.path} "
+            f"differ in {', '.join(differing)}"
+        )
+
+
+def known_encoding(name: str) -> str:
+    """Return the encoding's name.
+
+    Raises:
+        UsageError: Python knows none such.
+    """
+    try:
+        return codecs.lookup(name).name
+    except LookupError as error:
+        raise UsageError(
+            f"encoding must be one that Python knows (utf-8, latin-1, utf-16, gb18030), got {name}"
+        ) from error
+
+
+def wrong_encoding(path: Path, encoding: str, found: str, line: int) -> str:
+    """Say that a file is in another encoding."""
+    name = encoding.upper()
+    return (
+        f"{path} must be {name}, found byte {found} in line {line}; save it as {name}, or say what "
+        "it is: encoding=latin-1, utf-16, gb18030 ..."
+    )
+
+
+class TextRows(RowFile):
+    """A text file, one text a line: the column ``text``."""
+
+    known = MappingProxyType({"text": "text"})
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns = ["text"]
+
+    def rows(self) -> Iterator[FileRow]:
+        """Yield the lines."""
+        for number, line in enumerate(text_lines(self.path), start=1):
+            yield FileRow({"text": line.rstrip("\r\n")}, line=number)
+
+
+IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SOUNDS = frozenset({".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
+KINDS = {"image": IMAGES, "audio": SOUNDS}
+
+
+class MediaRows(RowFile):
+    """Pictures or sounds, a single file or a folder's: the column ``path``, below the folder."""
+
+    unit = "file"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns = ["path"]
+        found = {name: files_below(path, kinds) for name, kinds in KINDS.items()}
+        modalities = [name for name, files in found.items() if files]
+        if len(modalities) != 1:
+            kinds = ", ".join(sorted(IMAGES | SOUNDS))
+            raise PollinateError(
+                f"{path} has both images and sounds; give a folder, or a table, of one kind"
+                if modalities
+                else f"{path} has no images or sounds at any depth; looked for {kinds}"
+            )
+        self.files = found[modalities[0]]
+        self.known = {modalities[0]: "path"}
+
+    @property
+    def folder(self) -> Path:
+        """The folder itself, or that of the single file."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def rows(self) -> Iterator[FileRow]:
+        """Yield the paths."""
+        for number, file in enumerate(self.files, start=1):
+            yield FileRow({"path": str(file.relative_to(self.folder))}, line=number)
+
+
+def files_below(path: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files of these kinds at any depth of a folder, sorted; or the file itself.
+
+    Hidden files, some systems' notes, are left out.
+    """
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in suffixes else []
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+    )

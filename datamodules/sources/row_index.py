@@ -1,0 +1,173 @@
+"""Streaming: an index of the blocks of rows in files, which stay where they are."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]  # no types
+
+from datamodules.progress_bar import track
+from datamodules.sources.arrow_table import (
+    ABOUT,
+    FILE,
+    LINE,
+    ROWS,
+    as_cell,
+    read_table,
+    table_facts,
+)
+from datamodules.sources.base import HAS_PREFIX
+from datamodules.sources.row_files import FileRow, RowFile
+from datamodules.table import LazyColumn, SourceTable
+
+CACHED_BLOCKS = 256  # blocks in memory
+
+
+class BlockReader:
+    """Reads the blocks that an index names; those used last are kept.
+
+    Args:
+        paths: files.
+        open: path -> its reader.
+        index: (B, 3) int64: file, mark and first row of each block; rows are counted over all
+            files.
+        size: rows of all files.
+        as_cell: value -> cell, None for a text that stands for an empty cell.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        open: Callable[[Path], RowFile],  # noqa: A002  # what it does
+        index: np.ndarray,
+        size: int,
+        as_cell: Callable[[Any], Any],
+    ) -> None:
+        self.paths = list(paths)
+        self.open = open
+        self.index = index
+        self.firsts = index[:, 2]
+        self.size = size
+        self.as_cell = as_cell
+        self.reads = 0  # blocks that were read from files
+        self.files: dict[int, RowFile] = {}
+        self.blocks: OrderedDict[int, list[FileRow]] = OrderedDict()
+
+    def column(self, name: str) -> LazyColumn:
+        """Return a column that is read when it is asked for."""
+
+        def read(rows: np.ndarray) -> list[Any]:
+            return [self.as_cell(self.row(int(row)).values.get(name)) for row in rows]
+
+        return LazyColumn(self.size, read)
+
+    def row(self, number: int) -> FileRow:
+        """Return a row."""
+        block = int(np.searchsorted(self.firsts, number, side="right")) - 1
+        if block in self.blocks:
+            self.blocks.move_to_end(block)
+        else:
+            self.blocks[block] = self._read(block)
+            if len(self.blocks) > CACHED_BLOCKS:
+                self.blocks.popitem(last=False)
+        row = self.blocks[block][number - int(self.firsts[block])]
+        return FileRow() if row.error else row
+
+    def _read(self, block: int) -> list[FileRow]:
+        self.reads += 1
+        file, mark, first = (int(value) for value in self.index[block])
+        last = self.size if block + 1 == len(self.index) else int(self.firsts[block + 1])
+        if file not in self.files:
+            self.files[file] = self.open(self.paths[file])
+        return self.files[file].block(mark, last - first)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is open: a worker opens its own."""
+        return {**self.__dict__, "files": {}, "blocks": OrderedDict()}
+
+
+INDEX = "index.npy"
+
+
+def has_name(column: str) -> str:
+    """Return the name of the column that says whether a row has something in another."""
+    return f"{HAS_PREFIX}{column}"
+
+
+def write_index(
+    folder: Path,
+    files: Sequence[tuple[str, RowFile]],
+    schema: pa.Schema,
+    streamed: Sequence[str],
+    options: Mapping[str, Any],
+) -> None:
+    """Keep where each block of rows begins, and all columns but the streamed ones.
+
+    Args:
+        folder: gets the index and an Arrow file.
+        files: (split or "", file).
+        schema: of all columns.
+        streamed: columns that stay in the files; of them only whether a cell is empty is kept.
+        options: what, besides the files, the rows depend on.
+    """
+    empty = frozenset(options["empty"])
+    small = pa.schema([field for field in schema if field.name not in streamed])
+    fields = [*small, *(pa.field(has_name(name), pa.bool_()) for name in streamed)]
+    full = pa.schema([*fields, pa.field(FILE, pa.int32()), pa.field(LINE, pa.int64())])
+    bad: dict[int, str] = {}
+    index: list[tuple[int, int, int]] = []
+    count = 0
+    with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_stream(sink, full) as writer:
+        for number, (_, file) in enumerate(files):
+            for mark, rows in track(file.blocks(), f"indexing {file.path.name}"):
+                index.append((number, mark, count))
+                bad |= {count + place: row.error for place, row in enumerate(rows) if row.error}
+                count += len(rows)
+                cells = [{} if row.error else row.values for row in rows]
+                arrays = [
+                    pa.array([as_cell(c.get(f.name), f.type, empty) for c in cells], f.type)
+                    for f in small
+                ]
+                arrays += [pa.array([not blank(c.get(n), empty) for c in cells]) for n in streamed]
+                arrays.append(pa.array([number] * len(rows), pa.int32()))
+                arrays.append(pa.array([row.line for row in rows], pa.int64()))
+                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=full))
+    np.save(folder / INDEX, np.array(index, np.int64).reshape(-1, 3))
+    text = json.dumps(table_facts(files, bad, options) | {"count": count})
+    (folder / ABOUT).write_text(text, encoding="utf-8")
+
+
+def blank(value: Any, empty: frozenset[str]) -> bool:
+    """Say whether a cell has nothing but white space."""
+    return value is None or (isinstance(value, str) and (value in empty or not value.strip()))
+
+
+def read_index(
+    folder: Path,
+    media: Path | None,
+    open: Callable[[Path], RowFile],  # noqa: A002  # what it does
+    streamed: Sequence[str],
+    empty: frozenset[str],
+) -> SourceTable:
+    """Return the table: the kept columns mapped into memory, the others read when asked for."""
+    table = read_table(folder, media)
+    known = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    cell = partial(cell_of, empty=empty)
+    paths = [Path(path) for path in known["files"]]
+    reader = BlockReader(paths, open, np.load(folder / INDEX), known["count"], cell)
+    columns = dict(table.columns)
+    has = {name: np.asarray(list(columns.pop(has_name(name))), dtype=bool) for name in streamed}
+    columns |= {name: reader.column(name) for name in streamed}
+    table.columns, table.streamed, table.mapped = columns, has, False
+    return table
+
+
+def cell_of(value: Any, empty: frozenset[str]) -> Any:
+    """Return a value, None for a text that stands for an empty cell."""
+    return None if isinstance(value, str) and value in empty else value

@@ -1,0 +1,48 @@
+"""Independent component alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.gradient_base import GramianBalancer
+from pollinate.errors import UsageError
+
+SCALES = ("min", "median", "rmse")
+
+
+class AlignedMTL(GramianBalancer):
+    """w = sigma V S^-1 V^T 1 for G = V S^2 V^T: the Jacobian's singular values all become sigma.
+
+    Source: Senushkin et al. 2023, "Independent Component Alignment for Multi-Task Learning",
+    algorithm 1.
+
+    Args:
+        tasks, level, losses: as for every ``GradientBalancer``.
+        scale: sigma is the smallest (``min``), ``median`` or root mean square (``rmse``) of the
+            singular values that aren't 0.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        scale: str = "min",
+        level: str = "auto",
+        losses: LossBalancer | None = None,
+    ) -> None:
+        super().__init__(tasks, level, losses)
+        if scale not in SCALES:
+            raise UsageError(f"balancer.scale must be {' or '.join(SCALES)}, got {scale}")
+        self.scale = scale
+
+    def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return w: (T,)."""
+        values, vectors = torch.linalg.eigh(gramian)
+        kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+        values, vectors = values[kept], vectors[:, kept]
+        sigma = {"min": values[0], "median": values.median(), "rmse": values.mean()}[self.scale]
+        weights: Tensor = vectors @ ((sigma / values).sqrt() * vectors.sum(dim=0))
+        return weights

@@ -1,0 +1,26 @@
+"""Projection of the summed gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, from_numpy
+
+from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.balancers.solvers import dual_cone
+
+
+class DualProj(GramianBalancer):
+    """sum_t g_t projected onto the cone of directions that harm no task.
+
+    w = argmin_{v >= 1} v^T G v. Source: Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory",
+    equation 11, with the sum of the tasks' gradients in place of the last task's.
+
+    Args:
+        tasks, level, losses: as for every ``GradientBalancer``.
+    """
+
+    def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return w: (T,)."""
+        return from_numpy(dual_cone(gramian, np.ones(len(tasks))))

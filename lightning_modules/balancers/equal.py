@@ -1,0 +1,21 @@
+"""Equal weighting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lightning_modules.balancers.base import LossBalancer
+
+
+class Equal(LossBalancer):
+    """w_t = 1: the objective is the sum of the losses.
+
+    A sum and not a mean, so that a task's gradient doesn't depend on how many other tasks the
+    step happens to have.
+    """
+
+    def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return ones: (P,)."""
+        return losses.new_ones(len(tasks))

@@ -1,0 +1,71 @@
+"""Excess risks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.gradient_base import JacobianBalancer, TaskVectors
+from pollinate.errors import UsageError
+
+
+class ExcessMTL(JacobianBalancer):
+    """Weights grow with how far each task's loss lies above the best that it could reach.
+
+    The excess risk is estimated as e_t = g_t^T diag(h_t)^-1/2 g_t with h_t the sum of all squared
+    gradients so far, divided by its first value; w <- w exp(lr e) / sum, times T.
+    Source: He et al. 2024, "Robust Multi-Task Learning with Excess Risks", equations 6, 7 and 9.
+    State: one vector a task.
+
+    Args:
+        tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.
+        lr: > 0, of the weights.
+    """
+
+    levels = ("auto", "parameters")
+    weight: Tensor
+    initial: Tensor
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        lr: float = 0.01,
+        level: str = "auto",
+        losses: LossBalancer | None = None,
+    ) -> None:
+        super().__init__(tasks, level, losses)
+        if not lr > 0:
+            raise UsageError(f"balancer.lr must be > 0, got {lr}")
+        self.lr = lr
+        self.register_buffer("weight", torch.ones(len(tasks), dtype=torch.float64))
+        self.register_buffer("initial", torch.full((len(tasks),), torch.nan, dtype=torch.float64))
+        self.traces = TaskVectors(tasks)
+
+    def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return w J: (P,)."""
+        self.traces.allocate(jacobian[0])
+        numbers = [self.tasks.index(task) for task in tasks]
+        excess = torch.stack(
+            [self._excess(task, row) for task, row in zip(tasks, jacobian, strict=True)]
+        )
+        initial, weights = self.initial.cpu(), self.weight.cpu()
+        first = initial[numbers].isnan()
+        initial[numbers] = torch.where(first, excess, initial[numbers])
+        scaled = excess / initial[numbers].clamp(min=1e-12)
+        logits = weights[numbers].log() + self.lr * torch.where(first, 0.0, scaled)
+        weights[numbers] = torch.softmax(logits, dim=0) * weights[numbers].sum()
+        self.initial.copy_(initial)
+        self.weight.copy_(weights)
+        return weights[numbers].to(jacobian) @ jacobian
+
+    def _excess(self, task: str, gradient: Tensor) -> Tensor:
+        squares = gradient.square()
+        history = self.traces[task].add_(squares)
+        return (squares / (history + 1e-7).sqrt()).sum().double().cpu()
+
+    def seen_weights(self, tasks: Sequence[str]) -> Tensor:
+        """Return w."""
+        return self.weight.cpu()[[self.tasks.index(task) for task in tasks]]

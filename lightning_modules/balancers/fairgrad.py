@@ -1,0 +1,43 @@
+"""Alpha-fair gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, from_numpy
+
+from lightning_modules.balancers.base import LossBalancer
+from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.balancers.solvers import fair
+from pollinate.errors import UsageError
+
+LEAST, MOST = 0.2, 100.0  # beyond, float64 is too coarse for w^(-1 / alpha)
+
+
+class FairGrad(GramianBalancer):
+    """G w = w^(-1 / alpha), for G divided by its mean diagonal.
+
+    alpha = 1 is proportional fairness, the same as ``NashMTL``; a large alpha nears max-min
+    fairness. Source: Ban and Ji 2024, "Fair Resource Allocation in Multi-Task Learning",
+    equation 7.
+
+    Args:
+        tasks, level, losses: as for every ``GradientBalancer``.
+        alpha: in [0.2, 100].
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        alpha: float = 1.0,
+        level: str = "auto",
+        losses: LossBalancer | None = None,
+    ) -> None:
+        super().__init__(tasks, level, losses)
+        if not LEAST <= alpha <= MOST:
+            raise UsageError(f"balancer.alpha must be in [{LEAST:g}, {MOST:g}], got {alpha}")
+        self.alpha = alpha
+
+    def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return w: (T,)."""
+        return from_numpy(fair(gramian / gramian.diagonal().mean(), power=1 / self.alpha))

@@ -1,0 +1,40 @@
+"""Weights chosen by the user."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from lightning_modules.balancers.base import LossBalancer
+from pollinate.errors import UsageError
+
+
+class Fixed(LossBalancer):
+    """w_t as given; 1 for a task that is not named.
+
+    Args:
+        tasks: names of all tasks of the run.
+        task_weights: {task: weight}, finite and >= 0.
+
+    Raises:
+        UsageError: a weight for an unknown task, or a negative or infinite one.
+    """
+
+    def __init__(self, tasks: Sequence[str], task_weights: Mapping[str, float]) -> None:
+        super().__init__(tasks)
+        for task, weight in task_weights.items():
+            if task not in tasks:
+                raise UsageError(
+                    f"balancer.task_weights names {task!r}; the tasks are {', '.join(tasks)}"
+                )
+            if not (math.isfinite(weight) and weight >= 0):
+                raise UsageError(
+                    f"balancer.task_weights.{task} must be finite and >= 0, got {weight}"
+                )
+        self.task_weight = {task: float(task_weights.get(task, 1.0)) for task in tasks}
+
+    def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return the given weights: (P,)."""
+        return losses.new_tensor([self.task_weight[task] for task in tasks])

@@ -1,0 +1,25 @@
+"""Geometric mean of the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_modules.balancers.base import Scalarization
+
+
+class GeometricMean(Scalarization):
+    """s = (prod_t L_t)^(1/P), so w_t = s / (P L_t): the scale of a loss does not matter.
+
+    Losses must not be negative; those of 0 count as the smallest positive number.
+    Source: Chennupati et al. 2019, "MultiNet++".
+
+    Args:
+        tasks: names of all tasks of the run.
+    """
+
+    def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return s."""
+        return losses.clamp(min=torch.finfo(losses.dtype).tiny).log().mean().exp()

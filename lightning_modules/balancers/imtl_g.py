@@ -1,0 +1,33 @@
+"""Impartial multi-task learning by gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, from_numpy
+
+from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.balancers.solvers import lengths_and_cosines
+
+
+class IMTLG(GramianBalancer):
+    """Equal projections of the result onto all g_t / |g_t|, with sum_t w_t = T.
+
+    w is proportional to D^-1 C^+ 1 for G = D C D; weights can be negative. Where they sum up to
+    nothing the tasks' gradients cancel out, and w = 0.
+    Source: Liu et al. 2021, "Towards Impartial Multi-task Learning", equation 6, with a
+    pseudo-inverse for linearly dependent gradients.
+
+    Args:
+        tasks, level, losses: as for every ``GradientBalancer``.
+    """
+
+    def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return w: (T,)."""
+        lengths, cosines = lengths_and_cosines(gramian)
+        v = np.linalg.pinv(cosines, rcond=1e-12, hermitian=True).sum(axis=1) / lengths
+        total = v.sum()
+        if abs(total) <= 1e-12 * np.abs(v).sum():
+            return from_numpy(np.zeros(len(tasks)))
+        return from_numpy(v / total * len(tasks))

@@ -1,0 +1,33 @@
+"""Sum of the losses' logarithms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_modules.balancers.base import Scalarization
+from pollinate.errors import UsageError
+
+
+class LogLoss(Scalarization):
+    """s = sum_t log(L_t + epsilon), so w_t = 1 / (L_t + epsilon).
+
+    Source: Lin et al. 2023, "Dual-Balancing for Multi-Task Learning" (DB-MTL), the balancing of
+    loss scales.
+
+    Args:
+        tasks: names of all tasks of the run.
+        epsilon: > 0; bounds a weight.
+    """
+
+    def __init__(self, tasks: Sequence[str], epsilon: float = 1e-8) -> None:
+        super().__init__(tasks)
+        if not epsilon > 0:
+            raise UsageError(f"balancer.epsilon must be > 0, got {epsilon}")
+        self.epsilon = epsilon
+
+    def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return s."""
+        return torch.log(losses + self.epsilon).sum()

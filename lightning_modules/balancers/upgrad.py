@@ -1,0 +1,26 @@
+"""Unconflicting projection of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, from_numpy
+
+from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.balancers.solvers import dual_cone
+
+
+class UPGrad(GramianBalancer):
+    """Sum of all g_t, each projected onto the cone of directions that harm no task.
+
+    w = sum_t argmin_{v >= e_t} v^T G v, so that no task conflicts with the result: J J^T w >= 0.
+    Source: Quinton and Rey 2024, "Jacobian Descent for Multi-Objective Optimization", section 3.
+
+    Args:
+        tasks, level, losses: as for every ``GradientBalancer``.
+    """
+
+    def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return w: (T,)."""
+        return from_numpy(sum(dual_cone(gramian, e) for e in np.eye(len(tasks))))

@@ -1,0 +1,149 @@
+"""What a person sees while a run trains or a split is evaluated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from lightning_modules.callbacks.measure import Measure
+from lightning_modules.module import as_multitask
+
+
+class TrainingProgressBar(Callback):
+    """A bar on a terminal; elsewhere one line an epoch. Shows each task's latest figures.
+
+    Args:
+        measure: has the figures.
+        console: where to write.
+    """
+
+    def __init__(self, measure: Measure, console: Console) -> None:
+        self.measure = measure
+        self.console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar."""
+        if not trainer.is_global_zero or not self.console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("[bold]epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+            transient=True,
+        )
+        total = as_multitask(pl_module).total_steps()
+        self._task = self._bar.add_task(
+            "", total=total, completed=trainer.global_step, epoch="", speed="", figures=""
+        )
+        self._bar.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            speed = self.measure.latest.get("train/steps_per_second")
+            self._bar.update(
+                self._task,
+                completed=trainer.global_step,
+                epoch=epoch_text(trainer),
+                speed=f"{speed:.1f} steps/s" if speed else "",
+                figures=self._figures(pl_module),
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write a line where there is no bar."""
+        if trainer.is_global_zero and self._bar is None:
+            step = trainer.global_step
+            self.console.print(
+                f"epoch {epoch_text(trainer)}  step {step}  {self._figures(pl_module)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away."""
+        self._close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Take the bar away."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _figures(self, module: LightningModule) -> str:
+        """Return ``task loss score`` of every task, the score being the last validation's."""
+        return " | ".join(
+            f"{task} {_short(self.measure.latest.get(f'train/{task}/loss'), 2)}"
+            f" {_short(self.measure.latest.get(f'valid/{task}/{definition.score}'), 3)}".rstrip()
+            for task, definition in as_multitask(module).tasks.items()
+        )
+
+
+def epoch_text(trainer: Trainer) -> str:
+    """Return ``3/20``, or ``3`` where the number of epochs is not set."""
+    limit = trainer.max_epochs
+    number = trainer.current_epoch + 1
+    return f"{number}/{limit}" if limit and limit > 0 else str(number)
+
+
+def _short(value: float | None, digits: int) -> str:
+    """Return .97 for 0.97, and nothing for None."""
+    return "" if value is None else f"{value:.{digits}f}".replace("0.", ".", 1)
+
+
+class EvaluationProgressBar(Callback):
+    """A bar over the batches; on a terminal only.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._task = TaskID(0)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar."""
+        self._task = self._bar.add_task("measuring", total=sum(trainer.num_test_batches))
+        self._bar.start()
+
+    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
+        """Move the bar."""
+        self._bar.advance(self._task)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Take the bar away."""
+        self._bar.stop()

@@ -1,0 +1,189 @@
+"""When a run ends early: max_steps, signals, early stopping, a loss that isn't finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor
+
+from datamodules.batch import MixedBatch
+from lightning_modules.module import MultiTaskModule, as_multitask
+from pollinate.errors import PollinateError
+from pollinate.interrupt import StopRequest
+
+
+class InterruptedRunError(PollinateError):
+    """The run was stopped by a signal, after its state was saved; ``signal_name`` says which."""
+
+    def __init__(self, signal_name: str) -> None:
+        super().__init__(f"stopped by {signal_name}")
+        self.signal_name = signal_name
+
+
+class StopTraining(Callback):
+    """Stops after ``max_steps`` optimizer steps, and knows of signals.
+
+    Lightning's own max_steps isn't used: with it, a run that is resumed between two epochs counts
+    an epoch twice (lightning 2.6).
+
+    Args:
+        request: set by a signal handler.
+        max_steps: optimizer steps, >= 1, or None.
+    """
+
+    def __init__(self, request: StopRequest, max_steps: int | None = None) -> None:
+        self.request = request
+        self.max_steps = max_steps
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals, after Lightning took them; end at once if all steps are done."""
+        self.request.install()
+        trainer.should_stop |= self.at_last_step(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Ask the trainer to stop at the last step."""
+        trainer.should_stop |= self.at_last_step(trainer)
+
+    def at_last_step(self, trainer: Trainer) -> bool:
+        """Say whether all optimizer steps are done."""
+        return self.max_steps is not None and trainer.global_step >= self.max_steps
+
+    def requested(self, trainer: Trainer) -> bool:
+        """Say whether a signal came to any rank; every rank gets the same answer."""
+        return any_rank(self.request.signal_name is not None, trainer)
+
+    def interrupt(self) -> NoReturn:
+        """Leave training; the state has been saved."""
+        raise InterruptedRunError(self.request.signal_name or "a signal to another process")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        self.request.restore()
+
+
+def any_rank(flag: bool, trainer: Trainer) -> bool:
+    """Say whether the flag is set on any rank; every rank gets the same answer."""
+    if trainer.world_size == 1:
+        return flag
+    value = torch.tensor(int(flag), device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
+    return bool(value.item())
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Lightning's EarlyStopping, with a run that had stopped staying so when it is resumed.
+
+    Lightning restores the count of validations without improvement, but trains on; it also takes
+    the checkpoint's patience in place of the one that is set now.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End at once if patience had run out."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the count, and with the patience that is set now."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+
+class StopAtNonFiniteLoss(Callback):
+    """Names task, step and rows, saves the batch, and stops the run on all ranks.
+
+    Args:
+        folder: where the batch is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._batch: MixedBatch | None = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: MixedBatch, batch_idx: int
+    ) -> None:
+        """Remember the batch."""
+        self._batch = batch
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Check the objective.
+
+        Raises:
+            PollinateError: it is NaN or infinite on any rank.
+        """
+        here = not torch.isfinite(loss).item()
+        if as_multitask(pl_module).engine.local:
+            # the others ask, in the same exchange, when they come to their next synchronisation
+            found = here and any_rank(here, trainer)
+        else:
+            found = any_rank(here, trainer)
+        if not found:
+            return
+        step = trainer.global_step + 1
+        if not here:
+            raise PollinateError(f"the loss isn't finite at step {step}, on another process")
+        path = self.folder / f"bad-batch-step{step}-rank{trainer.global_rank}.pt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(plain_batch(self._batch), path)
+        causes = describe_nonfinite(as_multitask(pl_module), self._batch)
+        raise PollinateError(
+            f"the loss isn't finite at step {step}: {causes}. "
+            f"The batch is saved in {path}; look at its inputs and targets, lower optimizer.lr, or "
+            "set trainer.gradient_clip_val. The last checkpoint is from before this step"
+        )
+
+
+def raise_if_others_nonfinite(trainer: Trainer) -> None:
+    """Ask the processes that have stepped on their own since they exchanged anything.
+
+    Raises:
+        PollinateError: one met a loss that isn't finite.
+    """
+    if any_rank(False, trainer):
+        raise PollinateError(
+            f"the loss isn't finite on another process, by step {trainer.global_step}"
+        )
+
+
+def describe_nonfinite(module: MultiTaskModule, batch: MixedBatch | None) -> str:
+    """Name the tasks whose loss isn't finite, and their rows in this step."""
+    bad = [task for task, loss in module.losses.items() if not torch.isfinite(loss)]
+    if batch is None or not bad:
+        return "every task's loss is finite, but not the sum that the balancer made of them"
+    parts = []
+    for task in bad:
+        for name in module.network.routes[task]:
+            if name in batch.batches:
+                rows = batch.batches[name].index.tolist()
+                shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+                loss = module.losses[task].item()
+                parts.append(f"task {task} is {loss} (data set {name}, training rows {shown})")
+    return "; ".join(parts)
+
+
+def plain_batch(batch: MixedBatch | None) -> dict[str, object]:
+    """Return a batch as plain containers, loadable with weights_only."""
+    if batch is None:
+        return {}
+    return {
+        name: {
+            "inputs": b.inputs,
+            "targets": b.targets,
+            "present": b.present,
+            "index": b.index,
+            "kept": {modality: kept.features.pooled for modality, kept in b.kept.items()},
+        }
+        for name, b in batch.batches.items()
+    }

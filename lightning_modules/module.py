@@ -1,0 +1,294 @@
+"""The LightningModule: one network, many tasks, one gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from datamodules.batch import MixedBatch
+from lightning_modules.backward_engine import BackwardEngine
+from lightning_modules.balancers.base import Balancer
+from lightning_modules.distributed import local_only, mean_losses
+from lightning_modules.metrics import EvaluationMetrics, TrainingMetrics
+from lightning_modules.network import ForwardTrace, MultiTaskNetwork
+from lightning_modules.optimization import Optimization, parameter_groups, schedule_optimizer
+from lightning_modules.replay import Replay
+from lightning_modules.sharding import clip_norm, clip_value
+from lightning_modules.task_rows import Targets, targets_of
+from lightning_modules.tasks.base import Task
+from lightning_modules.transfer.base import Transfer, TransferStep
+from pollinate.errors import PollinateError
+
+MADE_LATER = "balancer."  # a balancer may have state that it makes at its first step only
+
+
+def require_fit(own: Mapping[str, Tensor], checkpoint: Mapping[str, Any]) -> None:
+    """Check that names and shapes agree, before any weight is taken.
+
+    Raises:
+        PollinateError: they differ: the classes have changed since.
+    """
+    saved = checkpoint["state_dict"]
+    wrong = [
+        f"{name}: {shape_text(saved.get(name))} saved, {shape_text(own.get(name))} here"
+        for name in sorted(own.keys() | saved.keys())
+        if (name in own or not name.startswith(MADE_LATER))
+        and shape_text(own.get(name)) != shape_text(saved.get(name))
+    ]
+    if wrong:
+        raise PollinateError(
+            f"the checkpoint's weights don't fit: {'; '.join(wrong[:5])}"
+            f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. It was written by "
+            f"pollinate {checkpoint['pollinate'].get('version')}: use that version"
+        )
+
+
+def shape_text(tensor: Tensor | None) -> str:
+    """Return ``(3, 4)``, or ``nothing`` for None."""
+    return "nothing" if tensor is None else str(tuple(tensor.shape))
+
+
+class MultiTaskModule(LightningModule):
+    """Trains the network on mixed batches.
+
+    The loss of task t in a step is the mean over its labelled rows on all ranks,
+    L_t = sum_i l_ti / n_t. Each rank computes its rows' part times the number of ranks, so that
+    averaging gradients over ranks, as DDP does, gives the gradient of L_t exactly.
+
+    Args:
+        network: encoders, trunk and heads.
+        tasks: {name: task}.
+        balancer: combines the tasks' losses.
+        transfer: brings in knowledge from elsewhere.
+        optimization: optimizer and schedule.
+        spec: plain values from which the network can be built again; part of every checkpoint.
+        same_rows: whether tasks that have the same data sets also have labels on the same rows.
+    """
+
+    def __init__(
+        self,
+        network: MultiTaskNetwork,
+        tasks: Mapping[str, Task],
+        balancer: Balancer,
+        transfer: Transfer,
+        optimization: Optimization,
+        spec: Mapping[str, Any],
+        same_rows: bool = True,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.balancer = balancer
+        self.tasks = dict(tasks)
+        self.transfer = transfer
+        self.optimization = optimization
+        self.spec = dict(spec)
+        self.losses: dict[str, Tensor] = {}  # of the step under way
+        self.regularization: Tensor | None = None  # of the step under way: what belongs to no task
+        self.engine = BackwardEngine(network, balancer, same_rows)
+        self._replay = Replay(network)
+        self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
+        self._total: int | None = None  # optimizer steps of the run, known when it starts
+        self.progress = TrainingMetrics(tasks)
+        self.scores = EvaluationMetrics(tasks)
+
+    def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
+        """Return the objective of one step."""
+        with local_only(self.engine.local):
+            return self._objective(batch, batch_idx)
+
+    def _objective(self, batch: MixedBatch, batch_idx: int) -> Tensor:
+        self.balancer.begin_epoch(self.current_epoch)
+        self.network.trunk.begin_step(self.global_step)
+        self._step = batch, batch_idx
+        if self.balancer.needs_losses_after_step:
+            self._replay.mark()
+        step, targets = self._outputs(batch)
+        sums = self._sums(step.outputs, targets)
+        self.progress.count(sums, step.outputs, targets, self._rows(batch))
+        self.losses, regularization = self._losses(step, sums)
+        penalty = self.network.trunk.penalty(list(self.losses))
+        parts = [one for one in (regularization, penalty) if one is not None]
+        self.regularization = torch.stack(parts).sum() if parts else None
+        objective = self.balancer.objective(self.losses) if self.losses else self._nothing()
+        return objective if self.regularization is None else objective + self.regularization
+
+    def network_losses(self, batch: MixedBatch) -> dict[str, Tensor]:
+        """Return {task: mean loss of its labelled rows}, of the network alone, with a graph."""
+        present = [task for task in self.tasks if batch.labelled.get(task)]
+        outputs = self.network(batch.batches, present)
+        sums = self._sums(outputs, targets_of(batch.batches, present, self.network.routes))
+        return {task: total / batch.labelled[task] for task, total in sums.items()}
+
+    def on_train_start(self) -> None:
+        """Find out how processes exchange gradients."""
+        self.engine.start(self.trainer)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Let the balancer fill the gradients."""
+        with local_only(self.engine.local):
+            self.engine.backward(
+                self.losses, loss, self.regularization, self._is_last(), list(self.parameters())
+            )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step; then tell the balancer what the step did to the losses, if it wants to know."""
+        super().optimizer_step(*args, **kwargs)
+        self.engine.count_step()
+        if self.balancer.needs_losses_after_step and self._step is not None:
+            batch, _ = self._step
+            context = self.trainer.precision_plugin.train_step_context()
+            with local_only(self.engine.local), self._replay.replayed(), context:
+                step, targets = self._outputs(batch)
+                losses, _ = self._losses(step, self._sums(step.outputs, targets))
+            self.balancer.after_step(losses)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, also where gradients are sharded."""
+        if not (self.engine.sharded and gradient_clip_val):
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+        elif gradient_clip_algorithm == "value":
+            clip_value(self.parameters(), gradient_clip_val)
+        else:
+            clip_norm(self.parameters(), gradient_clip_val)
+
+    def validation_step(self, batch: MixedBatch, batch_idx: int) -> None:
+        """Add one batch to the scores."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: MixedBatch, batch_idx: int) -> None:
+        """Add one batch to the scores."""
+        self._evaluate(batch)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Make optimizer and per-step schedule."""
+        plan = self.optimization
+        roots = {"": self.network, "balancer": self.balancer, "transfer": self.transfer}
+        optimizer = plan.optimizer(parameter_groups(roots, plan.lr, plan.lr_scale, plan.decay))
+        self._total = self.total_steps()
+        length = None if self._total is None else self._total // self.transfer.num_branches
+        scheduler = schedule_optimizer(optimizer, plan.schedule, length)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def total_steps(self) -> int | None:
+        """Return the optimizer steps of the whole run; None: no end is set."""
+        limits = [self.trainer.estimated_stepping_batches, self.optimization.max_steps]
+        finite = [int(limit) for limit in limits if limit is not None and limit != float("inf")]
+        return min(finite, default=None)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to build the network again."""
+        checkpoint["pollinate"] = self.spec
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the weights fit before any of them is taken."""
+        require_fit(self.state_dict(), checkpoint)
+
+    def rank_state(self) -> dict[str, Any]:
+        """Return what this rank gathered since the last log line and epoch."""
+        return {
+            **self.progress.state(),
+            "traffic": self.engine.traffic.state_dict(),
+            # a process that steps on its own balances on its own
+            "parts": {n: p.state_dict() for n, p in self._own_parts().items()},
+        }
+
+    def load_rank_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with what ``rank_state`` returned."""
+        self.progress.load_state(state)
+        self.engine.traffic.load_state_dict(state["traffic"])
+        for name, part in self._own_parts().items():
+            part.load_state_dict(state["parts"].get(name, part.state_dict()))
+
+    def _own_parts(self) -> dict[str, nn.Module]:
+        """Return the parts whose state differs between processes besides their parameters."""
+        own = {"balancer": self.balancer, "transfer": self.transfer}
+        return own if self.engine.local else {}
+
+    def _is_last(self) -> bool:
+        """Say whether an optimizer step follows the batch."""
+        if self._step is None or self.engine.level is None:
+            return True
+        every = self.trainer.accumulate_grad_batches
+        return (self._step[1] + 1) % every == 0 or self.trainer.is_last_batch
+
+    def _outputs(self, batch: MixedBatch) -> tuple[TransferStep, dict[str, tuple[Tensor, Tensor]]]:
+        """Return the step's outputs, and the targets of the tasks that have some on any process."""
+        labelled = [task for task in self.tasks if batch.labelled.get(task)]
+        required_tasks = set(labelled) | set(self.transfer.required_tasks(batch))
+        tasks, trace = [task for task in self.tasks if task in required_tasks], ForwardTrace()
+        outputs = self.engine.forward(batch.batches, tasks, trace)
+        done, world = self.global_step, self.trainer.world_size if self.engine.divided else 1
+        step = TransferStep(batch, outputs, trace, done, self._total, world)
+        return step, targets_of(batch.batches, labelled, self.network.routes)
+
+    def _losses(
+        self, step: TransferStep, sums: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return ({task: L_t}, what transfer adds that belongs to no task).
+
+        A loss has the value of all processes' rows and the gradient of this one's.
+        """
+        labelled = step.batch.labelled
+        losses = {task: step.mean(total, labelled[task]) for task, total in sums.items()}
+        added = self.transfer.losses(step)
+        for task in added.label_weights.keys() & losses.keys():
+            losses[task] = losses[task] * added.label_weights[task]
+        for task, loss in added.by_task.items():
+            losses[task] = losses[task] + loss if task in losses else loss
+        return mean_losses(self.transfer.weight_losses(losses)), added.regularization
+
+    def _nothing(self) -> Tensor:
+        """Return a zero that needs a gradient: a step without any label moves nothing."""
+        return torch.zeros((), device=self.device, requires_grad=True)
+
+    def _sums(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Return {task: sum of the losses of this process's rows}.
+
+        A process that steps on its own has no loss of a task of which it has no label: a zero would
+        move the task's head, and tell the balancer that the task is learnt.
+        """
+        sums = {}
+        for task, (target, present) in targets.items():
+            if self.engine.local and not present.any():
+                continue
+            loss = self.tasks[task].loss(outputs[task], target)
+            sums[task] = loss.where(present, loss.new_zeros(())).sum()
+        return sums
+
+    def _rows(self, batch: MixedBatch) -> dict[str, int]:
+        """Return {task: labelled rows of all processes}."""
+        times = 1 if self.engine.divided else self.trainer.world_size
+        return {task: rows * times for task, rows in batch.labelled.items()}
+
+    def _evaluate(self, batch: MixedBatch) -> None:
+        tasks = [
+            task
+            for task, names in self.network.routes.items()
+            if any(name in batch.batches for name in names)
+        ]
+        outputs = self.network(batch.batches, tasks)
+        found = targets_of(batch.batches, tasks, self.network.routes)
+        for task, (target, present) in found.items():
+            self.scores.update(task, outputs[task][present], target[present])
+
+
+def as_multitask(module: LightningModule) -> MultiTaskModule:
+    """Return the module as what it is; callbacks are given it as any LightningModule."""
+    assert isinstance(module, MultiTaskModule)
+    return module

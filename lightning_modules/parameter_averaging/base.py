@@ -1,0 +1,47 @@
+"""The averaging contract: what becomes of weights that processes have moved on their own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from pollinate.errors import UsageError
+
+
+class ParameterAveraging(ABC):
+    """Between two synchronisations each process takes optimizer steps on its own rows.
+
+    Args:
+        every_n_steps: optimizer steps between two synchronisations, >= 1.
+
+    Raises:
+        UsageError: it is less.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        if every_n_steps < 1:
+            raise UsageError(
+                f"every_n_steps must be >= 1, got {every_n_steps}; 1 averages after every step"
+            )
+        self.every_n_steps = every_n_steps
+
+    copies: ClassVar[int] = 1  # of the parameters, in memory: those of the start
+
+    @abstractmethod
+    def step(self, start: Mapping[str, Tensor], mean: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the parameters with which all processes go on.
+
+        Args:
+            start: those of the synchronisation before, in the order of names.
+            mean: the processes' mean.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs; all processes have the same."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # most have none
+        """Go on with what ``state_dict`` returned."""

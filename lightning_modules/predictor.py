@@ -1,0 +1,280 @@
+"""Answers for new rows, from a checkpoint alone: no data, no config file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+
+from datamodules.batch import Batch
+from datamodules.inputs import InputColumns
+from datamodules.modalities.base import Modality
+from datamodules.modalities.image import displayed_size
+from datamodules.split_dataset import SplitDataset
+from lightning_modules.building import build_model, build_tasks, restore_vocabularies
+from lightning_modules.checkpoints import read_checkpoint, read_spec
+from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.tasks.base import Label, Task
+from lightning_modules.transfer.source_fusion import FUSION_KEY
+from lightning_modules.trunks.base import Routes
+from lightning_modules.views import EncodedDataset
+from pollinate.errors import PollinateError, UsageError
+from pollinate.suggest import hint
+
+Columns = Mapping[str, Sequence[Any]]  # {modality: N raw values, None where a row has none}
+NETWORK_PREFIX = "network."  # of the network's weights in a checkpoint
+
+
+@dataclass
+class Predictions:
+    """Answers for N rows.
+
+    answers: {task: N answers, None where a row lacks what the task reads}.
+    errors: {row: why a value of it can't be read}.
+    """
+
+    answers: dict[str, list[Label | None]]
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class EncodedRows:
+    """rows: which they are; seen: what ``network.encode`` made of them; routes: what for."""
+
+    rows: list[int]
+    seen: Mapping[str, EncodedDataset]
+    routes: Routes
+
+
+class Predictor:
+    """A trained network with all that it needs around it.
+
+    Args:
+        network: with its weights.
+        tasks: {task: how outputs are read}.
+        modalities: {modality: how raw values become tensors}.
+        inputs: {data set: {modality: its column, or columns, in training}}.
+    """
+
+    def __init__(
+        self,
+        network: MultiTaskNetwork,
+        tasks: Mapping[str, Task],
+        modalities: Mapping[str, Modality],
+        inputs: Mapping[str, Mapping[str, InputColumns]],
+    ) -> None:
+        self.network = network.eval()
+        self.tasks = dict(tasks)
+        self.modalities = dict(modalities)
+        self.inputs = dict(inputs)
+
+    @classmethod
+    def load(cls, checkpoint: Path, allow_targets: Sequence[str] = ()) -> Predictor:
+        """Build the network of a checkpoint again.
+
+        Args:
+            checkpoint: written by ``pipeline.fit``.
+            allow_targets: packages, besides our own, whose classes it may name. What the
+                checkpoint says of this itself doesn't count: it may be a stranger's.
+
+        Raises:
+            PollinateError: the file is absent, torn, of another format, or its weights don't fit.
+            UsageError: it names a class that is not allowed.
+        """
+        found = cls.from_spec(read_spec(checkpoint), allow_targets)
+        load_network_weights(found.network, checkpoint)
+        return found
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], allow_targets: Sequence[str] = ()) -> Predictor:
+        """Build the network that a checkpoint describes; its weights are random.
+
+        Args:
+            spec: what the checkpoint says of its model.
+            allow_targets: as for ``load``.
+        """
+        config = {**spec["config"], "allow_targets": list(allow_targets)}
+        learnt = spec["learnt"]
+        tasks, modalities = restore_vocabularies(config, build_tasks(config), learnt)
+        network = build_model(config, tasks, modalities, borrowed=learnt.get(FUSION_KEY))
+        inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
+        return cls(network, tasks, modalities, inputs)
+
+    def modalities_of(self, task: str) -> list[tuple[str, ...]]:
+        """Return the modalities that rows of the task's data sets have; a row may lack some."""
+        return [tuple(sorted(self.inputs[name])) for name in self.network.routes[task]]
+
+    def predictable_tasks(self, modalities: Sequence[str]) -> list[str]:
+        """Return the tasks that rows with these modalities get an answer to."""
+        given = set(modalities)
+        return [t for t in self.tasks if any(given.intersection(m) for m in self.modalities_of(t))]
+
+    def check_task(self, task: str) -> None:
+        """Check that there is such a task.
+
+        Raises:
+            UsageError: there isn't.
+        """
+        if task not in self.tasks:
+            raise UsageError(
+                f"the checkpoint has no task {task!r}{hint(task, self.tasks, 'tasks')}"
+            )
+
+    def predict(
+        self, columns: Columns, tasks: Sequence[str] | None = None, batch_size: int = 256
+    ) -> Predictions:
+        """Answer every row that has what a task reads; a row that can't be read stops no other.
+
+        Args:
+            columns: texts or pairs of them; images and sounds as arrays, paths or contents of
+                files, sounds also as (samples, rate); all of one length N.
+            tasks: the tasks wanted; None: all.
+            batch_size: rows at a time, >= 1.
+
+        Raises:
+            UsageError: the columns have different lengths, or a task or modality isn't known.
+        """
+        wanted = list(self.tasks) if tasks is None else list(tasks)
+        length = max((len(values) for values in columns.values()), default=0)
+        found = Predictions({task: [None] * length for task in wanted})
+        for rows, outputs in self.outputs(columns, wanted, batch_size, found.errors):
+            for task, output in outputs.items():
+                own = self.tasks[task]
+                pictures = columns.get(own.maps.modality) if own.maps is not None else None
+                for row, label in zip(rows, own.decode(output), strict=True):
+                    size = None if pictures is None else displayed_size(pictures[row])
+                    found.answers[task][row] = own.at_size(label, size)
+        return found
+
+    def outputs(
+        self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Yield (n rows, {task: (n, ...)}), some rows and tasks at a time.
+
+        Args:
+            columns, batch_size: as for ``predict``.
+            tasks: the tasks wanted.
+            errors: {row: why a value of it can't be read}, filled on the way.
+
+        Raises:
+            UsageError: as for ``predict``.
+        """
+        for one in self.encoded(columns, tasks, batch_size, errors):
+            with torch.inference_mode():
+                outputs = self.network.predict(one.seen, one.routes)
+            yield one.rows, outputs
+
+    def encoded(
+        self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
+    ) -> Iterator[EncodedRows]:
+        """Encode every row that has what a task reads, some at a time; see ``outputs``."""
+        self._check(columns, tasks)
+        device = next(self.network.parameters()).device
+        length = max((len(values) for values in columns.values()), default=0)
+        for given, rows in rows_by_modalities(columns, length).items():
+            rows.sort(key=lambda row: text_length(columns, row))  # little padding
+            for dataset, own_tasks in self.routes(given, tasks).items():
+                own = {m: columns[m] for m in self.inputs[dataset] if m in given}
+                routes = dict.fromkeys(own_tasks, (dataset,))
+                for start in range(0, len(rows), batch_size):
+                    batch, read = self._read(rows[start : start + batch_size], own, dataset, errors)
+                    if read:
+                        with torch.inference_mode():
+                            there = {dataset: move_data_to_device(batch, device)}
+                            seen = self.network.encode(there, routes)
+                        yield EncodedRows(read, seen, routes)
+
+    def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
+        for task in tasks:
+            self.check_task(task)
+        for modality in columns:
+            if modality not in self.modalities:
+                known = hint(modality, self.modalities, "modalities")
+                raise UsageError(f"the checkpoint doesn't take {modality!r}{known}")
+        lengths = {modality: len(values) for modality, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise UsageError(f"all columns must have one length, got {lengths}")
+
+    def routes(self, given: Collection[str], tasks: Sequence[str]) -> dict[str, list[str]]:
+        """Return {data set: tasks}: each task as from the data set that is most like the rows.
+
+        That is the one of whose modalities the rows have most, and lack fewest.
+        """
+        routes: dict[str, list[str]] = {}
+        for task in tasks:
+            fits = {
+                name: (len(own & set(given)), -len(own - set(given)))
+                for name in self.network.routes[task]
+                if (own := set(self.inputs[name])) & set(given)
+            }
+            if fits:
+                best = max(fits, key=lambda name: fits[name])
+                routes.setdefault(best, []).append(task)
+        # tasks of data sets with the same inputs are answered together: rows are encoded once
+        first_with_inputs: dict[tuple[str, ...], str] = {}
+        merged: dict[str, list[str]] = {}
+        for name, own_tasks in routes.items():
+            first = first_with_inputs.setdefault(tuple(sorted(self.inputs[name])), name)
+            merged.setdefault(first, []).extend(own_tasks)
+        return merged
+
+    def _read(
+        self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]
+    ) -> tuple[Batch, list[int]]:
+        """Return the rows that could be read, as a batch of a data set, and which they are."""
+        values = {m: [column[row] for row in rows] for m, column in columns.items()}
+        read = {m: self.modalities[m].prepare(column) for m, column in values.items()}
+        for modality, column in read.items():
+            for place, error in column.errors.items():
+                errors[rows[place]] = f"{modality}: {error}"
+        bad = {place for column in read.values() for place in column.errors}
+        good = np.array([place for place in range(len(rows)) if place not in bad], dtype=np.int64)
+        stores = {m: column.store for m, column in read.items()}
+        for modality in self.inputs[dataset]:
+            if modality not in stores:
+                stores[modality] = self.modalities[modality].prepare([None] * len(rows)).store
+        part = SplitDataset(dataset, stores, np.arange(len(rows)), {}, {})
+        return part.batch(good), [rows[place] for place in good]
+
+
+def load_network_weights(network: MultiTaskNetwork, checkpoint: Path) -> None:
+    """Load a checkpoint's weights into a network that was built from its configuration.
+
+    Raises:
+        PollinateError: names or shapes differ.
+    """
+    weights = read_checkpoint(checkpoint)["state_dict"]
+    own = {
+        k.removeprefix(NETWORK_PREFIX): value
+        for k, value in weights.items()
+        if k.startswith(NETWORK_PREFIX)
+    }
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise PollinateError(
+            f"the weights of {checkpoint} don't fit its configuration: {error}; "
+            "use the version of pollinate that wrote it"
+        ) from error
+
+
+def rows_by_modalities(columns: Columns, length: int) -> dict[frozenset[str], list[int]]:
+    """Return {modalities: the rows that have a value of just these}; none for empty rows."""
+    found: dict[frozenset[str], list[int]] = {}
+    for row in range(length):
+        given = frozenset(name for name, values in columns.items() if values[row] is not None)
+        if given:
+            found.setdefault(given, []).append(row)
+    return found
+
+
+def text_length(columns: Columns, row: int) -> int:
+    """Return the length of a row's text, 0 if there is none."""
+    texts = columns.get("text")
+    return 0 if texts is None else len(str(texts[row]))

@@ -1,0 +1,62 @@
+"""How much each row's loss counts: class weights and focal loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pollinate.errors import PollinateError, UsageError
+from pollinate.suggest import hint
+
+ClassWeights = str | Mapping[str, float] | None
+BALANCED = "balanced"
+
+
+def require_class_weights(weights: ClassWeights) -> None:
+    """Check what a user gave.
+
+    Raises:
+        UsageError: it is neither null, balanced, nor positive numbers by class.
+    """
+    if isinstance(weights, str) and weights != BALANCED:
+        raise UsageError(
+            f"class_weights must be null, balanced or {{class: weight}}, got {weights}"
+        )
+    for name, weight in weights.items() if isinstance(weights, Mapping) else ():
+        if not weight > 0:
+            raise UsageError(f"class_weights must be > 0, got {weight} for {name}")
+
+
+def class_weights(
+    weights: ClassWeights, classes: Sequence[str], counts: Sequence[int]
+) -> Tensor | None:
+    """Return one weight a class (C,), whose mean over the training rows is 1; None: all are 1.
+
+    Balanced: w_c = n / (C n_c). Given ones, 1 where a class is left out, are scaled.
+
+    Args:
+        weights: null, balanced, or {class: weight}.
+        classes: C names.
+        counts: training rows of each, >= 1.
+
+    Raises:
+        PollinateError: a class isn't one of the task's.
+    """
+    if weights is None:
+        return None
+    rows = torch.tensor(counts, dtype=torch.float64)
+    if isinstance(weights, str):
+        return (rows.sum() / (len(counts) * rows)).float()
+    named = {str(name): weight for name, weight in weights.items()}
+    for name in named:
+        if name not in classes:
+            raise PollinateError(f"class_weights names {name!r}{hint(name, classes, 'classes')}")
+    given = torch.tensor([named.get(name, 1.0) for name in classes], dtype=torch.float64)
+    return (given * rows.sum() / (given * rows).sum()).float()
+
+
+def focal_factor(log_probability: Tensor, gamma: float) -> Tensor:
+    """Return the focal factor (1 - p)^gamma, given the right answer's log p."""
+    return (-torch.expm1(log_probability)).clamp(min=1e-7) ** gamma

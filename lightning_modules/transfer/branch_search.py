@@ -1,0 +1,124 @@
+"""Which coefficients of branches are tried: points of the simplex l >= 0, sum_b l_b = 1."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import torch
+
+from pollinate.errors import UsageError
+
+Coefficients = tuple[float, ...]
+Objective = Callable[[Coefficients], float]  # larger is better; -inf for what is no choice
+
+
+class CoefficientSearch(ABC):
+    """Looks for the coefficients with the largest value."""
+
+    @abstractmethod
+    def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
+        """Return the best coefficients that were tried, the first of several.
+
+        Args:
+            branches: B >= 1.
+            value: measures a merge; each call costs a validation.
+            seed: of what is drawn.
+        """
+
+
+class GridSearch(CoefficientSearch):
+    """All points whose coefficients are multiples of 1 / parts: C(parts + B - 1, B - 1) of them.
+
+    Args:
+        parts: >= 1; 1 tries the branches alone.
+
+    Raises:
+        UsageError: it is less.
+    """
+
+    def __init__(self, parts: int = 5) -> None:
+        if parts < 1:
+            raise UsageError(f"parts must be >= 1, got {parts}; 1 tries the branches alone")
+        self.parts = parts
+
+    def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
+        """Return the best point of the grid."""
+        points = (
+            tuple(count / self.parts for count in counts)
+            for counts in compositions(self.parts, branches)
+        )
+        return max(points, key=value)
+
+
+class RandomSearch(CoefficientSearch):
+    """The branches alone, their mean, and points drawn evenly from the simplex.
+
+    Args:
+        draws: >= 0.
+
+    Raises:
+        UsageError: it is less.
+    """
+
+    def __init__(self, draws: int = 10) -> None:
+        if draws < 0:
+            raise UsageError(f"draws must be >= 0, got {draws}; 0 tries branches and their mean")
+        self.draws = draws
+
+    def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
+        """Return the best point that was drawn."""
+        generator = torch.Generator().manual_seed(seed)
+        # exponential variables over their sum are uniform on the simplex
+        drawn = torch.rand(self.draws, branches, generator=generator, dtype=torch.float64)
+        lengths = -torch.log1p(-drawn)
+        shares = lengths / lengths.sum(dim=1, keepdim=True)
+        points = [*corners(branches), (1 / branches,) * branches]
+        return max([*points, *(tuple(row) for row in shares.tolist())], key=value)
+
+
+class CoordinateSearch(CoefficientSearch):
+    """From the best branch alone, mixes in one branch after the other: l <- (1 - a) l + a e_b.
+
+    Source: ForkMerge's greedy search (Jiang et al. 2023, section 4.2), with a from a grid.
+
+    Args:
+        parts: a is a multiple of 1 / parts, >= 1.
+
+    Raises:
+        UsageError: it is less.
+    """
+
+    def __init__(self, parts: int = 5) -> None:
+        if parts < 1:
+            raise UsageError(f"parts must be >= 1, got {parts}; 1 tries the branches alone")
+        self.parts = parts
+
+    def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
+        """Return the best mix."""
+        order = sorted(corners(branches), key=value, reverse=True)
+        best = order[0]
+        for other in order[1:]:
+            shares = [number / self.parts for number in range(self.parts)]
+            best = max((interpolate(best, other, share) for share in shares), key=value)
+        return best
+
+
+def interpolate(first: Coefficients, second: Coefficients, share: float) -> Coefficients:
+    """Return (1 - share) first + share second."""
+    return tuple((1 - share) * a + share * b for a, b in zip(first, second, strict=True))
+
+
+def corners(branches: int) -> list[Coefficients]:
+    """Return the corners of the simplex."""
+    return [tuple(float(b == own) for b in range(branches)) for own in range(branches)]
+
+
+def compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Yield all ways to write a number as an ordered sum of numbers >= 0."""
+    if parts == 1:
+        yield (total,)
+        return
+    for first in range(total, -1, -1):
+        for rest in compositions(total - first, parts - 1):
+            yield (first, *rest)

@@ -1,0 +1,325 @@
+"""Which weights of a source fit into this run's network: by name, shape and labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Size, Tensor
+
+from lightning_modules.transfer.base import SourceModel
+from pollinate.errors import UsageError
+from pollinate.suggest import hint, listing
+
+if TYPE_CHECKING:
+    from datamodules.mixed_datamodule import MixedDataModule
+    from lightning_modules.module import MultiTaskModule
+    from lightning_modules.network import MultiTaskNetwork
+
+
+# what peft puts into the names of a layer that has an adapter, and before those in its files
+ADAPTER_PREFIX = re.compile(r"\.base_layer(?=\.)|\.default(?=\.weight$)|^base_model\.model\.")
+MAGNITUDE = re.compile(r"(\.lora_magnitude_vector)\.weight$")
+
+
+@dataclass
+class WeightMatch:
+    """What ``match`` found.
+
+    matched: {name here: name there}, of one shape.
+    missing: names here that have nothing there.
+    unexpected: names there that have no place here.
+    mismatched: {name here: (shape there, shape here)} where only the shapes differ.
+    """
+
+    matched: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: dict[str, tuple[Size, Size]] = field(default_factory=dict)
+
+
+def match(
+    here: Mapping[str, Size], there: Mapping[str, Size], renamed: Mapping[str, str]
+) -> WeightMatch:
+    """Pair weights by their names.
+
+    Args:
+        here, there: {name: shape}.
+        renamed: {part here: part there}; the longest part that begins a name counts, "" is all.
+    """
+    known, found = {without_adapter(name): name for name in there}, WeightMatch()
+    for name, shape in here.items():
+        other = known.get(without_adapter(counterpart(name, renamed)))
+        if other is None:
+            found.missing.append(name)
+        elif there[other] != shape:
+            found.mismatched[name] = there[other], shape
+        else:
+            found.matched[name] = other
+    used = {
+        *found.matched.values(),
+        *(known[without_adapter(counterpart(n, renamed))] for n in found.mismatched),
+    }
+    found.unexpected = [name for name in there if name not in used]
+    return found
+
+
+def counterpart(name: str, renamed: Mapping[str, str]) -> str:
+    """Return the name there: ``trunk.a`` of ``encoder.a`` by {encoder: trunk}."""
+    part = max((one for one in renamed if is_in_part(name, one)), key=len, default=None)
+    if part is None:
+        return name
+    rest = name[len(part) :].lstrip(".")
+    return ".".join(piece for piece in (renamed[part], rest) if piece)
+
+
+def is_in_part(name: str, part: str) -> bool:
+    """Say whether a weight's name begins with the name of a part; "" is the whole model."""
+    return not part or f"{name}.".startswith(f"{part}.")
+
+
+def without_adapter(name: str) -> str:
+    """Return a weight's name without what an adapter beside its layer adds to it."""
+    return MAGNITUDE.sub(r"\1", ADAPTER_PREFIX.sub("", name))
+
+
+def parts_of(names: Iterable[str]) -> list[str]:
+    """Return the parts that names belong to: ``trunk``, ``encoders.text``, ``heads.digit``."""
+    found = dict.fromkeys(
+        ".".join(name.split(".")[: 2 if name.startswith(("encoders.", "heads.")) else 1])
+        for name in names
+    )
+    return sorted(found)
+
+
+MAX_SHOWN = 3  # weights in a message
+ADAPTER = ".lora_"
+ENCODERS = "encoders."
+LIBRARY_HINT = (
+    " Weights of another library are an encoder's: choose it, encoder/image=timm or "
+    "encoder/text=transformers, with encoder.MODALITY.model=NAME or FOLDER."
+)
+
+
+@dataclass(frozen=True)
+class MatchedWeights:
+    """A source's weights that have a place in this run's network.
+
+    source: where they are from.
+    match: which of them.
+    relabelled: heads of this network whose task has other labels there.
+    """
+
+    source: SourceModel
+    match: WeightMatch
+    relabelled: Sequence[str] = ()
+
+    @classmethod
+    def of(
+        cls,
+        source: SourceModel,
+        module: MultiTaskModule,
+        datamodule: MixedDataModule,
+        parts: Sequence[str] | None,
+        renamed: Mapping[str, str],
+    ) -> MatchedWeights:
+        """Find them.
+
+        Args:
+            source: the other model.
+            module, datamodule: of this run.
+            parts: of this network that are to be filled; None: all that have a counterpart.
+            renamed: {part here: part there}.
+
+        Raises:
+            UsageError: a part isn't there, nothing fits, or shapes, labels or tokenizers differ.
+        """
+        network = module.network
+        here = shapes(network.state_dict())
+        there = shapes(source.single_network().weights)
+        asked = [*(parts or ()), *renamed]
+        for part in asked:
+            require_part(part, here)
+        renamed = renamed or (guess_mapping(network, there) if source.spec is None else {})
+        other = relabelled(source, module, renamed)
+        refuse_relabelled([head for head in other if head in asked], source)
+        chosen = {
+            name: shape
+            for name, shape in here.items()
+            if (parts is None or any(is_in_part(name, part) for part in parts))
+            and not any(is_in_part(name, head) for head in other)
+        }
+        fit = cls(source, match(chosen, there, renamed), other)
+        fit.refuse_tokens(datamodule)
+        fit.refuse(asked)
+        fit.refuse_adapters()
+        return fit
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return {name here: the source's tensor}."""
+        return {own: self.source.weights[name] for own, name in self.match.matched.items()}
+
+    def summary(self) -> list[str]:
+        """Return what was taken, what wasn't, and what has no place here."""
+        found, numbers = self.match, sum(w.numel() for w in self.weights().values())
+        kept = [name for name in parts_of(found.missing) if name not in self.relabelled]
+        lines = [
+            f"from {self.source.name}: took {len(found.matched)} tensors, {numbers:,} numbers: "
+            f"{', '.join(parts_of(found.matched))}"
+        ]
+        if self.relabelled:
+            lines.append(
+                f"  left as they were, since their labels differ: {', '.join(self.relabelled)}"
+            )
+        if kept:
+            lines.append(f"  nothing there for {len(found.missing)} tensors of {', '.join(kept)}")
+        if found.unexpected:
+            some = ", ".join(parts_of(found.unexpected)[: MAX_SHOWN * 2])
+            lines.append(f"  not taken: {len(found.unexpected)} tensors of {some}")
+        return lines
+
+    def refuse(self, asked: Sequence[str]) -> None:
+        """Check that all shapes fit, and that each part that was asked for got something.
+
+        Raises:
+            UsageError: they don't, or it didn't.
+        """
+        found = self.match
+        if found.mismatched:
+            some = [
+                f"{name}: {tuple(there)} there, {tuple(here)} here"
+                for name, (there, here) in list(found.mismatched.items())[:MAX_SHOWN]
+            ]
+            more = (
+                f"; and {len(found.mismatched) - MAX_SHOWN} more"
+                if len(found.mismatched) > MAX_SHOWN
+                else ""
+            )
+            parts = [p for p in parts_of(found.matched) if p not in parts_of(found.mismatched)]
+            rest = f", or take the rest alone: transfer.parts=[{', '.join(parts)}]" if parts else ""
+            raise UsageError(
+                f"weights of {self.source.name} have other shapes: {'; '.join(some)}{more}. Build "
+                f"this run as that one (dim, encoder, trunk){rest}"
+            )
+        empty = [
+            part for part in asked if not any(is_in_part(name, part) for name in found.matched)
+        ]
+        if empty or not found.matched:
+            lacking = ", ".join(empty) or "this network"
+            theirs = parts_of(self.source.weights)
+            own = next((p for p in parts_of(found.missing) if p.startswith(ENCODERS)), "trunk")
+            part = empty[0] if empty else own
+            foreign = LIBRARY_HINT if self.source.spec is None else ""
+            raise UsageError(
+                f"nothing of {self.source.name} fits {lacking}; it has {listing(theirs)}.{foreign} "
+                f"Where names differ, say which part is which: transfer.map={{{part}: "
+                f"{similar_part(empty, found, self.source) or 'PART OF THE SOURCE'}}}"
+            )
+
+    def refuse_adapters(self) -> None:
+        """Check that no layer is taken without the adapter that was trained beside it.
+
+        Raises:
+            UsageError: there is one.
+        """
+        left = [name for name in self.match.unexpected if ADAPTER in name]
+        matched = set(self.match.matched.values())
+        if any(f"{name.partition(ADAPTER)[0]}.base_layer.weight" in matched for name in left):
+            raise UsageError(
+                f"{self.source.name} trained adapters, and this run has none to take them; choose "
+                "the same encoder.MODALITY.tune, or write the source's weights with the adapters "
+                f"in them: python -m pipeline.export checkpoint={self.source.name} merge=true "
+                "task=TASK output=FOLDER, then transfer.source=FOLDER"
+            )
+
+    def refuse_tokens(self, datamodule: MixedDataModule) -> None:
+        """Check that embeddings of tokens are of the same tokens.
+
+        Raises:
+            UsageError: they aren't.
+        """
+        paired = [*self.match.matched, *self.match.mismatched]
+        reads = any(name.startswith("encoders.text.") for name in paired)
+        if not reads or self.source.spec is None:
+            return
+        known = self.source.learnt["modalities"].get("text")
+        if known != datamodule.modalities["text"].state_dict():
+            raise UsageError(
+                f"the tokenizer of {self.source.name} is not this run's, so its embeddings mean "
+                f"other tokens; take it over: data.text.tokenizer={self.source.name}, or leave the "
+                "encoder out with transfer.parts"
+            )
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, Size]:
+    """Return {name: shape}."""
+    return {name: value.shape for name, value in weights.items()}
+
+
+def require_part(part: str, names: Mapping[str, Size]) -> None:
+    """Check that this network has a part.
+
+    Raises:
+        UsageError: it hasn't.
+    """
+    if not any(is_in_part(name, part) for name in names):
+        known = parts_of(names)
+        raise UsageError(f"this network has no part {part!r}{hint(part, known, 'parts')}")
+
+
+def relabelled(
+    source: SourceModel, module: MultiTaskModule, renamed: Mapping[str, str]
+) -> list[str]:
+    """Return the heads whose task has other classes at the source."""
+    if source.spec is None:
+        return []
+    found = []
+    for task in module.tasks:
+        there = counterpart(f"heads.{task}", renamed).removeprefix("heads.")
+        known = source.learnt["tasks"].get(there)
+        own = module.tasks[task].state_dict()
+        if known is not None and known.get("classes") != own.get("classes"):
+            found.append(f"heads.{task}")
+    return found
+
+
+def refuse_relabelled(heads: Sequence[str], source: SourceModel) -> None:
+    """Refuse heads that were asked for.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if heads:
+        raise UsageError(
+            f"{', '.join(heads)} can't be taken from {source.name}, since the task's labels differ "
+            "there. Leave the head out; it is trained anew"
+        )
+
+
+def guess_mapping(network: MultiTaskNetwork, there: Mapping[str, Size]) -> dict[str, str]:
+    """Return the map by which most of another library's weights find their place.
+
+    Its network may be that of any encoder here, and stand in a part of the file.
+    """
+    best: tuple[int, dict[str, str]] = (0, {})
+    places = ["", *dict.fromkeys(name.partition(".")[0] for name in there)]
+    for modality in network.encoders:
+        encoder = network.encoder(modality)
+        own = next(name for name, one in network.named_modules() if one is encoder.tuned_part())
+        here = {
+            f"{own}.{name}": value.shape
+            for name, value in encoder.tuned_part().state_dict().items()
+        }
+        for place in places:
+            count = len(match(here, there, {own: place}).matched)
+            if count > best[0]:
+                best = count, {own: place}
+    return best[1]
+
+
+def similar_part(parts: Sequence[str], found: WeightMatch, source: SourceModel) -> str | None:
+    """Return a part of the source that could be what a part here asks for: of the same kind."""
+    kinds = {part.partition(".")[0] for part in parts}
+    return next((p for p in parts_of(found.unexpected) if p.partition(".")[0] in kinds), None)

@@ -1,0 +1,159 @@
+"""Low-rank adapters on a backbone's layers: what their methods have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lightning_modules.encoders.base import Encoder
+from lightning_modules.tuning.base import PeftAdapter, Tuning
+from lightning_modules.tuning.routed_adapters import is_transposed
+from pollinate.errors import UsageError
+from pollinate.requirements import require
+from pollinate.suggest import listing
+
+
+class LowRankTuning(Tuning):
+    """W + (alpha / r) B A on layers of the backbone, of which W is frozen.
+
+    Args:
+        rank: r, >= 1.
+        alpha: scale, > 0.
+        dropout: share of an adapter's inputs left out in training, in [0, 1).
+        targets: last parts of layers' names; None: all linear layers of the blocks, or all
+            convolutions, where there are no linear layers.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    adapts: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        rank: int = 8,
+        alpha: float = 16.0,
+        dropout: float = 0.0,
+        targets: Sequence[str] | None = None,
+    ) -> None:
+        if rank < 1 or not 0 <= dropout < 1:
+            raise UsageError(
+                f"tune.rank must be >= 1 and dropout in [0, 1), got {rank} and {dropout}"
+            )
+        if alpha <= 0:
+            raise UsageError(f"tune.alpha must be > 0, got {alpha}; frozen trains no adapter")
+        self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
+
+
+class PeftTuning(LowRankTuning):
+    """Adapters that all tasks share, by the package peft.
+
+    Attributes:
+        decomposed: whether lengths of W's columns are learnt apart (DoRA).
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("peft",)
+    decomposed: ClassVar[bool]
+
+    def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
+        """Put the adapters on the backbone's layers, in place, and freeze all else of it.
+
+        Raises:
+            UsageError: peft isn't installed or refuses, or a target fits no layer.
+        """
+        require("peft", "peft")
+        names = target_layers(encoder, self.targets)
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=names,
+            use_dora=self.decomposed,
+        )
+        try:
+            inject_adapter_in_model(config, encoder.tuned_part())
+        except ValueError as error:  # it knows networks that go past some layers' adapters
+            raise UsageError(f"tune.targets: peft refuses them: {error}") from error
+        encoder.train(encoder.training)
+
+    def adapter(self, encoder: Encoder, task: str) -> PeftAdapter:
+        """Return the adapter, which is the same for all tasks."""
+        state = encoder.tuned_part().state_dict()
+        weights = {peft_weight_name(name): v for name, v in state.items() if ".lora_" in name}
+        layer = encoder.tuned_part().get_submodule(next(iter(weights)).partition(".lora_")[0])
+        transposed = bool(layer.fan_in_fan_out)
+        return PeftAdapter(
+            self.rank, self.alpha, self.dropout, weights, transposed, self.decomposed
+        )
+
+    def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
+        """Return the backbone's weights, by peft's own way to merge."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        network = deepcopy(encoder.tuned_part())
+        for layer in network.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge(safe_merge=True)
+        state = network.state_dict()
+        return {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
+
+
+def peft_weight_name(name: str) -> str:
+    """Return the name in a file of peft's of a weight in a network of peft's."""
+    if ".lora_magnitude_vector" in name:
+        return name.removesuffix(".default.weight")
+    return name.replace(".default.", ".")
+
+
+def target_layers(encoder: Encoder, targets: Sequence[str] | None) -> list[str]:
+    """Return the names of the layers that get adapters.
+
+    Raises:
+        UsageError: a target fits none; the message lists what there is.
+    """
+    layers = adaptable_layers(encoder)
+    if not layers:
+        raise UsageError("adapters need linear layers or convolutions in blocks, there are none")
+    if targets is None:
+        return layers
+    absent = [
+        target for target in targets if not any(matches_target(name, target) for name in layers)
+    ]
+    if absent or not targets:
+        raise UsageError(
+            f"tune.targets must name layers of the backbone's blocks, got {listing(absent)}; there "
+            f"are {listing(layer_kinds(layers))}. What is put on the backbone, projection and "
+            "heads, trains without adapters"
+        )
+    return [name for name in layers if any(matches_target(name, target) for target in targets)]
+
+
+def adaptable_layers(encoder: Encoder) -> list[str]:
+    """Return the names of the linear layers of the blocks; of the convolutions, if there are none.
+
+    The embedding of patches, which some networks call by a linear layer's name, is in no block.
+    """
+    inside = {id(p) for group in encoder.tuned_groups()[1:] for p in group}
+    found: dict[int, list[str]] = {2: [], 4: []}
+    for name, layer in encoder.tuned_part().named_modules():
+        if not isinstance(layer, nn.Linear | nn.Conv2d) and not is_transposed(layer):
+            continue
+        weight = layer.get_parameter("weight")
+        if id(weight) in inside and getattr(layer, "groups", 1) == 1:
+            found[weight.ndim].append(name)
+    return found[2] or found[4]
+
+
+def layer_kinds(layers: Sequence[str]) -> list[str]:
+    """Return the last parts of layers' names, each once."""
+    return sorted({name.rpartition(".")[2] for name in layers})
+
+
+def matches_target(name: str, target: str) -> bool:
+    """Say whether a layer's name is the target, or ends in it."""
+    return f".{name}".endswith(f".{target}")

@@ -1,0 +1,77 @@
+"""Looks at all data sets of a configuration; a fault of one doesn't hide the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datamodules.mixed_datamodule import MixedDataModule
+from datamodules.modalities.text import TextModality
+from pipeline.build import build_datamodule
+from pipeline.inspection.data_checks import (
+    CHECKS,
+    ERROR,
+    DataProblem,
+    InspectedDataset,
+    by_severity,
+    shared_problems,
+)
+from pipeline.inspection.data_statistics import DatasetStatistics, dataset_statistics
+from pollinate.errors import PollinateError
+
+# what a data module needs besides the data; nothing is drawn from it
+UNUSED_OPTIONS = {
+    "seed": 0,
+    "loader": {"workers": 0, "pin_memory": False},
+    "sampler": {
+        "_target_": "datamodules.samplers.proportional.Proportional",
+        "batch_size": 1_000_000,
+    },
+}
+
+
+@dataclass
+class InspectionFindings:
+    """facts: {data set: numbers}; problems: the worst first; subjects: what was looked at."""
+
+    facts: dict[str, DatasetStatistics] = field(default_factory=dict)
+    problems: list[DataProblem] = field(default_factory=list)
+    inspected_datasets: dict[str, InspectedDataset] = field(default_factory=dict)
+
+
+def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
+    """Read, measure and check all data sets."""
+    data = build_datamodule({**config, **UNUSED_OPTIONS})
+    found = InspectionFindings()
+    for name in data.datasets:
+        try:
+            data.loaded[name] = data.load(name)
+        except PollinateError as error:
+            advice = "the others were looked at"
+            found.problems.append(DataProblem(ERROR, name, str(error), advice))
+    data.learn_modalities()
+    for name in data.loaded:
+        inspected = inspect_dataset(data, name)
+        found.inspected_datasets[name], found.facts[name] = inspected, inspected.facts
+        found.problems += [problem for check in CHECKS for problem in check(inspected)]
+    found.problems += shared_problems(data.loaded)
+    found.problems = by_severity(found.problems)
+    return found
+
+
+def inspect_dataset(data: MixedDataModule, name: str) -> InspectedDataset:
+    """Prepare and measure one data set, without its bad rows."""
+    loaded = data.loaded[name]
+    stores = data.prepare(name)
+    loaded.rows = {split: loaded.bad.without(rows) for split, rows in loaded.rows.items()}
+    tasks = {
+        task: spec
+        for task, spec in data.tasks.items()
+        if name in spec.datasets and name not in spec.unlabelled
+    }
+    where = data.datasets[name].source.location
+    facts = dataset_statistics(where, loaded, stores, tasks, data.modalities)
+    text = data.modalities.get("text")
+    tokens = text if isinstance(text, TextModality) else None
+    return InspectedDataset(name, loaded, stores, tasks, facts, tokens)

@@ -1,0 +1,287 @@
+"""Can these models be merged by this method? Names everything that doesn't fit, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from datamodules.loading import table_digest
+from lightning_modules.merging.base import MergeMethod, Models, unrelated_models
+from pipeline.configuration.schema import dotted_items
+from pipeline.merging.parents import Parent
+from pollinate.errors import UsageError
+from pollinate.suggest import shown
+
+# options that change how a part is trained, not what it computes when it answers
+TRAINING = {
+    "dropout",
+    "checkpointing",
+    "weights",
+    "file",
+    "tune",
+    "seed",
+    "strength",
+    "orthogonality",
+    "entropy",
+    "unused",
+}
+# options of a modality that change training rows only; tokenizers are compared by themselves
+AUGMENTATION = {
+    "tokenizer",
+    "shift",
+    "rotate",
+    "scale",
+    "augment",
+    "dropout",
+    "time_masks",
+    "time_share",
+    "band_masks",
+    "band_width",
+}
+FACTS = ("dataset", "unlabelled", "target")  # what makes a task the one that it is
+LONGEST = 60  # characters of a value in a message
+SAME = "only models of one shape are merged weight by weight; method=ensemble takes any"
+
+
+def mismatches(parents: Sequence[Parent], same_shape: bool) -> Iterator[str]:
+    """Yield what keeps models from being one.
+
+    Args:
+        parents: two or more have something to disagree about.
+        same_shape: whether their weights are to be merged; else only their answers.
+    """
+    if same_shape:
+        yield from shape_mismatches(parents)
+    for modality in sorted({m for parent in parents for m in parent.modalities}):
+        some = [parent for parent in parents if modality in parent.modalities]
+        forms = {parent.label: dict(parent.config["data"][modality]) for parent in some}
+        yield from differences(f"data.{modality}", forms, AUGMENTATION, "they must read alike")
+        yield from tokenizer_mismatches(modality, some)
+    yield from dataset_mismatches(parents)
+    yield from task_mismatches(parents)
+
+
+def shape_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
+    """Yield differences between the networks."""
+    widths = {parent.label: {"dim": parent.config["dim"]} for parent in parents}
+    yield from differences("", widths, (), SAME)
+    trunks = {parent.label: parent.config["trunk"] for parent in parents}
+    yield from differences("trunk", trunks, TRAINING, SAME)
+    for modality in sorted({m for parent in parents for m in parent.modalities}):
+        some = [parent for parent in parents if modality in parent.modalities]
+        nodes = {parent.label: parent.config["encoder"][modality] for parent in some}
+        yield from differences(f"encoder.{modality}", nodes, TRAINING, SAME)
+    yield from source_mismatches(parents)
+    fused = [parent for parent in parents if parent.fuses]
+    fusions = {parent.label: parent.config["fusion"] for parent in fused}
+    yield from differences("fusion", fusions, TRAINING, SAME)
+
+
+def source_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
+    """Yield models whose networks have other sources inside, or mix them otherwise."""
+    some = [parent for parent in parents if parent.borrowed]
+    others = [parent for parent in some if parent.borrowed != some[0].borrowed]
+    if others:
+        names = " and ".join(parent.label for parent in (some[0], *others))
+        yield f"the sources inside the networks of {names}, or what reads them, differ; {SAME}"
+
+
+def tokenizer_mismatches(modality: str, parents: Sequence[Parent]) -> Iterator[str]:
+    """Yield models that learnt another tokenizer, or brought another one along."""
+    if not parents:
+        return
+    first, *others = parents
+    own = first.spec["learnt"]["modalities"][modality]
+    for other in others:
+        if other.spec["learnt"]["modalities"][modality] != own:
+            what = "tokenizer" if modality == "text" else f"preprocessing of {modality}"
+            yield (
+                f"the {what} of {other.label} is not that of {first.label}; train both with one, "
+                "such as data.text.tokenizer=RUN, or that of one pre-trained encoder"
+            )
+
+
+def dataset_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
+    """Yield data sets of one name that aren't one."""
+    shared = False
+    for name, some in by_name(parents, "datasets").items():
+        shared = shared or len(some) > 1
+        known = {p.label: p.spec["learnt"]["digests"][name] for p in some}
+        digests = {label: {"content": table_digest(digest)} for label, digest in known.items()}
+        advice = "data sets of one name must be one: give one of them another name"
+        yield from differences(f"data.datasets.{name}", digests, (), advice)
+        for part in ("inputs", "split"):
+            nodes = {p.label: p.config["data"]["datasets"][name][part] for p in some}
+            where = f"data.datasets.{name}.{part}"
+            yield from differences(where, nodes, (), "rows that one tests another may train on")
+    if shared:
+        seeds = {p.label: {"seed": p.config["data"].get("seed", 0)} for p in parents}
+        yield from differences("data", seeds, (), "rows that one tests another trained on")
+
+
+def task_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
+    """Yield tasks of one name that aren't one."""
+    for name, some in by_name(parents, "tasks").items():
+        nodes = {p.label: task_facts(p.config["data"]["tasks"][name]) for p in some}
+        advice = "tasks of one name must be one: give one of them another name"
+        yield from differences(f"data.tasks.{name}", nodes, (), advice)
+        learnt = {p.label: p.spec["learnt"]["tasks"][name] for p in some}
+        yield from differences(f"task {name}:", learnt, (), advice)
+
+
+def task_facts(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes a task the one that it is."""
+    kind = task["type"]["_target_"].rpartition(".")[2].lower()
+    return {"type": kind, **{key: task.get(key) for key in FACTS}}
+
+
+def by_name(parents: Sequence[Parent], part: str) -> dict[str, list[Parent]]:
+    """Return {data set or task: models that have it}."""
+    found: dict[str, list[Parent]] = {}
+    for parent in parents:
+        for name in parent.config["data"][part]:
+            found.setdefault(name, []).append(parent)
+    return found
+
+
+def differences(
+    where: str, nodes: Mapping[str, Any], ignored: Collection[str], advice: str
+) -> Iterator[str]:
+    """Yield ``key is 16 in a, 32 in b; advice`` for each value in which models differ.
+
+    Args:
+        where: path of the nodes.
+        nodes: {model: its node}.
+        ignored: first parts of keys that may differ.
+        advice: what to do, or why it matters.
+    """
+    leaves = {label: dict(dotted_items(node)) for label, node in nodes.items()}
+    for key in dict.fromkeys(key for known in leaves.values() for key in known):
+        values = {label: known.get(key) for label, known in leaves.items()}
+        first = next(iter(values.values()))
+        if key.partition(".")[0] in ignored or all(value == first for value in values.values()):
+            continue
+        texts = [f"{short_value(value)} in {label}" for label, value in values.items()]
+        separator = " " if where.endswith(":") else "."
+        yield f"{where}{separator}{key}".lstrip(".") + f" is {', '.join(texts)}; {advice}"
+
+
+def short_value(value: Any) -> str:
+    """Return a value as its author would write it, cut if it is long."""
+    text = shown(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+NO_START = (
+    "subtracts from each model the one that all were trained on from, to see what it learnt; "
+    "without that start there is nothing to subtract"
+)
+
+
+def check_method(method: MergeMethod, name: str, models: Sequence[Any], base: Any) -> None:
+    """Check that a method is given what it takes.
+
+    Raises:
+        UsageError: too few models or too many; a start is missing, or given for nothing.
+    """
+    count = len(models)
+    if count < method.fewest or (method.most is not None and count > method.most):
+        wanted = f"{method.fewest}" if method.most == method.fewest else f">= {method.fewest}"
+        raise UsageError(f"models must be {wanted} for {name}, got {count}: models=[A,B]")
+    if method.needs_base and base is None:
+        raise UsageError(
+            f"{name} {NO_START}: name it with base=CHECKPOINT. Models that were initialised "
+            "apart have none: give their answers a mean, method=ensemble"
+        )
+    if base is not None and not method.needs_base:
+        raise UsageError(f"{name} looks at no common start; leave out base={base}")
+
+
+def check_starts(models: Models, base: Parent | None) -> list[str]:
+    """Check that models come from the start; return what is odd about them without one.
+
+    Raises:
+        UsageError: one doesn't, or the start lacks what several models have.
+    """
+    if base is not None:
+        check_base(models, base)
+    found = list(unrelated_models(models))
+    if base is not None and found:
+        texts = ", ".join(f"{one.model} (cosine {one.cosine:.2f})" for one in found)
+        raise UsageError(
+            f"base {base.path} is no start of {texts}: their weights have as little to do with "
+            "each other as those of two random networks, so that the difference is nothing that "
+            "was learnt. Give the checkpoint that they were trained on from, or method=ensemble"
+        )
+    return [
+        f"note: {one.model} and {one.other} don't come from one start (cosine of their weights "
+        f"{one.cosine:.2f}): such models merge badly, usually to chance; train them on from one "
+        "checkpoint, or let both answer: method=ensemble"
+        for one in found
+    ]
+
+
+def check_base(models: Models, base: Parent) -> None:
+    """Check that the start has what several models share.
+
+    Raises:
+        UsageError: it hasn't.
+    """
+    missing = [
+        unit.name
+        for unit in models.units
+        if unit.is_weight and not unit.is_own and not unit.in_base and len(unit.owners) > 1
+    ]
+    if missing:
+        raise UsageError(
+            f"base {base.path} has no {missing[0]}{more(missing)}, which several models have: what "
+            "they learnt since can't be told; give the checkpoint that they were trained on from"
+        )
+
+
+def check_complete(found: Shapes, wanted: Shapes, trunk: str) -> None:
+    """Check that tensors are just those of the network that the result is.
+
+    Raises:
+        UsageError: they aren't.
+    """
+    wrong = [name for name in wanted if found.get(name) != wanted[name]]
+    wrong += [name for name in found if name not in wanted]
+    if wrong:
+        name = wrong[0]
+        raise UsageError(
+            f"one network for all tasks would have {name} of shape {shape(wanted, name)}, the "
+            f"models have {shape(found, name)}{more(wrong)}: trunk {trunk} has parts for pairs or "
+            "sets of tasks. Merge models of the same tasks, or their answers: method=ensemble"
+        )
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Check that a merge has numbers that a network can work with.
+
+    Raises:
+        UsageError: it hasn't.
+    """
+    wrong = [
+        name
+        for name, value in state.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if wrong:
+        raise UsageError(
+            f"the merge's {wrong[0]}{more(wrong)} must be finite, got nan or inf: a coefficient "
+            "that is no finite number, one that is far too large, or a model that has diverged"
+        )
+
+
+def shape(shapes: Shapes, name: str) -> str:
+    """Return a shape for a message."""
+    return str(shapes[name]) if name in shapes else "none"
+
+
+def more(names: Sequence[str]) -> str:
+    """Return how many others there are."""
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -1,0 +1,91 @@
+"""Scores of the result, and of the models that it was made of, on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from lightning_modules.ensemble import Ensemble
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.state_dicts import StateDict
+from pipeline.evaluation import evaluation_trainer
+from pipeline.run_summary import TaskMetrics
+
+SPLITS = ("valid", "test")
+
+
+@dataclass
+class MergeScores:
+    """Scores by split.
+
+    result: {split: {task: {metric: value}}}; models: the same of each model, its own tasks.
+    matrices: {task: confusion matrix (C, C)} of the result on test.
+    """
+
+    result: dict[str, TaskMetrics]
+    models: list[dict[str, TaskMetrics]]
+    matrices: dict[str, Tensor]
+
+
+def score_all(
+    evaluator: MergeEvaluator,
+    state: StateDict,
+    keeps_members: bool,
+    options: Mapping[str, Any],
+    console: Console,
+) -> MergeScores:
+    """Measure everything as ``pipeline.evaluate`` does.
+
+    Args:
+        bench: has data and network.
+        state: weights of the result.
+        keeps_members: whether the models' networks are in the result.
+        options: of a trainer, on which scores depend.
+        console: where progress is shown.
+    """
+    models = []
+    for place, tasks in enumerate(evaluator.models.tasks):
+        with use_single_model(evaluator, place, state if keeps_members else None):
+            numbers, _ = evaluate_loaded(evaluator, options, console)
+        own = {split: {t: n for t, n in ns.items() if t in tasks} for split, ns in numbers.items()}
+        models.append(own)
+    evaluator.network.load_state_dict(dict(state))
+    result, matrices = evaluate_loaded(evaluator, options, console)
+    return MergeScores(result, models, matrices)
+
+
+def evaluate_loaded(
+    evaluator: MergeEvaluator, options: Mapping[str, Any], console: Console
+) -> tuple[dict[str, TaskMetrics], dict[str, Tensor]]:
+    """Return (scores by split, confusion matrices on test) of the weights that are loaded."""
+    found, matrices = {}, {}
+    for split in SPLITS:
+        trainer, figures = evaluation_trainer(options, console)
+        loader = evaluator.datamodule.evaluation_loader(split)
+        trainer.test(evaluator.module, dataloaders=loader, verbose=False)
+        found[split], matrices = figures.stage_scores["test"], figures.matrices["test"]
+    return found, matrices
+
+
+@contextmanager
+def use_single_model(
+    evaluator: MergeEvaluator, place: int, ensemble: StateDict | None
+) -> Iterator[None]:
+    """Have the module answer as one of the models, alone."""
+    if ensemble is None:
+        evaluator.load_model(place)
+        yield
+        return
+    whole = evaluator.network
+    assert isinstance(whole, Ensemble)
+    whole.load_state_dict(dict(ensemble))
+    evaluator.module.network = whole.member(place)
+    try:
+        yield
+    finally:
+        evaluator.module.network = whole

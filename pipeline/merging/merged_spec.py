@@ -1,0 +1,145 @@
+"""One configuration for the model that several become."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from datamodules.loading import table_digest
+from lightning_modules.building import TUNE
+from lightning_modules.checkpoints import MERGED_KEY, SPEC_FORMAT
+from lightning_modules.transfer.source_fusion import FUSION_KEY
+from lightning_modules.tuning.base import Tuning
+from pipeline.configuration.composition import load_yaml
+from pipeline.configuration.groups import SHIPPED
+from pipeline.merging.compatibility import mismatches
+from pipeline.merging.parents import Parent
+from pollinate.instantiate import find_target
+from pollinate.suggest import raise_all
+from pollinate.version import VERSION
+
+# what a model that isn't trained has in place of its parents' ways of training
+NEUTRAL = {"balancer": "equal", "transfer": "none"}
+NETWORK = ("encoder", "fusion", "trunk", "dim")  # what a member of an ensemble has of its own
+
+
+def merged_spec(
+    parents: Sequence[Parent],
+    base: Parent | None,
+    keeps_members: bool,
+    name: str,
+    allow: Sequence[str],
+) -> dict[str, Any]:
+    """Return what a checkpoint says of its model, for the one that is made.
+
+    Data sets and tasks are those of all parents; what doesn't matter to the network is the first
+    one's.
+
+    Args:
+        parents: one or more.
+        base: the common start, or None.
+        keeps_members: whether the result holds the parents' networks.
+        name: of the result.
+        allow: packages, besides our own, whose classes may be named.
+
+    Raises:
+        UsageError: with everything in which they don't fit together.
+    """
+    found = list(mismatches(parents, same_shape=not keeps_members))
+    if base is not None:
+        found += [p for p in mismatches([base, *parents], True) if p not in found]
+    if not keeps_members:
+        found += adapter_problems(parents, allow)
+    raise_all(list(dict.fromkeys(found)))
+    config = copy.deepcopy(parents[0].config)
+    for parent in parents:
+        for part in ("datasets", "tasks"):
+            for key, node in parent.config["data"][part].items():
+                config["data"][part].setdefault(key, copy.deepcopy(node))
+        for modality in parent.modalities:
+            if modality not in parents[0].modalities:
+                config["data"][modality] = copy.deepcopy(parent.config["data"][modality])
+                config["encoder"][modality] = copy.deepcopy(parent.config["encoder"][modality])
+    fused = next((p for p in parents if p.fuses), parents[0])
+    config["fusion"] = copy.deepcopy(fused.config["fusion"])
+    config |= {group: option(group, chosen) for group, chosen in NEUTRAL.items()}
+    config |= {"name": name, "resume": None, "run_dir": None, "compile": False}
+    config["sampler"] = merged_sampler(parents)
+    learnt = merged_learnt(parents)
+    if keeps_members:
+        config["members"] = [member_spec(parent) for parent in parents]
+        learnt.pop(FUSION_KEY, None)  # each member has its own
+    return {
+        "format": SPEC_FORMAT,
+        "version": VERSION,
+        "config": config,
+        "learnt": learnt,
+        MERGED_KEY: {"parents": [parent.record() for parent in parents]},
+    }
+
+
+def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
+    """Return vocabularies, tokenizers and data sets' digests of all parents."""
+    found: dict[str, dict[str, Any]] = {}
+    for parent in parents:
+        for kind, values in parent.spec["learnt"].items():
+            known = found.setdefault(kind, {})
+            for key, value in values.items():
+                known.setdefault(key, copy.deepcopy(value))
+    for name, digest in found["digests"].items():
+        others = {parent.spec["learnt"]["digests"].get(name, digest) for parent in parents}
+        if len(others) > 1:
+            found["digests"][name] = table_digest(digest)
+    return found
+
+
+def member_spec(parent: Parent) -> dict[str, Any]:
+    """Return what makes a member's network."""
+    own = {key: copy.deepcopy(parent.config[key]) for key in NETWORK}
+    if parent.borrowed:
+        own[FUSION_KEY] = copy.deepcopy(parent.borrowed)
+    return {**own, "tasks": parent.tasks, "datasets": parent.datasets}
+
+
+def merged_sampler(parents: Sequence[Parent]) -> dict[str, Any]:
+    """Return how training steps are drawn, which BatchNorm's statistics are computed on."""
+    first = parents[0]
+    if all(set(parent.datasets) == set(first.datasets) for parent in parents):
+        own: dict[str, Any] = copy.deepcopy(first.config["sampler"])
+        return own
+    sizes = [parent.config["sampler"].get("batch_size", 1) for parent in parents]
+    count = len({name for parent in parents for name in parent.datasets})
+    return option("sampler", "temperature") | {"batch_size": max(*sizes, count)}
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """Return a shipped option's node."""
+    node: Any = OmegaConf.to_container(load_yaml(SHIPPED / group / f"{name}.yaml"))
+    return dict(node)
+
+
+def adapter_problems(parents: Sequence[Parent], allow: Sequence[str]) -> list[str]:
+    """Return the encoders whose adapters would be averaged factor by factor."""
+    found = []
+    for modality in sorted({m for parent in parents for m in parent.modalities}):
+        some = [parent for parent in parents if modality in parent.modalities]
+        adapted = [p.label for p in some if adapts(p.config["encoder"][modality], modality, allow)]
+        if len(some) > 1 and adapted:
+            found.append(
+                f"encoder.{modality} of {' and '.join(adapted)} has adapters: the mean of factors "
+                "B and A isn't that of their products B A; train with tune=full, or merge the "
+                "answers: method=ensemble"
+            )
+    return found
+
+
+def adapts(node: Mapping[str, Any], modality: str, allow: Sequence[str]) -> bool:
+    """Say whether an encoder has adapters beside its backbone."""
+    tune = node.get(TUNE)
+    if not tune:
+        return False
+    kind = find_target(tune["_target_"], allow, f"encoder.{modality}.{TUNE}")
+    return issubclass(kind, Tuning) and kind.adapts

@@ -1,0 +1,160 @@
+"""Opens an input and matches its columns with the modalities of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datamodules.inputs import InputColumns, column_cells, columns_named, resolve_path
+from datamodules.sources.csv import CsvRows
+from datamodules.sources.json import JsonLinesRows
+from datamodules.sources.parquet import ParquetRows
+from datamodules.sources.row_files import IMAGES, SOUNDS, FileRow, MediaRows, RowFile, TextRows
+from pipeline.configuration.data_rules import INPUT_FORMS, is_input
+from pollinate.errors import PollinateError, UsageError
+from pollinate.suggest import hint
+
+READERS: dict[str, Callable[[Path], RowFile]] = {
+    ".csv": partial(CsvRows, delimiter=","),
+    ".tsv": partial(CsvRows, delimiter="\t"),
+    ".jsonl": JsonLinesRows,
+    ".parquet": ParquetRows,
+    ".txt": TextRows,
+    **dict.fromkeys(sorted(IMAGES | SOUNDS), MediaRows),
+}
+
+
+def open_input(path: Path) -> RowFile:
+    """Return the rows of a table, of a picture or sound, or of a folder of them.
+
+    Raises:
+        UsageError: no format has such a name.
+        PollinateError: nothing is there, it can't be read, or it has no rows.
+    """
+    if path.is_dir():
+        return MediaRows(path)
+    if not path.is_file():
+        raise PollinateError(f"input {path} must be a file or folder; nothing is there")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(
+            f"input must be a folder or end in {', '.join(READERS)}, got {path.name}; "
+            "rename or convert it"
+        )
+    try:
+        found = reader(path)
+        found.require_rows()
+        return found
+    except OSError as error:
+        raise PollinateError(f"input {path} can't be read: {error.strerror}") from error
+
+
+TrainingInputs = Mapping[
+    str, Mapping[str, InputColumns]
+]  # {data set: {modality: its column(s) in training}}
+
+
+def match_columns(
+    inputs: TrainingInputs, source: RowFile, given: Mapping[str, InputColumns]
+) -> dict[str, InputColumns]:
+    """Return {modality: column, or columns, of the input}.
+
+    Column names in order: ``given``; what the format itself says; the names in training; the
+    modality's own name.
+
+    Raises:
+        UsageError: ``given`` names what isn't there, nothing matches, or several columns do.
+    """
+    modalities = sorted({name for columns in inputs.values() for name in columns})
+    for modality, columns in given.items():
+        if modality not in modalities:
+            known = hint(modality, modalities, "modalities")
+            raise UsageError(f"columns.{modality}: the checkpoint doesn't take it{known}")
+        if not is_input(modality, columns):
+            raise UsageError(f"columns.{modality} must be {INPUT_FORMS[modality]}, got {columns}")
+        for column in columns_named(columns):
+            if column not in source.columns:
+                known = hint(column, source.columns, "columns")
+                raise UsageError(f"columns.{modality}={column} is not in {source.path}{known}")
+    found = {name: _columns(inputs, source, given, name) for name in modalities}
+    matched = {modality: column for modality, column in found.items() if column is not None}
+    if not matched:
+        wanted = "; ".join(
+            f"{m}: {' or '.join(map(column_names, candidate_columns(inputs, m)))}"
+            for m in modalities
+        )
+        raise UsageError(
+            f"{source.path} has none of the columns that the checkpoint reads ({wanted}); it has "
+            f"{', '.join(source.columns)}. Say which is which: 'columns={{{modalities[0]}: NAME}}'"
+        )
+    return matched
+
+
+def candidate_columns(inputs: TrainingInputs, modality: str) -> list[InputColumns]:
+    """Return the columns that a modality may come from: those in training, then its own name."""
+    forms: list[InputColumns] = []
+    for form in (*(columns.get(modality) for columns in inputs.values()), modality):
+        if form is not None and form not in forms:
+            forms.append(form)
+    return forms
+
+
+def column_names(given: InputColumns) -> str:
+    """Return the columns' names for people."""
+    return "+".join(columns_named(given))
+
+
+def _columns(
+    inputs: TrainingInputs, source: RowFile, given: Mapping[str, InputColumns], modality: str
+) -> InputColumns | None:
+    sure = {**source.known, **given}.get(modality)
+    if sure is not None:
+        return sure
+    there = [
+        form
+        for form in candidate_columns(inputs, modality)
+        if all(name in source.columns for name in columns_named(form))
+    ]
+    trained = [form for form in there if form != modality]
+    if len(trained) > 1:
+        raise UsageError(
+            f"{modality} must be one column, but {source.path} has "
+            f"{', '.join(map(column_names, trained))}, all known from training; choose one: "
+            f"'columns={{{modality}: {column_names(trained[0])}}}'"
+        )
+    return next(iter(trained or there), None)
+
+
+def raw_values(
+    rows: Sequence[FileRow], columns: Mapping[str, InputColumns], folder: Path
+) -> tuple[dict[str, list[Any]], dict[int, str]]:
+    """Return ({modality: a raw value or None for each row}, {row: error}).
+
+    Args:
+        rows: N rows.
+        columns: {modality: column, or columns}.
+        folder: paths of pictures and sounds are relative to it and stay below it.
+    """
+    errors = {place: row.error for place, row in enumerate(rows) if row.error}
+    names = {name for given in columns.values() for name in columns_named(given)}
+    table = {
+        name: [None if row.error else cell_value(row.values.get(name)) for row in rows]
+        for name in names
+    }
+    values = {modality: list(column_cells(given, table)) for modality, given in columns.items()}
+    for modality in values.keys() - {"text"}:
+        for place, cell in enumerate(values[modality]):
+            try:
+                values[modality][place] = resolve_path(cell, folder)
+            except PollinateError as error:
+                values[modality][place] = None
+                errors[place] = f"{column_names(columns[modality])}: {error}"
+    return values, errors
+
+
+def cell_value(cell: Any) -> Any:
+    """Return a cell, None if it is empty."""
+    empty = cell is None or (isinstance(cell, float) and cell != cell)
+    return None if empty or (isinstance(cell, str) and not cell.strip()) else cell

@@ -1,0 +1,350 @@
+"""A ranking as JSON, CSV, metrics and text for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lightning_modules.transferability.base import EvidenceKind
+from pipeline.inspection.inspection_tables import new_table
+from pipeline.ranking.measured_gains import MeasuredGains
+from pipeline.ranking.rank_agreement import Column, RankAgreement, rank_agreement
+from pipeline.ranking.scoring import ITSELF, Ranking
+from pipeline.run_folder import RunFolder
+from pipeline.text_format import format_scaled
+from pipeline.tracking.loggers import RunLogger
+from pipeline.tracking.redact import redact
+from pollinate.errors import UsageError
+from pollinate.instantiate import instantiate
+
+POOLED = ""  # in place of a task: the pairs of all tasks
+COLUMNS = ("task", "source", "score", "rank", "value", "seconds", "rows", "part", "reason", "gain")
+
+
+@dataclass
+class RankingReport:
+    """agreements: {score: {task, or ``POOLED``: tau}}; empty without gains."""
+
+    ranking: Ranking
+    gains: MeasuredGains | None = None
+    agreements: dict[str, dict[str, RankAgreement]] = field(default_factory=dict)
+
+
+def ranking_report(ranking: Ranking, gains: MeasuredGains | None, seed: int) -> RankingReport:
+    """Compare a ranking with measured gains, if there are any."""
+    if gains is None:
+        return RankingReport(ranking)
+    tasks = [task for task in ranking.tasks if gains.values.get(task)]
+    found: dict[str, dict[str, RankAgreement]] = {}
+    for score in ranking.scores:
+        columns = {task: columns_of(ranking, gains, score, task) for task in tasks}
+        found[score] = {task: rank_agreement(own, seed) for task, own in columns.items()}
+        pooled = [column for own in columns.values() for column in own]
+        found[score][POOLED] = rank_agreement(pooled, seed)
+    return RankingReport(ranking, gains, found)
+
+
+def columns_of(ranking: Ranking, gains: MeasuredGains, score: str, task: str) -> list[Column]:
+    """Return a score and the gains of all sources, NaN for none, once for each kind of source."""
+    own = np.array([gains.values[task].get(source, np.nan) for source in ranking.sources])
+    found = []
+    for kind in ranking.kinds:
+        values = ranking.values(task, score, kind)
+        found.append((np.array([values.get(source, np.nan) for source in ranking.sources]), own))
+    return found
+
+
+def no_better(report: RankingReport) -> list[str]:
+    """Return the scores whose pooled tau isn't above that of the best size-only baseline."""
+    pooled = {score: own[POOLED].tau for score, own in report.agreements.items()}
+    baselines = {
+        s for s, method in report.ranking.scores.items() if method.reads is EvidenceKind.SIZE
+    }
+    sizes = [tau for score, tau in pooled.items() if score in baselines and tau is not None]
+    if not sizes:
+        return []
+    return [
+        score
+        for score, tau in pooled.items()
+        if score not in baselines and tau is not None and tau <= max(sizes)
+    ]
+
+
+def ranks(values: Mapping[str, float]) -> dict[str, int]:
+    """Return {source: place from 1}, of values that are sorted, best first; ties share one."""
+    places: dict[float, int] = {}
+    for place, value in enumerate(values.values(), start=1):
+        places.setdefault(value, place)
+    return {source: places[value] for source, value in values.items()}
+
+
+def as_json(report: RankingReport) -> str:
+    """Return everything as JSON."""
+    ranking = report.ranking
+    tasks = {}
+    for name, task in ranking.tasks.items():
+        tasks[name] = {
+            "type": task.kind,
+            "rows": len(task.rows),
+            "best_first": {
+                kind: {score: list(ranking.values(name, score, own)) for score in ranking.scores}
+                for kind, own in zip(("models", "tasks"), ranking.kinds, strict=True)
+            },
+            "sources": {
+                source: cells(ranking, name, source, kind)
+                for kind in ranking.kinds
+                for source in kind
+            },
+        }
+    found: dict[str, Any] = {
+        "tasks": tasks,
+        "seconds": {"features": ranking.seconds, "short_run": ranking.run_seconds},
+    }
+    if report.gains is not None:
+        found["gains"] = report.gains.values
+        found["kendall_tau"] = {
+            score: {task or "pooled": asdict(one) for task, one in own.items()}
+            for score, own in report.agreements.items()
+        }
+        found["no_better_than_size"] = no_better(report)
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def cells(ranking: Ranking, task: str, source: str, kind: Sequence[str]) -> dict[str, Any]:
+    """Return {score: its value, place among its kind, and cost} of one source and task."""
+    found = {}
+    for score in ranking.scores:
+        place = ranks(ranking.values(task, score, kind)).get(source)
+        found[score] = {**asdict(ranking.outcomes[task][source][score]), "rank": place}
+    return found
+
+
+def as_csv(report: RankingReport) -> str:
+    """Return a line a task, source and score, as a table for other programs."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    ranking = report.ranking
+    for task in ranking.tasks:
+        gains = {} if report.gains is None else report.gains.values.get(task, {})
+        for source in ranking.sources:
+            own = {"task": task, "source": source, "gain": gains.get(source)}
+            kind = next(kind for kind in ranking.kinds if source in kind)
+            for score, values in cells(ranking, task, source, kind).items():
+                writer.writerow({**own, "score": score, **values})
+    return stream.getvalue()
+
+
+def ranking_metrics(report: RankingReport) -> dict[str, float]:
+    """Return what MLflow charts: ``rank/<task>/<score>/<source>`` and ``tau/<score>/<task>``."""
+    ranking = report.ranking
+    found = {
+        f"rank/{task}/{score}/{source.strip('/').replace('/', '_')}": value
+        for task in ranking.tasks
+        for score in ranking.scores
+        for source, value in ranking.values(task, score, ranking.sources).items()
+    }
+    for score, own in report.agreements.items():
+        for task, one in own.items():
+            if one.tau is not None:
+                found[f"tau/{score}/{task or 'pooled'}"] = one.tau
+    return found
+
+
+NOTHING = "-"
+
+
+def print_ranking(console: Console, report: RankingReport) -> None:
+    """Print two tables a task, one of the time, and one of the agreement with measured gains."""
+    ranking = report.ranking
+    for task, own in ranking.tasks.items():
+        rows = f"{len(own.rows):,} labelled rows"
+        console.rule(f"[bold]{escape(task)}[/], {own.kind}, {rows}", align="left")
+        for kind in ranking.kinds:
+            there = [score for score in ranking.scores if ranking.values(task, score, kind)]
+            if there:
+                console.print(values_table(report, task, kind, there))
+                console.print()
+            if there and len(kind) > 1:
+                console.print(order_table(ranking, task, kind, there))
+                console.print()
+    console.print(seconds_table(ranking))
+    console.print()
+    for line in absences(ranking):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if report.gains is not None:
+        console.rule("[bold]Kendall's tau[/] with the measured gains", align="left")
+        console.print(agreement_table(report))
+        for line in agreement_notes(report):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def values_table(
+    report: RankingReport, task: str, sources: Sequence[str], scores: Sequence[str]
+) -> Table:
+    """Return a line a source: each score's value, the best with a star."""
+    ranking = report.ranking
+    gains = {} if report.gains is None else report.gains.values.get(task, {})
+    measured = ["gain"] if set(gains) & set(sources) else []
+    titles = [ranking.scores[score].title for score in scores]
+    table = new_table("source", *titles, *measured, numbers=len(titles) + len(measured))
+    places = {score: ranks(ranking.values(task, score, sources)) for score in scores}
+    for source in sorted(sources, key=lambda name: mean_rank(name, places)):
+        cells = [
+            value_text(ranking.outcomes[task][source][score].value, places[score].get(source))
+            for score in scores
+        ]
+        if measured:
+            cells.append(number(gains[source], "+") if source in gains else NOTHING)
+        table.add_row(escape(source), *cells)
+    return table
+
+
+def value_text(value: float | None, place: int | None) -> str:
+    """Return a value as a cell, in which a space stands where the best has its star."""
+    if value is None:
+        return f"{NOTHING} "
+    return f"[bold]{number(value)}*[/]" if place == 1 else f"{number(value)} "
+
+
+def mean_rank(source: str, places: Mapping[str, Mapping[str, int]]) -> float:
+    """Return a source's mean place over the scores that have it."""
+    own = [found[source] for found in places.values() if source in found]
+    return sum(own) / len(own) if own else float("inf")
+
+
+def order_table(
+    ranking: Ranking, task: str, sources: Sequence[str], scores: Sequence[str]
+) -> Table:
+    """Return a line a score: the sources, best first."""
+    table = new_table("score", "best first", "seconds", numbers=1)
+    for score in scores:
+        seconds = sum(ranking.outcomes[task][source][score].seconds for source in sources)
+        order = in_order(ranking.values(task, score, sources))
+        table.add_row(score, escape(order), f"{seconds:.2f}")
+    return table
+
+
+def in_order(values: dict[str, float]) -> str:
+    """Return sources, best first: ``a > b = c``."""
+    names = list(values)
+    text = names[0]
+    for previous, name in pairwise(names):
+        text += f"{' = ' if values[previous] == values[name] else ' > '}{name}"
+    return text
+
+
+def seconds_table(ranking: Ranking) -> Table:
+    """Return a line a source: seconds of its features, and of each score over all tasks."""
+    looks = {
+        name: score for name, score in ranking.scores.items() if score.reads is not EvidenceKind.RUN
+    }
+    titles = [score.title for score in looks.values()]
+    table = new_table("seconds", "features", *titles, numbers=1 + len(titles))
+    for source, seconds in ranking.seconds.items():
+        own = [
+            sum(ranking.outcomes[task][source][score].seconds for task in ranking.tasks)
+            for score in looks
+        ]
+        table.add_row(escape(source), f"{seconds:.2f}", *(f"{value:.3f}" for value in own))
+    for what, value in ranking.run_seconds.items():
+        table.add_row(f"tasks: {what}", f"{value:.2f}", *[NOTHING] * len(looks))
+    return table
+
+
+def absences(ranking: Ranking) -> list[str]:
+    """Return why there is no value, a line a reason; that of a task to itself goes without."""
+    found: dict[str, dict[str, None]] = {}
+    for own in ranking.outcomes.values():
+        for scores in own.values():
+            for score, outcome in scores.items():
+                if outcome.reason not in (None, ITSELF):
+                    found.setdefault(str(outcome.reason), {})[score] = None
+    return [
+        f"- no {', '.join(scores) if len(scores) < len(ranking.scores) else 'score'}: {reason}"
+        for reason, scores in found.items()
+    ]
+
+
+def agreement_table(report: RankingReport) -> Table:
+    """Return a line a score: tau of each task, and of the pairs of all tasks."""
+    tasks = [task for task in next(iter(report.agreements.values())) if task != POOLED]
+    pooled = ["all tasks", "95 %", "p", "pairs"]
+    table = new_table("score", *map(escape, tasks), *pooled, numbers=len(tasks) + len(pooled))
+    for score, own in report.agreements.items():
+        whole = own[POOLED]
+        interval = NOTHING if whole.low is None else f"{whole.low:+.2f} to {whole.high:+.2f}"
+        p = NOTHING if whole.p is None else f"{whole.p:.3f}"
+        cells = [tau_text(own[task]) for task in tasks]
+        table.add_row(score, *cells, tau_text(whole), interval, p, str(whole.pairs))
+    return table
+
+
+def tau_text(one: RankAgreement) -> str:
+    """Return tau with its sign."""
+    return NOTHING if one.tau is None else f"{one.tau:+.2f}"
+
+
+def agreement_notes(report: RankingReport) -> list[str]:
+    """Return what a reader should know of the taus."""
+    found = list(report.gains.notes) if report.gains is not None else []
+    reasons: dict[str, list[str]] = {}
+    for score, own in report.agreements.items():
+        reason = own[POOLED].reason
+        if reason is not None:
+            reasons.setdefault(reason, []).append(score)
+    found += [f"no tau of {', '.join(scores)}: {reason}" for reason, scores in reasons.items()]
+    weak = no_better(report)
+    if weak:
+        found.append(f"no better than size alone: {', '.join(weak)}")
+    return found
+
+
+def number(value: float, sign: str = "") -> str:
+    """Return a number in three digits: 22.6 M, 0.0743."""
+    return format_scaled(value) if abs(value) >= 1000 else f"{value:{sign}.3g}"
+
+
+WRITERS = {".json": as_json, ".csv": as_csv}
+STEM = "ranking"
+
+
+def save_ranking(config: Mapping[str, Any], folder: RunFolder, report: RankingReport) -> None:
+    """Write ranking.json, ranking.csv and ``output``, and track them."""
+    folder.create()
+    folder.write_config(redact(config))
+    options = {"run_dir": folder.path, "run_name": config["name"], "resume": False}
+    tracker: RunLogger = instantiate(
+        config["tracking"], config["allow_targets"], "tracking", **options
+    )
+    tracker.log_params({name: value for name, value in config.items() if name != "run_dir"})
+    tracker.log_metrics(ranking_metrics(report))
+    for suffix, write in WRITERS.items():
+        path = folder.path / f"{STEM}{suffix}"
+        path.write_text(write(report), encoding="utf-8")
+        tracker.log_artifact(path)
+    tracker.close("finished")
+    if config["output"] is not None:
+        output = Path(config["output"])
+        output.write_text(WRITERS[output.suffix](report), encoding="utf-8")
+
+
+def check_output(output: str | None) -> None:
+    """Check the name of ``output``.
+
+    Raises:
+        UsageError: it ends in neither .json nor .csv.
+    """
+    if output is not None and Path(output).suffix not in WRITERS:
+        raise UsageError(f"output must end in {' or '.join(WRITERS)}, got {output}")

@@ -1,0 +1,233 @@
+"""What a model in MLflow consists of: weights, code, and a description of both.
+
+``export_model`` needs torch and runs where training did; ``package_for_mlflow`` needs MLflow
+and runs in the process that sends. Neither imports what the other needs: it takes seconds."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from datamodules.inputs import InputColumns
+from pollinate.errors import PollinateError
+
+OWN_PACKAGES = ("pollinate", "pipeline", "datamodules", "lightning_modules", "configs")
+NEEDED_PACKAGES = (  # what loading and predicting import
+    "mlflow",
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "lightning",
+    "tokenizers",
+    "numpy",
+    "pandas",
+    "pillow",
+    "omegaconf",
+)
+
+
+def copy_code(folder: Path, allow_targets: Sequence[str]) -> list[str]:
+    """Copy our packages and the user's; return pip's lines for those that pip installed."""
+    requirements = []
+    for name in dict.fromkeys(
+        [*OWN_PACKAGES, *(target.partition(".")[0] for target in allow_targets)]
+    ):
+        place = package_location(name)
+        if name not in OWN_PACKAGES and is_pip_installed(place):
+            requirements += [pinned_requirement(found) for found in packages_distributions()[name]]
+        elif place.is_dir():
+            shutil.copytree(place, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(place, folder)
+    return requirements
+
+
+def package_location(package: str) -> Path:
+    """Return the folder or file of an importable package.
+
+    Raises:
+        PollinateError: it can't be found.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise PollinateError(
+            f"allow_targets names {package}, whose code can't be found, so the model can't take it "
+            "along; give it an __init__.py"
+        )
+    origin = Path(spec.origin)
+    return origin.parent if origin.name == "__init__.py" else origin
+
+
+def is_pip_installed(place: Path) -> bool:
+    """Say whether pip put it there, so that pip can do so elsewhere."""
+    return place.is_relative_to(sysconfig.get_path("purelib"))
+
+
+def pinned_requirement(distribution: str) -> str:
+    """Return pip's line for the installed version; its build, ``+cpu`` say, is not on PyPI."""
+    return f"{distribution}=={version(distribution).partition('+')[0]}"
+
+
+WEIGHTS, DESCRIPTION = "weights.ckpt", "model.json"
+DATA_FOLDER, CODE_FOLDER, REQUIREMENTS = "data", "code", "requirements.txt"
+PAIR_COLUMN = "text_pair"  # the column of a pair's second text
+TEXT_COLUMNS = ("text", PAIR_COLUMN)
+ANSWER_TYPES = {"str": "string", "float": "double"}
+NETWORK_KEYS = (
+    "encoder",
+    "fusion",
+    "trunk",
+    "dim",
+)  # what the network depends on, besides the data's form
+
+
+@dataclass
+class ModelDescription:
+    """model.json.
+
+    inputs: columns that go in; answers: {column: str or float}, what comes out.
+    allow_targets: packages of the user's whose classes the network has.
+    """
+
+    inputs: list[str]
+    answers: dict[str, str]
+    allow_targets: list[str]
+
+
+def export_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) -> None:
+    """Write weights, description, requirements and code; an earlier export is replaced.
+
+    Only what predicting needs: no optimizer, no paths of data, no address of a server.
+
+    Args:
+        checkpoint: written by ``pipeline.fit``.
+        folder: gets the folders data and code.
+        allow_targets: packages, besides our own, that go along.
+    """
+    from lightning_modules.checkpoints import read_checkpoint, write_checkpoint  # imports torch
+
+    saved = read_checkpoint(checkpoint)
+    shutil.rmtree(folder, ignore_errors=True)
+    spec = saved["pollinate"]
+    config = network_config(spec["config"])
+    weights = {k: v for k, v in saved["state_dict"].items() if k.startswith("network.")}
+    parts = {**spec, "config": config}
+    for own in ("merged", "sources"):  # what other models are called, and where they are
+        parts.pop(own, None)
+    write_checkpoint({"state_dict": weights, "pollinate": parts}, folder / DATA_FOLDER / WEIGHTS)
+    inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
+    needed = [*NEEDED_PACKAGES, *extra_packages(config, allow_targets)]
+    requirements = [pinned_requirement(name) for name in needed] + copy_code(
+        folder / CODE_FOLDER, allow_targets
+    )
+    (folder / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    description = ModelDescription(
+        input_names(inputs), answer_columns(spec, allow_targets), list(allow_targets)
+    )
+    text = json.dumps(asdict(description), indent=2)
+    (folder / DATA_FOLDER / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def extra_packages(config: Mapping[str, Any], allow_targets: Sequence[str]) -> list[str]:
+    """Return the packages that the network needs beside those of every network."""
+    from lightning_modules.encoders.base import PretrainedEncoder
+    from lightning_modules.tuning.base import Tuning
+    from pollinate.instantiate import find_target
+
+    used = {name for data in config["data"]["datasets"].values() for name in data["inputs"]}
+    encoders = [config["encoder"], *(one["encoder"] for one in config.get("members", ()))]
+    nodes = {
+        f"encoder.{name}#{place}" if place else f"encoder.{name}": nodes[name]
+        for place, nodes in enumerate(encoders)
+        for name in sorted(used.intersection(nodes))
+    }
+    nodes |= {f"{key}.tune": node["tune"] for key, node in nodes.items() if node.get("tune")}
+    kinds = [find_target(node["_target_"], allow_targets, key) for key, node in nodes.items()]
+    needs = [kind.needs for kind in kinds if issubclass(kind, PretrainedEncoder | Tuning)]
+    return list(dict.fromkeys(name for names in needs for name in names))
+
+
+def answer_columns(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dict[str, str]:
+    """Return {column: str or float} of the answers that a checkpoint's tasks give."""
+    from lightning_modules.building import build_tasks
+
+    found: dict[str, str] = {}
+    for name, task in build_tasks({**spec["config"], "allow_targets": list(allow_targets)}).items():
+        task.load_state_dict(spec["learnt"]["tasks"][name])
+        found |= {f"{name}{suffix}": kind.__name__ for suffix, kind in task.cell_types().items()}
+    return found
+
+
+def network_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that the network is built from."""
+    data = config["data"]
+    datasets = {name: {"inputs": dict(spec["inputs"])} for name, spec in data["datasets"].items()}
+    network = {name: config[name] for name in (*NETWORK_KEYS, "members") if name in config}
+    return {**network, "data": {**data, "datasets": datasets}}
+
+
+def package_for_mlflow(folder: Path) -> None:
+    """Make an export a model of MLflow's, in place.
+
+    ``mlflow.pyfunc.save_model`` would copy it and spend a second on comparing the requirements with
+    what is installed, which is what they were made from.
+    """
+    import mlflow.pyfunc
+    import yaml
+    from mlflow.models import Model
+
+    description = json.loads((folder / DATA_FOLDER / DESCRIPTION).read_text(encoding="utf-8"))
+    requirements = (folder / REQUIREMENTS).read_text(encoding="utf-8").split()
+    python = platform.python_version()
+    environments = {
+        "python_env.yaml": {"python": python, "dependencies": [f"-r {REQUIREMENTS}"]},
+        "conda.yaml": {
+            "name": "mlflow-env",
+            "channels": ["conda-forge"],
+            "dependencies": [f"python={python}", "pip", {"pip": requirements}],
+        },
+    }
+    for name, content in environments.items():
+        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    model = Model(signature=model_signature(description["inputs"], description["answers"]))
+    mlflow.pyfunc.add_to_model(
+        model,
+        "pipeline.serving.pyfunc",
+        data=DATA_FOLDER,
+        code=CODE_FOLDER,
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+    )
+    model.save(str(folder / "MLmodel"))
+
+
+def input_names(inputs: Mapping[str, Mapping[str, InputColumns]]) -> list[str]:
+    """Return the columns that a model reads: its modalities, and text_pair for pairs of texts."""
+    names = {modality for columns in inputs.values() for modality in columns}
+    pairs = any(not isinstance(columns.get("text", ""), str) for columns in inputs.values())
+    return sorted(names | {PAIR_COLUMN} if pairs else names)
+
+
+def model_signature(inputs: Sequence[str], answers: Mapping[str, str]) -> Any:
+    """Return MLflow's signature: raw values in; label, probability and error out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    # all but texts are contents of files
+    columns_in: list[ColSpec | TensorSpec] = [
+        ColSpec("string" if name in TEXT_COLUMNS else "binary", name, required=False)
+        for name in inputs
+    ]
+    columns_out: list[ColSpec | TensorSpec] = [
+        ColSpec(ANSWER_TYPES[kind], name, required=False) for name, kind in answers.items()
+    ]
+    return ModelSignature(Schema(columns_in), Schema([*columns_out, ColSpec("string", "error")]))

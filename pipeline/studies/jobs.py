@@ -1,0 +1,137 @@
+"""A unit of a study's work: one process, from its command to its result."""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.studies.overrides import combined, resume_overrides
+from pipeline.studies.plan import StudyPlan, trial_files
+from pipeline.studies.results import Arm
+from pipeline.studies.trial_files import TrialFiles, TrialLedger
+from pipeline.tracking.redact import redact_text
+
+
+@dataclass
+class JobContext:
+    """What all jobs of this machine share.
+
+    folder: of the study; launcher: starts a process; config_dirs: of the command line.
+    parent: returns MLflow's id of the study's run, None as long as it isn't known.
+    """
+
+    folder: Path
+    launcher: str = "python"
+    config_dirs: Sequence[str] = ()
+    parent: Callable[[], str | None] = lambda: None
+
+
+@dataclass
+class Job(ABC):
+    """Something to run.
+
+    title: for people; files: of its own; context: of the machine.
+    needs: files of jobs that must be finished before.
+    expected: seconds that it may take, None if that isn't known; steps: that it takes.
+    """
+
+    title: str
+    files: TrialFiles
+    context: JobContext
+    needs: list[TrialFiles] = field(default_factory=list)
+    expected: float | None = None
+    steps: int = 0
+
+    @abstractmethod
+    def is_finished(self) -> bool:
+        """Say whether there is nothing left to do; looks at the folder."""
+
+    @abstractmethod
+    def arguments(self) -> list[str]:
+        """Return module and overrides; what an earlier session left is made use of."""
+
+    def prepare(self) -> None:  # noqa: B027  # optional
+        """Do what must be done right before the process is started, with its lock taken."""
+
+    def wrap_up(self) -> None:  # noqa: B027  # optional
+        """Do what a finished or failed job leaves to do, with its lock taken."""
+
+    def command(self, python: str) -> list[str]:
+        """Return the command; ``python`` stands for a launcher that is called so."""
+        words = shlex.split(self.context.launcher)
+        launcher = [python] if words == ["python"] else words
+        return [*launcher, "-m", *self.arguments()]
+
+    def ledger(self) -> TrialLedger:
+        """Return what is known of the sessions."""
+        return TrialLedger(self.files)
+
+
+@dataclass
+class FitJob(Job):
+    """A run of pipeline.fit.
+
+    base: overrides of every trial; own: of this one.
+    """
+
+    base: Sequence[str] = ()
+    own: Sequence[str] = ()
+
+    def is_finished(self) -> bool:
+        """Say whether the run is."""
+        return self.files.is_finished()
+
+    def values(self) -> list[str]:
+        """Return overrides that are known only when the run begins."""
+        return []
+
+    def prepare(self) -> None:
+        """Clear what was stopped before it began."""
+        self.files.clear()
+
+    def arguments(self) -> list[str]:
+        """Return what begins the run, or goes on with it."""
+        dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
+        if self.files.can_go_on():
+            told = combined(resume_overrides(self.base), self._parent())
+            return ["pipeline.fit", *dirs, f"resume={self.files.path}", *told]
+        return ["pipeline.fit", *dirs, *self.overrides(), f"run_dir={self.files.path}"]
+
+    def overrides(self) -> list[str]:
+        """Return all that makes the run, but its folder."""
+        name = f"name={self.name}"
+        return combined(self.base, self.own, self.values(), [name, *self._parent()])
+
+    @property
+    def name(self) -> str:
+        """Name of the run on MLflow's pages."""
+        return f"{self.files.path.parent.name}-{self.files.path.name}"
+
+    def _parent(self) -> list[str]:
+        parent = self.context.parent()
+        return [] if parent is None else [f"tracking.parent={parent}"]
+
+    def shown(self) -> list[str]:
+        """Return the command that repeats the run, without secrets."""
+        dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
+        mine = combined(self.base, self.own, self.values())
+        words = shlex.split(self.context.launcher)
+        command = [*words, "-m", "pipeline.fit", *dirs, *mine, f"run_dir={self.files.path}"]
+        return [redact_text(word) for word in command]
+
+
+def source_files(folder: Path, arm: Arm, seed: int) -> TrialFiles | None:
+    """Return the run that an arm's run of a seed begins from: the source alone, with all labels."""
+    return None if arm.source is None else trial_files(folder, f"alone:{arm.source}", seed)
+
+
+def source_overrides(plan: StudyPlan, arm: Arm, source: TrialFiles | None) -> list[str]:
+    """Return what names that model; the target reads its texts as the source does."""
+    if source is None or arm.source is None:
+        return []
+    texts = all("text" in plan.facts.tasks[name].modalities for name in (*arm.tasks, arm.source))
+    alike = [f"data.text.tokenizer={source.path}"] if texts and plan.facts.learns_tokens else []
+    return [f"transfer.source={source.path}", *alike]

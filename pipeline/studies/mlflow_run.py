@@ -1,0 +1,123 @@
+"""A study in MLflow: one run, of which the trials are parts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.studies.analysis.estimates import StudyAnalysis
+from pipeline.studies.results import StudyResults
+from pipeline.studies.trial_files import safe_name
+from pipeline.tracking.journals import OperationJournal, read_lines
+from pipeline.tracking.loggers import RunLogger
+from pipeline.tracking.sender import METRICS, OPERATIONS, PARENT_TAG, SYSTEM, sent_bytes
+from pollinate.instantiate import instantiate
+
+PATIENCE = 20.0  # seconds that a server has to name the run before the first trial begins
+STUDY_TAG = "pollinate.study"
+
+
+class StudyTracker:
+    """The study's own run; it can neither stop nor delay trials.
+
+    Args:
+        config: of the command.
+        folder: of the study, which holds the history.
+    """
+
+    def __init__(self, config: Mapping[str, Any], folder: Path) -> None:
+        options = {
+            "run_dir": folder,
+            "run_name": config["name"],
+            "resume": (folder / OPERATIONS).exists(),
+        }
+        self.folder = folder
+        self.tracker: RunLogger = instantiate(
+            config["tracking"], config["allow_targets"], "tracking", **options
+        )
+        gone = ("run_dir", "resume", "jobs", "timeout", "retries", "dry_run", "seed")
+        self.tracker.log_params({name: v for name, v in config.items() if name not in gone})
+        self.tracker.set_tags({STUDY_TAG: config["name"]})
+        self._asks = config["tracking"].get("uri") is not None
+
+    def run_id(self) -> str | None:
+        """Return MLflow's id of the run, None as long as no server has answered."""
+        return self.tracker.run_id
+
+    def await_id(self) -> None:
+        """Wait a little for the id; trials that begin without it are adopted at the end."""
+        until = time.monotonic() + PATIENCE
+        while self._asks and self.tracker.run_id is None and time.monotonic() < until:
+            time.sleep(0.1)
+
+    def adopt(self, folders: Sequence[Path]) -> bool:
+        """Show all trials below the study, and send what the server missed of them.
+
+        Returns:
+            False if the server doesn't take them; ``pipeline.sync`` can send them later.
+        """
+        run_id, late = self.tracker.run_id, [folder for folder in folders if is_behind(folder)]
+        top_level = [folder for folder in folders if run_id and is_top_level(folder / OPERATIONS)]
+        if run_id is None:
+            return not late
+        for folder in top_level:
+            journal = OperationJournal(folder / OPERATIONS)
+            journal.tags({PARENT_TAG: run_id})
+            journal.close()
+        command = [sys.executable, "-m", "pipeline.sync"]
+        return all(
+            subprocess.run([*command, f"run_dir={f}"], capture_output=True, check=False).returncode
+            == 0
+            for f in dict.fromkeys([*top_level, *late])
+        )
+
+    def answered(
+        self, results: StudyResults, answers: StudyAnalysis, files: Sequence[Path]
+    ) -> None:
+        """Record what came out, and the files that show it."""
+        self.tracker.log_metrics(dict(study_metrics(results, answers)))
+        for file in files:
+            inside = file.absolute().relative_to(self.folder.absolute()).parent.as_posix()
+            self.tracker.log_artifact(file, "" if inside == "." else inside)
+
+    def close(self, status: str) -> None:
+        """End the run: finished, interrupted or failed."""
+        self.tracker.close(status)
+
+
+def is_top_level(journal: Path) -> bool:
+    """Say whether a run was tracked by a server, and not as a part of another."""
+    tags = [record["tags"] for record, _ in read_lines(journal) if record["op"] == "tags"]
+    return is_tracked(journal) and not any(PARENT_TAG in own for own in tags)
+
+
+def is_tracked(journal: Path) -> bool:
+    """Say whether a run was to be tracked by a server."""
+    return any(record.get("uri") for record, _ in read_lines(journal) if record["op"] == "start")
+
+
+def is_behind(folder: Path) -> bool:
+    """Say whether a run was tracked by a server that lacks a part of it."""
+    sent = sent_bytes(folder)
+    paths = [folder / name for name in (METRICS, SYSTEM, OPERATIONS) if (folder / name).exists()]
+    return is_tracked(folder / OPERATIONS) and any(
+        path.stat().st_size > sent.get(path.name, 0) for path in paths
+    )
+
+
+def study_metrics(results: StudyResults, answers: StudyAnalysis) -> Iterator[tuple[str, float]]:
+    """Yield what MLflow charts: ``score/<arm>/<task>``, ``change/...`` and ``delta_m/<arm>``."""
+    for arm, scores in answers.scores.items():
+        yield from ((f"score/{safe_name(arm)}/{t}", own.mean) for t, own in scores.items())
+    for arm, comparison in answers.comparisons.items():
+        for task, change in comparison.changes.items():
+            yield f"change/{safe_name(arm)}/{task}", change.difference.mean
+        whole = comparison.delta_m
+        if whole is not None and whole.relative is not None:
+            yield f"delta_m/{safe_name(arm)}", whole.relative.mean
+    for status in ("finished", "failed", "timeout"):
+        yield f"trials/{status}", float(sum(trial.status == status for trial in results.trials))

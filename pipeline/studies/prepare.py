@@ -1,0 +1,329 @@
+"""From the command line to a plan: found in the study's folder, or made and saved there."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.command import CommandArguments, given_keys
+from pipeline.configuration.composition import compose, compose_with_requirements
+from pipeline.configuration.schema import dotted_items
+from pipeline.configuration.study_rules import flat_keys
+from pipeline.run_folder import RUNS, RunFolder
+from pipeline.studies.arms import arms_of, variants_of
+from pipeline.studies.overrides import (
+    FIXED_KEYS,
+    STUDY_KEYS,
+    combined,
+    is_below,
+    key_of,
+    study_overrides,
+    trial_overrides,
+)
+from pipeline.studies.plan import PLAN, StudyPlan, load_plan
+from pipeline.studies.search import as_overrides, require_optuna
+from pipeline.studies.trial_files import safe_name
+from pipeline.tracking.redact import redact
+from pollinate.errors import PollinateError, UsageError
+from pollinate.requirements import check_writable, require_all
+from pollinate.suggest import shown
+
+# what may differ without making another study: how, where and how often it is run
+FREE = (
+    "run_dir",
+    "resume",
+    "name",
+    "seed",
+    "seeds",
+    "jobs",
+    "timeout",
+    "retries",
+    "launcher",
+    "dry_run",
+    "tracking",
+    "loader",
+    "allow_targets",
+)
+SHOWN = 6  # keys in a message
+
+
+def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequence[int]) -> None:
+    """Check that a study's folder is that of this configuration; seeds may be added.
+
+    Args:
+        folder: of the study.
+        config: of the command line.
+        seeds: that the study has.
+
+    Raises:
+        UsageError: it isn't; names the keys that differ.
+    """
+    changed = differing_keys(folder.read_config(), redact(config))
+    lacking = [seed for seed in seeds if seed not in config["seeds"]]
+    if lacking:
+        changed.append(f"seeds is {config['seeds']}, there {list(seeds)}; seeds can only be added")
+    if changed:
+        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise UsageError(
+            f"run_dir {folder.path} belongs to another study: {'; '.join(changed[:SHOWN])}{more}. "
+            f"Choose another run_dir, or go on with that one: resume={folder.path}"
+        )
+
+
+def differing_keys(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Return ``key is NEW, there OLD`` for each key that makes another study."""
+    old, new = dict(dotted_items(saved)), dict(dotted_items(given))
+
+    def text(values: Mapping[str, Any], key: str) -> str:
+        return repr(values[key]) if key in values else "not set"
+
+    return [
+        f"{key} is {text(new, key)}, there {text(old, key)}"
+        for key in sorted(old.keys() | new.keys())
+        if text(old, key) != text(new, key) and not any(is_below(key, free) for free in FREE)
+    ]
+
+
+def is_empty(folder: Path) -> bool:
+    """Say whether a folder isn't there, or holds nothing."""
+    known = (".leader.lock", "config.yaml")  # of a study that was stopped while it was planned
+    return not folder.exists() or all(path.name in known for path in folder.iterdir())
+
+
+# what the arms of a study differ in, and nothing that a user gives
+ARMS_OWN = ("seed", "tasks", "labels")
+COMMAND = "study"
+WAIT = 900.0  # seconds for a study that another process is just planning
+
+
+@dataclass
+class StudyRequest:
+    """What the command line asks for.
+
+    config: composed and checked; overrides, config_dirs: that make it.
+    folder: of the study; cwd: where its command was given.
+    """
+
+    config: dict[str, Any]
+    overrides: list[str]
+    config_dirs: list[str]
+    folder: Path
+    cwd: Path
+
+
+def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> StudyRequest:
+    """Return what is asked for; ``resume`` adds what the study's folder knows.
+
+    Raises:
+        UsageError: a key that has no place here, or nothing to resume.
+    """
+    dirs = [str(folder.expanduser().resolve()) for folder in arguments.config_dirs]
+    refuse_seed(given_keys(arguments.overrides))
+    if config["resume"] is None:
+        folder = new_folder(config["name"], config["run_dir"])
+        return StudyRequest(dict(config), list(arguments.overrides), dirs, folder, Path.cwd())
+    folder = resumed_folder(str(config["resume"]))
+    plan = load_plan(folder)
+    assert plan is not None, "looked for by resumed_folder"
+    given = [text for text in arguments.overrides if key_of(text) not in ("resume", "run_dir")]
+    seeds = f"seeds={shown(plan.seeds)}"  # some may have been added since it began
+    overrides = combined(plan.overrides, [seeds], given)
+    dirs = list(dict.fromkeys([*plan.config_dirs, *dirs]))
+    again = compose(COMMAND, overrides, [Path(one) for one in dirs])
+    cwd = Path(plan.folder)
+    return StudyRequest(again, overrides, dirs, folder, cwd if cwd.is_dir() else Path.cwd())
+
+
+def refuse_seed(given: Sequence[str]) -> None:
+    """Check that the study's seeds are given as such."""
+    for key, instead in (("seed", "seeds=[0,1,2]"), ("tracking.parent", "name=NAME")):
+        if key in given:
+            raise UsageError(f"{key} is set for each trial by the study; use {instead}")
+
+
+def new_folder(name: str, run_dir: str | None) -> Path:
+    """Return the folder of a study: ``run_dir``, or runs/<time>-<name> with a free number."""
+    if run_dir is not None:
+        return Path(run_dir).absolute()
+    stem = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path.absolute()
+
+
+def resumed_folder(what: str) -> Path:
+    """Return the folder that ``resume`` names: ``last``, or a study's.
+
+    Raises:
+        UsageError: there is no study.
+    """
+    if what == "last":
+        plans = sorted(RUNS.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime_ns)
+        if not plans:
+            raise UsageError(
+                f"resume=last found no study below {RUNS.absolute()}; start one, or name one with "
+                "resume=FOLDER"
+            )
+        return plans[-1].parent.absolute()
+    folder = Path(what).expanduser().absolute()
+    if not (folder / PLAN).is_file():
+        raise UsageError(f"resume must be last or a study's folder; {folder} has no {PLAN}")
+    return folder
+
+
+def find_plan(want: StudyRequest) -> StudyPlan | None:
+    """Return the plan in the study's folder with the seeds that are asked for, None for none.
+
+    Raises:
+        UsageError: the folder is another study's, or holds something else.
+        PollinateError: it can't be written to.
+    """
+    plan = load_plan(want.folder)
+    if plan is None:
+        check_writable(want.folder)
+        if not is_empty(want.folder):
+            raise UsageError(
+                f"run_dir must be new, empty or a study's, got {want.folder}, which holds files "
+                f"but no {PLAN}; choose another run_dir"
+            )
+        return None
+    require_same_study(RunFolder(want.folder), want.config, plan.seeds)
+    plan.seeds = list(want.config["seeds"])
+    return plan
+
+
+def check_launcher(launcher: str) -> None:
+    """Check that there is a program that can start a trial, before any is.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        words = shlex.split(launcher)
+    except ValueError as error:
+        raise UsageError(
+            f"launcher must be a command as a shell takes it, got {launcher}: {error}"
+        ) from error
+    if words != ["python"] and shutil.which(words[0]) is None:
+        raise UsageError(
+            f"launcher must begin with a program that can be started, got {launcher!r}: there is "
+            f"no {words[0]} on this machine"
+        )
+
+
+def check_folders(arms: Iterable[str]) -> None:
+    """Check that each arm has a folder of its own.
+
+    Raises:
+        UsageError: two have the same.
+    """
+    known: dict[str, str] = {}
+    for name in arms:
+        other = known.setdefault(safe_name(name), name)
+        if other != name:
+            raise UsageError(
+                f"{other} and {name} would share the folder trials/{safe_name(name)}; give a "
+                "variant or a task another name"
+            )
+
+
+def check_arms(want: StudyRequest) -> list[str]:
+    """Return the overrides of every trial, of which each arm's configuration composes.
+
+    Raises:
+        UsageError: one doesn't; names the arm.
+    """
+    config, study = want.config, want.config["study"]
+    require_optuna(study["search"])
+    base = trial_overrides(want.overrides)
+    silent = "register" in config["tracking"] and "tracking.register" not in map(key_of, base)
+    base += ["tracking.register=null"] if silent else []  # a study would fill the registry
+    for name, overrides in variants_of(study).items():
+        check_arm(f"study.variants.{name}", base, overrides, want.config_dirs)
+    keys = flat_keys((study["search"] or {}).get("keys", {}))
+    first = {key: v[0] if isinstance(v, list) else v["low"] for key, v in keys.items()}
+    if first:
+        check_arm("study.search.keys", base, as_overrides(first), want.config_dirs)
+    return base
+
+
+def check_arm(
+    where: str, base: Sequence[str], overrides: Sequence[str], config_dirs: Sequence[str]
+) -> None:
+    """Check that an arm's overrides make a run.
+
+    Raises:
+        UsageError: they don't.
+    """
+    for text in overrides:
+        taken = [
+            top for top in (*STUDY_KEYS, *FIXED_KEYS, *ARMS_OWN) if is_below(key_of(text), top)
+        ]
+        if taken:
+            raise UsageError(f"{where} sets {key_of(text)}, which the study sets for every trial")
+    try:
+        found = compose_with_requirements(
+            "fit", combined(base, overrides), [Path(folder) for folder in config_dirs]
+        )
+        require_all(found.requires)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def make_plan(want: StudyRequest, base: list[str], started: float, timed: bool) -> StudyPlan:
+    """Build the joint run once, and plan the study.
+
+    Raises:
+        PollinateError: the data can't be used.
+    """
+    from pipeline.studies.profiling import profile_joint_run  # imports torch
+
+    config, study = want.config, want.config["study"]
+    facts = profile_joint_run(config, started, timed)
+    arms = arms_of(study, facts)
+    check_folders(arms)
+    return StudyPlan(
+        config["name"],
+        list(config["seeds"]),
+        study_overrides(want.overrides),
+        base,
+        want.config_dirs,
+        str(want.cwd),
+        facts,
+        arms,
+        study["budget"],
+        study["search"],
+        list(study["predictors"]),
+    )
+
+
+def save_plan(plan: StudyPlan, want: StudyRequest) -> None:
+    """Write configuration and plan into the study's folder; with the plan it is a study's."""
+    want.folder.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(want.folder)
+    if not folder.config.exists():
+        folder.write_config(redact({**want.config, "run_dir": None, "resume": None}))
+    plan.save(want.folder)
+
+
+def await_plan(want: StudyRequest) -> StudyPlan:
+    """Return the plan that another process is making.
+
+    Raises:
+        PollinateError: it doesn't come.
+    """
+    until = time.monotonic() + WAIT
+    while time.monotonic() < until:
+        if load_plan(want.folder) is not None:
+            plan = find_plan(want)
+            assert plan is not None, "just seen"
+            return plan
+        time.sleep(1.0)
+    raise PollinateError(f"no plan has come into {want.folder} in {WAIT:.0f} s; start again")

@@ -1,0 +1,220 @@
+"""One process of a study: its lock, its start and end, and why it failed.
+
+The lock is inherited by the trial's process and outlives the study that started it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+
+class ProcessLock:
+    """Held as long as any process has the open file: this one, or one that inherited it.
+
+    It is flock's, so nothing is left behind by a process that is killed.
+
+    Args:
+        path: a file of its own, made if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock; False if another process has it."""
+        if self._file is not None:
+            return True
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            return False
+        self._file = file
+        return True
+
+    @property
+    def number(self) -> int:
+        """The file's number, for a process that is to inherit it."""
+        assert self._file is not None, "taken before"
+        return self._file
+
+    def release(self) -> None:
+        """Close the file here; a process that inherited it keeps the lock."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def is_taken(path: Path) -> bool:
+    """Say whether some process has a lock."""
+    if not path.exists():
+        return False
+    lock = ProcessLock(path)
+    free = lock.acquire()
+    lock.release()
+    return not free
+
+
+DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
+PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
+GRACE = 90.0  # seconds that a process has to save and stop
+
+
+class ChildProcess:
+    """A process that keeps a lock, and on Linux is asked to stop when the study dies.
+
+    Args:
+        command: program and arguments.
+        log: file that its output is added to.
+        lock: taken; the process inherits it.
+        environment: its variables.
+        folder: where it works.
+        measured: whether its memory is noted: a launcher's says nothing of what it launches.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        lock: ProcessLock,
+        environment: Mapping[str, str],
+        folder: Path,
+        measured: bool = True,
+    ) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._begin = output.tell()
+            self._process = subprocess.Popen(
+                dying_with_parent(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env=dict(environment),
+                pass_fds=(lock.number,),
+                start_new_session=True,  # Ctrl-C is the study's; it asks its processes itself
+            )
+        lock.release()
+        self.log = log
+        self.started = time.monotonic()
+        self.memory: int | None = None
+        self._measured = measured
+        self._asked: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started
+
+    def ended(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            if self._measured:
+                self._update_memory()
+            if self._asked is not None and time.monotonic() - self._asked > GRACE:
+                self.kill()
+        return code
+
+    def ask(self) -> None:
+        """Ask it to save and stop; killed if it doesn't within ``GRACE``."""
+        if self._asked is None and self._process.poll() is None:
+            self._asked = time.monotonic()
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and its own processes at once."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def output(self) -> str:
+        """Return what it printed."""
+        with self.log.open("rb") as file:
+            file.seek(self._begin)
+            return file.read().decode("utf-8", errors="replace")
+
+    def _update_memory(self) -> None:
+        """Note how much memory it holds; wait4's figure would include what forked it."""
+        held = peak_memory(self._process.pid)
+        if held is not None:
+            self.memory = max(held, self.memory or 0)
+
+
+def dying_with_parent(command: Sequence[str]) -> list[str]:
+    """Return a command that is asked to stop when this process ends, where the system can."""
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-S", "-E", str(DIE_WITH_PARENT), str(os.getpid()), *command]
+
+
+def peak_memory(process: int) -> int | None:
+    """Return the most bytes that a process held so far (elsewhere than on Linux: holds)."""
+    try:
+        if sys.platform == "linux":
+            found = PEAK.search(Path(f"/proc/{process}/status").read_text(encoding="utf-8"))
+            return int(found[1]) * 1024 if found else None
+        return int(psutil.Process(process).memory_info().rss)
+    except (OSError, psutil.Error):
+        return None
+
+
+MEMORY = re.compile(
+    r"out of memory|memory ran out|can't allocate memory|cannot allocate memory|unable to allocate"
+    r"|not enough memory|MemoryError|bad_alloc|failed to map segment",
+    re.IGNORECASE,
+)
+ADVICE = (
+    "run fewer at a time (jobs=1), or take a smaller sampler.batch_size: "
+    "python -m pipeline.plan tells what fits"
+)
+ERROR = "error: "
+
+
+def failure_reason(code: int | None, output: str, timeout: float | None = None) -> str:
+    """Return why a process failed.
+
+    Args:
+        code: its exit code, minus the number of a signal that ended it; None: it wasn't started.
+        output: what it printed.
+        timeout: seconds that it was given, if it took longer.
+    """
+    if timeout is not None:
+        return (
+            f"it took more than timeout={timeout / 60:g} minutes and was stopped; its checkpoint "
+            "is kept: the same command with a larger timeout goes on"
+        )
+    line, is_error = last_words(output)
+    if code == -signal.SIGKILL:
+        return f"it was killed, probably for lack of memory; {ADVICE}"
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"it was ended by {name}" + (f": {line}" if line else "")
+    if MEMORY.search(line):
+        return f"{line.rstrip('.;: ')}; {ADVICE}" if ADVICE not in line else line
+    if is_error:
+        return line
+    said = f"; it said last: {line}" if line else " and said nothing"
+    return f"it ended with exit code {code}{said}"
+
+
+def last_words(output: str) -> tuple[str, bool]:
+    """Return the last line that tells of an error, or the last one at all, and which it is."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(ERROR.strip())]
+    if not errors:
+        return (lines[-1] if lines else ""), False
+    after = lines[lines.index(errors[-1]) + 1 :]
+    problems = [line for line in after if line.startswith("- ")]
+    return " ".join([errors[-1].removeprefix(ERROR), *problems]), True

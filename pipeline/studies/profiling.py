@@ -1,0 +1,143 @@
+"""Builds the joint run once: what its data are, and how long its steps take."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from datamodules.mixed_datamodule import MixedDataModule
+from pipeline.build import build_datamodule, build_module
+from pipeline.frozen_features import cacheable_modalities
+from pipeline.studies.plan import JointRunFacts, TaskFacts, optimizer_steps
+from pollinate.errors import PollinateError
+
+UNKNOWN = "how long a step takes isn't known"
+TIMED = 6  # steps, of which the first don't count
+WARM = 2
+TRAINER_KEYS = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
+NO_TRANSFER = {"_target_": "lightning_modules.transfer.none.NoTransfer"}
+
+
+def profile_joint_run(
+    config: Mapping[str, Any], started: float, timed: bool = True
+) -> JointRunFacts:
+    """Return the facts of a study.
+
+    Args:
+        config: of the joint run.
+        started: ``time.perf_counter()`` when the command began.
+        timed: whether steps are timed.
+
+    Raises:
+        PollinateError: the data can't be read, or a task has no labels to validate by.
+    """
+    data = build_datamodule(config)
+    data.setup()
+    tasks = {name: task_facts(data, name) for name in data.tasks}
+    steps = optimizer_steps(config["trainer"], data.epoch_steps)
+    start = time.perf_counter() - started
+    step, notes = time_steps(config, data) if timed else (None, [])
+    facts = JointRunFacts(
+        tasks,
+        data.sampler.counts(data.sizes),
+        data.sampler.batch_size,
+        data.epoch_steps,
+        steps,
+        evaluated_rows(config["trainer"], data, steps),
+        "tokenizer" in data.learnt_state()["modalities"].get("text", {}),
+        start,
+        step,
+        notes,
+    )
+    del data
+    gc.collect()  # the trials need the memory
+    return facts
+
+
+def task_facts(data: MixedDataModule, name: str) -> TaskFacts:
+    """Return the facts of a task.
+
+    Raises:
+        PollinateError: no validation row has a label.
+    """
+    spec = data.tasks[name]
+    labelled = {
+        split: any(bool(data.parts[split][d].present[name].any()) for d in spec.datasets)
+        for split in ("valid", "test")
+    }
+    if not labelled["valid"]:
+        raise PollinateError(
+            f"a study chooses each run's weights by validation scores, and task {name} has no "
+            f"labels in valid (data set {', '.join(spec.datasets)}); label some rows, draw them "
+            "from the training rows: split: {..., valid: 0.1}, or leave the task out: tasks=[...]"
+        )
+    modalities = sorted({m for d in spec.datasets for m in data.datasets[d].inputs})
+    return TaskFacts(list(spec.datasets), modalities, spec.task.score, labelled["test"])
+
+
+def evaluated_rows(trainer: Mapping[str, Any], data: MixedDataModule, steps: int) -> dict[str, int]:
+    """Return {data set: rows scored in the whole run}: each epoch's, and the best weights'."""
+    passes = max(1, round(steps / max(1, data.epoch_steps)))
+    interval = trainer.get("val_check_interval")
+    if isinstance(interval, int) and interval > 0:
+        passes = max(1, steps // interval)
+    elif isinstance(interval, float):
+        passes = round(passes / interval)
+    valid, test = data.parts["valid"], data.parts["test"]
+    return {name: (passes + 1) * valid[name].size + test[name].size for name in data.datasets}
+
+
+class StepClock(Callback):
+    """Notes when each step ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+
+def time_steps(config: Mapping[str, Any], data: MixedDataModule) -> tuple[float | None, list[str]]:
+    """Return the seconds of a joint step, None with a note where it can't be had."""
+    clock = StepClock()
+    try:
+        seed_everything(config["seed"], verbose=False)
+        trainer = {**config["trainer"], "max_steps": TIMED}
+        own = {**config, "trainer": trainer, "transfer": NO_TRANSFER, "compile": False}
+        module = build_module(own, data, load=False)
+        kept = cacheable_modalities(module.network, data)
+        if kept:  # the first run computes them, all others read
+            return None, [f"features of {', '.join(kept)} are kept: {UNKNOWN} till runs are done"]
+        run = Trainer(
+            **{name: value for name, value in config["trainer"].items() if name in TRAINER_KEYS},
+            devices=1,
+            max_steps=TIMED,
+            limit_val_batches=0,
+            logger=False,
+            callbacks=[clock],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        module.engine.adopt(run.strategy)
+        run.fit(module, datamodule=data)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the trials will say so themselves
+        reason = " ".join(str(error).split())
+        return None, [f"{UNKNOWN}: {reason}"]
+    gaps = [late - early for early, late in zip(clock.times, clock.times[1:], strict=False)]
+    known = gaps[min(WARM, len(gaps) - 1) :] if gaps else []
+    return (median(known), []) if known else (None, [UNKNOWN])

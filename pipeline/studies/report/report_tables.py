@@ -1,0 +1,220 @@
+"""Tables of a report: every number that a picture or a sentence is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.studies.analysis.estimates import Change, IntervalEstimate
+from pipeline.studies.report.report_data import (
+    NOTHING,
+    ORDER,
+    PERCENT,
+    ReportSubject,
+    ScoreUnit,
+    duration,
+    estimate_text,
+    rounded,
+)
+from pipeline.studies.report.verdict import served_by
+from pipeline.text_format import format_bytes, format_scaled
+
+
+@dataclass
+class ReportTable:
+    """title: above it; numbers: how many of the last columns are numbers; note: HTML-free text."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
+    numbers: int
+    note: str = ""
+
+
+def tables(subject: ReportSubject) -> Iterator[ReportTable]:
+    """Yield the tables that have rows."""
+    every = (
+        score_table(subject),
+        change_table(subject),
+        delta_table(subject),
+        transfer_table(subject),
+        label_table(subject),
+        grouping_table(subject),
+        predictor_table(subject),
+        trial_table(subject),
+    )
+    yield from (table for table in every if table.rows)
+
+
+def score_table(subject: ReportSubject) -> ReportTable:
+    """Return test scores, a line an arm."""
+    units = subject.units
+    rows = []
+    arms = [arm for arm in subject.results.arms.values() if arm.name in subject.answers.scores]
+    for arm in sorted(arms, key=lambda arm: (ORDER[arm.kind], -arm.labels)):
+        own = subject.answers.scores[arm.name]
+        cells = [plain(own[task], units[task]) if task in own else NOTHING for task in units]
+        seeds = max((found.seeds for found in own.values()), default=0)
+        rows.append([arm.name, arm.kind, str(seeds), *cells])
+    note = f"Test scores ({metrics_text(subject)}): mean over seeds with its 95 % interval."
+    return ReportTable("Scores", ["arm", "kind", "seeds", *units], rows, 1 + len(units), note)
+
+
+def metrics_text(subject: ReportSubject) -> str:
+    """Return what the scores are: ``accuracy in points; r2: price``."""
+    found: dict[str, list[str]] = {}
+    for task, metric in subject.results.metrics.items():
+        unit = subject.units[task].word.strip()
+        found.setdefault(f"{metric} in {unit}" if unit else metric, []).append(task)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{what}: {', '.join(tasks)}" for what, tasks in found.items())
+
+
+def plain(found: IntervalEstimate, unit: ScoreUnit) -> str:
+    """Return an estimate without its unit, which the heading has."""
+    return estimate_text(found, unit).removesuffix(unit.word)
+
+
+def change_table(subject: ReportSubject) -> ReportTable:
+    """Return each arm's change of each task."""
+    rows = []
+    for comparison in subject.compared():
+        for task, change in comparison.changes.items():
+            found = estimate_text(change.difference, subject.units[task], sign=True)
+            rows.append([comparison.arm, task, change.verdict, found, *tested(change)])
+    headings = ["arm", "task", "verdict", "change", "95 %", "relative", "p", "adjusted p", "seeds"]
+    for row, change in zip(rows, all_changes(subject), strict=True):
+        row.insert(4, interval(change.difference, subject.units[row[1]]))
+    note = (
+        "Against the task alone, paired by seed. The verdict goes by the adjusted p (Holm 1979), "
+        "which counts all comparisons of the study; an interval of one comparison doesn't."
+    )
+    return ReportTable("Changes", headings, rows, 6, note)
+
+
+def all_changes(subject: ReportSubject) -> Iterator[Change]:
+    """Yield the changes in the order of their table."""
+    for comparison in subject.compared():
+        yield from comparison.changes.values()
+
+
+def tested(change: Change) -> list[str]:
+    """Return relative change, p, adjusted p and seeds."""
+    relative = estimate_text(change.relative, PERCENT, sign=True)
+    return [relative, p_text(change.p), p_text(change.adjusted), str(change.difference.seeds)]
+
+
+def interval(found: IntervalEstimate, unit: ScoreUnit) -> str:
+    """Return ``+0.4 to +1.2``."""
+    if found.low is None or found.high is None:
+        return NOTHING
+    return f"{unit.number(found.low, sign=True)} to {unit.number(found.high, sign=True)}"
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value."""
+    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def delta_table(subject: ReportSubject) -> ReportTable:
+    """Return delta_m of the arms that have several tasks."""
+    compared = [c for c in subject.compared() if len(c.changes) > 1]
+    means = [(c.arm, len(c.changes), c.delta_m) for c in compared if c.delta_m is not None]
+    means.sort(key=lambda one: -one[2].difference.mean)
+    rows = [[arm, str(tasks), mean.verdict, *tested(mean)] for arm, tasks, mean in means]
+    headings = ["arm", "tasks", "verdict", "delta_m", "p", "adjusted p", "seeds"]
+    note = "delta_m: mean over an arm's tasks of the relative change (Maninis et al. 2019)."
+    return ReportTable("Means over tasks", headings, rows, 4, note)
+
+
+def transfer_table(subject: ReportSubject) -> ReportTable:
+    """Return what each source did for each target."""
+    rows = [
+        [t.source, t.target, t.arm, t.negative, t.gain.verdict,
+         estimate_text(t.gain.difference, subject.units[t.target], sign=True),
+         p_text(t.gain.adjusted)]
+        for t in subject.answers.transfers
+    ]  # fmt: skip
+    headings = ["source", "target", "arm", "negative", "verdict", "gain", "adjusted p"]
+    note = "weak: this loses; strong: every weight tried loses (Jiang et al. 2023, definition 3.1)."
+    return ReportTable("Transfers", headings, rows, 2, note)
+
+
+def label_table(subject: ReportSubject) -> ReportTable:
+    """Return the labels that arms save."""
+    rows = []
+    for saved in subject.answers.saved:
+        needed, less = f"{saved.beyond or 'more'} than tried", NOTHING
+        if saved.needed is not None:
+            counts = ScoreUnit(1.0, "", 0)
+            needed = estimate_text(saved.needed, counts)
+            less = f"{rounded(100 * (1 - saved.needed.mean / max(1, saved.of)), 0)} %"
+        score = subject.units[saved.task].amount(saved.accuracy)
+        rows.append([saved.task, saved.arm, score, f"{saved.of:,}", needed, less])
+    headings = ["task", "arm", "score to reach", "labels alone", "labels needed", "saved"]
+    return ReportTable("Labels saved", headings, rows, 4)
+
+
+def grouping_table(subject: ReportSubject) -> ReportTable:
+    """Return the best division of the tasks for each number of models."""
+    rows = [
+        [
+            str(found.models),
+            "; ".join(f"{arm}: {', '.join(tasks)}" for arm, tasks in served_by(found).items()),
+            " | ".join(" + ".join(group) for group in found.predicted) or NOTHING,
+            PERCENT.amount(found.delta_m, sign=True),
+            duration(found.seconds),
+            NOTHING if found.parameters is None else format_scaled(found.parameters).strip(),
+        ]
+        for found in sorted(subject.answers.groupings, key=lambda found: found.models)
+    ]
+    headings = [
+        "models",
+        "which answers which tasks",
+        "guessed, not trained",
+        "delta_m",
+        "training",
+        "weights",
+    ]
+    note = (
+        "Chosen by validation, measured on test; a model may be trained on tasks that another one "
+        "answers. Training time and weights are those of all models together."
+    )
+    return ReportTable("Best groups", headings, rows, 3, note)
+
+
+def predictor_table(subject: ReportSubject) -> ReportTable:
+    """Return how well each score ranks the measured gains."""
+    rows = []
+    for name, found in subject.answers.agreement.items():
+        tau = found.reason or NOTHING if found.tau is None else rounded(found.tau, 2, sign=True)
+        known = found.low is not None and found.high is not None
+        ends = (
+            f"{rounded(found.low or 0, 2)} to {rounded(found.high or 0, 2)}" if known else NOTHING
+        )
+        seconds = subject.results.predictor_seconds.get(name)
+        cost = NOTHING if seconds is None else duration(seconds)
+        rows.append([name, tau, ends, p_text(found.p), str(found.pairs), cost])
+    headings = ["score", "Kendall's tau", "95 %", "p", "pairs", "time"]
+    note = (
+        "Do scores that cost little rank sources as the measured gains do? Those that begin with "
+        "size know only how large a source is: what isn't better than they are says nothing."
+    )
+    return ReportTable("Scores that guess gains", headings, rows, 5, note)
+
+
+def trial_table(subject: ReportSubject) -> ReportTable:
+    """Return every run."""
+    rows = [
+        [
+            trial.arm, str(trial.seed), trial.status, trial.message or "",
+            duration(trial.seconds) if trial.seconds else NOTHING,
+            NOTHING if trial.memory is None else format_bytes(trial.memory),
+            NOTHING if trial.parameters is None else format_scaled(trial.parameters).strip(),
+            f"{sum(trial.rows_seen.values()):,}" if trial.rows_seen else NOTHING,
+        ]
+        for trial in subject.results.trials
+    ]  # fmt: skip
+    headings = ["arm", "seed", "status", "message", "time", "memory", "weights", "rows seen"]
+    return ReportTable("Runs", headings, rows, 4)

@@ -1,0 +1,386 @@
+"""What a study says, in words that a manager reads: the headline, then the findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pipeline.studies.analysis.estimates import ArmComparison, Change, StudyAnalysis, TaskGrouping
+from pipeline.studies.report.report_data import (
+    JOINT,
+    PERCENT,
+    ReportSubject,
+    duration,
+    estimate_text,
+    size_text,
+)
+from pipeline.studies.results import StudyResults
+from pipeline.text_format import code, count, format_scaled, listed, sentence, verb
+
+MOST_NAMED = 3  # tasks that are advised on one by one
+
+
+def headline(subject: ReportSubject) -> str:
+    """Return the first sentence."""
+    comparison = subject.answers.comparisons.get(JOINT)
+    if not subject.status["finished"]:
+        return f"no answer yet: none of {count(len(subject.results.trials), 'run')} has finished"
+    if comparison is None or not comparison.changes:
+        return without_joint(subject)
+    so_far = "" if subject.is_done else "so far, "
+    if all(change.difference.low is None for change in comparison.changes.values()):
+        return so_far + one_seed(comparison)
+    return so_far + joint_answer(subject, comparison)
+
+
+def joint_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
+    """Return how many tasks the joint run helped, which it hurt, and which are open."""
+    changes, total = comparison.changes, len(comparison.changes)
+    helped, hurt, unclear = (
+        [task for task, change in changes.items() if change.verdict == verdict]
+        for verdict in ("helped", "hurt", "unclear")
+    )
+    if len(unclear) == total:
+        return f"no sure difference between sharing and training apart in {any_of(total)}"
+    if len(helped) == total:
+        return f"sharing helped {all_of(total)}"
+    if len(hurt) == total:
+        return f"sharing hurt {all_of(total)}: {losses(subject, comparison, hurt)}"
+    text = f"sharing helped {len(helped) or 'none'} of {count(total, 'task')}"
+    if hurt:
+        text += f"; {losses(subject, comparison, hurt)}"
+    if unclear:
+        text += f"; {listed([code(task) for task in unclear])}: no sure difference"
+    return text
+
+
+def all_of(total: int) -> str:
+    """Return ``all 4 tasks``."""
+    return f"all {total} tasks" if total > 2 else "both tasks" if total == 2 else "the task"
+
+
+def any_of(total: int) -> str:
+    """Return ``any of 4 tasks``."""
+    return f"any of {total} tasks" if total > 2 else "either task" if total == 2 else "the task"
+
+
+def losses(subject: ReportSubject, comparison: ArmComparison, hurt: list[str]) -> str:
+    """Return what tasks lose and what to do about it."""
+    told = [
+        f"{code(task)} loses {amount(subject, task, comparison.changes[task])}" for task in hurt
+    ]
+    if len(hurt) > MOST_NAMED:
+        return listed(told, MOST_NAMED + 1)
+    better = {task: helped_elsewhere(subject, task) for task in hurt}
+    apart = [task for task in hurt if better[task] is None]
+    if len(apart) == len(hurt):
+        return f"{listed(told)}: train {'it' if len(hurt) == 1 else 'them'} apart"
+    advice = [
+        f"{code(task)} gains in {code(arm)}" if arm else f"train {code(task)} apart"
+        for task, arm in better.items()
+    ]
+    return f"{listed(told)}, but {listed(advice)}" if not apart else (
+        f"{listed(told)}: {listed(advice)}"
+    )  # fmt: skip
+
+
+def helped_elsewhere(subject: ReportSubject, task: str) -> str | None:
+    """Return the arm trained with several tasks that surely helped this one most, if any did."""
+    helped = {
+        c.arm: c.changes[task].difference.mean
+        for c in subject.compared("variant", "group", "pair")
+        if task in c.changes and c.changes[task].verdict == "helped"
+    }
+    return max(helped, key=helped.__getitem__, default=None)
+
+
+def amount(subject: ReportSubject, task: str, change: Change) -> str:
+    """Return a change without its sign: ``1.2 ± 0.4 points``."""
+    return estimate_text(size_text(change.difference), subject.units[task])
+
+
+def one_seed(comparison: ArmComparison) -> str:
+    """Return what a single seed can't say."""
+    better = [t for t, change in comparison.changes.items() if change.difference.mean > 0]
+    total = len(comparison.changes)
+    return (
+        f"one seed can't tell help from chance: with sharing, {len(better)} of "
+        f"{count(total, 'score')} {verb(1 if total == 1 else len(better), 'is')} higher"
+    )
+
+
+def without_joint(subject: ReportSubject) -> str:
+    """Return the first sentence where there is no joint run to compare."""
+    gains = [transfer.gain.verdict for transfer in subject.answers.transfers]
+    if gains:
+        return (
+            f"of {count(len(gains), 'transfer')} between tasks {gains.count('helped')} helped, "
+            f"{gains.count('hurt')} hurt, and for {gains.count('unclear')} there is no sure "
+            "difference"
+        )
+    done = [arm.name for arm in subject.arms() if any(subject.results.finished(arm.name))]
+    return (
+        f"nothing to compare{'' if subject.is_done else ' yet'}: no task has a finished run alone "
+        f"and one of {code(JOINT)} with the same seed; finished so far: "
+        f"{listed([code(name) for name in done])}"
+    )
+
+
+def detectable(subject: ReportSubject) -> str:
+    """Return what these seeds could have shown, where something is open."""
+    comparison = subject.answers.comparisons.get(JOINT)
+    if comparison is None:
+        return ""
+    every = {
+        task: least
+        for task, change in comparison.changes.items()
+        if change.verdict == "unclear" and (least := subject.answers.least.get(task)) is not None
+    }
+    units = subject.units
+    number = max((c.difference.seeds for c in comparison.changes.values()), default=0)
+    if not every or number < 2:
+        return ""
+    seeds = count(number, "seed")
+    known = {task: least for task, least in every.items() if units[task].within(least) == least}
+    told = [f"{units[task].amount(least)} in {code(task)}" for task, least in known.items()]
+    lost = [code(task) for task in every if task not in known]
+    parts = [
+        f"{seeds} would have shown, four times out of five, a change of {listed(told)}; a smaller "
+        "one needs more seeds"
+        if told
+        else "",
+        f"{seeds} can't show any change in {listed(lost)}: run more" if lost else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+MOST_LISTED = 4  # names in a sentence
+SINGLE_TASK = "alone"  # the point of all tasks' own models
+SIZE = "size"  # what the scores begin with that only look at the size of sources
+
+
+def gains(subject: ReportSubject) -> str:
+    """Return what the joint run's tasks gain, and its delta_m."""
+    comparison = subject.answers.comparisons.get(JOINT)
+    if comparison is None or not comparison.changes:
+        return ""
+    if subject.is_single:
+        found = [
+            f"{code(task)} {estimate_text(change.difference, subject.units[task], sign=True)}"
+            for task, change in comparison.changes.items()
+        ]
+        return f"the joint run against each task alone: {listed(found, 8)}; add seeds for intervals"
+    told = [
+        f"{code(task)} gains {amount(subject, task, change)}"
+        for task, change in comparison.changes.items()
+        if change.verdict == "helped"
+    ]
+    mean = (
+        f"on average, the joint run changes a task by {delta_m_text(comparison.delta_m)}"
+        if comparison.delta_m is not None
+        else ""
+    )
+    return "; ".join(filter(None, (listed(told, 8), mean)))
+
+
+def delta_m_text(change: Change) -> str:
+    """Return a delta_m with what is known of its sign."""
+    found = estimate_text(change.difference, PERCENT, sign=True)
+    if change.verdict != "unclear":
+        return found
+    low, high = change.difference.low, change.difference.high
+    beyond = low is not None and high is not None and (low > 0 or high < 0)
+    # by itself the interval would be sure
+    end = " among so many comparisons" if beyond else ""
+    return f"{found}, which may be chance{end}"
+
+
+def variants(subject: ReportSubject) -> str:
+    """Return how the best variant compares with the plain joint run."""
+    joint = subject.answers.comparisons.get(JOINT)
+    means = {
+        c.arm: c.delta_m.difference.mean
+        for c in subject.compared("joint", "variant")
+        if c.delta_m is not None and joint and set(c.changes) == set(joint.changes)
+    }
+    plain = means.pop(JOINT, None)
+    if joint is None or plain is None or not means:
+        return ""
+    best = max(means, key=means.__getitem__)
+    value, own = PERCENT.amount(means[best], sign=True), PERCENT.amount(plain, sign=True)
+    if means[best] <= plain:
+        return (
+            f"no variant has a higher mean than the plain joint run ({own}); the nearest is "
+            f"{code(best)} ({value})"
+        )
+    changes = subject.answers.comparisons[best].changes
+    mended = [
+        code(task)
+        for task, change in joint.changes.items()
+        if change.verdict == "hurt" and changes[task].verdict != "hurt"
+    ]
+    more = f", and no sure loss in {listed(mended)}" if mended else ""
+    which = f"of {count(len(means), 'variant')} {code(best)} has the highest mean"
+    if len(means) == 1:
+        which = f"the variant {code(best)} has a higher mean"
+    return (
+        f"{which}: {value} on average against {own} of the plain joint run{more}; that difference "
+        "itself isn't tested"
+    )
+
+
+def best_grouping(subject: ReportSubject) -> str:
+    """Return the best division of the tasks, what it costs, and what one model each costs."""
+    groupings = subject.answers.groupings
+    if not groupings:
+        return ""
+    best = max(groupings, key=lambda grouping: (grouping.delta_m, -grouping.models))
+    if all(len(group) == 1 for group in best.groups):
+        return f"no grouping found that beats each task apart on average ({cost_text(best)})"
+    apart = [point.seconds for point in subject.answers.points if point.arm == SINGLE_TASK]
+    value = PERCENT.amount(best.delta_m, sign=True)
+    return (
+        f"best grouping: {count(best.models, 'model')} ({groups_text(best)}): "
+        f"{value} on average (not tested) for {cost_text(best)}"
+        + (f" (each task apart takes {duration(apart[0])})" if apart else "")
+        + (f"; guessed from pairs, not trained: {untrained_groups(best)}" if best.predicted else "")
+    )
+
+
+def served_by(grouping: TaskGrouping) -> dict[str, list[str]]:
+    """Return {arm: the tasks that its model answers}."""
+    found: dict[str, list[str]] = {}
+    for task, arm in grouping.served.items():
+        found.setdefault(arm, []).append(task)
+    return found
+
+
+def groups_text(grouping: TaskGrouping) -> str:
+    """Return which model answers which tasks, unless that is long."""
+    if grouping.models > MOST_LISTED:
+        return "the table names them"
+    return "; ".join(
+        f"{code(arm)} for {listed([code(task) for task in tasks], 12)}"
+        for arm, tasks in served_by(grouping).items()
+    )
+
+
+def untrained_groups(grouping: TaskGrouping) -> str:
+    """Return the groups that weren't trained."""
+    return " | ".join(listed([code(task) for task in group], 12) for group in grouping.predicted)
+
+
+def cost_text(grouping: TaskGrouping) -> str:
+    """Return ``12 min of training and 1.2 M weights``."""
+    time = f"{duration(grouping.seconds)} of training"
+    weights = grouping.parameters
+    return time if weights is None else f"{time} and {format_scaled(weights).strip()} weights"
+
+
+def strong_negatives(subject: ReportSubject) -> str:
+    """Return the transfers of which no weight helps."""
+    found = [
+        f"{code(transfer.source)} to {code(transfer.target)}"
+        for transfer in subject.answers.transfers
+        if transfer.negative == "strong"
+    ]
+    told = listed(list(dict.fromkeys(found)), MOST_LISTED)
+    return f"strong negative transfer, at every weight tried: {told}" if found else ""
+
+
+def best_sources(subject: ReportSubject) -> str:
+    """Return each task's best source, of those that surely help."""
+    best: dict[str, tuple[float, str]] = {}
+    for transfer in subject.answers.transfers:
+        mean = transfer.gain.difference.mean
+        if transfer.gain.verdict == "helped" and mean > best.get(transfer.target, (0.0, ""))[0]:
+            gain = amount(subject, transfer.target, transfer.gain)
+            best[transfer.target] = (
+                mean,
+                f"{code(transfer.source)} for {code(transfer.target)} ({gain})",
+            )
+    told = [text for _, text in sorted(best.values(), reverse=True)]
+    return f"sources that help most: {listed(told, MOST_LISTED)}" if told else ""
+
+
+def labels_saved(subject: ReportSubject) -> str:
+    """Return the tasks that need fewer labels when they share."""
+    best: dict[str, tuple[float, str]] = {}
+    for saved in subject.answers.saved:
+        if saved.beyond == "fewer":
+            text = f"{code(saved.task)} needs fewer labels than were tried in {code(saved.arm)}"
+            best[saved.task] = (
+                0.0,
+                f"{text} for what it reaches alone with {saved.of:,} (not tested)",
+            )
+        if saved.needed is None or not saved.of or saved.needed.mean >= saved.of:
+            continue
+        share, sure = saved.needed.mean / saved.of, saved.needed.high
+        known = "" if sure is not None and sure < saved.of else ", which may be chance"
+        text = (
+            f"{code(saved.task)} reaches with {saved.needed.mean:,.0f} labels in {code(saved.arm)} "
+            f"what it reaches alone with {saved.of:,}{known}"
+        )
+        if share < best.get(saved.task, (1.0, ""))[0]:
+            best[saved.task] = share, text
+    return "; ".join(text for _, text in sorted(best.values())[:MOST_LISTED])
+
+
+def predictors(subject: ReportSubject) -> str:
+    """Return whether a cheap score ranks the measured gains better than size does."""
+    taus = {n: a.tau for n, a in subject.answers.agreement.items() if a.tau is not None}
+    sizes = [tau for name, tau in taus.items() if name.startswith(SIZE)]
+    guesses = {name: tau for name, tau in taus.items() if not name.startswith(SIZE)}
+    if not guesses:
+        return ""
+    best = max(guesses, key=guesses.__getitem__)
+    against = f", size alone {max(sizes):.2f}" if sizes else ""
+    if guesses[best] <= max([0.0, *sizes]):
+        return (
+            f"no score that guesses gains without training ranks them better than "
+            f"{'size alone' if sizes else 'chance'} (best: {code(best)}, tau "
+            f"{guesses[best]:.2f}{against})"
+        )
+    found = subject.answers.agreement[best]
+    known = "" if found.p is None or found.p <= 0.05 else ", which may be chance"
+    return (
+        f"of {count(len(guesses), 'score')} that {verb(len(guesses), 'guesses')} gains without "
+        f"training, {code(best)} ranks them best (tau {guesses[best]:.2f}{against}{known})"
+    )
+
+
+Finding = Callable[[ReportSubject], str]
+FINDINGS: tuple[Finding, ...] = (
+    gains, detectable, variants, best_grouping, strong_negatives, best_sources,
+    labels_saved, predictors,
+)  # fmt: skip
+NAMED = 3  # trials that failed
+
+
+def verdict(results: StudyResults, answers: StudyAnalysis) -> list[str]:
+    """Return sentences, the most important first; names stand in backticks.
+
+    Helped, hurt and loses are said of changes whose ``Change.verdict`` says so; other differences
+    are called means, and what isn't tested is called so.
+    """
+    subject = ReportSubject(results, answers)
+    lines = [headline(subject)]
+    lines += filter(None, (finding(subject) for finding in FINDINGS))
+    return [*map(sentence, lines), *map(sentence, state(subject))]
+
+
+def state(subject: ReportSubject) -> Iterator[str]:
+    """Yield what the study lacks."""
+    waiting, running = subject.status["waiting"], subject.status["running"]
+    if waiting or running:
+        yield (
+            f"the study isn't done: {count(running, 'run')} at work, {waiting:,} to come; "
+            "all of this may change"
+        )
+    for status, what in (("failed", "failed"), ("timeout", "took too long")):
+        lost = [trial for trial in subject.lost if trial.status == status]
+        if lost:
+            names = [f"{code(trial.arm)} with seed {trial.seed}" for trial in lost]
+            yield (
+                f"{count(len(lost), 'run')} {what} and {verb(len(lost), 'is')} left out: "
+                f"{listed(names, NAMED)}"
+            )

@@ -1,0 +1,205 @@
+"""Write a study's report: the page, JSON, CSV and figures, without secrets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.studies.analysis.estimates import Change, StudyAnalysis
+from pipeline.studies.report.charts.change_bars import change_chart
+from pipeline.studies.report.charts.label_curves import label_chart
+from pipeline.studies.report.charts.panel import Chart, write_png
+from pipeline.studies.report.charts.pareto_front import pareto_chart
+from pipeline.studies.report.charts.step_curves import cosine_chart, histories, learning_chart
+from pipeline.studies.report.charts.transfer_matrix import transfer_chart
+from pipeline.studies.report.page import report_page
+from pipeline.studies.report.report_data import ReportSubject
+from pipeline.studies.report.verdict import verdict
+from pipeline.studies.results import StudyResults
+from pipeline.tracking.redact import redact_arguments, redact_text
+
+WORD = re.compile(r"\S+")
+
+
+def redacted_message(text: str) -> str:
+    """Return a message whose addresses and ``key=value`` hide their secrets."""
+    return WORD.sub(lambda word: redact_arguments([word[0]])[0], redact_text(text))
+
+
+def redacted_results(results: StudyResults) -> StudyResults:
+    """Return a copy in which commands, overrides and messages are redacted."""
+    arms = {
+        name: replace(arm, overrides=tuple(redact_arguments(arm.overrides)))
+        for name, arm in results.arms.items()
+    }
+    trials = [
+        replace(
+            trial,
+            command=redact_arguments(trial.command),
+            message=None if trial.message is None else redacted_message(trial.message),
+        )
+        for trial in results.trials
+    ]
+    return replace(results, arms=arms, trials=trials, notes=[*map(redacted_message, results.notes)])
+
+
+RESULT_COLUMNS = (
+    "arm", "kind", "seed", "task", "metric", "status", "test", "valid", "labels", "rows_seen",
+    "seconds", "parameters", "memory", "run_id", "folder", "message",
+)  # fmt: skip
+COMPARISON_COLUMNS = (
+    "arm", "kind", "task", "metric", "verdict", "difference", "low", "high", "relative",
+    "relative_low", "relative_high", "p", "adjusted_p", "seeds",
+)  # fmt: skip
+DELTA = "delta_m"  # in place of a task: the mean of the relative changes
+
+
+def as_json(subject: ReportSubject, verdict: Sequence[str]) -> str:
+    """Return everything; numbers that aren't finite are null."""
+    content = {
+        "verdict": list(verdict),
+        "results": asdict(subject.results),
+        "answers": asdict(subject.answers),
+    }
+    return json.dumps(without_nonfinite(content), indent=1, allow_nan=False) + "\n"
+
+
+def without_nonfinite(value: Any) -> Any:
+    """Copy plain values, None for NaN and infinite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): without_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nonfinite(item) for item in value]
+    return value
+
+
+def results_csv(subject: ReportSubject) -> str:
+    """Return a line a trial and task, full precision."""
+    return csv_table(RESULT_COLUMNS, result_rows(subject))
+
+
+def result_rows(subject: ReportSubject) -> Iterator[Sequence[Any]]:
+    """Yield the lines of results.csv."""
+    for trial in subject.results.trials:
+        arm = subject.results.arms[trial.arm]
+        for task in arm.tasks:
+            yield (
+                arm.name, arm.kind, trial.seed, task, subject.results.metrics.get(task),
+                trial.status, trial.test.get(task), trial.valid.get(task), trial.labels.get(task),
+                trial.rows_seen.get(task), round(trial.seconds, 3), trial.parameters, trial.memory,
+                trial.run_id, trial.folder, trial.message,
+            )  # fmt: skip
+
+
+def comparisons_csv(subject: ReportSubject) -> str:
+    """Return a line a comparison with a task alone, and one for an arm's delta_m."""
+    return csv_table(COMPARISON_COLUMNS, comparison_rows(subject))
+
+
+def comparison_rows(subject: ReportSubject) -> Iterator[Sequence[Any]]:
+    """Yield the lines of comparisons.csv."""
+    for name, comparison in subject.answers.comparisons.items():
+        kind = subject.results.arms[name].kind
+        for task, change in comparison.changes.items():
+            yield name, kind, task, subject.results.metrics.get(task), *numbers(change)
+        if comparison.delta_m is not None:
+            yield name, kind, DELTA, None, *numbers(comparison.delta_m)
+
+
+def numbers(change: Change) -> Sequence[Any]:
+    """Return a change's cells."""
+    own, relative = change.difference, change.relative
+    of_alone = (None, None, None) if relative is None else (
+        relative.mean, relative.low, relative.high,
+    )  # fmt: skip
+    return (
+        change.verdict, own.mean, own.low, own.high, *of_alone, change.p, change.adjusted,
+        own.seeds,
+    )  # fmt: skip
+
+
+def csv_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return CSV; what isn't known is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def all_charts(subject: ReportSubject, folder: Path) -> list[Chart]:
+    """Return the charts in the order in which they are shown.
+
+    Args:
+        subject: the study.
+        folder: of the study, in which the trials' histories are.
+    """
+    found = histories(subject, folder)
+    every = (
+        change_chart(subject),
+        transfer_chart(subject),
+        pareto_chart(subject),
+        label_chart(subject),
+        learning_chart(subject, found),
+        cosine_chart(subject, found),
+    )
+    return [chart for chart in every if chart is not None]
+
+
+PAGE, JSON, RESULTS, COMPARISONS = "report.html", "results.json", "results.csv", "comparisons.csv"
+FIGURES = "figures"
+
+
+def write_report(results: StudyResults, answers: StudyAnalysis, folder: Path) -> list[Path]:
+    """Write report.html, results.json, results.csv, comparisons.csv and figures/*.png.
+
+    Each file is whole or not there, and replaces that of an earlier report.
+
+    Args:
+        results: of the study so far; passwords in commands and messages are hidden.
+        answers: to them.
+        folder: of the study, to which the trials' folders are relative; gets the files.
+
+    Returns:
+        The files, the page first.
+    """
+    subject = ReportSubject(redacted_results(results), answers)
+    lines = verdict(subject.results, answers)
+    drawn = all_charts(subject, folder)
+    texts: dict[str, Callable[[], str]] = {
+        PAGE: lambda: report_page(subject, lines, drawn, folder),
+        JSON: lambda: as_json(subject, lines),
+        RESULTS: lambda: results_csv(subject),
+        COMPARISONS: lambda: comparisons_csv(subject),
+    }
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text(), encoding="utf-8")
+    figures = [folder / FIGURES / f"{chart.name}.png" for chart in drawn]
+    for chart, path in zip(drawn, figures, strict=True):
+        with replacing(path) as temporary:
+            write_png(chart, temporary)
+    return [*(folder / name for name in texts), *figures]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside the target, which takes its place when all is written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

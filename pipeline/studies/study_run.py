@@ -1,0 +1,167 @@
+"""A study from its plan to its report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.run_summary import relpath
+from pipeline.studies.analysis.analyze import analyze
+from pipeline.studies.analysis.estimates import StudyAnalysis
+from pipeline.studies.console import StudyProgress, print_answers, print_plan
+from pipeline.studies.jobs import FitJob, Job, JobContext
+from pipeline.studies.mlflow_run import StudyTracker
+from pipeline.studies.plan import StudyPlan
+from pipeline.studies.predictors import rank_job
+from pipeline.studies.prepare import StudyRequest
+from pipeline.studies.process import ProcessLock
+from pipeline.studies.report.verdict import verdict
+from pipeline.studies.report.write import write_report
+from pipeline.studies.results import StudyResults
+from pipeline.studies.scheduler import Limits, ScheduledJob, Scheduler, remaining_seconds
+from pipeline.studies.search import searches_of
+from pipeline.studies.trials import TrialJob, collect, trials_of
+from pipeline.text_format import count, verb
+from pollinate.errors import PollinateError
+from pollinate.interrupt import StopRequest
+
+CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
+STOPPING = (
+    "\nstopping: the runs under way are asked to save, which takes a step, or what is left of a "
+    "validation; Ctrl-C again stops at once\n"
+)
+
+
+class StudyRun:
+    """Runs what is left of a study, and reports.
+
+    Args:
+        plan: of the study.
+        want: by the user.
+        console: where to write.
+        leader: lock of the process that keeps the study's own run and writes the report.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, want: StudyRequest, console: Console, leader: ProcessLock
+    ) -> None:
+        self.plan = plan
+        self.want = want
+        self.console = console
+        self.leader = leader
+        self.context = JobContext(want.folder, want.config["launcher"], plan.config_dirs)
+        self.trials = list(trials_of(plan, self.context))
+        ranking = rank_job(plan, self.context)
+        self.others: list[Job] = [*searches_of(plan, self.context)]
+        self.jobs: list[Job] = [*self.others, *self.trials]
+        if ranking is not None:
+            self.others.append(ranking)
+            self.jobs.append(ranking)
+
+    def show_plan(self) -> None:
+        """Print what will be run."""
+        others = sum(not job.is_finished() for job in self.others)
+        left = [ScheduledJob(job) for job in self.jobs if not job.is_finished()]
+        seconds = remaining_seconds(left, self.want.config["jobs"])
+        print_plan(self.console, self.plan, self.trials, others, seconds)
+
+    def show_commands(self) -> None:
+        """Print the commands of the trials that are left."""
+        for job in self.jobs:
+            if isinstance(job, TrialJob) and not job.is_finished():
+                self._say(shlex.join(job.shown()))
+            elif not isinstance(job, FitJob) and not job.is_finished():
+                self._say(shlex.join(job.command("python")))
+
+    def run(self) -> int:
+        """Run, report, return the exit code."""
+        leads = self.leader.acquire()
+        own = StudyTracker(self.want.config, self.want.folder) if leads else None
+        stop = StopRequest(STOPPING)
+        stop.install()
+        status = "failed"
+        try:
+            if own is not None and not all(job.is_finished() for job in self.jobs):
+                own.await_id()
+                self.context.parent = own.run_id
+            whole = self._schedule(lambda: stop.signal_name is not None)
+            if not whole:
+                status = "interrupted"
+                return self._interrupted(str(stop.signal_name))
+            code = self._report(own)
+            status = "finished"
+            return code
+        finally:
+            stop.restore()
+            if own is not None:
+                own.close(status)
+
+    def _schedule(self, stopping: Callable[[], bool]) -> bool:
+        """Run all jobs; False if the user stopped them."""
+        config = self.want.config
+        limits = Limits(
+            config["jobs"],
+            config["retries"],
+            None if config["timeout"] is None else 60 * config["timeout"],
+            self.want.cwd,
+        )
+        with StudyProgress(self.console, config["jobs"]) as progress:
+            return Scheduler(self.jobs, limits, progress, stopping).run()
+
+    def _interrupted(self, signal_name: str) -> int:
+        command = study_resume_command(self.want.folder)
+        self._say(f"\nstopped by {signal_name}; everything is saved. Go on with\n  {command}")
+        return CODES.get(signal_name, 1)
+
+    def _report(self, own: StudyTracker | None) -> int:
+        """Answer by what is there, and write it down."""
+        results = collect(self.want.folder, self.want.config["launcher"])
+        failed = [trial for trial in results.trials if trial.status != "finished"]
+        if len(failed) == len(results.trials):
+            raise PollinateError(
+                f"all {len(failed)} trials have failed, the first one so: {failed[0].message}"
+            )
+        answers = analyze(results)
+        print_answers(self.console, results, answers)
+        for line in verdict(results, answers):
+            self._say(line)
+        if own is None and not self.leader.acquire():
+            self._say("the process that began the study writes its report")
+        else:
+            self._write(results, answers, own)
+        if failed:
+            self._say(self._without_result(len(failed)))
+        return 1 if failed else 0
+
+    def _without_result(self, failed: int) -> str:
+        """Return how many trials have none, and what to do about those that can run again."""
+        told = f"{count(failed, 'trial')} {verb(failed, 'has')} no result"
+        if all(trial.is_finished() for trial in self.trials):
+            return told
+        them = "it" if failed == 1 else "them"
+        return f"{told}; to try {them} again: {study_resume_command(self.want.folder)}"
+
+    def _write(
+        self, results: StudyResults, answers: StudyAnalysis, own: StudyTracker | None
+    ) -> None:
+        files = write_report(results, answers, self.want.folder)
+        if own is not None:
+            own.answered(results, answers, files)
+            if not own.adopt([job.files.path for job in self.jobs if isinstance(job, FitJob)]):
+                self._say(
+                    "MLflow lacks a part of some trials yet; once the server is "
+                    f"back: python -m pipeline.sync {shlex.quote(f'runs={self.want.folder}')}"
+                )
+        page = next((file for file in files if file.suffix == ".html"), self.want.folder)
+        self._say(f"report {relpath(page.absolute())}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def study_resume_command(folder: Path) -> str:
+    """Return the command that goes on with a study, as a shell takes it."""
+    return f"python -m pipeline.study {shlex.quote(f'resume={relpath(folder)}')}"

@@ -1,0 +1,196 @@
+"""A trial's files, written whole or not at all, and what is known of its sessions."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.run_folder import RunFolder
+from pollinate.errors import PollinateError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, and survive a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file holds, None if there is none.
+
+    Raises:
+        PollinateError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise PollinateError(
+            f"{path} can't be read: {error}; restore it, or remove it with what belongs to it, and "
+            "start again"
+        ) from error
+
+
+STEP = re.compile(rb'^\{"step": ?(\d+)', re.MULTILINE)
+TAIL = 65_536  # bytes of a history that are looked at for its last step
+
+
+@dataclass(frozen=True)
+class TrialFiles:
+    """A trial's run folder and, beside it, its log, lock and ledger.
+
+    path: of the run folder, which pipeline.fit wants new.
+    """
+
+    path: Path
+
+    @property
+    def run(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(self.path)
+
+    @property
+    def log(self) -> Path:
+        """What the trial prints."""
+        return self._beside("log")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that is at work on the trial."""
+        return self._beside("lock")
+
+    @property
+    def ledger(self) -> Path:
+        """Sessions, status and memory."""
+        return self._beside("json")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{suffix}")
+
+    def summary(self) -> dict[str, Any]:
+        """Return summary.json, empty if there is none or it is damaged: the run writes it anew."""
+        try:
+            found = read_json(self.run.summary)
+        except PollinateError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def is_finished(self) -> bool:
+        """Say whether the run has come to its end."""
+        return bool(self.summary().get("status") == "finished")
+
+    def can_go_on(self) -> bool:
+        """Say whether there is a run to resume: it has written its configuration."""
+        return self.run.config.is_file()
+
+    def clear(self) -> None:
+        """Remove what a run left that was stopped before it had written its configuration."""
+        if self.path.is_dir() and not self.can_go_on():
+            shutil.rmtree(self.path)
+
+    def step(self) -> int:
+        """Return the last step of the history, 0 if there is none."""
+        try:
+            with self.run.metrics.open("rb") as file:
+                file.seek(0, 2)
+                file.seek(max(0, file.tell() - TAIL))
+                found = STEP.findall(file.read())
+        except OSError:
+            return 0
+        return int(found[-1]) if found else 0
+
+    def last_sign(self) -> float:
+        """Return when the run last wrote anything, in seconds since 1970; 0.0 for never."""
+        files = [*self.path.glob("*"), *self.run.checkpoints.glob("*"), self.log]
+        return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+
+
+class TrialLedger:
+    """What the study knows of a trial beyond its run folder, on disk at every change.
+
+    Attributes:
+        status: running, finished, failed, timeout or interrupted; None before the first session.
+        message: of a failure; memory: most bytes that a session's process held.
+        ended: when the last session ended, seconds since 1970.
+        extra: what a job keeps: values that a search drew.
+    """
+
+    def __init__(self, files: TrialFiles) -> None:
+        self._files = files
+        known = read_json(files.ledger) or {}
+        self.sessions: list[list[float | None]] = known.get("sessions", [])
+        self.status: str | None = known.get("status")
+        self.message: str | None = known.get("message")
+        self.memory: int | None = known.get("memory")
+        self.extra: dict[str, Any] = known.get("extra", {})
+
+    @property
+    def ended(self) -> float:
+        """When the last session ended; 0.0 if none has."""
+        return self.sessions[-1][1] or 0.0 if self.sessions else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all sessions; one that was killed counts to its last sign of life."""
+        total = 0.0
+        for start, end in self.sessions:
+            assert start is not None
+            total += max(0.0, (self._files.last_sign() if end is None else end) - start)
+        return total
+
+    def begin(self) -> None:
+        """Begin a session."""
+        if self.sessions and self.sessions[-1][1] is None:
+            start = self.sessions[-1][0] or 0.0
+            self.sessions[-1][1] = max(start, self._files.last_sign())
+        self.sessions.append([time.time(), None])
+        self.status, self.message = "running", None
+        self.save()
+
+    def end(self, status: str, message: str | None, memory: int | None) -> None:
+        """End the session."""
+        self.sessions[-1][1] = time.time()
+        self.status, self.message = status, message
+        known = [value for value in (self.memory, memory) if value is not None]
+        self.memory = max(known, default=None)
+        self.save()
+
+    def save(self) -> None:
+        """Write the file."""
+        content = {
+            "status": self.status,
+            "message": self.message,
+            "memory": self.memory,
+            "sessions": self.sessions,
+            "extra": self.extra,
+        }
+        write_json(self._files.ledger, content)
+
+
+def safe_name(name: str) -> str:
+    """Return an arm's name as one of a folder: ``pair:a+b`` -> ``pair-a+b``."""
+    text = name.replace(">", "-to-").replace("%", "pc").replace("*", "x")
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", text)
+
+
+def is_score(value: Any) -> bool:
+    """Say whether a value from a summary is a number."""
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,208 @@
+"""What runs beside the training: the sender's process, and the sampling of processor and memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import pipeline
+from pipeline.tracking.journals import MetricJournal
+from pipeline.tracking.sender import SenderSettings, stored_run_id
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 60.0  # seconds without news from a server that answers
+_PATIENCE_DOWN = 3.0  # seconds for a server that does not
+_UPLOAD = 2e6  # bytes a second, the slowest upload that is waited for
+
+
+class SenderProcess:
+    """Runs ``pipeline.tracking.worker`` for one run and turns its events into few messages.
+
+    Nothing here waits for the server except ``close``, which is bounded.
+    """
+
+    def __init__(self, settings: SenderSettings) -> None:
+        self._run_dir = Path(settings.run_dir)
+        self.run_id: str | None = stored_run_id(self._run_dir)
+        self._is_down = False
+        self._has_closed = False
+        self._alive_until = time.monotonic() + _PATIENCE
+        self._process = _start()
+        self._say(settings.to_json())
+        self._listener = threading.Thread(target=self._listen, name="tracking", daemon=True)
+        self._listener.start()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except OSError:  # it has ended; the listener says so
+            self._is_down = True
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._handle(json.loads(line))
+        if not self._has_closed:
+            logger.warning("tracking has stopped; %s", self._advice())
+
+    def _handle(self, event: dict[str, Any]) -> None:
+        self._alive_until = time.monotonic() + _PATIENCE + event.get("bytes", 0) / _UPLOAD
+        match event["event"]:
+            case "run":
+                self.run_id = event["run_id"]
+            case "down":
+                self._note_down(event["error"])
+            case "up":
+                self._note_up()
+            case "refused":
+                logger.warning("MLflow does not take %s: %s", event["what"], event["error"])
+            case "deleted":
+                self._has_closed = True
+                logger.warning(
+                    "MLflow run %s was deleted; nothing more is sent, the history stays in %s",
+                    event["run_id"],
+                    self._run_dir,
+                )
+            case "closed":
+                self._has_closed = True
+
+    def _note_down(self, error: str) -> None:
+        if not self._is_down:
+            logger.warning(
+                "tracking server not reachable; points are kept in %s and sent when it is"
+                " back (%s)",
+                self._run_dir,
+                error,
+            )
+        self._is_down = True
+
+    def _note_up(self) -> None:
+        if self._is_down:
+            logger.info("tracking server is back; everything is sent")
+        self._is_down = False
+
+    def _advice(self) -> str:
+        return f"send the rest with: python -m pipeline.sync run_dir={self._run_dir}"
+
+    def close(self) -> None:
+        """Let it send the rest: as long as it gets on, about 3 s if the server is down."""
+        started = time.monotonic()
+        self._alive_until = started + _PATIENCE
+        self._say("close")
+        while self._process.poll() is None and time.monotonic() < self._deadline(started):
+            time.sleep(0.02)
+        if self._process.poll() is None:
+            self._has_closed = True  # said here, so not by the listener
+            self._process.kill()
+            logger.warning("the tracking server lacks a part of this run; %s", self._advice())
+        self._process.wait()
+        self._listener.join()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+
+    def _deadline(self, started: float) -> float:
+        return started + _PATIENCE_DOWN if self._is_down else self._alive_until
+
+
+def _start() -> subprocess.Popen[str]:
+    """Start the worker in a session of its own: Ctrl-C must not reach it."""
+    root = str(Path(pipeline.__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        # -P: files of the current folder must not stand in for modules
+        [sys.executable, "-P", "-m", "pipeline.tracking.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"},
+        text=True,
+        start_new_session=True,
+    )
+
+
+_MEGABYTE = 1e6
+
+
+class SystemSampler:
+    """Writes a sample into a journal every few seconds, from a thread of its own.
+
+    The step is the number of seconds since the start; a resume goes on behind the last one.
+
+    Args:
+        journal: where samples go; MLflow shows keys that begin with ``system/`` on a page.
+        seconds: between two samples, > 0.
+    """
+
+    def __init__(self, journal: MetricJournal, seconds: float) -> None:
+        self._journal = journal
+        self._seconds = seconds
+        self._first = journal.last_step + 1
+        self._started = time.monotonic()
+        self._stop = threading.Event()
+        psutil.cpu_percent()  # the first call only starts the measurement
+        self._thread = threading.Thread(target=self._run, name="system", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            step = self._first + int(time.monotonic() - self._started)
+            self._journal.log(system_sample(), step)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
+
+
+def system_sample() -> dict[str, float]:
+    """Measure the machine and this process with its children."""
+    memory = psutil.virtual_memory()
+    return {
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        "system/system_memory_usage_megabytes": memory.used / _MEGABYTE,
+        "system/system_memory_usage_percentage": memory.percent,
+        "system/process_memory_usage_megabytes": _process_memory() / _MEGABYTE,
+        **_gpus(),
+    }
+
+
+def _process_memory() -> int:
+    """Resident bytes of this process and its children (loader workers and the sender)."""
+    me = psutil.Process()
+    return sum(map(_resident, [me, *me.children(recursive=True)]))
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it ended meanwhile
+        return 0
+
+
+def _gpus() -> dict[str, float]:
+    # the module is looked up, not imported: measuring must not start CUDA on an unused device
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is None or not cuda.is_initialized():
+        return {}
+    found: dict[str, float] = {}
+    for device in range(cuda.device_count()):
+        used = cuda.memory_reserved(device)
+        if used:
+            found[f"system/gpu_{device}_memory_usage_megabytes"] = used / _MEGABYTE
+            if find_spec("pynvml"):
+                found[f"system/gpu_{device}_utilization_percentage"] = cuda.utilization(device)
+    return found

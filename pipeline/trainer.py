@@ -1,0 +1,185 @@
+"""The Lightning Trainer of a run, its callbacks, and the error when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.strategies import DDPStrategy
+from rich.console import Console
+
+from datamodules.samplers.base import Sampler
+from lightning_modules.callbacks.adaptive_sampling import AdaptSampler
+from lightning_modules.callbacks.average_parameters import AverageParameters
+from lightning_modules.callbacks.checkpoint import RankState, RunCheckpoint
+from lightning_modules.callbacks.encoder_tuning import TuneEncoders, WarnIdleAdapters
+from lightning_modules.callbacks.gradient_conflicts import LogGradientConflicts
+from lightning_modules.callbacks.measure import Measure
+from lightning_modules.callbacks.progress_bars import TrainingProgressBar
+from lightning_modules.callbacks.stopping import (
+    ResumableEarlyStopping,
+    StopAtNonFiniteLoss,
+    StopTraining,
+)
+from lightning_modules.checkpoints import AtomicCheckpointIO
+from lightning_modules.fsdp2_strategy import FSDP2Strategy
+from lightning_modules.local_strategy import LocalSGDStrategy
+from lightning_modules.parameter_averaging.base import ParameterAveraging
+from lightning_modules.transfer.base import Transfer, TransferReporter
+from pipeline.configuration.method_rules import AVERAGING, BRANCHES, LOCAL_STRATEGIES, SHARDED
+from pipeline.run_folder import RunFolder
+from pollinate.errors import PollinateError, UsageError
+from pollinate.instantiate import instantiate
+from pollinate.interrupt import StopRequest
+
+
+@dataclass
+class TrainerAndScores:
+    """A trainer, and the callback that has its figures."""
+
+    trainer: Trainer
+    measure: Measure
+
+
+def make_trainer(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    console: Console,
+    sampler: Sampler,
+    transfer: Transfer,
+) -> TrainerAndScores:
+    """Return the trainer of a run, without a logger yet.
+
+    Raises:
+        UsageError: Lightning refuses an option: more devices than there are, say.
+    """
+    options = trainer_options(config["trainer"])
+    averaging = averaging_schedule(config)
+    measure = Measure(options.pop("log_every_n_steps", 10))
+    stop = StopTraining(StopRequest(), config["trainer"].get("max_steps"))
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    callbacks = make_callbacks(config, folder, measure, stop, console)
+    callbacks.insert(1, WarnIdleAdapters(say))
+    own = transfer.callbacks(TransferReporter(measure.publish, say))
+    if config["trainer"].get("strategy") == BRANCHES and not own:
+        raise UsageError("trainer=branches needs branches to train; set transfer=fork_merge")
+    callbacks[-1:-1] = own  # RunCheckpoint stays last
+    if averaging is not None:
+        callbacks.insert(0, AverageParameters(averaging))
+    callbacks.insert(callbacks.index(measure) + 1, AdaptSampler(sampler, measure))
+    try:
+        trainer = Trainer(
+            **options,
+            default_root_dir=folder.path,
+            logger=False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
+    return TrainerAndScores(trainer, measure)
+
+
+def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lightning's options for ours.
+
+    ``strategy: ddp`` looks for unused parameters: a step need not have every task.
+    ``strategy: fsdp2``, ``local`` and ``branches`` are ours.
+    """
+    ours = ("max_steps", AVERAGING)
+    options = {name: value for name, value in given.items() if name not in ours}
+    if options.get("max_epochs") is None:
+        if given.get("max_steps") is None:
+            raise UsageError("trainer.max_epochs or trainer.max_steps must be set, got neither")
+        options["max_epochs"] = -1
+    options.setdefault("num_sanity_val_steps", 0)
+    if options.get("strategy") == "ddp":
+        options["strategy"] = DDPStrategy(find_unused_parameters=True)
+    if options.get("strategy") == SHARDED:
+        options["strategy"] = FSDP2Strategy()
+    if options.get("strategy") in LOCAL_STRATEGIES:
+        options["strategy"] = LocalSGDStrategy()
+    return options
+
+
+def averaging_schedule(config: Mapping[str, Any]) -> ParameterAveraging | None:
+    """Return how processes that step on their own come together, None where they don't."""
+    node = config["trainer"].get(AVERAGING)
+    if node is None:
+        return None
+    averaging: ParameterAveraging = instantiate(
+        node, config["allow_targets"], f"trainer.{AVERAGING}"
+    )
+    return averaging
+
+
+def make_callbacks(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    measure: Measure,
+    stop: StopTraining,
+    console: Console,
+) -> list[Callback]:
+    """Return the callbacks in the order in which they act; RunCheckpoint acts last."""
+    checkpoint, patience = config["checkpoint"], config["early_stopping"]["patience"]
+    callbacks: list[Callback] = [StopAtNonFiniteLoss(folder.path)]
+    if config["ema_decay"] is not None:
+        callbacks.append(EMAWeightAveraging(decay=config["ema_decay"]))
+    callbacks += [
+        TuneEncoders(),
+        LogGradientConflicts(config["gradients"]["every_n_steps"], measure),
+    ]
+    callbacks += [measure, stop, RankState(), TrainingProgressBar(measure, console)]
+    if patience is not None:
+        callbacks.append(
+            ResumableEarlyStopping(
+                checkpoint["monitor"],
+                mode=checkpoint["mode"],
+                patience=patience,
+                min_delta=config["early_stopping"]["min_delta"],
+            )
+        )
+    return [*callbacks, RunCheckpoint(folder.checkpoints, stop, **checkpoint)]
+
+
+# how torch's allocator for the CPU says it, as a plain RuntimeError
+OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "not enough memory")
+
+
+@contextmanager
+def explain_out_of_memory(key: str, rows: int, more: str = "") -> Iterator[None]:
+    """Turn running out of memory into an error that names a batch size to try.
+
+    Args:
+        key: that sets the batch size.
+        rows: that it is now.
+        more: another remedy, for the message.
+
+    Raises:
+        PollinateError: memory ran out inside.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise PollinateError(
+            f"memory ran out in batches of {rows:,} rows; try {key}={max(1, rows // 2)}{more}"
+        ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error means that memory ran out."""
+    plain = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return plain or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)

@@ -1,0 +1,134 @@
+"""Opens the sources of a transfer: runs, checkpoints, registered and other libraries' models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lightning_modules.checkpoints import read_checkpoint, read_spec
+from lightning_modules.encoders.pretrained_files import PACKAGE, SUFFIXES, in_package, read_weights
+from lightning_modules.predictor import NETWORK_PREFIX, Predictor
+from lightning_modules.transfer.base import SourceModel
+from pipeline.find_checkpoint import find_checkpoint
+from pollinate.errors import PollinateError
+
+CHUNK = 1 << 20  # bytes
+# keys whose values name models
+MODEL_KEYS = ("labels_of", "source", "sources", "teacher", "teachers", "tokenizer")
+
+
+class SourceOpener:
+    """The models that a run takes knowledge from.
+
+    Args:
+        uri: MLflow's address, where run ids and registered models are looked up.
+        allow_targets: packages, besides our own, whose classes a source may name.
+        expected: {name: digest} of the run that is resumed.
+
+    Attributes:
+        digests: {name: digest} of what was opened.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        allow_targets: Sequence[str] = (),
+        expected: Mapping[str, str] | None = None,
+    ) -> None:
+        self.uri = uri
+        self.allow_targets = tuple(allow_targets)
+        self.expected = dict(expected or {})
+        self.digests: dict[str, str] = {}
+
+    def open(self, what: str) -> SourceModel:
+        """Return a source.
+
+        Args:
+            what: a checkpoint, a run folder, an MLflow run id, a registered model
+                (``models:/NAME/VERSION``), a folder or file of weights of timm or transformers, or
+                ``package:NAME/FOLDER``.
+
+        Raises:
+            PollinateError: there is none, it is torn, or it changed since the run was started.
+        """
+        path = external_weights(what)
+        source = self._own(what) if path is None else external_source(what, path)
+        if self.expected.get(what, source.digest) != source.digest:
+            raise PollinateError(
+                f"the source {what} changed since the run was started, so it can't be resumed "
+                "exactly; restore it or start a new run"
+            )
+        self.digests[what] = source.digest
+        return source
+
+    def _own(self, what: str) -> SourceModel:
+        path = find_checkpoint(what, self.uri)
+        spec = read_spec(path)
+        return SourceModel(
+            what,
+            file_digest(path),
+            network_weights(read_checkpoint(path)),
+            spec,
+            partial(Predictor.load, path, self.allow_targets),
+        )
+
+
+def absolute_paths(node: Any, below: bool = False) -> Any:
+    """Return a configuration in which files and folders that are there have absolute paths.
+
+    Args:
+        node: of which the values of ``MODEL_KEYS`` are looked at.
+        below: whether it stands below one of them.
+    """
+    if isinstance(node, Mapping):
+        return {
+            key: absolute_paths(value, below or key in MODEL_KEYS) for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [absolute_paths(value, below) for value in node]
+    there = below and isinstance(node, str) and Path(node).expanduser().exists()
+    return str(Path(node).expanduser().absolute()) if there else node
+
+
+def external_weights(what: str) -> Path | None:
+    """Return the file of weights of another library's model, None for models of this project."""
+    packed = what.startswith(PACKAGE)
+    place = in_package(what.removeprefix(PACKAGE)) if packed else Path(what).expanduser()
+    if place.is_file():
+        return place if place.suffix in SUFFIXES else None
+    files = sorted(place.iterdir()) if place.is_dir() else []
+    # the safe format first, where a folder has the same weights in several
+    found = [file for suffix in SUFFIXES for file in files if file.suffix == suffix]
+    return found[0] if found else None
+
+
+def external_source(what: str, path: Path) -> SourceModel:
+    """Return another library's model."""
+
+    def load() -> Predictor:
+        raise AssertionError("guarded by Source.predictor")
+
+    return SourceModel(what, file_digest(path), read_weights(path), None, load)
+
+
+def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return {name in the network: tensor} of a checkpoint."""
+    return {
+        name.removeprefix(NETWORK_PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(NETWORK_PREFIX)
+    }
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+    return found.hexdigest()

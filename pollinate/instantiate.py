@@ -1,0 +1,122 @@
+"""Builds the object that a config node describes; classes that a config may not name are refused.
+
+A config from somebody else's run must not be able to call ``os.system`` or ``torch.load``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from pollinate.errors import UsageError
+
+ALLOWED_PACKAGES = (
+    "lightning_modules",
+    "datamodules",
+    "pipeline.tracking",
+    "torchvision.transforms.v2",
+)
+OPTIMIZERS = "torch.optim"
+ALLOWED = (
+    "allowed are classes below "
+    + ", ".join((*ALLOWED_PACKAGES, OPTIMIZERS))
+    + ", and below your own packages "
+    "when the command line names them: allow_targets=[my_pkg]"
+)
+
+
+def is_below(name: str, packages: Sequence[str]) -> bool:
+    """Return whether a dotted name is one of ``packages`` or below it."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def may_reach(module: str, allow: Sequence[str]) -> bool:
+    """Return whether a class defined in ``module`` may be named, wherever it is re-exported."""
+    return is_below(module, [*ALLOWED_PACKAGES, OPTIMIZERS, *allow])
+
+
+def refusal(target: object, allow: Sequence[str]) -> str | None:
+    """Return why ``_target_`` is refused by its name, or None when it may be looked up."""
+    if not isinstance(target, str):
+        return f"must be the dotted name of a class, got {target!r}"
+    parts = target.split(".")
+    if not all(part.isidentifier() and not part.startswith("_") for part in parts):
+        return f"{target!r} is not the dotted name of a public class"
+    is_optimizer = len(parts) == 3 and is_below(target, [OPTIMIZERS])
+    is_own = len(parts) > 1 and is_below(target.rpartition(".")[0], [*ALLOWED_PACKAGES, *allow])
+    return None if is_optimizer or is_own else f"{target!r} is refused: {ALLOWED}"
+
+
+def instantiate(
+    node: Mapping[str, Any], allow: Sequence[str] = (), key: str = "", /, **extra: Any
+) -> Any:
+    """Return ``Class(**options, **extra)`` for ``{_target_: package.module.Class, **options}``.
+
+    Args:
+        node: the options; a nested node with ``_target_`` is built first.
+        allow: packages that the command line allows besides our own.
+        key: the node's path in the config, for messages.
+        extra: arguments known only at run time; they win over options.
+
+    Raises:
+        UsageError: the class is refused, not found, or refuses its options.
+
+    """
+    where = key or "config"
+    kind = find_target(node.get("_target_"), allow, where)
+    options = {
+        name: _build(value, allow, f"{where}.{name}")
+        for name, value in node.items()
+        if name != "_target_"
+    }
+    try:
+        return kind(**{**options, **extra})
+    except (TypeError, ValueError, UsageError) as error:
+        raise UsageError(f"{where}: {node['_target_']} refuses its options: {error}") from error
+
+
+def find_target(target: object, allow: Sequence[str], key: str) -> type[Any]:
+    """Return the class named ``target``, only if it is defined where configs may reach.
+
+    A name is looked up in its module, never through attributes, and the class must have been
+    defined in an allowed package: ``import os`` in one of our files opens no way to ``os``.
+    """
+    reason = refusal(target, allow)
+    if reason:
+        raise UsageError(f"{key}._target_ {reason}")
+    module, _, name = str(target).rpartition(".")
+    found = getattr(_module(module, key), name, None)
+    if not isinstance(found, type):
+        raise UsageError(f"{key}._target_ must be a class, got {target}: {module} has none such")
+    if not may_reach(found.__module__, allow):
+        origin = found.__module__
+        raise UsageError(f"{key}._target_ {target} is refused, defined in {origin}: {ALLOWED}")
+    if is_below(found.__module__, [OPTIMIZERS]) and not _is_optimizer(found):
+        raise UsageError(f"{key}._target_ must be an optimizer, got {target}")
+    return found
+
+
+def _module(name: str, key: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not is_below(name, [error.name]):
+            raise  # the module exists, something that it needs does not
+        raise UsageError(f"{key}._target_ names no module: {error}") from error
+
+
+def _is_optimizer(kind: type[Any]) -> bool:
+    from torch.optim import Optimizer  # here, so that checking a config needs no torch
+
+    return issubclass(kind, Optimizer)
+
+
+def _build(value: Any, allow: Sequence[str], key: str) -> Any:
+    """Build the nodes with ``_target_`` inside an option's value."""
+    if isinstance(value, list):
+        return [_build(item, allow, f"{key}[{i}]") for i, item in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    if "_target_" in value:
+        return instantiate(value, allow, key)
+    return {name: _build(item, allow, f"{key}.{name}") for name, item in value.items()}

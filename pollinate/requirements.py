@@ -1,0 +1,79 @@
+"""Cheap checks before a run starts, while torch is not yet imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pollinate.errors import PollinateError, UsageError
+
+RANKS = ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")
+
+
+def require(package: str, extra: str) -> None:
+    """Check that a package of one of Pollinate's extras is installed, without importing it.
+
+    Raises:
+        UsageError: it isn't; the message has the pip command.
+
+    """
+    if find_spec(package) is None:
+        raise UsageError(
+            f'{package} is not installed; run pip install "pollinate[{extra}]", '
+            f'or in a clone of the repository pip install -e ".[{extra}]"'
+        )
+
+
+def check_is_new(run_dir: Path) -> None:
+    """Check that a folder holds no earlier run, unless another process of this run fills it.
+
+    Raises:
+        UsageError: it holds files.
+
+    """
+    if run_dir.is_dir() and any(run_dir.iterdir()) and not _is_other_process():
+        raise UsageError(
+            f"run_dir must be new or empty, got {run_dir}, which holds files; nothing is "
+            "overwritten: choose another run_dir, or go on with it: resume=last"
+        )
+
+
+def check_writable(run_dir: Path, key: str = "run_dir") -> None:
+    """Check that a folder, which need not exist yet, can be written to.
+
+    Args:
+        run_dir: the folder.
+        key: that names it.
+
+    Raises:
+        PollinateError: it can't.
+
+    """
+    existing = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problem = "not writable" if existing.is_dir() else "not a folder"
+        raise PollinateError(
+            f"{key} must be writable, got {run_dir}: {existing} is {problem}; "
+            f"choose another: {key}=PATH"
+        )
+
+
+def require_all(requires: Mapping[str, str]) -> None:
+    """Check that the packages that a configuration needs are installed."""
+    for package, extra in requires.items():
+        require(package, extra)
+
+
+def check_run_folder(config: Mapping[str, Any]) -> None:
+    """Check the folder that a training is to fill."""
+    if config["run_dir"] and config["resume"] is None:
+        check_is_new(Path(config["run_dir"]))
+    check_writable(Path(config["run_dir"] or "runs"))
+
+
+def _is_other_process() -> bool:
+    """Say whether the launcher made this process beside a first one, which begins the run."""
+    return any(os.environ.get(name, "0") != "0" for name in RANKS)

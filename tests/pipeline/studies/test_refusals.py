@@ -1,0 +1,120 @@
+"""What ``python -m pipeline.study`` refuses, before anything is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.studies.plan import load_plan
+from pipeline.study import main
+from tests.pipeline.studies.text_shop import SMALL, plan_only, stand_in, write_shop
+
+
+def test_another_studys_folder_is_refused_with_what_differs(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_only(shop, "one")
+    assert main([*stand_in("one"), "dim=16", "balancer=uncertainty", "dry_run=true"]) == 2
+    error = capsys.readouterr().err
+    assert f"run_dir {shop / 'one'} belongs to another study: balancer._target_ is" in error
+    assert "dim is 16, there 8" in error
+    assert main([*stand_in("one"), "seeds=[0]", "dry_run=true"]) == 2
+    assert "seeds is [0], there [0, 1]; seeds can only be added" in capsys.readouterr().err
+
+
+def test_seeds_that_were_added_stay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan_only(shop, "one")
+    made = load_plan(shop / "one")
+    assert made is not None
+    made.seeds.append(2)
+    made.save(shop / "one")
+    assert main(["resume=one", "dry_run=true"]) == 0
+    assert "9 of 9 trials left" in capsys.readouterr().out
+    assert main([*stand_in("one"), "seeds=[0,1,2]", "jobs=3", "dry_run=true"]) == 0
+
+
+@pytest.mark.parametrize("damage", ["", '{"format": 1, "na', "[]"])
+def test_a_damaged_plan_is_named(
+    damage: str, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_only(shop, "one")
+    (shop / "one" / "study.json").write_text(damage)
+    assert main(["resume=one"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {shop / 'one' / 'study.json'} ")
+    assert error.count("\n") == 1
+
+
+def test_a_launcher_that_isnt_there_is_named(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SMALL, "run_dir=one", "launcher=srunn --gpus=1"]) == 2
+    assert "there is no srunn on this machine" in capsys.readouterr().err
+    assert main([*SMALL, "run_dir=one", 'launcher="the box\'s own"']) == 2
+    assert "launcher must be a command as a shell takes it" in capsys.readouterr().err
+    assert not (shop / "one").exists()
+
+
+def test_arms_of_the_same_folder_are_refused(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["study.variants.alone-mood=dim=4", "dry_run=true"]
+    assert main([*SMALL, "run_dir=one", *given]) == 2
+    assert "alone:mood and alone-mood would share the folder trials/alone-mood" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_folder_that_is_no_studys_is_refused(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop / "full").mkdir()
+    (shop / "full" / "letter.txt").touch()
+    assert main([*SMALL, "run_dir=full"]) == 2
+    assert "which holds files but no study.json; choose another run_dir" in capsys.readouterr().err
+    assert main(["resume=full"]) == 2
+    assert "resume must be last or a study's folder" in capsys.readouterr().err
+    assert main(["resume=last"]) == 2
+    assert "resume=last found no study below" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["seed=1"], "seed is set for each trial by the study; use seeds=[0,1,2]"),
+        (
+            ["study.variants.up=balancer=upgrd"],
+            "study.variants.up: balancer has no option 'upgrd'; did you mean upgrad?",
+        ),
+        (
+            ["study.variants.up=balancer=upgrad balancer.epss=1"],
+            "study.variants.up: unknown option balancer.epss=1",
+        ),
+        (
+            ["study.variants.up=seed=1"],
+            "study.variants.up sets seed, which the study sets for every trial",
+        ),
+        (
+            ["study.search.keys.optimizer.lrr=[1e-3,1e-2]"],
+            "study.search.keys: unknown option optimizer.lrr=0.001",
+        ),
+    ],
+)
+def test_what_cant_be_run_is_refused_before_anything_is(
+    given: list[str], message: str, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    assert main([*SMALL, "run_dir=one", *given]) == 2
+    assert message in capsys.readouterr().err
+    assert not (shop / "one").exists()
+
+
+def test_a_task_without_validation_labels_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shop(tmp_path, without="valid")
+    monkeypatch.chdir(tmp_path)
+    assert main([*SMALL, "run_dir=one"]) == 1
+    error = capsys.readouterr().err
+    assert "task speed has no labels in valid (data set trips)" in error

@@ -1,0 +1,165 @@
+"""``python -m pipeline.study`` from the command line to the report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.command import parse_arguments
+from pipeline.configuration.composition import compose
+from pipeline.study import main
+from tests.pipeline.studies.plans import LAUNCHER, ROOT
+from tests.pipeline.studies.text_shop import SMALL, stand_in, write_shop
+
+
+@pytest.mark.slow
+def test_a_study_prints_its_plan_and_its_answers(finished: Path) -> None:
+    printed = (finished / "printed").read_text()
+    assert "8 of 8 trials left: about" in printed
+    assert "done: transfer:mood>speed, seed 1 in" in printed
+    assert "delta_m" in printed
+    assert f"report {Path('one/report.html')}" in printed
+
+
+@pytest.mark.slow
+def test_arms_differ_in_nothing_but_their_tasks(finished: Path) -> None:
+    results = json.loads((finished / "one" / "results.json").read_text())["results"]
+    trials = {(t["arm"], t["seed"]): t for t in results["trials"]}
+    assert {t["status"] for t in trials.values()} == {"finished"}
+    joint = trials["joint", 0]["rows_seen"]
+    assert trials["alone:mood", 0]["rows_seen"] == {"mood": joint["mood"]}
+    assert trials["joint", 0]["labels"] == {"mood": 48, "speed": 48}
+    assert trials["joint", 0]["test"] != trials["joint", 1]["test"]
+
+
+@pytest.mark.slow
+def test_a_finished_study_is_only_reported_anew(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    before = (finished / "one" / "results.csv").read_bytes()
+    (finished / "one" / "report.html").unlink()
+    assert main(["resume=one"]) == 0
+    assert "all trials are done" in capsys.readouterr().out
+    assert (finished / "one" / "report.html").exists()
+    assert (finished / "one" / "results.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_same_command_later_says_the_same(
+    finished: Path, launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    assert main([*SMALL, "seeds=[0]", "run_dir=two", f"launcher={launcher}", "jobs=2"]) == 0
+    for arm in ("joint", "alone-speed"):
+        one, two = (
+            json.loads((finished / n / "trials" / arm / "seed-0" / "summary.json").read_text())
+            for n in ("one", "two")
+        )
+        assert one["test"] == two["test"]
+
+
+def test_a_task_without_test_labels_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shop(tmp_path, without="test")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STAND_IN_PAUSE", "0")
+    arguments = [*SMALL, "run_dir=one", "seeds=[0]", f"launcher={LAUNCHER}", "jobs=3"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "note: speed: the test rows have no labels, so validation scores stand in" in printed
+    assert "note: one seed: differences have no intervals" in printed
+
+
+def test_failures_are_listed_and_the_rest_is_reported(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STAND_IN_PAUSE", "0")
+    assert main([*stand_in("one"), "study.variants.bad=dim=2", "jobs=3"]) == 1
+    printed = capsys.readouterr().out
+    assert "failed: bad, seed 0: memory ran out in batches of 8 rows" in printed
+    assert "2 trials have no result; to try them again" in printed
+    assert (shop / "one" / "report.html").exists()
+    assert main([*SMALL, "run_dir=all", "dim=2", f"launcher={LAUNCHER}", "jobs=3"]) == 1
+    assert "all 9 trials have failed, the first one so: memory ran out" in capsys.readouterr().err
+
+
+def test_dry_run_prints_commands_that_compose(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*SMALL, "dry_run=true", "study.pairs=all", "study.pair_weights=[0.5]"]
+    assert main([*arguments, "study.transfers=all", "study.labels=[0.1]"]) == 0
+    lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("python -m")]
+    assert len(lines) == 3 * (3 + 2 + 2 + 5)
+    for line in lines[:12]:
+        words = parse_arguments(shlex.split(line)[3:])
+        config = compose("fit", words.overrides, words.config_dirs)
+        assert config["sampler"]["batch_size"] in (8, 16)
+    assert not list(shop.glob("runs/*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("STAND_IN_PAUSE", "0.5")
+    command = [sys.executable, "-m", "pipeline.study", *stand_in("one")]
+    study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert study.stdout is not None
+    for line in study.stdout:
+        if line.startswith("started:"):
+            break
+    time.sleep(0.7)
+    study.send_signal(signal.SIGINT)
+    rest, _ = study.communicate()
+    assert study.returncode == 130
+    assert "stopped by SIGINT; everything is saved. Go on with" in rest
+    assert "python -m pipeline.study resume=one" in rest
+    monkeypatch.setenv("STAND_IN_PAUSE", "0")
+    assert main(["resume=one", "jobs=3"]) == 0
+
+
+def test_torch_is_not_imported_for_a_typo() -> None:
+    code = (
+        "import sys; from pipeline.study import main; "
+        "main(['study.pairs=[[digit,sentimen]]']); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "did you mean sentiment?" in done.stderr
+
+
+def test_shipped_studies_are_explained() -> None:
+    page = (ROOT / "docs" / "study.md").read_text()
+    for file in (ROOT / "configs" / "study").glob("*.yaml"):
+        assert f"`{file.stem}`" in page
+
+
+RECIPES = {
+    "torchrun --standalone --nproc-per-node=2": ["trainer=ddp", "trainer.devices=2"],
+    "srun --exclusive --ntasks=1 --gpus=1 python": ["jobs=4"],
+}
+
+
+@pytest.mark.parametrize("launcher", RECIPES)
+def test_recipes_of_the_documents_start_each_trial(
+    launcher: str, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launcher in (ROOT / "docs" / "study.md").read_text()
+    given = [*SMALL, *RECIPES[launcher], f"launcher={launcher}", "dry_run=true", "seeds=[0]"]
+    assert main(given) == 0
+    lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith(f"{launcher} -m")]
+    assert len(lines) == 3
+    for line in lines:
+        found = shlex.split(line)
+        words = found[found.index("pipeline.fit") + 1 :]
+        assert compose("fit", words)["trainer"].get("devices") in (2, "auto", 1)
