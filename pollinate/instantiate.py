@@ -1,6 +1,7 @@
 """Builds the object that a config node describes; classes that a config may not name are refused.
 
-A config from somebody else's run must not be able to call ``os.system`` or ``torch.load``."""
+A config from somebody else's run must not be able to call ``os.system`` or ``torch.load``.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +10,19 @@ from importlib import import_module
 from typing import Any
 
 from pollinate.errors import UsageError
+from pollinate.namespaces import FAMILIES, ROOT, exported, resolve
+from pollinate.suggest import did_you_mean
 
-ALLOWED_PACKAGES = (
-    "lightning_modules",
+OWN_PACKAGES = (
     "datamodules",
-    "pipeline.tracking",
-    "torchvision.transforms.v2",
-)
+    "lightning_modules",
+    "pipeline",
+)  # their public names are pollinate's
+TRANSFORMS = "torchvision.transforms.v2"
 OPTIMIZERS = "torch.optim"
 ALLOWED = (
-    "allowed are classes below "
-    + ", ".join((*ALLOWED_PACKAGES, OPTIMIZERS))
-    + ", and below your own packages "
-    "when the command line names them: allow_targets=[my_pkg]"
+    f"allowed are pollinate's own ({ROOT}.balancers.UPGrad, say), those of {OPTIMIZERS} and "
+    f"{TRANSFORMS}, and your own packages' when the command line names them: allow_targets=[my_pkg]"
 )
 
 
@@ -32,7 +33,7 @@ def is_below(name: str, packages: Sequence[str]) -> bool:
 
 def may_reach(module: str, allow: Sequence[str]) -> bool:
     """Return whether a class defined in ``module`` may be named, wherever it is re-exported."""
-    return is_below(module, [*ALLOWED_PACKAGES, OPTIMIZERS, *allow])
+    return is_below(module, [*OWN_PACKAGES, TRANSFORMS, OPTIMIZERS, *allow])
 
 
 def refusal(target: object, allow: Sequence[str]) -> str | None:
@@ -42,9 +43,12 @@ def refusal(target: object, allow: Sequence[str]) -> str | None:
     parts = target.split(".")
     if not all(part.isidentifier() and not part.startswith("_") for part in parts):
         return f"{target!r} is not the dotted name of a public class"
-    is_optimizer = len(parts) == 3 and is_below(target, [OPTIMIZERS])
-    is_own = len(parts) > 1 and is_below(target.rpartition(".")[0], [*ALLOWED_PACKAGES, *allow])
-    return None if is_optimizer or is_own else f"{target!r} is refused: {ALLOWED}"
+    package, _, name = target.rpartition(".")
+    is_optimizer = len(parts) == 3 and package == OPTIMIZERS
+    if is_optimizer or resolve(target) or (package and is_below(package, [TRANSFORMS, *allow])):
+        return None
+    public = [f"{ROOT}.{family}.{one}" for family in FAMILIES for one in exported(family)]
+    return f"{target!r} is refused; {ALLOWED}{did_you_mean(name, public)}"
 
 
 def instantiate(
@@ -84,7 +88,7 @@ def find_target(target: object, allow: Sequence[str], key: str) -> type[Any]:
     reason = refusal(target, allow)
     if reason:
         raise UsageError(f"{key}._target_ {reason}")
-    module, _, name = str(target).rpartition(".")
+    module, _, name = (resolve(str(target)) or str(target)).rpartition(".")
     found = getattr(_module(module, key), name, None)
     if not isinstance(found, type):
         raise UsageError(f"{key}._target_ must be a class, got {target}: {module} has none such")

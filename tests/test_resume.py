@@ -272,5 +272,5 @@ def test_torn_checkpoint_is_named(runs: ResumedRuns) -> None:
 def test_conflicting_key_is_refused(runs: ResumedRuns) -> None:
     message = log_of(runs.root, CONFLICT).read_text()
     assert runs.codes[CONFLICT] == [2], message
-    assert "balancer._target_ is 'lightning_modules.balancers.uncertainty.Uncertainty'" in message
-    assert "the checkpoint has 'lightning_modules.balancers.equal.Equal'" in message
+    assert "balancer._target_ is 'pollinate.balancers.Uncertainty'" in message
+    assert "the checkpoint has 'pollinate.balancers.Equal'" in message

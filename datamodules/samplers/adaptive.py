@@ -31,7 +31,7 @@ class Adaptive(Sampler):
 
     def __init__(
         self,
-        batch_size: int,
+        batch_size: int = 128,
         steps_per_epoch: int | None = None,
         bucket: int = 1,
         temperature: float = 2.0,

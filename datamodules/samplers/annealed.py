@@ -25,7 +25,7 @@ class AnnealedTemperature(Sampler):
 
     def __init__(
         self,
-        batch_size: int,
+        batch_size: int = 128,
         steps_per_epoch: int | None = None,
         bucket: int = 1,
         start: float = 1.0,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 Shares = Mapping[str, float]
 
 
-class Sampler(ABC):
+class Sampler(metaclass=Buildable):
     """Says how many rows of each data set a step has.
 
     Args:
@@ -23,7 +24,7 @@ class Sampler(ABC):
     """
 
     def __init__(
-        self, batch_size: int, steps_per_epoch: int | None = None, bucket: int = 1
+        self, batch_size: int = 128, steps_per_epoch: int | None = None, bucket: int = 1
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"sampler.batch_size must be >= 1, got {batch_size}")

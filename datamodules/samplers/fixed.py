@@ -21,7 +21,7 @@ class FixedShares(Sampler):
 
     def __init__(
         self,
-        batch_size: int,
+        batch_size: int = 128,
         steps_per_epoch: int | None = None,
         bucket: int = 1,
         weights: Mapping[str, float] | None = None,

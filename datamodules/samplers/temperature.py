@@ -23,10 +23,10 @@ class Temperature(Sampler):
 
     def __init__(
         self,
-        batch_size: int,
+        batch_size: int = 160,
         steps_per_epoch: int | None = None,
         bucket: int = 1,
-        temperature: float = 2.0,
+        temperature: float = 6.0,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, bucket)
         if not temperature > 0:

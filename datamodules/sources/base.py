@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from glob import glob, has_magic
@@ -16,9 +16,10 @@ from datamodules.cache import Cache, file_stamp
 from datamodules.sources.row_files import RowFile
 from datamodules.table import SourceTable
 from pollinate.errors import PollinateError, UsageError
+from pollinate.recipes import Buildable
 
 
-class Source(ABC):
+class Source(metaclass=Buildable):
     """Reads one data set.
 
     Attributes:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.balancers.shared_gradients import SharedGradients
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 
-class Balancer(nn.Module, ABC):
+class Balancer(nn.Module, metaclass=Buildable):
     """Combines the losses of the tasks that a step has, and fills ``.grad``.
 
     State is registered buffers and parameters by task name, so a checkpoint restores it exactly.
@@ -22,6 +23,8 @@ class Balancer(nn.Module, ABC):
     Args:
         tasks: names of all tasks of the run.
     """
+
+    given_later: ClassVar[frozenset[str]] = frozenset({"tasks"})
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()

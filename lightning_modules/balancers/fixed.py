@@ -22,8 +22,11 @@ class Fixed(LossBalancer):
         UsageError: a weight for an unknown task, or a negative or infinite one.
     """
 
-    def __init__(self, tasks: Sequence[str], task_weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, tasks: Sequence[str], task_weights: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__(tasks)
+        task_weights = task_weights or {}
         for task, weight in task_weights.items():
             if task not in tasks:
                 raise UsageError(

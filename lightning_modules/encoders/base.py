@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,9 +17,10 @@ from lightning_modules.tuning.freezing import (
     parameter_groups_of,
 )
 from lightning_modules.tuning.routing import Routing
+from pollinate.recipes import Buildable
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(nn.Module, metaclass=Buildable):
     """Turns the rows of one modality, whatever data set they come from, into features.
 
     Attributes:
@@ -28,6 +29,11 @@ class Encoder(nn.Module, ABC):
         outer: options on which what ``backbone`` returns doesn't depend, its weights given.
         routing: must know the tasks of the rows of a call; None: rows are alike to all tasks.
     """
+
+    given_later: ClassVar[frozenset[str]] = frozenset(
+        {"dim", "vocab_size", "in_channels", "in_features", "brought"}
+    )
+    for_builder: ClassVar[frozenset[str]] = frozenset({"tune"})
 
     dim: int
     needs: ClassVar[tuple[str, ...]] = ()

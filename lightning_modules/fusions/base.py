@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from datamodules.features import Features
+from pollinate.recipes import Buildable
 
 
-class Fusion(nn.Module, ABC):
+class Fusion(nn.Module, metaclass=Buildable):
     """Puts the modalities of one data set's rows together; a row may lack some of them.
 
     Attributes:
         reads_tokens: whether it looks at more of ``Features`` than the pooled vectors.
     """
+
+    given_later: ClassVar[frozenset[str]] = frozenset({"modalities", "dim"})
 
     reads_tokens: ClassVar[bool] = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_modules.state_dicts import StateDict, storage_key, weighted_sum
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 if TYPE_CHECKING:
     from lightning_modules.merging.evaluator import MergeEvaluator
@@ -217,7 +218,7 @@ class MergeResult:
     coefficients: dict[str, Any] = field(default_factory=dict)
 
 
-class MergeMethod(ABC):
+class MergeMethod(metaclass=Buildable):
     """A way to make one model of several.
 
     Attributes:

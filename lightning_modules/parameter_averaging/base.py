@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 
-class ParameterAveraging(ABC):
+class ParameterAveraging(metaclass=Buildable):
     """Between two synchronisations each process takes optimizer steps on its own rows.
 
     Args:

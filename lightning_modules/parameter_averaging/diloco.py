@@ -34,7 +34,7 @@ class DiLoCo(ParameterAveraging):
 
     copies = 2  # the start and the velocity
 
-    def __init__(self, every_n_steps: int, lr: float = 0.7, momentum: float = 0.9) -> None:
+    def __init__(self, every_n_steps: int = 50, lr: float = 0.7, momentum: float = 0.9) -> None:
         super().__init__(every_n_steps)
         if not lr > 0:
             raise UsageError(f"lr must be > 0, got {lr}; 1 with momentum 0 is local SGD")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 
-class Schedule(ABC):
+class Schedule(metaclass=Buildable):
     """Learning rate at step k is lr * factor(k): a linear warm-up, then ``shape``.
 
     factor(k) = (k + 1) / (W + 1) for k < W, then shape(p), p = (k - W) / (S - W) in [0, 1].

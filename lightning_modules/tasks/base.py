@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,6 +20,7 @@ from datamodules.label_maps import MapFormat
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import OutputSpace
 from lightning_modules.views import RowView, View
+from pollinate.recipes import Buildable
 
 
 def parse_number(cell: Any) -> float | None:
@@ -90,7 +91,7 @@ class EncodedTargets:
     unseen: dict[int, str] = field(default_factory=dict)
 
 
-class Task(ABC):
+class Task(metaclass=Buildable):
     """One thing to predict.
 
     Attributes:

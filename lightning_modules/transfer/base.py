@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from datamodules.batch import MixedBatch
 from lightning_modules.network import ForwardTrace
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 if TYPE_CHECKING:
     from datamodules.mixed_datamodule import MixedDataModule
@@ -155,7 +156,7 @@ class TransferLosses:
     label_weights: dict[str, float] = field(default_factory=dict)
 
 
-class Transfer(nn.Module, ABC):
+class Transfer(nn.Module, metaclass=Buildable):
     """A method that brings knowledge from a source into this run.
 
     It is a part of the module that trains: its own parameters have a place in optimizer and

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 
 import torch
 
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 Coefficients = tuple[float, ...]
 Objective = Callable[[Coefficients], float]  # larger is better; -inf for what is no choice
 
 
-class CoefficientSearch(ABC):
+class CoefficientSearch(metaclass=Buildable):
     """Looks for the coefficients with the largest value."""
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -24,6 +24,8 @@ from lightning_modules.transfer.frozen_model import FrozenModel, encoder_spec
 from lightning_modules.trunks.gauges import GateStats
 from lightning_modules.views import EncodedDataset, View
 from pollinate.errors import UsageError
+from pollinate.namespaces import public_name
+from pollinate.recipes import Buildable
 
 if TYPE_CHECKING:
     from datamodules.mixed_datamodule import MixedDataModule
@@ -62,13 +64,15 @@ class FrozenEncoders(nn.Module):
 OWN = "own"  # what this run's trunk makes, among the sources
 
 
-class SourceMixer(nn.Module, ABC):
+class SourceMixer(nn.Module, metaclass=Buildable):
     """Puts one task's rows and what sources make of them together.
 
     Args:
         dim: width D of the rows.
         widths: {source: width D_s of what it lends}.
     """
+
+    given_later: ClassVar[frozenset[str]] = frozenset({"dim", "widths"})
 
     def __init__(self, dim: int, widths: Mapping[str, int]) -> None:
         super().__init__()
@@ -258,7 +262,7 @@ class FrozenSourceTransfer(Transfer):
             known[task] = {"dim": rows.shape[1], "widths": widths, **self.options()}
             mixers[task] = self.mixer(**known[task])
         module.network.source_fusion = SourceFusion(source_encoders, mixers)
-        target = f"{self.mixer.__module__}.{self.mixer.__qualname__}"
+        target = public_name(self.mixer)
         module.spec["learnt"][FUSION_KEY] = {
             "lenders": {name: encoder_spec(source) for name, source in opened.items()},
             "mixers": {task: {"_target_": target, **options} for task, options in known.items()},

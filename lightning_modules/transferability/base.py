@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
+
+from pollinate.recipes import Buildable
 
 T = TypeVar("T")
 
@@ -70,7 +72,7 @@ class EvidenceKind(Enum):
     RUN = "a run that trained source and target as tasks"
 
 
-class Score(ABC):
+class Score(metaclass=Buildable):
     """Guesses how much a source helps a task; larger is better.
 
     Attributes:

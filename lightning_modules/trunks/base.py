@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from datamodules.features import Features
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 
 def called_parts(module: nn.Module) -> Iterator[nn.Module]:
@@ -26,7 +27,7 @@ Routes = Mapping[str, Sequence[str]]  # {task: the data sets whose rows it is pr
 Parts = dict[str, list[Tensor]]  # {task: one tensor of rows for each of its data sets}
 
 
-class Trunk(nn.Module, ABC):
+class Trunk(nn.Module, metaclass=Buildable):
     """Turns the data sets' features into each task's representation.
 
     Attributes:
@@ -38,6 +39,8 @@ class Trunk(nn.Module, ABC):
         tasks: names of all tasks of the run; kept in alphabetical order, so that the order in
             which they were given changes nothing.
     """
+
+    given_later: ClassVar[frozenset[str]] = frozenset({"tasks", "dim"})
 
     same_for_all: ClassVar[bool] = False
     reads_tokens: ClassVar[bool] = False

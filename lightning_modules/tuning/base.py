@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_modules.encoders.base import Encoder
 from pollinate.errors import UsageError
+from pollinate.recipes import Buildable
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # peft's, before the names of a network's layers
@@ -69,7 +70,7 @@ class PeftAdapter:
 NO_ADAPTERS = "the run trained no adapters; one with tune=task_lora, lora or dora has some"
 
 
-class Tuning(ABC):
+class Tuning(metaclass=Buildable):
     """Chooses among an encoder's weights; those of a projection put on a backbone always train.
 
     Attributes:

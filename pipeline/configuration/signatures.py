@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pollinate.namespaces import resolve
+
 Aliases = Mapping[str, ast.expr]
 
 
@@ -112,7 +114,7 @@ class ClassSource:
 
 def find_class(target: str, depth: int = DEPTH) -> ClassSource | None:
     """Return the class statement that a dotted name leads to, through re-exports."""
-    module, _, name = target.rpartition(".")
+    module, _, name = (resolve(target) or target).rpartition(".")
     tree = _tree(module) if module and depth else None
     if tree is None:
         return None

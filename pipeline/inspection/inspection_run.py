@@ -25,7 +25,7 @@ UNUSED_OPTIONS = {
     "seed": 0,
     "loader": {"workers": 0, "pin_memory": False},
     "sampler": {
-        "_target_": "datamodules.samplers.proportional.Proportional",
+        "_target_": "pollinate.samplers.Proportional",
         "batch_size": 1_000_000,
     },
 }

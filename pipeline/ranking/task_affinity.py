@@ -20,7 +20,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.trainer import explain_out_of_memory
 
 TRAINER_KEYS = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
-NO_TRANSFER = {"_target_": "lightning_modules.transfer.none.NoTransfer"}
+NO_TRANSFER = {"_target_": "pollinate.transfer.NoTransfer"}
 
 
 @dataclass

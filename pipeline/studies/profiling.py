@@ -20,7 +20,7 @@ UNKNOWN = "how long a step takes isn't known"
 TIMED = 6  # steps, of which the first don't count
 WARM = 2
 TRAINER_KEYS = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
-NO_TRANSFER = {"_target_": "lightning_modules.transfer.none.NoTransfer"}
+NO_TRANSFER = {"_target_": "pollinate.transfer.NoTransfer"}
 
 
 def profile_joint_run(

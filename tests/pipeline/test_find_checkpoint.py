@@ -50,7 +50,7 @@ def test_two_tokenizers_are_refused() -> None:
         TextModality(500, 8, brought={"tokenizer": "x"}, tokenizer=TOKENIZER.to_json())
 
 
-TYPE = "lightning_modules.tasks.classification.Classification"
+TYPE = "pollinate.tasks.Classification"
 
 
 def asking(run: Path, task: str, target: str = TYPE) -> dict[str, Any]:
@@ -79,4 +79,4 @@ def test_labels_that_the_other_run_does_not_have(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no task 'tune'; did you mean tone"):
         inherited_labels(asking(run, "tune"), "tune")
     with pytest.raises(UsageError, match=r"data.tasks.tone.type must be that of"):
-        inherited_labels(asking(run, "tone", "lightning_modules.tasks.ordinal.Ordinal"), "tone")
+        inherited_labels(asking(run, "tone", "pollinate.tasks.Ordinal"), "tone")

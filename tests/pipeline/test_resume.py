@@ -28,9 +28,9 @@ SAVED: dict[str, Any] = {
     "resume": None,
     "allow_targets": [],
     "data": {"datasets": {"notes": {"rows": 5}}},
-    "encoder": {"text": {"_target_": "lightning_modules.encoders.bag.Bag", "width": 16}},
-    "balancer": {"_target_": "lightning_modules.balancers.equal.Equal"},
-    "tracking": {"_target_": "pipeline.tracking.loggers.LocalRunLogger"},
+    "encoder": {"text": {"_target_": "pollinate.encoders.Bag", "width": 16}},
+    "balancer": {"_target_": "pollinate.balancers.Equal"},
+    "tracking": {"_target_": "pollinate.tracking.LocalRunLogger"},
     "trainer": {"max_epochs": 2, "accumulate_grad_batches": 1},
 }
 
@@ -150,7 +150,7 @@ def test_given_keys_win_and_others_stay() -> None:
 
 
 def test_a_given_group_replaces_the_saved_one() -> None:
-    other = {"text": {"_target_": "lightning_modules.encoders.conv.Conv"}}
+    other = {"text": {"_target_": "pollinate.encoders.Conv"}}
     assert merge_given_keys(SAVED, changed(encoder=other), ["encoder/text"])["encoder"] == other
 
 
@@ -188,7 +188,7 @@ def test_a_key_is_fixed_with_all_below_it_and_no_namesake() -> None:
 
 
 def test_a_conflict_is_refused_with_exit_code_2(folder: RunFolder) -> None:
-    target = "lightning_modules.balancers.uncertainty.Uncertainty"
+    target = "pollinate.balancers.Uncertainty"
     with pytest.raises(UsageError) as caught:
         resumed(folder, "balancer", balancer={"_target_": target})
     assert caught.value.exit_code == 2

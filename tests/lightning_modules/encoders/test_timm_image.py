@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lightning_modules.encoders.pretrained_files import local_copy, read_weights
 from lightning_modules.encoders.timm_image import TimmImage, layer_groups
-from lightning_modules.encoders.weight_names import EfficientNetLite
+from lightning_modules.encoders.weight_names import EfficientNetLiteNames
 from pollinate.errors import PollinateError, UsageError
 
 timm = pytest.importorskip("timm", reason="needs the extra encoders")
@@ -193,7 +193,7 @@ def test_efficientnet_lite_sees_what_is_in_known_pictures() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     path = local_copy(LITE)
     assert path is not None
-    names = EfficientNetLite()
+    names = EfficientNetLiteNames()
     network = timm.create_model("tf_efficientnet_lite0").eval()
     network.load_state_dict({names(name): value for name, value in read_weights(path).items()})
     found = [

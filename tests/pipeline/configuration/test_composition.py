@@ -186,7 +186,7 @@ def test_an_option_beside_a_name_keeps_the_name() -> None:
     for given in ("encoder.text.tune=last_blocks", "encoder.text.tune={name: last_blocks}"):
         node = compose("fit", [given, "encoder.text.tune.blocks=3"])["encoder"]["text"]["tune"]
         assert node == {
-            "_target_": "lightning_modules.tuning.last_blocks.LastBlocks",
+            "_target_": "pollinate.tuning.LastBlocks",
             "blocks": 3,
         }
 

@@ -29,7 +29,7 @@ from tests.pipeline.conftest import Fit
         ("transfer.a=1", ["unknown option transfer.a=1", "allowed: none"]),
         ("tracking.labels={a: b}", ["tracking.labels must be Mapping[str, float]"]),
         ("trunk._target_=tests.pipeline.standins.Trnk", ["names no class", "did you mean Trunk?"]),
-        ("trunk._target_=datamodules.nope.Trunk", ["names no module", "datamodules.nope"]),
+        ("trunk._target_=datamodules.nope.Trunk", ["is refused", "mean pollinate.trunks.Trunk?"]),
         ("trunk._target_=3", ["trunk._target_ must be the dotted name of a class, got 3"]),
         ("optimizer=torch", ["optimizer.name is missing"]),
     ],
@@ -85,9 +85,7 @@ def test_what_sharded_weights_can_t_have(
     assert part in refused("trainer.strategy=fsdp2", override)
 
 
-AVERAGING = (
-    "trainer.averaging={_target_: lightning_modules.parameter_averaging.local_sgd.LocalSGD, %s}"
-)
+AVERAGING = "trainer.averaging={_target_: pollinate.averaging.LocalSGD, %s}"
 
 
 @pytest.mark.parametrize(

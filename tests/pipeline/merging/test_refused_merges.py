@@ -57,11 +57,11 @@ def other_encoder(checkpoint: dict[str, Any]) -> None:
 
 def stitched(checkpoint: dict[str, Any]) -> None:
     trunk = checkpoint["pollinate"]["config"]["trunk"]
-    trunk["_target_"] = "lightning_modules.trunks.cross_stitch.CrossStitch"
+    trunk["_target_"] = "pollinate.trunks.CrossStitch"
 
 
 def adapted(checkpoint: dict[str, Any]) -> None:
-    tune = {"_target_": "lightning_modules.tuning.lora.LoRA"}
+    tune = {"_target_": "pollinate.tuning.LoRA"}
     checkpoint["pollinate"]["config"]["encoder"]["image"]["tune"] = tune
 
 

@@ -1,0 +1,5 @@
+"""Ways to make one model of several."""
+
+from pollinate.namespaces import lazily
+
+__all__, __getattr__, __dir__ = lazily("merging")

@@ -1,0 +1,5 @@
+"""Loggers that record a run."""
+
+from pollinate.namespaces import lazily
+
+__all__, __getattr__, __dir__ = lazily("tracking")
