@@ -14,7 +14,7 @@ from typing import Any
 from pollinate.errors import PollinateError, UsageError
 from pollinate.namespaces import FAMILIES
 from pollinate.suggest import hint
-from pollinate.version import VERSION as __version__
+from pollinate.version import VERSION as __version__  # noqa: N811  # the name that Python expects
 
 # {public name: where it is defined}
 _HOMES = {

@@ -49,17 +49,17 @@ class Sampler(metaclass=Buildable):
         """Rows of each data set in every step: the shares, rounded, at least one row each."""
         return apportion(self.shares(sizes, epoch), self.batch_size)
 
-    def bind(self, tasks: Mapping[str, Sequence[str]]) -> None:  # noqa: B027  # optional
+    def bind(self, tasks: Mapping[str, Sequence[str]]) -> None:  # optional
         """Be told {data set: its tasks}, before anything else."""
 
-    def observe(self, scores: Mapping[str, float]) -> None:  # noqa: B027  # optional
+    def observe(self, scores: Mapping[str, float]) -> None:  # optional
         """Be told each task's validation score, larger is better; on every rank alike."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was observed, as plain values."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # optional
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # optional
         """Go on with what ``state_dict`` returned."""
 
     def epoch_steps(self, sizes: Mapping[str, int]) -> int:

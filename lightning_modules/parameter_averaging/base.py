@@ -44,5 +44,5 @@ class ParameterAveraging(metaclass=Buildable):
         """Return what a resumed run needs; all processes have the same."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # most have none
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # most have none
         """Go on with what ``state_dict`` returned."""
