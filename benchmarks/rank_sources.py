@@ -157,7 +157,7 @@ def accuracy(config: Mapping[str, Any], task: str, source: Path | None, seed: in
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    module.engine.adopt(trainer.strategy)
+    module.engine.attach(trainer.strategy)
     trainer.fit(module, datamodule=data)
     options = {"accelerator": "cpu"}
     scores = measure(module, data, "test", options, Console(quiet=True))

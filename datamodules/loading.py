@@ -26,11 +26,11 @@ from datamodules.inputs import (
     target_cells,
 )
 from datamodules.label_maps import MapFormat, MapStore, prepare_maps, prepare_maps_cached
+from datamodules.labelled_task import LabelledTask
 from datamodules.modalities.base import InputStore, Modality, PreparedInputs, StreamedStore
 from datamodules.sources.base import Source
 from datamodules.splits import split_rows
 from datamodules.table import Column, SourceTable, take
-from lightning_modules.tasks.base import Task
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
 
@@ -64,7 +64,7 @@ class TaskSpec:
     known: what another run learnt of the labels, for a task that no data set has labels of.
     """
 
-    task: Task
+    task: LabelledTask
     datasets: Sequence[str]
     target: Target | Mapping[str, Target] | None
     drop_unseen: bool = False
@@ -301,7 +301,7 @@ def prepare_task_maps(
     return prepare_maps_cached(form, cells, pictures, size, cache, [own, key])
 
 
-def encode_map_presence(task: Task, maps: Column) -> tuple[Tensor, dict[int, str]]:
+def encode_map_presence(task: LabelledTask, maps: Column) -> tuple[Tensor, dict[int, str]]:
     """Return ``present`` and ``unseen`` of ``encode``, of maps of N rows, some at a time."""
     present: list[Tensor] = []
     unseen: dict[int, str] = {}

@@ -14,10 +14,10 @@ from torch import Tensor
 from datamodules.batch import Batch
 from datamodules.feature_table import FeatureTable
 from datamodules.label_maps import UNLABELLED_PIXEL, MapStore
+from datamodules.labelled_task import EncodedTargets
 from datamodules.loading import LoadedDataset, TaskSpec, encode_map_presence
 from datamodules.modalities.base import InputStore, Maps
 from datamodules.row_order import LaneStream, ShuffledStream
-from lightning_modules.tasks.base import EncodedTargets
 from pollinate.errors import PollinateError
 
 CHUNK = 64  # maps that are in memory at a time

@@ -82,7 +82,7 @@ class BackwardEngine:
         self.weights_differ = False  # whether they have other weights at the moment
         self.divided = True  # whether they divide a step's rows, or each takes all
 
-    def adopt(self, strategy: Strategy) -> None:
+    def attach(self, strategy: Strategy) -> None:
         """Choose where gradients meet under a strategy, before training; see ``choose``."""
         whole = isinstance(strategy, DDPStrategy | SingleDeviceStrategy)
         sharded = isinstance(strategy, ModelParallelStrategy)
@@ -125,11 +125,11 @@ class BackwardEngine:
         which stay whole, if the others are sharded.
 
         Raises:
-            UsageError: as for ``adopt``.
+            UsageError: as for ``attach``.
         """
         self._shared = None
         strategy = trainer.strategy
-        self.adopt(strategy)
+        self.attach(strategy)
         self._ranks = GradientReducer(1 if self.local else trainer.world_size, self.traffic)
         wrapped = isinstance(strategy, DDPStrategy) and not self.local
         alike = wrapped and self.level is not None

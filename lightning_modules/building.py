@@ -12,13 +12,11 @@ from datamodules.modalities.text import TextModality
 from lightning_modules.encoders.base import Encoder, PretrainedEncoder
 from lightning_modules.ensemble import Ensemble
 from lightning_modules.fusions.base import Fusion
-from lightning_modules.network import MultiTaskNetwork, combination
+from lightning_modules.network import HeadInput, MultiTaskNetwork, RestoresHeadInput, combination
+from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import Task
-from lightning_modules.transfer.frozen_model import rebuild_library_network
-from lightning_modules.transfer.source_fusion import FUSION_KEY, FrozenEncoders, SourceFusion
 from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
-from pipeline.find_checkpoint import inherited_tokenizer
 from pollinate.errors import UsageError
 from pollinate.instantiate import find_target, instantiate
 
@@ -52,7 +50,10 @@ MODALITIES: dict[str, type[Modality]] = {
 
 
 def build_modalities(
-    config: Config, tasks: Mapping[str, Task], learnt: Mapping[str, Any] | None = None
+    config: Config,
+    tasks: Mapping[str, Task],
+    learnt: Mapping[str, Any] | None = None,
+    tokenizer: str | None = None,
 ) -> dict[str, Modality]:
     """Return {modality: how its raw values become tensors} for those that the data have.
 
@@ -60,6 +61,7 @@ def build_modalities(
         config: a composed configuration.
         tasks: what the data are for.
         learnt: of the run to go on with, which knows what its encoders brought along.
+        tokenizer: content of a tokenizer.json that a new run takes over; None: it trains its own.
     """
     used = {m for spec in config["data"]["datasets"].values() for m in spec["inputs"]}
     missing = sorted(used - set(MODALITIES))
@@ -74,8 +76,7 @@ def build_modalities(
         transform = instantiate(node, config["allow_targets"], "data.image.augment")
         known["image"] = {"augment": transform}
     if "text" in used:
-        chosen = learnt is None and config["data"]["text"].get("tokenizer")
-        known["text"]["tokenizer"] = inherited_tokenizer(config) if chosen else None
+        known["text"]["tokenizer"] = tokenizer
     for name in used:
         found = pretrained_assets(config, name, learnt)
         if found:
@@ -127,14 +128,16 @@ def build_network(
     tasks: Mapping[str, Task],
     modalities: Mapping[str, Modality],
     new: bool = False,
+    head_input: Config | None = None,
 ) -> MultiTaskNetwork:
-    """Return one network without sources; tasks and modalities have their vocabularies.
+    """Return one network; tasks and modalities have their vocabularies.
 
     Args:
         config: a composed configuration.
         tasks: {name: task}.
         modalities: {name: modality}.
         new: whether pre-trained weights are loaded, which no checkpoint will replace.
+        head_input: the node of what stands between trunk and heads in a checkpoint; None: nothing.
 
     Raises:
         UsageError: there is no encoder for a modality.
@@ -159,7 +162,28 @@ def build_network(
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     views = {name: task.view for name, task in tasks.items()}
     fusions = build_fusions(config)
-    return MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views, tunings)
+    network = MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views, tunings)
+    if head_input is not None:
+        network.head_input = restore_head_input(head_input, allow)
+    return network
+
+
+HEAD_INPUT = "head_input"  # key of what a checkpoint says of the network's ``HeadInput``
+
+
+def restore_head_input(node: Config, allow: Sequence[str]) -> HeadInput:
+    """Return what stood between trunk and heads in training, with any weights.
+
+    Raises:
+        UsageError: the node names no class that can do so.
+    """
+    kind = find_target(node["_target_"], allow, HEAD_INPUT)
+    if not issubclass(kind, RestoresHeadInput):
+        raise UsageError(
+            f"{HEAD_INPUT}._target_ must name a class that restores what stands between trunk and "
+            f"heads, got {node['_target_']}"
+        )
+    return kind.restore_head_input({k: v for k, v in node.items() if k != "_target_"}, allow)
 
 
 def tasks_of_modality(modality: str, datasets: Config, routes: Routes) -> list[str]:
@@ -221,78 +245,30 @@ def build_ensemble(
                 {**rest, **own, "data": {**data, "datasets": datasets, "tasks": specs}},
                 {name: tasks[name] for name in own["tasks"]},
                 {name: item for name, item in modalities.items() if name in used},
+                head_input=own.get(HEAD_INPUT),
             )
         )
     routes = {name: task_datasets(spec) for name, spec in data["tasks"].items()}
     return Ensemble(members, tasks, routes)
 
 
-def build_without_sources(
-    config: Config, tasks: Mapping[str, Task], modalities: Mapping[str, Modality], new: bool = False
-) -> MultiTaskNetwork:
-    """Return the network, or the ensemble of them, without sources; see ``build_network``."""
-    if MEMBERS in config:
-        return build_ensemble(config, tasks, modalities)
-    return build_network(config, tasks, modalities, new)
-
-
-def build_source_networks(known: Config, allow: Sequence[str]) -> SourceFusion:
-    """Return the sources inside a network, whose weights are in the network's checkpoint.
-
-    Args:
-        known: what the run said of them that took them in.
-        allow: packages, besides our own, whose classes may be named.
-    """
-    source_encoders = {
-        name: FrozenEncoders(build_source_network(one, allow))
-        for name, one in known["lenders"].items()
-    }
-    mixers = {
-        task: instantiate(node, allow, f"transfer, mixer of {task}")
-        for task, node in known["mixers"].items()
-    }
-    return SourceFusion(source_encoders, mixers)
-
-
-def build_source_network(known: Config, allow: Sequence[str]) -> MultiTaskNetwork:
-    """Return a source's network from what ``described`` returned, without its weights."""
-    if "config" not in known:
-        return rebuild_library_network(known)
-    config = {**known["config"], "allow_targets": list(allow)}
-    tasks = build_tasks(config)
-    return build_without_sources(config, *restore_vocabularies(config, tasks, known["learnt"]))
-
-
 def build_model(
     config: Config,
     tasks: Mapping[str, Task],
     modalities: Mapping[str, Modality],
-    new: bool = False,
-    borrowed: Config | None = None,
-) -> MultiTaskNetwork:
-    """Return the network, or the ensemble of them; tasks and modalities have their vocabularies.
+    head_input: Config | None = None,
+) -> TaskNetwork:
+    """Return the network of a checkpoint, or the ensemble of them, whose weights it will be given.
 
     Args:
         config: a composed configuration.
-        tasks: {name: task}.
+        tasks: {name: task}, with vocabularies, as the modalities.
         modalities: {name: modality}.
-        new: whether pre-trained weights are loaded, which no checkpoint will replace.
-        borrowed: what the checkpoint says of sources in the network, if there are any; an
-            ensemble's configuration says it of each member.
+        head_input: as for ``build_network``; an ensemble's configuration says it of each member.
 
     Raises:
         UsageError: there is no encoder for a modality.
     """
-    network = build_without_sources(config, tasks, modalities, new)
-    if isinstance(network, Ensemble):
-        for place, own in enumerate(config[MEMBERS]):
-            attach_sources(network.member(place), own.get(FUSION_KEY), config["allow_targets"])
-    else:
-        attach_sources(network, borrowed, config["allow_targets"])
-    return network
-
-
-def attach_sources(network: MultiTaskNetwork, known: Config | None, allow: Sequence[str]) -> None:
-    """Give a network the sources that it had in training, if it had any."""
-    if known is not None:
-        network.source_fusion = build_source_networks(known, allow)
+    if MEMBERS in config:
+        return build_ensemble(config, tasks, modalities)
+    return build_network(config, tasks, modalities, head_input=head_input)

@@ -116,6 +116,32 @@ def mean_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {t: loss + d for (t, loss), d in zip(losses.items(), differences, strict=True)}
 
 
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Return the sum over all ranks, on the CPU; the values themselves in a single process."""
+    if not is_distributed():
+        return values
+    on_gpu = distributed.get_backend() == "nccl"
+    shared = values.cuda() if on_gpu else values.clone()
+    distributed.all_reduce(shared)
+    return shared.cpu()
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Say whether the flag is set on any rank; every rank gets the same answer.
+
+    Also asked by processes that are ``local_only``: whether to stop concerns them all.
+
+    Args:
+        flag: of this rank.
+        device: on which ranks exchange tensors.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return flag
+    value = torch.tensor(int(flag), device=device)
+    distributed.all_reduce(value, op=distributed.ReduceOp.MAX)
+    return bool(value.item())
+
+
 BUCKET_SIZE = 1 << 23  # numbers that are sent at once
 
 

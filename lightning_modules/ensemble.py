@@ -9,30 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
-from datamodules.features import Features
-from lightning_modules.network import ForwardTrace, HeadInput, MultiTaskNetwork, shared_rows
+from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import Task
-from lightning_modules.trunks.base import Parts, Routes, Trunk
+from lightning_modules.trunks.base import Routes
 from lightning_modules.views import EncodedDataset
 
 
-class NoTrunk(Trunk):
-    """Nothing is shared: each member has a trunk of its own."""
-
-    def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
-        """Return nothing."""
-        return {}
-
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield nothing."""
-        return iter(())
-
-
-class Ensemble(MultiTaskNetwork):
+class Ensemble(TaskNetwork):
     """A task's answer is the average of what the members say that have the task.
 
-    How outputs are averaged is the task's own: ``Task.averaged``, of probabilities where there are
-    any.
+    How outputs are averaged is the task's own: ``Task.ensemble_output``, of probabilities where
+    there are any.
 
     Args:
         members: trained networks, of any shapes; their tasks may differ.
@@ -41,28 +28,15 @@ class Ensemble(MultiTaskNetwork):
     """
 
     def __init__(
-        self, members: Sequence[MultiTaskNetwork], tasks: Mapping[str, Task], routes: Routes
+        self, members: Sequence[TaskNetwork], tasks: Mapping[str, Task], routes: Routes
     ) -> None:
-        super().__init__({}, NoTrunk(list(routes)), {}, routes)
+        super().__init__(routes)
         self.members = nn.ModuleList(members)
         self.tasks = dict(tasks)
 
-    def member(self, place: int) -> MultiTaskNetwork:
+    def member(self, place: int) -> TaskNetwork:
         """Return one of the networks."""
-        return cast("MultiTaskNetwork", self.members[place])
-
-    def forward(
-        self,
-        batches: Mapping[str, Batch],
-        tasks: Sequence[str] | None = None,
-        tap: HeadInput = shared_rows,
-        apart: bool = False,
-        trace: ForwardTrace | None = None,
-    ) -> dict[str, Tensor]:
-        """Predict; see ``MultiTaskNetwork.forward``."""
-        wanted = self.routes if tasks is None else tasks
-        routes = {task: self.routes[task] for task in wanted}
-        return self.predict(self.encode(batches, routes), routes, tap, trace)
+        return cast("TaskNetwork", self.members[place])
 
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Let each member encode the rows of its tasks: {``member/key``: rows}."""
@@ -74,26 +48,20 @@ class Ensemble(MultiTaskNetwork):
                 found[f"{place}/{key}"] = seen
         return found
 
-    def predict(
-        self,
-        seen: Mapping[str, EncodedDataset],
-        routes: Routes,
-        tap: HeadInput = shared_rows,
-        trace: ForwardTrace | None = None,
-    ) -> dict[str, Tensor]:
-        """Average what the members make of the rows that they encoded; nothing else is noted."""
+    def predict(self, seen: Mapping[str, EncodedDataset], routes: Routes) -> dict[str, Tensor]:
+        """Average what the members make of the rows that they encoded."""
         outputs: dict[str, list[Tensor]] = {}
         for place, member, own in self._members(routes):
             start = f"{place}/"
             read = {k.removeprefix(start): rows for k, rows in seen.items() if k.startswith(start)}
             if read:
-                for task, output in member.predict(read, own, tap).items():
+                for task, output in member.predict(read, own).items():
                     outputs.setdefault(task, []).append(output)
         return {
             task: self.tasks[task].ensemble_output(torch.stack(o)) for task, o in outputs.items()
         }
 
-    def _members(self, routes: Routes) -> Iterator[tuple[int, MultiTaskNetwork, Routes]]:
+    def _members(self, routes: Routes) -> Iterator[tuple[int, TaskNetwork, Routes]]:
         """Yield (number, member, those of the tasks that it has)."""
         for place in range(len(self.members)):
             member = self.member(place)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_modules.distributed import is_distributed
+from lightning_modules.distributed import all_reduce_sum
 from lightning_modules.task_rows import Targets
 from lightning_modules.tasks.base import Task
 
@@ -79,16 +79,6 @@ class EvaluationMetrics(nn.Module):
                         matrices[task] = value.cpu()
             collection.reset()  # type: ignore[operator]
         return numbers, matrices
-
-
-def all_reduce_sum(values: Tensor) -> Tensor:
-    """Return the sum over all ranks, on the CPU; the values themselves in a single process."""
-    if not is_distributed():
-        return values
-    on_gpu = torch.distributed.get_backend() == "nccl"
-    shared = values.cuda() if on_gpu else values.clone()
-    torch.distributed.all_reduce(shared)
-    return shared.cpu()
 
 
 def update_metric(metric: Metric, output: Tensor, target: Tensor) -> None:

@@ -15,14 +15,15 @@ from datamodules.batch import MixedBatch
 from lightning_modules.backward_engine import BackwardEngine
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.distributed import local_only, mean_losses
-from lightning_modules.metrics import EvaluationMetrics, TrainingMetrics
+from lightning_modules.evaluation_module import EvaluationModule
+from lightning_modules.hooks import TrainingHooks, TrainingStep
+from lightning_modules.metrics import TrainingMetrics
 from lightning_modules.network import ForwardTrace, MultiTaskNetwork
 from lightning_modules.optimization import Optimization, parameter_groups, schedule_optimizer
 from lightning_modules.replay import Replay
 from lightning_modules.sharding import clip_norm, clip_value
 from lightning_modules.task_rows import Targets, targets_of
 from lightning_modules.tasks.base import Task
-from lightning_modules.transfer.base import Transfer, TransferStep
 from pollinate.errors import PollinateError
 
 MADE_LATER = "balancer."  # a balancer may have state that it makes at its first step only
@@ -54,7 +55,7 @@ def shape_text(tensor: Tensor | None) -> str:
     return "nothing" if tensor is None else str(tuple(tensor.shape))
 
 
-class MultiTaskModule(LightningModule):
+class MultiTaskModule(EvaluationModule):
     """Trains the network on mixed batches.
 
     The loss of task t in a step is the mean over its labelled rows on all ranks,
@@ -65,26 +66,26 @@ class MultiTaskModule(LightningModule):
         network: encoders, trunk and heads.
         tasks: {name: task}.
         balancer: combines the tasks' losses.
-        transfer: brings in knowledge from elsewhere.
+        transfer: brings in knowledge from elsewhere: it is asked at each step.
         optimization: optimizer and schedule.
         spec: plain values from which the network can be built again; part of every checkpoint.
         same_rows: whether tasks that have the same data sets also have labels on the same rows.
     """
+
+    network: MultiTaskNetwork
 
     def __init__(
         self,
         network: MultiTaskNetwork,
         tasks: Mapping[str, Task],
         balancer: Balancer,
-        transfer: Transfer,
+        transfer: TrainingHooks,
         optimization: Optimization,
         spec: Mapping[str, Any],
         same_rows: bool = True,
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, tasks)
         self.balancer = balancer
-        self.tasks = dict(tasks)
         self.transfer = transfer
         self.optimization = optimization
         self.spec = dict(spec)
@@ -95,7 +96,6 @@ class MultiTaskModule(LightningModule):
         self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
         self._total: int | None = None  # optimizer steps of the run, known when it starts
         self.progress = TrainingMetrics(tasks)
-        self.scores = EvaluationMetrics(tasks)
 
     def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         """Return the objective of one step."""
@@ -164,14 +164,6 @@ class MultiTaskModule(LightningModule):
         else:
             clip_norm(self.parameters(), gradient_clip_val)
 
-    def validation_step(self, batch: MixedBatch, batch_idx: int) -> None:
-        """Add one batch to the scores."""
-        self._evaluate(batch)
-
-    def test_step(self, batch: MixedBatch, batch_idx: int) -> None:
-        """Add one batch to the scores."""
-        self._evaluate(batch)
-
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make optimizer and per-step schedule."""
         plan = self.optimization
@@ -227,18 +219,18 @@ class MultiTaskModule(LightningModule):
         every = self.trainer.accumulate_grad_batches
         return (self._step[1] + 1) % every == 0 or self.trainer.is_last_batch
 
-    def _outputs(self, batch: MixedBatch) -> tuple[TransferStep, dict[str, tuple[Tensor, Tensor]]]:
+    def _outputs(self, batch: MixedBatch) -> tuple[TrainingStep, dict[str, tuple[Tensor, Tensor]]]:
         """Return the step's outputs, and the targets of the tasks that have some on any process."""
         labelled = [task for task in self.tasks if batch.labelled.get(task)]
         required_tasks = set(labelled) | set(self.transfer.required_tasks(batch))
         tasks, trace = [task for task in self.tasks if task in required_tasks], ForwardTrace()
         outputs = self.engine.forward(batch.batches, tasks, trace)
         done, world = self.global_step, self.trainer.world_size if self.engine.divided else 1
-        step = TransferStep(batch, outputs, trace, done, self._total, world)
+        step = TrainingStep(batch, outputs, trace, done, self._total, world)
         return step, targets_of(batch.batches, labelled, self.network.routes)
 
     def _losses(
-        self, step: TransferStep, sums: Mapping[str, Tensor]
+        self, step: TrainingStep, sums: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return ({task: L_t}, what transfer adds that belongs to no task).
 
@@ -275,17 +267,6 @@ class MultiTaskModule(LightningModule):
         """Return {task: labelled rows of all processes}."""
         times = 1 if self.engine.divided else self.trainer.world_size
         return {task: rows * times for task, rows in batch.labelled.items()}
-
-    def _evaluate(self, batch: MixedBatch) -> None:
-        tasks = [
-            task
-            for task, names in self.network.routes.items()
-            if any(name in batch.batches for name in names)
-        ]
-        outputs = self.network(batch.batches, tasks)
-        found = targets_of(batch.batches, tasks, self.network.routes)
-        for task, (target, present) in found.items():
-            self.scores.update(task, outputs[task][present], target[present])
 
 
 def as_multitask(module: LightningModule) -> MultiTaskModule:

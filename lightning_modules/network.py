@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from datamodules.batch import Batch
 from datamodules.features import Features, PooledOnly, concat_features
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.fusions.base import Fusion
+from lightning_modules.task_network import TaskNetwork
 from lightning_modules.task_rows import (
     ALL_TASKS,
     EncodingKeys,
@@ -28,9 +30,6 @@ from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.routed_adapters import shared_parameters
 from lightning_modules.tuning.routing import Routing
 from lightning_modules.views import EncodedDataset, RowView, View
-
-if TYPE_CHECKING:
-    from lightning_modules.transfer.source_fusion import SourceFusion
 
 
 @dataclass
@@ -56,7 +55,7 @@ class ForwardTrace:
 
 ROW_VIEW = RowView()
 MODALITY_SEPARATOR = "+"  # between the names of modalities
-HeadInput = Callable[[str, Tensor], Tensor]
+HeadTap = Callable[[str, Tensor], Tensor]
 
 
 def shared_rows(task: str, rows: Tensor) -> Tensor:
@@ -64,7 +63,51 @@ def shared_rows(task: str, rows: Tensor) -> Tensor:
     return rows
 
 
-class MultiTaskNetwork(nn.Module):
+class HeadInput(nn.Module, ABC):
+    """Makes of the trunk's rows what heads read; a network has one at most, or none.
+
+    It is a part of the network and of its checkpoints, beside which ``node`` says how it is built
+    again: what put it there, and where that took it from, isn't needed any more.
+    """
+
+    @property
+    @abstractmethod
+    def node(self) -> dict[str, Any]:
+        """Plain values: ``_target_``, a ``RestoresHeadInput``, and what it makes it of."""
+
+    @abstractmethod
+    def forward(
+        self,
+        rows: Mapping[str, Tensor],
+        views: Mapping[str, View],
+        keys: Mapping[str, Sequence[str]],
+        seen: Mapping[str, EncodedDataset],
+    ) -> dict[str, Tensor]:
+        """Return {task: what its head reads, (N, D)}.
+
+        Args:
+            rows: {task: (N, D) of the trunk}.
+            views: {task: as what it sees its rows}.
+            keys: {task: keys in ``seen`` of its data sets, in order}.
+            seen: the encoded rows.
+        """
+
+
+class RestoresHeadInput(ABC):
+    """A class that can be named by a ``HeadInput``'s node."""
+
+    @classmethod
+    @abstractmethod
+    def restore_head_input(cls, known: Mapping[str, Any], allow: Sequence[str]) -> HeadInput:
+        """Build it again, with any weights.
+
+        Args:
+            known: the node without its ``_target_``.
+            allow: packages, besides our own, whose classes may be named.
+        """
+
+
+class MultiTaskNetwork(TaskNetwork):
     """One model for all tasks.
 
     Args:
@@ -87,39 +130,33 @@ class MultiTaskNetwork(nn.Module):
         views: Mapping[str, View] | None = None,
         tunings: Mapping[str, Tuning] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(routes)
         self.tunings = dict(tunings or {})
         self.encoders = nn.ModuleDict(dict(encoders))
         self.fusions = nn.ModuleDict(dict(fusions or {}))
         self.trunk = trunk
         self.heads = nn.ModuleDict(dict(heads))
-        self.routes = {task: tuple(names) for task, names in routes.items()}
         self.views = {task: (views or {}).get(task, ROW_VIEW) for task in heads}
-        self.source_fusion: SourceFusion | None = None  # given by transfer
+        self.head_input: HeadInput | None = None  # None: heads read the trunk's rows
 
     def forward(
         self,
         batches: Mapping[str, Batch],
         tasks: Sequence[str] | None = None,
-        tap: HeadInput = shared_rows,
+        tap: HeadTap = shared_rows,
         separate_graphs: bool = False,
         trace: ForwardTrace | None = None,
     ) -> dict[str, Tensor]:
-        """Predict.
+        """Predict; see ``TaskNetwork.forward``.
 
         Args:
-            batches: {data set: rows}.
-            tasks: the tasks wanted; None: every task that a data set in ``batches`` is for.
+            batches, tasks: as there.
             tap: what each head reads in place of its shared rows: (task, rows) -> rows.
             separate_graphs: whether tasks that have no encoded rows in common go through graphs of
                 their own.
             trace: takes note of what is made on the way.
-
-        Returns:
-            {task: (N, ...)}, rows of the task's data sets in the order of its route.
         """
-        wanted = self.heads if tasks is None else tasks
-        routes = {task: self.routes[task] for task in wanted}
+        routes = self.routes_of(tasks)
         trace = ForwardTrace() if trace is None else trace
         if not separate_graphs:
             return self.predict(self.encode(batches, routes), routes, tap, trace)
@@ -135,7 +172,7 @@ class MultiTaskNetwork(nn.Module):
         self,
         seen: Mapping[str, EncodedDataset],
         routes: Routes,
-        tap: HeadInput = shared_rows,
+        tap: HeadTap = shared_rows,
         trace: ForwardTrace | None = None,
     ) -> dict[str, Tensor]:
         """Send encoded rows through trunk and heads.
@@ -156,18 +193,17 @@ class MultiTaskNetwork(nn.Module):
                     key = f"{name}:{group}" if group else name
                     groups.setdefault(key, features)
                     paths.setdefault(task, []).append(key)
-        source_features = {} if self.source_fusion is None else self.source_fusion.encode(seen)
-        outputs = {}
+        rows: dict[str, Tensor] = {}
         for task, parts in self.trunk(groups, paths).items():
-            read = [tap(task, rows) for rows in parts]
-            trace.parts[task] = read
-            rows = torch.cat(read) if len(read) > 1 else read[0]
-            keys = keys_of_task(seen, task, routes[task])
-            if self.source_fusion is not None:
-                rows = self.source_fusion(task, rows, self.views[task], keys, source_features)
-            read_from = [seen[name] for name in keys]
-            outputs[task] = self.views[task].output(self.heads[task], rows, read_from)
-        return outputs
+            trace.parts[task] = read = [tap(task, part) for part in parts]
+            rows[task] = torch.cat(read) if len(read) > 1 else read[0]
+        keys = {task: keys_of_task(seen, task, routes[task]) for task in rows}
+        if self.head_input is not None:
+            rows = self.head_input(rows, self.views, keys, seen)
+        return {
+            task: self.views[task].output(self.heads[task], own, [seen[key] for key in keys[task]])
+            for task, own in rows.items()
+        }
 
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Encode all rows of a modality in one call, part them again, and fuse.

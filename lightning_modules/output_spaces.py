@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_modules.transfer.divergences import mean_logits
+from lightning_modules.divergences import mean_logits
 
 # logits of student and teacher, (..., C) each -> how far they are apart, (...)
 Divergence = Callable[[Tensor, Tensor], Tensor]

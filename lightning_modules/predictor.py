@@ -17,11 +17,11 @@ from datamodules.inputs import InputColumns
 from datamodules.modalities.base import Modality
 from datamodules.modalities.image import displayed_size
 from datamodules.split_dataset import SplitDataset
-from lightning_modules.building import build_model, build_tasks, restore_vocabularies
+from lightning_modules.building import HEAD_INPUT, build_model, build_tasks, restore_vocabularies
 from lightning_modules.checkpoints import read_checkpoint, read_spec
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import Label, Task
-from lightning_modules.transfer.source_fusion import FUSION_KEY
 from lightning_modules.trunks.base import Routes
 from lightning_modules.views import EncodedDataset
 from pollinate.errors import PollinateError, UsageError
@@ -64,7 +64,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: MultiTaskNetwork,
+        network: TaskNetwork,
         tasks: Mapping[str, Task],
         modalities: Mapping[str, Modality],
         inputs: Mapping[str, Mapping[str, InputColumns]],
@@ -102,9 +102,15 @@ class Predictor:
         config = {**spec["config"], "allow_targets": list(allow_targets)}
         learnt = spec["learnt"]
         tasks, modalities = restore_vocabularies(config, build_tasks(config), learnt)
-        network = build_model(config, tasks, modalities, borrowed=learnt.get(FUSION_KEY))
+        network = build_model(config, tasks, modalities, learnt.get(HEAD_INPUT))
         inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
         return cls(network, tasks, modalities, inputs)
+
+    @property
+    def single_network(self) -> MultiTaskNetwork:
+        """The network of a model that is no ensemble, with its encoders, trunk and heads."""
+        assert isinstance(self.network, MultiTaskNetwork)
+        return self.network
 
     def modalities_of(self, task: str) -> list[tuple[str, ...]]:
         """Return the modalities that rows of the task's data sets have; a row may lack some."""
@@ -243,7 +249,7 @@ class Predictor:
         return part.batch(good), [rows[place] for place in good]
 
 
-def load_network_weights(network: MultiTaskNetwork, checkpoint: Path) -> None:
+def load_network_weights(network: TaskNetwork, checkpoint: Path) -> None:
     """Load a checkpoint's weights into a network that was built from its configuration.
 
     Raises:

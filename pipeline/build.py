@@ -20,17 +20,20 @@ from datamodules.loading import DatasetSpec, TaskSpec
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.building import (
+    HEAD_INPUT,
     build_modalities,
     build_model,
+    build_network,
     build_tasks,
     names_in,
     task_datasets,
 )
 from lightning_modules.checkpoints import SPEC_FORMAT
+from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.optimization import Optimization
-from lightning_modules.transfer.source_fusion import FUSION_KEY
-from pipeline.find_checkpoint import inherited_labels
+from lightning_modules.tasks.base import as_task
+from pipeline.find_checkpoint import inherited_labels, inherited_tokenizer
 from pipeline.tracking.redact import redact
 from pollinate.errors import UsageError
 from pollinate.instantiate import find_target, instantiate
@@ -67,7 +70,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
     return MixedDataModule(
         datasets,
         specs,
-        build_modalities(config, tasks, learnt),
+        build_modalities(config, tasks, learnt, None if learnt else named_tokenizer(config)),
         instantiate(config["sampler"], allow, "sampler"),
         config["seed"],
         config["data"]["seed"],
@@ -76,6 +79,13 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
         build_policy(config["data"]),
         config.get("labels", 1.0),  # a run of an earlier version says nothing of it
     )
+
+
+def named_tokenizer(config: Config) -> str | None:
+    """Return the tokenizer that ``data.text.tokenizer`` names, if the data have texts."""
+    data = config["data"]
+    has_texts = any("text" in spec["inputs"] for spec in data["datasets"].values())
+    return inherited_tokenizer(config) if has_texts and data["text"].get("tokenizer") else None
 
 
 def build_policy(data: Config) -> DataErrorPolicy:
@@ -138,12 +148,12 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
         datamodule: that is set up.
         load: whether a new run's pre-trained weights are loaded.
     """
-    tasks = {name: spec.task for name, spec in datamodule.tasks.items()}
+    tasks = {name: as_task(spec.task) for name, spec in datamodule.tasks.items()}
     allow = config["allow_targets"]
     resumed = datamodule.learnt or {}
-    kept = {FUSION_KEY: resumed[FUSION_KEY]} if FUSION_KEY in resumed else {}
+    kept = {HEAD_INPUT: resumed[HEAD_INPUT]} if HEAD_INPUT in resumed else {}
     new = load and datamodule.learnt is None
-    network = build_model(config, tasks, datamodule.modalities, new, kept.get(FUSION_KEY))
+    network = build_network(config, tasks, datamodule.modalities, new, kept.get(HEAD_INPUT))
     spec = {
         "format": SPEC_FORMAT,
         "version": VERSION,
@@ -163,6 +173,19 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
         # a trunk's own forward sorts rows by task, which differs from step to step
         compile_parts([*network.encoders.values(), *network.trunk.called_parts()])
     return module
+
+
+def build_evaluation_module(config: Config, datamodule: MixedDataModule) -> EvaluationModule:
+    """Return a module that only answers, for data that are set up with what a run learnt.
+
+    Args:
+        config: of the run, or of what several were merged to: an ensemble, say.
+        datamodule: that is set up.
+    """
+    assert datamodule.learnt is not None
+    tasks = {name: as_task(spec.task) for name, spec in datamodule.tasks.items()}
+    head_input = datamodule.learnt.get(HEAD_INPUT)
+    return EvaluationModule(build_model(config, tasks, datamodule.modalities, head_input), tasks)
 
 
 def compile_parts(parts: Sequence[nn.Module]) -> None:

@@ -16,9 +16,10 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.progress_bars import EvaluationProgressBar
 from lightning_modules.checkpoints import read_spec, require_training_config
-from lightning_modules.module import MultiTaskModule
+from lightning_modules.evaluation_module import EvaluationModule
+from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.predictor import load_network_weights
-from pipeline.build import build_datamodule, build_module
+from pipeline.build import build_datamodule, build_evaluation_module
 from pipeline.find_checkpoint import run_folder_of_checkpoint
 from pipeline.frozen_features import FrozenFeatureCache
 from pipeline.run_summary import TaskMetrics, constant_baselines, modalities_of
@@ -66,12 +67,12 @@ def evaluate(
     datamodule = build_datamodule(config, spec["learnt"])
     datamodule.options.evaluation_batch_size = batch_size
     datamodule.setup()
-    module = build_module(config, datamodule)
+    module = build_evaluation_module(config, datamodule)
     load_network_weights(
         module.network, checkpoint
     )  # what else a run has, its transfer say, isn't asked
     with explain_out_of_memory("batch_size", batch_size):
-        scores = measure(module, datamodule, split, config["trainer"], console)
+        scores = measure(module, datamodule, split, config, console)
     parts = datamodule.parts[split]
     rows = {
         name: sum(int(parts[dataset].present[name].sum()) for dataset in spec.datasets)
@@ -83,15 +84,16 @@ def evaluate(
 
 
 def measure(
-    module: MultiTaskModule,
+    module: EvaluationModule,
     datamodule: MixedDataModule,
     split: str,
-    options: dict[str, Any],
+    config: Mapping[str, Any],
     console: Console,
 ) -> TaskMetrics:
     """Return {task: {metric: value}} of tasks with labelled rows in the split."""
-    trainer, figures = evaluation_trainer(options, console)
-    FrozenFeatureCache(module, datamodule, trainer).find()
+    trainer, figures = evaluation_trainer(config["trainer"], console)
+    if isinstance(module.network, MultiTaskNetwork):  # an ensemble finds nothing
+        FrozenFeatureCache(module.network, config["encoder"], datamodule, trainer).find()
     trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
     return figures.stage_scores["test"]
 

@@ -77,7 +77,7 @@ def find_adapted_encoder(
         UsageError: there are no adapters, several encoders have some, each task has its own and
             none is named, or there is no such task or encoder.
     """
-    network = predictor.network
+    network = predictor.single_network
     if task is not None:
         predictor.check_task(task)
     known = {name: t for name, t in network.tunings.items() if t.adapts}

@@ -23,7 +23,6 @@ from datamodules.features import Features
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.feature_extraction import BATCH_SIZE, REFUSED, FeatureExtraction
-from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork
 from pollinate.version import VERSION
 
@@ -36,16 +35,21 @@ class FrozenFeatureCache:
     """Hands a data module the features of frozen encoders.
 
     Args:
-        module: whose encoders; its weights are those of the run.
+        network: whose encoders; its weights are those of the run.
+        nodes: {modality: what its encoder was built from}.
         datamodule: is set up.
         trainer: in whose precision, and on whose device, features are computed.
     """
 
     def __init__(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, trainer: Trainer
+        self,
+        network: MultiTaskNetwork,
+        nodes: Mapping[str, Any],
+        datamodule: MixedDataModule,
+        trainer: Trainer,
     ) -> None:
-        self.nodes = module.spec["config"]["encoder"]
-        self.network = module.network
+        self.nodes = dict(nodes)
+        self.network = network
         self.datamodule = datamodule
         self.plugin, self.precision = trainer.precision_plugin, str(trainer.precision)
         self.device = trainer.strategy.root_device

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, LAST
+from lightning_modules.tasks.base import as_task
 from pipeline.run_folder import RunFolder
 from pipeline.tracking.mlflow_settings import DATABASE, resolve_uri
 from pipeline.tracking.redact import redact_text
@@ -71,7 +72,7 @@ def modalities_of(datamodule: MixedDataModule, task: str) -> str:
 def constant_baselines(datamodule: MixedDataModule, split: str = "test") -> TaskMetrics:
     """Return each task's score of the best constant answer on one split."""
     return {
-        name: spec.task.baseline_of(labels(datamodule, name, split))
+        name: as_task(spec.task).baseline_of(labels(datamodule, name, split))
         for name, spec in datamodule.tasks.items()
     }
 
@@ -85,7 +86,7 @@ def print_table(console: Console, summary: RunSummary, datamodule: MixedDataModu
     for heading in ("valid", "test", "baseline", "rows seen"):
         table.add_column(heading, justify="right")
     for name, spec in datamodule.tasks.items():
-        metric = spec.task.score
+        metric = as_task(spec.task).score
         table.add_row(
             name,
             modalities_of(datamodule, name),

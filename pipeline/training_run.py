@@ -156,8 +156,8 @@ class TrainingRun:
         self.training = make_trainer(
             config, folder, self.console, self.datamodule.sampler, self.module.transfer
         )
-        self.module.engine.adopt(self.training.trainer.strategy)
-        self.module.transfer.adopt(self.training.trainer)
+        self.module.engine.attach(self.training.trainer.strategy)
+        self.module.transfer.attach(self.training.trainer)
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
         if self._is_first:  # to which one made by another process would look like an earlier run's
             folder.create()
@@ -284,7 +284,8 @@ class TrainingRun:
             return
         if checkpoint is not None:
             load_network_weights(network, checkpoint)
-        FrozenFeatureCache(self.module, self.datamodule, trainer).fill(self._say)
+        nodes = self.module.spec["config"]["encoder"]
+        FrozenFeatureCache(network, nodes, self.datamodule, trainer).fill(self._say)
 
     def _say(self, text: str) -> None:
         if self._is_first:

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_modules.checkpoints import read_checkpoint, read_spec
 from lightning_modules.encoders.pretrained_files import PACKAGE, SUFFIXES, in_package, read_weights
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
-from lightning_modules.transfer.base import SourceModel
+from lightning_modules.source_models import SourceModel
 from pipeline.find_checkpoint import find_checkpoint
 from pollinate.errors import PollinateError
 

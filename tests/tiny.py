@@ -36,6 +36,7 @@ from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.optimization import Optimization
 from lightning_modules.schedules.constant import Constant
+from lightning_modules.tasks.base import as_task
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.transfer.none import NoTransfer
 from lightning_modules.trunks.shared import SharedTrunk
@@ -182,9 +183,9 @@ def network(data: MixedDataModule, dropout: float = 0.0) -> MultiTaskNetwork:
         encoders["text"] = MeanEncoder(**data.modalities["text"].encoder_arguments())
     if "image" in data.modalities:
         encoders["image"] = Flat()
-    heads = {name: spec.task.head(DIM) for name, spec in data.tasks.items()}
+    heads = {name: as_task(spec.task).head(DIM) for name, spec in data.tasks.items()}
     routes = {name: spec.datasets for name, spec in data.tasks.items()}
-    views = {name: spec.task.view for name, spec in data.tasks.items()}
+    views = {name: as_task(spec.task).view for name, spec in data.tasks.items()}
     several = {tuple(sorted(s.inputs)) for s in data.datasets.values() if len(s.inputs) > 1}
     fusions = {combination(names): Concat(names, DIM) for names in several}
     trunk = SharedTrunk(list(heads), DIM, dropout=dropout)
@@ -198,7 +199,7 @@ def multitask(
     dropout: float = 0.0,
 ) -> MultiTaskModule:
     """A module for data that are set up."""
-    tasks = {name: spec.task for name, spec in data.tasks.items()}
+    tasks = {name: as_task(spec.task) for name, spec in data.tasks.items()}
     plan = Optimization(
         optimizer,
         Constant(),

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_modules.distributed import local_only
+from lightning_modules.evaluation_module import EvaluationModule, as_evaluated
 from lightning_modules.module import MultiTaskModule, as_multitask
 
 
@@ -76,15 +77,15 @@ class Measure(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the validation scores."""
-        self._finish_stage(trainer, as_multitask(pl_module), "valid")
+        self._finish_stage(trainer, as_evaluated(pl_module), "valid")
         step, since = self._clock
         self._clock = (step, since + time.perf_counter() - self._paused)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the test scores."""
-        self._finish_stage(trainer, as_multitask(pl_module), "test")
+        self._finish_stage(trainer, as_evaluated(pl_module), "test")
 
-    def _finish_stage(self, trainer: Trainer, module: MultiTaskModule, stage: str) -> None:
+    def _finish_stage(self, trainer: Trainer, module: EvaluationModule, stage: str) -> None:
         numbers, self.matrices[stage] = module.scores.take()
         self.stage_scores[stage] = numbers
         # validating the best weights once more, after training, isn't part of the history
@@ -118,7 +119,7 @@ class Measure(Callback):
 
 
 def stage_metrics(
-    module: MultiTaskModule, stage: str, numbers: dict[str, dict[str, float]]
+    module: EvaluationModule, stage: str, numbers: dict[str, dict[str, float]]
 ) -> dict[str, float]:
     """Return the flat metrics of one evaluation, with the mean of the tasks' main metrics."""
     named = {

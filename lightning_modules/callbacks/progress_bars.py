@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from lightning_modules.callbacks.measure import Measure
+from lightning_modules.evaluation_module import as_evaluated
 from lightning_modules.module import as_multitask
 
 
@@ -102,7 +103,7 @@ class TrainingProgressBar(Callback):
         return " | ".join(
             f"{task} {_short(self.measure.latest.get(f'train/{task}/loss'), 2)}"
             f" {_short(self.measure.latest.get(f'valid/{task}/{definition.score}'), 3)}".rstrip()
-            for task, definition in as_multitask(module).tasks.items()
+            for task, definition in as_evaluated(module).tasks.items()
         )
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from datamodules.batch import MixedBatch
+from lightning_modules.distributed import any_rank
 from lightning_modules.module import MultiTaskModule, as_multitask
 from pollinate.errors import PollinateError
 from pollinate.interrupt import StopRequest
@@ -61,7 +62,7 @@ class StopTraining(Callback):
 
     def requested(self, trainer: Trainer) -> bool:
         """Say whether a signal came to any rank; every rank gets the same answer."""
-        return any_rank(self.request.signal_name is not None, trainer)
+        return any_rank(self.request.signal_name is not None, trainer.strategy.root_device)
 
     def interrupt(self) -> NoReturn:
         """Leave training; the state has been saved."""
@@ -70,15 +71,6 @@ class StopTraining(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
         self.request.restore()
-
-
-def any_rank(flag: bool, trainer: Trainer) -> bool:
-    """Say whether the flag is set on any rank; every rank gets the same answer."""
-    if trainer.world_size == 1:
-        return flag
-    value = torch.tensor(int(flag), device=trainer.strategy.root_device)
-    torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
-    return bool(value.item())
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -126,9 +118,9 @@ class StopAtNonFiniteLoss(Callback):
         here = not torch.isfinite(loss).item()
         if as_multitask(pl_module).engine.local:
             # the others ask, in the same exchange, when they come to their next synchronisation
-            found = here and any_rank(here, trainer)
+            found = here and any_rank(here, trainer.strategy.root_device)
         else:
-            found = any_rank(here, trainer)
+            found = any_rank(here, trainer.strategy.root_device)
         if not found:
             return
         step = trainer.global_step + 1
@@ -151,7 +143,7 @@ def raise_if_others_nonfinite(trainer: Trainer) -> None:
     Raises:
         PollinateError: one met a loss that isn't finite.
     """
-    if any_rank(False, trainer):
+    if any_rank(False, trainer.strategy.root_device):
         raise PollinateError(
             f"the loss isn't finite on another process, by step {trainer.global_step}"
         )

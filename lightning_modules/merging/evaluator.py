@@ -15,10 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datamodules.batch import Batch
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.merging.base import Models
-from lightning_modules.module import MultiTaskModule
-from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.state_dicts import StateDict
+from lightning_modules.task_network import TaskNetwork
 from pollinate.errors import UsageError
 
 RUNNING_STATISTICS = ("running_mean", "running_var")
@@ -60,7 +60,7 @@ def network_part(name: str) -> str:
 
 
 def recompute_statistics(
-    network: MultiTaskNetwork, layers: Collection[str], batches: Iterable[Mapping[str, Batch]]
+    network: TaskNetwork, layers: Collection[str], batches: Iterable[Mapping[str, Batch]]
 ) -> None:
     """Let layers' statistics be the means over batches, all else being as when it answers.
 
@@ -113,7 +113,7 @@ class MergeEvaluator:
     def __init__(
         self,
         models: Models,
-        build: Callable[[], tuple[MixedDataModule, MultiTaskModule]],
+        build: Callable[[], tuple[MixedDataModule, EvaluationModule]],
         stale: Sequence[str],
         steps: int,
         device: torch.device,
@@ -125,7 +125,7 @@ class MergeEvaluator:
         self._build = build
 
     @cached_property
-    def _built(self) -> tuple[MixedDataModule, MultiTaskModule]:
+    def _built(self) -> tuple[MixedDataModule, EvaluationModule]:
         datamodule, module = self._build()
         return datamodule, module.to(self.device).eval()
 
@@ -135,12 +135,12 @@ class MergeEvaluator:
         return self._built[0]
 
     @property
-    def module(self) -> MultiTaskModule:
+    def module(self) -> EvaluationModule:
         """The result's network with its tasks, on the device."""
         return self._built[1]
 
     @property
-    def network(self) -> MultiTaskNetwork:
+    def network(self) -> TaskNetwork:
         """The result's network, on the device."""
         return self.module.network
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
 from datamodules.label_maps import MapFormat
+from datamodules.labelled_task import EncodedTargets, LabelledTask
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import OutputSpace
 from lightning_modules.views import RowView, View
@@ -75,20 +75,6 @@ def mean_sigmoid(outputs: Tensor) -> Tensor:
 
 
 Label = dict[str, Any]
-
-
-@dataclass
-class EncodedTargets:
-    """Targets of N rows.
-
-    targets: (N, ...), a placeholder where there is no label.
-    present: (N,) bool, True where there is one.
-    unseen: {row: label that the training split doesn't have}; such rows count as not labelled.
-    """
-
-    targets: Tensor
-    present: Tensor
-    unseen: dict[int, str] = field(default_factory=dict)
 
 
 class Task(metaclass=Buildable):
@@ -218,3 +204,9 @@ class Task(metaclass=Buildable):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what ``learn`` learnt in another run."""
+
+
+def as_task(task: LabelledTask) -> Task:
+    """Return a task of the data as what it is; the layer of the data knows less of it."""
+    assert isinstance(task, Task)
+    return task

@@ -19,9 +19,10 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
+from datamodules.labelled_task import EncodedTargets
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import CategoricalOutput
-from lightning_modules.tasks.base import EncodedTargets, Label, Task, mean_softmax
+from lightning_modules.tasks.base import Label, Task, mean_softmax
 from lightning_modules.tasks.row_weights import class_weights, focal_factor, require_class_weights
 from pollinate.errors import PollinateError, UsageError
 

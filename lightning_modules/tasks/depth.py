@@ -19,7 +19,8 @@ from torchmetrics import (
 )
 
 from datamodules.label_maps import UNLABELLED_PIXEL, DepthMap
-from lightning_modules.tasks.base import EncodedTargets, Label
+from datamodules.labelled_task import EncodedTargets
+from lightning_modules.tasks.base import Label
 from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, upsampled
 from pollinate.errors import PollinateError
 

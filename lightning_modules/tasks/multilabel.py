@@ -18,10 +18,10 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
+from datamodules.labelled_task import EncodedTargets
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.base import (
-    EncodedTargets,
     Label,
     Task,
     mean_sigmoid,

@@ -15,9 +15,10 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
 from torchmetrics.regression import MeanAbsoluteError
 
+from datamodules.labelled_task import EncodedTargets
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import BinaryOutputs
-from lightning_modules.tasks.base import EncodedTargets, Label, Task, mean_sigmoid
+from lightning_modules.tasks.base import Label, Task, mean_sigmoid
 from lightning_modules.tasks.classification import label_text
 from pollinate.errors import PollinateError, UsageError
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
+from datamodules.labelled_task import EncodedTargets
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import NumericOutput
-from lightning_modules.tasks.base import EncodedTargets, Label, Task, number_problem, parse_number
+from lightning_modules.tasks.base import Label, Task, number_problem, parse_number
 from pollinate.errors import PollinateError, UsageError
 
 

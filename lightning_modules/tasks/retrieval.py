@@ -13,8 +13,9 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
+from datamodules.labelled_task import EncodedTargets
 from lightning_modules.distributed import gather_rows
-from lightning_modules.tasks.base import EncodedTargets, Label, Task
+from lightning_modules.tasks.base import Label, Task
 from lightning_modules.views import PairView
 from pollinate.errors import PollinateError, UsageError
 

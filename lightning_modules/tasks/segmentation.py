@@ -19,7 +19,8 @@ from torchmetrics.classification import (
 )
 
 from datamodules.label_maps import MAX_CLASS, UNLABELLED_PIXEL, ClassMap
-from lightning_modules.tasks.base import EncodedTargets, Label, mean_softmax
+from datamodules.labelled_task import EncodedTargets
+from lightning_modules.tasks.base import Label, mean_softmax
 from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, class_colormap, upsampled
 from lightning_modules.tasks.row_weights import class_weights, require_class_weights
 from pollinate.errors import PollinateError, UsageError

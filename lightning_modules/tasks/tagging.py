@@ -13,9 +13,10 @@ from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
+from datamodules.labelled_task import EncodedTargets
 from datamodules.modalities.text import as_text, first_text, words_of
 from datamodules.table import Column, Columns
-from lightning_modules.tasks.base import EncodedTargets, Label, Task, mean_softmax
+from lightning_modules.tasks.base import Label, Task, mean_softmax
 from lightning_modules.views import TEXT, WordView
 from pollinate.errors import PollinateError, UsageError
 

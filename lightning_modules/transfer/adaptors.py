@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.transfer.base import SourceProvider, TransferStep
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import HookedModule, TrainingStep
+from lightning_modules.source_models import SourceProvider
 from lightning_modules.transfer.feature_pairs import (
     CombinedFeaturePairs,
     FeaturePair,
@@ -19,10 +20,6 @@ from lightning_modules.transfer.feature_pairs import (
 from lightning_modules.transfer.feature_transfer import FeatureTransfer, mean_over_rows
 from lightning_modules.transfer.frozen_model import FrozenModel
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
 
 
 class Adaptors(FeatureTransfer):
@@ -61,7 +58,7 @@ class Adaptors(FeatureTransfer):
         self.adaptors = nn.ModuleDict()
 
     def make_pairs(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> FeaturePairs:
         """Open each source once."""
         for task in [*self.teachers, *self.tasks]:
@@ -91,7 +88,7 @@ class Adaptors(FeatureTransfer):
         )
         nn.init.eye_(adaptor.weight)
 
-    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
         """Return the mean over rows."""
         adaptor = self.adaptors[name]
         assert isinstance(adaptor, nn.Linear)

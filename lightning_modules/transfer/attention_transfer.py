@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.transfer.base import TransferStep
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.transfer.feature_pairs import FeaturePair, match_grids
 from lightning_modules.transfer.feature_transfer import (
     FeatureSelection,
@@ -59,7 +59,7 @@ class AttentionTransfer(SingleSourceTransfer):
                     "transfer=hints"
                 )
 
-    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
         """Return the mean over rows."""
         own, other = attention_map(pair.own, pair.mask), attention_map(pair.other, pair.mask)
         if own.dim() == 3:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightning_modules.transfer.base import TransferStep
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.transfer.feature_pairs import FeaturePair
 from lightning_modules.transfer.feature_transfer import (
     REPRESENTATION,
@@ -51,7 +51,7 @@ class CKA(SingleSourceTransfer):
     ) -> None:
         super().__init__(FeatureSelection(source, at, modalities, tasks), weight, until)
 
-    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
         """Return 1 - CKA of all processes' rows."""
         return distance_of_all_rows(pair, MIN_ROWS, lambda own, other: 1 - debiased_cka(own, other))
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from datamodules.inputs import InputColumns
+from lightning_modules.divergences import log_soft, soft_divergence
 from lightning_modules.transfer.distillation import Distillation
-from lightning_modules.transfer.divergences import log_soft, soft_divergence
 from lightning_modules.transfer.teachers import DistillationBatch, TeacherOption
 from pollinate.errors import UsageError
 

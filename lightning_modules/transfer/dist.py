@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from datamodules.inputs import InputColumns
 from lightning_modules.distributed import gather_rows
+from lightning_modules.divergences import log_soft
 from lightning_modules.transfer.distillation import Distillation
-from lightning_modules.transfer.divergences import log_soft
 from lightning_modules.transfer.teachers import DistillationBatch, TeacherOption
 from pollinate.errors import UsageError
 

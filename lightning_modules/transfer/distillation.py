@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from datamodules.batch import MixedBatch
 from datamodules.inputs import InputColumns
-from lightning_modules.transfer.base import SourceProvider, Transfer, TransferLosses, TransferStep
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
+from lightning_modules.source_models import SourceProvider
+from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.teachers import (
     DistillationBatch,
     TeacherOption,
@@ -19,10 +21,6 @@ from lightning_modules.transfer.teachers import (
     parse_teachers,
 )
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
 
 
 class Distillation(Transfer):
@@ -69,7 +67,7 @@ class Distillation(Transfer):
         """Return how far the student is from the teachers, over all processes' rows: a scalar."""
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Open the teachers."""
         named = parse_teachers(self.teachers, self.names, list(module.tasks))
@@ -94,9 +92,9 @@ class Distillation(Transfer):
         assert self._opened_teachers is not None
         return self._opened_teachers
 
-    def losses(self, step: TransferStep) -> TransferLosses:
+    def losses(self, step: TrainingStep) -> AddedLosses:
         """Return the teachers' part of each task's loss, and the labels' share."""
-        found = TransferLosses()
+        found = AddedLosses()
         self._latest = {}
         for task in self.taught_tasks(step.batch):
             distil_batch = self.opened_teachers.by_task[task].distil_batch(step)

@@ -5,21 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from datamodules.features import Features, concat_features
-from lightning_modules.transfer.base import TransferStep
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import HookedModule, TrainingStep
 from lightning_modules.transfer.frozen_model import FrozenModel
 from pollinate.errors import UsageError
 from pollinate.suggest import hint
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
 
 
 def match_grids(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +60,7 @@ class FeaturePairs(ABC):
     of_tasks: bool
 
     @abstractmethod
-    def find(self, step: TransferStep) -> dict[str, FeaturePair]:
+    def find(self, step: TrainingStep) -> dict[str, FeaturePair]:
         """Return {name: pair} of what the step has; the same names in all processes."""
 
     @abstractmethod
@@ -100,7 +97,7 @@ class EncoderFeaturePairs(FeaturePairs):
         teacher: FrozenModel,
         modalities: Sequence[str] | None,
         kind: str,
-        module: MultiTaskModule,
+        module: HookedModule,
         datamodule: MixedDataModule,
     ) -> None:
         self.teacher, self.kind = teacher, kind
@@ -115,7 +112,7 @@ class EncoderFeaturePairs(FeaturePairs):
         for name in self.modalities:
             teacher.require_encoder(name, module, datamodule)
 
-    def find(self, step: TransferStep) -> dict[str, FeaturePair]:
+    def find(self, step: TrainingStep) -> dict[str, FeaturePair]:
         """Compare all rows of a modality at once."""
         found = {name: self._pair(name, step) for name in self.modalities}
         return {name: pair for name, pair in found.items() if pair is not None}
@@ -124,7 +121,7 @@ class EncoderFeaturePairs(FeaturePairs):
         """Return the source."""
         return self.teacher.name
 
-    def _pair(self, modality: str, step: TransferStep) -> FeaturePair | None:
+    def _pair(self, modality: str, step: TrainingStep) -> FeaturePair | None:
         batches = step.batch.batches
         names = {id(batch): name for name, batch in batches.items()}
         seen = [
@@ -176,7 +173,7 @@ class HeadFeaturePairs(FeaturePairs):
         self,
         teacher: FrozenModel,
         tasks: Mapping[str, str] | None,
-        module: MultiTaskModule,
+        module: HookedModule,
         datamodule: MixedDataModule,
     ) -> None:
         self.teacher = teacher
@@ -188,7 +185,7 @@ class HeadFeaturePairs(FeaturePairs):
             require_own_task(own, list(self.routes))
             teacher.require_task(other, self.routes[own], module, datamodule)
 
-    def find(self, step: TransferStep) -> dict[str, FeaturePair]:
+    def find(self, step: TrainingStep) -> dict[str, FeaturePair]:
         """Compare what each head reads."""
         mine = step.trace.representations
         found = {}
@@ -227,7 +224,7 @@ class HeadFeaturePairs(FeaturePairs):
 
 
 def task_pair(
-    task: str, route: tuple[str, ...], step: TransferStep, own: Tensor, other: Tensor
+    task: str, route: tuple[str, ...], step: TrainingStep, own: Tensor, other: Tensor
 ) -> FeaturePair:
     """Return a task's pair, (n, D) and (n, D'), of which a row's vectors count as one row."""
     batches = step.batch.batches
@@ -277,7 +274,7 @@ class PeerFeaturePairs(FeaturePairs):
 
     of_tasks = True
 
-    def __init__(self, source: str, tasks: Sequence[str] | None, module: MultiTaskModule) -> None:
+    def __init__(self, source: str, tasks: Sequence[str] | None, module: HookedModule) -> None:
         self.source, self.routes = source, module.network.routes
         for task in [source, *(tasks or ())]:
             require_own_task(task, list(self.routes))
@@ -297,7 +294,7 @@ class PeerFeaturePairs(FeaturePairs):
                 f"{', '.join(self.routes[source])}, to learn from what it makes of their rows"
             )
 
-    def find(self, step: TransferStep) -> dict[str, FeaturePair]:
+    def find(self, step: TrainingStep) -> dict[str, FeaturePair]:
         """Compare each task with the source."""
         read = step.trace.representations
         if self.source not in read:
@@ -336,7 +333,7 @@ class CombinedFeaturePairs(FeaturePairs):
         self.of_tasks = self.members[0].of_tasks
         self._owner: dict[str, FeaturePairs] = {}
 
-    def find(self, step: TransferStep) -> dict[str, FeaturePair]:
+    def find(self, step: TrainingStep) -> dict[str, FeaturePair]:
         """Ask all."""
         found: dict[str, FeaturePair] = {}
         for member in self.members:

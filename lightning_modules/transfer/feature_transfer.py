@@ -5,21 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from datamodules.batch import MixedBatch
-from lightning_modules.distributed import gather_rows
-from lightning_modules.metrics import all_reduce_sum
-from lightning_modules.transfer.base import (
-    SourceProvider,
-    Transfer,
-    TransferLosses,
-    TransferStep,
-    probe_step,
-)
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.distributed import all_reduce_sum, gather_rows
+from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
+from lightning_modules.source_models import SourceProvider
+from lightning_modules.transfer.base import Transfer, probe_step
 from lightning_modules.transfer.feature_pairs import (
     PEER_PREFIX,
     EncoderFeaturePairs,
@@ -30,10 +26,6 @@ from lightning_modules.transfer.feature_pairs import (
 )
 from lightning_modules.transfer.frozen_model import FrozenModel
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
 
 
 class FeatureTransfer(Transfer):
@@ -62,7 +54,7 @@ class FeatureTransfer(Transfer):
 
     @abstractmethod
     def make_pairs(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> FeaturePairs:
         """Open the sources; return what finds features to compare.
 
@@ -72,7 +64,7 @@ class FeatureTransfer(Transfer):
         """
 
     @abstractmethod
-    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
         """Return how far this run's features are from the source's: (), as ``step.mean`` scales.
 
         Args:
@@ -85,7 +77,7 @@ class FeatureTransfer(Transfer):
         """Make what the comparison needs, such as layers, for features like those of the pair."""
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Open the sources, and look at a few rows.
 
@@ -102,11 +94,11 @@ class FeatureTransfer(Transfer):
             )
         return lines
 
-    def losses(self, step: TransferStep) -> TransferLosses:
+    def losses(self, step: TrainingStep) -> AddedLosses:
         """Return the weighted distances."""
         if self.until is not None and step.steps_done >= self.until:
             self._latest = {}
-            return TransferLosses()
+            return AddedLosses()
         assert self._pairs is not None, "setup comes first"
         found = {}
         for name, pair in self._pairs.find(step).items():
@@ -114,8 +106,8 @@ class FeatureTransfer(Transfer):
                 found[name] = self.weight * self.distance(name, pair.precise(), step)
         self._latest = {name: loss.detach() for name, loss in found.items()}
         if self._pairs.of_tasks:
-            return TransferLosses(by_task=found)
-        return TransferLosses(
+            return AddedLosses(by_task=found)
+        return AddedLosses(
             regularization=torch.stack(list(found.values())).sum() if found else None
         )
 
@@ -132,7 +124,7 @@ class FeatureTransfer(Transfer):
         }
 
 
-def mean_over_rows(distances: Tensor, pair: FeaturePair, step: TransferStep) -> Tensor:
+def mean_over_rows(distances: Tensor, pair: FeaturePair, step: TrainingStep) -> Tensor:
     """Return the mean of distances (n,) over the rows of all processes, as ``step.mean`` does."""
     return step.mean(distances * pair.counts, pair.rows)
 
@@ -228,7 +220,7 @@ class SingleSourceTransfer(FeatureTransfer):
         self.compared = compared
 
     def make_pairs(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> FeaturePairs:
         """Open the source, unless it is a task of this run."""
         chosen = self.compared

@@ -3,89 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor, nn
+from torch import Tensor
 
-from datamodules.batch import MixedBatch
-from lightning_modules.callbacks.fork_merge_rounds import averaging_problems
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import HookedModule, HookReporter
 from lightning_modules.local_strategy import LocalSGDStrategy
-from lightning_modules.transfer.base import (
-    SourceProvider,
-    Transfer,
-    TransferLosses,
-    TransferReporter,
-    TransferStep,
-)
-from lightning_modules.transfer.branch_search import CoefficientSearch, GridSearch
-from lightning_modules.transfer.none import NoTransfer
-from lightning_modules.transfer.source_fusion import FrozenSourceTransfer
+from lightning_modules.source_models import SourceProvider
+from lightning_modules.transfer.base import Transfer
+from lightning_modules.transfer.branch_search import Acceptance, CoefficientSearch, GridSearch
+from lightning_modules.transfer.fork_merge_rounds import ForkMergeRounds, averaging_problems
+from lightning_modules.transfer.group import TransferGroup
 from pollinate.errors import UsageError
 from pollinate.suggest import hint
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
-
-
-ROUNDING = 1e-6  # of scores, which are in 32 bits
-TaskScores = Mapping[str, float]  # {task: main score, larger is better}
-
-
-@dataclass
-class Acceptance:
-    """No task may fall: s_t >= b_t - tolerance_t, b_t being its best accepted score.
-
-    The best and not the last, so that small falls can't add up over the rounds.
-
-    targets: tasks whose mean score is made large.
-    tolerance: {task: largest fall, >= 0}; a task that isn't named may fall.
-    baseline: {task: b_t}.
-    """
-
-    targets: Sequence[str]
-    tolerance: TaskScores
-    baseline: dict[str, float] = field(default_factory=dict)
-
-    def gain(self, scores: TaskScores) -> float:
-        """Return the mean score of the targets, -inf where one has none."""
-        found = [scores.get(task, math.nan) for task in self.targets]
-        mean = sum(found) / len(found)
-        return -math.inf if math.isnan(mean) else mean
-
-    def fallen(self, scores: TaskScores) -> dict[str, float]:
-        """Return {task: by how much it is below its baseline} where that is beyond tolerance.
-
-        A score that is no number is a fall without end.
-        """
-        falls = {
-            task: self.baseline[task] - scores.get(task, math.nan)
-            for task in self.tolerance
-            if task in self.baseline
-        }
-        falls = {task: math.inf if math.isnan(fall) else fall for task, fall in falls.items()}
-        return {t: fall for t, fall in falls.items() if fall > self.tolerance[t] + ROUNDING}
-
-    def value(self, scores: TaskScores) -> float:
-        """Return the gain of a merge, -inf for one that isn't accepted."""
-        return -math.inf if self.fallen(scores) else self.gain(scores)
-
-    def accept(self, scores: TaskScores) -> None:
-        """Let the baselines rise."""
-        for task, score in scores.items():
-            if not math.isnan(score):
-                self.baseline[task] = max(score, self.baseline.get(task, score))
-
 
 JOINT, TARGETS_ONLY = "joint", "alone"
 
 
-class ForkMerge(Transfer):
+class ForkMerge(TransferGroup):
     """w_b = train(w, weights of branch b, H steps);  w <- sum_b l_b w_b, or w again.
 
     The coefficients l of the simplex are those with the best validation score of the targets among
@@ -124,7 +62,7 @@ class ForkMerge(Transfer):
         stop_at: Mapping[str, float] | None = None,
         search: CoefficientSearch | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(methods or {})
         if not targets:
             raise UsageError(
                 "transfer.targets must name the tasks to make good, got none: "
@@ -138,7 +76,6 @@ class ForkMerge(Transfer):
         self.targets = list(targets)
         self.every_n_steps = every_n_steps
         self.weights = {name: dict(own) for name, own in (branches or {}).items()}
-        self.methods = nn.ModuleDict(dict(methods or {}))
         self.tolerance = tolerance
         self.stop_at = dict(stop_at or {})
         self.search = search or GridSearch()
@@ -146,7 +83,6 @@ class ForkMerge(Transfer):
         self.active: str = JOINT  # the branch that trains now
         self.processes = 1  # that train branches of their own
         self._data: MixedDataModule | None = None
-        self._none = NoTransfer()
 
     @property
     def names(self) -> list[str]:
@@ -154,12 +90,17 @@ class ForkMerge(Transfer):
         return list(dict.fromkeys([*self.weights, *self.methods]))
 
     @property
+    def trains_branches(self) -> bool:
+        """Its own."""
+        return True
+
+    @property
     def num_branches(self) -> int:
         """As many as branches of a process."""
         return len(self.names) // self.processes
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Check the tasks and the branches.
 
@@ -188,15 +129,10 @@ class ForkMerge(Transfer):
         return [
             f"branches: {', '.join(self.names)}; {self.every_n_steps} steps each in a round, which "
             "is an epoch",
-            *(line for one in self._methods() for line in one.setup(module, datamodule, sources)),
+            *super().setup(module, datamodule, sources),
         ]
 
-    def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
-        """Prepare all branches' methods."""
-        for method in self._methods():
-            method.prepare(device, say)
-
-    def adopt(self, trainer: Trainer) -> None:
+    def attach(self, trainer: Trainer) -> None:
         """Divide the branches among processes, and make an epoch a round.
 
         Raises:
@@ -220,13 +156,9 @@ class ForkMerge(Transfer):
         assert self._data is not None
         self._set_epoch(self._data)
 
-    def losses(self, step: TransferStep) -> TransferLosses:
-        """Return those of the active branch's method."""
-        return self._method().losses(step)
-
-    def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
-        """Return what the active branch's method wants."""
-        return self._method().required_tasks(batch)
+    def methods_at_work(self) -> dict[str, Transfer]:
+        """Return the active branch's method, if it has one."""
+        return {name: one for name, one in self.named().items() if name == self.active}
 
     def weight_losses(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses times the active branch's weights, without those of weight 0."""
@@ -234,24 +166,9 @@ class ForkMerge(Transfer):
         found = {task: own.get(task, 1.0) for task in losses}
         return {task: losses[task] * weight for task, weight in found.items() if weight > 0}
 
-    def gauges(self) -> dict[str, float]:
-        """Return the numbers of the active branch's method."""
-        return self._method().gauges()
-
-    def callbacks(self, report: TransferReporter) -> list[Callback]:
+    def callbacks(self, report: HookReporter) -> list[Callback]:
         """Return what forks and merges."""
-        # imported here: it needs the module that this is a part of
-        from lightning_modules.callbacks.fork_merge_rounds import ForkMergeRounds
-
         return [ForkMergeRounds(self, report)]
-
-    def _method(self) -> Transfer:
-        if self.active not in self.methods:
-            return self._none
-        return cast(Transfer, self.methods[self.active])
-
-    def _methods(self) -> list[Transfer]:
-        return [cast(Transfer, method) for method in self.methods.values()]
 
     def _check_tasks(self, tasks: Sequence[str]) -> None:
         tolerance = self.tolerance if isinstance(self.tolerance, Mapping) else {}
@@ -264,8 +181,8 @@ class ForkMerge(Transfer):
                     raise UsageError(f"transfer.{key} names {task!r}, which is no task{end}")
 
     def _check_methods(self) -> None:
-        for name, method in self.methods.items():
-            if any(isinstance(part, FrozenSourceTransfer | ForkMerge) for part in method.modules()):
+        for name, method in self.named().items():
+            if method.changes_network or method.trains_branches:
                 raise UsageError(
                     f"transfer.methods.{name} can't be one branch's own: sources inside the "
                     "network, and rounds, are of all branches; put it beside fork_merge with "

@@ -5,30 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
 from datamodules.features import Features
+from datamodules.mixed_datamodule import MixedDataModule
+from datamodules.modalities.base import Modality
+from lightning_modules.building import build_network, build_tasks, restore_vocabularies
 from lightning_modules.encoders.base import Encoder, PretrainedEncoder
 from lightning_modules.encoders.pretrained_files import local_copy
 from lightning_modules.encoders.timm_image import TimmImage
 from lightning_modules.encoders.transformers_audio import TransformersAudio
 from lightning_modules.encoders.transformers_text import TransformersText
+from lightning_modules.hooks import HookedModule
 from lightning_modules.network import ForwardTrace, MultiTaskNetwork, combination, encode_batches
-from lightning_modules.transfer.base import SourceModel
+from lightning_modules.source_models import SourceModel
 from lightning_modules.trunks.base import Routes
 from lightning_modules.trunks.shared import SharedTrunk
 from pollinate.errors import UsageError
 from pollinate.suggest import hint, listing
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from datamodules.modalities.base import Modality
-    from lightning_modules.module import MultiTaskModule
-
 
 CONFIG = "config.json"
 AUDIO_CONFIG = (
@@ -98,8 +96,17 @@ def encoder_spec(source: SourceModel) -> dict[str, Any]:
     return {"modality": modality, "brought": dict(library_encoder(modality, source.name).known)}
 
 
-def rebuild_library_network(known: Mapping[str, Any]) -> MultiTaskNetwork:
-    """Return another library's encoder, without weights, from its ``encoder_spec``."""
+def rebuild_network(known: Mapping[str, Any], allow: Sequence[str]) -> MultiTaskNetwork:
+    """Return a network from its ``encoder_spec``, without its weights.
+
+    Args:
+        known: what ``encoder_spec`` returned.
+        allow: packages, besides our own, whose classes may be named.
+    """
+    if "config" in known:
+        config = {**known["config"], "allow_targets": list(allow)}
+        tasks = build_tasks(config)
+        return build_network(config, *restore_vocabularies(config, tasks, known["learnt"]))
     modality = known["modality"]
     return encoders_only(
         {modality: BackboneEncoder(library_encoder(modality, "", known["brought"]))}
@@ -132,7 +139,7 @@ LIMITS = ("max_length", "longest")  # of which a source may have more than this 
 IGNORED = ("words", "decoding")  # what the numbers that reach an encoder don't depend on
 
 
-def require_raw_inputs(modality: str, module: MultiTaskModule, name: str) -> None:
+def require_raw_inputs(modality: str, module: HookedModule, name: str) -> None:
     """Check that a step will have the rows, and not only what a frozen encoder made of them.
 
     Raises:
@@ -255,7 +262,7 @@ class FrozenModel:
             self.network = library_network(source)
         else:
             predictor = source.predictor()
-            self.network, self.modalities = predictor.network, predictor.modalities
+            self.network, self.modalities = predictor.single_network, predictor.modalities
         self.network.eval().requires_grad_(False)
         self._device: torch.device | None = None
 
@@ -264,7 +271,7 @@ class FrozenModel:
         return self
 
     def require_encoder(
-        self, modality: str, module: MultiTaskModule, datamodule: MixedDataModule
+        self, modality: str, module: HookedModule, datamodule: MixedDataModule
     ) -> None:
         """Check that it can encode this run's rows of a modality.
 
@@ -284,7 +291,7 @@ class FrozenModel:
         require_same_preprocessing(modality, self.modalities, self.network, datamodule, self.name)
 
     def require_task(
-        self, task: str, datasets: Sequence[str], module: MultiTaskModule, data: MixedDataModule
+        self, task: str, datasets: Sequence[str], module: HookedModule, data: MixedDataModule
     ) -> None:
         """Check that it can do one of its tasks on rows of this run's data sets.
 

@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import Tensor
 
+from lightning_modules.divergences import soft_divergence
 from lightning_modules.transfer.distillation import Distillation
-from lightning_modules.transfer.divergences import soft_divergence
 from lightning_modules.transfer.teachers import DistillationBatch
 
 

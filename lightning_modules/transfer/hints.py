@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lightning_modules.encoders.pooling import masked_mean
-from lightning_modules.transfer.base import TransferStep
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.transfer.feature_pairs import FeaturePair, match_grids
 from lightning_modules.transfer.feature_transfer import (
     REPRESENTATION,
@@ -57,7 +57,7 @@ class Hints(SingleSourceTransfer):
         nn.init.eye_(regressor.weight)
         nn.init.zeros_(regressor.bias)
 
-    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
         """Return the mean over rows."""
         regressor = self.regressors[name]
         assert isinstance(regressor, nn.Linear)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
-from lightning_modules.transfer.base import SourceProvider, Transfer, TransferLosses, TransferStep
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
+from lightning_modules.source_models import SourceProvider
+from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.weight_matching import MatchedWeights
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
 
 
 class Init(Transfer):
@@ -38,7 +36,7 @@ class Init(Transfer):
         self.source, self.parts, self.map = source, parts, dict(map or {})
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Take the weights over; a run that is resumed has them in its checkpoint.
 
@@ -55,6 +53,6 @@ class Init(Transfer):
                 own[name].copy_(value)
         return fit.summary()
 
-    def losses(self, step: TransferStep) -> TransferLosses:
+    def losses(self, step: TrainingStep) -> AddedLosses:
         """Return no losses."""
-        return TransferLosses()
+        return AddedLosses()

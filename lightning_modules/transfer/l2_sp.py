@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.distributed import full_weight
-from lightning_modules.transfer.base import SourceProvider, Transfer, TransferLosses, TransferStep
+from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
+from lightning_modules.source_models import SourceProvider
+from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.weight_matching import MatchedWeights
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
 
 
 class L2SP(Transfer):
@@ -53,7 +49,7 @@ class L2SP(Transfer):
         self._others: list[nn.Parameter] = []
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Take the weights over, and remember them: a run that is resumed needs its source, too.
 
@@ -78,11 +74,11 @@ class L2SP(Transfer):
                 self._others.append(parameter)
         return fit.summary()
 
-    def losses(self, step: TransferStep) -> TransferLosses:
+    def losses(self, step: TrainingStep) -> AddedLosses:
         """Return the penalty."""
         held = [full_weight(weight) - getattr(self, start) for weight, start in self._held]
         others = [full_weight(weight) for weight in self._others]
-        return TransferLosses(
+        return AddedLosses(
             regularization=self.alpha / 2 * squared_norm(held)
             + self.beta / 2 * squared_norm(others)
         )

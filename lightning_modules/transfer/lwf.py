@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from lightning_modules.transfer.base import SourceProvider
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import HookedModule
+from lightning_modules.source_models import SourceProvider
 from lightning_modules.transfer.hinton import Hinton
 from lightning_modules.transfer.init import Init
 from lightning_modules.transfer.several import Several
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
 
 
 class LwF(Several):
@@ -42,7 +39,7 @@ class LwF(Several):
         self.source, self.temperature = source, temperature
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Take the weights over, and let the source teach the old tasks.
 

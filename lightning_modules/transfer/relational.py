@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.transfer.base import TransferStep
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.transfer.feature_pairs import FeaturePair
 from lightning_modules.transfer.feature_transfer import (
     REPRESENTATION,
@@ -64,7 +64,7 @@ class Relational(SingleSourceTransfer):
             raise UsageError(f"transfer.rows must be >= {MIN_ROWS}, got {rows}")
         self.distances, self.angles, self.rows = distances, angles, rows
 
-    def distance(self, name: str, pair: FeaturePair, step: TransferStep) -> Tensor:
+    def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
         """Return the weighted sum of both, of all processes' rows."""
         return distance_of_all_rows(pair, MIN_ROWS, self.between)
 

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
-from lightning_modules.network import MultiTaskNetwork, combination
-from lightning_modules.transfer.base import (
-    SourceModel,
-    SourceProvider,
-    Transfer,
-    TransferLosses,
-    TransferStep,
-    probe_step,
-)
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.building import HEAD_INPUT
+from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
+from lightning_modules.network import HeadInput, MultiTaskNetwork, RestoresHeadInput, combination
+from lightning_modules.source_models import SourceModel, SourceProvider
+from lightning_modules.transfer.base import Transfer, probe_step
 from lightning_modules.transfer.feature_pairs import require_own_task
-from lightning_modules.transfer.frozen_model import FrozenModel, encoder_spec
+from lightning_modules.transfer.frozen_model import FrozenModel, encoder_spec, rebuild_network
 from lightning_modules.trunks.gauges import GateStats
 from lightning_modules.views import EncodedDataset, View
 from pollinate.errors import UsageError
 from pollinate.namespaces import public_name
 from pollinate.recipes import Buildable
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
 
 
 class FrozenEncoders(nn.Module):
@@ -97,59 +90,62 @@ class SourceMixer(nn.Module, metaclass=Buildable):
         """
 
 
-class SourceFusion(nn.Module):
+class SourceFusion(HeadInput):
     """Between trunk and heads: each task mixes its rows with what sources make of the same rows.
 
     Args:
         source_encoders: {source: its encoders}.
         mixers: {task: how it mixes}, of the tasks that borrow.
+        node: as for ``HeadInput``.
 
     Attributes:
         claimed: whether a run's transfer method has made it its own.
     """
 
     def __init__(
-        self, source_encoders: Mapping[str, FrozenEncoders], mixers: Mapping[str, SourceMixer]
+        self,
+        source_encoders: Mapping[str, FrozenEncoders],
+        mixers: Mapping[str, SourceMixer],
+        node: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        self._node = dict(node)
         self.source_encoders = nn.ModuleDict(dict(source_encoders))
         self.mixers = nn.ModuleDict(dict(mixers))
         self._load = GateStats(("source", "source_load"))
         self.claimed = False
 
-    def encode(self, seen: Mapping[str, EncodedDataset]) -> dict[str, dict[str, EncodedDataset]]:
+    @property
+    def node(self) -> dict[str, Any]:
+        """See ``HeadInput``."""
+        return self._node
+
+    def source_features(
+        self, seen: Mapping[str, EncodedDataset]
+    ) -> dict[str, dict[str, EncodedDataset]]:
         """Return {source: {key: what it makes of these rows}}."""
         batches = {key: one.batch for key, one in seen.items()}
         return {name: encoders(batches) for name, encoders in self.source_encoders.items()}
 
     def forward(
         self,
-        task: str,
-        rows: Tensor,
-        view: View,
-        keys: Sequence[str],
-        source_features: Mapping[str, Mapping[str, EncodedDataset]],
-    ) -> Tensor:
-        """Return what the task's head reads: (N, D).
-
-        Args:
-            task: its name.
-            rows: (N, D) of the trunk.
-            view: as what the task sees its rows.
-            keys: of its data sets, in order.
-            source_features: what ``encode`` returned.
-        """
-        if task not in self.mixers:
-            return rows
-        mixer = self.mixers[task]
-        assert isinstance(mixer, SourceMixer)
-        found = {
-            s: view_features(view, [source_features[s][key] for key in keys])
-            for s in mixer.sources[1:]
-        }
-        mixed, weights = mixer(rows, found)
-        self._load.note(task, mixer.sources, weights)
-        read: Tensor = mixed
+        rows: Mapping[str, Tensor],
+        views: Mapping[str, View],
+        keys: Mapping[str, Sequence[str]],
+        seen: Mapping[str, EncodedDataset],
+    ) -> dict[str, Tensor]:
+        """Mix; a task without a mixer reads its own rows."""
+        source_features = self.source_features(seen)
+        read = dict(rows)
+        for task in (task for task in rows if task in self.mixers):
+            mixer = self.mixers[task]
+            assert isinstance(mixer, SourceMixer)
+            found = {
+                s: view_features(views[task], [source_features[s][key] for key in keys[task]])
+                for s in mixer.sources[1:]
+            }
+            read[task], weights = mixer(rows[task], found)
+            self._load.note(task, mixer.sources, weights)
         return read
 
     def gauges(self) -> dict[str, float]:
@@ -162,10 +158,7 @@ def view_features(view: View, seen: Sequence[EncodedDataset]) -> Tensor:
     return torch.cat([group.pooled for one in seen for group in view.groups(one).values()])
 
 
-FUSION_KEY = "borrowed"  # key of what a checkpoint says of sources in its network
-
-
-class FrozenSourceTransfer(Transfer):
+class FrozenSourceTransfer(Transfer, RestoresHeadInput):
     """Lets heads read what frozen sources make of the rows, beside what the trunk does.
 
     The sources' encoders become a part of the network and of its checkpoints: the run can be
@@ -204,7 +197,7 @@ class FrozenSourceTransfer(Transfer):
         """Return options of the mixers, as plain values."""
 
     def setup(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         """Put the sources into the network; one that is resumed has them in its checkpoint.
 
@@ -214,30 +207,49 @@ class FrozenSourceTransfer(Transfer):
                 into the network.
         """
         lines: list[str] = []
-        if module.network.source_fusion is None:
+        if module.network.head_input is None:
             lines = self._fuse_sources(module, datamodule, sources)
-        source_fusion = module.network.source_fusion
-        assert source_fusion is not None
-        if source_fusion.claimed:
+        fusion = module.network.head_input
+        if not isinstance(fusion, SourceFusion):
             raise UsageError(
                 f"{', '.join(self.sources)} can't be put into the network, where another method's "
-                f"{', '.join(source_fusion.source_encoders)} are; name all in the "
+                f"{type(fusion).__name__} is what heads read; choose one of them"
+            )
+        if fusion.claimed:
+            raise UsageError(
+                f"{', '.join(self.sources)} can't be put into the network, where another method's "
+                f"{', '.join(fusion.source_encoders)} are; name all in the "
                 "transfer.sources of one"
             )
-        source_fusion.claimed = True
-        self._gauges = source_fusion.gauges
+        fusion.claimed = True
+        self._gauges = fusion.gauges
         return lines
 
-    def losses(self, step: TransferStep) -> TransferLosses:
+    @property
+    def changes_network(self) -> bool:
+        """It does: heads read its sources."""
+        return True
+
+    @classmethod
+    def restore_head_input(cls, known: Mapping[str, Any], allow: Sequence[str]) -> SourceFusion:
+        """Build sources and mixers again, whose weights are in the network's checkpoint."""
+        source_encoders = {
+            name: FrozenEncoders(rebuild_network(one, allow))
+            for name, one in known["sources"].items()
+        }
+        mixers = {task: cls.mixer(**options) for task, options in known["mixers"].items()}
+        return SourceFusion(source_encoders, mixers, {"_target_": public_name(cls), **known})
+
+    def losses(self, step: TrainingStep) -> AddedLosses:
         """Return no losses."""
-        return TransferLosses()
+        return AddedLosses()
 
     def gauges(self) -> dict[str, float]:
         """Return what each task takes from which source."""
         return self._gauges()
 
     def _fuse_sources(
-        self, module: MultiTaskModule, datamodule: MixedDataModule, sources: SourceProvider
+        self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         opened = {n: sources.open(what).single_network() for n, what in self.sources.items()}
         source_encoders = {
@@ -261,18 +273,19 @@ class FrozenSourceTransfer(Transfer):
             widths = {name: one.shape[1] for name, one in found.items()}
             known[task] = {"dim": rows.shape[1], "widths": widths, **self.options()}
             mixers[task] = self.mixer(**known[task])
-        module.network.source_fusion = SourceFusion(source_encoders, mixers)
-        target = public_name(self.mixer)
-        module.spec["learnt"][FUSION_KEY] = {
-            "lenders": {name: encoder_spec(source) for name, source in opened.items()},
-            "mixers": {task: {"_target_": target, **options} for task, options in known.items()},
+        node = {
+            "_target_": public_name(type(self)),
+            "sources": {name: encoder_spec(source) for name, source in opened.items()},
+            "mixers": known,
         }
+        module.network.head_input = SourceFusion(source_encoders, mixers, node)
+        module.spec["learnt"][HEAD_INPUT] = node
         return [
             f"{task} reads {' and '.join([OWN, *names])}" for task, names in sources_by_task.items()
         ]
 
     def _source_encoders(
-        self, source: SourceModel, module: MultiTaskModule, datamodule: MixedDataModule
+        self, source: SourceModel, module: HookedModule, datamodule: MixedDataModule
     ) -> FrozenEncoders:
         """Return a source's encoders, of modalities that this run reads."""
         teacher = FrozenModel(source)
@@ -289,7 +302,7 @@ class FrozenSourceTransfer(Transfer):
     def _sources_by_task(
         self,
         source_encoders: Mapping[str, FrozenEncoders],
-        module: MultiTaskModule,
+        module: HookedModule,
         datamodule: MixedDataModule,
     ) -> dict[str, list[str]]:
         """Return {task: the sources that can read all its rows}."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,15 +23,13 @@ from datamodules.modalities.base import Modality
 from datamodules.progress_bar import track
 from datamodules.split_dataset import SplitDataset
 from datamodules.table import Column, take
-from lightning_modules.transfer.base import SourceModel, TransferStep
+from lightning_modules.hooks import TrainingStep
+from lightning_modules.predictor import Predictor
+from lightning_modules.source_models import SourceModel
 from lightning_modules.transfer.frozen_model import FrozenModel, differing_options
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
 from pollinate.version import VERSION
-
-if TYPE_CHECKING:
-    from lightning_modules.predictor import Predictor
-
 
 INPUTS_KEY = "transfer.inputs"
 TeacherColumns = Mapping[
@@ -474,7 +472,7 @@ class TeacherOutputs(ABC):
     needs: tuple[str, ...] = ()
 
     @abstractmethod
-    def outputs(self, step: TransferStep) -> tuple[Tensor, Tensor]:
+    def outputs(self, step: TrainingStep) -> tuple[Tensor, Tensor]:
         """Return outputs (n, ...) of this process' rows, and which have some, (n,) bool."""
 
     @abstractmethod
@@ -497,7 +495,7 @@ class ModelOutputs(TeacherOutputs):
         self.places = None if places is None else list(places)
         model.add_task(task)
 
-    def outputs(self, step: TransferStep) -> tuple[Tensor, Tensor]:
+    def outputs(self, step: TrainingStep) -> tuple[Tensor, Tensor]:
         """Return the model's."""
         found, has = self.model.outputs(self.task, step.batch.batches[self.model.dataset])
         return reorder_classes(found, self.places), has
@@ -526,7 +524,7 @@ class PeerOutputs(TeacherOutputs):
         self.route = tuple(route)
         self.places = None if places is None else list(places)
 
-    def outputs(self, step: TransferStep) -> tuple[Tensor, Tensor]:
+    def outputs(self, step: TrainingStep) -> tuple[Tensor, Tensor]:
         """Return the task's outputs, without a gradient."""
         rows = rows_by_dataset(step.batch, self.route)[self.dataset]
         found = step.outputs[self.task].detach()[rows]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.distributed import is_distributed
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.output_spaces import OutputSpace
-from lightning_modules.tasks.base import Task
-from lightning_modules.transfer.base import SourceModel, SourceProvider, TransferStep
+from lightning_modules.predictor import Predictor
+from lightning_modules.source_models import SourceModel, SourceProvider
+from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.transfer.teacher_outputs import (
     DatasetTeacher,
     ModelOutputs,
@@ -26,10 +28,6 @@ from lightning_modules.transfer.teacher_outputs import (
 )
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
-
-if TYPE_CHECKING:
-    from lightning_modules.predictor import Predictor
-
 
 # a source; {source, task, weight}; a list of either; or {task: any of these}
 TeacherOption = str | Sequence[Any] | Mapping[str, Any]
@@ -216,7 +214,7 @@ class DistillationBatch:
     rows: of all processes, >= 1.
     """
 
-    step: TransferStep
+    step: TrainingStep
     output_space: OutputSpace
     student: Tensor
     teacher: Tensor
@@ -225,7 +223,7 @@ class DistillationBatch:
     rows: int
 
     def mean(self, losses: Tensor) -> Tensor:
-        """Return the mean of losses (n,) over all processes' rows; see ``TransferStep.mean``."""
+        """Return the mean of losses (n,) over all processes' rows; see ``TrainingStep.mean``."""
         return self.step.mean(losses, self.rows)
 
 
@@ -267,7 +265,7 @@ class TaskTeachers:
         self.peers = sorted({peer for teacher_output in said for peer in teacher_output.needs})
         self._outputs = said
 
-    def distil_batch(self, step: TransferStep) -> DistillationBatch | None:
+    def distil_batch(self, step: TrainingStep) -> DistillationBatch | None:
         """Return what a step teaches, None if no process has a row for it."""
         outputs, has = self._outputs_and_masks(step)
         chosen = has.any(dim=0)
@@ -283,7 +281,7 @@ class TaskTeachers:
             step, self.output_space, student, teacher, labels[chosen], labelled[chosen], rows
         )
 
-    def _outputs_and_masks(self, step: TransferStep) -> tuple[Tensor, Tensor]:
+    def _outputs_and_masks(self, step: TrainingStep) -> tuple[Tensor, Tensor]:
         """Return what the teachers say, (K, N, ...), and of which rows, (K, N) bool."""
         student = step.outputs[self.task].detach()
         precise = torch.promote_types(student.dtype, torch.float32)
@@ -303,7 +301,7 @@ class TaskTeachers:
         weights = self.weights.to(outputs)[:, None] * has
         return self.output_space.mean(outputs, weights / weights.sum(dim=0), self.temperature)
 
-    def _row_count(self, step: TransferStep, chosen: Tensor) -> int:
+    def _row_count(self, step: TrainingStep, chosen: Tensor) -> int:
         """Return how many rows all processes have for the batch; all know the same.
 
         A process that steps on its own takes the others to have as many.
@@ -373,7 +371,7 @@ class Teachers:
     ) -> TaskTeachers:
         """Return the teachers of a task."""
         spec = self.data.tasks[name]
-        output_space = require_output_space(name, spec.task)
+        output_space = require_output_space(name, as_task(spec.task))
         outputs_by_teacher = [dict(self._outputs(name, teacher)) for teacher in teachers]
         for teacher, own in zip(teachers, outputs_by_teacher, strict=True):
             of = "" if teacher.peer or teacher.task == name else f" ({teacher.task})"
@@ -392,7 +390,7 @@ class Teachers:
         require_known_task(f"transfer.teachers.{name}", peer, list(tasks))
         if peer == name:
             raise UsageError(f"transfer.teachers.{name}: a task can't teach itself; name another")
-        known = {task: spec.task for task, spec in tasks.items()}
+        known = {task: as_task(spec.task) for task, spec in tasks.items()}
         places = class_positions(name, known[name], TeacherSpec(teacher.source, peer), known)
         both = [d for d in tasks[name].datasets if d in tasks[peer].datasets]
         if not both:
@@ -407,7 +405,7 @@ class Teachers:
         """Yield (data set, what a model says of its rows), for those that it can read."""
         source, predictor = self._open(teacher.source)
         spec = self.data.tasks[name]
-        places = class_positions(name, spec.task, teacher, predictor.tasks)
+        places = class_positions(name, as_task(spec.task), teacher, predictor.tasks)
         trained = {d: predictor.inputs[d] for d in predictor.network.routes[teacher.task]}
         found = False
         for dataset in spec.datasets:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Size, Tensor
 
-from lightning_modules.transfer.base import SourceModel
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import HookedModule
+from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.source_models import SourceModel
 from pollinate.errors import UsageError
 from pollinate.suggest import hint, listing
-
-if TYPE_CHECKING:
-    from datamodules.mixed_datamodule import MixedDataModule
-    from lightning_modules.module import MultiTaskModule
-    from lightning_modules.network import MultiTaskNetwork
-
 
 # what peft puts into the names of a layer that has an adapter, and before those in its files
 ADAPTER_PREFIX = re.compile(r"\.base_layer(?=\.)|\.default(?=\.weight$)|^base_model\.model\.")
@@ -120,7 +116,7 @@ class MatchedWeights:
     def of(
         cls,
         source: SourceModel,
-        module: MultiTaskModule,
+        module: HookedModule,
         datamodule: MixedDataModule,
         parts: Sequence[str] | None,
         renamed: Mapping[str, str],
@@ -269,9 +265,7 @@ def require_part(part: str, names: Mapping[str, Size]) -> None:
         raise UsageError(f"this network has no part {part!r}{hint(part, known, 'parts')}")
 
 
-def relabelled(
-    source: SourceModel, module: MultiTaskModule, renamed: Mapping[str, str]
-) -> list[str]:
+def relabelled(source: SourceModel, module: HookedModule, renamed: Mapping[str, str]) -> list[str]:
     """Return the heads whose task has other classes at the source."""
     if source.spec is None:
         return []

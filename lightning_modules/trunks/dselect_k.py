@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, einsum, nn
 
-from lightning_modules.metrics import all_reduce_sum
+from lightning_modules.distributed import all_reduce_sum
 from lightning_modules.trunks.base import ROWS, RowStates, require_at_least
 from lightning_modules.trunks.mixture_of_experts import ExpertMixture, expert_outputs, make_experts
 from pollinate.errors import UsageError

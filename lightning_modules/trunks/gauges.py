@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.metrics import all_reduce_sum
+from lightning_modules.distributed import all_reduce_sum
 
 
 class GateStats:

@@ -16,7 +16,7 @@ from datamodules.label_maps import UNLABELLED_PIXEL
 from datamodules.loading import LoadedDataset, TaskSpec
 from datamodules.modalities.base import InputStore, Modality
 from datamodules.table import Column, take
-from lightning_modules.tasks.base import Task, parse_number
+from lightning_modules.tasks.base import Task, as_task, parse_number
 from lightning_modules.tasks.classification import label_text
 from lightning_modules.tasks.multilabel import Multilabel
 from lightning_modules.tasks.regression import Regression
@@ -120,7 +120,9 @@ def dataset_statistics(
         name: input_statistics(name, modalities[name], loaded.inputs[name], store)
         for name, store in stores.items()
     }
-    facts = {name: task_statistics(spec.task, name, loaded) for name, spec in tasks.items()}
+    facts = {
+        name: task_statistics(as_task(spec.task), name, loaded) for name, spec in tasks.items()
+    }
     return DatasetStatistics(location, rows, inputs, facts)
 
 

@@ -81,8 +81,8 @@ def shape_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
 
 def source_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
     """Yield models whose networks have other sources inside, or mix them otherwise."""
-    some = [parent for parent in parents if parent.borrowed]
-    others = [parent for parent in some if parent.borrowed != some[0].borrowed]
+    some = [parent for parent in parents if parent.head_input]
+    others = [parent for parent in some if parent.head_input != some[0].head_input]
     if others:
         names = " and ".join(parent.label for parent in (some[0], *others))
         yield f"the sources inside the networks of {names}, or what reads them, differ; {SAME}"

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, MERGED_KEY, write_checkpoint
+from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.merging.base import MergeMethod, MergeResult, Models
 from lightning_modules.merging.evaluator import MergeEvaluator, stale_batch_norms
-from lightning_modules.module import MultiTaskModule
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
-from pipeline.build import build_datamodule, build_module
+from pipeline.build import build_datamodule, build_evaluation_module
 from pipeline.merging.compatibility import (
     Shapes,
     check_complete,
@@ -181,14 +181,14 @@ class MergeRun:
                 self.console,
             )
 
-    def _build(self) -> tuple[MixedDataModule, MultiTaskModule]:
+    def _build(self) -> tuple[MixedDataModule, EvaluationModule]:
         """Load the data of all models, and build the result's network."""
         config = {**self.spec["config"], "allow_targets": self.config["allow_targets"]}
         seed_everything(config["seed"], verbose=False)
         datamodule = build_datamodule(config, self.spec["learnt"])
         datamodule.options.evaluation_batch_size = self.config["batch_size"]
         datamodule.setup()
-        return datamodule, build_module(config, datamodule)
+        return datamodule, build_evaluation_module(config, datamodule)
 
     def _check_whole(self, found: Shapes) -> None:
         trunk = self.spec["config"]["trunk"]["_target_"].rpartition(".")[2]

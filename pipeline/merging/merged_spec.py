@@ -9,9 +9,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from datamodules.loading import table_digest
-from lightning_modules.building import TUNE
+from lightning_modules.building import HEAD_INPUT, TUNE
 from lightning_modules.checkpoints import MERGED_KEY, SPEC_FORMAT
-from lightning_modules.transfer.source_fusion import FUSION_KEY
 from lightning_modules.tuning.base import Tuning
 from pipeline.configuration.composition import load_yaml
 from pipeline.configuration.groups import SHIPPED
@@ -71,7 +70,7 @@ def merged_spec(
     learnt = merged_learnt(parents)
     if keeps_members:
         config["members"] = [member_spec(parent) for parent in parents]
-        learnt.pop(FUSION_KEY, None)  # each member has its own
+        learnt.pop(HEAD_INPUT, None)  # each member has its own
     return {
         "format": SPEC_FORMAT,
         "version": VERSION,
@@ -99,8 +98,8 @@ def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
 def member_spec(parent: Parent) -> dict[str, Any]:
     """Return what makes a member's network."""
     own = {key: copy.deepcopy(parent.config[key]) for key in NETWORK}
-    if parent.borrowed:
-        own[FUSION_KEY] = copy.deepcopy(parent.borrowed)
+    if parent.head_input:
+        own[HEAD_INPUT] = copy.deepcopy(parent.head_input)
     return {**own, "tasks": parent.tasks, "datasets": parent.datasets}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_modules.building import HEAD_INPUT
 from lightning_modules.checkpoints import (
     ShardReader,
     checkpoint_fingerprint,
@@ -24,7 +25,6 @@ from lightning_modules.checkpoints import (
 )
 from lightning_modules.predictor import NETWORK_PREFIX
 from lightning_modules.state_dicts import StateDict
-from lightning_modules.transfer.source_fusion import FUSION_KEY
 from pipeline.find_checkpoint import run_folder_of_checkpoint
 from pollinate.errors import PollinateError
 
@@ -130,9 +130,9 @@ class Parent:
         return any(len(spec["inputs"]) > 1 for spec in self.config["data"]["datasets"].values())
 
     @property
-    def borrowed(self) -> dict[str, Any] | None:
-        """What it says of sources in its network, None if it has none."""
-        known: dict[str, Any] | None = self.spec["learnt"].get(FUSION_KEY)
+    def head_input(self) -> dict[str, Any] | None:
+        """What it says of what heads read in place of the trunk's rows, None if nothing."""
+        known: dict[str, Any] | None = self.spec["learnt"].get(HEAD_INPUT)
         return known
 
     def record(self) -> dict[str, Any]:

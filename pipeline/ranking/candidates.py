@@ -21,8 +21,8 @@ from lightning_modules.building import TUNE, build_modalities
 from lightning_modules.checkpoints import read_spec
 from lightning_modules.encoders.base import PretrainedEncoder
 from lightning_modules.predictor import EncodedRows, Predictor
+from lightning_modules.source_models import refuse_ensemble
 from lightning_modules.task_rows import keys_of_task
-from lightning_modules.transfer.base import refuse_ensemble
 from lightning_modules.transferability.base import Absent
 from pipeline.configuration.composition import compose_with_requirements
 from pipeline.find_checkpoint import find_checkpoint
@@ -133,7 +133,7 @@ class CheckpointSource(CandidateSource):
 
     def parameters(self, modalities: Sequence[str]) -> int:
         """Count the encoders of the modalities, the fusions and the trunk."""
-        network = self.predictor.network
+        network = self.predictor.single_network
         own = [network.encoder(name) for name in self.modalities if name in modalities]
         parts = torch.nn.ModuleList([*own, network.fusions, network.trunk])
         return sum(weight.numel() for weight in parts.parameters())
@@ -160,7 +160,7 @@ class CheckpointSource(CandidateSource):
 
     def _features(self, encoded: EncodedRows) -> dict[str, Tensor]:
         """Return {part: (n, D)}, of whole rows also for heads that look at words or cells."""
-        network = self.predictor.network
+        network = self.predictor.single_network
         groups: dict[str, Features] = {}
         paths = {}
         for task, names in encoded.routes.items():

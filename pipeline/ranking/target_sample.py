@@ -13,6 +13,7 @@ from torch import Tensor
 from datamodules.loading import LoadedDataset, TaskSpec, learn_task
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.table import take
+from lightning_modules.tasks.base import as_task
 from lightning_modules.transferability.base import Absent
 from pollinate.errors import PollinateError
 
@@ -134,7 +135,7 @@ def draw(
         own = [place for place in first if place[0] == dataset]
         targets = one.targets[torch.tensor([known[place] for place in own], dtype=torch.int64)]
         found.places += own
-        found.labels = joined(found.labels, spec.task.label_columns(targets))
+        found.labels = joined(found.labels, as_task(spec.task).label_columns(targets))
         found.classes = joined(found.classes, spec.task.class_numbers(targets))
     return found
 

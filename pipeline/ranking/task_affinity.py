@@ -75,7 +75,7 @@ def measure_task_relations(config: Mapping[str, Any], folder: RunFolder) -> Task
         use_distributed_sampler=False,
         default_root_dir=folder.path,
     )
-    module.engine.adopt(run.strategy)
+    module.engine.attach(run.strategy)
     with explain_out_of_memory("sampler.batch_size", data.sampler.batch_size):
         run.fit(module, datamodule=data)
     looks = sum(watch.seconds.values())

@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.tasks.base import as_task
 from pipeline.build import build_datamodule, build_module
 from pipeline.frozen_features import cacheable_modalities
 from pipeline.studies.plan import JointRunFacts, TaskFacts, optimizer_steps
@@ -77,7 +78,7 @@ def task_facts(data: MixedDataModule, name: str) -> TaskFacts:
             "from the training rows: split: {..., valid: 0.1}, or leave the task out: tasks=[...]"
         )
     modalities = sorted({m for d in spec.datasets for m in data.datasets[d].inputs})
-    return TaskFacts(list(spec.datasets), modalities, spec.task.score, labelled["test"])
+    return TaskFacts(list(spec.datasets), modalities, as_task(spec.task).score, labelled["test"])
 
 
 def evaluated_rows(trainer: Mapping[str, Any], data: MixedDataModule, steps: int) -> dict[str, int]:
@@ -133,7 +134,7 @@ def time_steps(config: Mapping[str, Any], data: MixedDataModule) -> tuple[float 
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        module.engine.adopt(run.strategy)
+        module.engine.attach(run.strategy)
         run.fit(module, datamodule=data)
     except Exception as error:  # noqa: BLE001  # whatever it is, the trials will say so themselves
         reason = " ".join(str(error).split())

@@ -79,7 +79,7 @@ def test_sharded_parameters_are_refused_before_training() -> None:
 def test_where_weights_are_sharded_auto_takes_features(balancer: Any, level: str | None) -> None:
     net = network(ready())  # whose tasks have rows of their own
     engine = BackwardEngine(net, balancer(list(net.heads)))
-    engine.adopt(ModelParallelStrategy(1, 1))
+    engine.attach(ModelParallelStrategy(1, 1))
     assert (engine.level, engine.sharded) == (level, True)
 
 
@@ -87,7 +87,7 @@ def test_what_trains_in_some_steps_only_is_refused_where_weights_are_sharded() -
     net = network(ready())
     net.tunings["text"] = Gradual()
     with pytest.raises(UsageError, match=r"encoder\.text\.tune changes what trains"):
-        BackwardEngine(net, Equal(list(net.heads))).adopt(ModelParallelStrategy(1, 1))
+        BackwardEngine(net, Equal(list(net.heads))).attach(ModelParallelStrategy(1, 1))
 
 
 @pytest.mark.parametrize("balancer", [MoCo, ExcessMTL, AutoLambda])

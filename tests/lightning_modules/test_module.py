@@ -19,8 +19,8 @@ from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.mgda import MGDA
 from lightning_modules.balancers.uncertainty import Uncertainty
+from lightning_modules.hooks import AddedLosses, TrainingStep
 from lightning_modules.module import MultiTaskModule
-from lightning_modules.transfer.base import TransferLosses, TransferStep
 from lightning_modules.transfer.none import NoTransfer
 from lightning_modules.trunks.shared import SharedTrunk
 from tests.rows.groups import rows
@@ -162,8 +162,8 @@ def test_a_step_without_labels_moves_nothing() -> None:
 class Adds(NoTransfer):
     """A transfer method that adds 2 to one task's loss and 3 to the objective."""
 
-    def losses(self, step: TransferStep) -> TransferLosses:
-        return TransferLosses({"notes": torch.tensor(2.0)}, torch.tensor(3.0))
+    def losses(self, step: TrainingStep) -> AddedLosses:
+        return AddedLosses({"notes": torch.tensor(2.0)}, torch.tensor(3.0))
 
 
 def test_transfer_adds_before_and_after_balancing() -> None:

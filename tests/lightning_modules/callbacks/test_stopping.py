@@ -142,12 +142,12 @@ def test_processes_that_step_on_their_own_are_asked_at_their_synchronisation(
 ) -> None:
     asked: list[bool] = []
 
-    def any_rank(flag: bool, trainer: Any) -> bool:
+    def any_rank(flag: bool, device: object) -> bool:
         asked.append(flag)
         return len(asked) > 1
 
     monkeypatch.setattr(nonfinite, "any_rank", any_rank)
-    fit = SimpleNamespace(global_step=7)
+    fit = SimpleNamespace(global_step=7, strategy=SimpleNamespace(root_device="cpu"))
     raise_if_others_nonfinite(fit)  # type: ignore[arg-type]  # all that is asked for
     with pytest.raises(PollinateError, match="isn't finite on another process, by step 7"):
         raise_if_others_nonfinite(fit)  # type: ignore[arg-type]

@@ -16,10 +16,11 @@ from datamodules.cache import Cache
 from datamodules.loading import DatasetSpec, TaskSpec
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.image import ImageModality
+from lightning_modules.hooks import AddedLosses, TrainingStep
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import ForwardTrace
 from lightning_modules.predictor import Predictor
-from lightning_modules.transfer.base import SourceModel, TransferLosses, TransferStep
+from lightning_modules.source_models import SourceModel
 from lightning_modules.transfer.distillation import Distillation
 from tests.tiny import THIRDS, TinySource, datamodule, multitask, pixels, words
 
@@ -106,13 +107,13 @@ def first_batch(data: MixedDataModule) -> MixedBatch:
     return batch
 
 
-def step_of(module: MultiTaskModule, batch: MixedBatch, **options: Any) -> TransferStep:
+def step_of(module: MultiTaskModule, batch: MixedBatch, **options: Any) -> TrainingStep:
     trace = ForwardTrace()
     outputs = module.network(batch.batches, trace=trace)
-    return TransferStep(batch, outputs, trace, **options)
+    return TrainingStep(batch, outputs, trace, **options)
 
 
-def losses(method: Distillation, module: MultiTaskModule, batch: MixedBatch) -> TransferLosses:
+def losses(method: Distillation, module: MultiTaskModule, batch: MixedBatch) -> AddedLosses:
     return method.losses(step_of(module, batch))
 
 

@@ -13,16 +13,17 @@ from torch.nn import functional
 
 from datamodules.loading import TaskSpec
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.divergences import soft_divergence
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.module import MultiTaskModule
+from lightning_modules.source_models import SourceModel
 from lightning_modules.tasks.multilabel import Multilabel
 from lightning_modules.tasks.ordinal import Ordinal
 from lightning_modules.tasks.regression import Regression
 from lightning_modules.tasks.tagging import Tagging
 from lightning_modules.transfer.annealed import AnnealedTransfer
-from lightning_modules.transfer.base import SourceModel, TransferStep
 from lightning_modules.transfer.decoupled import Decoupled
 from lightning_modules.transfer.dist import Dist
-from lightning_modules.transfer.divergences import soft_divergence
 from lightning_modules.transfer.hinton import Hinton
 from pollinate.errors import PollinateError, UsageError
 from tests.lightning_modules.test_module import as_rank
@@ -253,7 +254,7 @@ def test_annealing_goes_from_the_teacher_to_the_labels(run: Run, source: SourceM
     with pytest.raises(UsageError, match=r"transfer.steps must say when the method's part is gone"):
         method.losses(step_of(module, batch))
     short = AnnealedTransfer(inner, steps=4)
-    assert short.mix(TransferStep(batch, {}, step_of(module, batch).trace, steps_done=8)) == 1.0
+    assert short.mix(TrainingStep(batch, {}, step_of(module, batch).trace, steps_done=8)) == 1.0
 
 
 def test_weights_of_parts() -> None:

@@ -17,11 +17,12 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.balancers.equal import Equal
 from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import ForwardTrace
 from lightning_modules.transfer.adaptors import Adaptors
 from lightning_modules.transfer.attention_transfer import AttentionTransfer
-from lightning_modules.transfer.base import Transfer, TransferStep
+from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.cka import CKA
 from lightning_modules.transfer.feature_pairs import FeaturePair
 from lightning_modules.transfer.hints import Hints
@@ -50,9 +51,9 @@ def run(seed: int, **options: Any) -> Run:
     return module, data
 
 
-def step_of(module: MultiTaskModule, data: MixedDataModule) -> TransferStep:
+def step_of(module: MultiTaskModule, data: MixedDataModule) -> TrainingStep:
     batch, trace = next(iter(data.train_dataloader())), ForwardTrace()
-    return TransferStep(batch, module.network(batch.batches, trace=trace), trace)
+    return TrainingStep(batch, module.network(batch.batches, trace=trace), trace)
 
 
 METHODS: dict[str, Callable[[], Transfer]] = {

@@ -16,11 +16,12 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from lightning_modules.balancers.moco import MoCo
-from lightning_modules.callbacks.fork_merge_rounds import ForkMergeRounds
+from lightning_modules.hooks import HookReporter
 from lightning_modules.local_strategy import LocalSGDStrategy
 from lightning_modules.module import MultiTaskModule
-from lightning_modules.transfer.base import Transfer, TransferReporter
+from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.branch_search import (
+    Acceptance,
     Coefficients,
     CoefficientSearch,
     CoordinateSearch,
@@ -30,7 +31,8 @@ from lightning_modules.transfer.branch_search import (
     corners,
 )
 from lightning_modules.transfer.branch_snapshot import BranchSnapshot, merge_snapshots
-from lightning_modules.transfer.fork_merge import Acceptance, ForkMerge
+from lightning_modules.transfer.fork_merge import ForkMerge
+from lightning_modules.transfer.fork_merge_rounds import ForkMergeRounds
 from lightning_modules.transfer.none import NoTransfer
 from lightning_modules.transfer.several import Several
 from lightning_modules.transfer.source_attention import SourceAttention
@@ -148,7 +150,7 @@ class Run:
         )
         self.lines: list[str] = []
         self.numbers: list[dict[str, float]] = []
-        report = TransferReporter(lambda _, found: self.numbers.append(found), self.lines.append)
+        report = HookReporter(lambda _, found: self.numbers.append(found), self.lines.append)
         (self.rounds,) = self.plan.callbacks(report)
         self.folder, self.number = folder, rounds
 
@@ -156,7 +158,7 @@ class Run:
         fit = trainer(
             self.folder, [self.rounds, *options.pop("more", ())], max_epochs=self.number, **options
         )
-        self.plan.adopt(fit)
+        self.plan.attach(fit)
         fit.fit(self.module, datamodule=self.data)
         return fit
 
@@ -293,7 +295,7 @@ def test_a_run_has_one_kind_of_rounds() -> None:
 def test_averages_are_refused_before_a_copy_of_the_module_is_made(tmp_path: Path) -> None:
     fit = trainer(tmp_path, [EMAWeightAveraging(decay=0.5)])
     with pytest.raises(UsageError, match="ema_decay must be null"):
-        Run(tmp_path).plan.adopt(fit)
+        Run(tmp_path).plan.attach(fit)
 
 
 def test_all_tasks_as_targets_have_a_branch_each(tmp_path: Path) -> None:
@@ -369,13 +371,13 @@ def test_processes_that_do_not_fit(
 ) -> None:
     fit: Any = SimpleNamespace(strategy=strategy, world_size=processes, callbacks=[])
     with pytest.raises(UsageError, match=message):
-        Run(tmp_path).plan.adopt(fit)
+        Run(tmp_path).plan.attach(fit)
 
 
 def test_processes_divide_the_branches(tmp_path: Path) -> None:
     run = Run(tmp_path)
     fit: Any = SimpleNamespace(strategy=LocalSGDStrategy(), world_size=2, callbacks=[])
-    run.plan.adopt(fit)
+    run.plan.attach(fit)
     assert (run.plan.num_branches, run.data.sampler.steps_per_epoch) == (1, 2)
 
 

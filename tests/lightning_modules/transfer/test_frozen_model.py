@@ -14,8 +14,9 @@ from torch import nn
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.image import ImageModality
 from lightning_modules.module import MultiTaskModule
+from lightning_modules.source_models import SourceModel
 from lightning_modules.transfer.adaptors import Adaptors
-from lightning_modules.transfer.base import SourceModel, Transfer
+from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.frozen_model import FrozenModel
 from lightning_modules.transfer.hints import Hints
 from lightning_modules.transfer.init import Init

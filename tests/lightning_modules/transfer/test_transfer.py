@@ -9,9 +9,9 @@ import torch
 
 from datamodules.loading import TaskSpec
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.network import ForwardTrace
 from lightning_modules.tasks.classification import Classification
-from lightning_modules.transfer.base import TransferStep
 from lightning_modules.transfer.hints import Hints
 from lightning_modules.transfer.several import Several
 from tests.lightning_modules.transfer.helpers import SingleSourceOpener, source_of
@@ -40,7 +40,7 @@ def test_row(row: Row) -> None:
     transfer.prepare(torch.device("cpu"), lambda _: None)
     batch, trace = next(iter(data.train_dataloader())), ForwardTrace()
     outputs = module.network(batch.batches, trace=trace)
-    found = transfer.losses(TransferStep(batch, outputs, trace))
+    found = transfer.losses(TrainingStep(batch, outputs, trace))
     by_task, regularization = row.expected
     losses = {task: loss.item() for task, loss in found.by_task.items()}
     assert losses == pytest.approx(by_task, abs=TINY)
@@ -56,6 +56,6 @@ def test_two_methods_of_one_kind_are_both_logged() -> None:
     transfer = Several({"near": Hints("a", weight=1.0), "far": Hints("b", weight=2.0)})
     transfer.setup(module, data, SingleSourceOpener(source_of(module, data)))
     batch, trace = next(iter(data.train_dataloader())), ForwardTrace()
-    transfer.losses(TransferStep(batch, module.network(batch.batches, trace=trace), trace))
+    transfer.losses(TrainingStep(batch, module.network(batch.batches, trace=trace), trace))
     one, two = (f"transfer/hints/{name}" for name in ("text", "image"))
     assert list(transfer.gauges()) == [one, two, f"{one}/far", f"{two}/far"]

@@ -11,9 +11,10 @@ import torch
 from torch import Size
 
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.hooks import TrainingStep
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import ForwardTrace
-from lightning_modules.transfer.base import SourceModel, TransferStep
+from lightning_modules.source_models import SourceModel
 from lightning_modules.transfer.init import Init
 from lightning_modules.transfer.l2_sp import L2SP
 from lightning_modules.transfer.lwf import LwF
@@ -208,7 +209,7 @@ def test_l2_sp_by_hand(source: SourceModel) -> None:
             parameter += 0.1
     moved = sum(p.numel() for p in trunk) * 0.1**2
     expected = 0.25 * moved + 0.1 * sum(p.square().sum().item() for p in others)
-    step = TransferStep(next(iter(data.train_dataloader())), {}, ForwardTrace())
+    step = TrainingStep(next(iter(data.train_dataloader())), {}, ForwardTrace())
     regularization = method.losses(step).regularization
     assert regularization is not None
     assert regularization.item() == pytest.approx(expected, rel=1e-4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -11,8 +11,9 @@ from lightning.pytorch.callbacks import WeightAveraging
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.callbacks.average_parameters import AverageParameters
 from lightning_modules.callbacks.stopping import raise_if_others_nonfinite
+from lightning_modules.hooks import HookReporter
 from lightning_modules.module import MultiTaskModule, as_multitask
-from lightning_modules.transfer.branch_search import Coefficients
+from lightning_modules.transfer.branch_search import Acceptance, Coefficients, CoefficientSearch
 from lightning_modules.transfer.branch_snapshot import (
     BranchSnapshot,
     load_weights,
@@ -21,12 +22,28 @@ from lightning_modules.transfer.branch_snapshot import (
 )
 from pollinate.errors import UsageError
 
-if TYPE_CHECKING:
-    from lightning_modules.transfer.base import TransferReporter
-    from lightning_modules.transfer.fork_merge import ForkMerge
+
+class BranchPlan(Protocol):
+    """What rounds ask of the method: see ``ForkMerge``."""
+
+    targets: list[str]
+    every_n_steps: int
+    stop_at: dict[str, float]
+    search: CoefficientSearch
+    acceptance: Acceptance
+    active: str
+    processes: int
+
+    @property
+    def names(self) -> list[str]:
+        """The branches, in the order in which they train."""
+
+    @property
+    def num_branches(self) -> int:
+        """As many as branches of a process."""
 
 
-def trainer_problems(trainer: Trainer, plan: ForkMerge, max_steps: int | None) -> Iterator[str]:
+def trainer_problems(trainer: Trainer, plan: BranchPlan, max_steps: int | None) -> Iterator[str]:
     """Yield what rounds don't fit.
 
     Args:
@@ -90,7 +107,7 @@ class ForkMergeRounds(Callback):
         report: where to tell of a round.
     """
 
-    def __init__(self, plan: ForkMerge, report: TransferReporter) -> None:
+    def __init__(self, plan: BranchPlan, report: HookReporter) -> None:
         self.plan = plan
         self.report = report
         self.round = 0  # rounds that are over

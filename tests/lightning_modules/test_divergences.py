@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_modules.divergences import mean_logits, soft_divergence
 from lightning_modules.transfer.decoupled import decoupled_divergence
 from lightning_modules.transfer.dist import inter_class_distance, intra_class_distance
-from lightning_modules.transfer.divergences import mean_logits, soft_divergence
 
 KNOWN = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4 and 3/4
 EVEN = torch.zeros(1, 2)

@@ -1,0 +1,64 @@
+"""What every network offers to those that only ask it: rows in, every task's output out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from datamodules.batch import Batch
+from lightning_modules.trunks.base import Routes
+from lightning_modules.views import EncodedDataset
+
+
+class TaskNetwork(nn.Module, ABC):
+    """Answers tasks on rows of data sets: one network, or several together.
+
+    Args:
+        routes: {task: data sets whose rows it is predicted from}.
+    """
+
+    def __init__(self, routes: Routes) -> None:
+        super().__init__()
+        self.routes = {task: tuple(names) for task, names in routes.items()}
+
+    @abstractmethod
+    def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
+        """Encode rows.
+
+        Args:
+            batches: {data set: rows}.
+            routes: {task: data sets}: what will be predicted from the rows.
+
+        Returns:
+            {key: rows}, for ``predict``.
+        """
+
+    @abstractmethod
+    def predict(self, seen: Mapping[str, EncodedDataset], routes: Routes) -> dict[str, Tensor]:
+        """Return {task: (N, ...)} of encoded rows.
+
+        Args:
+            seen: what ``encode`` returned.
+            routes: {task: data sets}; those that were not encoded are left out.
+        """
+
+    def forward(
+        self, batches: Mapping[str, Batch], tasks: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Predict.
+
+        Args:
+            batches: {data set: rows}.
+            tasks: the tasks wanted; None: every task that a data set in ``batches`` is for.
+
+        Returns:
+            {task: (N, ...)}, rows of the task's data sets in the order of its route.
+        """
+        routes = self.routes_of(tasks)
+        return self.predict(self.encode(batches, routes), routes)
+
+    def routes_of(self, tasks: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+        """Return the data sets of some tasks; None: of all."""
+        return {task: self.routes[task] for task in (self.routes if tasks is None else tasks)}
