@@ -159,8 +159,8 @@ def accuracy(config: Mapping[str, Any], task: str, source: Path | None, seed: in
     )
     module.engine.attach(trainer.strategy)
     trainer.fit(module, datamodule=data)
-    options = {"accelerator": "cpu"}
-    scores = measure(module, data, "test", options, Console(quiet=True))
+    on_cpu = {**config, "trainer": {"accelerator": "cpu"}}
+    scores = measure(module, data, "test", on_cpu, Console(quiet=True))
     return scores[task]["accuracy"]
 
 

@@ -8,8 +8,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
@@ -105,6 +106,31 @@ def file_stamp(path: Path) -> list[Any]:
     """Return what changes when a file changes: path, bytes, time of the last change."""
     found = path.stat()
     return [str(path.absolute()), found.st_size, found.st_mtime_ns]
+
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+SAMPLED = 1 << 20  # bytes at each end of a large file that its digest looks at
+WHOLE = 1 << 32  # bytes up to which a file is looked at as a whole
+
+
+def content_digest(files: Sequence[Path], options: Mapping[str, Any] = NO_OPTIONS) -> str:
+    """Return a fingerprint of files' contents and how they are read: 12 hexadecimal digits.
+
+    Of a file above ``WHOLE`` only its size and both ends are looked at.
+    """
+    state = hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode())
+    for file in files:
+        size = file.stat().st_size
+        state.update(f"{size}\n".encode())
+        with file.open("rb") as opened:
+            if size <= WHOLE:
+                while block := opened.read(SAMPLED):
+                    state.update(block)
+            else:
+                state.update(opened.read(SAMPLED))
+                opened.seek(-SAMPLED, 2)
+                state.update(opened.read(SAMPLED))
+    return state.hexdigest()[:12]
 
 
 CHECKSUMS = "seal.json"

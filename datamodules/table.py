@@ -93,6 +93,7 @@ def _bytes(value: Any) -> bytes:
 
 
 SPLIT_COLUMN = "__split__"  # the column that says which split's file a row comes from
+ORIGIN_COLUMNS, HAS_PREFIX = ("__file__", "__line__"), "__has__"  # columns of our own in the cache
 
 
 def row_number(row: int) -> str:

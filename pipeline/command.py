@@ -24,15 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.configuration.flags import FLAGS
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
 
-FLAGS = {
-    "--help": "this page",
-    "--print-config": "print the composed configuration, run nothing",
-    "--config-dir": "DIR with configs of your own, searched before the shipped ones; repeatable",
-    "--debug": "show the traceback of an error",
-}
 Run = Callable[[dict[str, Any], list[str]], int | None]
 FILLS_RUN_FOLDER = ("fit",)  # commands that fill a run folder
 INTERRUPTED_EXIT = 130  # what a shell reports for a program stopped by Ctrl-C

@@ -30,10 +30,9 @@ from lightning_modules.callbacks.stopping import (
 )
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from lightning_modules.fsdp2_strategy import FSDP2Strategy
-from lightning_modules.hooks import HookReporter
+from lightning_modules.hooks import HookReporter, TrainingHooks
 from lightning_modules.local_strategy import LocalSGDStrategy
 from lightning_modules.parameter_averaging.base import ParameterAveraging
-from lightning_modules.transfer.base import Transfer
 from pipeline.configuration.method_rules import AVERAGING, BRANCHES, LOCAL_STRATEGIES, SHARDED
 from pipeline.run_folder import RunFolder
 from pollinate.errors import PollinateError, UsageError
@@ -54,7 +53,7 @@ def make_trainer(
     folder: RunFolder,
     console: Console,
     sampler: Sampler,
-    transfer: Transfer,
+    transfer: TrainingHooks,
 ) -> TrainerAndScores:
     """Return the trainer of a run, without a logger yet.
 
@@ -68,9 +67,9 @@ def make_trainer(
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     callbacks = make_callbacks(config, folder, measure, stop, console)
     callbacks.insert(1, WarnIdleAdapters(say))
-    own = transfer.callbacks(HookReporter(measure.publish, say))
-    if config["trainer"].get("strategy") == BRANCHES and not own:
+    if config["trainer"].get("strategy") == BRANCHES and not transfer.trains_branches:
         raise UsageError("trainer=branches needs branches to train; set transfer=fork_merge")
+    own = transfer.callbacks(HookReporter(measure.publish, say))
     callbacks[-1:-1] = own  # RunCheckpoint stays last
     if averaging is not None:
         callbacks.insert(0, AverageParameters(averaging))

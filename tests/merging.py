@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
-from lightning_modules.merging.base import MergeMethod, Models
+from lightning_modules.merging.base import MergeMethod
 from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models
 from lightning_modules.state_dicts import StateDict
 from lightning_modules.tasks.base import Task
 from lightning_modules.tasks.classification import Classification

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datamodules.cache import Cache
-from datamodules.sources.base import Source, content_digest, find_files
+from datamodules.cache import Cache, content_digest
+from datamodules.sources.base import Source, find_files
 from datamodules.table import SPLIT_COLUMN, Column, LazyColumn, SourceTable
 from pollinate.errors import PollinateError
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # no types
 
+from datamodules.cache import content_digest
 from datamodules.progress_bar import track
-from datamodules.sources.base import ORIGIN_COLUMNS, content_digest
 from datamodules.sources.row_files import RowFile
-from datamodules.table import SPLIT_COLUMN, Column, LazyColumn, SourceTable
+from datamodules.table import ORIGIN_COLUMNS, SPLIT_COLUMN, Column, LazyColumn, SourceTable
 from pollinate.errors import PollinateError
 
 if TYPE_CHECKING:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from glob import glob, has_magic
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from datamodules.cache import Cache, file_stamp
 from datamodules.sources.row_files import RowFile
-from datamodules.table import SourceTable
+from datamodules.table import HAS_PREFIX, ORIGIN_COLUMNS, SourceTable
 from pollinate.errors import PollinateError, UsageError
 from pollinate.recipes import Buildable
 
@@ -52,9 +49,6 @@ class Source(metaclass=Buildable):
 
 
 Paths = str | Sequence[str] | Mapping[str, str | Sequence[str]]
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-SAMPLED = 1 << 20  # bytes at each end of a large file that its digest looks at
-WHOLE = 1 << 32  # bytes up to which a file is looked at as a whole
 
 
 def find_files(path: Paths) -> list[tuple[str, Path]]:
@@ -99,27 +93,6 @@ def nearest_path_hint(path: Path) -> str:
     return f"; {folder} has {', '.join(names[:8]) or 'nothing'}{' ...' if len(names) > 8 else ''}"
 
 
-def content_digest(files: Sequence[Path], options: Mapping[str, Any] = NO_OPTIONS) -> str:
-    """Return a fingerprint of files' contents and how they are read: 12 hexadecimal digits.
-
-    Of a file above ``WHOLE`` only its size and both ends are looked at.
-    """
-    state = hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode())
-    for file in files:
-        size = file.stat().st_size
-        state.update(f"{size}\n".encode())
-        with file.open("rb") as opened:
-            if size <= WHOLE:
-                while block := opened.read(SAMPLED):
-                    state.update(block)
-            else:
-                state.update(opened.read(SAMPLED))
-                opened.seek(-SAMPLED, 2)
-                state.update(opened.read(SAMPLED))
-    return state.hexdigest()[:12]
-
-
-ORIGIN_COLUMNS, HAS_PREFIX = ("__file__", "__line__"), "__has__"  # columns of our own in the cache
 FORMAT = 1  # of what the cache holds; raised when older entries can't be read
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.cache import Cache, file_stamp
-from datamodules.sources.base import Source, content_digest, matching_paths
+from datamodules.cache import Cache, content_digest, file_stamp
+from datamodules.sources.base import Source, matching_paths
 from datamodules.table import Column, LazyColumn, SourceTable
 from pollinate.errors import PollinateError
 

@@ -22,9 +22,8 @@ from datamodules.sources.arrow_table import (
     read_table,
     table_facts,
 )
-from datamodules.sources.base import HAS_PREFIX
 from datamodules.sources.row_files import FileRow, RowFile
-from datamodules.table import LazyColumn, SourceTable
+from datamodules.table import HAS_PREFIX, LazyColumn, SourceTable
 
 CACHED_BLOCKS = 256  # blocks in memory
 

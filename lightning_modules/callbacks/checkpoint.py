@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_modules.callbacks.stopping import StopTraining
 from lightning_modules.checkpoints import BEST, LAST, PREVIOUS
+from lightning_modules.flushable_logger import FlushableLogger
 from lightning_modules.module import as_multitask
-from pipeline.tracking.loggers import RunLogger
 from pollinate.reproducibility import random_states, restore_random_states
 
 WORSE_THAN_ANY = {"max": -float("inf"), "min": float("inf")}
@@ -117,7 +117,7 @@ class RunCheckpoint(Checkpoint):
     def _save_last(self, trainer: Trainer) -> None:
         self.saved_step = trainer.global_step
         for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
+            if isinstance(logger, FlushableLogger):
                 logger.flush()  # what was measured before the checkpoint is on disk before it
         last = self.folder / LAST
         if trainer.is_global_zero and last.exists():

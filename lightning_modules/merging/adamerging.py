@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from lightning_modules.merging.base import MergeMethod, MergeResult, MergeRule, Models, ResultTensor
+from datamodules.batch import Batch
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
 from lightning_modules.merging.layerwise import layer_of
+from lightning_modules.merging.models import MergeRule, Models, ResultTensor
 from lightning_modules.merging.task_vectors import task_vector
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from datamodules.batch import Batch
-    from lightning_modules.merging.evaluator import MergeEvaluator
 
 
 class AdaMerging(MergeMethod):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from lightning_modules.merging.base import MergeMethod, MergeResult, Models, owner_weights
+from torch import Tensor
+
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models, owner_weights
 from lightning_modules.state_dicts import weighted_sum
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lightning_modules.merging.evaluator import MergeEvaluator
 
 
 class Average(MergeMethod):

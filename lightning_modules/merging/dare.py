@@ -9,7 +9,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from lightning_modules.merging.base import Models, ResultTensor
+from lightning_modules.merging.models import Models, ResultTensor
 from lightning_modules.merging.task_vectors import TaskVectorMerge
 from pollinate.errors import UsageError
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from lightning_modules.merging.base import MergeMethod, MergeResult, Models
-
-if TYPE_CHECKING:
-    from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models
 
 
 class OutputEnsemble(MergeMethod):

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datamodules.batch import Batch
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.evaluation_module import EvaluationModule
-from lightning_modules.merging.base import Models
+from lightning_modules.merging.models import Models
 from lightning_modules.state_dicts import StateDict
 from lightning_modules.task_network import TaskNetwork
 from pollinate.errors import UsageError

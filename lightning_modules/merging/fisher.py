@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from datamodules.batch import Batch
 from lightning_modules.merging.average import require_weight_per_model
-from lightning_modules.merging.base import MergeMethod, MergeResult, Models, ResultTensor
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models, ResultTensor
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from datamodules.batch import Batch
-    from lightning_modules.merging.evaluator import MergeEvaluator
 
 FLOOR = 1e-6  # of the mean information: what no model knows about is averaged
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
 from lightning_modules.merging.average import average
-from lightning_modules.merging.base import MergeMethod, MergeResult, Models
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models
 
 
 class GreedySoup(MergeMethod):

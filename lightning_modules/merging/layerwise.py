@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from lightning_modules.merging.average import average
-from lightning_modules.merging.base import (
-    MergeMethod,
-    MergeResult,
-    Models,
-    ResultTensor,
-    owner_weights,
-)
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models, ResultTensor, owner_weights
 from lightning_modules.state_dicts import weighted_sum
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lightning_modules.merging.evaluator import MergeEvaluator
 
 
 class Layerwise(MergeMethod):

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.merging.base import (
-    MergeMethod,
-    MergeResult,
-    Models,
-    ResultTensor,
-    weighted_mean,
-)
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models, ResultTensor, weighted_mean
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from lightning_modules.merging.evaluator import MergeEvaluator
 
 RIDGE = 1e-6  # of the mean of a matrix's diagonal: where no row has been, weights are averaged
 BATCH_SIZE = 64  # rows that go through a network at a time

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lightning_modules.merging.base import MergeMethod, MergeResult, Models, ResultTensor
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models, ResultTensor
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from lightning_modules.merging.evaluator import MergeEvaluator
 
 MIN_ANGLE = 1e-6  # radians; below it, the arc is its chord
 

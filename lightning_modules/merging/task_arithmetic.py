@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from lightning_modules.merging.average import require_weight_per_model
+from lightning_modules.merging.models import Models, ResultTensor
 from lightning_modules.merging.task_vectors import TaskVectorMerge
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lightning_modules.merging.base import Models, ResultTensor
 
 
 class TaskArithmetic(TaskVectorMerge):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lightning_modules.merging.base import MergeMethod, MergeResult, Models, ResultTensor
+from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.models import Models, ResultTensor
 from pollinate.errors import UsageError
-
-if TYPE_CHECKING:
-    from lightning_modules.merging.evaluator import MergeEvaluator
 
 CHUNK_SIZE = 1 << 16  # entries of a tensor that are worked on at a time: few enough for the cache
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lightning_modules.merging.base import Models, ResultTensor
+from lightning_modules.merging.models import Models, ResultTensor
 from lightning_modules.merging.task_vectors import TaskVectorMerge, task_vector
 from pollinate.errors import UsageError
 

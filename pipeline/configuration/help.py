@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from pipeline.command import FLAGS
+from pipeline.configuration.flags import FLAGS
 from pipeline.configuration.groups import (
     NAMED_IN_DATA,
     SHIPPED,

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.loading import table_digest
-from lightning_modules.merging.base import MergeMethod, Models, unrelated_models
+from lightning_modules.merging.base import MergeMethod
+from lightning_modules.merging.models import Models, unrelated_models
 from pipeline.configuration.schema import dotted_items
 from pipeline.merging.parents import Parent
 from pollinate.errors import UsageError

@@ -14,8 +14,9 @@ from rich.console import Console
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, MERGED_KEY, write_checkpoint
 from lightning_modules.evaluation_module import EvaluationModule
-from lightning_modules.merging.base import MergeMethod, MergeResult, Models
+from lightning_modules.merging.base import MergeMethod, MergeResult
 from lightning_modules.merging.evaluator import MergeEvaluator, stale_batch_norms
+from lightning_modules.merging.models import Models
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
 from pipeline.build import build_datamodule, build_evaluation_module
 from pipeline.merging.compatibility import (

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.plots.figure_style import INK, clean, new_figure, write
+from pipeline.tracking.journals import MetricPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from pipeline.tracking.journals import MetricPoint
 
 Series = dict[int, float]  # {optimizer step at a round's end: value}
 PREFIX = "fork_merge/"

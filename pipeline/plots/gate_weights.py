@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.plots.figure_style import INK, SLANT, clean, is_drawable, new_figure, write
+from pipeline.tracking.journals import MetricPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from pipeline.tracking.journals import MetricPoint
 
 Gates = Mapping[str, Mapping[str, Mapping[int, float]]]  # {task: {source: {step: weight}}}
 _COLOURS = ("#1f6feb", "#d1480f", "#1a7f37", "#8250df", "#bf8700", "#57606a", "#cf222e", "#0a7ea4")

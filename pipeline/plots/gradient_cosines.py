@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.plots.figure_style import INK, clean, is_drawable, new_figure, write
+from pipeline.tracking.journals import MetricPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from pipeline.tracking.journals import MetricPoint
 
 Values = Mapping[str, Mapping[int, float]]  # {what: {step: value}}
 _COLOURS = ("#1f6feb", "#d1480f", "#1a7f37", "#8250df", "#bf8700", "#57606a", "#cf222e", "#0a7ea4")

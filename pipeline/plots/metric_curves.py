@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.plots.figure_style import INK, clean, new_figure, write
+from pipeline.tracking.journals import MetricPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from pipeline.tracking.journals import MetricPoint
 
 Series = dict[str, tuple[list[int], list[float]]]  # key -> steps, values
 

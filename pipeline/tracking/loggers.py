@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers.logger import Logger
 
+from lightning_modules.flushable_logger import FlushableLogger
 from pipeline.tracking.background import SenderProcess, SystemSampler
 from pipeline.tracking.journals import MetricJournal, OperationJournal
 from pipeline.tracking.mlflow_settings import resolve_uri
@@ -31,7 +31,7 @@ def is_rank_zero() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0 and ("RANK" in os.environ or node == "0")
 
 
-class RunLogger(Logger, ABC):
+class RunLogger(FlushableLogger):
     """Keeps a run's history in its folder; on ranks other than 0 it does nothing.
 
     Args:

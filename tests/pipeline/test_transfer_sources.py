@@ -93,7 +93,7 @@ def test_resuming_predicting_and_evaluating_need_no_source(source: Path, tmp_pat
         for folder in (whole, stopped)
     )
     assert one.keys() == other.keys()
-    assert any("source_fusion.source_encoders.first" in key for key in one)
+    assert any("head_input.source_encoders.first" in key for key in one)
     network = {key for key in one if key.startswith("network.")}
     assert all(torch.equal(one[key], other[key]) for key in network)
     assert (stopped / "plots" / "sources.png").is_file()

@@ -11,12 +11,12 @@ from datamodules.features import Features
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.merging.average import Average
-from lightning_modules.merging.base import Models
 from lightning_modules.merging.evaluator import (
     MergeEvaluator,
     recompute_statistics,
     stale_batch_norms,
 )
+from lightning_modules.merging.models import Models
 from lightning_modules.merging.task_arithmetic import TaskArithmetic
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.merging import base as module
+from lightning_modules.merging import models as module
 from lightning_modules.merging.average import Average
-from lightning_modules.merging.base import unrelated_models
 from lightning_modules.merging.dare import Dare
 from lightning_modules.merging.layerwise import layer_of
+from lightning_modules.merging.models import unrelated_models
 from lightning_modules.merging.slerp import Slerp
 from lightning_modules.merging.task_arithmetic import TaskArithmetic
 from lightning_modules.merging.task_vectors import TaskVectorMerge, task_vector

@@ -288,7 +288,7 @@ def test_a_method_that_is_of_all_branches_is_refused(tmp_path: Path, method: Tra
 
 
 def test_a_run_has_one_kind_of_rounds() -> None:
-    with pytest.raises(UsageError, match=r"may fork and merge once, got 2 of fork_merge"):
+    with pytest.raises(UsageError, match=r"may name one method that trains branches, got one and two"):
         Several({"one": ForkMerge(["a"]), "two": Several({"in": ForkMerge(["b"])})})
 
 

@@ -16,7 +16,7 @@ from lightning_modules.network import ForwardTrace
 from lightning_modules.transfer.frozen_model import (
     encoder_spec,
     library_network,
-    rebuild_library_network,
+    rebuild_network,
 )
 from lightning_modules.transfer.several import Several
 from lightning_modules.transfer.source_attention import AttentionMixer, SourceAttention
@@ -43,8 +43,9 @@ def source_fusion(name: str) -> tuple[MultiTaskModule, MixedDataModule, SourceFu
     module, data = run()
     module.transfer = METHODS[name]()
     module.transfer.setup(module, data, SingleSourceOpener(source_of(module, data)))
-    assert module.network.source_fusion is not None
-    return module, data, module.network.source_fusion
+    fusion = module.network.head_input
+    assert isinstance(fusion, SourceFusion)
+    return module, data, fusion
 
 
 def test_attention_by_hand() -> None:
@@ -88,7 +89,7 @@ def test_sources_are_saved_and_never_trained(name: str, tmp_path: Path) -> None:
     assert any(not torch.equal(value, moved[key]) for key, value in start.items())
     assert not any(weight.requires_grad for weight in borrowed.source_encoders.parameters())
     assert any(
-        key.startswith("network.source_fusion.source_encoders.near") for key in module.state_dict()
+        key.startswith("network.head_input.source_encoders.near") for key in module.state_dict()
     )
     assert not any(key.startswith("transfer.") for key in module.state_dict())
     module.train()
@@ -114,8 +115,8 @@ def test_heads_read_the_mixture_and_balancers_the_trunk() -> None:
     batches, trace = next(iter(data.train_dataloader())).batches, ForwardTrace()
     outputs = module.network(batches, trace=trace)
     rows = trace.representations["shapes"]
-    source_features = borrowed.encode(trace.seen)
-    read = borrowed("shapes", rows, module.network.views["shapes"], ["shapes"], source_features)
+    keys = {"shapes": ["shapes"]}
+    read = borrowed({"shapes": rows}, module.network.views, keys, trace.seen)["shapes"]
     assert torch.equal(module.network.heads["shapes"](read), outputs["shapes"])
     assert not torch.equal(read, rows)
 
@@ -126,8 +127,8 @@ def test_a_source_of_pictures_lends_to_tasks_on_pictures() -> None:
     assert SourceAttention({"seen": "a"}).setup(module, data, source) == [
         "shapes reads own and seen"
     ]
-    assert module.network.source_fusion is not None
-    assert list(module.network.source_fusion.mixers) == ["shapes"]
+    assert isinstance(module.network.head_input, SourceFusion)
+    assert list(module.network.head_input.mixers) == ["shapes"]
     module.network(next(iter(data.train_dataloader())).batches)
 
 
@@ -179,7 +180,7 @@ def test_a_library_s_network_is_built_again_without_its_folder(tmp_path: Path) -
     network, known = library_network(source), encoder_spec(source)
     for file in folder.iterdir():
         file.unlink()
-    again = rebuild_library_network(known)
+    again = rebuild_network(known, ())
     again.load_state_dict(network.state_dict())
     rows = torch.rand(2, 1, 32, 32)
     network.eval()
