@@ -1,7 +1,7 @@
 # make fit    install into .venv and run the main job
 # make test   install and run the tests
 # make ui     open MLflow on the runs
-# make check  linter and type checker
+# make check  linter, layers of imports, type checker
 # Options: make fit ARGS="seed=1 balancer=uncertainty", PYTHON=python3.12
 
 PYTHON ?= python3
@@ -23,6 +23,7 @@ ui: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
 # One call, so that torch and torchvision are resolved together

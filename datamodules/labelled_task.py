@@ -35,14 +35,20 @@ class LabelledTask(Protocol):
     modalities: Sequence[str]
     maps: MapFormat | None
 
-    def problems(self, values: Column, inputs: Columns) -> dict[int, str]: ...
+    def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
+        """See ``Task.problems``."""
 
-    def learn(self, values: Iterable[Any]) -> None: ...
+    def learn(self, values: Iterable[Any]) -> None:
+        """See ``Task.learn``."""
 
-    def encode(self, values: Iterable[Any]) -> EncodedTargets: ...
+    def encode(self, values: Iterable[Any]) -> EncodedTargets:
+        """See ``Task.encode``."""
 
-    def class_numbers(self, target: Tensor) -> Tensor | None: ...
+    def class_numbers(self, target: Tensor) -> Tensor | None:
+        """See ``Task.class_numbers``."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """See ``Task.state_dict``."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See ``Task.load_state_dict``."""

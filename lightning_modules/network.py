@@ -16,6 +16,7 @@ from datamodules.batch import Batch
 from datamodules.features import Features, PooledOnly, concat_features
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.fusions.base import Fusion
+from lightning_modules.routing import Routing
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.task_rows import (
     ALL_TASKS,
@@ -28,7 +29,6 @@ from lightning_modules.task_rows import (
 from lightning_modules.trunks.base import Routes, Trunk
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.routed_adapters import shared_parameters
-from lightning_modules.tuning.routing import Routing
 from lightning_modules.views import EncodedDataset, RowView, View
 
 

@@ -13,8 +13,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils import _pytree
 
 from datamodules.features import Features
+from lightning_modules.freezing import blocks_of
 from lightning_modules.network import MultiTaskNetwork
-from lightning_modules.tuning.freezing import blocks_of
 
 # gradients of 16 bits are added in 32
 POLICY = MixedPrecisionPolicy(reduce_dtype=torch.float32)

@@ -32,7 +32,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     from pipeline.inspection.inspection_run import inspect_data
     from pipeline.inspection.inspection_tables import print_findings
     from pipeline.run_folder import new_run_folder
-    from pipeline.run_summary import relpath
+    from pipeline.text_format import relpath
 
     silence_libraries()
     config = with_absolute_uri(config)

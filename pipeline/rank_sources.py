@@ -37,7 +37,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     from pipeline.ranking.ranking_report import check_output, print_ranking, save_ranking
     from pipeline.ranking.ranking_run import make_ranking_report
     from pipeline.run_folder import new_run_folder
-    from pipeline.run_summary import relpath
+    from pipeline.text_format import relpath
 
     silence_libraries()
     check_output(config["output"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -16,6 +15,7 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, LAST
 from lightning_modules.tasks.base import as_task
 from pipeline.run_folder import RunFolder
+from pipeline.text_format import relpath
 from pipeline.tracking.mlflow_settings import DATABASE, resolve_uri
 from pipeline.tracking.redact import redact_text
 
@@ -136,8 +136,3 @@ def browse_hint(uri: str) -> str:
     if uri == resolve_uri(DATABASE):
         return "python -m pipeline.ui"
     return f"python -m pipeline.ui {quote(f'uri={redact_text(uri)}')}"
-
-
-def relpath(path: Path) -> Path:
-    """Return a path as short as it can be written: relative, if it is below the current folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from pollinate.errors import UsageError
 
@@ -78,3 +79,8 @@ def format_scaled(count: float) -> str:
             break
         count /= 1000
     return f"{count:.1f} {prefix}" if 0 < count < 10 else f"{count:,.0f} {prefix}"
+
+
+def relpath(path: Path) -> Path:
+    """Return a path as short as it can be written: relative, if it is below the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -45,11 +45,10 @@ from pipeline.run_summary import (
     constant_baselines,
     print_next_steps,
     print_table,
-    relpath,
     resume_command,
 )
 from pipeline.serving.model_folder import export_model
-from pipeline.text_format import count
+from pipeline.text_format import count, relpath
 from pipeline.tracking.journals import MetricPoint, read_points
 from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.mlflow_settings import DATABASE

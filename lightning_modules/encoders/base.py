@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from datamodules.features import Features
-from lightning_modules.tuning.freezing import (
+from lightning_modules.freezing import (
     Groups,
     freeze_mode,
     hold_statistics,
     parameter_groups_of,
 )
-from lightning_modules.tuning.routing import Routing
+from lightning_modules.routing import Routing
 from pollinate.recipes import Buildable
 
 

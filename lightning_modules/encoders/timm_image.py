@@ -25,7 +25,7 @@ from lightning_modules.encoders.pretrained_files import (
     read_weights,
 )
 from lightning_modules.encoders.weight_names import WeightNames
-from lightning_modules.tuning.freezing import Groups, parameter_groups_of
+from lightning_modules.freezing import Groups, parameter_groups_of
 from pollinate.errors import PollinateError, UsageError
 from pollinate.requirements import require
 from pollinate.suggest import did_you_mean

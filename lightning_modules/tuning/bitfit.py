@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.freezing import train_only
 from lightning_modules.tuning.base import Tuning
-from lightning_modules.tuning.freezing import train_only
 from pollinate.errors import UsageError
 
 

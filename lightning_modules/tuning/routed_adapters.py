@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.tuning.routing import Routing
+from lightning_modules.routing import Routing
 from pollinate.errors import UsageError
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.freezing import train_only
+from lightning_modules.routing import Routing
 from lightning_modules.tuning.base import PeftAdapter
-from lightning_modules.tuning.freezing import train_only
 from lightning_modules.tuning.peft_adapters import LowRankTuning, layer_kinds, target_layers
 from lightning_modules.tuning.routed_adapters import (
     PLACE,
@@ -17,7 +18,6 @@ from lightning_modules.tuning.routed_adapters import (
     lora_product,
     routed_layers,
 )
-from lightning_modules.tuning.routing import Routing
 from pollinate.errors import UsageError
 
 

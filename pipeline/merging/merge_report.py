@@ -20,8 +20,9 @@ from pipeline import training_run as record
 from pipeline.merging.merge_scores import MergeScores
 from pipeline.plots.confusion import plot_confusion_matrix
 from pipeline.run_folder import RunFolder
-from pipeline.run_summary import RunSummary, TaskMetrics, browse_hint, relpath
+from pipeline.run_summary import RunSummary, TaskMetrics, browse_hint
 from pipeline.serving.model_folder import export_model
+from pipeline.text_format import relpath
 from pipeline.tracking.loggers import RunLogger
 
 MOST_COLUMNS = 4  # models with a column of their own

@@ -38,7 +38,8 @@ from pipeline.merging.merged_spec import merged_spec
 from pipeline.merging.output_folder import clear_previous_run
 from pipeline.merging.parents import BASE, read_parent, read_parents
 from pipeline.run_folder import RunFolder
-from pipeline.run_summary import constant_baselines, relpath
+from pipeline.run_summary import constant_baselines
+from pipeline.text_format import relpath
 from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.redact import redact
 from pipeline.trainer import explain_out_of_memory

@@ -14,7 +14,7 @@ from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictions, Predictor
 from pipeline.prediction.inputs import column_names, match_columns, raw_values
 from pipeline.prediction.output_files import output_columns, output_file, output_rows, picture_files
-from pipeline.run_summary import relpath as shown_path
+from pipeline.text_format import relpath as shown_path
 from pipeline.trainer import explain_out_of_memory
 from pollinate.errors import PollinateError, UsageError
 

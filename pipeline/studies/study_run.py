@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.run_summary import relpath
 from pipeline.studies.analysis.analyze import analyze
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.console import StudyProgress, print_answers, print_plan
@@ -24,7 +23,7 @@ from pipeline.studies.results import StudyResults
 from pipeline.studies.scheduler import Limits, ScheduledJob, Scheduler, remaining_seconds
 from pipeline.studies.search import searches_of
 from pipeline.studies.trials import TrialJob, collect, trials_of
-from pipeline.text_format import count, verb
+from pipeline.text_format import count, relpath, verb
 from pollinate.errors import PollinateError
 from pollinate.interrupt import StopRequest
 

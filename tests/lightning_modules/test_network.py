@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from datamodules.batch import Batch
 from datamodules.features import Features
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.balancers.shared_gradients import graph_leaves
-from lightning_modules.network import MultiTaskNetwork, concat_inputs, split_features
+from lightning_modules.building import restore_head_input
+from lightning_modules.network import (
+    ForwardTrace,
+    HeadInput,
+    MultiTaskNetwork,
+    RestoresHeadInput,
+    concat_inputs,
+    split_features,
+)
+from lightning_modules.views import EncodedDataset, View
+from pollinate.errors import UsageError
+from pollinate.namespaces import public_name
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 from tests.tiny import DIM, images, network, ready, task, texts
@@ -124,3 +139,49 @@ def test_heads_are_made_for_the_classes(data: MixedDataModule) -> None:
         "note": 2,
         "shape": 3,
     }
+
+
+class Doubled(HeadInput, RestoresHeadInput):
+    """Heads of the named tasks read twice the trunk's rows."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = list(tasks)
+
+    @property
+    def node(self) -> dict[str, Any]:
+        return {"_target_": public_name(Doubled), "tasks": self.tasks}
+
+    @classmethod
+    def restore_head_input(cls, known: Mapping[str, Any], allow: Sequence[str]) -> Doubled:
+        return cls(**known)
+
+    def forward(
+        self,
+        rows: Mapping[str, Tensor],
+        views: Mapping[str, View],
+        keys: Mapping[str, Sequence[str]],
+        seen: Mapping[str, EncodedDataset],
+    ) -> dict[str, Tensor]:
+        assert keys == {task: list(names) for task, names in ROUTES.items() if task in rows}
+        return {t: 2 * own if t in self.tasks else own for t, own in rows.items()}
+
+
+ROUTES = {"tone": ("notes", "more"), "note": ("notes",), "shape": ("shapes",)}
+
+
+def test_what_stands_between_trunk_and_heads_is_what_heads_read(data: MixedDataModule) -> None:
+    net, batches, trace = network(data).eval(), step(data), ForwardTrace()
+    plain = net(batches, trace=trace)
+    net.head_input = Doubled(["tone"])
+    found = net(batches)
+    assert torch.equal(found["tone"], net.heads["tone"](2 * trace.representations["tone"]))
+    assert torch.equal(found["shape"], plain["shape"])
+
+
+def test_its_node_is_all_that_is_needed_to_build_it_again() -> None:
+    again = restore_head_input(Doubled(["tone"]).node, ["tests"])
+    assert isinstance(again, Doubled)
+    assert again.tasks == ["tone"]
+    with pytest.raises(UsageError, match="must name a class that restores what stands between"):
+        restore_head_input({"_target_": public_name(MultiTaskNetwork)}, [])

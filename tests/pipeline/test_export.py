@@ -19,10 +19,10 @@ from lightning_modules.encoders.cnn import CNN
 from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.encoders.transformers_text import TransformersText
 from lightning_modules.predictor import Predictor
+from lightning_modules.routing import Routing
 from lightning_modules.tuning.dora import DoRA
 from lightning_modules.tuning.frozen import Frozen
 from lightning_modules.tuning.lora import LoRA
-from lightning_modules.tuning.routing import Routing
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.evaluate import main as evaluate
 from pipeline.export import main as export

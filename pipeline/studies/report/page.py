@@ -12,13 +12,12 @@ from html import escape
 from pathlib import Path
 
 from pipeline.pages.document import document
-from pipeline.run_summary import relpath
 from pipeline.studies.plan import load_plan
 from pipeline.studies.report.charts.panel import COLOURS, Chart, svg
 from pipeline.studies.report.report_data import ORDER, ReportSubject, duration
 from pipeline.studies.report.report_tables import ReportTable, tables
 from pipeline.studies.results import Arm, TrialResult
-from pipeline.text_format import count
+from pipeline.text_format import count, relpath
 from pipeline.tracking.journals import read_lines
 from pipeline.tracking.redact import redact_arguments, redact_text
 from pipeline.tracking.sender import OPERATIONS

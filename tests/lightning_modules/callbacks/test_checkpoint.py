@@ -15,6 +15,7 @@ from lightning_modules.callbacks import checkpoint
 from lightning_modules.callbacks.checkpoint import RankState, RunCheckpoint, link
 from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.stopping import StopTraining
+from lightning_modules.flushable_logger import FlushableLogger
 from lightning_modules.module import MultiTaskModule
 from pollinate.interrupt import StopRequest
 from tests.tiny import multitask, ready, trainer
@@ -47,6 +48,35 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     monkeypatch.setattr(checkpoints, "write_checkpoint", spy)
     return found
+
+
+class Kept(FlushableLogger):
+    """Notes how far the checkpoint was when it was flushed."""
+
+    name, version = "kept", 0
+
+    def __init__(self, last: Path) -> None:
+        super().__init__()
+        self.last, self.there = last, list[bool]()
+
+    def flush(self) -> None:
+        self.there.append(self.last.exists())
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Leave them."""
+
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        """Leave them."""
+
+
+def test_loggers_write_down_what_they_have_before_a_checkpoint(tmp_path: Path) -> None:
+    data, stop, logger = ready(), StopTraining(StopRequest()), Kept(tmp_path / "last.ckpt")
+    keep = RunCheckpoint(tmp_path, stop, 100, "valid/score", "max")
+    one = trainer(tmp_path, [Scripted(0.5), stop, RankState(), keep], max_epochs=1)
+    one.loggers = [logger]
+    one.fit(multitask(data), datamodule=data)
+    assert logger.there == [False]
+    assert logger.last.exists()
 
 
 def fit(folder: Path, scores: tuple[float, ...], every: int = 3, **options: Any) -> RunCheckpoint:

@@ -19,6 +19,7 @@ from lightning_modules.balancers.moco import MoCo
 from lightning_modules.hooks import HookReporter
 from lightning_modules.local_strategy import LocalSGDStrategy
 from lightning_modules.module import MultiTaskModule
+from lightning_modules.transfer.annealed import AnnealedTransfer
 from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.branch_search import (
     Acceptance,
@@ -288,8 +289,12 @@ def test_a_method_that_is_of_all_branches_is_refused(tmp_path: Path, method: Tra
 
 
 def test_a_run_has_one_kind_of_rounds() -> None:
-    with pytest.raises(UsageError, match=r"may name one method that trains branches, got one and two"):
+    with pytest.raises(
+        UsageError, match=r"may name one method that trains branches, got one and two"
+    ):
         Several({"one": ForkMerge(["a"]), "two": Several({"in": ForkMerge(["b"])})})
+    assert AnnealedTransfer(ForkMerge(["a"])).trains_branches
+    assert not Several({"one": NoTransfer()}).trains_branches
 
 
 def test_averages_are_refused_before_a_copy_of_the_module_is_made(tmp_path: Path) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.building import HEAD_INPUT
 from lightning_modules.module import MultiTaskModule
-from lightning_modules.network import ForwardTrace
+from lightning_modules.network import ForwardTrace, HeadInput
 from lightning_modules.transfer.frozen_model import (
     encoder_spec,
     library_network,
@@ -24,6 +25,7 @@ from lightning_modules.transfer.source_fusion import FrozenSourceTransfer, Sourc
 from lightning_modules.transfer.weighted_fusion import WeightedFusion, WeightedMixer
 from pipeline.transfer_sources import SourceOpener
 from pollinate.errors import UsageError
+from pollinate.namespaces import public_name
 from tests.lightning_modules.transfer.helpers import SingleSourceOpener, source_of
 from tests.tiny import images, multitask, ready, trainer
 
@@ -159,6 +161,34 @@ def test_a_second_method_s_sources_are_no_silent_loss() -> None:
         Several({"one": first, "two": second}).setup(
             module, data, SingleSourceOpener(source_of(module, data))
         )
+
+
+def test_a_network_s_own_head_input_is_not_replaced() -> None:
+    module, data = run()
+    module.network.head_input = Untouched()
+    with pytest.raises(UsageError, match=r"near can't be put into .* another method's Untouched"):
+        SourceAttention({"near": "a"}).setup(
+            module, data, SingleSourceOpener(source_of(module, data))
+        )
+
+
+class Untouched(HeadInput):
+    """Heads read the trunk's rows."""
+
+    @property
+    def node(self) -> dict[str, Any]:
+        return {}
+
+    def forward(self, rows: Mapping[str, Tensor], *_: Any) -> dict[str, Tensor]:
+        return dict(rows)
+
+
+def test_what_a_checkpoint_says_restores_the_sources() -> None:
+    module, _data, fusion = source_fusion("attention")
+    node = module.spec["learnt"][HEAD_INPUT]
+    assert node == fusion.node
+    assert node["_target_"] == public_name(SourceAttention)
+    assert list(node["sources"]) == list(TWO)
 
 
 def test_sources_must_read_what_the_tasks_do() -> None:

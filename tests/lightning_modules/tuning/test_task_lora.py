@@ -18,10 +18,10 @@ from lightning_modules.encoders.timm_image import TimmImage
 from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.encoders.transformers_audio import TransformersAudio
 from lightning_modules.encoders.transformers_text import TransformersText
+from lightning_modules.routing import RowAssignment
 from lightning_modules.tuning.lora import LoRA
 from lightning_modules.tuning.peft_adapters import LowRankTuning
 from lightning_modules.tuning.routed_adapters import routed_layers
-from lightning_modules.tuning.routing import RowAssignment
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pollinate.errors import UsageError
 from tests import models

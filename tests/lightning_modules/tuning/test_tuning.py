@@ -14,10 +14,10 @@ from lightning_modules.encoders.cnn import CNN
 from lightning_modules.encoders.timm_image import TimmImage
 from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.encoders.transformers_text import TransformersText
+from lightning_modules.freezing import parameter_groups_of, train_only
 from lightning_modules.tuning.base import SteppedTuning
 from lightning_modules.tuning.bitfit import BitFit
 from lightning_modules.tuning.dora import DoRA
-from lightning_modules.tuning.freezing import parameter_groups_of, train_only
 from lightning_modules.tuning.frozen import Frozen
 from lightning_modules.tuning.gradual import Gradual
 from lightning_modules.tuning.last_blocks import LastBlocks

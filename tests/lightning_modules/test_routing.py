@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.tuning.routing import RowAssignment
+from lightning_modules.routing import RowAssignment
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pollinate.errors import UsageError
 from tests.lightning_modules.tuning.test_task_lora import TASKS, Blocks, text, tokens
