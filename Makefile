@@ -2,6 +2,7 @@
 # make test   install and run the tests
 # make ui     open MLflow on the runs
 # make check  linter, layers of imports, type checker
+# make docs   build the documentation into site/; make docs-serve shows it while you write
 # Options: make fit ARGS="seed=1 balancer=uncertainty", PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: fit test ui check clean
+.PHONY: fit test ui check docs docs-serve clean
 
 fit: $(INSTALLED)
 	$(BIN)/python -m pipeline.fit $(ARGS)
@@ -26,12 +27,19 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
+# NO_MKDOCS_2_WARNING: hides the notice that the theme has a successor
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+
+docs-serve: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs serve
+
 # One call, so that torch and torchvision are resolved together
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pollinate needs Python 3.11 or newer; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[quickstart,audio,pretrained,peft,study,test,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[quickstart,audio,pretrained,peft,study,test,docs,dev]"
 	touch $(INSTALLED)
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info
