@@ -20,6 +20,7 @@ from pollinate.namespaces import FAMILIES
 
 TARGET = re.compile(r"^_target_: (?P<target>[\w.]+)$", re.MULTILINE)
 
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the navigation's folders."""
     made = dict(pages())
@@ -69,12 +70,12 @@ def group_page(group: str) -> str:
 
 
 def api_page(namespace: str) -> str:
-    """Return the page of a module of the public API: a table of its names, then their docstrings."""
+    """Return the page of a module of the public API: its names, then their docstrings."""
     module = import_module(namespace)
     chosen = _options_by_target()
     rows, blocks = [], []
     for name in module.__all__:
-        public = getattr(module, name)
+        public = getattr(module, name, None)
         if not hasattr(public, "__qualname__"):
             continue  # a namespace, or a plain value
         path = f"{public.__module__}.{public.__qualname__}"
