@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 
 from pipeline.configuration.groups import NAMED_IN_DATA, SHIPPED, find_option, groups, options
 from pipeline.configuration.help import commands, leading_comment
-from pollinate.namespaces import FAMILIES
+from pollinate.namespaces import FAMILIES, ROOT
 
 TARGET = re.compile(r"^_target_: (?P<target>[\w.]+)$", re.MULTILINE)
 
@@ -40,9 +40,9 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/commands.md", commands_page()
     for group in groups([SHIPPED]):
         yield f"reference/options/{group.replace('/', '_')}.md", group_page(group)
-    yield "reference/api/po.md", api_page("pollinate")
+    yield "reference/api/po.md", api_page(ROOT)
     for name in FAMILIES:
-        yield f"reference/api/{name}.md", api_page(f"pollinate.{name}")
+        yield f"reference/api/{name}.md", api_page(f"{ROOT}.{name}")
 
 
 def commands_page() -> str:
@@ -62,7 +62,7 @@ def group_page(group: str) -> str:
     """Return every option of a group with its keys and their defaults."""
     names = options(group, [SHIPPED])
     key = NAMED_IN_DATA.get(group, group)
-    parts = [f"# {group}", f"Chosen by `{key}`. The values shown are the defaults."]
+    parts = [f"# {group}", f"Choose one with `{key}=NAME`. The values shown are the defaults."]
     for name in names:
         text = _option(group, name)
         parts += [f"## {name}", leading_comment(text), _yaml(text)]
@@ -83,8 +83,9 @@ def api_page(namespace: str) -> str:
         option = ", ".join(f"`{key}`" for key in chosen.get(f"{namespace}.{name}", []))
         rows.append(f"| [`{name}`][{path}] | {_cell(first)} | {option} |")
         blocks.append(f"::: {path}")
-    title = namespace.replace("pollinate", "po", 1)
-    head = "| name | what it is | in a configuration |\n|---|---|---|\n"
+    title = namespace.replace(ROOT, "po", 1)
+    last = "" if namespace == ROOT else "in a configuration"
+    head = f"| name | what it is | {last} |\n|---|---|---|\n"
     about = (module.__doc__ or "").strip()
     return "\n\n".join([f"# {title}", about, head + "\n".join(rows), *blocks]) + "\n"
 
