@@ -1,4 +1,4 @@
-"""Write a task's adapter, or the encoder with the adapter in its weights, for other programs."""
+"""Write a task's adapter, or the encoder with the adapter merged in, for other libraries."""
 
 from __future__ import annotations
 

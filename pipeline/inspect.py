@@ -1,4 +1,4 @@
-"""Look at data before training: numbers, problems with their rows, sample rows."""
+"""Look at data before training: counts, problems and their rows, sample rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make one model of several, or an ensemble of them, and score it beside them."""
+"""Merge several models into one, or into an ensemble, and compare the scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what a run will cost, before it runs: weights, operations and memory.
+"""Estimate what a run will cost before it runs: weights, operations and memory.
 
 Takes what pipeline.fit takes, and reads the data for their lengths and labels; no weights are
 loaded, and the devices need not be there.

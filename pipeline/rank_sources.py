@@ -1,4 +1,4 @@
-"""Say which source to transfer from: scores of models, and of tasks, for each task of the data.
+"""Rank sources to transfer from, models and tasks, for each task of the data.
 
 Takes what pipeline.fit takes, for the target and the short run that compares its tasks.
 """

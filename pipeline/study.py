@@ -1,4 +1,4 @@
-"""Say whether sharing helped each task: runs alone and jointly over seeds, compared.
+"""Find out whether sharing helped each task: compare runs of one task and of all, over seeds.
 
 Takes what pipeline.fit takes, for every run. The same command, or resume=FOLDER, goes on with what
 is left; a study that is complete is reported anew.

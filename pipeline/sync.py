@@ -1,4 +1,4 @@
-"""Send what a tracking server missed of a run.
+"""Send a run's history that a tracking server missed.
 
 Of use after the tracking server was down when a run ended. ``runs=PATH`` sends every run folder
 below a folder; ``uri=ADDRESS`` sends to another server than the run's own. Sending something

@@ -1,4 +1,4 @@
-"""Open MLflow's pages on the runs.
+"""Open MLflow on the runs.
 
 MLflow's own defaults take 12 s and 3 GB; one worker without job execution takes 5 s and 0.5 GB.
 """

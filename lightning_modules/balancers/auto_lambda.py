@@ -24,7 +24,7 @@ class AutoLambda(JacobianBalancer):
 
     Args:
         tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.
-        primary: tasks that matter; none: all of them.
+        primary: tasks that matter; empty: all.
         lr: > 0, of the weights.
 
     Raises:

@@ -20,7 +20,7 @@ class DynamicWeightAverage(LossBalancer):
 
     Args:
         tasks: names of all tasks of the run.
-        temperature: > 0; a large one nears equal weighting.
+        temperature: > 0; large values come close to equal weighting.
     """
 
     epoch: Tensor

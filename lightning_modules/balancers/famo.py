@@ -28,7 +28,7 @@ class FAMO(LossBalancer):
         tasks: names of all tasks of the run.
         lr: > 0, of the logits.
         decay: >= 0, of the logits.
-        ideal: {task: loss that it could reach}; 0 for a task that is not named.
+        ideal: {task: best loss it could reach}; 0 for a task that isn't named.
     """
 
     logits: Tensor

@@ -19,7 +19,7 @@ class SmoothTchebycheff(Scalarization):
 
     Args:
         tasks: names of all tasks of the run.
-        mu: > 0; small follows the worst task alone, large weighs by preference alone.
+        mu: > 0; small values follow the worst task alone, large weighs by preference alone.
         preference: {task: p_t > 0}; 1 for a task that is not named.
         ideal: {task: z_t}, the loss that a task could reach; 0 for one that is not named.
     """

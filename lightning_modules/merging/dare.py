@@ -22,7 +22,7 @@ class Dare(TaskVectorMerge):
 
     Args:
         drop: p, share of the entries that are dropped, in [0, 1).
-        scale: s; of several, the best on validation data.
+        scale: s; if several, the best on validation data is used.
         seed: of the draws, >= 0.
 
     Raises:

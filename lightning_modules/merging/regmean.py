@@ -27,7 +27,7 @@ class RegMean(MergeMethod):
     models", equation 2 and section 3.2.
 
     Args:
-        rows: training rows of each data set that a model is shown, >= 1.
+        rows: training rows of each data set that each model sees, >= 1.
         shrink: alpha, in [0, 1].
         seed: of the draws, >= 0.
 

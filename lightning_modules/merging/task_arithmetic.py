@@ -18,7 +18,7 @@ class TaskArithmetic(TaskVectorMerge):
     Source: Ilharco et al. 2023, "Editing models with task arithmetic", section 2.
 
     Args:
-        scale: s; of several, the best on validation data.
+        scale: s; if several, the best on validation data is used.
         weights: w_i of each model; null: 1.
     """
 

@@ -66,7 +66,7 @@ class Ties(TaskVectorMerge):
 
     Args:
         keep: share of each task vector's entries, in (0, 1].
-        scale: s; of several, the best on validation data.
+        scale: s; if several, the best on validation data is used.
 
     Raises:
         UsageError: keep is out of its range.

@@ -114,7 +114,7 @@ class Retrieval(Task):
 
     Args:
         modalities: the two.
-        width: numbers of an embedding, >= 1.
+        width: size of an embedding, >= 1.
         temperature: 1 / t at the start, > 0.
     """
 

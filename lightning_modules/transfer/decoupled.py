@@ -66,7 +66,7 @@ class Decoupled(Distillation):
     Where a row has no label, it is the teachers' likeliest class, which the paper doesn't need.
 
     Args:
-        target: weight of whether it is the target class, >= 0.
+        target: weight of the target class against the rest, >= 0.
         others: weight of the other classes among each other, >= 0.
         teachers, map, inputs, alpha, temperature: as for ``Distillation``.
 

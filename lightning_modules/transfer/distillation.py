@@ -32,10 +32,10 @@ class Distillation(Transfer):
     Args:
         teachers: of all tasks, or {task: its own}: a source, ``task:NAME`` of this run, {source,
             task, weight}, or a list of these, whose probabilities are averaged.
-        map: {task here: what teachers call it}.
-        inputs: {data set: {modality: column}} that teachers read and the run does not.
+        map: {task here: the teachers' name for it}.
+        inputs: {data set: {modality: column}} that teachers read and the run doesn't.
         alpha: a, in [0, 1]; 1 leaves the labels out.
-        temperature: by which logits are divided, > 0.
+        temperature: divides the logits, > 0.
     """
 
     classes_only: bool = False  # whether it teaches only tasks that choose one of several classes

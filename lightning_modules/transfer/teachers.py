@@ -60,7 +60,7 @@ def parse_teachers(
 
     Args:
         given: of all tasks alike, or {task: its own}.
-        names: {task here: what teachers call it}.
+        names: {task here: the teachers' name for it}.
         tasks: of this run.
 
     Raises:
@@ -320,7 +320,7 @@ class Teachers:
 
     Args:
         named: {task: its teachers}.
-        inputs: {data set: {modality: column}} that teachers read and the run does not.
+        inputs: {data set: {modality: column}} that teachers read and the run doesn't.
         temperature: at which several teachers' probabilities are averaged, > 0.
         data: this run's, set up.
         sources: opens models.

@@ -31,7 +31,7 @@ class DSelectK(ExpertMixture):
         tasks: names of all tasks.
         dim: width D of the features.
         count: number E of experts, >= 2.
-        k: most experts of a row, >= 1.
+        k: largest number of experts per row, >= 1.
         gamma: width of the step S, > 0.
         entropy: factor of the entropy, >= 0.
         unused: factor of the term on experts that don't exist, >= 0.

@@ -1,4 +1,4 @@
-"""Low-rank adapters of directions, and lengths, train."""
+"""Low-rank adapters for directions, and separate magnitudes, train."""
 
 from __future__ import annotations
 
