@@ -163,15 +163,15 @@ def answers_table(results: StudyResults, answers: StudyAnalysis) -> Table:
     arms = [
         name
         for name, arm in results.arms.items()
-        if arm.kind in ("joint", "variant") and arm.labels == 1 and name in answers.scores
+        if arm.kind in ("multi_task", "variant") and arm.labels == 1 and name in answers.scores
     ]
-    table = new_table("task", "score", "alone", *map(escape, arms), numbers=1 + len(arms))
+    table = new_table("task", "score", "single_task", *map(escape, arms), numbers=1 + len(arms))
     for task, metric in results.metrics.items():
-        alone = answers.scores.get(f"alone:{task}", {}).get(task)
+        single_task = answers.scores.get(f"single_task:{task}", {}).get(task)
         cells = [
             estimate_text(answers.scores[arm].get(task)) + mark(answers, arm, task) for arm in arms
         ]
-        table.add_row(task, metric, estimate_text(alone), *cells)
+        table.add_row(task, metric, estimate_text(single_task), *cells)
     compared = [answers.comparisons.get(arm) for arm in arms]
     changes = [None if one is None else one.delta_m for one in compared]
     if any(changes):

@@ -124,8 +124,8 @@ class FitJob(Job):
 
 
 def source_files(folder: Path, arm: Arm, seed: int) -> TrialFiles | None:
-    """Return the run that an arm's run of a seed begins from: the source alone, with all labels."""
-    return None if arm.source is None else trial_files(folder, f"alone:{arm.source}", seed)
+    """Return the run that an arm's run of a seed begins from: the source's single-task run, all labels."""
+    return None if arm.source is None else trial_files(folder, f"single_task:{arm.source}", seed)
 
 
 def source_overrides(plan: StudyPlan, arm: Arm, source: TrialFiles | None) -> list[str]:

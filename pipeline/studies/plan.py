@@ -27,15 +27,15 @@ class TaskFacts:
 
 
 @dataclass(frozen=True)
-class JointRunFacts:
-    """The joint run's size.
+class MultiTaskFacts:
+    """The multi-task run's size.
 
     rows: {data set: rows a step}; batch_size: rows a step that the sampler is asked for.
     steps_per_epoch: of the sampler; steps: of the optimizer, in all.
     evaluated: {data set: rows that are scored in the whole run}.
     learns_tokens: whether a tokenizer is trained on the run's own texts.
     start: seconds that a trial needs before its first step.
-    step: seconds of a joint step on this machine; None: it couldn't be timed.
+    step: seconds of a multi-task step on this machine; None: it couldn't be timed.
     """
 
     tasks: dict[str, TaskFacts]
@@ -55,10 +55,10 @@ class JointRunFacts:
         return [name for name in self.rows if name in needed]
 
 
-def facts_from(plain: Mapping[str, Any]) -> JointRunFacts:
+def facts_from(plain: Mapping[str, Any]) -> MultiTaskFacts:
     """Return what ``dataclasses.asdict`` made plain."""
     tasks = {name: TaskFacts(**own) for name, own in plain["tasks"].items()}
-    return JointRunFacts(**{**plain, "tasks": tasks})
+    return MultiTaskFacts(**{**plain, "tasks": tasks})
 
 
 def optimizer_steps(trainer: Mapping[str, Any], epoch: int) -> int:
@@ -94,7 +94,7 @@ class StudyPlan:
     name: of the study; seeds: of every arm.
     overrides: the command line that says what the study is; base: those of every trial.
     config_dirs, folder: of the command line.
-    facts: of the joint run; arms: {name: arm}.
+    facts: of the multi-task run; arms: {name: arm}.
     budget, search, predictors: as configured.
     """
 
@@ -104,7 +104,7 @@ class StudyPlan:
     base: list[str]
     config_dirs: list[str]
     folder: str
-    facts: JointRunFacts
+    facts: MultiTaskFacts
     arms: dict[str, Arm]
     budget: str
     search: dict[str, Any] | None = None

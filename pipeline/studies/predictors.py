@@ -21,9 +21,9 @@ PredictorScores = dict[str, dict[str, dict[str, float]]]  # {score: {target: {so
 
 @dataclass
 class RankJob(Job):
-    """Scores each task as a source of each other: as a task, and by its model alone.
+    """Scores each task as a source of each other: as a task, and by its single-task model.
 
-    base: overrides of every trial; tasks: of the data; models: {task: run alone}; scores: names.
+    base: overrides of every trial; tasks: of the data; models: {task: single-task run}; scores: names.
     """
 
     base: Sequence[str] = ()
@@ -63,9 +63,9 @@ def rank_job(plan: StudyPlan, context: JobContext) -> RankJob | None:
         return None
     seed = plan.seeds[0]
     models = {
-        task: trial_files(context.folder, f"alone:{task}", seed)
+        task: trial_files(context.folder, f"single_task:{task}", seed)
         for task in plan.facts.tasks
-        if f"alone:{task}" in plan.arms
+        if f"single_task:{task}" in plan.arms
     }
     return RankJob(
         title="predictors",
@@ -85,7 +85,7 @@ def read_predictors(folder: Path, plan: StudyPlan) -> tuple[PredictorScores, dic
     found = read_json(folder / FOLDER / "ranking" / RANKING)
     if found is None:
         return {}, {}
-    tasks = {f"alone-{task}": task for task in plan.facts.tasks}
+    tasks = {f"single_task-{task}": task for task in plan.facts.tasks}
     scores: PredictorScores = {}
     seconds: dict[str, float] = {}
     modelled: set[str] = set()

@@ -278,15 +278,15 @@ def check_arm(
 
 
 def make_plan(want: StudyRequest, base: list[str], started: float, timed: bool) -> StudyPlan:
-    """Build the joint run once, and plan the study.
+    """Build the multi-task run once, and plan the study.
 
     Raises:
         PollinateError: the data can't be used.
     """
-    from pipeline.studies.profiling import profile_joint_run  # imports torch
+    from pipeline.studies.profiling import profile_multi_task  # imports torch
 
     config, study = want.config, want.config["study"]
-    facts = profile_joint_run(config, started, timed)
+    facts = profile_multi_task(config, started, timed)
     arms = arms_of(study, facts)
     check_folders(arms)
     return StudyPlan(

@@ -1,4 +1,4 @@
-"""Builds the joint run once: what its data are, and how long its steps take."""
+"""Builds the multi-task run once: what its data are, and how long its steps take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.tasks.base import as_task
 from pipeline.build import build_datamodule, build_module
 from pipeline.frozen_features import cacheable_modalities
-from pipeline.studies.plan import JointRunFacts, TaskFacts, optimizer_steps
+from pipeline.studies.plan import MultiTaskFacts, TaskFacts, optimizer_steps
 from pollinate.errors import PollinateError
 
 UNKNOWN = "how long a step takes isn't known"
@@ -24,13 +24,13 @@ TRAINER_KEYS = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_
 NO_TRANSFER = {"_target_": "pollinate.transfer.NoTransfer"}
 
 
-def profile_joint_run(
+def profile_multi_task(
     config: Mapping[str, Any], started: float, timed: bool = True
-) -> JointRunFacts:
+) -> MultiTaskFacts:
     """Return the facts of a study.
 
     Args:
-        config: of the joint run.
+        config: of the multi-task run.
         started: ``time.perf_counter()`` when the command began.
         timed: whether steps are timed.
 
@@ -43,7 +43,7 @@ def profile_joint_run(
     steps = optimizer_steps(config["trainer"], data.epoch_steps)
     start = time.perf_counter() - started
     step, notes = time_steps(config, data) if timed else (None, [])
-    facts = JointRunFacts(
+    facts = MultiTaskFacts(
         tasks,
         data.sampler.counts(data.sizes),
         data.sampler.batch_size,
@@ -112,7 +112,7 @@ class StepClock(Callback):
 
 
 def time_steps(config: Mapping[str, Any], data: MixedDataModule) -> tuple[float | None, list[str]]:
-    """Return the seconds of a joint step, None with a note where it can't be had."""
+    """Return the seconds of a multi-task step, None with a note where it can't be had."""
     clock = StepClock()
     try:
         seed_everything(config["seed"], verbose=False)

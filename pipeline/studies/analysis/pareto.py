@@ -8,13 +8,13 @@ from pipeline.studies.analysis.estimates import ArmComparison, CostPoint
 from pipeline.studies.analysis.score_table import ArmCost, arm_cost, baseline_arms, total_cost
 from pipeline.studies.results import StudyResults
 
-SINGLE_TASK = "alone"  # the name of all tasks' own models together
+SINGLE_TASK = "single_task"  # the name of all tasks' own models together
 
 
 def pareto_points(
     results: StudyResults, comparisons: Mapping[str, ArmComparison]
 ) -> list[CostPoint]:
-    """Return the ways to serve all tasks with all labels: each task alone, joint, variants."""
+    """Return the ways to serve all tasks with all labels: single-task, multi-task, variants."""
     found = {}
     tasks = set(results.metrics)
     own = [

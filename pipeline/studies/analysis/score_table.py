@@ -25,22 +25,22 @@ def label_series(arm: Arm) -> Hashable:
 
 
 def base_name(arm: Arm) -> str:
-    """Return an arm's name without its share of labels: joint of joint@0.1."""
+    """Return an arm's name without its share of labels: multi_task of multi_task@0.1."""
     return arm.name.partition("@")[0] if arm.labels < 1 else arm.name
 
 
 def baseline_arms(results: StudyResults) -> dict[tuple[str, float], str]:
-    """Return {(task, share of the labels): the arm that trains it alone}."""
+    """Return {(task, share of the labels): its single-task arm}."""
     return {
         (arm.tasks[0], arm.labels): name
         for name, arm in results.arms.items()
-        if arm.kind == "alone" and arm.tasks
+        if arm.kind == "single_task" and arm.tasks
     }
 
 
 def compared_arms(results: StudyResults) -> dict[str, Arm]:
-    """Return the arms that are compared with each of their tasks alone."""
-    return {name: arm for name, arm in results.arms.items() if arm.kind != "alone"}
+    """Return the arms that are compared with their tasks' single-task runs."""
+    return {name: arm for name, arm in results.arms.items() if arm.kind != "single_task"}
 
 
 def full_label_fraction(results: StudyResults) -> float:

@@ -22,7 +22,7 @@ from pipeline.studies.analysis.score_table import (
 )
 from pipeline.studies.results import StudyResults
 
-Changes = Mapping[str, float]  # {task: relative change against the task alone}
+Changes = Mapping[str, float]  # {task: relative change against its single-task run}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def measured_models(results: StudyResults, table: ScoreTable) -> list[CandidateM
         if table.seeds(arm, task)
     ]
     for name, arm in results.arms.items():
-        if arm.labels != 1 or arm.kind in ("alone", "transfer"):
+        if arm.labels != 1 or arm.kind in ("single_task", "transfer"):
             continue
         changes = {task: _change(table, name, task, single_task.get(task)) for task in arm.tasks}
         known = {task: change for task, change in changes.items() if change is not None}
@@ -151,7 +151,7 @@ def best_groupings(
     tasks = sorted(served & set(results.metrics))
     if tasks and len(tasks) < len(results.metrics):
         lack = sorted(set(results.metrics) - served)
-        notes.append(f"groups leave out {', '.join(lack)}: no score against itself alone yet")
+        notes.append(f"groups leave out {', '.join(lack)}: no score against their single-task runs yet")
     found: list[TaskGrouping] = []
     reached: dict[bool, float] = {False: -np.inf, True: -np.inf}
     partitions = {

@@ -21,7 +21,7 @@ from pipeline.studies.results import Arm, StudyResults
 def transfer_gains(
     results: StudyResults, comparisons: Mapping[str, ArmComparison]
 ) -> list[TransferGain]:
-    """Return the gains of pairs and of transfers, TG(source -> target) = score with - alone."""
+    """Return the gains of pairs and of transfers, TG(source -> target) = score with - single-task."""
     gains = [
         (source, target, arm, comparisons[arm.name].changes[target])
         for arm in results.arms.values()

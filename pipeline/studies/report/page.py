@@ -55,7 +55,7 @@ def versions(tags: dict[str, str]) -> dict[str, str]:
 
 STEPS = (
     "A score of an arm is the mean of the test scores of its runs below, one a seed. A change is "
-    "that of an arm minus that of the task alone with the same seed; intervals, tests and all "
+    "that of an arm minus that of the single-task run with the same seed; intervals, tests and all "
     "that follows are computed from results.csv without chance.",
     "Each command repeats one run: the same seed on the same versions and data gives the same "
     "scores. Where its folder already holds a run, give another with run_dir=PATH.",

@@ -97,9 +97,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
-JOINT = "joint"
+MULTI_TASK = "multi_task"
 ORDER = {kind: place for place, kind in enumerate(
-    ("joint", "variant", "group", "pair", "transfer", "alone")
+    ("multi_task", "variant", "group", "pair", "transfer", "single_task")
 )}  # fmt: skip
 
 
@@ -146,7 +146,7 @@ class ReportSubject:
         return bool(found) and not any(found)
 
     def arms(self, *kinds: ArmKind) -> list[Arm]:
-        """Return the arms of some kinds with all labels, or of all kinds, the joint run first."""
+        """Return the arms of some kinds with all labels, or of all kinds, the multi-task run first."""
         own = [
             a for a in self.results.arms.values() if a.labels == 1 and a.kind in (kinds or ORDER)
         ]
@@ -157,5 +157,5 @@ class ReportSubject:
         return [
             self.answers.comparisons[arm.name]
             for arm in self.arms(*kinds)
-            if arm.name in self.answers.comparisons and arm.kind != "alone"
+            if arm.name in self.answers.comparisons and arm.kind != "single_task"
         ]

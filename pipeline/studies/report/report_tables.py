@@ -87,7 +87,7 @@ def change_table(subject: ReportSubject) -> ReportTable:
     for row, change in zip(rows, all_changes(subject), strict=True):
         row.insert(4, interval(change.difference, subject.units[row[1]]))
     note = (
-        "Against the task alone, paired by seed. The verdict goes by the adjusted p (Holm 1979), "
+        "Against the single-task run, paired by seed. The verdict goes by the adjusted p (Holm 1979), "
         "which counts all comparisons of the study; an interval of one comparison doesn't."
     )
     return ReportTable("Changes", headings, rows, 6, note)
@@ -152,7 +152,7 @@ def label_table(subject: ReportSubject) -> ReportTable:
             less = f"{rounded(100 * (1 - saved.needed.mean / max(1, saved.of)), 0)} %"
         score = subject.units[saved.task].amount(saved.accuracy)
         rows.append([saved.task, saved.arm, score, f"{saved.of:,}", needed, less])
-    headings = ["task", "arm", "score to reach", "labels alone", "labels needed", "saved"]
+    headings = ["task", "arm", "score to reach", "single-task labels", "labels needed", "saved"]
     return ReportTable("Labels saved", headings, rows, 4)
 
 

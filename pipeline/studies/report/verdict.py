@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.studies.analysis.estimates import ArmComparison, Change, StudyAnalysis, TaskGrouping
 from pipeline.studies.report.report_data import (
-    JOINT,
+    MULTI_TASK,
     PERCENT,
     ReportSubject,
     duration,
@@ -21,26 +21,26 @@ MOST_NAMED = 3  # tasks that are advised on one by one
 
 def headline(subject: ReportSubject) -> str:
     """Return the first sentence."""
-    comparison = subject.answers.comparisons.get(JOINT)
+    comparison = subject.answers.comparisons.get(MULTI_TASK)
     if not subject.status["finished"]:
         return f"no answer yet: none of {count(len(subject.results.trials), 'run')} has finished"
     if comparison is None or not comparison.changes:
-        return without_joint(subject)
+        return without_multi_task(subject)
     so_far = "" if subject.is_done else "so far, "
     if all(change.difference.low is None for change in comparison.changes.values()):
         return so_far + one_seed(comparison)
-    return so_far + joint_answer(subject, comparison)
+    return so_far + multi_task_answer(subject, comparison)
 
 
-def joint_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
-    """Return how many tasks the joint run helped, which it hurt, and which are open."""
+def multi_task_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
+    """Return how many tasks the multi-task run helped, which it hurt, and which are open."""
     changes, total = comparison.changes, len(comparison.changes)
     helped, hurt, unclear = (
         [task for task, change in changes.items() if change.verdict == verdict]
         for verdict in ("helped", "hurt", "unclear")
     )
     if len(unclear) == total:
-        return f"no sure difference between sharing and training apart in {any_of(total)}"
+        return f"no sure difference between multi-task and single-task training in {any_of(total)}"
     if len(helped) == total:
         return f"sharing helped {all_of(total)}"
     if len(hurt) == total:
@@ -73,9 +73,9 @@ def losses(subject: ReportSubject, comparison: ArmComparison, hurt: list[str]) -
     better = {task: helped_elsewhere(subject, task) for task in hurt}
     apart = [task for task in hurt if better[task] is None]
     if len(apart) == len(hurt):
-        return f"{listed(told)}: train {'it' if len(hurt) == 1 else 'them'} apart"
+        return f"{listed(told)}: train {'it' if len(hurt) == 1 else 'them'} single-task"
     advice = [
-        f"{code(task)} gains in {code(arm)}" if arm else f"train {code(task)} apart"
+        f"{code(task)} gains in {code(arm)}" if arm else f"train {code(task)} single-task"
         for task, arm in better.items()
     ]
     return f"{listed(told)}, but {listed(advice)}" if not apart else (
@@ -108,8 +108,8 @@ def one_seed(comparison: ArmComparison) -> str:
     )
 
 
-def without_joint(subject: ReportSubject) -> str:
-    """Return the first sentence where there is no joint run to compare."""
+def without_multi_task(subject: ReportSubject) -> str:
+    """Return the first sentence where there is no multi-task run to compare."""
     gains = [transfer.gain.verdict for transfer in subject.answers.transfers]
     if gains:
         return (
@@ -119,15 +119,15 @@ def without_joint(subject: ReportSubject) -> str:
         )
     done = [arm.name for arm in subject.arms() if any(subject.results.finished(arm.name))]
     return (
-        f"nothing to compare{'' if subject.is_done else ' yet'}: no task has a finished run alone "
-        f"and one of {code(JOINT)} with the same seed; finished so far: "
+        f"nothing to compare{'' if subject.is_done else ' yet'}: no task has a finished single-task run "
+        f"and one of {code(MULTI_TASK)} with the same seed; finished so far: "
         f"{listed([code(name) for name in done])}"
     )
 
 
 def detectable(subject: ReportSubject) -> str:
     """Return what these seeds could have shown, where something is open."""
-    comparison = subject.answers.comparisons.get(JOINT)
+    comparison = subject.answers.comparisons.get(MULTI_TASK)
     if comparison is None:
         return ""
     every = {
@@ -154,13 +154,13 @@ def detectable(subject: ReportSubject) -> str:
 
 
 MOST_LISTED = 4  # names in a sentence
-SINGLE_TASK = "alone"  # the point of all tasks' own models
+SINGLE_TASK = "single_task"  # the point of all tasks' own models
 SIZE = "size"  # what the scores begin with that only look at the size of sources
 
 
 def gains(subject: ReportSubject) -> str:
-    """Return what the joint run's tasks gain, and its delta_m."""
-    comparison = subject.answers.comparisons.get(JOINT)
+    """Return what the multi-task run's tasks gain, and its delta_m."""
+    comparison = subject.answers.comparisons.get(MULTI_TASK)
     if comparison is None or not comparison.changes:
         return ""
     if subject.is_single:
@@ -168,14 +168,14 @@ def gains(subject: ReportSubject) -> str:
             f"{code(task)} {estimate_text(change.difference, subject.units[task], sign=True)}"
             for task, change in comparison.changes.items()
         ]
-        return f"the joint run against each task alone: {listed(found, 8)}; add seeds for intervals"
+        return f"the multi-task run against single-task runs: {listed(found, 8)}; add seeds for intervals"
     told = [
         f"{code(task)} gains {amount(subject, task, change)}"
         for task, change in comparison.changes.items()
         if change.verdict == "helped"
     ]
     mean = (
-        f"on average, the joint run changes a task by {delta_m_text(comparison.delta_m)}"
+        f"on average, the multi-task run changes a task by {delta_m_text(comparison.delta_m)}"
         if comparison.delta_m is not None
         else ""
     )
@@ -195,27 +195,27 @@ def delta_m_text(change: Change) -> str:
 
 
 def variants(subject: ReportSubject) -> str:
-    """Return how the best variant compares with the plain joint run."""
-    joint = subject.answers.comparisons.get(JOINT)
+    """Return how the best variant compares with the plain multi-task run."""
+    multi_task = subject.answers.comparisons.get(MULTI_TASK)
     means = {
         c.arm: c.delta_m.difference.mean
-        for c in subject.compared("joint", "variant")
-        if c.delta_m is not None and joint and set(c.changes) == set(joint.changes)
+        for c in subject.compared("multi_task", "variant")
+        if c.delta_m is not None and multi_task and set(c.changes) == set(multi_task.changes)
     }
-    plain = means.pop(JOINT, None)
-    if joint is None or plain is None or not means:
+    plain = means.pop(MULTI_TASK, None)
+    if multi_task is None or plain is None or not means:
         return ""
     best = max(means, key=means.__getitem__)
     value, own = PERCENT.amount(means[best], sign=True), PERCENT.amount(plain, sign=True)
     if means[best] <= plain:
         return (
-            f"no variant has a higher mean than the plain joint run ({own}); the nearest is "
+            f"no variant has a higher mean than the plain multi-task run ({own}); the nearest is "
             f"{code(best)} ({value})"
         )
     changes = subject.answers.comparisons[best].changes
     mended = [
         code(task)
-        for task, change in joint.changes.items()
+        for task, change in multi_task.changes.items()
         if change.verdict == "hurt" and changes[task].verdict != "hurt"
     ]
     more = f", and no sure loss in {listed(mended)}" if mended else ""
@@ -223,7 +223,7 @@ def variants(subject: ReportSubject) -> str:
     if len(means) == 1:
         which = f"the variant {code(best)} has a higher mean"
     return (
-        f"{which}: {value} on average against {own} of the plain joint run{more}; that difference "
+        f"{which}: {value} on average against {own} of the plain multi-task run{more}; that difference "
         "itself isn't tested"
     )
 
@@ -235,13 +235,13 @@ def best_grouping(subject: ReportSubject) -> str:
         return ""
     best = max(groupings, key=lambda grouping: (grouping.delta_m, -grouping.models))
     if all(len(group) == 1 for group in best.groups):
-        return f"no grouping found that beats each task apart on average ({cost_text(best)})"
+        return f"no grouping found that beats single-task training on average ({cost_text(best)})"
     apart = [point.seconds for point in subject.answers.points if point.arm == SINGLE_TASK]
     value = PERCENT.amount(best.delta_m, sign=True)
     return (
         f"best grouping: {count(best.models, 'model')} ({groups_text(best)}): "
         f"{value} on average (not tested) for {cost_text(best)}"
-        + (f" (each task apart takes {duration(apart[0])})" if apart else "")
+        + (f" (single-task training takes {duration(apart[0])})" if apart else "")
         + (f"; guessed from pairs, not trained: {untrained_groups(best)}" if best.predicted else "")
     )
 
@@ -310,7 +310,7 @@ def labels_saved(subject: ReportSubject) -> str:
             text = f"{code(saved.task)} needs fewer labels than were tried in {code(saved.arm)}"
             best[saved.task] = (
                 0.0,
-                f"{text} for what it reaches alone with {saved.of:,} (not tested)",
+                f"{text} for what its single-task run reaches with {saved.of:,} (not tested)",
             )
         if saved.needed is None or not saved.of or saved.needed.mean >= saved.of:
             continue
@@ -318,7 +318,7 @@ def labels_saved(subject: ReportSubject) -> str:
         known = "" if sure is not None and sure < saved.of else ", which may be chance"
         text = (
             f"{code(saved.task)} reaches with {saved.needed.mean:,.0f} labels in {code(saved.arm)} "
-            f"what it reaches alone with {saved.of:,}{known}"
+            f"what its single-task run reaches with {saved.of:,}{known}"
         )
         if share < best.get(saved.task, (1.0, ""))[0]:
             best[saved.task] = share, text

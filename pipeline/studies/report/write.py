@@ -103,7 +103,7 @@ def result_rows(subject: ReportSubject) -> Iterator[Sequence[Any]]:
 
 
 def comparisons_csv(subject: ReportSubject) -> str:
-    """Return a line a comparison with a task alone, and one for an arm's delta_m."""
+    """Return a line a comparison with a single-task run, and one for an arm's delta_m."""
     return csv_table(COMPARISON_COLUMNS, comparison_rows(subject))
 
 
@@ -120,11 +120,11 @@ def comparison_rows(subject: ReportSubject) -> Iterator[Sequence[Any]]:
 def numbers(change: Change) -> Sequence[Any]:
     """Return a change's cells."""
     own, relative = change.difference, change.relative
-    of_alone = (None, None, None) if relative is None else (
+    of_single_task = (None, None, None) if relative is None else (
         relative.mean, relative.low, relative.high,
     )  # fmt: skip
     return (
-        change.verdict, own.mean, own.low, own.high, *of_alone, change.p, change.adjusted,
+        change.verdict, own.mean, own.low, own.high, *of_single_task, change.p, change.adjusted,
         own.seeds,
     )  # fmt: skip
 

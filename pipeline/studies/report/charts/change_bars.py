@@ -21,7 +21,7 @@ LONGEST = 24  # characters of a name
 Bar = tuple[str, Change, IntervalEstimate]  # arm, its change, what of it is drawn
 
 CAPTION = (
-    "Difference to each task alone, mean over seeds with its 95 % interval. Filled blue: it "
+    "Difference to each single-task run, mean over seeds with its 95 % interval. Filled blue: it "
     "helped, filled orange: it hurt (corrected for all comparisons); hollow: it may be chance."
 )
 
@@ -37,7 +37,7 @@ def change_chart(subject: ReportSubject) -> Chart | None:
     ]
     if means:
         panels.append(
-            change_panel("mean over an arm's tasks (delta_m)", means, PERCENT, "% of alone")
+            change_panel("mean over an arm's tasks (delta_m)", means, PERCENT, "% of single-task")
         )
     for task, unit in subject.units.items():
         bars: list[Bar] = [

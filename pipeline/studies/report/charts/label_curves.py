@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Curves = Mapping[str, Sequence[tuple[int, IntervalEstimate]]]  # {arm: [(labels, score)]}
 CAPTION = (
     "Test score against labelled training rows (log scale), with 95 % intervals. The dashed line "
-    "is what the task reaches alone with all labels; a diamond shows how many labels do as well."
+    "is what the single-task run reaches with all labels; a diamond shows how many labels do as well."
 )
 MARKERS = "osv^DPX"
 BESIDE = 1.012  # factor from an arm's intervals to the next one's, or they would hide each other
@@ -41,7 +41,7 @@ def label_chart(subject: ReportSubject) -> Chart | None:
         saved = [s for s in subject.answers.saved if s.task == task and s.arm in own]
         label = f"{subject.results.metrics[task]}{',' * bool(unit.word)}{unit.word}"
         panels.append(Panel(task, partial(draw, own, saved, colours, unit, label), 200))
-        key |= {"alone" if arms[arm].kind == "alone" else arm: colours[arm] for arm in own}
+        key |= {"single_task" if arms[arm].kind == "single_task" else arm: colours[arm] for arm in own}
     return Chart("labels", "How many labels it takes", CAPTION, panels, key) if panels else None
 
 

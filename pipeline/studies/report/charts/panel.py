@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 HELPED, HURT, UNCLEAR = "#0072b2", "#d55e00", "#8b949e"
 OTHERS = ("#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#9a7d0a", "#6f4e9c")
-SINGLE_TASK, JOINT = UNCLEAR, HELPED
+SINGLE_TASK, MULTI_TASK = UNCLEAR, HELPED
 VERDICTS = {"helped": HELPED, "hurt": HURT, "unclear": UNCLEAR}
 
 
 def colours_of(arms: Iterable[Arm]) -> dict[str, str]:
-    """Return {arm: colour}: grey alone, blue joint, each other one its own while they last."""
+    """Return {arm: colour}: grey single-task, blue multi-task, each other one its own while they last."""
     found: dict[str, str] = {}
     others = 0
     for arm in arms:
-        if arm.kind in ("alone", "joint"):
-            found[arm.name] = SINGLE_TASK if arm.kind == "alone" else JOINT
+        if arm.kind in ("single_task", "multi_task"):
+            found[arm.name] = SINGLE_TASK if arm.kind == "single_task" else MULTI_TASK
         else:
             found[arm.name] = OTHERS[others % len(OTHERS)]
             others += 1

@@ -29,7 +29,7 @@ COSTS: dict[str, tuple[str, Callable[[float], str], Units]] = {
     "memory": ("memory", format_bytes, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))),
 }
 CAPTION = (
-    "Mean change over tasks (% of alone) against what it costs. Filled and joined: nothing else "
+    "Mean change over tasks (% of single-task) against what it costs. Filled and joined: nothing else "
     "is both better and cheaper. Means over seeds; small differences may be chance."
 )
 

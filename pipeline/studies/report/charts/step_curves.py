@@ -32,7 +32,7 @@ def histories(subject: ReportSubject, folder: Path) -> Histories:
     """
     found: Histories = defaultdict(lambda: defaultdict(dict))
     scores = {f"valid/{task}/{metric}" for task, metric in subject.results.metrics.items()}
-    for arm in subject.arms("joint", "variant", "alone"):
+    for arm in subject.arms("multi_task", "variant", "single_task"):
         for trial in subject.results.finished(arm.name):
             for point in read_points(RunFolder(folder / trial.folder).metrics):
                 drawn = point.key in scores or point.key.startswith("gradient/cosine/")
@@ -54,14 +54,14 @@ MOST_ARMS, MOST_PAIRS = 6, 12
 COSINE = "gradient/cosine/"
 LEARNING = "Validation score over the optimizer steps: thin a seed, thick their mean."
 COSINES = (
-    "Cosine of two tasks' gradients in the joint run: below 0 they pull shared weights apart. "
+    "Cosine of two tasks' gradients in the multi-task run: below 0 they pull shared weights apart. "
     "It describes the training; it doesn't prove what helps."
 )
 
 
 def learning_chart(subject: ReportSubject, found: Histories) -> Chart | None:
-    """Return each task's validation score in the runs alone, joint and with variants."""
-    arms = [arm for arm in subject.arms("joint", "variant") if arm.name in subject.answers.scores]
+    """Return each task's validation score in single-task and multi-task runs, and variants."""
+    arms = [arm for arm in subject.arms("multi_task", "variant") if arm.name in subject.answers.scores]
     colours = colours_of(arms[:MOST_ARMS])
     panels: list[Panel] = []
     key: dict[str, str] = {}
@@ -69,7 +69,7 @@ def learning_chart(subject: ReportSubject, found: Histories) -> Chart | None:
         own = found.get(f"valid/{task}/{metric}", {})
         single_task = {name: runs for name, runs in own.items() if name not in colours}
         single_task = {
-            n: r for n, r in single_task.items() if subject.results.arms[n].kind == "alone"
+            n: r for n, r in single_task.items() if subject.results.arms[n].kind == "single_task"
         }
         runs = {**single_task, **{name: own[name] for name in colours if name in own}}
         if not runs:
@@ -78,7 +78,7 @@ def learning_chart(subject: ReportSubject, found: Histories) -> Chart | None:
         unit = subject.units[task]
         words = f"{metric}{',' * bool(unit.word)}{unit.word}"
         panels.append(Panel(task, partial(draw_scores, runs, shown, unit, words), 185))
-        key |= {"alone" if name in single_task else name: shown[name] for name in runs}
+        key |= {"single_task" if name in single_task else name: shown[name] for name in runs}
     return Chart("learning", "How the tasks learn", LEARNING, panels, key) if panels else None
 
 
@@ -108,7 +108,7 @@ def cosine_chart(subject: ReportSubject, found: Histories) -> Chart | None:
     pairs: dict[str, tuple[float, Mapping[int, Series]]] = {}
     for key, arms in found.items():
         for arm, runs in arms.items():
-            if key.startswith(COSINE) and subject.results.arms[arm].kind == "joint":
+            if key.startswith(COSINE) and subject.results.arms[arm].kind == "multi_task":
                 values = [value for series in runs.values() for value in series.values()]
                 pairs[key.removeprefix(COSINE)] = sum(values) / max(1, len(values)), runs
     lowest = sorted(pairs, key=lambda pair: pairs[pair][0])[:MOST_PAIRS]

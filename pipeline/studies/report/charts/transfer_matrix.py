@@ -52,7 +52,7 @@ def transfer_chart(subject: ReportSubject) -> Chart | None:
                 width=max(WIDE, EDGE + CELL * size),
             )
         )
-    words = unit.word.strip() if unit is not PERCENT else "% of the score alone"
+    words = unit.word.strip() if unit is not PERCENT else "% of the single-task score"
     caption = CAPTION.format(unit=words or "the score's own unit")
     return Chart("transfers", "Which task helps which", caption, panels) if panels else None
 
