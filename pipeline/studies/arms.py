@@ -53,7 +53,12 @@ def expected_seconds(arm: Arm, facts: MultiTaskFacts, budget: str) -> float | No
     return facts.start + row * (trained + scored / 3)
 
 
-SHARED = ("single_task", "multi_task", "variant", "transfer")  # kinds that are tried with fewer labels, too
+SHARED = (
+    "single_task",
+    "multi_task",
+    "variant",
+    "transfer",
+)  # kinds that are tried with fewer labels, too
 EQUAL = ("balancer=equal",)
 
 
@@ -96,7 +101,6 @@ def arms_of(study: Mapping[str, Any], facts: MultiTaskFacts) -> dict[str, Arm]:
 
 
 def variants_of(study: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return {name: overrides} of the multi-task run's variants."""
     return {
         str(name): tuple(given.split() if isinstance(given, str) else given)
         for name, given in study["variants"].items()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.studies.results import Arm
-from pipeline.studies.trial_files import TrialFiles, read_json, safe_name, write_json
+from pipeline.studies.trial_files import TrialFiles, read_json, safe_name
+from pipeline.text_format import relpath
 from pollinate.errors import PollinateError
+from pollinate.files import write_json
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,6 @@ class MultiTaskFacts:
 
 
 def facts_from(plain: Mapping[str, Any]) -> MultiTaskFacts:
-    """Return what ``dataclasses.asdict`` made plain."""
     tasks = {name: TaskFacts(**own) for name, own in plain["tasks"].items()}
     return MultiTaskFacts(**{**plain, "tasks": tasks})
 
@@ -111,7 +113,6 @@ class StudyPlan:
     predictors: list[str] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Write it."""
         write_json(folder / PLAN, {"format": FORMAT, **asdict(self)})
 
 
@@ -132,18 +133,20 @@ def load_plan(folder: Path) -> StudyPlan | None:
     return StudyPlan(**{**plain, "facts": facts_from(plain["facts"]), "arms": arms})
 
 
+def study_resume_command(folder: Path) -> str:
+    """Return the command that goes on with a study, as a shell takes it."""
+    return f"python -m pipeline.study {shlex.quote(f'resume={relpath(folder)}')}"
+
+
 def arm_from(plain: dict[str, Any]) -> Arm:
-    """Return an arm from what JSON made of it."""
     weights = tuple((task, weight) for task, weight in plain["weights"])
     own = {key: tuple(plain[key]) for key in ("tasks", "overrides")}
     return Arm(**{**plain, **own, "weights": weights})
 
 
 def trial_files(folder: Path, arm: str, seed: int) -> TrialFiles:
-    """Return where a trial's files are."""
     return TrialFiles(folder / "trials" / safe_name(arm) / f"seed-{seed}")
 
 
 def search_files(folder: Path, arm: str, number: int) -> TrialFiles:
-    """Return where the files of a search's trial are."""
     return TrialFiles(folder / "search" / safe_name(arm) / f"trial-{number}")

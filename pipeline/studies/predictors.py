@@ -19,11 +19,11 @@ RUN_PARTS = {"tag": "affinity", "gradient_cosine": "cosine"}  # of the short run
 PredictorScores = dict[str, dict[str, dict[str, float]]]  # {score: {target: {source: value}}}
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RankJob(Job):
     """Scores each task as a source of each other: as a task, and by its single-task model.
 
-    base: overrides of every trial; tasks: of the data; models: {task: single-task run}; scores: names.
+    base: overrides of every trial; tasks: of the data; models: {task: its run}; scores: names.
     """
 
     base: Sequence[str] = ()
@@ -33,15 +33,12 @@ class RankJob(Job):
     seed: int = 0
 
     def is_finished(self) -> bool:
-        """Say whether the ranking is there."""
         return (self.files.path / RANKING).is_file()
 
     def prepare(self) -> None:
-        """Begin anew: it is short."""
         shutil.rmtree(self.files.path, ignore_errors=True)
 
     def arguments(self) -> list[str]:
-        """Return the command line."""
         dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
         models = ",".join(f'"{files.path}"' for files in self.models.values())
         own = [

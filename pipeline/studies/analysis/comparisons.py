@@ -177,7 +177,6 @@ def _only(changes: Mapping[str, Change]) -> Change | None:
 
 
 def study_noise(results: StudyResults, table: ScoreTable) -> SeedNoise:
-    """Return the noise of all arms, baselines too: rows are tasks with a share of the labels."""
     cells: dict[Cell, Seeds] = {
         ((task, arm.labels), name): table.seeds(name, task)
         for name, arm in results.arms.items()
@@ -212,7 +211,6 @@ def _tests(
 
 
 def _uncompared(name: str, task: str, arm: Arm, base: str | None, table: ScoreTable) -> str:
-    """Return why an arm isn't compared in a task."""
     if base is None:
         share = "" if arm.labels == 1 else f" with {arm.labels:.0%} of the labels"
         return f"there is no single-task run of {task}{share}"

@@ -29,7 +29,6 @@ class LabelCurve:
     points: dict[int, Seeds] = field(default_factory=dict)
 
     def estimates(self, level: float) -> list[tuple[int, IntervalEstimate]]:
-        """Return [(labels, mean score with interval)]."""
         return [(n, mean_interval(list(seeds.values()), level)) for n, seeds in self.points.items()]
 
 

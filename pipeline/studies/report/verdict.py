@@ -9,18 +9,16 @@ from pipeline.studies.report.report_data import (
     MULTI_TASK,
     PERCENT,
     ReportSubject,
-    duration,
     estimate_text,
     size_text,
 )
 from pipeline.studies.results import StudyResults
-from pipeline.text_format import code, count, format_scaled, listed, sentence, verb
+from pipeline.text_format import code, count, duration, format_scaled, listed, sentence, verb
 
 MOST_NAMED = 3  # tasks that are advised on one by one
 
 
 def headline(subject: ReportSubject) -> str:
-    """Return the first sentence."""
     comparison = subject.answers.comparisons.get(MULTI_TASK)
     if not subject.status["finished"]:
         return f"no answer yet: none of {count(len(subject.results.trials), 'run')} has finished"
@@ -39,12 +37,15 @@ def multi_task_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
         [task for task, change in changes.items() if change.verdict == verdict]
         for verdict in ("helped", "hurt", "unclear")
     )
+    every, either = {1: ("the task",) * 2, 2: ("both tasks", "either task")}.get(
+        total, (f"all {total} tasks", f"any of {total} tasks")
+    )
     if len(unclear) == total:
-        return f"no sure difference between multi-task and single-task training in {any_of(total)}"
+        return f"no sure difference between multi-task and single-task training in {either}"
     if len(helped) == total:
-        return f"sharing helped {all_of(total)}"
+        return f"sharing helped {every}"
     if len(hurt) == total:
-        return f"sharing hurt {all_of(total)}: {losses(subject, comparison, hurt)}"
+        return f"sharing hurt {every}: {losses(subject, comparison, hurt)}"
     text = f"sharing helped {len(helped) or 'none'} of {count(total, 'task')}"
     if hurt:
         text += f"; {losses(subject, comparison, hurt)}"
@@ -53,18 +54,7 @@ def multi_task_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
     return text
 
 
-def all_of(total: int) -> str:
-    """Return ``all 4 tasks``."""
-    return f"all {total} tasks" if total > 2 else "both tasks" if total == 2 else "the task"
-
-
-def any_of(total: int) -> str:
-    """Return ``any of 4 tasks``."""
-    return f"any of {total} tasks" if total > 2 else "either task" if total == 2 else "the task"
-
-
 def losses(subject: ReportSubject, comparison: ArmComparison, hurt: list[str]) -> str:
-    """Return what tasks lose and what to do about it."""
     told = [
         f"{code(task)} loses {amount(subject, task, comparison.changes[task])}" for task in hurt
     ]
@@ -94,12 +84,10 @@ def helped_elsewhere(subject: ReportSubject, task: str) -> str | None:
 
 
 def amount(subject: ReportSubject, task: str, change: Change) -> str:
-    """Return a change without its sign: ``1.2 ± 0.4 points``."""
     return estimate_text(size_text(change.difference), subject.units[task])
 
 
 def one_seed(comparison: ArmComparison) -> str:
-    """Return what a single seed can't say."""
     better = [t for t, change in comparison.changes.items() if change.difference.mean > 0]
     total = len(comparison.changes)
     return (
@@ -119,14 +107,13 @@ def without_multi_task(subject: ReportSubject) -> str:
         )
     done = [arm.name for arm in subject.arms() if any(subject.results.finished(arm.name))]
     return (
-        f"nothing to compare{'' if subject.is_done else ' yet'}: no task has a finished single-task run "
-        f"and one of {code(MULTI_TASK)} with the same seed; finished so far: "
+        f"nothing to compare{'' if subject.is_done else ' yet'}: no task has a finished "
+        f"single-task run and one of {code(MULTI_TASK)} with the same seed; finished so far: "
         f"{listed([code(name) for name in done])}"
     )
 
 
 def detectable(subject: ReportSubject) -> str:
-    """Return what these seeds could have shown, where something is open."""
     comparison = subject.answers.comparisons.get(MULTI_TASK)
     if comparison is None:
         return ""
@@ -159,7 +146,6 @@ SIZE = "size"  # what the scores begin with that only look at the size of source
 
 
 def gains(subject: ReportSubject) -> str:
-    """Return what the multi-task run's tasks gain, and its delta_m."""
     comparison = subject.answers.comparisons.get(MULTI_TASK)
     if comparison is None or not comparison.changes:
         return ""
@@ -168,7 +154,8 @@ def gains(subject: ReportSubject) -> str:
             f"{code(task)} {estimate_text(change.difference, subject.units[task], sign=True)}"
             for task, change in comparison.changes.items()
         ]
-        return f"the multi-task run against single-task runs: {listed(found, 8)}; add seeds for intervals"
+        each = listed(found, 8)
+        return f"the multi-task run against single-task runs: {each}; add seeds for intervals"
     told = [
         f"{code(task)} gains {amount(subject, task, change)}"
         for task, change in comparison.changes.items()
@@ -223,8 +210,8 @@ def variants(subject: ReportSubject) -> str:
     if len(means) == 1:
         which = f"the variant {code(best)} has a higher mean"
     return (
-        f"{which}: {value} on average against {own} of the plain multi-task run{more}; that difference "
-        "itself isn't tested"
+        f"{which}: {value} on average against {own} of the plain multi-task run{more}; that "
+        "difference itself isn't tested"
     )
 
 
@@ -238,11 +225,12 @@ def best_grouping(subject: ReportSubject) -> str:
         return f"no grouping found that beats single-task training on average ({cost_text(best)})"
     apart = [point.seconds for point in subject.answers.points if point.arm == SINGLE_TASK]
     value = PERCENT.amount(best.delta_m, sign=True)
+    untrained = " | ".join(listed([code(task) for task in group], 12) for group in best.predicted)
     return (
         f"best grouping: {count(best.models, 'model')} ({groups_text(best)}): "
         f"{value} on average (not tested) for {cost_text(best)}"
         + (f" (single-task training takes {duration(apart[0])})" if apart else "")
-        + (f"; guessed from pairs, not trained: {untrained_groups(best)}" if best.predicted else "")
+        + (f"; guessed from pairs, not trained: {untrained}" if best.predicted else "")
     )
 
 
@@ -264,11 +252,6 @@ def groups_text(grouping: TaskGrouping) -> str:
     )
 
 
-def untrained_groups(grouping: TaskGrouping) -> str:
-    """Return the groups that weren't trained."""
-    return " | ".join(listed([code(task) for task in group], 12) for group in grouping.predicted)
-
-
 def cost_text(grouping: TaskGrouping) -> str:
     """Return ``12 min of training and 1.2 M weights``."""
     time = f"{duration(grouping.seconds)} of training"
@@ -277,7 +260,6 @@ def cost_text(grouping: TaskGrouping) -> str:
 
 
 def strong_negatives(subject: ReportSubject) -> str:
-    """Return the transfers of which no weight helps."""
     found = [
         f"{code(transfer.source)} to {code(transfer.target)}"
         for transfer in subject.answers.transfers
@@ -303,7 +285,6 @@ def best_sources(subject: ReportSubject) -> str:
 
 
 def labels_saved(subject: ReportSubject) -> str:
-    """Return the tasks that need fewer labels when they share."""
     best: dict[str, tuple[float, str]] = {}
     for saved in subject.answers.saved:
         if saved.beyond == "fewer":
@@ -326,7 +307,6 @@ def labels_saved(subject: ReportSubject) -> str:
 
 
 def predictors(subject: ReportSubject) -> str:
-    """Return whether a cheap score ranks the measured gains better than size does."""
     taus = {n: a.tau for n, a in subject.answers.agreement.items() if a.tau is not None}
     sizes = [tau for name, tau in taus.items() if name.startswith(SIZE)]
     guesses = {name: tau for name, tau in taus.items() if not name.startswith(SIZE)}

@@ -54,7 +54,9 @@ def arms() -> Iterator[Arm]:
 def few() -> Iterator[Arm]:
     """The arms that are tried with fewer labels, too."""
     tasks = tuple(SINGLE_TASK)
-    yield from (Arm(f"single_task:{task}", "single_task", (task,), (f"tasks=[{task}]",)) for task in tasks)
+    yield from (
+        Arm(f"single_task:{task}", "single_task", (task,), (f"tasks=[{task}]",)) for task in tasks
+    )
     yield Arm("multi_task", "multi_task", tasks)
 
 

@@ -86,7 +86,13 @@ def test_fewer_labels_for_single_task_multi_task_variants_and_transfers() -> Non
         labels=[0.3, 0.1], variants={"up": "balancer=upgrad"}, pairs="all", transfers=[["a", "b"]]
     )
     few = [name for name in found if name.endswith("@0.1")]
-    assert few == ["single_task:a@0.1", "single_task:b@0.1", "multi_task@0.1", "up@0.1", "transfer:a>b@0.1"]
+    assert few == [
+        "single_task:a@0.1",
+        "single_task:b@0.1",
+        "multi_task@0.1",
+        "up@0.1",
+        "transfer:a>b@0.1",
+    ]
     assert found["multi_task@0.1"].labels == 0.1
     assert "labels=0.1" in found["multi_task@0.1"].overrides
 
@@ -180,4 +186,8 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
 
 def test_trials_go_seed_by_seed(tmp_path: Path) -> None:
     titles = [trial.title for trial in trials_of(plan(), JobContext(tmp_path))]
-    assert titles[:3] == ["multi_task, seed 0", "single_task:a, seed 0", "single_task:b, seed 0"]  # longest first
+    assert titles[:3] == [
+        "multi_task, seed 0",
+        "single_task:a, seed 0",
+        "single_task:b, seed 0",
+    ]  # longest first

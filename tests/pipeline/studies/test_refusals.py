@@ -61,8 +61,9 @@ def test_arms_of_the_same_folder_are_refused(
 ) -> None:
     given = ["study.variants.single_task-mood=dim=4", "dry_run=true"]
     assert main([*SMALL, "run_dir=one", *given]) == 2
-    assert "single_task:mood and single_task-mood would share the folder trials/single_task-mood" in (
-        capsys.readouterr().err
+    assert (
+        "single_task:mood and single_task-mood would share the folder trials/single_task-mood"
+        in (capsys.readouterr().err)
     )
 
 

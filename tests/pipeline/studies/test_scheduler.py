@@ -16,8 +16,9 @@ import pytest
 from pipeline.studies.plan import trial_files
 from pipeline.studies.process import ProcessLock, is_taken
 from pipeline.studies.results import StudyResults
-from pipeline.studies.scheduler import ScheduledJob, remaining_seconds, rough_duration
+from pipeline.studies.scheduler import ScheduledJob, remaining_seconds
 from pipeline.studies.trials import collect
+from pipeline.text_format import duration
 from tests.pipeline.studies import plans
 from tests.pipeline.studies.plans import ROOT, Silent, facts, jobs_of, plan, run
 
@@ -243,7 +244,11 @@ def test_two_studies_of_the_same_seeds_say_the_same(tmp_path: Path, log: Path) -
 def test_the_display_is_told_of_each_trial(tmp_path: Path, log: Path) -> None:
     scheduler, _ = run(plan(seeds=[3]), tmp_path / "study", jobs=1)
     assert isinstance(scheduler.display, Silent)
-    assert scheduler.display.ended_titles == ["multi_task, seed 3", "single_task:a, seed 3", "single_task:b, seed 3"]
+    assert scheduler.display.ended_titles == [
+        "multi_task, seed 3",
+        "single_task:a, seed 3",
+        "single_task:b, seed 3",
+    ]
 
 
 def works(tmp_path: Path, predictors: list[str]) -> list[ScheduledJob]:
@@ -282,4 +287,4 @@ def test_nothing_is_known_without_guesses(tmp_path: Path) -> None:
 
 
 def test_durations() -> None:
-    assert [rough_duration(s) for s in (4.2, 600, 12_000)] == ["4 s", "10 min", "3 h 20 min"]
+    assert [duration(s) for s in (4.2, 600, 12_000)] == ["4 s", "10 min", "3 h 20 min"]

@@ -99,7 +99,9 @@ def test_storage_is_a_file_unless_given(tmp_path: Path) -> None:
 
 
 def test_storage_that_cant_be_opened_is_named(tmp_path: Path) -> None:
-    made = plan(seeds=[0], single_task=False, search={"trials": 1, "keys": RATES, "storage": "nodb://x"})
+    made = plan(
+        seeds=[0], single_task=False, search={"trials": 1, "keys": RATES, "storage": "nodb://x"}
+    )
     scheduler, _ = run(made, tmp_path)
     assert scheduler.works[0].message is not None
     assert "study.search.storage can't be opened" in scheduler.works[0].message

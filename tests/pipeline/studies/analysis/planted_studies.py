@@ -51,7 +51,10 @@ def simple(multi_task: Sequence[float], base: Sequence[float], task: str = "a") 
     """One task alone and in a multi-task run with another that never changes much."""
     arms = [*single_task_arms(task, "b"), Arm("multi_task", "multi_task", (task, "b"))]
     other = [0.5 + 0.01 * (seed % 2) for seed in range(len(base))]
-    scores = {"single_task:b": {"b": other}, "multi_task": {task: multi_task, "b": other[: len(multi_task)]}}
+    scores = {
+        "single_task:b": {"b": other},
+        "multi_task": {task: multi_task, "b": other[: len(multi_task)]},
+    }
     return scored(arms, {f"single_task:{task}": {task: base}} | scores)
 
 

@@ -43,7 +43,12 @@ def test_whole_study() -> None:
     assert [one.verdict for one in multi_task.changes.values()] == ["helped", "hurt", "unclear"]
     assert found.least.keys() == set("abc")
     assert 0.02 < (found.least["a"] or 0) < 0.08
-    assert {one.arm for one in found.points} == {"single_task", "multi_task", "upgrad", "uncertainty"}
+    assert {one.arm for one in found.points} == {
+        "single_task",
+        "multi_task",
+        "upgrad",
+        "uncertainty",
+    }
     assert found.groupings[-1].served["a"] == "multi_task"
     assert set(found.agreement) == {"size_rows"}
     assert all(math.isfinite(one) for one in numbers(found))
@@ -107,7 +112,9 @@ def test_a_task_that_lacks() -> None:
 
 def test_level() -> None:
     wide, narrow = (analyze(simple([0.6, 0.65, 0.62], [0.5, 0.5, 0.55]), at) for at in (0.99, 0.8))
-    one, other = (found.comparisons["multi_task"].changes["a"].difference for found in (wide, narrow))
+    one, other = (
+        found.comparisons["multi_task"].changes["a"].difference for found in (wide, narrow)
+    )
     assert one.low is not None and other.low is not None and one.low < other.low
 
 

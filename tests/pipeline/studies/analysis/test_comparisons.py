@@ -240,7 +240,11 @@ def test_ratio_counts_the_baselines_noise() -> None:
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(300):
-        drawn = {"single_task:a": {"a": 1.0}, "single_task:b": {"b": 1.0}, "multi_task": {"a": 2.0, "b": 0.5}}
+        drawn = {
+            "single_task:a": {"a": 1.0},
+            "single_task:b": {"b": 1.0},
+            "multi_task": {"a": 2.0, "b": 0.5},
+        }
         scores = {
             arm: {task: list(mean + 0.1 * rng.normal(size=5)) for task, mean in own.items()}
             for arm, own in drawn.items()

@@ -94,7 +94,10 @@ def few_labels(multi_task: tuple[float, float, float]) -> StudyResults:
 def test_arms_that_differ_by_labels_are_one_curve() -> None:
     results = few_labels((0.6, 0.8, 0.95))
     found = {(one.arm, one.task): one for one in label_curves(results, score_table(results), [])}
-    assert set(found) == {("single_task:a", "a"), ("multi_task", "a")}  # b has 7 labels in all of them
+    assert set(found) == {
+        ("single_task:a", "a"),
+        ("multi_task", "a"),
+    }  # b has 7 labels in all of them
     estimates = found["multi_task", "a"].estimates(0.95)
     assert [labels for labels, _ in estimates] == [10, 100, 1000]
     assert estimates[1][1].mean == pytest.approx(0.8)

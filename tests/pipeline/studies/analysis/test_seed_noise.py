@@ -61,13 +61,18 @@ def test_rows_and_kinds_are_recovered_from_many_seeds() -> None:
             * sd[arm]
             * (math.sqrt(0.5) * rng.normal(size=4000) + math.sqrt(0.5) * shared[row])
         )
-        for row, scale, arms in ((A, 1.0, ["single_task:a", "multi_task"]), (B, 0.1, ["single_task:b", "multi_task"]))
+        for row, scale, arms in (
+            (A, 1.0, ["single_task:a", "multi_task"]),
+            (B, 0.1, ["single_task:b", "multi_task"]),
+        )
         for arm in arms
     }
     found = fit_noise(cells(drawn), KINDS | {"single_task:b": "other"})
     assert found.correlation == pytest.approx(0.5, abs=0.03)
     assert found.variance(A, "multi_task", "single_task:a")[0] == pytest.approx(9 + 1 - 3, rel=0.06)
-    assert found.variance(B, "multi_task", "single_task:b")[0] == pytest.approx(0.13 - 0.06, rel=0.06)
+    assert found.variance(B, "multi_task", "single_task:b")[0] == pytest.approx(
+        0.13 - 0.06, rel=0.06
+    )
 
 
 def test_no_freedom_without_seeds() -> None:

@@ -89,7 +89,11 @@ def test_groups_that_were_not_trained_are_flagged() -> None:
 
 def test_groups_are_chosen_by_validation_and_shown_by_test() -> None:
     arms = [*single_task_arms("a", "b"), Arm("multi_task", "multi_task", ("a", "b"))]
-    scores = {"single_task:a": {"a": 0.5}, "single_task:b": {"b": 0.5}, "multi_task": {"a": 0.4, "b": 0.6}}
+    scores = {
+        "single_task:a": {"a": 0.5},
+        "single_task:b": {"b": 0.5},
+        "multi_task": {"a": 0.4, "b": 0.6},
+    }
     trials = [trial(arm, 0, own) for arm, own in scores.items()]
     trials[-1].valid = {"a": 0.6, "b": 0.6}
     (found,) = grouped(study(arms, trials))

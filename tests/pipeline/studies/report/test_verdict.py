@@ -37,7 +37,9 @@ def change(value: float, found: Verdict, half: float | None = 0.004) -> Change:
 def study(
     told: Told, half: float | None = 0.004, statuses: tuple[TrialStatus, ...] = ()
 ) -> StudyResults:
-    names = {f"single_task:{task}": Arm(f"single_task:{task}", "single_task", (task,)) for task in told}
+    names = {
+        f"single_task:{task}": Arm(f"single_task:{task}", "single_task", (task,)) for task in told
+    }
     arms = {**names, "multi_task": Arm("multi_task", "multi_task", tuple(told))}
     metrics = {task: METRICS.get(task, "accuracy") for task in told}
     trials = [
@@ -46,7 +48,8 @@ def study(
         for seed in range(1 if half is None else 3)
     ]
     trials += [
-        TrialResult("multi_task", 7, "trials/x", [], status, message="no rows") for status in statuses
+        TrialResult("multi_task", 7, "trials/x", [], status, message="no rows")
+        for status in statuses
     ]
     return StudyResults("shop", metrics, [0, 1, 2], arms, trials)
 
@@ -76,8 +79,8 @@ def lines(
         ),
         (
             {"a": (-0.02, "hurt"), "b": (0.3, "unclear")},
-            "Sharing helped none of 2 tasks; `a` loses 2.0 ± 0.4 points: train it single-task; `b`: no "
-            "sure difference.",
+            "Sharing helped none of 2 tasks; `a` loses 2.0 ± 0.4 points: train it single-task; "
+            "`b`: no sure difference.",
         ),
         (
             dict.fromkeys("abc", (0.03, "unclear")),
@@ -110,8 +113,8 @@ def test_one_seed_has_no_intervals_and_says_so() -> None:
     found = lines(told, half=None)
     assert found == [
         "One seed can't tell help from chance: with sharing, 1 of 2 scores is higher.",
-        "The multi-task run against single-task runs: `a` +2.0 points and `b` \u22121.0 points; add "
-        "seeds for intervals.",
+        "The multi-task run against single-task runs: `a` +2.0 points and `b` \u22121.0 points; "
+        "add seeds for intervals.",
     ]
 
 
@@ -144,7 +147,8 @@ def test_a_study_at_work_and_failures_are_named() -> None:
     assert found[-3:] == [
         "The study isn't done: 1 run at work, 1 to come; all of this may change.",
         "1 run failed and is left out: `multi_task` with seed 7.",
-        "2 runs took too long and are left out: `multi_task` with seed 7 and `multi_task` with seed 7.",
+        "2 runs took too long and are left out: `multi_task` with seed 7 and `multi_task` with "
+        "seed 7.",
     ]
 
 
@@ -167,7 +171,8 @@ def test_the_fake_study() -> None:
         "that difference itself isn't tested",
         "Best grouping: 3 models (`upgrad` for `digit` and `sentiment`; `pair:digit+optdigit` for",
         "Strong negative transfer, at every weight tried: `digit` to `subject`.",
-        "`digit` reaches with 3,048 labels in `multi_task` what its single-task run reaches with 3,500",
+        "`digit` reaches with 3,048 labels in `multi_task` what its single-task run reaches with "
+        "3,500",
         "`gradient_cosine` ranks them best",
         "1 run failed and is left out: `uncertainty` with seed 2.",
     ):
@@ -186,7 +191,10 @@ def test_tasks_that_are_best_apart() -> None:
     served = {task: f"single_task:{task}" for task in own.metrics}
     found.groupings = [TaskGrouping(4, [(task,) for task in served], served, 0.0, 300.0, 2_100_000)]
     text = "\n".join(verdict(own, found))
-    assert "No grouping found that beats single-task training on average (5 min of training and" in text
+    assert (
+        "No grouping found that beats single-task training on average (5 min of training and"
+        in text
+    )
 
 
 def test_a_task_that_gains_elsewhere_is_not_sent_apart() -> None:

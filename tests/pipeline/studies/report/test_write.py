@@ -142,7 +142,11 @@ def small(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> tuple[StudyResult
     """Alone and multi_task only."""
     study = results(folder, seeds)
     found = analyze(study)
-    kept = {n: a for n, a in study.arms.items() if a.kind in ("single_task", "multi_task") and a.labels == 1}
+    kept = {
+        n: a
+        for n, a in study.arms.items()
+        if a.kind in ("single_task", "multi_task") and a.labels == 1
+    }
     study.trials = [trial for trial in study.trials if trial.arm in kept]
     study.arms, study.predictors = kept, {}
     scores = {name: found.scores[name] for name in kept}
