@@ -117,7 +117,7 @@ def interval_table(seed: int = 0) -> None:
 
 
 def scores(arms: int, draw: Draw = normal, correlation: float = 0.0) -> Callable[..., np.ndarray]:
-    """Return a way to draw scores (T, arms, n), arm 0 alone, of which nothing differs."""
+    """Return a way to draw scores (T, arms, n), arm 0 single-task, of which nothing differs."""
 
     def drawn(rng: np.random.Generator, n: int) -> np.ndarray:
         own = draw(rng, (len(TASKS), arms, n)) * np.sqrt(1 - correlation)
@@ -149,26 +149,26 @@ NULLS: Mapping[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "heavy tails": scores(4, heavy),
     "skewness -1": scores(4, gamma(4)),
     "seeds correlate 0.5": scores(4, correlation=0.5),
-    "alone 2x as noisy": noisier(4, 2.0, slice(None), 0),
+    "single-task 2x as noisy": noisier(4, 2.0, slice(None), 0),
     "an arm 3x as noisy": noisier(4, 3.0, slice(None), 1),
     "an arm 3x in one task": noisier(4, 3.0, slice(0, 1), 1),
-    "alone 3x in one task": noisier(4, 3.0, slice(0, 1), 0),
+    "single-task 3x in one task": noisier(4, 3.0, slice(0, 1), 0),
     "every sd differs": uneven,
 }
 
 
 def as_results(y: np.ndarray) -> StudyResults:
-    """Return a study with scores (T, arms, n): each task alone, jointly, and in variants."""
-    alone = [Arm(f"alone:{task}", "alone", (task,)) for task in TASKS]
+    """Return a study with scores (T, arms, n): single-task, multi-task and variants."""
+    single = [Arm(f"single_task:{task}", "single_task", (task,)) for task in TASKS]
     shared = [Arm(f"v{at}", "variant", TASKS) for at in range(1, y.shape[1])]
     trials = []
     for s in range(y.shape[2]):
-        for t, arm in enumerate(alone):
+        for t, arm in enumerate(single):
             trials.append(done(arm.name, s, {TASKS[t]: 10 + float(y[t, 0, s])}))
         for at, arm in enumerate(shared, start=1):
             own = {task: 10 + float(y[t, at, s]) for t, task in enumerate(TASKS)}
             trials.append(done(arm.name, s, own))
-    arms = {arm.name: arm for arm in [*alone, *shared]}
+    arms = {arm.name: arm for arm in [*single, *shared]}
     return StudyResults("simulated", dict.fromkeys(TASKS, "accuracy"), [], arms, trials)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from rich.console import Console
-from rich.table import Table
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.callbacks.measure import Measure
@@ -23,10 +21,11 @@ from pipeline.build import build_datamodule, build_evaluation_module
 from pipeline.find_checkpoint import run_folder_of_checkpoint
 from pipeline.frozen_features import FrozenFeatureCache
 from pipeline.run_summary import TaskMetrics, constant_baselines, modalities_of
-from pipeline.trainer import explain_out_of_memory
+from pipeline.terminal import new_table
+from pipeline.text_format import cell
+from pipeline.trainer import explain_out_of_memory, quiet_trainer
 from pollinate.errors import PollinateError, UsageError
-
-TRAINER_KEYS = ("accelerator", "precision")  # the trainer's options on which the scores depend
+from pollinate.files import write_json
 
 
 @dataclass
@@ -106,33 +105,18 @@ def evaluation_trainer(options: Mapping[str, Any], console: Console) -> tuple[Tr
         console: where progress is shown.
     """
     figures = Measure(every_n_steps=1)
-    trainer = Trainer(
-        **{name: options[name] for name in TRAINER_KEYS if name in options},
-        devices=1,
-        logger=False,
-        callbacks=[figures, EvaluationProgressBar(console)],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    return trainer, figures
+    return quiet_trainer(options, [figures, EvaluationProgressBar(console)]), figures
 
 
 def print_evaluation(console: Console, found: Evaluation) -> None:
     """Print one line for each metric of each task."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("task", "modality", "metric"):
-        table.add_column(heading)
-    for heading in (found.split, "baseline", "rows"):
-        table.add_column(heading, justify="right")
+    table = new_table("task", "modality", "metric", found.split, "baseline", "rows", numbers=3)
     for task, modality in found.modalities.items():
         first = (task, modality, f"{found.rows[task]:,}")
         for metric, value in found.scores.get(task, {}).items():
             floor = found.baseline.get(task, {}).get(metric)
             name, reads, rows = first
-            numbers = (f"{value:.3f}", "-" if floor is None else f"{floor:.3f}")
-            table.add_row(name, reads, metric, *numbers, rows)
+            table.add_row(name, reads, metric, cell(value), cell(floor), rows)
             first = ("", "", "")  # the same for every metric of the task
     console.print(table)
 
@@ -166,10 +150,8 @@ def write_evaluation(found: Evaluation, path: Path) -> bool:
     Replacing loses nothing: the file names its checkpoint, from which it can be made again.
     """
     was_there = path.exists()
-    temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_json(path, asdict(found))
     except OSError as error:
         raise PollinateError(
             f"{path} can't be written: {error.strerror}; choose another folder: run_dir=PATH"

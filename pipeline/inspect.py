@@ -32,6 +32,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     from pipeline.inspection.inspection_run import inspect_data
     from pipeline.inspection.inspection_tables import print_findings
     from pipeline.run_folder import new_run_folder
+    from pipeline.terminal import print_labelled
     from pipeline.text_format import relpath
 
     silence_libraries()
@@ -41,7 +42,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     console = Console()
     print_findings(console, found)
     path = save_inspection(config, folder, found)
-    console.print(f"[bold]page[/] {relpath(path)}", highlight=False, soft_wrap=True)
+    print_labelled(console, [("page", relpath(path))])
     return 0
 
 

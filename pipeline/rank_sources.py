@@ -37,6 +37,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     from pipeline.ranking.ranking_report import check_output, print_ranking, save_ranking
     from pipeline.ranking.ranking_run import make_ranking_report
     from pipeline.run_folder import new_run_folder
+    from pipeline.terminal import print_labelled
     from pipeline.text_format import relpath
 
     silence_libraries()
@@ -51,7 +52,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     report = make_ranking_report(config, folder, console)
     print_ranking(console, report)
     save_ranking(config, folder, report)
-    console.print(f"[bold]run folder[/] {relpath(folder.path)}", highlight=False, soft_wrap=True)
+    print_labelled(console, [("run folder", relpath(folder.path))])
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from pollinate.errors import PollinateError
+from pollinate.files import write_json, write_text
 
 RUNS = Path("runs")
 RUN_DIR_VARIABLE = "POLLINATE_RUN_DIR"  # tells the processes of one run their folder
@@ -73,10 +73,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.yaml, whole or not at all."""
-        temporary = self.config.with_suffix(".tmp")
-        text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.config)
+        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
     def read_config(self) -> dict[str, Any]:
         """Return what ``write_config`` wrote."""
@@ -84,9 +81,7 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, whole or not at all."""
-        temporary = self.summary.with_suffix(".tmp")
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.summary)
+        write_json(self.summary, summary)
 
 
 def new_run_folder(name: str, run_dir: str | None) -> RunFolder:
@@ -96,12 +91,17 @@ def new_run_folder(name: str, run_dir: str | None) -> RunFolder:
         return RunFolder(Path(inherited))
     if run_dir is not None:
         return RunFolder(Path(run_dir).absolute())
+    return RunFolder(unused_folder(name))
+
+
+def unused_folder(name: str) -> Path:
+    """Return runs/<time>-<name>, with a number if there is one already."""
     stem = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     path, number = stem, 1
     while path.exists():
         number += 1
         path = stem.with_name(f"{stem.name}-{number}")
-    return RunFolder(path.absolute())
+    return path.absolute()
 
 
 def newest_run_folder() -> RunFolder:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from shlex import quote
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, LAST
 from lightning_modules.tasks.base import as_task
 from pipeline.run_folder import RunFolder
-from pipeline.text_format import relpath
+from pipeline.terminal import new_table, print_labelled
+from pipeline.text_format import cell, relpath
 from pipeline.tracking.mlflow_settings import DATABASE, resolve_uri
 from pipeline.tracking.redact import redact_text
 
@@ -53,14 +53,12 @@ class RunSummary:
     message: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
         return asdict(self)
 
-
-def labels(datamodule: MixedDataModule, task: str, split: str) -> Iterator[Tensor]:
-    """Yield a task's targets (n, ...) in one split, of the rows that have one."""
-    for name in datamodule.tasks[task].datasets:
-        yield from datamodule.parts[split][name].labels(task)
+    def numbers(self, task: str, metric: str) -> list[float | None]:
+        """Return a metric of a task on valid and test, and its baseline; None: there is none."""
+        parts = (self.valid, self.test, self.baseline)
+        return [part.get(task, {}).get(metric) for part in parts]
 
 
 def modalities_of(datamodule: MixedDataModule, task: str) -> str:
@@ -71,57 +69,46 @@ def modalities_of(datamodule: MixedDataModule, task: str) -> str:
 
 def constant_baselines(datamodule: MixedDataModule, split: str = "test") -> TaskMetrics:
     """Return each task's score of the best constant answer on one split."""
+    parts = datamodule.parts[split]
     return {
-        name: as_task(spec.task).baseline_of(labels(datamodule, name, split))
+        name: as_task(spec.task).baseline_of(
+            chain.from_iterable(parts[d].labels(name) for d in spec.datasets)
+        )
         for name, spec in datamodule.tasks.items()
     }
 
 
 def print_table(console: Console, summary: RunSummary, datamodule: MixedDataModule) -> None:
-    """Print one line a task."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task")
-    table.add_column("modality")
-    table.add_column("metric")
-    for heading in ("valid", "test", "baseline", "rows seen"):
-        table.add_column(heading, justify="right")
+    headings = ("task", "modality", "metric", "valid", "test", "baseline", "rows seen")
+    table = new_table(*headings, numbers=4)
     for name, spec in datamodule.tasks.items():
-        metric = as_task(spec.task).score
-        table.add_row(
-            name,
-            modalities_of(datamodule, name),
-            metric,
-            *(_number(part, name, metric) for part in (summary.valid, summary.test)),
-            _number(summary.baseline, name, metric),
-            f"{summary.rows_seen.get(name, 0):,}",
-        )
+        metric, rows = as_task(spec.task).score, summary.rows_seen.get(name, 0)
+        numbers = [cell(value) for value in summary.numbers(name, metric)]
+        table.add_row(name, modalities_of(datamodule, name), metric, *numbers, f"{rows:,}")
     console.print(table)
 
 
-def _number(numbers: Mapping[str, Mapping[str, float]], task: str, metric: str) -> str:
-    value = numbers.get(task, {}).get(metric)
-    return "-" if value is None else f"{value:.3f}"
-
-
 def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str, Any]) -> None:
-    """Say where everything is and what can be done with it."""
-    path = relpath(folder.path)
-    lines = [("run folder", str(path))]
-    if tracking.get("uri"):
-        lines.append(("MLflow", browse_hint(tracking["uri"])))
     # without a validation score there is no best
-    name = (
-        LAST
-        if (folder.checkpoints / LAST).exists() and not (folder.checkpoints / BEST).exists()
-        else BEST
+    only_last = (folder.checkpoints / LAST).exists() and not (folder.checkpoints / BEST).exists()
+    print_result(console, folder, tracking, LAST if only_last else BEST)
+    print_labelled(console, [("go on", f"{resume_command(folder)} trainer.max_epochs=N")])
+
+
+def print_result(
+    console: Console, folder: RunFolder, tracking: Mapping[str, Any], checkpoint: str = BEST
+) -> None:
+    """Say where a run folder is, how to look at it in MLflow, and how to predict with it."""
+    path, uri = relpath(folder.path), tracking.get("uri")
+    given = quote(f"checkpoint={path / 'checkpoints' / checkpoint}")
+    print_labelled(
+        console,
+        [
+            ("run folder", path),
+            *([("MLflow", browse_hint(uri))] if uri else []),
+            ("predict", f"python -m pipeline.predict {given} input=FILE output=FILE"),
+        ],
     )
-    checkpoint = quote(f"checkpoint={path / 'checkpoints' / name}")
-    lines += [
-        ("predict", f"python -m pipeline.predict {checkpoint} input=FILE output=FILE"),
-        ("go on", f"{resume_command(folder)} trainer.max_epochs=N"),
-    ]
-    for label, text in lines:
-        console.print(f"[bold]{label:<11}[/bold]{text}", highlight=False, soft_wrap=True)
 
 
 def resume_command(folder: RunFolder) -> str:

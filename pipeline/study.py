@@ -1,4 +1,4 @@
-"""Find out whether sharing helped each task: compare runs of one task and of all, over seeds.
+"""Say whether sharing helped each task: single-task and multi-task runs over seeds, compared.
 
 Takes what pipeline.fit takes, for every run. The same command, or resume=FOLDER, goes on with what
 is left; a study that is complete is reported anew.

@@ -43,6 +43,22 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{ending}"
 
 
+NOTHING = "-"  # what isn't known, in a table
+
+
+def cell(value: float | None, spec: str = ".3f") -> str:
+    """Return a number as a table's cell: formatted as f-strings do, or a dash."""
+    return NOTHING if value is None else format(value, spec)
+
+
+def duration(seconds: float) -> str:
+    """Return ``48 s``, ``12 min`` or ``2 h 05 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
 UNITS = {
     "": 1,
     **{f"{p}B": 1000**n for n, p in enumerate(("", "K", "M", "G", "T"))},

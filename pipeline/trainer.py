@@ -91,6 +91,32 @@ def make_trainer(
     return TrainerAndScores(trainer, measure)
 
 
+NO_TRANSFER = {"_target_": "pollinate.transfer.NoTransfer"}  # of a run that only looks
+# options of a run on which scores and the size of a step depend
+QUIET_KEYS = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
+
+
+def quiet_trainer(given: Mapping[str, Any], callbacks: list[Callback], **own: Any) -> Trainer:
+    """Return a trainer on one device that keeps and shows nothing by itself.
+
+    Args:
+        given: the trainer's options of the run; those on which scores depend are taken over.
+        callbacks: that look on.
+        own: more of Lightning's options.
+    """
+    return Trainer(
+        **{name: value for name, value in given.items() if name in QUIET_KEYS},
+        **own,
+        devices=1,
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
 def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return Lightning's options for ours.
 

@@ -25,6 +25,7 @@ from lightning_modules.checkpoints import (
     read_verified,
     shard_files,
 )
+from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import combination
 from lightning_modules.predictor import load_network_weights
@@ -66,6 +67,11 @@ def record_start(
     """Record configuration, data sets and tokenizer."""
     tracker.log_params({name: value for name, value in config.items() if name != "run_dir"})
     tracker.log_artifact(folder.config)
+    record_data(tracker, folder, datamodule)
+
+
+def record_data(tracker: RunLogger, folder: RunFolder, datamodule: MixedDataModule) -> None:
+    """Record data sets and tokenizer."""
     for name, loaded in datamodule.loaded.items():
         rows = {split: part[name].size for split, part in datamodule.parts.items()}
         spec = datamodule.datasets[name]
@@ -113,11 +119,17 @@ def draw_plots(
         path = folder.plots / f"{name}.png"
         if drawn(read_points(folder.metrics), path):
             pictures.append(path)
-    for task, matrix in matrices.items():
-        path = folder.plots / f"confusion-{task}.png"
-        plot_confusion_matrix(matrix.numpy(), module.tasks[task].classes, task, path)
-        pictures.append(path)
-    return pictures
+    return pictures + draw_confusions(folder, module, matrices)
+
+
+def draw_confusions(
+    folder: RunFolder, module: EvaluationModule, matrices: Mapping[str, Tensor]
+) -> list[Path]:
+    """Draw each task's confusion matrix; return the pictures."""
+    pictures = {task: folder.plots / f"confusion-{task}.png" for task in matrices}
+    for task, path in pictures.items():
+        plot_confusion_matrix(matrices[task].numpy(), module.tasks[task].classes, task, path)
+    return list(pictures.values())
 
 
 SIGNAL_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these

@@ -187,8 +187,8 @@ class RankSourcesConfig(FitConfig):
 class ComparisonConfig:
     """What a study compares; checked further by ``pipeline.configuration.study_rules``."""
 
-    alone: bool = True
-    joint: bool = True
+    single_task: bool = True
+    multi_task: bool = True
     pairs: str | list[list[str]] | None = None
     pair_weights: list[float] = field(
         default_factory=lambda: [1.0],

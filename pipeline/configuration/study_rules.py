@@ -12,7 +12,7 @@ from pollinate.suggest import hint, listing, shown
 
 ALL = "all"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-TAKEN = ("joint", "alone", "pair", "group", "transfer")  # names of other arms begin so
+TAKEN = ("multi_task", "single_task", "pair", "group", "transfer")  # names of other arms begin so
 SEARCH_KEYS = ("trials", "keys", "storage")
 RANGE_KEYS = ("low", "high", "log", "step")
 
@@ -143,13 +143,13 @@ def _together_problems(
     """Yield what doesn't go together."""
     if len(tasks) < 2:
         yield f"a study compares two tasks or more, the data have {listing(tasks)}"
-    if study.get("transfers") and not study.get("alone"):
-        yield "study.transfers begin from the runs of study.alone; set study.alone=true"
+    if study.get("transfers") and not study.get("single_task"):
+        yield "study.transfers begin from the runs of study.single_task; set study.single_task=true"
     if study.get("labels") and config.get("labels") not in (None, 1):
         yield (
             f"labels={shown(config['labels'])} and study.labels={shown(study['labels'])} are both "
             "shares of the labels; leave one out"
         )
-    arms = ("alone", "joint", "pairs", "groups", "variants")
+    arms = ("single_task", "multi_task", "pairs", "groups", "variants")
     if not any(study.get(key) for key in arms):
         yield f"study compares nothing; set one of {', '.join(f'study.{key}' for key in arms)}"

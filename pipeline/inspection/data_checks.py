@@ -39,17 +39,10 @@ class DataProblem:
 
 
 def places(table: SourceTable, rows: Iterable[int]) -> list[str]:
-    """Say where the first rows are."""
     return [table.place(int(row)) for row in list(rows)[:SHOWN]]
 
 
-def by_severity(problems: Sequence[DataProblem]) -> list[DataProblem]:
-    """Return the problems, the worst first."""
-    return sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity))
-
-
 def data_verdict(problems: Sequence[DataProblem]) -> str:
-    """Say in a line how the data are."""
     counts = {name: sum(p.severity == name for p in problems) for name in SEVERITIES}
     found = [f"{n} {name}{'s' if n != 1 else ''}" for name, n in counts.items() if n]
     return f"{', '.join(found)} found" if found else "nothing wrong was found"
@@ -303,7 +296,6 @@ def is_constant(column: Column) -> bool:
 
 
 def as_key(cell: Any) -> bytes | str:
-    """Return what differs if cells do."""
     if isinstance(cell, np.ndarray):
         return cell.tobytes()
     return cell if isinstance(cell, bytes) else str(cell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -22,18 +22,18 @@ from lightning_modules.tasks.multilabel import Multilabel
 from lightning_modules.tasks.regression import Regression
 from lightning_modules.tasks.segmentation import Segmentation
 from lightning_modules.tasks.tagging import Tagging, tags_of
+from pipeline.text_format import NOTHING, cell
 
+SPLITS = ("train", "valid", "test")
 MAPS, PIXELS = 1000, 100  # maps of a split, and pixels of a map, that measurements are taken of
 
 
 def labelled_maps(loaded: LoadedDataset, task: str) -> dict[str, int]:
-    """Count the rows that have a map: {split: rows}."""
     store = loaded.maps[task]
     return {split: int(store.has[rows].sum()) for split, rows in loaded.rows.items()}
 
 
 def class_pixels(task: Segmentation, loaded: LoadedDataset, name: str) -> dict[str, Counter[str]]:
-    """Count each class' pixels: {split: {class: pixels}}."""
     found: dict[str, Counter[str]] = {}
     for split in loaded.rows:
         counts = np.zeros(1, np.int64)
@@ -96,6 +96,13 @@ class TaskStatistics:
         counts = list(self.labels["train"].values())
         return max(counts) / min(counts) if counts else None
 
+    def cells(self, rows: Mapping[str, int]) -> tuple[str, str, str]:
+        """Return share of labelled rows, number of classes and imbalance, for people."""
+        total, imbalance = sum(rows.values()), self.imbalance
+        share = sum(self.labelled.values()) / total if total else None
+        uneven = NOTHING if imbalance is None else f"{imbalance:.1f} : 1"
+        return cell(share, ".1%"), str(len(self.classes) or NOTHING), uneven
+
 
 @dataclass
 class DatasetStatistics:
@@ -106,6 +113,12 @@ class DatasetStatistics:
     inputs: dict[str, InputStatistics]
     tasks: dict[str, TaskStatistics]
 
+    def figures(self) -> Iterator[tuple[str, str]]:
+        """Yield what is measured of inputs and tasks, and its value for people."""
+        measured = {name: own.figures for name, own in self.inputs.items()}
+        for name, figures in [*measured.items(), *((n, t.figures) for n, t in self.tasks.items())]:
+            yield from ((f"{name} {figure}", value) for figure, value in figures.items())
+
 
 def dataset_statistics(
     location: str,
@@ -114,7 +127,6 @@ def dataset_statistics(
     tasks: Mapping[str, TaskSpec],
     modalities: Mapping[str, Modality],
 ) -> DatasetStatistics:
-    """Measure one data set."""
     rows = {split: len(part) for split, part in loaded.rows.items()}
     inputs = {
         name: input_statistics(name, modalities[name], loaded.inputs[name], store)
@@ -129,7 +141,6 @@ def dataset_statistics(
 def input_statistics(
     modality: str, kind: Modality, column: Column, store: InputStore
 ) -> InputStatistics:
-    """Measure one modality."""
     facts = InputStatistics(int(store.has.sum()))
     lengths = store.lengths()
     if lengths is not None and facts.has:
@@ -147,7 +158,6 @@ def input_statistics(
 
 
 def task_statistics(task: Task, name: str, loaded: LoadedDataset) -> TaskStatistics:
-    """Count one task's labels in a data set."""
     if task.maps is not None:
         return map_statistics(task, name, loaded)
     labels: dict[str, Counter[str]] = {}
@@ -164,7 +174,6 @@ def task_statistics(task: Task, name: str, loaded: LoadedDataset) -> TaskStatist
 
 
 def map_statistics(task: Task, name: str, loaded: LoadedDataset) -> TaskStatistics:
-    """Count the pixels of classes, or measure distances."""
     facts = TaskStatistics(
         type(task).__name__.lower(),
         {split: Counter() for split in loaded.rows},
@@ -205,7 +214,6 @@ def spread(values: np.ndarray) -> str:
 
 
 def picture_size(cell: Any) -> tuple[int, int] | None:
-    """Return width and height from a picture's first bytes."""
     if isinstance(cell, np.ndarray):
         return cell.shape[1], cell.shape[0]
     try:

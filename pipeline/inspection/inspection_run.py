@@ -12,9 +12,9 @@ from pipeline.build import build_datamodule
 from pipeline.inspection.data_checks import (
     CHECKS,
     ERROR,
+    SEVERITIES,
     DataProblem,
     InspectedDataset,
-    by_severity,
     shared_problems,
 )
 from pipeline.inspection.data_statistics import DatasetStatistics, dataset_statistics
@@ -41,7 +41,6 @@ class InspectionFindings:
 
 
 def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
-    """Read, measure and check all data sets."""
     data = build_datamodule({**config, **UNUSED_OPTIONS})
     found = InspectionFindings()
     for name in data.datasets:
@@ -56,7 +55,7 @@ def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
         found.inspected_datasets[name], found.facts[name] = inspected, inspected.facts
         found.problems += [problem for check in CHECKS for problem in check(inspected)]
     found.problems += shared_problems(data.loaded)
-    found.problems = by_severity(found.problems)
+    found.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return found
 
 

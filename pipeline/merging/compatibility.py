@@ -65,7 +65,6 @@ def mismatches(parents: Sequence[Parent], same_shape: bool) -> Iterator[str]:
 
 
 def shape_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
-    """Yield differences between the networks."""
     widths = {parent.label: {"dim": parent.config["dim"]} for parent in parents}
     yield from differences("", widths, (), SAME)
     trunks = {parent.label: parent.config["trunk"] for parent in parents}
@@ -105,7 +104,6 @@ def tokenizer_mismatches(modality: str, parents: Sequence[Parent]) -> Iterator[s
 
 
 def dataset_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
-    """Yield data sets of one name that aren't one."""
     shared = False
     for name, some in by_name(parents, "datasets").items():
         shared = shared or len(some) > 1
@@ -123,7 +121,6 @@ def dataset_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
 
 
 def task_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
-    """Yield tasks of one name that aren't one."""
     for name, some in by_name(parents, "tasks").items():
         nodes = {p.label: task_facts(p.config["data"]["tasks"][name]) for p in some}
         advice = "tasks of one name must be one: give one of them another name"
@@ -133,7 +130,6 @@ def task_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
 
 
 def task_facts(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what makes a task the one that it is."""
     kind = task["type"]["_target_"].rpartition(".")[2].lower()
     return {"type": kind, **{key: task.get(key) for key in FACTS}}
 
@@ -226,11 +222,7 @@ def check_starts(models: Models, base: Parent | None) -> list[str]:
 
 
 def check_base(models: Models, base: Parent) -> None:
-    """Check that the start has what several models share.
-
-    Raises:
-        UsageError: it hasn't.
-    """
+    """Check that the start has what several models share."""
     missing = [
         unit.name
         for unit in models.units
@@ -244,11 +236,7 @@ def check_base(models: Models, base: Parent) -> None:
 
 
 def check_complete(found: Shapes, wanted: Shapes, trunk: str) -> None:
-    """Check that tensors are just those of the network that the result is.
-
-    Raises:
-        UsageError: they aren't.
-    """
+    """Check that tensors are just those of the network that the result is."""
     wrong = [name for name in wanted if found.get(name) != wanted[name]]
     wrong += [name for name in found if name not in wanted]
     if wrong:
@@ -261,11 +249,7 @@ def check_complete(found: Shapes, wanted: Shapes, trunk: str) -> None:
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Check that a merge has numbers that a network can work with.
-
-    Raises:
-        UsageError: it hasn't.
-    """
+    """Check that a merge has numbers that a network can work with."""
     wrong = [
         name
         for name, value in state.items()
@@ -279,10 +263,8 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def shape(shapes: Shapes, name: str) -> str:
-    """Return a shape for a message."""
     return str(shapes[name]) if name in shapes else "none"
 
 
 def more(names: Sequence[str]) -> str:
-    """Return how many others there are."""
     return f" and {len(names) - 1} more" if len(names) > 1 else ""

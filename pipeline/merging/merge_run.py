@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lightning_modules.merging.base import MergeMethod, MergeResult
 from lightning_modules.merging.evaluator import MergeEvaluator, stale_batch_norms
 from lightning_modules.merging.models import Models
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
+from pipeline import terminal
 from pipeline.build import build_datamodule, build_evaluation_module
 from pipeline.merging.compatibility import (
     Shapes,
@@ -30,13 +31,15 @@ from pipeline.merging.merge_report import (
     MergeSummary,
     coefficient_lines,
     print_merge,
-    record_result,
+    record_model,
+    record_scores,
     record_start,
 )
 from pipeline.merging.merge_scores import MergeScores, score_all
 from pipeline.merging.merged_spec import merged_spec
 from pipeline.merging.output_folder import clear_previous_run
 from pipeline.merging.parents import BASE, read_parent, read_parents
+from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import constant_baselines
 from pipeline.text_format import relpath
@@ -106,40 +109,28 @@ class MergeRun:
 
     @property
     def name(self) -> str:
-        """The method's name, for messages: that of its class."""
         return type(self.method).__name__
 
     def run(self) -> None:
-        """Merge, write, score, report."""
         parents = ", ".join(parent.label for parent in self.parents)
-        self._say(f"merging {parents} by {self.name} -> {relpath(self.folder.path)}")
+        say = partial(terminal.say, self.console)
+        say(f"merging {parents} by {self.name} -> {relpath(self.folder.path)}")
         for note in self.notes:
-            self._say(note)
+            say(note)
         if self.config["evaluate"]:
             self.evaluator.datamodule.setup()  # what is wrong with the data stops before any work
         merged = self.merged()
         for line in coefficient_lines(merged.coefficients):
-            self._say(line)
+            say(line)
         if self.stale:
-            self._say(
+            say(
                 f"statistics of {len(self.stale)} BatchNorm layers are computed on "
                 f"{self.config['batch_norm_steps']} training steps at most"
             )
         clear_previous_run(self.folder)
-        self.folder.create()
-        tracker = self._tracker()
         summary = MergeSummary("failed", method=self.name, coefficients=merged.coefficients)
-        try:
+        with recorded_run(self.config, self.folder, summary, self.started) as tracker:
             self._keep(merged, tracker, summary)
-            summary.status = "finished"
-        except BaseException as error:
-            summary.message = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            tracker.close(summary.status)
-            summary.run_id = tracker.run_id
-            summary.seconds = round(time.perf_counter() - self.started, 2)
-            self.folder.write_summary(summary.as_dict())
         print_merge(self.console, summary, self.folder, self.config, self.spec)
 
     def merged(self) -> MergeResult:
@@ -152,25 +143,22 @@ class MergeRun:
         return merged
 
     def _keep(self, merged: MergeResult, tracker: RunLogger, summary: MergeSummary) -> None:
-        """Write the result, then score and record it."""
-        self.folder.write_config(redact(self.config))
-        best = self.folder.checkpoints / BEST
         spec = {
             **self.spec,
             MERGED_KEY: {**self.spec[MERGED_KEY], "method": redact(self.config["method"])},
         }
         state = {f"{NETWORK_PREFIX}{name}": value for name, value in merged.state.items()}
-        write_checkpoint({"state_dict": state, "pollinate": spec}, best)
+        write_checkpoint({"state_dict": state, "pollinate": spec}, self.folder.checkpoints / BEST)
         summary.parents = [parent.record() for parent in self.parents]
         summary.base = self.base.record() if self.base else None
         summary.tasks = list(self.spec["config"]["data"]["tasks"])
         data = self.evaluator.datamodule if self.config["evaluate"] else None
-        record_start(tracker, self.config, self.folder, data, summary)
-        scored = None
+        record_start(tracker, self.folder, data, summary)
         if data is not None:
             scored = self._scored(merged, data)
             summary.set_scores(scored, constant_baselines(data))
-        record_result(tracker, self.config, self.folder, self.evaluator, scored, summary)
+            record_scores(tracker, self.folder, self.evaluator.module, scored, summary)
+        record_model(tracker, self.folder, self.config["allow_targets"])
 
     def _scored(self, merged: MergeResult, data: MixedDataModule) -> MergeScores:
         data.options.evaluation_batch_size = self.config["batch_size"]
@@ -195,13 +183,3 @@ class MergeRun:
     def _check_whole(self, found: Shapes) -> None:
         trunk = self.spec["config"]["trunk"]["_target_"].rpartition(".")[2]
         check_complete(found, self.shapes, trunk)
-
-    def _tracker(self) -> RunLogger:
-        options = {"run_dir": self.folder.path, "run_name": self.config["name"], "resume": False}
-        tracker: RunLogger = instantiate(
-            self.config["tracking"], self.config["allow_targets"], "tracking", **options
-        )
-        return tracker
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)

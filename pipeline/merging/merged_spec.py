@@ -96,7 +96,6 @@ def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
 
 
 def member_spec(parent: Parent) -> dict[str, Any]:
-    """Return what makes a member's network."""
     own = {key: copy.deepcopy(parent.config[key]) for key in NETWORK}
     if parent.head_input:
         own[HEAD_INPUT] = copy.deepcopy(parent.head_input)
@@ -115,7 +114,6 @@ def merged_sampler(parents: Sequence[Parent]) -> dict[str, Any]:
 
 
 def option(group: str, name: str) -> dict[str, Any]:
-    """Return a shipped option's node."""
     node: Any = OmegaConf.to_container(load_yaml(SHIPPED / group / f"{name}.yaml"))
     return dict(node)
 
@@ -136,7 +134,6 @@ def adapter_problems(parents: Sequence[Parent], allow: Sequence[str]) -> list[st
 
 
 def adapts(node: Mapping[str, Any], modality: str, allow: Sequence[str]) -> bool:
-    """Say whether an encoder has adapters beside its backbone."""
     tune = node.get(TUNE)
     if not tune:
         return False

@@ -104,29 +104,24 @@ class Parent:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration of its training."""
         config: dict[str, Any] = self.spec["config"]
         return config
 
     @property
     def tasks(self) -> list[str]:
-        """Names of its tasks."""
         return list(self.config["data"]["tasks"])
 
     @property
     def datasets(self) -> list[str]:
-        """Names of its data sets."""
         return list(self.config["data"]["datasets"])
 
     @property
     def modalities(self) -> list[str]:
-        """What it reads."""
         datasets = self.config["data"]["datasets"].values()
         return sorted({modality for spec in datasets for modality in spec["inputs"]})
 
     @property
     def fuses(self) -> bool:
-        """Whether rows have several modalities."""
         return any(len(spec["inputs"]) > 1 for spec in self.config["data"]["datasets"].values())
 
     @property
@@ -136,7 +131,6 @@ class Parent:
         return known
 
     def record(self) -> dict[str, Any]:
-        """Return what the result says of it."""
         return {
             "label": self.label,
             "path": str(self.path),
@@ -184,7 +178,6 @@ def parent_labels(paths: Sequence[Path]) -> list[str]:
 
 
 def run_id_of(path: Path) -> str | None:
-    """Return the MLflow run of the run folder that a checkpoint lies in."""
     folder = run_folder_of_checkpoint(path)
     if folder is None or not folder.summary.is_file():
         return None

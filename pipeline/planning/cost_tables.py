@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pipeline.planning.cost import MemoryCost, StepCost
 from pipeline.planning.hardware import HardwareSetup
+from pipeline.terminal import new_table, say
 from pipeline.text_format import format_bytes, format_scaled
 
 MEMORY_LABELS = {
@@ -54,16 +55,13 @@ def print_plan(console: Console, cost: StepCost, setting: HardwareSetup, batch_s
     kind = "sharded over" if setting.sharded else "on"
     devices = "1 device" if setting.devices == 1 else f"{setting.devices} devices"
     rows = ", ".join(f"{name} {rows}" for name, rows in cost.rows.items())
-    text = f"sampler.batch_size={batch_size} {kind} {devices}: a device has {rows}"
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    say(console, f"sampler.batch_size={batch_size} {kind} {devices}: a device has {rows}")
 
 
 def part_table(cost: StepCost) -> Table:
     """Return one line a part of the model."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("part")
-    for heading in ("weights", "trainable", "forward", "backward FLOPs a row"):
-        table.add_column(heading, justify="right")
+    headings = ("part", "weights", "trainable", "forward", "backward FLOPs a row")
+    table = new_table(*headings, numbers=4)
     for part in cost.parts:
         numbers = (f"{part.parameters:,}", f"{part.trainable:,}")
         table.add_row(part.name, *numbers, *map(format_scaled, (part.forward, part.backward)))
@@ -76,9 +74,7 @@ def part_table(cost: StepCost) -> Table:
 
 def memory_table(memory: MemoryCost) -> Table:
     """Return one line for each use of a device's memory."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("memory of a device")
-    table.add_column("", justify="right")
+    table = new_table("memory of a device", "", numbers=1)
     for name, count in asdict(memory).items():
         if count:
             table.add_row(MEMORY_LABELS[name], format_bytes(count))

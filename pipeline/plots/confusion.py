@@ -30,9 +30,6 @@ def plot_confusion_matrix(
             30 classes only the most frequent confusions are drawn.
         title: above the picture.
         path: of the PNG.
-
-    Raises:
-        ValueError: the matrix is not (C, C).
     """
     matrix = np.asarray(matrix)
     if matrix.shape != (len(labels), len(labels)):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, GRID = "#24292f", "#e6e8eb"
+COLOURS = ("#1f6feb", "#d1480f", "#1a7f37", "#8250df", "#bf8700", "#57606a", "#cf222e", "#0a7ea4")
 SLANT = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 
 
@@ -23,12 +24,27 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def clean(axis: Axes) -> None:
-    """Take away what is not data."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(GRID)
     axis.grid(color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.tick_params(colors=INK, labelsize=8, length=0)
+
+
+def label_axis(axis: Axes, x: str | None = None, y: str | None = None, size: int = 10) -> None:
+    """Name the axes, and take away what is not data."""
+    if x is not None:
+        axis.set_xlabel(x, color=INK, fontsize=size)
+    if y is not None:
+        axis.set_ylabel(y, color=INK, fontsize=size)
+    clean(axis)
+    axis.tick_params(labelsize=size)
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Return colour and style of the n-th line of a picture; those beyond eight are dashed."""
+    style = "-" if number < len(COLOURS) else "--"
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": style}
 
 
 def write(figure: Figure, path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.plots.figure_style import INK, clean, new_figure, write
+from pipeline.plots.figure_style import COLOURS, INK, clean, new_figure, write
 from pipeline.tracking.journals import MetricPoint
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Series = dict[int, float]  # {optimizer step at a round's end: value}
 PREFIX = "fork_merge/"
-_COLOURS = ("#1f6feb", "#d1480f", "#1a7f37", "#8250df", "#bf8700", "#57606a", "#cf222e", "#0a7ea4")
 
 
 def plot_fork_merge(points: Iterable[MetricPoint], path: Path) -> bool:
@@ -62,7 +61,7 @@ def _draw_coefficients(axis: Axes, coefficients: Mapping[str, Series], accepted:
     for number, (branch, series) in enumerate(coefficients.items()):
         heights = [series.get(step, 0.0) for step in steps]
         bars = axis.bar(
-            numbers, heights, 0.8, bottom, color=_COLOURS[number % len(_COLOURS)], label=branch
+            numbers, heights, 0.8, bottom, color=COLOURS[number % len(COLOURS)], label=branch
         )
         for bar, step in zip(bars, steps, strict=True):
             bar.set_alpha(1.0 if accepted[step] else 0.25)
@@ -84,9 +83,7 @@ def _draw_task(
     for number, branch in enumerate(branches):
         series = found.get(f"score/{branch}/{task}", {})
         places = [numbers[step] for step in series]
-        axis.plot(
-            places, list(series.values()), "o", color=_COLOURS[number % len(_COLOURS)], ms=3.5
-        )
+        axis.plot(places, list(series.values()), "o", color=COLOURS[number % len(COLOURS)], ms=3.5)
     kept = found.get(f"kept/{task}", {})
     axis.plot(
         [numbers[step] for step in kept], list(kept.values()), color=INK, lw=1.5, label="kept"

@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.plots.figure_style import INK, SLANT, clean, is_drawable, new_figure, write
+from pipeline.plots.figure_style import (
+    INK,
+    SLANT,
+    clean,
+    is_drawable,
+    line_style,
+    new_figure,
+    write,
+)
 from pipeline.tracking.journals import MetricPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Gates = Mapping[str, Mapping[str, Mapping[int, float]]]  # {task: {source: {step: weight}}}
-_COLOURS = ("#1f6feb", "#d1480f", "#1a7f37", "#8250df", "#bf8700", "#57606a", "#cf222e", "#0a7ea4")
 _TITLES = {
     "gate": "what each task takes at the end",
     "source": "what each task takes from sources at the end",
@@ -89,10 +96,8 @@ def _curves(
 ) -> None:
     for number, source in enumerate(sources):
         series = weights.get(source, {})
-        colour = _COLOURS[number % len(_COLOURS)]
-        style = "-" if number < len(_COLOURS) else "--"
         label = _label(source, number)
-        axis.plot(list(series), list(series.values()), style, color=colour, label=label, lw=1.3)
+        axis.plot(list(series), list(series.values()), label=label, lw=1.3, **line_style(number))
     axis.set_title(_label(task, 0), loc="left", fontsize=9.5, color=INK)
     axis.set_xlabel("optimizer steps", fontsize=8, color=INK)
     clean(axis)

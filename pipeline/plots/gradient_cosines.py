@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.figure_style import INK, clean, is_drawable, new_figure, write
+from pipeline.plots.figure_style import INK, clean, is_drawable, line_style, new_figure, write
 from pipeline.tracking.journals import MetricPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Values = Mapping[str, Mapping[int, float]]  # {what: {step: value}}
-_COLOURS = ("#1f6feb", "#d1480f", "#1a7f37", "#8250df", "#bf8700", "#57606a", "#cf222e", "#0a7ea4")
 _MOST_PAIRS = 30
 _MOST_COLUMNS = 400
 
@@ -96,11 +95,9 @@ def _mean(series: Mapping[int, float], steps: NDArray[np.int64]) -> float:
 def _lines(axis: Axes, values: Values, title: str, *, log: bool) -> None:
     for number, (name, series) in enumerate(sorted(values.items())):
         label = name if is_drawable(name) else f"task {number}"
-        colour = _COLOURS[number % len(_COLOURS)]
-        style = "-" if number < len(_COLOURS) else "--"
-        alone = "o" if len(series) == 1 else None  # a line of one point can't be seen
+        point = "o" if len(series) == 1 else None  # a line of one point can't be seen
         steps, numbers = list(series), list(series.values())
-        axis.plot(steps, numbers, style, marker=alone, color=colour, label=label, lw=1.3)
+        axis.plot(steps, numbers, marker=point, label=label, lw=1.3, **line_style(number))
     if log and all(value > 0 for series in values.values() for value in series.values()):
         axis.set_yscale("log")
     axis.set_title(title, loc="left", fontsize=10.5, color=INK)

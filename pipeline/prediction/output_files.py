@@ -16,6 +16,7 @@ from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictions
 from lightning_modules.tasks.base import Label, Task
 from pollinate.errors import PollinateError, UsageError
+from pollinate.files import replacing
 
 Schema = Mapping[str, type]  # {column: str, int or float}
 Rows = Sequence[Mapping[str, Any]]
@@ -154,21 +155,18 @@ def output_file(path: Path, schema: Schema) -> Iterator[Output]:
     Raises:
         PollinateError: it can't be written, on a full disk say.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        output = WRITERS[path.suffix.lower()](temporary, schema)
-        try:
-            yield output
-        finally:
-            output.close()
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            output = WRITERS[path.suffix.lower()](temporary, schema)
+            try:
+                yield output
+            finally:
+                output.close()
     except OSError as error:
         raise PollinateError(
             f"output {path} can't be written: {error.strerror or error}; nothing was changed. "
             "Make room or choose another folder"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def as_cell(value: Any) -> Any:

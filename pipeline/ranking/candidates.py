@@ -91,11 +91,6 @@ class CandidateSource(ABC):
         """
 
 
-def readable_columns(source: CandidateSource, columns: Cells) -> Cells:
-    """Return the columns that a source reads."""
-    return {name: column for name, column in columns.items() if name in source.modalities}
-
-
 def mismatch(source: CandidateSource, modalities: Sequence[str]) -> str:
     """Say how a source and rows with these modalities don't fit."""
     return f"{source.name} reads {' and '.join(source.modalities)}, not {' or '.join(modalities)}"
@@ -186,7 +181,6 @@ class CheckpointSource(CandidateSource):
 
 
 def block(rows: Mapping[int, Tensor]) -> FeatureBlock:
-    """Return {row: (D,)} as a block."""
     order = sorted(rows)
     values = torch.stack([rows[row] for row in order]).double()
     return FeatureBlock(np.array(order, dtype=np.int64), values)
@@ -287,11 +281,7 @@ def find_sources(names: str | Sequence[str], config: Mapping[str, Any]) -> list[
 
 
 def find_source(name: str, config: Mapping[str, Any]) -> CandidateSource:
-    """Return one source.
-
-    Raises:
-        PollinateError: there is none of this name, or it can't be loaded.
-    """
+    """Return one source."""
     match = ENCODER_NAME.fullmatch(name)
     if match is not None:
         modality = match["modality"]
@@ -307,7 +297,6 @@ def find_source(name: str, config: Mapping[str, Any]) -> CandidateSource:
 
 
 def uri_of(config: Mapping[str, Any]) -> str:
-    """Return the address of MLflow, where run ids are looked up."""
     return str(config["tracking"].get("uri") or DATABASE)
 
 
@@ -327,11 +316,7 @@ def quoted(text: str) -> str:
 
 
 def composed(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a run with the encoder, and this command's data.
-
-    Raises:
-        UsageError: there is no such option, or its packages are not installed.
-    """
+    """Return the configuration of a run with the encoder, and this command's data."""
     allowed = f"allow_targets=[{','.join(config['allow_targets'])}]"
     found = compose_with_requirements("fit", [*overrides, allowed])
     require_all(found.requires)
@@ -339,11 +324,7 @@ def composed(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, A
 
 
 def model_folder(folder: Path) -> tuple[str, str] | None:
-    """Return (modality, option) of a folder with a model of timm or transformers, None for others.
-
-    Raises:
-        UsageError: its config.json is of neither.
-    """
+    """Return (modality, option) of a folder with a model of timm or transformers, else None."""
     file = folder / "config.json"
     if not file.is_file():
         return None

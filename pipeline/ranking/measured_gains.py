@@ -71,11 +71,7 @@ def gains_table(path: Path, tasks: Sequence[str], sources: Sequence[str]) -> Mea
 
 
 def finite(cell: str | None, where: str) -> float:
-    """Return a cell as a number.
-
-    Raises:
-        UsageError: it isn't one.
-    """
+    """Return a cell as a number."""
     try:
         value = float(cell or "")
     except ValueError:
@@ -86,14 +82,12 @@ def finite(cell: str | None, where: str) -> float:
 
 
 def notes_of(where: str, others: set[str]) -> list[str]:
-    """Return a note on gains of sources that are not ranked."""
     if not others:
         return []
     return [f"{where} also has gains of {', '.join(sorted(others))}, which are not ranked"]
 
 
 def averaged(found: Found, tasks: Sequence[str], notes: list[str]) -> MeasuredGains:
-    """Return the mean gain of each pair."""
     values: dict[str, dict[str, float]] = {task: {} for task in tasks}
     for (task, source), own in found.items():
         values[task][source] = sum(own) / len(own)
@@ -121,7 +115,12 @@ def gains_of_runs(
     scores: Found = defaultdict(list)
     for run in runs:
         folder = RunFolder(Path(run).expanduser().absolute())
-        source = source_of(folder.read_config(), sources, uri) if known(folder) else SCRATCH
+        if not (folder.summary.is_file() and folder.config.is_file()):
+            raise PollinateError(
+                f"gains must name folders of finished runs, {folder.path} has no summary.json and "
+                "config.yaml"
+            )
+        source = source_of(folder.read_config(), sources, uri)
         for task, value in test_scores(folder, tasks).items():
             scores[task, source].append(value)
     without = {task for task, source in scores if source == SCRATCH}
@@ -139,22 +138,7 @@ def gains_of_runs(
     return averaged(found, list(tasks), [])
 
 
-def known(folder: RunFolder) -> bool:
-    """Check that a folder is that of a finished run; return True.
-
-    Raises:
-        PollinateError: it isn't.
-    """
-    if not (folder.summary.is_file() and folder.config.is_file()):
-        raise PollinateError(
-            f"gains must name folders of finished runs, {folder.path} has no summary.json and "
-            "config.yaml"
-        )
-    return True
-
-
 def test_scores(folder: RunFolder, tasks: Mapping[str, str]) -> dict[str, float]:
-    """Return {task: test score} of a run."""
     found = json.loads(folder.summary.read_text(encoding="utf-8")).get("test", {})
     return {
         task: found[task][metric] for task, metric in tasks.items() if metric in found.get(task, {})
@@ -175,7 +159,6 @@ def source_of(config: Mapping[str, Any], sources: Sequence[CandidateSource], uri
 
 
 def texts(node: Any) -> Iterator[str]:
-    """Yield every text in a configuration, however deep."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, Mapping):
@@ -187,7 +170,6 @@ def texts(node: Any) -> Iterator[str]:
 
 
 def same_checkpoint(named: set[str], source: CheckpointSource, uri: str) -> bool:
-    """Say whether one of the names is that of a source's checkpoint."""
     if source.name in named:
         return True
     for name in named:

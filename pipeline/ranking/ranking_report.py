@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -17,16 +16,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_modules.transferability.base import EvidenceKind
-from pipeline.inspection.inspection_tables import new_table
 from pipeline.ranking.measured_gains import MeasuredGains
 from pipeline.ranking.rank_agreement import Column, RankAgreement, rank_agreement
 from pipeline.ranking.scoring import ITSELF, Ranking
+from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder
-from pipeline.text_format import format_scaled
-from pipeline.tracking.loggers import RunLogger
-from pipeline.tracking.redact import redact
+from pipeline.terminal import new_table, say
+from pipeline.text_format import NOTHING, cell, format_scaled
 from pollinate.errors import UsageError
-from pollinate.instantiate import instantiate
+from pollinate.files import csv_text, write_text
 
 POOLED = ""  # in place of a task: the pairs of all tasks
 COLUMNS = ("task", "source", "score", "rank", "value", "seconds", "rows", "part", "reason", "gain")
@@ -90,7 +88,6 @@ def ranks(values: Mapping[str, float]) -> dict[str, int]:
 
 
 def as_json(report: RankingReport) -> str:
-    """Return everything as JSON."""
     ranking = report.ranking
     tasks = {}
     for name, task in ranking.tasks.items():
@@ -132,18 +129,16 @@ def cells(ranking: Ranking, task: str, source: str, kind: Sequence[str]) -> dict
 
 def as_csv(report: RankingReport) -> str:
     """Return a line a task, source and score, as a table for other programs."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    ranking = report.ranking
+    ranking, rows = report.ranking, []
     for task in ranking.tasks:
         gains = {} if report.gains is None else report.gains.values.get(task, {})
-        for source in ranking.sources:
-            own = {"task": task, "source": source, "gain": gains.get(source)}
-            kind = next(kind for kind in ranking.kinds if source in kind)
-            for score, values in cells(ranking, task, source, kind).items():
-                writer.writerow({**own, "score": score, **values})
-    return stream.getvalue()
+        for kind in ranking.kinds:
+            for source in kind:
+                own = {"task": task, "source": source, "gain": gains.get(source)}
+                for score, values in cells(ranking, task, source, kind).items():
+                    row = {**own, "score": score, **values}
+                    rows.append([row[column] for column in COLUMNS])
+    return csv_text(COLUMNS, rows)
 
 
 def ranking_metrics(report: RankingReport) -> dict[str, float]:
@@ -160,9 +155,6 @@ def ranking_metrics(report: RankingReport) -> dict[str, float]:
             if one.tau is not None:
                 found[f"tau/{score}/{task or 'pooled'}"] = one.tau
     return found
-
-
-NOTHING = "-"
 
 
 def print_ranking(console: Console, report: RankingReport) -> None:
@@ -182,12 +174,12 @@ def print_ranking(console: Console, report: RankingReport) -> None:
     console.print(seconds_table(ranking))
     console.print()
     for line in absences(ranking):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
     if report.gains is not None:
         console.rule("[bold]Kendall's tau[/] with the measured gains", align="left")
         console.print(agreement_table(report))
         for line in agreement_notes(report):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
 
 
 def values_table(
@@ -200,7 +192,12 @@ def values_table(
     titles = [ranking.scores[score].title for score in scores]
     table = new_table("source", *titles, *measured, numbers=len(titles) + len(measured))
     places = {score: ranks(ranking.values(task, score, sources)) for score in scores}
-    for source in sorted(sources, key=lambda name: mean_rank(name, places)):
+
+    def mean_rank(source: str) -> float:
+        own = [found[source] for found in places.values() if source in found]
+        return sum(own) / len(own) if own else math.inf
+
+    for source in sorted(sources, key=mean_rank):
         cells = [
             value_text(ranking.outcomes[task][source][score].value, places[score].get(source))
             for score in scores
@@ -216,12 +213,6 @@ def value_text(value: float | None, place: int | None) -> str:
     if value is None:
         return f"{NOTHING} "
     return f"[bold]{number(value)}*[/]" if place == 1 else f"{number(value)} "
-
-
-def mean_rank(source: str, places: Mapping[str, Mapping[str, int]]) -> float:
-    """Return a source's mean place over the scores that have it."""
-    own = [found[source] for found in places.values() if source in found]
-    return sum(own) / len(own) if own else float("inf")
 
 
 def order_table(
@@ -285,15 +276,9 @@ def agreement_table(report: RankingReport) -> Table:
     for score, own in report.agreements.items():
         whole = own[POOLED]
         interval = NOTHING if whole.low is None else f"{whole.low:+.2f} to {whole.high:+.2f}"
-        p = NOTHING if whole.p is None else f"{whole.p:.3f}"
-        cells = [tau_text(own[task]) for task in tasks]
-        table.add_row(score, *cells, tau_text(whole), interval, p, str(whole.pairs))
+        taus = [cell(own[task].tau, "+.2f") for task in (*tasks, POOLED)]
+        table.add_row(score, *taus, interval, cell(whole.p), str(whole.pairs))
     return table
-
-
-def tau_text(one: RankAgreement) -> str:
-    """Return tau with its sign."""
-    return NOTHING if one.tau is None else f"{one.tau:+.2f}"
 
 
 def agreement_notes(report: RankingReport) -> list[str]:
@@ -321,30 +306,18 @@ STEM = "ranking"
 
 
 def save_ranking(config: Mapping[str, Any], folder: RunFolder, report: RankingReport) -> None:
-    """Write ranking.json, ranking.csv and ``output``, and track them."""
-    folder.create()
-    folder.write_config(redact(config))
-    options = {"run_dir": folder.path, "run_name": config["name"], "resume": False}
-    tracker: RunLogger = instantiate(
-        config["tracking"], config["allow_targets"], "tracking", **options
-    )
-    tracker.log_params({name: value for name, value in config.items() if name != "run_dir"})
-    tracker.log_metrics(ranking_metrics(report))
-    for suffix, write in WRITERS.items():
-        path = folder.path / f"{STEM}{suffix}"
-        path.write_text(write(report), encoding="utf-8")
-        tracker.log_artifact(path)
-    tracker.close("finished")
+    with recorded_run(config, folder) as tracker:
+        tracker.log_metrics(ranking_metrics(report))
+        for suffix, write in WRITERS.items():
+            path = folder.path / f"{STEM}{suffix}"
+            write_text(path, write(report))
+            tracker.log_artifact(path)
     if config["output"] is not None:
         output = Path(config["output"])
-        output.write_text(WRITERS[output.suffix](report), encoding="utf-8")
+        write_text(output, WRITERS[output.suffix](report))
 
 
 def check_output(output: str | None) -> None:
-    """Check the name of ``output``.
-
-    Raises:
-        UsageError: it ends in neither .json nor .csv.
-    """
+    """Check the name of ``output``."""
     if output is not None and Path(output).suffix not in WRITERS:
         raise UsageError(f"output must end in {' or '.join(WRITERS)}, got {output}")

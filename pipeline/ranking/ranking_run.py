@@ -71,7 +71,6 @@ def compares_tasks(config: Mapping[str, Any], scores: Mapping[str, Score]) -> bo
 
 
 def modalities_of_tasks(config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return {task of the target: modalities of its rows}."""
     datasets = config["data"]["datasets"]
     return {
         task: sorted({m for name in task_datasets(spec) for m in datasets[name]["inputs"]})
@@ -82,7 +81,6 @@ def modalities_of_tasks(config: Mapping[str, Any]) -> dict[str, list[str]]:
 def read_gains(
     config: Mapping[str, Any], names: list[str], sources: list[CandidateSource]
 ) -> MeasuredGains | None:
-    """Return the measured gains, None if none are given."""
     given = config["gains"]
     if given is None:
         return None

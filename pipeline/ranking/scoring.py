@@ -23,7 +23,6 @@ from pipeline.ranking.candidates import (
     FeatureBlock,
     SourceRepresentation,
     mismatch,
-    readable_columns,
 )
 from pipeline.ranking.target_sample import TargetSample, TargetTask
 from pipeline.ranking.task_affinity import TaskRelations
@@ -125,7 +124,6 @@ def reference_block(compared: SourceRepresentation, task: str) -> FeatureBlock |
 
 
 def at(values: Tensor | Absent, task: TargetTask, rows: np.ndarray) -> Tensor | Absent:
-    """Return a task's values of some of its rows."""
     if isinstance(values, Absent):
         return values
     order = np.argsort(task.rows)
@@ -148,7 +146,6 @@ def task_evidence(relations: TaskRelations, source: str, target: str) -> Evidenc
 
 
 def no_evidence(reason: str) -> EvidenceByReads:
-    """Return that nothing can be had, and why."""
     absent = Absent(reason)
     evidence = Evidence(**{one.name: absent for one in fields(Evidence)})
     return {reads: [PartEvidence("", 0, evidence)] for reads in EvidenceKind}
@@ -196,7 +193,6 @@ class Ranking:
 
     @property
     def sources(self) -> list[str]:
-        """Names of all sources, models first."""
         return [*self.kinds[0], *self.kinds[1]]
 
     def values(self, task: str, score: str, sources: Sequence[str]) -> dict[str, float]:
@@ -259,9 +255,6 @@ def require_fit(source: CandidateSource, tasks: Mapping[str, Sequence[str]]) -> 
     Args:
         source: the source.
         tasks: {name: modalities of its rows}.
-
-    Raises:
-        UsageError: it reads none.
     """
     if not any(source.reads(modalities) for modalities in tasks.values()):
         theirs = sorted({name for modalities in tasks.values() for name in modalities})
@@ -274,18 +267,15 @@ def require_fit(source: CandidateSource, tasks: Mapping[str, Sequence[str]]) -> 
 def represent(
     source: CandidateSource, target: TargetSample, batch_size: int
 ) -> SourceRepresentation:
-    """Return what a source makes of the target's rows."""
-    columns = readable_columns(source, target.columns)
+    columns = {name: own for name, own in target.columns.items() if name in source.modalities}
     return source.represent(columns, batch_size)
 
 
 def outcomes(scores: Mapping[str, Score], pieces: EvidenceByReads) -> dict[str, ScoreOutcome]:
-    """Return {score: what comes of it}."""
     return {name: best_outcome(score, pieces[score.reads]) for name, score in scores.items()}
 
 
 def best_outcome(score: Score, pieces: Sequence[PartEvidence]) -> ScoreOutcome:
-    """Return the best value by any part of a source."""
     found = [score_part(score, piece) for piece in pieces]
     top = max(found, key=lambda one: -math.inf if one.value is None else one.value)
     top.seconds = sum(one.seconds for one in found)

@@ -97,7 +97,6 @@ def load(data: MixedDataModule, name: str) -> LoadedDataset:
 
 
 def shuffled(loaded: Mapping[str, LoadedDataset], seed: int) -> list[RowPlace]:
-    """Return the training rows of all data sets in one random order."""
     places = [(name, int(row)) for name, one in loaded.items() for row in one.rows["train"]]
     order = np.random.default_rng(seed).permutation(len(places))
     return [places[at] for at in order]
@@ -141,7 +140,6 @@ def draw(
 
 
 def joined(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Return rows under each other, of what there is."""
     parts = [part for part in (one, other) if part is not None]
     return torch.cat(parts) if parts else None
 
@@ -152,7 +150,6 @@ def target_task(
     drawn: DrawnRows,
     number: Mapping[RowPlace, int],
 ) -> TargetTask:
-    """Return a task with its rows."""
     kind = type(spec.task).__name__.lower()
     modalities = sorted({m for name in spec.datasets for m in loaded[name].inputs})
     no_row, no_class = f"a target of {kind} is no row of labels", f"{kind} has no classes"

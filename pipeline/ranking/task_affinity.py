@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from torch import Tensor
 
 from lightning_modules.callbacks.encoder_tuning import TuneEncoders
@@ -17,10 +17,7 @@ from lightning_modules.callbacks.task_affinities import MeasureTaskAffinities
 from lightning_modules.transferability.base import Absent
 from pipeline.build import build_datamodule, build_module
 from pipeline.run_folder import RunFolder
-from pipeline.trainer import explain_out_of_memory
-
-TRAINER_KEYS = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
-NO_TRANSFER = {"_target_": "pollinate.transfer.NoTransfer"}
+from pipeline.trainer import NO_TRANSFER, explain_out_of_memory, quiet_trainer
 
 
 @dataclass
@@ -61,20 +58,9 @@ def measure_task_relations(config: Mapping[str, Any], folder: RunFolder) -> Task
     trainer = {**config["trainer"], "max_steps": config["steps"]}
     module = build_module({**config, "trainer": trainer, "transfer": NO_TRANSFER}, data)
     watch = MeasureTaskAffinities(list(data.tasks), config["every"], module.optimization.lr)
-    options = {name: value for name, value in config["trainer"].items() if name in TRAINER_KEYS}
-    run = Trainer(
-        **options,
-        devices=1,
-        max_steps=config["steps"],
-        limit_val_batches=0,
-        logger=False,
-        callbacks=[StopAtNonFiniteLoss(folder.path), TuneEncoders(), watch],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder.path,
-    )
+    callbacks = [StopAtNonFiniteLoss(folder.path), TuneEncoders(), watch]
+    own = {"max_steps": config["steps"], "limit_val_batches": 0, "default_root_dir": folder.path}
+    run = quiet_trainer(config["trainer"], callbacks, **own)
     module.engine.attach(run.strategy)
     with explain_out_of_memory("sampler.batch_size", data.sampler.batch_size):
         run.fit(module, datamodule=data)
@@ -89,5 +75,4 @@ def measure_task_relations(config: Mapping[str, Any], folder: RunFolder) -> Task
 
 
 def stacked(matrices: list[Tensor], tasks: int) -> Tensor:
-    """Return matrices (T, T) as one tensor (S, T, T), S >= 0."""
     return torch.stack(matrices) if matrices else torch.zeros(0, tasks, tasks)

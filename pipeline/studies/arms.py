@@ -8,22 +8,22 @@ from itertools import combinations, permutations
 from typing import Any
 
 from pipeline.configuration.study_rules import ALL
-from pipeline.studies.plan import JointRunFacts
+from pipeline.studies.plan import MultiTaskFacts
 from pipeline.studies.results import Arm
 from pollinate.errors import UsageError
 
 ROWS, STEPS = "rows", "steps"
 
 
-def rows_per_step(tasks: tuple[str, ...], facts: JointRunFacts, budget: str) -> int:
+def rows_per_step(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) -> int:
     """Return how many rows a step of some tasks has.
 
     ``rows``: B_arm = sum over the arm's data sets d of b_d, where b_d is how many rows of d a step
-    of the joint run has. ``steps``: the joint run's B.
+    of the multi-task run has. ``steps``: the multi-task run's B.
 
     Args:
         tasks: of the arm.
-        facts: of the joint run.
+        facts: of the multi-task run.
         budget: one of the two.
     """
     if budget == STEPS:
@@ -31,8 +31,8 @@ def rows_per_step(tasks: tuple[str, ...], facts: JointRunFacts, budget: str) -> 
     return sum(facts.rows[name] for name in facts.datasets(tasks))
 
 
-def budget_overrides(tasks: tuple[str, ...], facts: JointRunFacts, budget: str) -> tuple[str, ...]:
-    """Return what gives a run of some tasks the joint run's steps, and its rows a step."""
+def budget_overrides(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) -> tuple[str, ...]:
+    """Return what gives a run of some tasks the multi-task run's steps, and its rows a step."""
     return (
         f"tasks=[{','.join(tasks)}]",
         f"sampler.batch_size={rows_per_step(tasks, facts, budget)}",
@@ -40,10 +40,10 @@ def budget_overrides(tasks: tuple[str, ...], facts: JointRunFacts, budget: str) 
     )
 
 
-def expected_seconds(arm: Arm, facts: JointRunFacts, budget: str) -> float | None:
+def expected_seconds(arm: Arm, facts: MultiTaskFacts, budget: str) -> float | None:
     """Return how long a run of an arm may take; None where no step was timed.
 
-    A row costs what it costs in the joint run, and a third of that where it is only scored.
+    A row costs what it costs in the multi-task run, and a third of that where it is only scored.
     """
     if facts.step is None:
         return None
@@ -53,12 +53,17 @@ def expected_seconds(arm: Arm, facts: JointRunFacts, budget: str) -> float | Non
     return facts.start + row * (trained + scored / 3)
 
 
-SHARED = ("alone", "joint", "variant", "transfer")  # kinds that are tried with fewer labels, too
+SHARED = (
+    "single_task",
+    "multi_task",
+    "variant",
+    "transfer",
+)  # kinds that are tried with fewer labels, too
 EQUAL = ("balancer=equal",)
 
 
-def arms_of(study: Mapping[str, Any], facts: JointRunFacts) -> dict[str, Arm]:
-    """Return {name: arm}, those alone first, in the order in which they are run.
+def arms_of(study: Mapping[str, Any], facts: MultiTaskFacts) -> dict[str, Arm]:
+    """Return {name: arm}, single-task ones first, in the order in which they are run.
 
     Args:
         study: the configuration's node.
@@ -69,7 +74,7 @@ def arms_of(study: Mapping[str, Any], facts: JointRunFacts) -> dict[str, Arm]:
     """
     full = [
         *_single_task_arms(study, facts),
-        *_joint_arms(study, facts),
+        *_multi_task_arms(study, facts),
         *_pair_arms(study, facts),
         *_group_arms(study, facts),
         *_transfer_arms(study, facts),
@@ -96,28 +101,27 @@ def arms_of(study: Mapping[str, Any], facts: JointRunFacts) -> dict[str, Arm]:
 
 
 def variants_of(study: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return {name: overrides} of the joint run's variants."""
     return {
         str(name): tuple(given.split() if isinstance(given, str) else given)
         for name, given in study["variants"].items()
     }
 
 
-def _single_task_arms(study: Mapping[str, Any], facts: JointRunFacts) -> Iterator[Arm]:
+def _single_task_arms(study: Mapping[str, Any], facts: MultiTaskFacts) -> Iterator[Arm]:
     # there is nothing to balance, and a weight would be a change of the learning rate
-    for task in facts.tasks if study["alone"] else ():
-        yield Arm(f"alone:{task}", "alone", (task,), EQUAL)
+    for task in facts.tasks if study["single_task"] else ():
+        yield Arm(f"single_task:{task}", "single_task", (task,), EQUAL)
 
 
-def _joint_arms(study: Mapping[str, Any], facts: JointRunFacts) -> Iterator[Arm]:
+def _multi_task_arms(study: Mapping[str, Any], facts: MultiTaskFacts) -> Iterator[Arm]:
     tasks = tuple(facts.tasks)
-    if study["joint"]:
-        yield Arm("joint", "joint", tasks)
+    if study["multi_task"]:
+        yield Arm("multi_task", "multi_task", tasks)
     for name, overrides in variants_of(study).items():
         yield Arm(name, "variant", tasks, overrides)
 
 
-def _pair_arms(study: Mapping[str, Any], facts: JointRunFacts) -> Iterator[Arm]:
+def _pair_arms(study: Mapping[str, Any], facts: MultiTaskFacts) -> Iterator[Arm]:
     for pair in chosen_pairs(study["pairs"], list(combinations(facts.tasks, 2))):
         first, second = pair
         for weight in study["pair_weights"]:
@@ -136,13 +140,13 @@ def _weighted_pair(name: str, pair: tuple[str, ...], weights: tuple[float, float
     return Arm(name, "pair", pair, overrides, weights=given)
 
 
-def _group_arms(study: Mapping[str, Any], facts: JointRunFacts) -> Iterator[Arm]:
+def _group_arms(study: Mapping[str, Any], facts: MultiTaskFacts) -> Iterator[Arm]:
     for names in study["groups"]:
         group = tuple(task for task in facts.tasks if task in names)
         yield Arm(f"group:{'+'.join(group)}", "group", group)
 
 
-def _transfer_arms(study: Mapping[str, Any], facts: JointRunFacts) -> Iterator[Arm]:
+def _transfer_arms(study: Mapping[str, Any], facts: MultiTaskFacts) -> Iterator[Arm]:
     every = study["transfers"] == ALL
     for source, target in chosen_pairs(study["transfers"], list(permutations(facts.tasks, 2))):
         alike = [m for m in facts.tasks[target].modalities if m in facts.tasks[source].modalities]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,13 +13,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.inspection.inspection_tables import new_table
 from pipeline.studies.analysis.estimates import Change, IntervalEstimate, StudyAnalysis
 from pipeline.studies.arms import rows_per_step
 from pipeline.studies.plan import StudyPlan
 from pipeline.studies.results import StudyResults
-from pipeline.studies.scheduler import ScheduledJob, remaining_seconds, rough_duration
+from pipeline.studies.scheduler import ScheduledJob, remaining_seconds
 from pipeline.studies.trials import TrialJob
+from pipeline.terminal import new_table, say
+from pipeline.text_format import NOTHING, cell, duration
 
 EVERY = 0.5  # seconds between two looks at the steps
 
@@ -41,41 +41,31 @@ class StudyProgress:
         self._drawn = 0.0
 
     def __enter__(self) -> StudyProgress:
-        """Show the table."""
         if self.console.is_terminal:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the table away."""
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def started(self, work: ScheduledJob) -> None:
-        """Say so."""
         again = f", attempt {work.attempts}" if work.attempts > 1 else ""
         goes_on = "goes on" if work.job.files.can_go_on() else "started"
         if self._live is None:
-            self._say(f"{goes_on}: {work.job.title}{again}")
+            say(self.console, f"{goes_on}: {work.job.title}{again}")
 
     def ended(self, work: ScheduledJob) -> None:
-        """Say how."""
         if work.found:
             return
         if work.state == "failed":
-            self._say(f"failed: {work.job.title}: {work.message}")
+            say(self.console, f"failed: {work.job.title}: {work.message}")
             return
-        self._say(f"done: {work.job.title} in {rough_duration(work.seconds)}{self._rest()}")
+        say(self.console, f"done: {work.job.title} in {duration(work.seconds)}{self._rest()}")
 
     def tick(self, works: Sequence[ScheduledJob]) -> None:
-        """Draw the table anew, now and then."""
         self._works = works
         now = time.monotonic()
         if self._live is not None and now - self._drawn >= EVERY:
@@ -83,13 +73,12 @@ class StudyProgress:
             self._live.update(Group(*self._lines()), refresh=True)
 
     def _rest(self) -> str:
-        """Return how much is left, for the end of a line."""
         counts = Counter(work.state for work in self._works)
         if not counts:
             return ""
         left = sum(counts.values()) - counts["done"] - counts["failed"]
         seconds = remaining_seconds(self._works, self.jobs)
-        about = "" if seconds is None or not left else f", about {rough_duration(seconds)}"
+        about = "" if seconds is None or not left else f", about {duration(seconds)}"
         return f" ({counts['done']} done, {counts['failed']} failed, {left} left{about})"
 
     def _lines(self) -> list[Table | Text]:
@@ -101,14 +90,11 @@ class StudyProgress:
                     escape(work.job.title),
                     ProgressBar(total=total, completed=min(steps, total), width=24),
                     f"step {steps:,} of {work.job.steps:,}" if work.job.steps else "",
-                    rough_duration(work.child.seconds),
+                    duration(work.child.seconds),
                 )
             elif work.state == "elsewhere":
                 table.add_row(escape(work.job.title), "", "another process is at it", "")
         return [table, Text(self._rest().strip(" ()"), style="bold")]
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 MARKS = {"helped": " [green]+[/]", "hurt": " [red]-[/]", "unclear": ""}
@@ -142,20 +128,17 @@ def print_plan(
     console.print(table)
     left = sum(not trial.is_finished() for trial in trials)
     more = f" and {others} more of searches and predictors" if others else ""
-    about = (
-        "how long they take isn't known" if seconds is None else f"about {rough_duration(seconds)}"
-    )
+    about = "how long they take isn't known" if seconds is None else f"about {duration(seconds)}"
     text = f"{left} of {len(trials)} trials{more} left: {about}" if left else "all trials are done"
-    console.print(text, highlight=False, soft_wrap=True)
+    say(console, text)
     for note in plan.facts.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"note: {note}")
 
 
 def print_answers(console: Console, results: StudyResults, answers: StudyAnalysis) -> None:
-    """Print the scores of the tasks in the arms with all of them, and delta_m."""
     console.print(answers_table(results, answers))
     for note in dict.fromkeys([*results.notes, *answers.notes]):
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"note: {note}")
 
 
 def answers_table(results: StudyResults, answers: StudyAnalysis) -> Table:
@@ -163,15 +146,15 @@ def answers_table(results: StudyResults, answers: StudyAnalysis) -> Table:
     arms = [
         name
         for name, arm in results.arms.items()
-        if arm.kind in ("joint", "variant") and arm.labels == 1 and name in answers.scores
+        if arm.kind in ("multi_task", "variant") and arm.labels == 1 and name in answers.scores
     ]
-    table = new_table("task", "score", "alone", *map(escape, arms), numbers=1 + len(arms))
+    table = new_table("task", "score", "single_task", *map(escape, arms), numbers=1 + len(arms))
     for task, metric in results.metrics.items():
-        alone = answers.scores.get(f"alone:{task}", {}).get(task)
+        single_task = answers.scores.get(f"single_task:{task}", {}).get(task)
         cells = [
             estimate_text(answers.scores[arm].get(task)) + mark(answers, arm, task) for arm in arms
         ]
-        table.add_row(task, metric, estimate_text(alone), *cells)
+        table.add_row(task, metric, estimate_text(single_task), *cells)
     compared = [answers.comparisons.get(arm) for arm in arms]
     changes = [None if one is None else one.delta_m for one in compared]
     if any(changes):
@@ -180,7 +163,6 @@ def answers_table(results: StudyResults, answers: StudyAnalysis) -> Table:
 
 
 def mark(answers: StudyAnalysis, arm: str, task: str) -> str:
-    """Return the sign of a task that was helped or hurt."""
     comparison = answers.comparisons.get(arm)
     change = None if comparison is None else comparison.changes.get(task)
     return "" if change is None else MARKS[change.verdict]
@@ -189,17 +171,18 @@ def mark(answers: StudyAnalysis, arm: str, task: str) -> str:
 def estimate_text(estimate: IntervalEstimate | None) -> str:
     """Return a mean with its interval: ``.974 [.971, .978]``."""
     if estimate is None:
-        return "-"
+        return NOTHING
+    return cell(estimate.mean) + ends(estimate, ".3f")
+
+
+def ends(estimate: IntervalEstimate, spec: str) -> str:
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.mean:.3f}"
-    return rf"{estimate.mean:.3f} \[{estimate.low:.3f}, {estimate.high:.3f}]"
+        return ""
+    return rf" \[{estimate.low:{spec}}, {estimate.high:{spec}}]"
 
 
 def relative_text(change: Change | None) -> str:
-    """Return a relative change in per cent, with its interval."""
     if change is None or change.relative is None:
-        return "-"
+        return NOTHING
     found = change.relative
-    if found.low is None or found.high is None:
-        return f"{found.mean:+.1%}"
-    return rf"{found.mean:+.1%} \[{found.low:+.1%}, {found.high:+.1%}]{MARKS[change.verdict]}"
+    return f"{found.mean:+.1%}{ends(found, '+.1%')}{MARKS[change.verdict]}"

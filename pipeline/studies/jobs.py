@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from pipeline.studies.arms import expected_seconds
 from pipeline.studies.overrides import combined, resume_overrides
 from pipeline.studies.plan import StudyPlan, trial_files
 from pipeline.studies.results import Arm
@@ -29,7 +31,7 @@ class JobContext:
     parent: Callable[[], str | None] = lambda: None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Job(ABC):
     """Something to run.
 
@@ -66,11 +68,10 @@ class Job(ABC):
         return [*launcher, "-m", *self.arguments()]
 
     def ledger(self) -> TrialLedger:
-        """Return what is known of the sessions."""
         return TrialLedger(self.files)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FitJob(Job):
     """A run of pipeline.fit.
 
@@ -81,11 +82,9 @@ class FitJob(Job):
     own: Sequence[str] = ()
 
     def is_finished(self) -> bool:
-        """Say whether the run is."""
         return self.files.is_finished()
 
     def values(self) -> list[str]:
-        """Return overrides that are known only when the run begins."""
         return []
 
     def prepare(self) -> None:
@@ -101,13 +100,11 @@ class FitJob(Job):
         return ["pipeline.fit", *dirs, *self.overrides(), f"run_dir={self.files.path}"]
 
     def overrides(self) -> list[str]:
-        """Return all that makes the run, but its folder."""
         name = f"name={self.name}"
         return combined(self.base, self.own, self.values(), [name, *self._parent()])
 
     @property
     def name(self) -> str:
-        """Name of the run on MLflow's pages."""
         return f"{self.files.path.parent.name}-{self.files.path.name}"
 
     def _parent(self) -> list[str]:
@@ -123,9 +120,42 @@ class FitJob(Job):
         return [redact_text(word) for word in command]
 
 
+@dataclass(kw_only=True)
+class ArmJob(FitJob):
+    """A run of an arm of a plan."""
+
+    plan: StudyPlan = field(repr=False)
+    arm: Arm
+
+
+def arm_options(
+    plan: StudyPlan, context: JobContext, arm: Arm, seed: int, source_seed: int
+) -> dict[str, Any]:
+    """Return what all runs of an arm have in common.
+
+    Args:
+        plan: of the study.
+        context: of the machine.
+        arm: that is run.
+        seed: of the run.
+        source_seed: of the run that it begins from, in a transfer.
+    """
+    source = source_files(context.folder, arm, source_seed)
+    return {
+        "context": context,
+        "needs": [] if source is None else [source],
+        "expected": expected_seconds(arm, plan.facts, plan.budget),
+        "steps": plan.facts.steps,
+        "base": plan.base,
+        "own": [*arm.overrides, *source_overrides(plan, arm, source), f"seed={seed}"],
+        "plan": plan,
+        "arm": arm,
+    }
+
+
 def source_files(folder: Path, arm: Arm, seed: int) -> TrialFiles | None:
-    """Return the run that an arm's run of a seed begins from: the source alone, with all labels."""
-    return None if arm.source is None else trial_files(folder, f"alone:{arm.source}", seed)
+    """Return the run that an arm's run begins from: of its source's task, with all labels."""
+    return None if arm.source is None else trial_files(folder, f"single_task:{arm.source}", seed)
 
 
 def source_overrides(plan: StudyPlan, arm: Arm, source: TrialFiles | None) -> list[str]:

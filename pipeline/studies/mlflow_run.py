@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.recorded_run import open_tracker
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.results import StudyResults
 from pipeline.studies.trial_files import safe_name
 from pipeline.tracking.journals import OperationJournal, read_lines
-from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.sender import METRICS, OPERATIONS, PARENT_TAG, SYSTEM, sent_bytes
-from pollinate.instantiate import instantiate
 
 PATIENCE = 20.0  # seconds that a server has to name the run before the first trial begins
 STUDY_TAG = "pollinate.study"
@@ -30,23 +29,12 @@ class StudyTracker:
     """
 
     def __init__(self, config: Mapping[str, Any], folder: Path) -> None:
-        options = {
-            "run_dir": folder,
-            "run_name": config["name"],
-            "resume": (folder / OPERATIONS).exists(),
-        }
         self.folder = folder
-        self.tracker: RunLogger = instantiate(
-            config["tracking"], config["allow_targets"], "tracking", **options
-        )
+        self.tracker = open_tracker(config, folder, (folder / OPERATIONS).exists())
         gone = ("run_dir", "resume", "jobs", "timeout", "retries", "dry_run", "seed")
         self.tracker.log_params({name: v for name, v in config.items() if name not in gone})
         self.tracker.set_tags({STUDY_TAG: config["name"]})
         self._asks = config["tracking"].get("uri") is not None
-
-    def run_id(self) -> str | None:
-        """Return MLflow's id of the run, None as long as no server has answered."""
-        return self.tracker.run_id
 
     def await_id(self) -> None:
         """Wait a little for the id; trials that begin without it are adopted at the end."""
@@ -78,14 +66,12 @@ class StudyTracker:
     def answered(
         self, results: StudyResults, answers: StudyAnalysis, files: Sequence[Path]
     ) -> None:
-        """Record what came out, and the files that show it."""
         self.tracker.log_metrics(dict(study_metrics(results, answers)))
         for file in files:
             inside = file.absolute().relative_to(self.folder.absolute()).parent.as_posix()
             self.tracker.log_artifact(file, "" if inside == "." else inside)
 
     def close(self, status: str) -> None:
-        """End the run: finished, interrupted or failed."""
         self.tracker.close(status)
 
 

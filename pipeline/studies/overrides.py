@@ -20,7 +20,6 @@ RESUME_KEYS = ("allow_targets", "tracking")  # what a run that goes on is told o
 
 
 def key_of(override: str) -> str:
-    """Return the key of ``key=value`` or ``~key``."""
     return override.partition("=")[0].lstrip("+~")
 
 

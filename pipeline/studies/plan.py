@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.studies.results import Arm
-from pipeline.studies.trial_files import TrialFiles, read_json, safe_name, write_json
+from pipeline.studies.trial_files import TrialFiles, read_json, safe_name
+from pipeline.text_format import relpath
 from pollinate.errors import PollinateError
+from pollinate.files import write_json
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,15 @@ class TaskFacts:
 
 
 @dataclass(frozen=True)
-class JointRunFacts:
-    """The joint run's size.
+class MultiTaskFacts:
+    """The multi-task run's size.
 
     rows: {data set: rows a step}; batch_size: rows a step that the sampler is asked for.
     steps_per_epoch: of the sampler; steps: of the optimizer, in all.
     evaluated: {data set: rows that are scored in the whole run}.
     learns_tokens: whether a tokenizer is trained on the run's own texts.
     start: seconds that a trial needs before its first step.
-    step: seconds of a joint step on this machine; None: it couldn't be timed.
+    step: seconds of a multi-task step on this machine; None: it couldn't be timed.
     """
 
     tasks: dict[str, TaskFacts]
@@ -55,10 +58,9 @@ class JointRunFacts:
         return [name for name in self.rows if name in needed]
 
 
-def facts_from(plain: Mapping[str, Any]) -> JointRunFacts:
-    """Return what ``dataclasses.asdict`` made plain."""
+def facts_from(plain: Mapping[str, Any]) -> MultiTaskFacts:
     tasks = {name: TaskFacts(**own) for name, own in plain["tasks"].items()}
-    return JointRunFacts(**{**plain, "tasks": tasks})
+    return MultiTaskFacts(**{**plain, "tasks": tasks})
 
 
 def optimizer_steps(trainer: Mapping[str, Any], epoch: int) -> int:
@@ -94,7 +96,7 @@ class StudyPlan:
     name: of the study; seeds: of every arm.
     overrides: the command line that says what the study is; base: those of every trial.
     config_dirs, folder: of the command line.
-    facts: of the joint run; arms: {name: arm}.
+    facts: of the multi-task run; arms: {name: arm}.
     budget, search, predictors: as configured.
     """
 
@@ -104,14 +106,13 @@ class StudyPlan:
     base: list[str]
     config_dirs: list[str]
     folder: str
-    facts: JointRunFacts
+    facts: MultiTaskFacts
     arms: dict[str, Arm]
     budget: str
     search: dict[str, Any] | None = None
     predictors: list[str] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Write it."""
         write_json(folder / PLAN, {"format": FORMAT, **asdict(self)})
 
 
@@ -132,18 +133,20 @@ def load_plan(folder: Path) -> StudyPlan | None:
     return StudyPlan(**{**plain, "facts": facts_from(plain["facts"]), "arms": arms})
 
 
+def study_resume_command(folder: Path) -> str:
+    """Return the command that goes on with a study, as a shell takes it."""
+    return f"python -m pipeline.study {shlex.quote(f'resume={relpath(folder)}')}"
+
+
 def arm_from(plain: dict[str, Any]) -> Arm:
-    """Return an arm from what JSON made of it."""
     weights = tuple((task, weight) for task, weight in plain["weights"])
     own = {key: tuple(plain[key]) for key in ("tasks", "overrides")}
     return Arm(**{**plain, **own, "weights": weights})
 
 
 def trial_files(folder: Path, arm: str, seed: int) -> TrialFiles:
-    """Return where a trial's files are."""
     return TrialFiles(folder / "trials" / safe_name(arm) / f"seed-{seed}")
 
 
 def search_files(folder: Path, arm: str, number: int) -> TrialFiles:
-    """Return where the files of a search's trial are."""
     return TrialFiles(folder / "search" / safe_name(arm) / f"trial-{number}")

@@ -19,11 +19,11 @@ RUN_PARTS = {"tag": "affinity", "gradient_cosine": "cosine"}  # of the short run
 PredictorScores = dict[str, dict[str, dict[str, float]]]  # {score: {target: {source: value}}}
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RankJob(Job):
-    """Scores each task as a source of each other: as a task, and by its model alone.
+    """Scores each task as a source of each other: as a task, and by its single-task model.
 
-    base: overrides of every trial; tasks: of the data; models: {task: run alone}; scores: names.
+    base: overrides of every trial; tasks: of the data; models: {task: its run}; scores: names.
     """
 
     base: Sequence[str] = ()
@@ -33,15 +33,12 @@ class RankJob(Job):
     seed: int = 0
 
     def is_finished(self) -> bool:
-        """Say whether the ranking is there."""
         return (self.files.path / RANKING).is_file()
 
     def prepare(self) -> None:
-        """Begin anew: it is short."""
         shutil.rmtree(self.files.path, ignore_errors=True)
 
     def arguments(self) -> list[str]:
-        """Return the command line."""
         dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
         models = ",".join(f'"{files.path}"' for files in self.models.values())
         own = [
@@ -63,9 +60,9 @@ def rank_job(plan: StudyPlan, context: JobContext) -> RankJob | None:
         return None
     seed = plan.seeds[0]
     models = {
-        task: trial_files(context.folder, f"alone:{task}", seed)
+        task: trial_files(context.folder, f"single_task:{task}", seed)
         for task in plan.facts.tasks
-        if f"alone:{task}" in plan.arms
+        if f"single_task:{task}" in plan.arms
     }
     return RankJob(
         title="predictors",
@@ -85,7 +82,7 @@ def read_predictors(folder: Path, plan: StudyPlan) -> tuple[PredictorScores, dic
     found = read_json(folder / FOLDER / "ranking" / RANKING)
     if found is None:
         return {}, {}
-    tasks = {f"alone-{task}": task for task in plan.facts.tasks}
+    tasks = {f"single_task-{task}": task for task in plan.facts.tasks}
     scores: PredictorScores = {}
     seconds: dict[str, float] = {}
     modelled: set[str] = set()

@@ -14,7 +14,7 @@ from pipeline.command import CommandArguments, given_keys
 from pipeline.configuration.composition import compose, compose_with_requirements
 from pipeline.configuration.schema import dotted_items
 from pipeline.configuration.study_rules import flat_keys
-from pipeline.run_folder import RUNS, RunFolder
+from pipeline.run_folder import RUNS, RunFolder, unused_folder
 from pipeline.studies.arms import arms_of, variants_of
 from pipeline.studies.overrides import (
     FIXED_KEYS,
@@ -59,9 +59,6 @@ def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequ
         folder: of the study.
         config: of the command line.
         seeds: that the study has.
-
-    Raises:
-        UsageError: it isn't; names the keys that differ.
     """
     changed = differing_keys(folder.read_config(), redact(config))
     lacking = [seed for seed in seeds if seed not in config["seeds"]]
@@ -123,9 +120,12 @@ def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> Stu
         UsageError: a key that has no place here, or nothing to resume.
     """
     dirs = [str(folder.expanduser().resolve()) for folder in arguments.config_dirs]
-    refuse_seed(given_keys(arguments.overrides))
+    for key, instead in (("seed", "seeds=[0,1,2]"), ("tracking.parent", "name=NAME")):
+        if key in given_keys(arguments.overrides):
+            raise UsageError(f"{key} is set for each trial by the study; use {instead}")
     if config["resume"] is None:
-        folder = new_folder(config["name"], config["run_dir"])
+        given = config["run_dir"]
+        folder = unused_folder(config["name"]) if given is None else Path(given).absolute()
         return StudyRequest(dict(config), list(arguments.overrides), dirs, folder, Path.cwd())
     folder = resumed_folder(str(config["resume"]))
     plan = load_plan(folder)
@@ -139,31 +139,8 @@ def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> Stu
     return StudyRequest(again, overrides, dirs, folder, cwd if cwd.is_dir() else Path.cwd())
 
 
-def refuse_seed(given: Sequence[str]) -> None:
-    """Check that the study's seeds are given as such."""
-    for key, instead in (("seed", "seeds=[0,1,2]"), ("tracking.parent", "name=NAME")):
-        if key in given:
-            raise UsageError(f"{key} is set for each trial by the study; use {instead}")
-
-
-def new_folder(name: str, run_dir: str | None) -> Path:
-    """Return the folder of a study: ``run_dir``, or runs/<time>-<name> with a free number."""
-    if run_dir is not None:
-        return Path(run_dir).absolute()
-    stem = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    path, number = stem, 1
-    while path.exists():
-        number += 1
-        path = stem.with_name(f"{stem.name}-{number}")
-    return path.absolute()
-
-
 def resumed_folder(what: str) -> Path:
-    """Return the folder that ``resume`` names: ``last``, or a study's.
-
-    Raises:
-        UsageError: there is no study.
-    """
+    """Return the folder that ``resume`` names: ``last``, or a study's."""
     if what == "last":
         plans = sorted(RUNS.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime_ns)
         if not plans:
@@ -200,11 +177,7 @@ def find_plan(want: StudyRequest) -> StudyPlan | None:
 
 
 def check_launcher(launcher: str) -> None:
-    """Check that there is a program that can start a trial, before any is.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Check that there is a program that can start a trial, before any is."""
     try:
         words = shlex.split(launcher)
     except ValueError as error:
@@ -219,11 +192,7 @@ def check_launcher(launcher: str) -> None:
 
 
 def check_folders(arms: Iterable[str]) -> None:
-    """Check that each arm has a folder of its own.
-
-    Raises:
-        UsageError: two have the same.
-    """
+    """Check that each arm has a folder of its own."""
     known: dict[str, str] = {}
     for name in arms:
         other = known.setdefault(safe_name(name), name)
@@ -235,11 +204,7 @@ def check_folders(arms: Iterable[str]) -> None:
 
 
 def check_arms(want: StudyRequest) -> list[str]:
-    """Return the overrides of every trial, of which each arm's configuration composes.
-
-    Raises:
-        UsageError: one doesn't; names the arm.
-    """
+    """Return the overrides of every trial, of which each arm's configuration composes."""
     config, study = want.config, want.config["study"]
     require_optuna(study["search"])
     base = trial_overrides(want.overrides)
@@ -257,11 +222,7 @@ def check_arms(want: StudyRequest) -> list[str]:
 def check_arm(
     where: str, base: Sequence[str], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> None:
-    """Check that an arm's overrides make a run.
-
-    Raises:
-        UsageError: they don't.
-    """
+    """Check that an arm's overrides make a run."""
     for text in overrides:
         taken = [
             top for top in (*STUDY_KEYS, *FIXED_KEYS, *ARMS_OWN) if is_below(key_of(text), top)
@@ -278,15 +239,11 @@ def check_arm(
 
 
 def make_plan(want: StudyRequest, base: list[str], started: float, timed: bool) -> StudyPlan:
-    """Build the joint run once, and plan the study.
-
-    Raises:
-        PollinateError: the data can't be used.
-    """
-    from pipeline.studies.profiling import profile_joint_run  # imports torch
+    """Build the multi-task run once, and plan the study."""
+    from pipeline.studies.profiling import profile_multi_task  # imports torch
 
     config, study = want.config, want.config["study"]
-    facts = profile_joint_run(config, started, timed)
+    facts = profile_multi_task(config, started, timed)
     arms = arms_of(study, facts)
     check_folders(arms)
     return StudyPlan(
@@ -314,11 +271,7 @@ def save_plan(plan: StudyPlan, want: StudyRequest) -> None:
 
 
 def await_plan(want: StudyRequest) -> StudyPlan:
-    """Return the plan that another process is making.
-
-    Raises:
-        PollinateError: it doesn't come.
-    """
+    """Return the plan that another process is making."""
     until = time.monotonic() + WAIT
     while time.monotonic() < until:
         if load_plan(want.folder) is not None:

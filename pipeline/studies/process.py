@@ -58,7 +58,6 @@ class ProcessLock:
 
 
 def is_taken(path: Path) -> bool:
-    """Say whether some process has a lock."""
     if not path.exists():
         return False
     lock = ProcessLock(path)
@@ -115,7 +114,6 @@ class ChildProcess:
 
     @property
     def seconds(self) -> float:
-        """Seconds since it was started."""
         return time.monotonic() - self.started
 
     def ended(self) -> int | None:
@@ -135,12 +133,10 @@ class ChildProcess:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and its own processes at once."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def output(self) -> str:
-        """Return what it printed."""
         with self.log.open("rb") as file:
             file.seek(self._begin)
             return file.read().decode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Builds the joint run once: what its data are, and how long its steps take."""
+"""Builds the multi-task run once: what its data are, and how long its steps take."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, seed_everything
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.tasks.base import as_task
 from pipeline.build import build_datamodule, build_module
 from pipeline.frozen_features import cacheable_modalities
-from pipeline.studies.plan import JointRunFacts, TaskFacts, optimizer_steps
+from pipeline.studies.plan import MultiTaskFacts, TaskFacts, optimizer_steps
+from pipeline.trainer import NO_TRANSFER, quiet_trainer
 from pollinate.errors import PollinateError
 
 UNKNOWN = "how long a step takes isn't known"
 TIMED = 6  # steps, of which the first don't count
 WARM = 2
-TRAINER_KEYS = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm")
-NO_TRANSFER = {"_target_": "pollinate.transfer.NoTransfer"}
 
 
-def profile_joint_run(
+def profile_multi_task(
     config: Mapping[str, Any], started: float, timed: bool = True
-) -> JointRunFacts:
+) -> MultiTaskFacts:
     """Return the facts of a study.
 
     Args:
-        config: of the joint run.
+        config: of the multi-task run.
         started: ``time.perf_counter()`` when the command began.
         timed: whether steps are timed.
 
@@ -43,7 +42,7 @@ def profile_joint_run(
     steps = optimizer_steps(config["trainer"], data.epoch_steps)
     start = time.perf_counter() - started
     step, notes = time_steps(config, data) if timed else (None, [])
-    facts = JointRunFacts(
+    facts = MultiTaskFacts(
         tasks,
         data.sampler.counts(data.sizes),
         data.sampler.batch_size,
@@ -94,25 +93,15 @@ def evaluated_rows(trainer: Mapping[str, Any], data: MixedDataModule, steps: int
 
 
 class StepClock(Callback):
-    """Notes when each step ended."""
-
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
-        """Note the time."""
+    def on_train_batch_end(self, *_: object) -> None:
         self.times.append(time.perf_counter())
 
 
 def time_steps(config: Mapping[str, Any], data: MixedDataModule) -> tuple[float | None, list[str]]:
-    """Return the seconds of a joint step, None with a note where it can't be had."""
+    """Return the seconds of a multi-task step, None with a note where it can't be had."""
     clock = StepClock()
     try:
         seed_everything(config["seed"], verbose=False)
@@ -122,18 +111,7 @@ def time_steps(config: Mapping[str, Any], data: MixedDataModule) -> tuple[float 
         kept = cacheable_modalities(module.network, data)
         if kept:  # the first run computes them, all others read
             return None, [f"features of {', '.join(kept)} are kept: {UNKNOWN} till runs are done"]
-        run = Trainer(
-            **{name: value for name, value in config["trainer"].items() if name in TRAINER_KEYS},
-            devices=1,
-            max_steps=TIMED,
-            limit_val_batches=0,
-            logger=False,
-            callbacks=[clock],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
+        run = quiet_trainer(config["trainer"], [clock], max_steps=TIMED, limit_val_batches=0)
         module.engine.attach(run.strategy)
         run.fit(module, datamodule=data)
     except Exception as error:  # noqa: BLE001  # whatever it is, the trials will say so themselves

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-ArmKind = Literal["alone", "joint", "pair", "group", "variant", "transfer"]
+ArmKind = Literal["single_task", "multi_task", "pair", "group", "variant", "transfer"]
 TrialStatus = Literal["waiting", "running", "finished", "failed", "timeout"]
 Scores = dict[str, float]  # {task: its score, larger is better}
 
@@ -15,9 +15,9 @@ Scores = dict[str, float]  # {task: its score, larger is better}
 class Arm:
     """One of the things that are compared.
 
-    name: unique: ``alone:digit``, ``joint``, ``pair:digit+optdigit``, ``upgrad``, ...
-    kind: alone: one task; joint: all tasks as configured; pair, group: some of them; variant: the
-        joint run with options of its own; transfer: one task that begins from another's model.
+    name: unique: ``single_task:digit``, ``multi_task``, ``pair:digit+optdigit``, ``upgrad``, ...
+    kind: single_task: one task; multi_task: all as configured; pair, group: some; variant: the
+        multi-task run with options of its own; transfer: one task that begins from another's model.
     tasks: that are trained.
     overrides: of pipeline.fit, besides those of every run of the study.
     source: task whose model a transfer begins from.

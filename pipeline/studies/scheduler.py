@@ -19,20 +19,16 @@ from pollinate.errors import PollinateError
 PAUSE = 0.1  # seconds between two looks at the processes
 ELSEWHERE = 2.0  # seconds between two looks at a trial that another process is at work on
 THREADS = "OMP_NUM_THREADS"
+OVER = ("done", "failed")
 JobState = Literal["waiting", "running", "elsewhere", "done", "failed"]
 
 
 class SchedulerDisplay(Protocol):
-    """What a person sees."""
+    def started(self, work: ScheduledJob) -> None: ...
 
-    def started(self, work: ScheduledJob) -> None:
-        """A job was started."""
+    def ended(self, work: ScheduledJob) -> None: ...
 
-    def ended(self, work: ScheduledJob) -> None:
-        """A job has finished or failed."""
-
-    def tick(self, works: Sequence[ScheduledJob]) -> None:
-        """Time has passed."""
+    def tick(self, works: Sequence[ScheduledJob]) -> None: ...
 
 
 @dataclass
@@ -104,7 +100,7 @@ class Scheduler:
                 if not stopping:
                     self._start_ready()
                 running = [work for work in self.works if work.child is not None]
-                if not running and (stopping or self._is_over()):
+                if not running and (stopping or all(work.state in OVER for work in self.works)):
                     return not stopping
                 for work in running if stopping else ():
                     assert work.child is not None, "those that run have one"
@@ -116,9 +112,6 @@ class Scheduler:
                 if work.child is not None:
                     work.child.kill()
             raise
-
-    def _is_over(self) -> bool:
-        return all(work.state in ("done", "failed") for work in self.works)
 
     def _start_ready(self) -> None:
         free = self.limits.jobs - sum(work.child is not None for work in self.works)
@@ -155,7 +148,6 @@ class Scheduler:
             lock.release()
 
     def _begin(self, work: ScheduledJob, lock: ProcessLock) -> int:
-        """Start a job whose lock is taken."""
         job = work.job
         ledger = job.ledger()
         if job.is_finished():  # by another process, between two looks
@@ -168,7 +160,7 @@ class Scheduler:
         work.earlier_seconds = ledger.seconds
         if self.limits.timeout is not None and work.earlier_seconds >= self.limits.timeout:
             work.timed_out = True
-            self._give_up(work, "timeout", None, "")
+            self._give_up(work)
             return 0
         job.prepare()
         command = job.command(self.limits.python)
@@ -194,11 +186,8 @@ class Scheduler:
         assert child is not None, "it runs"
         code = child.ended()
         if code is None:
-            if (
-                limit is not None
-                and not work.timed_out
-                and work.earlier_seconds + child.seconds > limit
-            ):
+            seconds = work.earlier_seconds + child.seconds
+            if limit is not None and not work.timed_out and seconds > limit:
                 work.timed_out = True
                 child.ask()
             return
@@ -210,23 +199,16 @@ class Scheduler:
             work.job.ledger().end("interrupted", None, child.memory)
             work.state = "waiting"
         else:
-            self._give_up(
-                work, "timeout" if work.timed_out else "failed", code, child.output(), child
-            )
+            self._give_up(work, code, child)
 
     def _give_up(
-        self,
-        work: ScheduledJob,
-        status: str,
-        code: int | None,
-        output: str,
-        child: ChildProcess | None = None,
+        self, work: ScheduledJob, code: int | None = None, child: ChildProcess | None = None
     ) -> None:
         """Note a failure, or try again."""
-        message = failure_reason(code, output, self.limits.timeout if work.timed_out else None)
-        ledger = work.job.ledger()
+        status, limit = ("timeout", self.limits.timeout) if work.timed_out else ("failed", None)
+        message = failure_reason(code, child.output() if child else "", limit)
         if child is not None:
-            ledger.end(status, message, child.memory)
+            work.job.ledger().end(status, message, child.memory)
         if not work.timed_out and work.attempts <= self.limits.retries:
             work.state, work.message = "waiting", message
             return
@@ -266,13 +248,9 @@ def process_environment(jobs: int) -> Mapping[str, str]:
 
 
 def cores() -> int:
-    """Return the cores that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-OVER = ("done", "failed")
 
 
 def remaining_seconds(works: Sequence[ScheduledJob], jobs: int) -> float | None:
@@ -307,11 +285,3 @@ def slowdown(done: Sequence[ScheduledJob]) -> float:
     if not known:
         return 1.0
     return sum(w.seconds for w in known) / sum(w.job.expected or 0.0 for w in known)
-
-
-def rough_duration(seconds: float) -> str:
-    """Return a time for people: ``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

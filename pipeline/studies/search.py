@@ -7,26 +7,23 @@ nothing else: neither on how many run at a time, nor on an interruption. Other a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 from zlib import crc32
 
 from pipeline.configuration.study_rules import flat_keys
-from pipeline.studies.arms import expected_seconds
-from pipeline.studies.jobs import FitJob, JobContext, source_files, source_overrides
+from pipeline.studies.jobs import ArmJob, JobContext, arm_options
 from pipeline.studies.plan import StudyPlan, search_files
-from pipeline.studies.results import Arm
 from pipeline.studies.trial_files import (
     TrialFiles,
     TrialLedger,
     is_score,
-    read_json,
     safe_name,
-    write_json,
 )
 from pollinate.errors import PollinateError
+from pollinate.files import write_json
 from pollinate.requirements import require
 from pollinate.suggest import shown
 
@@ -49,24 +46,11 @@ def search_seed(plan: StudyPlan) -> int:
 
 
 def trials_each(plan: StudyPlan) -> int:
-    """Return the number of search trials of each arm."""
     return int((plan.search or {}).get("trials", TRIALS))
 
 
-def last_of(plan: StudyPlan, folder: Path, arm: Arm) -> TrialFiles:
-    """Return the place of an arm's last search trial."""
-    return search_files(folder, arm.name, trials_each(plan) - 1)
-
-
 def best_file(folder: Path, arm: str) -> Path:
-    """Return where an arm's best values are kept."""
     return folder / "search" / safe_name(arm) / BEST
-
-
-def best_values(folder: Path, arm: str) -> list[str]:
-    """Return the overrides that an arm's search found best, none as long as it hasn't."""
-    known = read_json(best_file(folder, arm)) or {}
-    return as_overrides(known.get(VALUES, {}))
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
@@ -77,16 +61,11 @@ def as_overrides(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-@dataclass
-class SearchTrial(FitJob):
-    """One draw of values and the run with them.
+@dataclass(kw_only=True)
+class SearchTrial(ArmJob):
+    """One draw of values for an arm and the run with them; number: of the trial, from 0."""
 
-    plan: of the study; arm: whose search; number: of the trial, from 0.
-    """
-
-    plan: StudyPlan | None = field(default=None, repr=False)
-    arm: Arm | None = None
-    number: int = 0
+    number: int
 
     def is_finished(self) -> bool:
         """Say whether it is run, or has failed for good: the search goes on without it."""
@@ -95,24 +74,20 @@ class SearchTrial(FitJob):
         return self.files.is_finished() or given_up
 
     def values(self) -> list[str]:
-        """Return the values that were drawn."""
         return as_overrides(self.ledger().extra.get(VALUES, {}))
 
     def prepare(self) -> None:
-        """Draw values, unless that was done."""
         super().prepare()
         ledger = self.ledger()
         if VALUES not in ledger.extra:
             study = self._study()
             self._tell(study)
-            assert self.plan is not None and self.plan.search is not None, "made by searches_of"
-            asked = study.ask(distributions(self.plan.search["keys"]))
+            asked = study.ask(distributions((self.plan.search or {})["keys"]))
             ledger.extra |= {VALUES: asked.params, NUMBER: asked.number}
             ledger.save()
 
     def wrap_up(self) -> None:
         """After the last trial, keep the best values."""
-        assert self.plan is not None and self.arm is not None, "made by searches_of"
         file = best_file(self.context.folder, self.arm.name)
         if self.number < trials_each(self.plan) - 1 or file.exists():
             return
@@ -130,12 +105,10 @@ class SearchTrial(FitJob):
         write_json(file, content)
 
     def _files(self, number: int) -> TrialFiles:
-        assert self.arm is not None, "made by searches_of"
         return search_files(self.context.folder, self.arm.name, number)
 
     def _score(self, number: int) -> float | None:
         """Return the mean validation score of a trial's tasks, None if it has none."""
-        assert self.plan is not None and self.arm is not None, "made by searches_of"
         valid = self._files(number).summary().get("valid", {})
         facts = self.plan.facts.tasks
         scores = [valid.get(task, {}).get(facts[task].metric) for task in self.arm.tasks]
@@ -145,12 +118,11 @@ class SearchTrial(FitJob):
         """Return Optuna's study of the arm, whose next draw is settled by what it was told."""
         import optuna  # optional, and a second
 
-        assert self.plan is not None and self.arm is not None and self.plan.search is not None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = crc32(f"{search_seed(self.plan)}/{self.arm.name}/{self.number}".encode())
         try:
             return optuna.create_study(
-                storage=storage_url(self.plan.search, self.context.folder),
+                storage=storage_url(self.plan.search or {}, self.context.folder),
                 sampler=optuna.samplers.TPESampler(seed=seed),
                 study_name=f"{self.plan.name}/{self.arm.name}",
                 direction="maximize",
@@ -203,23 +175,15 @@ def searches_of(plan: StudyPlan, context: JobContext) -> Iterator[SearchTrial]:
     """Yield all search trials, the first of each arm first."""
     if plan.search is None:
         return
-    seed = search_seed(plan)
     for number in range(trials_each(plan)):
         for arm in plan.arms.values():
             # the source of the study's first seed: it was chosen without looking at this task
-            source = source_files(context.folder, arm, plan.seeds[0])
-            needs = [] if source is None else [source]
-            needs += [search_files(context.folder, arm.name, number - 1)] if number else []
+            options = arm_options(plan, context, arm, search_seed(plan), plan.seeds[0])
+            if number:
+                options["needs"].append(search_files(context.folder, arm.name, number - 1))
             yield SearchTrial(
                 title=f"{arm.name}, search {number + 1}",
                 files=search_files(context.folder, arm.name, number),
-                context=context,
-                needs=needs,
-                expected=expected_seconds(arm, plan.facts, plan.budget),
-                steps=plan.facts.steps,
-                base=plan.base,
-                own=[*arm.overrides, *source_overrides(plan, arm, source), f"seed={seed}"],
-                plan=plan,
-                arm=arm,
                 number=number,
+                **options,
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from pathlib import Path
 
 from rich.console import Console
 
@@ -13,7 +12,7 @@ from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.console import StudyProgress, print_answers, print_plan
 from pipeline.studies.jobs import FitJob, Job, JobContext
 from pipeline.studies.mlflow_run import StudyTracker
-from pipeline.studies.plan import StudyPlan
+from pipeline.studies.plan import StudyPlan, study_resume_command
 from pipeline.studies.predictors import rank_job
 from pipeline.studies.prepare import StudyRequest
 from pipeline.studies.process import ProcessLock
@@ -23,6 +22,7 @@ from pipeline.studies.results import StudyResults
 from pipeline.studies.scheduler import Limits, ScheduledJob, Scheduler, remaining_seconds
 from pipeline.studies.search import searches_of
 from pipeline.studies.trials import TrialJob, collect, trials_of
+from pipeline.terminal import say
 from pipeline.text_format import count, relpath, verb
 from pollinate.errors import PollinateError
 from pollinate.interrupt import StopRequest
@@ -53,30 +53,26 @@ class StudyRun:
         self.leader = leader
         self.context = JobContext(want.folder, want.config["launcher"], plan.config_dirs)
         self.trials = list(trials_of(plan, self.context))
+        searches = list(searches_of(plan, self.context))
         ranking = rank_job(plan, self.context)
-        self.others: list[Job] = [*searches_of(plan, self.context)]
-        self.jobs: list[Job] = [*self.others, *self.trials]
-        if ranking is not None:
-            self.others.append(ranking)
-            self.jobs.append(ranking)
+        last = [] if ranking is None else [ranking]
+        self.others: list[Job] = [*searches, *last]
+        self.jobs: list[Job] = [*searches, *self.trials, *last]
 
     def show_plan(self) -> None:
-        """Print what will be run."""
         others = sum(not job.is_finished() for job in self.others)
         left = [ScheduledJob(job) for job in self.jobs if not job.is_finished()]
         seconds = remaining_seconds(left, self.want.config["jobs"])
         print_plan(self.console, self.plan, self.trials, others, seconds)
 
     def show_commands(self) -> None:
-        """Print the commands of the trials that are left."""
         for job in self.jobs:
             if isinstance(job, TrialJob) and not job.is_finished():
-                self._say(shlex.join(job.shown()))
+                say(self.console, shlex.join(job.shown()))
             elif not isinstance(job, FitJob) and not job.is_finished():
-                self._say(shlex.join(job.command("python")))
+                say(self.console, shlex.join(job.command("python")))
 
     def run(self) -> int:
-        """Run, report, return the exit code."""
         leads = self.leader.acquire()
         own = StudyTracker(self.want.config, self.want.folder) if leads else None
         stop = StopRequest(STOPPING)
@@ -85,7 +81,8 @@ class StudyRun:
         try:
             if own is not None and not all(job.is_finished() for job in self.jobs):
                 own.await_id()
-                self.context.parent = own.run_id
+                tracker = own.tracker
+                self.context.parent = lambda: tracker.run_id
             whole = self._schedule(lambda: stop.signal_name is not None)
             if not whole:
                 status = "interrupted"
@@ -112,7 +109,10 @@ class StudyRun:
 
     def _interrupted(self, signal_name: str) -> int:
         command = study_resume_command(self.want.folder)
-        self._say(f"\nstopped by {signal_name}; everything is saved. Go on with\n  {command}")
+        say(
+            self.console,
+            f"\nstopped by {signal_name}; everything is saved. Go on with\n  {command}",
+        )
         return CODES.get(signal_name, 1)
 
     def _report(self, own: StudyTracker | None) -> int:
@@ -126,13 +126,13 @@ class StudyRun:
         answers = analyze(results)
         print_answers(self.console, results, answers)
         for line in verdict(results, answers):
-            self._say(line)
+            say(self.console, line)
         if own is None and not self.leader.acquire():
-            self._say("the process that began the study writes its report")
+            say(self.console, "the process that began the study writes its report")
         else:
             self._write(results, answers, own)
         if failed:
-            self._say(self._without_result(len(failed)))
+            say(self.console, self._without_result(len(failed)))
         return 1 if failed else 0
 
     def _without_result(self, failed: int) -> str:
@@ -150,17 +150,10 @@ class StudyRun:
         if own is not None:
             own.answered(results, answers, files)
             if not own.adopt([job.files.path for job in self.jobs if isinstance(job, FitJob)]):
-                self._say(
+                say(
+                    self.console,
                     "MLflow lacks a part of some trials yet; once the server is "
-                    f"back: python -m pipeline.sync {shlex.quote(f'runs={self.want.folder}')}"
+                    f"back: python -m pipeline.sync {shlex.quote(f'runs={self.want.folder}')}",
                 )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)
-        self._say(f"report {relpath(page.absolute())}")
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def study_resume_command(folder: Path) -> str:
-    """Return the command that goes on with a study, as a shell takes it."""
-    return f"python -m pipeline.study {shlex.quote(f'resume={relpath(folder)}')}"
+        say(self.console, f"report {relpath(page.absolute())}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 import time
@@ -14,30 +13,11 @@ from typing import Any
 
 from pipeline.run_folder import RunFolder
 from pollinate.errors import PollinateError
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, and survive a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain values."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
+from pollinate.files import write_json
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file holds, None if there is none.
-
-    Raises:
-        PollinateError: it is damaged.
-    """
+    """Return what a file holds, None if there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -64,12 +44,10 @@ class TrialFiles:
 
     @property
     def run(self) -> RunFolder:
-        """The run folder."""
         return RunFolder(self.path)
 
     @property
     def log(self) -> Path:
-        """What the trial prints."""
         return self._beside("log")
 
     @property
@@ -79,7 +57,6 @@ class TrialFiles:
 
     @property
     def ledger(self) -> Path:
-        """Sessions, status and memory."""
         return self._beside("json")
 
     def _beside(self, suffix: str) -> Path:
@@ -94,7 +71,6 @@ class TrialFiles:
         return found if isinstance(found, dict) else {}
 
     def is_finished(self) -> bool:
-        """Say whether the run has come to its end."""
         return bool(self.summary().get("status") == "finished")
 
     def can_go_on(self) -> bool:
@@ -144,7 +120,6 @@ class TrialLedger:
 
     @property
     def ended(self) -> float:
-        """When the last session ended; 0.0 if none has."""
         return self.sessions[-1][1] or 0.0 if self.sessions else 0.0
 
     @property
@@ -157,7 +132,6 @@ class TrialLedger:
         return total
 
     def begin(self) -> None:
-        """Begin a session."""
         if self.sessions and self.sessions[-1][1] is None:
             start = self.sessions[-1][0] or 0.0
             self.sessions[-1][1] = max(start, self._files.last_sign())
@@ -166,7 +140,6 @@ class TrialLedger:
         self.save()
 
     def end(self, status: str, message: str | None, memory: int | None) -> None:
-        """End the session."""
         self.sessions[-1][1] = time.time()
         self.status, self.message = status, message
         known = [value for value in (self.memory, memory) if value is not None]
@@ -174,7 +147,6 @@ class TrialLedger:
         self.save()
 
     def save(self) -> None:
-        """Write the file."""
         content = {
             "status": self.status,
             "message": self.message,

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.studies.arms import expected_seconds
-from pipeline.studies.jobs import FitJob, JobContext, source_files, source_overrides
-from pipeline.studies.plan import PLAN, StudyPlan, load_plan, trial_files
+from pipeline.studies.jobs import ArmJob, JobContext, arm_options
+from pipeline.studies.plan import PLAN, StudyPlan, load_plan, search_files, trial_files
 from pipeline.studies.predictors import read_predictors
 from pipeline.studies.process import is_taken
 from pipeline.studies.results import Arm, Scores, StudyResults, TrialResult, TrialStatus
-from pipeline.studies.search import best_file, best_values, last_of
-from pipeline.studies.trial_files import is_score
+from pipeline.studies.search import VALUES, as_overrides, best_file, trials_each
+from pipeline.studies.trial_files import is_score, read_json
 from pollinate.errors import PollinateError
 
 
-@dataclass
-class TrialJob(FitJob):
-    """One run of an arm.
-
-    plan: of the study; arm: that is run.
-    """
-
-    plan: StudyPlan | None = field(default=None, repr=False)
-    arm: Arm | None = None
+class TrialJob(ArmJob):
+    """One run of an arm, with the values that the arm's search found best."""
 
     def prepare(self) -> None:
-        """Check that a search found something."""
         super().prepare()
-        assert self.plan is not None and self.arm is not None, "made by trials_of"
         if self.plan.search and not best_file(self.context.folder, self.arm.name).exists():
             raise PollinateError("all trials of its search have failed")
 
     def values(self) -> list[str]:
-        """Return what the arm's search found best."""
-        assert self.plan is not None and self.arm is not None, "made by trials_of"
-        return best_values(self.context.folder, self.arm.name) if self.plan.search else []
+        known = read_json(best_file(self.context.folder, self.arm.name)) or {}
+        return as_overrides(known.get(VALUES, {}))
 
 
 def trials_of(plan: StudyPlan, context: JobContext) -> Iterator[TrialJob]:
@@ -52,25 +40,14 @@ def trials_of(plan: StudyPlan, context: JobContext) -> Iterator[TrialJob]:
 
 
 def trial_of(plan: StudyPlan, context: JobContext, arm: Arm, seed: int) -> TrialJob:
-    """Return one trial."""
-    source = source_files(context.folder, arm, seed)
-    needs = [] if source is None else [source]
+    options = arm_options(plan, context, arm, seed, source_seed=seed)
     if plan.search is not None:
-        needs.append(last_of(plan, context.folder, arm))
-    return TrialJob(
-        title=f"{arm.name}, seed {seed}",
-        files=trial_files(context.folder, arm.name, seed),
-        context=context,
-        needs=needs,
-        expected=expected_seconds(arm, plan.facts, plan.budget),
-        steps=plan.facts.steps,
-        base=plan.base,
-        own=[*arm.overrides, *source_overrides(plan, arm, source), f"seed={seed}"],
-        plan=plan,
-        arm=arm,
-    )
+        options["needs"].append(search_files(context.folder, arm.name, trials_each(plan) - 1))
+    files = trial_files(context.folder, arm.name, seed)
+    return TrialJob(title=f"{arm.name}, seed {seed}", files=files, **options)
 
 
+# of trials without a finished summary
 STATUSES: Mapping[str | None, TrialStatus] = {"failed": "failed", "timeout": "timeout"}
 
 
@@ -80,9 +57,6 @@ def collect(folder: Path, launcher: str = "python") -> StudyResults:
     Args:
         folder: of the study.
         launcher: that the commands begin with.
-
-    Raises:
-        PollinateError: there is no study.
     """
     plan = load_plan(folder)
     if plan is None:
@@ -107,7 +81,6 @@ def collect(folder: Path, launcher: str = "python") -> StudyResults:
 
 
 def trial_result(plan: StudyPlan, job: TrialJob, arm: Arm, seed: int) -> TrialResult:
-    """Return what one trial has reached."""
     files, ledger = job.files, job.ledger()
     folder = files.path.relative_to(job.context.folder).as_posix()
     trial = TrialResult(arm.name, seed, folder, job.shown(), memory=ledger.memory)
@@ -115,7 +88,8 @@ def trial_result(plan: StudyPlan, job: TrialJob, arm: Arm, seed: int) -> TrialRe
     summary = files.summary()
     trial.run_id = summary.get("run_id")
     if summary.get("status") != "finished":
-        trial.status = trial_status(ledger.status, is_taken(files.lock))
+        taken = is_taken(files.lock)
+        trial.status = "running" if taken else STATUSES.get(ledger.status, "waiting")
         trial.message = ledger.message if trial.status in ("failed", "timeout") else None
         return trial
     trial.status = "finished"
@@ -138,13 +112,7 @@ def trial_result(plan: StudyPlan, job: TrialJob, arm: Arm, seed: int) -> TrialRe
     return trial
 
 
-def trial_status(known: str | None, taken: bool) -> TrialStatus:
-    """Return where a trial without a finished summary stands."""
-    return "running" if taken else STATUSES.get(known, "waiting")
-
-
 def scores_of(numbers: Mapping[str, Mapping[str, Any]], plan: StudyPlan, arm: Arm) -> Scores:
-    """Return {task: its score} of those that have one."""
     found: dict[str, Any] = {
         task: numbers.get(task, {}).get(plan.facts.tasks[task].metric) for task in arm.tasks
     }
@@ -152,7 +120,6 @@ def scores_of(numbers: Mapping[str, Mapping[str, Any]], plan: StudyPlan, arm: Ar
 
 
 def study_notes(plan: StudyPlan, trials: list[TrialResult]) -> list[str]:
-    """Return what a reader should know."""
     found = list(plan.facts.notes)
     if len(plan.seeds) == 1:
         found.append(

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from filelock import FileLock
 
 from pollinate.errors import UsageError
+from pollinate.files import replacing
 
 _SQLITE = "sqlite:///"
 DATABASE = "sqlite:///runs/mlflow.db"  # where runs are tracked by default
@@ -87,10 +88,9 @@ def _is_filled(path: Path) -> bool:
 def _create(path: Path, artifacts: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    store: Any = SqlAlchemyStore(f"{_SQLITE}{new}", artifacts)  # type: ignore[no-untyped-call]  # MLflow
-    store.engine.dispose()
-    new.replace(path)
+    with replacing(path) as new:
+        store: Any = SqlAlchemyStore(f"{_SQLITE}{new}", artifacts)  # type: ignore[no-untyped-call]  # MLflow
+        store.engine.dispose()
 
 
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"

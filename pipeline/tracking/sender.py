@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.tracking.journals import MetricPoint, points_of, read_lines
+from pollinate.files import replacing
 
 KEY_TAG = "pollinate.key"  # the run's own name, known before any server answers
 RUN_DIR_TAG = "pollinate.run_dir"
@@ -76,9 +76,8 @@ class SendCursor:
     def save(self) -> None:
         """Write the file, whole or not at all."""
         content = {key: value for key, value in asdict(self).items() if key != "path"}
-        new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        new.write_text(json.dumps(content, indent=1))
-        new.replace(self.path)
+        with replacing(self.path) as new:  # not synced: what was sent twice is the same points
+            new.write_text(json.dumps(content, indent=1))
 
     def restart(self) -> None:
         """Forget the run: the next one gets everything from the beginning."""

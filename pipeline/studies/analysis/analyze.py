@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pipeline.studies.analysis.comparisons import compare
-from pipeline.studies.analysis.estimates import IntervalEstimate, StudyAnalysis, mean_interval
+from pipeline.studies.analysis.estimates import StudyAnalysis, mean_interval
 from pipeline.studies.analysis.label_efficiency import label_curves, label_savings
 from pipeline.studies.analysis.paired_tests import median_detectable_difference
 from pipeline.studies.analysis.pareto import pareto_points
-from pipeline.studies.analysis.score_table import ScoreTable, score_table
+from pipeline.studies.analysis.score_table import score_table
 from pipeline.studies.analysis.task_grouping import best_groupings
 from pipeline.studies.analysis.transfer_gains import predictor_agreements, transfer_gains
 from pipeline.studies.results import StudyResults
@@ -27,7 +27,11 @@ def analyze(results: StudyResults, level: float = 0.95, seed: int = 0) -> StudyA
     series = label_curves(results, scores, notes)
     gains = transfer_gains(results, compared.comparisons)
     found = StudyAnalysis(
-        scores=_scores(scores, level),
+        scores={
+            arm: {task: mean_interval(list(seeds.values()), level) for task, seeds in own.items()}
+            for arm, own in scores.cells.items()
+            if own
+        },
         comparisons=compared.comparisons,
         transfers=gains,
         saved=label_savings(series, level),
@@ -47,14 +51,6 @@ def analyze(results: StudyResults, level: float = 0.95, seed: int = 0) -> StudyA
         found.least[task] = median_detectable_difference(own, compared.tests_done, level)
     found.notes = list(dict.fromkeys(notes))
     return found
-
-
-def _scores(scores: ScoreTable, level: float) -> dict[str, dict[str, IntervalEstimate]]:
-    return {
-        arm: {task: mean_interval(list(seeds.values()), level) for task, seeds in own.items()}
-        for arm, own in scores.cells.items()
-        if own
-    }
 
 
 def _state(results: StudyResults) -> list[str]:

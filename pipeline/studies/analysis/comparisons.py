@@ -28,12 +28,12 @@ from pipeline.studies.analysis.score_table import (
 from pipeline.studies.analysis.seed_noise import Cell, Row, SeedNoise, fit_noise
 from pipeline.studies.results import Arm, StudyResults
 
-SINGLE_TASK, MULTI_TASK = "alone", "shared"  # kinds of noise
+SINGLE_TASK, MULTI_TASK = "single_task", "shared"  # kinds of noise
 
 
 @dataclass(frozen=True)
 class DeltaM:
-    """One arm's tasks against each alone, over the seeds that all have.
+    """One arm's tasks against their single-task runs, over the seeds that all have.
 
     tasks: of which a relative change is known; labels: their share.
     pairs: {task: scores}; empty seeds where the tasks have none in common.
@@ -85,7 +85,7 @@ def tested_deltas(
 
     Args:
         deltas: {arm: its relative changes}.
-        alone: {(task, share of labels): scores of the task alone}.
+        single_task: {(task, share of labels): scores of its single-task runs}.
     """
     cells: dict[Cell, Seeds] = {}
     for arm, one in deltas.items():
@@ -177,7 +177,6 @@ def _only(changes: Mapping[str, Change]) -> Change | None:
 
 
 def study_noise(results: StudyResults, table: ScoreTable) -> SeedNoise:
-    """Return the noise of all arms, baselines too: rows are tasks with a share of the labels."""
     cells: dict[Cell, Seeds] = {
         ((task, arm.labels), name): table.seeds(name, task)
         for name, arm in results.arms.items()
@@ -212,10 +211,9 @@ def _tests(
 
 
 def _uncompared(name: str, task: str, arm: Arm, base: str | None, table: ScoreTable) -> str:
-    """Return why an arm isn't compared in a task."""
     if base is None:
         share = "" if arm.labels == 1 else f" with {arm.labels:.0%} of the labels"
-        return f"no arm trains {task} alone{share}"
+        return f"there is no single-task run of {task}{share}"
     if not table.seeds(name, task):
         return "no run has a score yet"
     if not table.seeds(base, task):

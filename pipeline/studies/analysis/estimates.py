@@ -49,7 +49,7 @@ class Change:
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """An arm against each of its tasks alone.
+    """An arm against its tasks' single-task runs.
 
     changes: {task: change}; delta_m: mean over tasks of the relative changes, which is both its
         difference and its relative; None where no baseline is other than 0.
@@ -76,9 +76,9 @@ class TransferGain:
 
 @dataclass(frozen=True)
 class LabelSavings:
-    """Labels that an arm needs less than the task alone, at the accuracy alone with all labels.
+    """Labels that an arm needs less than the single-task run, at its accuracy with all labels.
 
-    needed: labels for that accuracy, None beyond what was measured; of: labels alone.
+    needed: labels for that accuracy, None beyond what was measured; of: its labels.
     beyond: fewer or more: than were measured, where needed is None.
     """
 
@@ -95,7 +95,7 @@ class TaskGrouping:
     """The best partition of the tasks among a number of models.
 
     groups: tasks of each model; served: {task: the arm whose model answers it}.
-    delta_m: mean of the relative changes against each task alone.
+    delta_m: mean of the relative changes against single-task runs.
     seconds, parameters: of all models.
     predicted: groups that were not trained: their changes are means of their pairs' changes.
     """
@@ -125,7 +125,7 @@ class CostPoint:
 class StudyAnalysis:
     """All that a report shows.
 
-    scores: {arm: {task: estimate}}; comparisons: {arm: against each task alone}.
+    scores: {arm: {task: estimate}}; comparisons: {arm: against single-task runs}.
     curves: {arm without its share of labels: {task: [(labels, estimate)]}}, few labels first.
     agreement: {predictor: how well it ranks the measured gains}.
     least: {task: the smallest difference that these seeds could have shown, power 80 %}.

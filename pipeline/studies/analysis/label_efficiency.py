@@ -29,7 +29,6 @@ class LabelCurve:
     points: dict[int, Seeds] = field(default_factory=dict)
 
     def estimates(self, level: float) -> list[tuple[int, IntervalEstimate]]:
-        """Return [(labels, mean score with interval)]."""
         return [(n, mean_interval(list(seeds.values()), level)) for n, seeds in self.points.items()]
 
 
@@ -84,12 +83,12 @@ def labels_to_reach(score: float, labels: Sequence[int], scores: Sequence[float]
 
 
 def label_savings(curves: Sequence[LabelCurve], level: float) -> list[LabelSavings]:
-    """Return what each arm's curve needs for what alone reaches with all labels."""
-    single_task = {one.task: one for one in curves if one.kind == "alone"}
+    """Return what each arm's curve needs for what the single-task run reaches with all labels."""
+    single_task = {one.task: one for one in curves if one.kind == "single_task"}
     return [
         _curve_savings(one, single_task[one.task], level)
         for one in curves
-        if one.kind != "alone" and one.task in single_task
+        if one.kind != "single_task" and one.task in single_task
     ]
 
 

@@ -35,7 +35,6 @@ class PairedScores:
 
     @cached_property
     def level(self) -> float:
-        """Mean of the baseline."""
         return float(self.base.mean())
 
     @cached_property

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from pipeline.studies.analysis.estimates import ArmComparison, CostPoint
 from pipeline.studies.analysis.score_table import ArmCost, arm_cost, baseline_arms, total_cost
 from pipeline.studies.results import StudyResults
 
-SINGLE_TASK = "alone"  # the name of all tasks' own models together
+SINGLE_TASK = "single_task"  # the name of all tasks' own models together
 
 
 def pareto_points(
     results: StudyResults, comparisons: Mapping[str, ArmComparison]
 ) -> list[CostPoint]:
-    """Return the ways to serve all tasks with all labels: each task alone, joint, variants."""
+    """Return the ways to serve all tasks with all labels: single-task, multi-task, variants."""
     found = {}
     tasks = set(results.metrics)
     own = [
@@ -32,23 +33,14 @@ def pareto_points(
 
 
 def _points(found: Mapping[str, tuple[float, ArmCost]]) -> list[CostPoint]:
-    names, gains = list(found), [gain for gain, _ in found.values()]
-    prices: dict[str, list[float | None]] = {
-        "seconds": [one.seconds for _, one in found.values()],
-        "parameters": [one.parameters for _, one in found.values()],
-        "memory": [one.memory for _, one in found.values()],
+    gains, costs = [gain for gain, _ in found.values()], [asdict(one) for _, one in found.values()]
+    fronts = {
+        what: pareto_front(gains, [cost[what] for cost in costs])
+        for what in ("seconds", "parameters", "memory")
     }
-    fronts = {what: pareto_front(gains, values) for what, values in prices.items()}
     return [
-        CostPoint(
-            name,
-            gain,
-            one.seconds,
-            one.parameters,
-            one.memory,
-            {w: f[at] for w, f in fronts.items()},
-        )
-        for at, (name, (gain, one)) in enumerate(zip(names, found.values(), strict=True))
+        CostPoint(name, gain, **cost, front={what: front[at] for what, front in fronts.items()})
+        for at, (name, gain, cost) in enumerate(zip(found, gains, costs, strict=True))
     ]
 
 

@@ -88,7 +88,7 @@ def local_search_partitions(
 
     @cache
     def of(members: int) -> float:
-        return value(tuple(task for at, task in enumerate(tasks) if members >> at & 1))
+        return value(_named(tasks, members))
 
     def total(sets: Assignment) -> tuple[int, float]:
         """Sets that can't be are counted first, so that they are climbed out of."""
@@ -104,7 +104,7 @@ def local_search_partitions(
         starts += [_random(n, k, rng) for _ in range(STARTS)]
         tops[k] = max((_climbed(start, k, total) for start in starts), key=total)
     for k in range(2, n):
-        starts = [_split_set(tops[k - 1], at, k - 1) for at in range(n)]
+        starts = [(*tops[k - 1][:at], k - 1, *tops[k - 1][at + 1 :]) for at in range(n)]
         better = [_climbed(start, k, total) for start in starts if len(set(start)) == k]
         tops[k] = max([tops[k], *better], key=total)
     return [_partition(tasks, tops[k]) if total(tops[k])[0] == 0 else None for k in range(1, n + 1)]
@@ -136,10 +136,6 @@ def _merged_sets(sets: Assignment, a: int, b: int) -> Assignment:
     return tuple(b if one == a else one - (one > a) for one in sets)
 
 
-def _split_set(sets: Assignment, at: int, new: int) -> Assignment:
-    return (*sets[:at], new, *sets[at + 1 :])
-
-
 def _random(n: int, k: int, rng: np.random.Generator) -> Assignment:
     """Return n tasks in k sets, none of them empty."""
     drawn = rng.permutation(np.concatenate([np.arange(k), rng.integers(0, k, n - k)]))
@@ -155,5 +151,4 @@ def _members(sets: Assignment) -> list[int]:
 
 
 def _partition(tasks: Sequence[str], sets: Assignment) -> Partition:
-    members = _members(sets)
-    return [tuple(t for at, t in enumerate(tasks) if own >> at & 1) for own in members]
+    return [_named(tasks, own) for own in _members(sets)]

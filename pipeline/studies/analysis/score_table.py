@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from pipeline.studies.results import Arm, Scores, StudyResults, TrialResult
+from pipeline.studies.results import Arm, Scores, StudyResults
 
 LABELS = "labels="  # the override that sets their share
 
@@ -25,31 +26,25 @@ def label_series(arm: Arm) -> Hashable:
 
 
 def base_name(arm: Arm) -> str:
-    """Return an arm's name without its share of labels: joint of joint@0.1."""
+    """Return an arm's name without its share of labels: multi_task of multi_task@0.1."""
     return arm.name.partition("@")[0] if arm.labels < 1 else arm.name
 
 
 def baseline_arms(results: StudyResults) -> dict[tuple[str, float], str]:
-    """Return {(task, share of the labels): the arm that trains it alone}."""
+    """Return {(task, share of the labels): its single-task arm}."""
     return {
         (arm.tasks[0], arm.labels): name
         for name, arm in results.arms.items()
-        if arm.kind == "alone" and arm.tasks
+        if arm.kind == "single_task" and arm.tasks
     }
 
 
 def compared_arms(results: StudyResults) -> dict[str, Arm]:
-    """Return the arms that are compared with each of their tasks alone."""
-    return {name: arm for name, arm in results.arms.items() if arm.kind != "alone"}
-
-
-def full_label_fraction(results: StudyResults) -> float:
-    """Return the largest share of the labels that was tried."""
-    return max((arm.labels for arm in results.arms.values()), default=1.0)
+    return {name: arm for name, arm in results.arms.items() if arm.kind != "single_task"}
 
 
 Seeds = dict[int, float]  # {seed: score}
-TableRow = tuple[str, float]  # a task and the share of its labels
+Split = Literal["test", "valid"]  # scores that are reported, and those that may be chosen by
 
 
 @dataclass
@@ -60,27 +55,14 @@ class ScoreTable:
     notes: list[str] = field(default_factory=list)
 
     def seeds(self, arm: str, task: str) -> Seeds:
-        """Return an arm's scores of one task; empty where there are none."""
         return self.cells.get(arm, {}).get(task, {})
 
 
-def test_scores(trial: TrialResult) -> Scores:
-    """Return what is reported."""
-    return trial.test
-
-
-def validation_scores(trial: TrialResult) -> Scores:
-    """Return what may be chosen by."""
-    return trial.valid
-
-
-def score_table(
-    results: StudyResults, scores: Callable[[TrialResult], Scores] = test_scores
-) -> ScoreTable:
+def score_table(results: StudyResults, split: Split = "test") -> ScoreTable:
     """Return the finite scores of finished runs, each with its own tasks only."""
     found = ScoreTable({})
     for name, arm in results.arms.items():
-        row = {task: _finite(results, arm, task, scores, found.notes) for task in arm.tasks}
+        row = {task: _finite(results, arm, task, split, found.notes) for task in arm.tasks}
         found.cells[name] = {task: seeds for task, seeds in row.items() if seeds}
     return found
 
@@ -89,11 +71,12 @@ def _finite(
     results: StudyResults,
     arm: Arm,
     task: str,
-    scores: Callable[[TrialResult], Scores],
+    split: Split,
     notes: list[str],
 ) -> Seeds:
     finished = list(results.finished(arm.name))
-    found = {one.seed: scores(one)[task] for one in finished if task in scores(one)}
+    scores: dict[int, Scores] = {one.seed: getattr(one, split) for one in finished}
+    found = {seed: own[task] for seed, own in scores.items() if task in own}
     if len(found) < len(finished):
         lack = [one.seed for one in finished if one.seed not in found]
         notes.append(f"{arm.name} has no score of {task} for {_seeds(lack)}: left out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -18,11 +19,10 @@ from pipeline.studies.analysis.score_table import (
     baseline_arms,
     score_table,
     total_cost,
-    validation_scores,
 )
 from pipeline.studies.results import StudyResults
 
-Changes = Mapping[str, float]  # {task: relative change against the task alone}
+Changes = Mapping[str, float]  # {task: relative change against its single-task run}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ class CandidateModel:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """All tasks that the model is trained on."""
         return tuple(self.changes)
+
+    @property
+    def total(self) -> float:
+        return sum(self.changes.values())
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,17 @@ def measured_models(results: StudyResults, table: ScoreTable) -> list[CandidateM
         if table.seeds(arm, task)
     ]
     for name, arm in results.arms.items():
-        if arm.labels != 1 or arm.kind in ("alone", "transfer"):
+        if arm.labels != 1 or arm.kind in ("single_task", "transfer"):
             continue
-        changes = {task: _change(table, name, task, single_task.get(task)) for task in arm.tasks}
-        known = {task: change for task, change in changes.items() if change is not None}
+        known: dict[str, float] = {}
+        for task in arm.tasks:
+            base = table.seeds(single_task.get(task, ""), task)
+            both = paired_scores(table.seeds(name, task), base)
+            if both is not None and both.ratio is not None:
+                known[task] = both.ratio
         if known and len(known) == len(arm.tasks):
             found.append(CandidateModel(name, known))
     return found
-
-
-def _change(table: ScoreTable, arm: str, task: str, base: str | None) -> float | None:
-    both = paired_scores(table.seeds(arm, task), table.seeds(base, task)) if base else None
-    return both.ratio if both else None
 
 
 def best_model(
@@ -92,8 +94,8 @@ def best_model(
             gain = sum(model.changes[task] for task in served)
             found = ModelChoice(gain, model) if gain > found.gain else found
     guess = predicted(served, everything) if predict and not trained else None
-    if guess and (gain := sum(guess.changes.values())) > found.gain:
-        return ModelChoice(gain, guess)
+    if guess and guess.total > found.gain:
+        return ModelChoice(guess.total, guess)
     return found
 
 
@@ -109,7 +111,7 @@ def predicted(tasks: tuple[str, ...], models: Iterable[CandidateModel]) -> Candi
     pairs: dict[frozenset[str], CandidateModel] = {}
     for one in models:
         key = frozenset(one.tasks)
-        if len(key) == 2 and (key not in pairs or _total(one) > _total(pairs[key])):
+        if len(key) == 2 and (key not in pairs or one.total > pairs[key].total):
             pairs[key] = one
     if any(frozenset(both) not in pairs for both in combinations(tasks, 2)):
         return None
@@ -120,10 +122,6 @@ def predicted(tasks: tuple[str, ...], models: Iterable[CandidateModel]) -> Candi
         for task in tasks
     }
     return CandidateModel("predicted:" + "+".join(tasks), changes, True)
-
-
-def _total(model: CandidateModel) -> float:
-    return sum(model.changes.values())
 
 
 EXHAUSTIVE = 10  # most tasks of which all partitions are gone through
@@ -141,7 +139,7 @@ def best_groupings(
 
     Source: Standley et al. 2020.
     """
-    valid = score_table(results, validation_scores)
+    valid = score_table(results, "valid")
     shown = measured_models(results, test)
     chosen_by = measured_models(results, valid)
     if [one.arm for one in chosen_by] != [one.arm for one in shown]:
@@ -151,37 +149,31 @@ def best_groupings(
     tasks = sorted(served & set(results.metrics))
     if tasks and len(tasks) < len(results.metrics):
         lack = sorted(set(results.metrics) - served)
-        notes.append(f"groups leave out {', '.join(lack)}: no score against itself alone yet")
+        notes.append(
+            f"groups leave out {', '.join(lack)}: no score against their single-task runs yet"
+        )
     found: list[TaskGrouping] = []
     reached: dict[bool, float] = {False: -np.inf, True: -np.inf}
-    partitions = {
-        predict: _partitions(tasks, chosen_by, predict, seed) for predict in (False, True)
-    }
+    partitions: dict[bool, list[Partition | None]] = {}
+    for predict in (False, True):
+        value = partial(_gain, chosen_by, predict)
+        few = len(tasks) <= EXHAUSTIVE
+        partitions[predict] = (
+            best_partitions(tasks, value) if few else local_search_partitions(tasks, value, seed)
+        )
     for at in range(len(tasks)):
         for predict in (False, True):
-            choices = _choices(partitions[predict][at], chosen_by, predict)
+            partition = partitions[predict][at] or []
+            choices = [best_model(own, chosen_by, predict) for own in partition]
             total = sum(one.gain for one in choices) if choices else -np.inf
             if total > max(reached[False], reached[predict]) + BETTER * len(tasks):
                 reached[predict] = total
-                found.append(_grouping(results, partitions[predict][at] or [], choices, shown))
+                found.append(_grouping(results, partition, choices, shown))
     return found
 
 
-def _partitions(
-    tasks: Sequence[str], models: Sequence[CandidateModel], predict: bool, seed: int
-) -> list[Partition | None]:
-    def value(served: tuple[str, ...]) -> float:
-        return best_model(served, models, predict).gain
-
-    if len(tasks) <= EXHAUSTIVE:
-        return best_partitions(tasks, value)
-    return local_search_partitions(tasks, value, seed)
-
-
-def _choices(
-    partition: Partition | None, models: Sequence[CandidateModel], predict: bool
-) -> list[ModelChoice]:
-    return [best_model(served, models, predict) for served in partition or []]
+def _gain(models: Sequence[CandidateModel], predict: bool, served: tuple[str, ...]) -> float:
+    return best_model(served, models, predict).gain
 
 
 def _grouping(
@@ -221,15 +213,11 @@ def _price(
     """Return a model's cost; one not trained takes its pairs' time a task, and their size."""
     if not model.predicted:
         return arm_cost(results, model.arm)
-    group: Mapping[str, float] = model.changes
-    pairs = [arm_cost(results, one.arm) for one in shown if _is_pair_of(one, group)]
-    known = [one for one in pairs if one]
+    group = set(model.tasks)
+    pairs = [one.arm for one in shown if len(one.tasks) == 2 and set(one.tasks) <= group]
+    known = [cost for arm in pairs if (cost := arm_cost(results, arm))]
     if not known:
         return None
     sizes = [one.parameters for one in known if one.parameters is not None]
     seconds = float(np.mean([one.seconds for one in known])) * len(group) / 2
     return ArmCost(seconds, round(float(np.mean(sizes))) if sizes else None, None)
-
-
-def _is_pair_of(model: CandidateModel, group: Mapping[str, float]) -> bool:
-    return len(model.tasks) == 2 and set(model.tasks) <= set(group)

@@ -13,6 +13,7 @@ from pipeline.studies.analysis.estimates import (
     Change,
     NegativeTransfer,
     TransferGain,
+    Verdict,
 )
 from pipeline.studies.analysis.score_table import baseline_arms
 from pipeline.studies.results import Arm, StudyResults
@@ -21,7 +22,7 @@ from pipeline.studies.results import Arm, StudyResults
 def transfer_gains(
     results: StudyResults, comparisons: Mapping[str, ArmComparison]
 ) -> list[TransferGain]:
-    """Return the gains of pairs and of transfers, TG(source -> target) = score with - alone."""
+    """Return the gains of pairs and transfers: the target's score with its source less without."""
     gains = [
         (source, target, arm, comparisons[arm.name].changes[target])
         for arm in results.arms.values()
@@ -29,13 +30,14 @@ def transfer_gains(
         for source, target in directions(arm)
         if target in comparisons[arm.name].changes
     ]
-    strong = _strong([(source, target, arm, gain) for source, target, arm, gain in gains])
-    return [
-        TransferGain(
-            source, target, arm.name, gain, _negative(gain, (source, target) in strong, arm)
-        )
-        for source, target, arm, gain in gains
-    ]
+    strong = _strong(gains)
+    found = []
+    for source, target, arm, gain in gains:
+        all_hurt = arm.kind == "pair" and (source, target) in strong
+        kinds: dict[Verdict, NegativeTransfer] = {"helped": "none", "unclear": "unclear"}
+        negative = kinds.get(gain.verdict, "strong" if all_hurt else "weak")
+        found.append(TransferGain(source, target, arm.name, gain, negative))
+    return found
 
 
 def directions(arm: Arm) -> Iterator[tuple[str, str]]:
@@ -60,12 +62,6 @@ def _strong(gains: list[tuple[str, str, Arm, Change]]) -> set[tuple[str, str]]:
         if arm.kind == "pair" and arm.labels == 1:
             tried.setdefault((source, target), []).append(gain.verdict)
     return {key for key, all_ in tried.items() if len(all_) > 1 and set(all_) == {"hurt"}}
-
-
-def _negative(gain: Change, strong: bool, arm: Arm) -> NegativeTransfer:
-    if gain.verdict == "hurt":
-        return "strong" if strong and arm.kind == "pair" else "weak"
-    return "none" if gain.verdict == "helped" else "unclear"
 
 
 SIZE = "size_rows"  # the baseline: sources with more labels are better
@@ -102,7 +98,6 @@ def measured_gains(
 
 
 def source_sizes(results: StudyResults) -> dict[str, dict[str, float]]:
-    """Return {target: {source: labels of the source}}."""
     rows: dict[str, float] = {}
     for (task, share), arm in baseline_arms(results).items():
         known = [t.labels[task] for t in results.finished(arm) if t.labels.get(task)]

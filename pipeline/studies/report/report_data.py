@@ -9,9 +9,9 @@ from functools import cached_property
 
 from pipeline.studies.analysis.estimates import ArmComparison, IntervalEstimate, StudyAnalysis
 from pipeline.studies.results import Arm, ArmKind, StudyResults, TrialResult
+from pipeline.text_format import NOTHING
 
 SHARES = {"accuracy", "f1", "miou", "delta1", "precision", "recall", "auroc", "top5"}
-NOTHING = "-"
 MINUS, PLUS_MINUS = "\u2212", "\u00b1"
 
 
@@ -77,52 +77,38 @@ def estimate_text(found: IntervalEstimate | None, unit: ScoreUnit, *, sign: bool
 
 
 def size_text(found: IntervalEstimate) -> IntervalEstimate:
-    """Return a change without its sign."""
     if found.mean >= 0:
         return found
-    low, high = found.low, found.high
-    return IntervalEstimate(
-        -found.mean,
-        None if high is None else -high,
-        None if low is None else -low,
-        found.seeds,
-    )
+    low, high = (None if end is None else -end for end in (found.high, found.low))
+    return IntervalEstimate(-found.mean, low, high, found.seeds)
 
 
-def duration(seconds: float) -> str:
-    """Return ``48 s``, ``12 min`` or ``2 h 05 min``."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60:02d} min"
-
-
-JOINT = "joint"
+MULTI_TASK = "multi_task"
 ORDER = {kind: place for place, kind in enumerate(
-    ("joint", "variant", "group", "pair", "transfer", "alone")
+    ("multi_task", "variant", "group", "pair", "transfer", "single_task")
 )}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ReportSubject:
-    """results, answers: of one study."""
-
     results: StudyResults
     answers: StudyAnalysis
 
     @property
     def tasks(self) -> list[str]:
-        """Return the names of all tasks."""
         return list(self.results.metrics)
 
     @cached_property
     def units(self) -> dict[str, ScoreUnit]:
-        """Return {task: unit of its score}."""
         return {task: unit_of(metric) for task, metric in self.results.metrics.items()}
+
+    def axis_label(self, task: str) -> str:
+        """Return the name of a task's score with its unit: ``accuracy, points``."""
+        unit = self.units[task].word
+        return self.results.metrics[task] + (f",{unit}" if unit else "")
 
     @cached_property
     def status(self) -> Counter[str]:
-        """Return {status: trials}."""
         return Counter(trial.status for trial in self.results.trials)
 
     @property
@@ -132,30 +118,25 @@ class ReportSubject:
 
     @property
     def lost(self) -> list[TrialResult]:
-        """Return the trials that gave nothing."""
         return [trial for trial in self.results.trials if trial.status in ("failed", "timeout")]
 
     @property
     def is_single(self) -> bool:
         """Say whether no comparison has more than one pair of seeds."""
-        found = [
-            change.difference.low is not None
-            for comparison in self.answers.comparisons.values()
-            for change in comparison.changes.values()
-        ]
-        return bool(found) and not any(found)
+        compared = self.answers.comparisons.values()
+        changes = [change for comparison in compared for change in comparison.changes.values()]
+        return bool(changes) and all(change.difference.low is None for change in changes)
 
     def arms(self, *kinds: ArmKind) -> list[Arm]:
-        """Return the arms of some kinds with all labels, or of all kinds, the joint run first."""
+        """Return the arms of some kinds, or all, with all labels; the multi-task run first."""
         own = [
             a for a in self.results.arms.values() if a.labels == 1 and a.kind in (kinds or ORDER)
         ]
         return sorted(own, key=lambda arm: ORDER[arm.kind])
 
     def compared(self, *kinds: ArmKind) -> list[ArmComparison]:
-        """Return the comparisons of such arms."""
         return [
             self.answers.comparisons[arm.name]
             for arm in self.arms(*kinds)
-            if arm.name in self.answers.comparisons and arm.kind != "alone"
+            if arm.name in self.answers.comparisons and arm.kind != "single_task"
         ]

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 from pipeline.studies.analysis.estimates import Change, IntervalEstimate
 from pipeline.studies.report.report_data import (
-    NOTHING,
     ORDER,
     PERCENT,
     ReportSubject,
     ScoreUnit,
-    duration,
     estimate_text,
     rounded,
 )
 from pipeline.studies.report.verdict import served_by
-from pipeline.text_format import format_bytes, format_scaled
+from pipeline.text_format import NOTHING, duration, format_bytes, format_scaled
 
 
 @dataclass
@@ -32,22 +30,14 @@ class ReportTable:
 
 
 def tables(subject: ReportSubject) -> Iterator[ReportTable]:
-    """Yield the tables that have rows."""
     every = (
-        score_table(subject),
-        change_table(subject),
-        delta_table(subject),
-        transfer_table(subject),
-        label_table(subject),
-        grouping_table(subject),
-        predictor_table(subject),
-        trial_table(subject),
-    )
-    yield from (table for table in every if table.rows)
+        score_table, change_table, delta_table, transfer_table, label_table, grouping_table,
+        predictor_table, trial_table,
+    )  # fmt: skip
+    yield from (table for make in every if (table := make(subject)).rows)
 
 
 def score_table(subject: ReportSubject) -> ReportTable:
-    """Return test scores, a line an arm."""
     units = subject.units
     rows = []
     arms = [arm for arm in subject.results.arms.values() if arm.name in subject.answers.scores]
@@ -77,26 +67,18 @@ def plain(found: IntervalEstimate, unit: ScoreUnit) -> str:
 
 
 def change_table(subject: ReportSubject) -> ReportTable:
-    """Return each arm's change of each task."""
     rows = []
     for comparison in subject.compared():
         for task, change in comparison.changes.items():
-            found = estimate_text(change.difference, subject.units[task], sign=True)
-            rows.append([comparison.arm, task, change.verdict, found, *tested(change)])
+            unit, found = subject.units[task], change.difference
+            sizes = [estimate_text(found, unit, sign=True), interval(found, unit)]
+            rows.append([comparison.arm, task, change.verdict, *sizes, *tested(change)])
     headings = ["arm", "task", "verdict", "change", "95 %", "relative", "p", "adjusted p", "seeds"]
-    for row, change in zip(rows, all_changes(subject), strict=True):
-        row.insert(4, interval(change.difference, subject.units[row[1]]))
     note = (
-        "Against the task alone, paired by seed. The verdict goes by the adjusted p (Holm 1979), "
-        "which counts all comparisons of the study; an interval of one comparison doesn't."
+        "Against the single-task run, paired by seed. The verdict goes by the adjusted p (Holm "
+        "1979), which counts all comparisons of the study; an interval of one comparison doesn't."
     )
     return ReportTable("Changes", headings, rows, 6, note)
-
-
-def all_changes(subject: ReportSubject) -> Iterator[Change]:
-    """Yield the changes in the order of their table."""
-    for comparison in subject.compared():
-        yield from comparison.changes.values()
 
 
 def tested(change: Change) -> list[str]:
@@ -113,12 +95,10 @@ def interval(found: IntervalEstimate, unit: ScoreUnit) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """Return a p-value."""
     return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def delta_table(subject: ReportSubject) -> ReportTable:
-    """Return delta_m of the arms that have several tasks."""
     compared = [c for c in subject.compared() if len(c.changes) > 1]
     means = [(c.arm, len(c.changes), c.delta_m) for c in compared if c.delta_m is not None]
     means.sort(key=lambda one: -one[2].difference.mean)
@@ -129,7 +109,6 @@ def delta_table(subject: ReportSubject) -> ReportTable:
 
 
 def transfer_table(subject: ReportSubject) -> ReportTable:
-    """Return what each source did for each target."""
     rows = [
         [t.source, t.target, t.arm, t.negative, t.gain.verdict,
          estimate_text(t.gain.difference, subject.units[t.target], sign=True),
@@ -142,7 +121,6 @@ def transfer_table(subject: ReportSubject) -> ReportTable:
 
 
 def label_table(subject: ReportSubject) -> ReportTable:
-    """Return the labels that arms save."""
     rows = []
     for saved in subject.answers.saved:
         needed, less = f"{saved.beyond or 'more'} than tried", NOTHING
@@ -152,7 +130,7 @@ def label_table(subject: ReportSubject) -> ReportTable:
             less = f"{rounded(100 * (1 - saved.needed.mean / max(1, saved.of)), 0)} %"
         score = subject.units[saved.task].amount(saved.accuracy)
         rows.append([saved.task, saved.arm, score, f"{saved.of:,}", needed, less])
-    headings = ["task", "arm", "score to reach", "labels alone", "labels needed", "saved"]
+    headings = ["task", "arm", "score to reach", "single-task labels", "labels needed", "saved"]
     return ReportTable("Labels saved", headings, rows, 4)
 
 
@@ -185,7 +163,6 @@ def grouping_table(subject: ReportSubject) -> ReportTable:
 
 
 def predictor_table(subject: ReportSubject) -> ReportTable:
-    """Return how well each score ranks the measured gains."""
     rows = []
     for name, found in subject.answers.agreement.items():
         tau = found.reason or NOTHING if found.tau is None else rounded(found.tau, 2, sign=True)
@@ -205,7 +182,6 @@ def predictor_table(subject: ReportSubject) -> ReportTable:
 
 
 def trial_table(subject: ReportSubject) -> ReportTable:
-    """Return every run."""
     rows = [
         [
             trial.arm, str(trial.seed), trial.status, trial.message or "",

@@ -6,45 +6,46 @@ from collections.abc import Callable, Iterator
 
 from pipeline.studies.analysis.estimates import ArmComparison, Change, StudyAnalysis, TaskGrouping
 from pipeline.studies.report.report_data import (
-    JOINT,
+    MULTI_TASK,
     PERCENT,
     ReportSubject,
-    duration,
     estimate_text,
     size_text,
 )
 from pipeline.studies.results import StudyResults
-from pipeline.text_format import code, count, format_scaled, listed, sentence, verb
+from pipeline.text_format import code, count, duration, format_scaled, listed, sentence, verb
 
 MOST_NAMED = 3  # tasks that are advised on one by one
 
 
 def headline(subject: ReportSubject) -> str:
-    """Return the first sentence."""
-    comparison = subject.answers.comparisons.get(JOINT)
+    comparison = subject.answers.comparisons.get(MULTI_TASK)
     if not subject.status["finished"]:
         return f"no answer yet: none of {count(len(subject.results.trials), 'run')} has finished"
     if comparison is None or not comparison.changes:
-        return without_joint(subject)
+        return without_multi_task(subject)
     so_far = "" if subject.is_done else "so far, "
     if all(change.difference.low is None for change in comparison.changes.values()):
         return so_far + one_seed(comparison)
-    return so_far + joint_answer(subject, comparison)
+    return so_far + multi_task_answer(subject, comparison)
 
 
-def joint_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
-    """Return how many tasks the joint run helped, which it hurt, and which are open."""
+def multi_task_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
+    """Return how many tasks the multi-task run helped, which it hurt, and which are open."""
     changes, total = comparison.changes, len(comparison.changes)
     helped, hurt, unclear = (
         [task for task, change in changes.items() if change.verdict == verdict]
         for verdict in ("helped", "hurt", "unclear")
     )
+    every, either = {1: ("the task",) * 2, 2: ("both tasks", "either task")}.get(
+        total, (f"all {total} tasks", f"any of {total} tasks")
+    )
     if len(unclear) == total:
-        return f"no sure difference between sharing and training apart in {any_of(total)}"
+        return f"no sure difference between multi-task and single-task training in {either}"
     if len(helped) == total:
-        return f"sharing helped {all_of(total)}"
+        return f"sharing helped {every}"
     if len(hurt) == total:
-        return f"sharing hurt {all_of(total)}: {losses(subject, comparison, hurt)}"
+        return f"sharing hurt {every}: {losses(subject, comparison, hurt)}"
     text = f"sharing helped {len(helped) or 'none'} of {count(total, 'task')}"
     if hurt:
         text += f"; {losses(subject, comparison, hurt)}"
@@ -53,18 +54,7 @@ def joint_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
     return text
 
 
-def all_of(total: int) -> str:
-    """Return ``all 4 tasks``."""
-    return f"all {total} tasks" if total > 2 else "both tasks" if total == 2 else "the task"
-
-
-def any_of(total: int) -> str:
-    """Return ``any of 4 tasks``."""
-    return f"any of {total} tasks" if total > 2 else "either task" if total == 2 else "the task"
-
-
 def losses(subject: ReportSubject, comparison: ArmComparison, hurt: list[str]) -> str:
-    """Return what tasks lose and what to do about it."""
     told = [
         f"{code(task)} loses {amount(subject, task, comparison.changes[task])}" for task in hurt
     ]
@@ -73,9 +63,9 @@ def losses(subject: ReportSubject, comparison: ArmComparison, hurt: list[str]) -
     better = {task: helped_elsewhere(subject, task) for task in hurt}
     apart = [task for task in hurt if better[task] is None]
     if len(apart) == len(hurt):
-        return f"{listed(told)}: train {'it' if len(hurt) == 1 else 'them'} apart"
+        return f"{listed(told)}: train {'it' if len(hurt) == 1 else 'them'} single-task"
     advice = [
-        f"{code(task)} gains in {code(arm)}" if arm else f"train {code(task)} apart"
+        f"{code(task)} gains in {code(arm)}" if arm else f"train {code(task)} single-task"
         for task, arm in better.items()
     ]
     return f"{listed(told)}, but {listed(advice)}" if not apart else (
@@ -94,12 +84,10 @@ def helped_elsewhere(subject: ReportSubject, task: str) -> str | None:
 
 
 def amount(subject: ReportSubject, task: str, change: Change) -> str:
-    """Return a change without its sign: ``1.2 ± 0.4 points``."""
     return estimate_text(size_text(change.difference), subject.units[task])
 
 
 def one_seed(comparison: ArmComparison) -> str:
-    """Return what a single seed can't say."""
     better = [t for t, change in comparison.changes.items() if change.difference.mean > 0]
     total = len(comparison.changes)
     return (
@@ -108,8 +96,8 @@ def one_seed(comparison: ArmComparison) -> str:
     )
 
 
-def without_joint(subject: ReportSubject) -> str:
-    """Return the first sentence where there is no joint run to compare."""
+def without_multi_task(subject: ReportSubject) -> str:
+    """Return the first sentence where there is no multi-task run to compare."""
     gains = [transfer.gain.verdict for transfer in subject.answers.transfers]
     if gains:
         return (
@@ -119,15 +107,14 @@ def without_joint(subject: ReportSubject) -> str:
         )
     done = [arm.name for arm in subject.arms() if any(subject.results.finished(arm.name))]
     return (
-        f"nothing to compare{'' if subject.is_done else ' yet'}: no task has a finished run alone "
-        f"and one of {code(JOINT)} with the same seed; finished so far: "
+        f"nothing to compare{'' if subject.is_done else ' yet'}: no task has a finished "
+        f"single-task run and one of {code(MULTI_TASK)} with the same seed; finished so far: "
         f"{listed([code(name) for name in done])}"
     )
 
 
 def detectable(subject: ReportSubject) -> str:
-    """Return what these seeds could have shown, where something is open."""
-    comparison = subject.answers.comparisons.get(JOINT)
+    comparison = subject.answers.comparisons.get(MULTI_TASK)
     if comparison is None:
         return ""
     every = {
@@ -154,13 +141,12 @@ def detectable(subject: ReportSubject) -> str:
 
 
 MOST_LISTED = 4  # names in a sentence
-SINGLE_TASK = "alone"  # the point of all tasks' own models
+SINGLE_TASK = "single_task"  # the point of all tasks' own models
 SIZE = "size"  # what the scores begin with that only look at the size of sources
 
 
 def gains(subject: ReportSubject) -> str:
-    """Return what the joint run's tasks gain, and its delta_m."""
-    comparison = subject.answers.comparisons.get(JOINT)
+    comparison = subject.answers.comparisons.get(MULTI_TASK)
     if comparison is None or not comparison.changes:
         return ""
     if subject.is_single:
@@ -168,14 +154,15 @@ def gains(subject: ReportSubject) -> str:
             f"{code(task)} {estimate_text(change.difference, subject.units[task], sign=True)}"
             for task, change in comparison.changes.items()
         ]
-        return f"the joint run against each task alone: {listed(found, 8)}; add seeds for intervals"
+        each = listed(found, 8)
+        return f"the multi-task run against single-task runs: {each}; add seeds for intervals"
     told = [
         f"{code(task)} gains {amount(subject, task, change)}"
         for task, change in comparison.changes.items()
         if change.verdict == "helped"
     ]
     mean = (
-        f"on average, the joint run changes a task by {delta_m_text(comparison.delta_m)}"
+        f"on average, the multi-task run changes a task by {delta_m_text(comparison.delta_m)}"
         if comparison.delta_m is not None
         else ""
     )
@@ -195,27 +182,27 @@ def delta_m_text(change: Change) -> str:
 
 
 def variants(subject: ReportSubject) -> str:
-    """Return how the best variant compares with the plain joint run."""
-    joint = subject.answers.comparisons.get(JOINT)
+    """Return how the best variant compares with the plain multi-task run."""
+    multi_task = subject.answers.comparisons.get(MULTI_TASK)
     means = {
         c.arm: c.delta_m.difference.mean
-        for c in subject.compared("joint", "variant")
-        if c.delta_m is not None and joint and set(c.changes) == set(joint.changes)
+        for c in subject.compared("multi_task", "variant")
+        if c.delta_m is not None and multi_task and set(c.changes) == set(multi_task.changes)
     }
-    plain = means.pop(JOINT, None)
-    if joint is None or plain is None or not means:
+    plain = means.pop(MULTI_TASK, None)
+    if multi_task is None or plain is None or not means:
         return ""
     best = max(means, key=means.__getitem__)
     value, own = PERCENT.amount(means[best], sign=True), PERCENT.amount(plain, sign=True)
     if means[best] <= plain:
         return (
-            f"no variant has a higher mean than the plain joint run ({own}); the nearest is "
+            f"no variant has a higher mean than the plain multi-task run ({own}); the nearest is "
             f"{code(best)} ({value})"
         )
     changes = subject.answers.comparisons[best].changes
     mended = [
         code(task)
-        for task, change in joint.changes.items()
+        for task, change in multi_task.changes.items()
         if change.verdict == "hurt" and changes[task].verdict != "hurt"
     ]
     more = f", and no sure loss in {listed(mended)}" if mended else ""
@@ -223,8 +210,8 @@ def variants(subject: ReportSubject) -> str:
     if len(means) == 1:
         which = f"the variant {code(best)} has a higher mean"
     return (
-        f"{which}: {value} on average against {own} of the plain joint run{more}; that difference "
-        "itself isn't tested"
+        f"{which}: {value} on average against {own} of the plain multi-task run{more}; that "
+        "difference itself isn't tested"
     )
 
 
@@ -235,14 +222,15 @@ def best_grouping(subject: ReportSubject) -> str:
         return ""
     best = max(groupings, key=lambda grouping: (grouping.delta_m, -grouping.models))
     if all(len(group) == 1 for group in best.groups):
-        return f"no grouping found that beats each task apart on average ({cost_text(best)})"
+        return f"no grouping found that beats single-task training on average ({cost_text(best)})"
     apart = [point.seconds for point in subject.answers.points if point.arm == SINGLE_TASK]
     value = PERCENT.amount(best.delta_m, sign=True)
+    untrained = " | ".join(listed([code(task) for task in group], 12) for group in best.predicted)
     return (
         f"best grouping: {count(best.models, 'model')} ({groups_text(best)}): "
         f"{value} on average (not tested) for {cost_text(best)}"
-        + (f" (each task apart takes {duration(apart[0])})" if apart else "")
-        + (f"; guessed from pairs, not trained: {untrained_groups(best)}" if best.predicted else "")
+        + (f" (single-task training takes {duration(apart[0])})" if apart else "")
+        + (f"; guessed from pairs, not trained: {untrained}" if best.predicted else "")
     )
 
 
@@ -264,11 +252,6 @@ def groups_text(grouping: TaskGrouping) -> str:
     )
 
 
-def untrained_groups(grouping: TaskGrouping) -> str:
-    """Return the groups that weren't trained."""
-    return " | ".join(listed([code(task) for task in group], 12) for group in grouping.predicted)
-
-
 def cost_text(grouping: TaskGrouping) -> str:
     """Return ``12 min of training and 1.2 M weights``."""
     time = f"{duration(grouping.seconds)} of training"
@@ -277,7 +260,6 @@ def cost_text(grouping: TaskGrouping) -> str:
 
 
 def strong_negatives(subject: ReportSubject) -> str:
-    """Return the transfers of which no weight helps."""
     found = [
         f"{code(transfer.source)} to {code(transfer.target)}"
         for transfer in subject.answers.transfers
@@ -303,14 +285,13 @@ def best_sources(subject: ReportSubject) -> str:
 
 
 def labels_saved(subject: ReportSubject) -> str:
-    """Return the tasks that need fewer labels when they share."""
     best: dict[str, tuple[float, str]] = {}
     for saved in subject.answers.saved:
         if saved.beyond == "fewer":
             text = f"{code(saved.task)} needs fewer labels than were tried in {code(saved.arm)}"
             best[saved.task] = (
                 0.0,
-                f"{text} for what it reaches alone with {saved.of:,} (not tested)",
+                f"{text} for what its single-task run reaches with {saved.of:,} (not tested)",
             )
         if saved.needed is None or not saved.of or saved.needed.mean >= saved.of:
             continue
@@ -318,7 +299,7 @@ def labels_saved(subject: ReportSubject) -> str:
         known = "" if sure is not None and sure < saved.of else ", which may be chance"
         text = (
             f"{code(saved.task)} reaches with {saved.needed.mean:,.0f} labels in {code(saved.arm)} "
-            f"what it reaches alone with {saved.of:,}{known}"
+            f"what its single-task run reaches with {saved.of:,}{known}"
         )
         if share < best.get(saved.task, (1.0, ""))[0]:
             best[saved.task] = share, text
@@ -326,7 +307,6 @@ def labels_saved(subject: ReportSubject) -> str:
 
 
 def predictors(subject: ReportSubject) -> str:
-    """Return whether a cheap score ranks the measured gains better than size does."""
     taus = {n: a.tau for n, a in subject.answers.agreement.items() if a.tau is not None}
     sizes = [tau for name, tau in taus.items() if name.startswith(SIZE)]
     guesses = {name: tau for name, tau in taus.items() if not name.startswith(SIZE)}

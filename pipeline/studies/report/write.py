@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.studies.analysis.estimates import Change, StudyAnalysis
+from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.report.charts.change_bars import change_chart
 from pipeline.studies.report.charts.label_curves import label_chart
 from pipeline.studies.report.charts.panel import Chart, write_png
@@ -26,6 +22,7 @@ from pipeline.studies.report.report_data import ReportSubject
 from pipeline.studies.report.verdict import verdict
 from pipeline.studies.results import StudyResults
 from pipeline.tracking.redact import redact_arguments, redact_text
+from pollinate.files import csv_text, replacing, write_text
 
 WORD = re.compile(r"\S+")
 
@@ -36,7 +33,6 @@ def redacted_message(text: str) -> str:
 
 
 def redacted_results(results: StudyResults) -> StudyResults:
-    """Return a copy in which commands, overrides and messages are redacted."""
     arms = {
         name: replace(arm, overrides=tuple(redact_arguments(arm.overrides)))
         for name, arm in results.arms.items()
@@ -74,7 +70,6 @@ def as_json(subject: ReportSubject, verdict: Sequence[str]) -> str:
 
 
 def without_nonfinite(value: Any) -> Any:
-    """Copy plain values, None for NaN and infinite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -86,56 +81,34 @@ def without_nonfinite(value: Any) -> Any:
 
 def results_csv(subject: ReportSubject) -> str:
     """Return a line a trial and task, full precision."""
-    return csv_table(RESULT_COLUMNS, result_rows(subject))
-
-
-def result_rows(subject: ReportSubject) -> Iterator[Sequence[Any]]:
-    """Yield the lines of results.csv."""
-    for trial in subject.results.trials:
-        arm = subject.results.arms[trial.arm]
-        for task in arm.tasks:
-            yield (
-                arm.name, arm.kind, trial.seed, task, subject.results.metrics.get(task),
-                trial.status, trial.test.get(task), trial.valid.get(task), trial.labels.get(task),
-                trial.rows_seen.get(task), round(trial.seconds, 3), trial.parameters, trial.memory,
-                trial.run_id, trial.folder, trial.message,
-            )  # fmt: skip
+    return csv_text(RESULT_COLUMNS, (
+        (
+            arm.name, arm.kind, trial.seed, task, subject.results.metrics.get(task),
+            trial.status, trial.test.get(task), trial.valid.get(task), trial.labels.get(task),
+            trial.rows_seen.get(task), round(trial.seconds, 3), trial.parameters, trial.memory,
+            trial.run_id, trial.folder, trial.message,
+        )
+        for trial in subject.results.trials
+        for arm in [subject.results.arms[trial.arm]]
+        for task in arm.tasks
+    ))  # fmt: skip
 
 
 def comparisons_csv(subject: ReportSubject) -> str:
-    """Return a line a comparison with a task alone, and one for an arm's delta_m."""
-    return csv_table(COMPARISON_COLUMNS, comparison_rows(subject))
-
-
-def comparison_rows(subject: ReportSubject) -> Iterator[Sequence[Any]]:
-    """Yield the lines of comparisons.csv."""
+    """Return a line a comparison with a single-task run, and one for an arm's delta_m."""
+    rows: list[Sequence[Any]] = []
     for name, comparison in subject.answers.comparisons.items():
-        kind = subject.results.arms[name].kind
-        for task, change in comparison.changes.items():
-            yield name, kind, task, subject.results.metrics.get(task), *numbers(change)
-        if comparison.delta_m is not None:
-            yield name, kind, DELTA, None, *numbers(comparison.delta_m)
-
-
-def numbers(change: Change) -> Sequence[Any]:
-    """Return a change's cells."""
-    own, relative = change.difference, change.relative
-    of_alone = (None, None, None) if relative is None else (
-        relative.mean, relative.low, relative.high,
-    )  # fmt: skip
-    return (
-        change.verdict, own.mean, own.low, own.high, *of_alone, change.p, change.adjusted,
-        own.seeds,
-    )  # fmt: skip
-
-
-def csv_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return CSV; what isn't known is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+        whole = {} if comparison.delta_m is None else {DELTA: comparison.delta_m}
+        for task, change in {**comparison.changes, **whole}.items():
+            own, relative = change.difference, change.relative
+            metric = subject.results.metrics.get(task)
+            rows.append((
+                name, subject.results.arms[name].kind, task, metric, change.verdict,
+                own.mean, own.low, own.high,
+                *((relative.mean, relative.low, relative.high) if relative else (None,) * 3),
+                change.p, change.adjusted, own.seeds,
+            ))  # fmt: skip
+    return csv_text(COMPARISON_COLUMNS, rows)
 
 
 def all_charts(subject: ReportSubject, folder: Path) -> list[Chart]:
@@ -183,23 +156,10 @@ def write_report(results: StudyResults, answers: StudyAnalysis, folder: Path) ->
         RESULTS: lambda: results_csv(subject),
         COMPARISONS: lambda: comparisons_csv(subject),
     }
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text(), encoding="utf-8")
+        write_text(folder / name, text())
     figures = [folder / FIGURES / f"{chart.name}.png" for chart in drawn]
     for chart, path in zip(drawn, figures, strict=True):
         with replacing(path) as temporary:
             write_png(chart, temporary)
     return [*(folder / name for name in texts), *figures]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside the target, which takes its place when all is written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

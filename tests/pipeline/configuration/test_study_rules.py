@@ -30,7 +30,7 @@ def test_each_shipped_study_composes(name: str) -> None:
         ("study.budget=epochs", "study.budget must be one of rows, steps"),
         ("study.predictors=[tga]", "study.predictors names 'tga'; did you mean tag?"),
         ("study.pair_weights=[0]", "study.pair_weights must be one or more weights > 0"),
-        ("study.variants.joint=dim=4", "a variant's name is letters, digits"),
+        ("study.variants.multi_task=dim=4", "a variant's name is letters, digits"),
         ("study.variants.up=upgrad", "study.variants.up must be a list such as"),
         ("study.search={trials: 0, keys: {dim: [1]}}", "study.search.trials must be a whole"),
         ("study.search={trails: 3, keys: {dim: [1]}}", "unknown key study.search.trails=3; did"),
@@ -57,13 +57,13 @@ def test_shares_of_labels_are_given_once() -> None:
 
 
 def test_transfers_need_their_sources() -> None:
-    with pytest.raises(UsageError, match=r"begin from the runs of study\.alone"):
-        compose("study", ["study=transfer", "study.alone=false"])
+    with pytest.raises(UsageError, match=r"begin from the runs of study\.single_task"):
+        compose("study", ["study=transfer", "study.single_task=false"])
 
 
 def test_a_study_of_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"study compares nothing; set one of study\.alone"):
-        compose("study", ["study.alone=false", "study.joint=false"])
+    with pytest.raises(UsageError, match=r"study compares nothing; set one of study\.single_task"):
+        compose("study", ["study.single_task=false", "study.multi_task=false"])
 
 
 def test_a_variant_may_take_a_key_away() -> None:

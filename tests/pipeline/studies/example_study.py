@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.studies.results import Arm, StudyResults, TrialResult
 
-ALONE = {"digit": 0.931, "optdigit": 0.962, "sentiment": 0.804, "subject": 0.573}
+SINGLE_TASK = {"digit": 0.931, "optdigit": 0.962, "sentiment": 0.804, "subject": 0.573}
 ROWS = {"digit": 3500, "optdigit": 1257, "sentiment": 700, "subject": 2900}
 SHARES = (0.1, 0.3)
 # what sharing adds, by what a task is trained with
@@ -28,7 +28,7 @@ MEGABYTE = 1_000_000
 
 
 def arms() -> Iterator[Arm]:
-    tasks = tuple(ALONE)
+    tasks = tuple(SINGLE_TASK)
     yield from few()
     for name in VARIANTS:
         yield Arm(name, "variant", tasks, (f"balancer={name}",))
@@ -53,9 +53,11 @@ def arms() -> Iterator[Arm]:
 
 def few() -> Iterator[Arm]:
     """The arms that are tried with fewer labels, too."""
-    tasks = tuple(ALONE)
-    yield from (Arm(f"alone:{task}", "alone", (task,), (f"tasks=[{task}]",)) for task in tasks)
-    yield Arm("joint", "joint", tasks)
+    tasks = tuple(SINGLE_TASK)
+    yield from (
+        Arm(f"single_task:{task}", "single_task", (task,), (f"tasks=[{task}]",)) for task in tasks
+    )
+    yield Arm("multi_task", "multi_task", tasks)
 
 
 def score(arm: Arm, task: str, rng: np.random.Generator) -> float:
@@ -64,12 +66,12 @@ def score(arm: Arm, task: str, rng: np.random.Generator) -> float:
     gain = sum(GAINS.get((task, str(other)), 0.0) for other in others)
     gain += VARIANTS.get(arm.name, 0.0) + 0.02 * len(others) * (1 - arm.labels)
     fewer = 0.11 * log(1 / arm.labels)
-    return float(ALONE[task] + gain - fewer + rng.normal(0, 0.002))
+    return float(SINGLE_TASK[task] + gain - fewer + rng.normal(0, 0.002))
 
 
 def results(folder: Path | None = None, seeds: Sequence[int] = (0, 1, 2)) -> StudyResults:
     """A finished study; histories are written into a folder, if there is one."""
-    found = StudyResults("quickstart", dict.fromkeys(ALONE, "accuracy"), list(seeds), {}, [])
+    found = StudyResults("quickstart", dict.fromkeys(SINGLE_TASK, "accuracy"), list(seeds), {}, [])
     found.arms = {arm.name: arm for arm in arms()}
     rng, noise = np.random.default_rng(7), np.random.default_rng(8)
     for arm in found.arms.values():
@@ -79,12 +81,12 @@ def results(folder: Path | None = None, seeds: Sequence[int] = (0, 1, 2)) -> Stu
             if folder is not None and trial.status == "finished":
                 write_history(folder / trial.folder, arm, trial, noise)
     found.predictors = {
-        "size_rows": {t: {s: float(ROWS[s]) for s in ALONE if s != t} for t in ALONE},
+        "size_rows": {t: {s: float(ROWS[s]) for s in SINGLE_TASK if s != t} for t in SINGLE_TASK},
         "gradient_cosine": {
-            t: {s: GAINS.get((t, s), 0.0) * 5 + rng.normal(0, 0.03) for s in ALONE if s != t}
-            for t in ALONE
+            t: {s: GAINS.get((t, s), 0.0) * 5 + rng.normal(0, 0.03) for s in SINGLE_TASK if s != t}
+            for t in SINGLE_TASK
         },
-        "log_me": {t: {s: rng.normal() for s in ALONE if s != t} for t in ALONE},
+        "log_me": {t: {s: rng.normal() for s in SINGLE_TASK if s != t} for t in SINGLE_TASK},
     }
     found.predictor_seconds = {"size_rows": 0.0, "gradient_cosine": 31.0, "log_me": 6.5}
     return found
@@ -120,7 +122,7 @@ def write_history(folder: Path, arm: Arm, trial: TrialResult, rng: np.random.Gen
             for task, value in trial.valid.items():
                 at = value * (1 - 0.6 * exp(-step / 180)) + rng.normal(0, 0.006)
                 metrics[f"valid/{task}/accuracy"] = at
-        if arm.kind in ("joint", "variant"):
+        if arm.kind in ("multi_task", "variant"):
             for place, (one, other) in enumerate(combinations(arm.tasks, 2)):
                 cosine = GAINS.get((one, other), 0.0) * 20 + 0.1 * sin(step / 200 + place)
                 metrics[f"gradient/cosine/{one}/{other}"] = cosine + rng.normal(0, 0.05)

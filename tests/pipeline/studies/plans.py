@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.configuration.schema import ComparisonConfig, schema_problems
 from pipeline.studies.arms import arms_of
 from pipeline.studies.jobs import Job, JobContext
-from pipeline.studies.plan import JointRunFacts, StudyPlan, TaskFacts
+from pipeline.studies.plan import MultiTaskFacts, StudyPlan, TaskFacts
 from pipeline.studies.predictors import rank_job
 from pipeline.studies.scheduler import Limits, ScheduledJob, Scheduler
 from pipeline.studies.search import searches_of
@@ -20,7 +20,7 @@ LAUNCHER = f"{sys.executable} {Path(__file__).with_name('stand_in.py')}"
 ROOT = Path(__file__).parents[3]
 
 
-def facts(tasks: Sequence[str] = ("a", "b"), **options: Any) -> JointRunFacts:
+def facts(tasks: Sequence[str] = ("a", "b"), **options: Any) -> MultiTaskFacts:
     """Tasks of a data set of texts each, of which a step has 8 rows."""
     known = {name: TaskFacts([f"of_{name}"], ["text"], "accuracy", True) for name in tasks}
     rows = {f"of_{name}": 8 for name in tasks}
@@ -35,7 +35,7 @@ def facts(tasks: Sequence[str] = ("a", "b"), **options: Any) -> JointRunFacts:
         "start": 1.0,
         "step": 0.1,
     }
-    return JointRunFacts(**{**values, **options})
+    return MultiTaskFacts(**{**values, **options})
 
 
 def node(**options: Any) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def node(**options: Any) -> dict[str, Any]:
 
 def plan(
     seeds: Sequence[int] = (0, 1),
-    known: JointRunFacts | None = None,
+    known: MultiTaskFacts | None = None,
     base: Sequence[str] = (),
     **options: Any,
 ) -> StudyPlan:

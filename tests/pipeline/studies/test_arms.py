@@ -25,16 +25,16 @@ def arms(known: Any = None, **options: Any) -> dict[str, Arm]:
     return arms_of(node(**options), known or facts())
 
 
-def test_each_task_alone_and_all_jointly() -> None:
+def test_single_task_runs_and_a_multi_task_run() -> None:
     found = arms()
-    assert list(found) == ["alone:a", "alone:b", "joint"]
-    assert found["alone:a"].overrides == (
+    assert list(found) == ["single_task:a", "single_task:b", "multi_task"]
+    assert found["single_task:a"].overrides == (
         "balancer=equal",
         "tasks=[a]",
         "sampler.batch_size=8",
         "sampler.steps_per_epoch=5",
     )
-    assert found["joint"].overrides == (
+    assert found["multi_task"].overrides == (
         "tasks=[a,b]",
         "sampler.batch_size=16",
         "sampler.steps_per_epoch=5",
@@ -42,13 +42,13 @@ def test_each_task_alone_and_all_jointly() -> None:
 
 
 def test_a_budget_in_steps_gives_everyone_full_batches() -> None:
-    assert "sampler.batch_size=16" in arms(budget="steps")["alone:a"].overrides
+    assert "sampler.batch_size=16" in arms(budget="steps")["single_task:a"].overrides
 
 
-def test_alone_runs_together_take_the_rows_of_the_joint_run() -> None:
+def test_single_task_runs_together_take_the_rows_of_the_multi_task_run() -> None:
     known = facts(THREE, rows={"of_a": 5, "of_b": 7, "of_c": 11})
-    alone = [rows_per_step((name,), known, "rows") for name in THREE]
-    assert sum(alone) == rows_per_step(THREE, known, "rows") == 23
+    own = [rows_per_step((name,), known, "rows") for name in THREE]
+    assert sum(own) == rows_per_step(THREE, known, "rows") == 23
 
 
 def test_tasks_of_one_data_set_count_its_rows_once() -> None:
@@ -65,12 +65,12 @@ def test_pairs_of_all_tasks_and_of_some() -> None:
         "pair:a+c",
         "pair:b+c",
     ]
-    found = arms(known, pairs=[["c", "a"], ["a", "c"]], alone=False, joint=False)
+    found = arms(known, pairs=[["c", "a"], ["a", "c"]], single_task=False, multi_task=False)
     assert list(found) == ["pair:a+c"]
 
 
 def test_a_pair_with_weights_makes_each_task_the_source() -> None:
-    found = arms(pairs="all", pair_weights=[1.0, 0.5], alone=False, joint=False)
+    found = arms(pairs="all", pair_weights=[1.0, 0.5], single_task=False, multi_task=False)
     assert list(found) == ["pair:a+b", "pair:a+0.5*b", "pair:0.5*a+b"]
     arm = found["pair:a+0.5*b"]
     assert arm.weights == (("a", 1.0), ("b", 0.5))
@@ -81,20 +81,26 @@ def test_groups_are_in_the_order_of_the_data() -> None:
     assert "group:a+c" in arms(facts(THREE), groups=[["c", "a"]])
 
 
-def test_fewer_labels_for_alone_joint_variants_and_transfers() -> None:
+def test_fewer_labels_for_single_task_multi_task_variants_and_transfers() -> None:
     found = arms(
         labels=[0.3, 0.1], variants={"up": "balancer=upgrad"}, pairs="all", transfers=[["a", "b"]]
     )
     few = [name for name in found if name.endswith("@0.1")]
-    assert few == ["alone:a@0.1", "alone:b@0.1", "joint@0.1", "up@0.1", "transfer:a>b@0.1"]
-    assert found["joint@0.1"].labels == 0.1
-    assert "labels=0.1" in found["joint@0.1"].overrides
+    assert few == [
+        "single_task:a@0.1",
+        "single_task:b@0.1",
+        "multi_task@0.1",
+        "up@0.1",
+        "transfer:a>b@0.1",
+    ]
+    assert found["multi_task@0.1"].labels == 0.1
+    assert "labels=0.1" in found["multi_task@0.1"].overrides
 
 
 def test_a_transfer_begins_from_the_source_of_its_seed(tmp_path: Path) -> None:
     made = plan(seeds=[4], transfers=[["a", "b"]], labels=[0.1])
     own = trial_of(made, JobContext(tmp_path), made.arms["transfer:a>b@0.1"], 4).overrides()
-    source = tmp_path / "trials" / "alone-a" / "seed-4"
+    source = tmp_path / "trials" / "single_task-a" / "seed-4"
     assert f"transfer.source={source}" in own
     assert f"data.text.tokenizer={source}" in own
     assert "transfer.parts=[encoders.text,trunk]" in own
@@ -135,7 +141,7 @@ def test_trials_get_what_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 NAMES = {
-    "alone:digit": "alone-digit",
+    "single_task:digit": "single_task-digit",
     "pair:a+0.5*b": "pair-a+0.5xb",
     "transfer:a>b@0.1": "transfer-a-to-b-0.1",
 }
@@ -166,9 +172,9 @@ def test_a_limit_of_one_is_a_step_and_of_1_0_is_all() -> None:
 
 def test_seconds_count_rows() -> None:
     known = facts(step=1.6, start=2.0)  # 0.1 s a row
-    alone = arms(known)["alone:a"]
-    assert expected_seconds(alone, known, "rows") == pytest.approx(2 + 0.1 * (10 * 8 + 30 / 3))
-    assert expected_seconds(alone, facts(step=None), "rows") is None
+    own = arms(known)["single_task:a"]
+    assert expected_seconds(own, known, "rows") == pytest.approx(2 + 0.1 * (10 * 8 + 30 / 3))
+    assert expected_seconds(own, facts(step=None), "rows") is None
 
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
@@ -180,4 +186,8 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
 
 def test_trials_go_seed_by_seed(tmp_path: Path) -> None:
     titles = [trial.title for trial in trials_of(plan(), JobContext(tmp_path))]
-    assert titles[:3] == ["joint, seed 0", "alone:a, seed 0", "alone:b, seed 0"]  # longest first
+    assert titles[:3] == [
+        "multi_task, seed 0",
+        "single_task:a, seed 0",
+        "single_task:b, seed 0",
+    ]  # longest first

@@ -16,18 +16,18 @@ from tests.pipeline.studies.text_shop import SMALL, write_shop
 
 
 @pytest.mark.parametrize(
-    ("uri", "parent", "alone"),
+    ("uri", "parent", "top_level"),
     [("sqlite:///x.db", None, True), ("sqlite:///x.db", "abc", False), (None, None, False)],
 )
-def test_which_trials_stand_alone(
-    uri: str | None, parent: str | None, alone: bool, tmp_path: Path
+def test_which_trials_are_top_level(
+    uri: str | None, parent: str | None, top_level: bool, tmp_path: Path
 ) -> None:
     journal = OperationJournal(tmp_path / "operations.jsonl")
     journal.start("one", {"uri": uri, "experiment": "exp"})
     journal.tags({"a": 1} if parent is None else {PARENT_TAG: parent})
     journal.close()
-    assert record.is_alone(tmp_path / "operations.jsonl") is alone
-    assert not record.is_alone(tmp_path / "absent.jsonl")
+    assert record.is_top_level(tmp_path / "operations.jsonl") is top_level
+    assert not record.is_top_level(tmp_path / "absent.jsonl")
 
 
 def test_a_run_of_which_the_server_lacks_a_part_is_behind(tmp_path: Path) -> None:

@@ -59,10 +59,11 @@ def test_a_launcher_that_isnt_there_is_named(
 def test_arms_of_the_same_folder_are_refused(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["study.variants.alone-mood=dim=4", "dry_run=true"]
+    given = ["study.variants.single_task-mood=dim=4", "dry_run=true"]
     assert main([*SMALL, "run_dir=one", *given]) == 2
-    assert "alone:mood and alone-mood would share the folder trials/alone-mood" in (
-        capsys.readouterr().err
+    assert (
+        "single_task:mood and single_task-mood would share the folder trials/single_task-mood"
+        in (capsys.readouterr().err)
     )
 
 

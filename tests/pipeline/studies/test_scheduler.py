@@ -16,8 +16,9 @@ import pytest
 from pipeline.studies.plan import trial_files
 from pipeline.studies.process import ProcessLock, is_taken
 from pipeline.studies.results import StudyResults
-from pipeline.studies.scheduler import ScheduledJob, remaining_seconds, rough_duration
+from pipeline.studies.scheduler import ScheduledJob, remaining_seconds
 from pipeline.studies.trials import collect
+from pipeline.text_format import duration
 from tests.pipeline.studies import plans
 from tests.pipeline.studies.plans import ROOT, Silent, facts, jobs_of, plan, run
 
@@ -48,7 +49,7 @@ def test_all_trials_finish_and_are_never_run_again(
     assert {work.state for work in scheduler.works} == {"done"}
     results = collect(tmp_path / "study")
     assert {status for trial in results.trials for status in [trial.status]} == {"finished"}
-    trial = next(results.finished("joint"))
+    trial = next(results.finished("multi_task"))
     assert trial.parameters == 7
     assert trial.labels == {"a": 100, "b": 100}
     assert trial.memory is not None
@@ -65,7 +66,7 @@ def test_memory_of_a_launcher_is_not_taken_for_the_runs(
 ) -> None:
     monkeypatch.setenv("STAND_IN_PAUSE", "0.04")
     monkeypatch.setattr(plans, "LAUNCHER", f"env {plans.LAUNCHER}")
-    run(plan(seeds=[0], alone=False), tmp_path / "study")
+    run(plan(seeds=[0], single_task=False), tmp_path / "study")
     (trial,) = collect(tmp_path / "study").trials
     assert (trial.status, trial.memory) == ("finished", None)
 
@@ -80,10 +81,10 @@ def test_as_many_at_a_time_as_asked_for(tmp_path: Path, log: Path) -> None:
 
 
 def test_a_transfer_waits_for_its_source(tmp_path: Path, log: Path) -> None:
-    run(plan(transfers=[["a", "b"]], joint=False), tmp_path / "study", jobs=6)
+    run(plan(transfers=[["a", "b"]], multi_task=False), tmp_path / "study", jobs=6)
     order = [" ".join(line) for line in words(log)]
     for seed in (0, 1):
-        assert order.index(f"end alone-a/seed-{seed}") < order.index(
+        assert order.index(f"end single_task-a/seed-{seed}") < order.index(
             f"begin transfer-a-to-b/seed-{seed}"
         )
 
@@ -102,9 +103,9 @@ def test_a_failure_is_told_and_the_rest_goes_on(how: int, tmp_path: Path, log: P
     run(made, tmp_path / "study")
     results = collect(tmp_path / "study")
     assert status(results) == {
-        "alone:a": ["finished"],
-        "alone:b": ["finished"],
-        "joint": ["finished"],
+        "single_task:a": ["finished"],
+        "single_task:b": ["finished"],
+        "multi_task": ["finished"],
         "bad": ["failed"],
     }
     bad = next(trial for trial in results.trials if trial.arm == "bad")
@@ -114,23 +115,23 @@ def test_a_failure_is_told_and_the_rest_goes_on(how: int, tmp_path: Path, log: P
 
 
 def test_a_failed_trial_is_tried_again_as_often_as_asked_for(tmp_path: Path, log: Path) -> None:
-    made = plan(seeds=[0], alone=False, joint=False, variants={"bad": ["dim=1"]})
+    made = plan(seeds=[0], single_task=False, multi_task=False, variants={"bad": ["dim=1"]})
     scheduler, _ = run(made, tmp_path / "study", retries=2)
     assert Counter(word for word, _ in words(log)) == {"begin": 3}
     assert [work.state for work in scheduler.works] == ["failed"]
 
 
 def test_what_needs_a_failed_trial_fails_with_its_name(tmp_path: Path, log: Path) -> None:
-    made = plan(seeds=[0], base=["dim=1"], joint=False, transfers=[["a", "b"]])
+    made = plan(seeds=[0], base=["dim=1"], multi_task=False, transfers=[["a", "b"]])
     run(made, tmp_path / "study")
     found = {trial.arm: trial.message for trial in collect(tmp_path / "study").trials}
-    assert found["transfer:a>b"] == "it needs alone:a, seed 0, which failed"
+    assert found["transfer:a>b"] == "it needs single_task:a, seed 0, which failed"
 
 
 def test_time_limit_stops_a_trial_and_keeps_it(
     tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = plan(seeds=[0], alone=False)
+    made = plan(seeds=[0], single_task=False)
     monkeypatch.setenv("STAND_IN_PAUSE", "0.1")
     run(made, tmp_path / "study", timeout=0.6)
     (trial,) = collect(tmp_path / "study").trials
@@ -140,7 +141,7 @@ def test_time_limit_stops_a_trial_and_keeps_it(
     run(made, tmp_path / "study", timeout=0.6)  # its time is over already
     assert Counter(word for word, _ in words(log)) == {"begin": 1}
     run(made, tmp_path / "study", timeout=60)
-    assert status(collect(tmp_path / "study")) == {"joint": ["finished"]}
+    assert status(collect(tmp_path / "study")) == {"multi_task": ["finished"]}
     assert Counter(word for word, _ in words(log)) == {"begin": 2, "end": 1}
 
 
@@ -149,12 +150,12 @@ def test_stopping_asks_and_the_next_session_goes_on(
 ) -> None:
     made, folder = plan(seeds=[0]), tmp_path / "study"
     monkeypatch.setenv("STAND_IN_PAUSE", "0.05")
-    files = trial_files(folder, "alone:a", 0)
+    files = trial_files(folder, "single_task:a", 0)
     _, whole = run(made, folder, stopping=lambda: files.step() >= 2)
     assert not whole
     stopped = files.step()
     assert 2 <= stopped < 10
-    assert status(collect(folder))["alone:a"] == ["waiting"]
+    assert status(collect(folder))["single_task:a"] == ["waiting"]
     run(made, folder)
     steps = files.run.metrics.read_text().splitlines()
     assert len(steps) == 10 == files.step()  # none was taken twice
@@ -163,7 +164,7 @@ def test_stopping_asks_and_the_next_session_goes_on(
 
 def test_a_locked_trial_is_left_to_the_other_process(tmp_path: Path, log: Path) -> None:
     made, folder = plan(seeds=[0]), tmp_path / "study"
-    lock = ProcessLock(trial_files(folder, "joint", 0).lock)
+    lock = ProcessLock(trial_files(folder, "multi_task", 0).lock)
     assert lock.acquire()
 
     def release() -> bool:
@@ -172,7 +173,7 @@ def test_a_locked_trial_is_left_to_the_other_process(tmp_path: Path, log: Path) 
         return False
 
     scheduler, _ = run(made, folder, stopping=release)
-    assert [line[1] for line in words(log) if line[0] == "begin"][-1] == "joint/seed-0"
+    assert [line[1] for line in words(log) if line[0] == "begin"][-1] == "multi_task/seed-0"
     assert {work.state for work in scheduler.works} == {"done"}
 
 
@@ -243,7 +244,11 @@ def test_two_studies_of_the_same_seeds_say_the_same(tmp_path: Path, log: Path) -
 def test_the_display_is_told_of_each_trial(tmp_path: Path, log: Path) -> None:
     scheduler, _ = run(plan(seeds=[3]), tmp_path / "study", jobs=1)
     assert isinstance(scheduler.display, Silent)
-    assert scheduler.display.ended_titles == ["joint, seed 3", "alone:a, seed 3", "alone:b, seed 3"]
+    assert scheduler.display.ended_titles == [
+        "multi_task, seed 3",
+        "single_task:a, seed 3",
+        "single_task:b, seed 3",
+    ]
 
 
 def works(tmp_path: Path, predictors: list[str]) -> list[ScheduledJob]:
@@ -282,4 +287,4 @@ def test_nothing_is_known_without_guesses(tmp_path: Path) -> None:
 
 
 def test_durations() -> None:
-    assert [rough_duration(s) for s in (4.2, 600, 12_000)] == ["4 s", "10 min", "3 h 20 min"]
+    assert [duration(s) for s in (4.2, 600, 12_000)] == ["4 s", "10 min", "3 h 20 min"]

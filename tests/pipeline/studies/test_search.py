@@ -39,12 +39,12 @@ def best(folder: Path, arm: str) -> dict[str, object]:
 def test_each_arm_is_searched_alike_and_trained_by_its_best(tmp_path: Path) -> None:
     made = plan(
         seeds=[0],
-        alone=False,
+        single_task=False,
         variants={"up": ["balancer=upgrad"]},
         search={"trials": 3, "keys": RATES},
     )
     run(made, tmp_path)
-    for arm in ("joint", "up"):
+    for arm in ("multi_task", "up"):
         found = best(tmp_path, arm)
         scores = found["scores"]
         assert isinstance(scores, dict)
@@ -62,17 +62,17 @@ def test_each_arm_is_searched_alike_and_trained_by_its_best(tmp_path: Path) -> N
 
 
 def test_a_search_that_was_stopped_goes_on_and_draws_the_same(tmp_path: Path) -> None:
-    made = plan(seeds=[0], alone=False, search={"trials": 3, "keys": RATES})
+    made = plan(seeds=[0], single_task=False, search={"trials": 3, "keys": RATES})
     run(made, tmp_path / "whole", jobs=1)
-    place = tmp_path / "parts" / "search" / "joint" / "trial-0" / "summary.json"
+    place = tmp_path / "parts" / "search" / "multi_task" / "trial-0" / "summary.json"
     _, whole = run(made, tmp_path / "parts", stopping=place.exists)
     assert not whole
     run(made, tmp_path / "parts")
-    assert best(tmp_path / "whole", "joint") == best(tmp_path / "parts", "joint")
+    assert best(tmp_path / "whole", "multi_task") == best(tmp_path / "parts", "multi_task")
 
 
 def test_a_search_goes_on_after_a_failure_and_says_when_all_fail(tmp_path: Path) -> None:
-    made = plan(seeds=[0], alone=False, base=["dim=1"], search={"trials": 2, "keys": RATES})
+    made = plan(seeds=[0], single_task=False, base=["dim=1"], search={"trials": 2, "keys": RATES})
     run(made, tmp_path)
     (trial,) = collect(tmp_path).trials
     assert trial.message == "all trials of its search have failed"
@@ -99,7 +99,9 @@ def test_storage_is_a_file_unless_given(tmp_path: Path) -> None:
 
 
 def test_storage_that_cant_be_opened_is_named(tmp_path: Path) -> None:
-    made = plan(seeds=[0], alone=False, search={"trials": 1, "keys": RATES, "storage": "nodb://x"})
+    made = plan(
+        seeds=[0], single_task=False, search={"trials": 1, "keys": RATES, "storage": "nodb://x"}
+    )
     scheduler, _ = run(made, tmp_path)
     assert scheduler.works[0].message is not None
     assert "study.search.storage can't be opened" in scheduler.works[0].message
@@ -130,7 +132,7 @@ def test_validation_scores_stand_in_where_the_test_has_no_labels(tmp_path: Path)
     known.tasks["b"] = replace(known.tasks["b"], tested=False)
     run(plan(seeds=[0], known=known), tmp_path)
     results = collect(tmp_path)
-    trial = next(results.finished("joint"))
+    trial = next(results.finished("multi_task"))
     assert trial.test["b"] == trial.valid["b"]
     assert any("b: the test rows have no labels, so validation scores" in n for n in results.notes)
     assert any(note.startswith("one seed: differences have no intervals") for note in results.notes)

@@ -33,10 +33,10 @@ def test_arms_differ_in_nothing_but_their_tasks(finished: Path) -> None:
     results = json.loads((finished / "one" / "results.json").read_text())["results"]
     trials = {(t["arm"], t["seed"]): t for t in results["trials"]}
     assert {t["status"] for t in trials.values()} == {"finished"}
-    joint = trials["joint", 0]["rows_seen"]
-    assert trials["alone:mood", 0]["rows_seen"] == {"mood": joint["mood"]}
-    assert trials["joint", 0]["labels"] == {"mood": 48, "speed": 48}
-    assert trials["joint", 0]["test"] != trials["joint", 1]["test"]
+    multi_task = trials["multi_task", 0]["rows_seen"]
+    assert trials["single_task:mood", 0]["rows_seen"] == {"mood": multi_task["mood"]}
+    assert trials["multi_task", 0]["labels"] == {"mood": 48, "speed": 48}
+    assert trials["multi_task", 0]["test"] != trials["multi_task", 1]["test"]
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_the_same_command_later_says_the_same(
 ) -> None:
     monkeypatch.chdir(finished)
     assert main([*SMALL, "seeds=[0]", "run_dir=two", f"launcher={launcher}", "jobs=2"]) == 0
-    for arm in ("joint", "alone-speed"):
+    for arm in ("multi_task", "single_task-speed"):
         one, two = (
             json.loads((finished / n / "trials" / arm / "seed-0" / "summary.json").read_text())
             for n in ("one", "two")

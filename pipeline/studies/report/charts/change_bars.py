@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.plots.figure_style import INK, clean
+from pipeline.plots.figure_style import INK, label_axis
 from pipeline.studies.analysis.estimates import Change, IntervalEstimate
 from pipeline.studies.report.charts.panel import VERDICTS, Chart, Hover, Panel
 from pipeline.studies.report.report_data import PERCENT, ReportSubject, ScoreUnit, estimate_text
@@ -21,7 +21,7 @@ LONGEST = 24  # characters of a name
 Bar = tuple[str, Change, IntervalEstimate]  # arm, its change, what of it is drawn
 
 CAPTION = (
-    "Difference to each task alone, mean over seeds with its 95 % interval. Filled blue: it "
+    "Difference to each single-task run, mean over seeds with its 95 % interval. Filled blue: it "
     "helped, filled orange: it hurt (corrected for all comparisons); hollow: it may be chance."
 )
 
@@ -37,7 +37,7 @@ def change_chart(subject: ReportSubject) -> Chart | None:
     ]
     if means:
         panels.append(
-            change_panel("mean over an arm's tasks (delta_m)", means, PERCENT, "% of alone")
+            change_panel("mean over an arm's tasks (delta_m)", means, PERCENT, "% of single-task")
         )
     for task, unit in subject.units.items():
         bars: list[Bar] = [
@@ -46,10 +46,7 @@ def change_chart(subject: ReportSubject) -> Chart | None:
             if task in c.changes
         ]
         if bars:
-            metric = subject.results.metrics[task]
-            panels.append(
-                change_panel(task, bars, unit, f"{metric}{',' * bool(unit.word)}{unit.word}")
-            )
+            panels.append(change_panel(task, bars, unit, subject.axis_label(task)))
     many = len(compared) > MOST
     caption = CAPTION + (f" At most {MOST} arms are drawn; the table has all." if many else "")
     return Chart("changes", "What sharing changed", caption, panels) if panels else None
@@ -69,13 +66,11 @@ def middle_cut(name: str, most: int) -> str:
 
 
 def change_panel(title: str, bars: Sequence[Bar], unit: ScoreUnit, label: str) -> Panel:
-    """Return bars of one unit."""
     shown = bars[:MOST]
     return Panel(title, partial(draw, shown, unit, label), FRAME + LINE * len(shown))
 
 
 def draw(bars: Sequence[Bar], unit: ScoreUnit, label: str, axis: Axes, hover: Hover) -> None:
-    """Draw a bar an arm, from 0 to its mean, and its interval."""
     for place, (arm, change, found) in enumerate(bars):
         colour = VERDICTS[change.verdict]
         (bar,) = axis.barh(place, unit.factor * found.mean, 0.62, color=colour, edgecolor=colour)
@@ -89,7 +84,5 @@ def draw(bars: Sequence[Bar], unit: ScoreUnit, label: str, axis: Axes, hover: Ho
     axis.set_ylim(len(bars) - 0.4, -0.6)
     axis.margins(x=0.08)
     axis.locator_params(axis="x", nbins=5)
-    axis.set_xlabel(label.strip(), color=INK, fontsize=10)
-    clean(axis)
-    axis.tick_params(labelsize=10)
+    label_axis(axis, label.strip())
     axis.grid(visible=False, axis="y")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.plots.figure_style import INK, clean
+from pipeline.plots.figure_style import INK, label_axis
 from pipeline.studies.analysis.estimates import IntervalEstimate, LabelSavings
 from pipeline.studies.report.charts.panel import Chart, Hover, Panel, colours_of
 from pipeline.studies.report.report_data import ReportSubject, ScoreUnit, estimate_text
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Curves = Mapping[str, Sequence[tuple[int, IntervalEstimate]]]  # {arm: [(labels, score)]}
 CAPTION = (
     "Test score against labelled training rows (log scale), with 95 % intervals. The dashed line "
-    "is what the task reaches alone with all labels; a diamond shows how many labels do as well."
+    "is what the single-task run reaches with all labels; a diamond shows how many do as well."
 )
 MARKERS = "osv^DPX"
 BESIDE = 1.012  # factor from an arm's intervals to the next one's, or they would hide each other
@@ -39,9 +39,11 @@ def label_chart(subject: ReportSubject) -> Chart | None:
         if not own:
             continue
         saved = [s for s in subject.answers.saved if s.task == task and s.arm in own]
-        label = f"{subject.results.metrics[task]}{',' * bool(unit.word)}{unit.word}"
+        label = subject.axis_label(task)
         panels.append(Panel(task, partial(draw, own, saved, colours, unit, label), 200))
-        key |= {"alone" if arms[arm].kind == "alone" else arm: colours[arm] for arm in own}
+        key |= {
+            "single_task" if arms[arm].kind == "single_task" else arm: colours[arm] for arm in own
+        }
     return Chart("labels", "How many labels it takes", CAPTION, panels, key) if panels else None
 
 
@@ -54,7 +56,6 @@ def draw(
     axis: Axes,
     hover: Hover,
 ) -> None:
-    """Draw the curves, the accuracy that counts, and where it is reached."""
     for place, (arm, curve) in enumerate(curves.items()):
         marker, aside = MARKERS[place % len(MARKERS)], BESIDE**place
         counts = [count for count, _ in curve]
@@ -74,9 +75,7 @@ def draw(
             )
             hover.add(mark, f"{one.arm}: {one.needed.mean:,.0f} of {one.of:,} labels")
     count_axis(axis, sorted({count for curve in curves.values() for count, _ in curve}))
-    axis.set_ylabel(label, color=INK, fontsize=10)
-    clean(axis)
-    axis.tick_params(labelsize=10)
+    label_axis(axis, "labels", label)
 
 
 def count_axis(axis: Axes, counts: Sequence[int]) -> None:
@@ -90,4 +89,3 @@ def count_axis(axis: Axes, counts: Sequence[int]) -> None:
         if not ticks or count >= ticks[-1] * (counts[-1] / counts[0]) ** 0.16:
             ticks.append(count)
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axis.set_xlabel("labels", color=INK, fontsize=10)

@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from html import escape
 from io import StringIO
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
 
 from pipeline.plots.figure_style import GRID, INK, is_drawable, new_figure
 from pipeline.studies.results import Arm
@@ -19,25 +21,19 @@ from pipeline.studies.results import Arm
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 HELPED, HURT, UNCLEAR = "#0072b2", "#d55e00", "#8b949e"
 OTHERS = ("#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#9a7d0a", "#6f4e9c")
-SINGLE_TASK, JOINT = UNCLEAR, HELPED
 VERDICTS = {"helped": HELPED, "hurt": HURT, "unclear": UNCLEAR}
 
 
 def colours_of(arms: Iterable[Arm]) -> dict[str, str]:
-    """Return {arm: colour}: grey alone, blue joint, each other one its own while they last."""
-    found: dict[str, str] = {}
-    others = 0
-    for arm in arms:
-        if arm.kind in ("alone", "joint"):
-            found[arm.name] = SINGLE_TASK if arm.kind == "alone" else JOINT
-        else:
-            found[arm.name] = OTHERS[others % len(OTHERS)]
-            others += 1
-    return found
+    """Return {arm: colour}: grey single-task, blue multi-task, each other one its own."""
+    known: dict[str, str] = {"single_task": UNCLEAR, "multi_task": HELPED}
+    others = cycle(OTHERS)
+    return {arm.name: known.get(arm.kind) or next(others) for arm in arms}
 
 
 Place = tuple[float, float]
@@ -76,7 +72,6 @@ def placed_names(
 
 
 def box_of(mark: Place, width: float, side: str, up: float) -> Box:
-    """Return what a name would cover."""
     x, y = mark[0], mark[1] + up * 0.9 * LINE
     shift = GAP if not up else GAP / 2
     left = {"left": x + shift, "right": x - shift - width, "center": x - width / 2}[side]
@@ -84,7 +79,6 @@ def box_of(mark: Place, width: float, side: str, up: float) -> Box:
 
 
 def overlap(one: Box, other: Box) -> bool:
-    """Say whether two boxes cover a common place."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
@@ -134,7 +128,6 @@ class Hover:
         self.texts: dict[str, str] = {}
 
     def add(self, artist: Artist, text: str) -> None:
-        """Give a mark its text."""
         name = f"hover-{len(self.texts)}"
         artist.set_gid(name)
         self.texts[name] = text
@@ -174,12 +167,9 @@ def write_png(chart: Chart, path: Path) -> None:
         figure.savefig(path, dpi=144, format="png")
 
 
-def add_key(figure: object, key: dict[str, str]) -> None:
-    """Draw the key of lines below all panels."""
-    from matplotlib.figure import Figure
+def add_key(figure: Figure, key: dict[str, str]) -> None:
     from matplotlib.lines import Line2D
 
-    assert isinstance(figure, Figure)
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in key.values()]
     figure.legend(
         lines, [short(name) for name in key], loc="outside lower center", ncols=6, frameon=False
@@ -204,7 +194,7 @@ META = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 IDS = re.compile(r"(\bid=\"|href=\"#|url\(#)")
 
 
-def svg(panel: Panel, number: int) -> str:
+def svg(panel: Panel, number: int) -> Markup:
     """Return a panel as HTML.
 
     Args:
@@ -219,7 +209,7 @@ def svg(panel: Panel, number: int) -> str:
     return fitted(text.getvalue(), panel, hover, number)
 
 
-def fitted(text: str, panel: Panel, hover: Hover, number: int) -> str:
+def fitted(text: str, panel: Panel, hover: Hover, number: int) -> Markup:
     """Return matplotlib's SVG without its head, with the page's colours, ids of its own, titles."""
     body = META.sub("", HEAD.sub("", text, count=1))
     body = IDS.sub(rf"\g<1>p{number}-", FONT.sub("", body))
@@ -230,4 +220,4 @@ def fitted(text: str, panel: Panel, hover: Hover, number: int) -> str:
         body = body.replace(start, f"{start}<title>{escape(words)}</title>")
     size = f"width='{panel.width}' height='{panel.height}'"
     box = f"viewBox='0 0 {panel.width} {panel.height}'"
-    return f"<svg role='img' aria-label='{escape(panel.title)}' {size} {box}>{body}"
+    return Markup(f"<svg role='img' aria-label='{escape(panel.title)}' {size} {box}>{body}")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.plots.figure_style import INK, clean
+from pipeline.plots.figure_style import INK, label_axis
 from pipeline.studies.analysis.estimates import CostPoint
 from pipeline.studies.report.charts.panel import HELPED, UNCLEAR, Chart, Hover, Panel, placed_names
-from pipeline.studies.report.report_data import PERCENT, ReportSubject, duration
-from pipeline.text_format import format_bytes, format_scaled
+from pipeline.studies.report.report_data import PERCENT, ReportSubject
+from pipeline.text_format import duration, format_bytes, format_scaled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,13 +29,12 @@ COSTS: dict[str, tuple[str, Callable[[float], str], Units]] = {
     "memory": ("memory", format_bytes, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))),
 }
 CAPTION = (
-    "Mean change over tasks (% of alone) against what it costs. Filled and joined: nothing else "
-    "is both better and cheaper. Means over seeds; small differences may be chance."
+    "Mean change over tasks (% of single-task) against what it costs. Filled and joined: nothing "
+    "else is both better and cheaper. Means over seeds; small differences may be chance."
 )
 
 
 def pareto_chart(subject: ReportSubject) -> Chart | None:
-    """Return a panel a cost that is known."""
     panels = []
     for cost, (title, *_) in COSTS.items():
         known = {p.arm: p for p in subject.answers.points if costs_of(p)[cost] is not None}
@@ -45,12 +44,10 @@ def pareto_chart(subject: ReportSubject) -> Chart | None:
 
 
 def costs_of(point: CostPoint) -> Mapping[str, float | None]:
-    """Return {cost: of an arm}."""
     return {"seconds": point.seconds, "parameters": point.parameters, "memory": point.memory}
 
 
 def draw(points: Sequence[CostPoint], cost: str, axis: Axes, hover: Hover) -> None:
-    """Draw a mark an arm, the front joined, names where they fit."""
     _, text, units = COSTS[cost]
     costs = {p.arm: float(costs_of(p)[cost] or 0) for p in points}
     factor, word = next((u for u in units if max(costs.values()) >= u[0]), units[-1])
@@ -72,9 +69,7 @@ def draw(points: Sequence[CostPoint], cost: str, axis: Axes, hover: Hover) -> No
     named = [p.arm for p in points if len(points) <= MOST_NAMES or p.front.get(cost)]
     name_marks(axis, sorted(named, key=lambda arm: -places[arm][1]), places)
     axis.locator_params(axis="y", nbins=6)
-    axis.set_ylabel("mean change, %", color=INK, fontsize=10)
-    clean(axis)
-    axis.tick_params(labelsize=10)
+    label_axis(axis, y="mean change, %")
 
 
 def cost_axis(axis: Axes, costs: Sequence[float], word: str) -> None:
@@ -93,7 +88,6 @@ def cost_axis(axis: Axes, costs: Sequence[float], word: str) -> None:
 
 
 def name_marks(axis: Axes, named: Sequence[str], places: Mapping[str, tuple[float, float]]) -> None:
-    """Write names beside marks."""
     to_axis = axis.transData + axis.transAxes.inverted()
     shares = {arm: to_axis.transform(place) for arm, place in places.items()}
     pixels = {arm: (PLOT[0] * x, PLOT[1] * y) for arm, (x, y) in shares.items()}

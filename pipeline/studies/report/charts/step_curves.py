@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.plots.figure_style import INK, clean
+from pipeline.plots.figure_style import INK, label_axis
 from pipeline.run_folder import RunFolder
 from pipeline.studies.report.charts.panel import HELPED, HURT, Chart, Hover, Panel, colours_of
 from pipeline.studies.report.report_data import ReportSubject, ScoreUnit, rounded
@@ -32,7 +32,7 @@ def histories(subject: ReportSubject, folder: Path) -> Histories:
     """
     found: Histories = defaultdict(lambda: defaultdict(dict))
     scores = {f"valid/{task}/{metric}" for task, metric in subject.results.metrics.items()}
-    for arm in subject.arms("joint", "variant", "alone"):
+    for arm in subject.arms("multi_task", "variant", "single_task"):
         for trial in subject.results.finished(arm.name):
             for point in read_points(RunFolder(folder / trial.folder).metrics):
                 drawn = point.key in scores or point.key.startswith("gradient/cosine/")
@@ -54,38 +54,36 @@ MOST_ARMS, MOST_PAIRS = 6, 12
 COSINE = "gradient/cosine/"
 LEARNING = "Validation score over the optimizer steps: thin a seed, thick their mean."
 COSINES = (
-    "Cosine of two tasks' gradients in the joint run: below 0 they pull shared weights apart. "
+    "Cosine of two tasks' gradients in the multi-task run: below 0 they pull shared weights apart. "
     "It describes the training; it doesn't prove what helps."
 )
 
 
 def learning_chart(subject: ReportSubject, found: Histories) -> Chart | None:
-    """Return each task's validation score in the runs alone, joint and with variants."""
-    arms = [arm for arm in subject.arms("joint", "variant") if arm.name in subject.answers.scores]
+    arms = [
+        arm for arm in subject.arms("multi_task", "variant") if arm.name in subject.answers.scores
+    ]
     colours = colours_of(arms[:MOST_ARMS])
     panels: list[Panel] = []
     key: dict[str, str] = {}
     for task, metric in subject.results.metrics.items():
         own = found.get(f"valid/{task}/{metric}", {})
-        single_task = {name: runs for name, runs in own.items() if name not in colours}
-        single_task = {
-            n: r for n, r in single_task.items() if subject.results.arms[n].kind == "alone"
-        }
+        kinds = {name: subject.results.arms[name].kind for name in own}
+        single_task = {n: runs for n, runs in own.items() if kinds[n] == "single_task"}
         runs = {**single_task, **{name: own[name] for name in colours if name in own}}
         if not runs:
             continue
         shown = colours_of(subject.results.arms[name] for name in single_task) | colours
         unit = subject.units[task]
-        words = f"{metric}{',' * bool(unit.word)}{unit.word}"
+        words = subject.axis_label(task)
         panels.append(Panel(task, partial(draw_scores, runs, shown, unit, words), 185))
-        key |= {"alone" if name in single_task else name: shown[name] for name in runs}
+        key |= {"single_task" if name in single_task else name: shown[name] for name in runs}
     return Chart("learning", "How the tasks learn", LEARNING, panels, key) if panels else None
 
 
 def draw_scores(
     runs: Runs, colours: Mapping[str, str], unit: ScoreUnit, label: str, axis: Axes, hover: Hover
 ) -> None:
-    """Draw thin seeds and thick means."""
     for arm, seeds in runs.items():
         for series in seeds.values():
             values = [unit.factor * value for value in series.values()]
@@ -96,11 +94,8 @@ def draw_scores(
         (line,) = axis.plot(list(average), values, marker=mark, color=colours[arm], linewidth=2.2)
         if values:
             hover.add(line, f"{arm}: {unit.amount(values[-1] / unit.factor)} at the end")
-    axis.set_xlabel("optimizer steps", color=INK, fontsize=10)
-    axis.set_ylabel(label, color=INK, fontsize=10)
     axis.locator_params(axis="x", nbins=5)
-    clean(axis)
-    axis.tick_params(labelsize=10)
+    label_axis(axis, "optimizer steps", label)
 
 
 def cosine_chart(subject: ReportSubject, found: Histories) -> Chart | None:
@@ -108,7 +103,7 @@ def cosine_chart(subject: ReportSubject, found: Histories) -> Chart | None:
     pairs: dict[str, tuple[float, Mapping[int, Series]]] = {}
     for key, arms in found.items():
         for arm, runs in arms.items():
-            if key.startswith(COSINE) and subject.results.arms[arm].kind == "joint":
+            if key.startswith(COSINE) and subject.results.arms[arm].kind == "multi_task":
                 values = [value for series in runs.values() for value in series.values()]
                 pairs[key.removeprefix(COSINE)] = sum(values) / max(1, len(values)), runs
     lowest = sorted(pairs, key=lambda pair: pairs[pair][0])[:MOST_PAIRS]
@@ -130,7 +125,6 @@ def cosine_chart(subject: ReportSubject, found: Histories) -> Chart | None:
 
 
 def draw_cosine(runs: Mapping[int, Series], most: float, axis: Axes, hover: Hover) -> None:
-    """Draw a pair's cosines, with what is below zero filled."""
     for seed, series in runs.items():
         (line,) = axis.plot(list(series), list(series.values()), color=HELPED, lw=0.7, alpha=0.45)
         hover.add(line, f"seed {seed}")
@@ -141,6 +135,4 @@ def draw_cosine(runs: Mapping[int, Series], most: float, axis: Axes, hover: Hove
     axis.axhline(0, color=INK, linewidth=0.8)
     axis.set_ylim(-most, most)
     axis.locator_params(axis="both", nbins=5)
-    axis.set_xlabel("optimizer steps", color=INK, fontsize=10)
-    clean(axis)
-    axis.tick_params(labelsize=10)
+    label_axis(axis, "optimizer steps")

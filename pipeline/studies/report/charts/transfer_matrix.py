@@ -52,7 +52,7 @@ def transfer_chart(subject: ReportSubject) -> Chart | None:
                 width=max(WIDE, EDGE + CELL * size),
             )
         )
-    words = unit.word.strip() if unit is not PERCENT else "% of the score alone"
+    words = unit.word.strip() if unit is not PERCENT else "% of the single-task score"
     caption = CAPTION.format(unit=words or "the score's own unit")
     return Chart("transfers", "Which task helps which", caption, panels) if panels else None
 
@@ -64,7 +64,6 @@ def unit_of_all(subject: ReportSubject) -> ScoreUnit:
 
 
 def draw(cells: Cells, tasks: Sequence[str], unit: ScoreUnit, axis: Axes, hover: Hover) -> None:
-    """Draw a cell a pair: purple helps, orange hurts."""
     from matplotlib import colormaps
 
     estimates = {key: shown(transfer, unit) for key, transfer in cells.items()}
@@ -102,10 +101,8 @@ def draw(cells: Cells, tasks: Sequence[str], unit: ScoreUnit, axis: Axes, hover:
 
 
 def brightness(colour: tuple[float, float, float, float]) -> float:
-    """Return how bright a colour is, in [0, 1]."""
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 
 def shown(transfer: TransferGain, unit: ScoreUnit) -> IntervalEstimate | None:
-    """Return what a cell shows."""
     return transfer.gain.relative if unit is PERCENT else transfer.gain.difference

@@ -32,7 +32,7 @@ def study(arms: Sequence[Arm], trials: Sequence[TrialResult], **options: object)
 
 
 def single_task_arms(*tasks: str) -> list[Arm]:
-    return [Arm(f"alone:{task}", "alone", (task,)) for task in tasks]
+    return [Arm(f"single_task:{task}", "single_task", (task,)) for task in tasks]
 
 
 def scored(
@@ -47,12 +47,15 @@ def scored(
     return study(arms, trials)
 
 
-def simple(joint: Sequence[float], base: Sequence[float], task: str = "a") -> StudyResults:
-    """One task alone and in a joint run with another that never changes much."""
-    arms = [*single_task_arms(task, "b"), Arm("joint", "joint", (task, "b"))]
+def simple(multi_task: Sequence[float], base: Sequence[float], task: str = "a") -> StudyResults:
+    """One task alone and in a multi-task run with another that never changes much."""
+    arms = [*single_task_arms(task, "b"), Arm("multi_task", "multi_task", (task, "b"))]
     other = [0.5 + 0.01 * (seed % 2) for seed in range(len(base))]
-    scores = {"alone:b": {"b": other}, "joint": {task: joint, "b": other[: len(joint)]}}
-    return scored(arms, {f"alone:{task}": {task: base}} | scores)
+    scores = {
+        "single_task:b": {"b": other},
+        "multi_task": {task: multi_task, "b": other[: len(multi_task)]},
+    }
+    return scored(arms, {f"single_task:{task}": {task: base}} | scores)
 
 
 def everything(
@@ -62,11 +65,11 @@ def everything(
     effect: Mapping[tuple[str, str], float] | None = None,
     sd: float = 0.01,
 ) -> StudyResults:
-    """Alone, joint, two variants, pairs and transfers; effect: {(arm, task): true change}."""
+    """Alone, multi_task, two variants, pairs and transfers; effect: {(arm, task): true change}."""
     pairs = list(combinations(tasks, 2))
     arms = [
         *single_task_arms(*tasks),
-        Arm("joint", "joint", tuple(tasks)),
+        Arm("multi_task", "multi_task", tuple(tasks)),
         Arm("upgrad", "variant", tuple(tasks), ("balancer=upgrad",)),
         Arm("uncertainty", "variant", tuple(tasks), ("balancer=uncertainty",)),
         *(Arm(f"pair:{a}+{b}", "pair", (a, b)) for a, b in pairs),

@@ -18,7 +18,7 @@ from tests.pipeline.studies.analysis.planted_studies import everything, simple
 
 
 def planted() -> StudyResults:
-    effect = {("joint", "a"): 0.08, ("joint", "b"): -0.08}
+    effect = {("multi_task", "a"): 0.08, ("multi_task", "b"): -0.08}
     return everything("abc", 3, np.random.default_rng(0), effect)
 
 
@@ -39,12 +39,17 @@ def test_whole_study() -> None:
     found = analyze(planted())
     assert found.notes == []
     assert set(found.scores) == set(planted().arms)
-    joint = found.comparisons["joint"]
-    assert [one.verdict for one in joint.changes.values()] == ["helped", "hurt", "unclear"]
+    multi_task = found.comparisons["multi_task"]
+    assert [one.verdict for one in multi_task.changes.values()] == ["helped", "hurt", "unclear"]
     assert found.least.keys() == set("abc")
     assert 0.02 < (found.least["a"] or 0) < 0.08
-    assert {one.arm for one in found.points} == {"alone", "joint", "upgrad", "uncertainty"}
-    assert found.groupings[-1].served["a"] == "joint"
+    assert {one.arm for one in found.points} == {
+        "single_task",
+        "multi_task",
+        "upgrad",
+        "uncertainty",
+    }
+    assert found.groupings[-1].served["a"] == "multi_task"
     assert set(found.agreement) == {"size_rows"}
     assert all(math.isfinite(one) for one in numbers(found))
 
@@ -81,33 +86,35 @@ def test_failed_runs_are_left_out() -> None:
     results.trials[0].status = "failed"
     results.trials[1].status = "timeout"
     found = analyze(results)
-    assert found.comparisons["joint"].changes["a"].difference.seeds == 1
+    assert found.comparisons["multi_task"].changes["a"].difference.seeds == 1
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_scores_that_are_not_numbers(bad: float) -> None:
     results = planted()
-    next(one for one in results.trials if one.arm == "joint" and one.seed == 1).test["a"] = bad
+    next(one for one in results.trials if one.arm == "multi_task" and one.seed == 1).test["a"] = bad
     found = analyze(results)
-    assert found.notes == ["joint: the score of a isn't finite for seed 1: left out"]
-    assert found.comparisons["joint"].changes["a"].difference.seeds == 2
+    assert found.notes == ["multi_task: the score of a isn't finite for seed 1: left out"]
+    assert found.comparisons["multi_task"].changes["a"].difference.seeds == 2
 
 
 def test_a_task_that_lacks() -> None:
     results = planted()
     for one in results.trials:
-        if one.arm == "joint":
+        if one.arm == "multi_task":
             del one.test["c"]
     found = analyze(results)
-    assert found.notes[0] == "joint has no score of c for seeds 0, 1, 2: left out"
-    assert set(found.comparisons["joint"].changes) == {"a", "b"}
-    assert "delta_m of joint is of a, b only" in found.notes
-    assert "joint" not in {one.arm for one in found.points}
+    assert found.notes[0] == "multi_task has no score of c for seeds 0, 1, 2: left out"
+    assert set(found.comparisons["multi_task"].changes) == {"a", "b"}
+    assert "delta_m of multi_task is of a, b only" in found.notes
+    assert "multi_task" not in {one.arm for one in found.points}
 
 
 def test_level() -> None:
     wide, narrow = (analyze(simple([0.6, 0.65, 0.62], [0.5, 0.5, 0.55]), at) for at in (0.99, 0.8))
-    one, other = (found.comparisons["joint"].changes["a"].difference for found in (wide, narrow))
+    one, other = (
+        found.comparisons["multi_task"].changes["a"].difference for found in (wide, narrow)
+    )
     assert one.low is not None and other.low is not None and one.low < other.low
 
 

@@ -30,11 +30,11 @@ def of(results: StudyResults) -> AllComparisons:
 def test_many_seeds_are_scipys_paired_test() -> None:
     # two arms and one task: nothing else to learn the noise from, so the values' own variance
     rng = np.random.default_rng(0)
-    base, joint = rng.normal(0.8, 0.01, 12), rng.normal(0.81, 0.01, 12)
+    base, multi_task = rng.normal(0.8, 0.01, 12), rng.normal(0.81, 0.01, 12)
     arms = [*single_task_arms("a"), Arm("start", "transfer", ("a",), source="b")]
-    found = of(scored(arms, {"alone:a": {"a": list(base)}, "start": {"a": list(joint)}}))
+    found = of(scored(arms, {"single_task:a": {"a": list(base)}, "start": {"a": list(multi_task)}}))
     change = found.comparisons["start"].changes["a"]
-    expected = ttest_rel(joint, base)
+    expected = ttest_rel(multi_task, base)
     noise_freedom = 1 / (1 / 22 + 1 / 22)
     assert noise_freedom <= 11
     assert change.p == pytest.approx(expected.pvalue)
@@ -44,7 +44,7 @@ def test_many_seeds_are_scipys_paired_test() -> None:
 
 
 def test_what_was_planted_is_found() -> None:
-    effect = {("joint", "a"): 0.08, ("joint", "b"): -0.08, ("pair:a+b", "b"): -0.08}
+    effect = {("multi_task", "a"): 0.08, ("multi_task", "b"): -0.08, ("pair:a+b", "b"): -0.08}
     found = of(everything("abcd", 3, np.random.default_rng(0), effect))
     verdicts = {
         (arm, task): change.verdict
@@ -53,54 +53,54 @@ def test_what_was_planted_is_found() -> None:
         if change.verdict != "unclear"
     }
     assert verdicts == {
-        ("joint", "a"): "helped",
-        ("joint", "b"): "hurt",
+        ("multi_task", "a"): "helped",
+        ("multi_task", "b"): "hurt",
         ("pair:a+b", "b"): "hurt",
     }
 
 
 def test_pairs_are_by_the_seeds_that_both_have() -> None:
-    arms = [*single_task_arms("a", "b"), Arm("joint", "joint", ("a", "b"))]
-    trials = [trial("alone:a", seed, {"a": 0.1 * seed}) for seed in (0, 1, 2, 3)]
-    trials += [trial("alone:b", seed, {"b": 0.5}) for seed in (0, 1)]
-    trials += [trial("joint", seed, {"a": 0.1 * seed + 0.2, "b": 0.6}) for seed in (2, 3, 4)]
+    arms = [*single_task_arms("a", "b"), Arm("multi_task", "multi_task", ("a", "b"))]
+    trials = [trial("single_task:a", seed, {"a": 0.1 * seed}) for seed in (0, 1, 2, 3)]
+    trials += [trial("single_task:b", seed, {"b": 0.5}) for seed in (0, 1)]
+    trials += [trial("multi_task", seed, {"a": 0.1 * seed + 0.2, "b": 0.6}) for seed in (2, 3, 4)]
     found = of(study(arms, trials))
-    change = found.comparisons["joint"].changes["a"]
+    change = found.comparisons["multi_task"].changes["a"]
     assert (change.difference.seeds, change.difference.mean) == (2, pytest.approx(0.2))
-    assert "b" not in found.comparisons["joint"].changes
+    assert "b" not in found.comparisons["multi_task"].changes
     assert found.notes == [
-        "no seed in common with alone:b: not compared: joint (b)",
-        "delta_m of joint is of a only",
+        "no seed in common with single_task:b: not compared: multi_task (b)",
+        "delta_m of multi_task is of a only",
     ]
 
 
 def test_one_seed_has_neither_interval_nor_test() -> None:
-    found = of(simple([0.9], [0.8])).comparisons["joint"].changes["a"]
+    found = of(simple([0.9], [0.8])).comparisons["multi_task"].changes["a"]
     assert (found.difference.mean, found.difference.low) == (pytest.approx(0.1), None)
     assert (found.p, found.adjusted, found.verdict) == (None, None, "unclear")
 
 
 def test_seeds_that_do_not_vary_are_not_tested() -> None:
     arms = [*single_task_arms("a"), Arm("start", "transfer", ("a",), source="b")]
-    found = of(scored(arms, {"alone:a": {"a": [0.5] * 3}, "start": {"a": [0.7] * 3}}))
+    found = of(scored(arms, {"single_task:a": {"a": [0.5] * 3}, "start": {"a": [0.7] * 3}}))
     change = found.comparisons["start"].changes["a"]
     assert (change.p, change.verdict) == (None, "unclear")
-    assert found.notes == ["start and alone:a don't vary in a over seeds: no test"]
+    assert found.notes == ["start and single_task:a don't vary in a over seeds: no test"]
 
 
 def test_shares_of_labels_are_compared_with_the_same_share() -> None:
     arms = [
         *single_task_arms("a"),
-        Arm("alone:a@0.1", "alone", ("a",), ("labels=0.1",), labels=0.1),
+        Arm("single_task:a@0.1", "single_task", ("a",), ("labels=0.1",), labels=0.1),
         Arm("start@0.1", "transfer", ("a",), ("labels=0.1",), source="b", labels=0.1),
         Arm("start@0.3", "transfer", ("a",), ("labels=0.3",), source="b", labels=0.3),
     ]
-    few = {"alone:a@0.1": {"a": [0.5, 0.52]}, "start@0.1": {"a": [0.6, 0.62]}}
-    rest = {"alone:a": {"a": [0.9, 0.91]}, "start@0.3": {"a": [0.7, 0.7]}}
+    few = {"single_task:a@0.1": {"a": [0.5, 0.52]}, "start@0.1": {"a": [0.6, 0.62]}}
+    rest = {"single_task:a": {"a": [0.9, 0.91]}, "start@0.3": {"a": [0.7, 0.7]}}
     found = of(scored(arms, few | rest))
     assert found.comparisons["start@0.1"].changes["a"].difference.mean == pytest.approx(0.1)
     assert found.notes == [
-        "no arm trains a alone with 30% of the labels: not compared: start@0.3 (a)"
+        "there is no single-task run of a with 30% of the labels: not compared: start@0.3 (a)"
     ]
 
 
@@ -147,7 +147,7 @@ LUCK = 0.03  # that 200 studies add to a true share of 5 %, twice its standard e
 
 @pytest.mark.parametrize(
     ("name", "seeds"),
-    [("seeds correlate 0.5", 3), ("alone 2x as noisy", 3), ("an arm 3x as noisy", 5)],
+    [("seeds correlate 0.5", 3), ("single-task 2x as noisy", 3), ("an arm 3x as noisy", 5)],
 )
 def test_unequal_noise_flags_nothing(name: str, seeds: int) -> None:
     rng = np.random.default_rng(0)
@@ -180,7 +180,7 @@ def test_finds_more_than_each_difference_alone() -> None:
     assert np.mean(found) > 0.65  # 38 % by paired t-tests
 
 
-ARMS = [*single_task_arms("a", "b"), Arm("joint", "joint", ("a", "b"))]
+ARMS = [*single_task_arms("a", "b"), Arm("multi_task", "multi_task", ("a", "b"))]
 
 
 def compared_deltas(scores: dict[str, dict[str, list[float]]]):  # type: ignore[no-untyped-def]
@@ -192,11 +192,11 @@ def test_by_hand() -> None:
     # a: 0.5 -> 0.6 is +20 %, b: 0.8 -> 0.72 is -10 %
     found = compared_deltas(
         {
-            "alone:a": {"a": [0.5, 0.5]},
-            "alone:b": {"b": [0.7, 0.9]},
-            "joint": {"a": [0.58, 0.62], "b": [0.64, 0.8]},
+            "single_task:a": {"a": [0.5, 0.5]},
+            "single_task:b": {"b": [0.7, 0.9]},
+            "multi_task": {"a": [0.58, 0.62], "b": [0.64, 0.8]},
         }
-    ).comparisons["joint"]
+    ).comparisons["multi_task"]
     assert found.changes["a"].difference.mean == pytest.approx(0.1)
     assert found.changes["a"].relative.mean == pytest.approx(0.2)
     assert found.changes["b"].relative.mean == pytest.approx(-0.1)
@@ -216,22 +216,22 @@ def test_errors_are_scores_below_zero() -> None:
 def test_a_baseline_of_zero_is_left_out() -> None:
     found = compared_deltas(
         {
-            "alone:a": {"a": [0.1, -0.1, 0.0]},
-            "alone:b": {"b": [0.5, 0.4, 0.6]},
-            "joint": {"a": [0.3, 0.2, 0.4], "b": [0.6, 0.5, 0.7]},
+            "single_task:a": {"a": [0.1, -0.1, 0.0]},
+            "single_task:b": {"b": [0.5, 0.4, 0.6]},
+            "multi_task": {"a": [0.3, 0.2, 0.4], "b": [0.6, 0.5, 0.7]},
         }
     )
-    changes = found.comparisons["joint"]
+    changes = found.comparisons["multi_task"]
     assert changes.changes["a"].relative is None
     assert changes.changes["a"].difference.mean == pytest.approx(0.3)
     assert changes.delta_m.difference.mean == pytest.approx(0.2)
-    assert "alone:a scores 0 in a: joint has no relative change there" in found.notes
+    assert "single_task:a scores 0 in a: multi_task has no relative change there" in found.notes
     assert delta_m({"a": {0: 1.0}}, {"a": {0: 0.0}}, 1.0) is None
 
 
 def test_tasks_without_a_common_seed_have_no_interval() -> None:
-    joint = {"a": {0: 0.6, 1: 0.6}, "b": {0: 0.6, 1: 0.6}}
-    found = delta_m(joint, {"a": {0: 0.5}, "b": {1: 0.5}}, 1.0)
+    multi_task = {"a": {0: 0.6, 1: 0.6}, "b": {0: 0.6, 1: 0.6}}
+    found = delta_m(multi_task, {"a": {0: 0.5}, "b": {1: 0.5}}, 1.0)
     assert found is not None
     assert (found.mean, found.pairs) == (pytest.approx(0.2), {})
 
@@ -240,12 +240,16 @@ def test_ratio_counts_the_baselines_noise() -> None:
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(300):
-        drawn = {"alone:a": {"a": 1.0}, "alone:b": {"b": 1.0}, "joint": {"a": 2.0, "b": 0.5}}
+        drawn = {
+            "single_task:a": {"a": 1.0},
+            "single_task:b": {"b": 1.0},
+            "multi_task": {"a": 2.0, "b": 0.5},
+        }
         scores = {
             arm: {task: list(mean + 0.1 * rng.normal(size=5)) for task, mean in own.items()}
             for arm, own in drawn.items()
         }
-        found = compared_deltas(scores).comparisons["joint"]
+        found = compared_deltas(scores).comparisons["multi_task"]
         relative = [found.changes["a"].relative, found.changes["b"].relative]
         relative.append(found.delta_m.relative)
         covered.append(

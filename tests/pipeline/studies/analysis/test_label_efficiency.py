@@ -74,28 +74,31 @@ def test_intervals_cover_the_labels() -> None:
     assert np.mean(covered) == pytest.approx(0.95, abs=0.03)  # 1.1 % is the simulation's
 
 
-def few_labels(joint: tuple[float, float, float]) -> StudyResults:
+def few_labels(multi_task: tuple[float, float, float]) -> StudyResults:
     """Task a alone reaches 0.9 with all of 1000 labels."""
     arms, trials = [], []
     for share, labels, base, shared in zip(
-        (0.01, 0.1, 1.0), LABELS, (0.5, 0.7, 0.9), joint, strict=True
+        (0.01, 0.1, 1.0), LABELS, (0.5, 0.7, 0.9), multi_task, strict=True
     ):
         end = "" if share == 1 else f"@{share}"
         option = () if share == 1 else (f"labels={share}",)
-        arms.append(Arm(f"alone:a{end}", "alone", ("a",), option, labels=share))
-        arms.append(Arm(f"joint{end}", "joint", ("a", "b"), option, labels=share))
+        arms.append(Arm(f"single_task:a{end}", "single_task", ("a",), option, labels=share))
+        arms.append(Arm(f"multi_task{end}", "multi_task", ("a", "b"), option, labels=share))
         for seed, noise in enumerate((-0.01, 0.0, 0.01)):
             known = {"labels": {"a": labels, "b": 7}}
-            trials.append(trial(f"alone:a{end}", seed, {"a": base + noise}, **known))
-            trials.append(trial(f"joint{end}", seed, {"a": shared - noise, "b": 0.5}, **known))
+            trials.append(trial(f"single_task:a{end}", seed, {"a": base + noise}, **known))
+            trials.append(trial(f"multi_task{end}", seed, {"a": shared - noise, "b": 0.5}, **known))
     return study([*arms, *single_task_arms("b")], trials)
 
 
 def test_arms_that_differ_by_labels_are_one_curve() -> None:
     results = few_labels((0.6, 0.8, 0.95))
     found = {(one.arm, one.task): one for one in label_curves(results, score_table(results), [])}
-    assert set(found) == {("alone:a", "a"), ("joint", "a")}  # b has 7 labels in all of them
-    estimates = found["joint", "a"].estimates(0.95)
+    assert set(found) == {
+        ("single_task:a", "a"),
+        ("multi_task", "a"),
+    }  # b has 7 labels in all of them
+    estimates = found["multi_task", "a"].estimates(0.95)
     assert [labels for labels, _ in estimates] == [10, 100, 1000]
     assert estimates[1][1].mean == pytest.approx(0.8)
 
@@ -103,19 +106,19 @@ def test_arms_that_differ_by_labels_are_one_curve() -> None:
 def test_labels_saved() -> None:
     results = few_labels((0.6, 0.8, 1.0))
     (found,) = label_savings(label_curves(results, score_table(results), []), 0.95)
-    assert (found.task, found.arm, found.of, found.beyond) == ("a", "joint", 1000, None)
+    assert (found.task, found.arm, found.of, found.beyond) == ("a", "multi_task", 1000, None)
     assert found.accuracy == pytest.approx(0.9)
     assert found.needed is not None
     assert found.needed.mean == pytest.approx(math.sqrt(10**5), rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("joint", "beyond"), [((0.6, 0.7, 0.8), "more"), ((0.92, 0.95, 0.97), "fewer")]
+    ("multi_task", "beyond"), [((0.6, 0.7, 0.8), "more"), ((0.92, 0.95, 0.97), "fewer")]
 )
 def test_labels_saved_beyond_what_was_measured(
-    joint: tuple[float, float, float], beyond: str
+    multi_task: tuple[float, float, float], beyond: str
 ) -> None:
-    results = few_labels(joint)
+    results = few_labels(multi_task)
     (found,) = label_savings(label_curves(results, score_table(results), []), 0.95)
     assert (found.needed, found.beyond) == (None, beyond)
 
@@ -126,4 +129,4 @@ def test_unknown_labels_are_said() -> None:
         one.labels = {}
     notes: list[str] = []
     assert label_curves(results, score_table(results), notes) == []
-    assert "joint@0.1: the labels of a aren't known: not in its curve" in notes
+    assert "multi_task@0.1: the labels of a aren't known: not in its curve" in notes

@@ -35,16 +35,16 @@ def test_what_is_off_the_front_is_beaten_by_what_is_on_it(
 def test_all_alone_are_one_point() -> None:
     arms = [
         *single_task_arms("a", "b"),
-        Arm("joint", "joint", ("a", "b")),
+        Arm("multi_task", "multi_task", ("a", "b")),
         Arm("ab", "pair", ("a", "b")),
     ]
-    scores = {"alone:a": {"a": [0.5]}, "alone:b": {"b": [0.5]}}
-    scores |= {"joint": {"a": [0.6], "b": [0.5]}}
+    scores = {"single_task:a": {"a": [0.5]}, "single_task:b": {"b": [0.5]}}
+    scores |= {"multi_task": {"a": [0.6], "b": [0.5]}}
     results = scored(arms, scores)
     found = pareto_points(results, compare(results, score_table(results), 0.95).comparisons)
     assert [(one.arm, one.seconds, one.parameters) for one in found] == [
-        ("alone", 20.0, 2020),
-        ("joint", 20.0, 1020),
+        ("single_task", 20.0, 2020),
+        ("multi_task", 20.0, 1020),
     ]
     assert [one.front["parameters"] for one in found] == [False, True]
     results.trials[0].parameters = None

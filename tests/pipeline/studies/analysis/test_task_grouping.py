@@ -44,7 +44,7 @@ def test_a_model_may_serve_some_of_its_tasks() -> None:
     assert best_model(["a", "b", "c"], trained, predict=True).model == trained[-1]
 
 
-def three_tasks(joint: bool) -> StudyResults:
+def three_tasks(multi_task: bool) -> StudyResults:
     """Alone 0.5 each. a and b help each other, c loses with either."""
     arms = [
         *single_task_arms("a", "b", "c"),
@@ -52,33 +52,33 @@ def three_tasks(joint: bool) -> StudyResults:
         Arm("ac", "pair", ("a", "c")),
     ]
     arms += [Arm("bc", "pair", ("b", "c"))]
-    scores = {f"alone:{task}": {task: [0.5, 0.5]} for task in "abc"}
+    scores = {f"single_task:{task}": {task: [0.5, 0.5]} for task in "abc"}
     scores |= {
         "ab": {"a": [0.6, 0.6], "b": [0.65, 0.65]},
         "ac": {"a": [0.7, 0.7], "c": [0.3, 0.3]},
         "bc": {"b": [0.4, 0.4], "c": [0.4, 0.4]},
     }
-    if joint:
-        arms.append(Arm("joint", "joint", ("a", "b", "c")))
-        scores["joint"] = {"a": [0.55, 0.55], "b": [0.5, 0.5], "c": [0.45, 0.45]}
+    if multi_task:
+        arms.append(Arm("multi_task", "multi_task", ("a", "b", "c")))
+        scores["multi_task"] = {"a": [0.55, 0.55], "b": [0.5, 0.5], "c": [0.45, 0.45]}
     return scored(arms, scores)
 
 
 def test_best_groups_by_hand() -> None:
-    one, two, three = grouped(three_tasks(joint=True))
-    assert (one.groups, one.served) == ([("a", "b", "c")], dict.fromkeys("abc", "joint"))
+    one, two, three = grouped(three_tasks(multi_task=True))
+    assert (one.groups, one.served) == ([("a", "b", "c")], dict.fromkeys("abc", "multi_task"))
     assert one.delta_m == pytest.approx(0.0)
     assert (one.seconds, one.parameters) == (30.0, 1030)
-    assert two.served == {"a": "ab", "b": "ab", "c": "alone:c"}
+    assert two.served == {"a": "ab", "b": "ab", "c": "single_task:c"}
     assert two.delta_m == pytest.approx((0.2 + 0.3 + 0.0) / 3)
     assert (two.models, two.seconds, two.parameters) == (2, 30.0, 2030)
-    assert three.served == {"a": "ac", "b": "ab", "c": "alone:c"}  # ac serves a only
+    assert three.served == {"a": "ac", "b": "ab", "c": "single_task:c"}  # ac serves a only
     assert three.groups == [("a", "c"), ("a", "b"), ("c",)]
     assert three.delta_m == pytest.approx((0.4 + 0.3 + 0.0) / 3)
 
 
 def test_groups_that_were_not_trained_are_flagged() -> None:
-    found = grouped(three_tasks(joint=False))
+    found = grouped(three_tasks(multi_task=False))
     assert found[0].predicted == [("a", "b", "c")]
     # a: (0.2 + 0.4) / 2, b: (0.3 - 0.2) / 2, c: (-0.4 - 0.2) / 2
     assert found[0].delta_m == pytest.approx((0.3 + 0.05 - 0.3) / 3)
@@ -88,8 +88,12 @@ def test_groups_that_were_not_trained_are_flagged() -> None:
 
 
 def test_groups_are_chosen_by_validation_and_shown_by_test() -> None:
-    arms = [*single_task_arms("a", "b"), Arm("joint", "joint", ("a", "b"))]
-    scores = {"alone:a": {"a": 0.5}, "alone:b": {"b": 0.5}, "joint": {"a": 0.4, "b": 0.6}}
+    arms = [*single_task_arms("a", "b"), Arm("multi_task", "multi_task", ("a", "b"))]
+    scores = {
+        "single_task:a": {"a": 0.5},
+        "single_task:b": {"b": 0.5},
+        "multi_task": {"a": 0.4, "b": 0.6},
+    }
     trials = [trial(arm, 0, own) for arm, own in scores.items()]
     trials[-1].valid = {"a": 0.6, "b": 0.6}
     (found,) = grouped(study(arms, trials))
@@ -101,23 +105,23 @@ def test_groups_are_chosen_by_validation_and_shown_by_test() -> None:
 
 
 def test_tasks_without_scores_are_left_out() -> None:
-    results = three_tasks(joint=False)
-    results.trials = [one for one in results.trials if one.arm != "alone:c"]
+    results = three_tasks(multi_task=False)
+    results.trials = [one for one in results.trials if one.arm != "single_task:c"]
     notes: list[str] = []
     found = grouped(results, notes)
     assert set(found[-1].served) == {"a", "b"}
-    assert notes == ["groups leave out c: no score against itself alone yet"]
+    assert notes == ["groups leave out c: no score against their single-task runs yet"]
 
 
 def test_many_tasks_are_searched() -> None:
     tasks = [f"t{at:02d}" for at in range(12)]
     arms = [
         *single_task_arms(*tasks),
-        Arm("joint", "joint", tuple(tasks)),
+        Arm("multi_task", "multi_task", tuple(tasks)),
         Arm("g", "group", tuple(tasks[:6])),
     ]
-    scores = {f"alone:{task}": {task: [0.5]} for task in tasks}
-    scores["joint"] = {task: [0.45] for task in tasks}
+    scores = {f"single_task:{task}": {task: [0.5]} for task in tasks}
+    scores["multi_task"] = {task: [0.45] for task in tasks}
     scores["g"] = {task: [0.6] for task in tasks[:6]}
     found = grouped(scored(arms, scores))
     assert (found[0].models, found[0].delta_m) == (1, pytest.approx(-0.1))

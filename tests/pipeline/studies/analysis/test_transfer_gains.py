@@ -25,7 +25,7 @@ def found(**a_scores: float) -> dict[tuple[str, str, str], TransferGain]:
     """Pairs of b and a; a_scores: {arm: a's score}, alone 0.8; b is the same everywhere."""
     arms, scores = (
         single_task_arms("a", "b"),
-        {"alone:a": {"a": 0.8 + SEEDS}, "alone:b": {"b": 0.8 + SEEDS}},
+        {"single_task:a": {"a": 0.8 + SEEDS}, "single_task:b": {"b": 0.8 + SEEDS}},
     )
     for weight, (name, score) in enumerate(a_scores.items(), start=1):
         if name.startswith("transfer"):
@@ -82,7 +82,7 @@ def measured_study(**options: object) -> tuple[StudyResults, list[TransferGain]]
     arms = [*single_task_arms("a", "b", "c", "d")]
     arms += [Arm(f"{s}>{t}", "transfer", (t,), source=s) for s, t in permutations("abcd", 2)]
     trials = [
-        trial(f"alone:{task}", 0, {task: 0.5}, labels={task: size})
+        trial(f"single_task:{task}", 0, {task: 0.5}, labels={task: size})
         for task, size in zip("abcd", (40, 30, 20, 10), strict=True)
     ]
     gains = [

@@ -128,9 +128,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, report: Path) -> Iterator[St
     client = MlflowClient(uri)
     experiment = client.create_experiment("pollinate", artifact_location(uri))
     run = client.create_run(experiment, run_name="study").info.run_id
-    client.log_metric(run, "delta_m/joint", 0.0012)
+    client.log_metric(run, "delta_m/multi_task", 0.0012)
     client.log_artifact(run, str(report / "report.html"))
-    for name in ("joint-seed-0", "alone-digit-seed-0"):
+    for name in ("multi_task-seed-0", "single_task-digit-seed-0"):
         part = client.create_run(experiment, run_name=name, tags={"mlflow.parentRunId": run})
         client.set_terminated(part.info.run_id)
     client.set_terminated(run)
@@ -167,9 +167,9 @@ def test_mlflow_shows_the_study_its_parts_and_its_report(
 ) -> None:
     seen = visit(f"{store.address}/#/experiments/{store.experiment}/runs/{store.run}")
     page = seen.page
-    for name in ("joint-seed-0", "alone-digit-seed-0"):
+    for name in ("multi_task-seed-0", "single_task-digit-seed-0"):
         page.get_by_role("link", name=name).wait_for()
-    page.get_by_text("delta_m/joint").first.wait_for()
+    page.get_by_text("delta_m/multi_task").first.wait_for()
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("report.html").first.click()
     frame = page.frame_locator("iframe")

@@ -37,8 +37,10 @@ def change(value: float, found: Verdict, half: float | None = 0.004) -> Change:
 def study(
     told: Told, half: float | None = 0.004, statuses: tuple[TrialStatus, ...] = ()
 ) -> StudyResults:
-    names = {f"alone:{task}": Arm(f"alone:{task}", "alone", (task,)) for task in told}
-    arms = {**names, "joint": Arm("joint", "joint", tuple(told))}
+    names = {
+        f"single_task:{task}": Arm(f"single_task:{task}", "single_task", (task,)) for task in told
+    }
+    arms = {**names, "multi_task": Arm("multi_task", "multi_task", tuple(told))}
     metrics = {task: METRICS.get(task, "accuracy") for task in told}
     trials = [
         TrialResult(arm, seed, f"trials/{arm}/{seed}", ["python"], "finished")
@@ -46,7 +48,8 @@ def study(
         for seed in range(1 if half is None else 3)
     ]
     trials += [
-        TrialResult("joint", 7, "trials/x", [], status, message="no rows") for status in statuses
+        TrialResult("multi_task", 7, "trials/x", [], status, message="no rows")
+        for status in statuses
     ]
     return StudyResults("shop", metrics, [0, 1, 2], arms, trials)
 
@@ -55,8 +58,8 @@ def lines(
     told: Told, half: float | None = 0.004, statuses: tuple[TrialStatus, ...] = ()
 ) -> list[str]:
     changes = {task: change(value, found, half) for task, (value, found) in told.items()}
-    joint = ArmComparison("joint", changes, change(0.01, "unclear", half))
-    found = StudyAnalysis({}, {"joint": joint}, least=dict.fromkeys(told, 0.02))
+    multi_task = ArmComparison("multi_task", changes, change(0.01, "unclear", half))
+    found = StudyAnalysis({}, {"multi_task": multi_task}, least=dict.fromkeys(told, 0.02))
     return verdict(study(told, half, statuses), found)
 
 
@@ -65,23 +68,23 @@ def lines(
     [
         (
             {"a": (0.02, "helped"), "b": (0.01, "helped"), "c": (-0.012, "hurt")},
-            "Sharing helped 2 of 3 tasks; `c` loses 1.2 ± 0.4 points: train it apart.",
+            "Sharing helped 2 of 3 tasks; `c` loses 1.2 ± 0.4 points: train it single-task.",
         ),
         ({"a": (0.02, "helped"), "b": (0.01, "helped")}, "Sharing helped both tasks."),
         (dict.fromkeys("abc", (0.02, "helped")), "Sharing helped all 3 tasks."),
         (
             {"a": (-0.02, "hurt"), "price": (-0.03, "hurt")},
             "Sharing hurt both tasks: `a` loses 2.0 ± 0.4 points and `price` loses 0.030 ± 0.004: "
-            "train them apart.",
+            "train them single-task.",
         ),
         (
             {"a": (-0.02, "hurt"), "b": (0.3, "unclear")},
-            "Sharing helped none of 2 tasks; `a` loses 2.0 ± 0.4 points: train it apart; `b`: no "
-            "sure difference.",
+            "Sharing helped none of 2 tasks; `a` loses 2.0 ± 0.4 points: train it single-task; "
+            "`b`: no sure difference.",
         ),
         (
             dict.fromkeys("abc", (0.03, "unclear")),
-            "No sure difference between sharing and training apart in any of 3 tasks.",
+            "No sure difference between multi-task and single-task training in any of 3 tasks.",
         ),
     ],
 )
@@ -99,8 +102,8 @@ def test_nothing_sure_says_what_could_have_been_shown() -> None:
 
 def test_no_change_of_a_share_is_larger_than_all_of_it() -> None:
     own = study({"a": (0.001, "unclear"), "b": (0.001, "unclear")})
-    joint = ArmComparison("joint", dict.fromkeys("ab", change(0.001, "unclear")), None)
-    found = verdict(own, StudyAnalysis({}, {"joint": joint}, least={"a": 0.02, "b": 3.4}))
+    multi_task = ArmComparison("multi_task", dict.fromkeys("ab", change(0.001, "unclear")), None)
+    found = verdict(own, StudyAnalysis({}, {"multi_task": multi_task}, least={"a": 0.02, "b": 3.4}))
     assert found[-1].endswith("needs more seeds; 3 seeds can't show any change in `b`: run more.")
     assert "340" not in "".join(found)
 
@@ -110,8 +113,8 @@ def test_one_seed_has_no_intervals_and_says_so() -> None:
     found = lines(told, half=None)
     assert found == [
         "One seed can't tell help from chance: with sharing, 1 of 2 scores is higher.",
-        "The joint run against each task alone: `a` +2.0 points and `b` \u22121.0 points; add "
-        "seeds for intervals.",
+        "The multi-task run against single-task runs: `a` +2.0 points and `b` \u22121.0 points; "
+        "add seeds for intervals.",
     ]
 
 
@@ -132,8 +135,8 @@ def test_what_may_be_chance_is_never_called_help(seeds: tuple[int, ...]) -> None
 
 
 def test_an_interval_that_would_be_sure_by_itself() -> None:
-    alone = "\N{MINUS SIGN}3.0 ± 0.4 %, which may be chance among so many comparisons"
-    assert delta_m_text(change(-0.03, "unclear")) == alone
+    single = "\N{MINUS SIGN}3.0 ± 0.4 %, which may be chance among so many comparisons"
+    assert delta_m_text(change(-0.03, "unclear")) == single
     assert delta_m_text(change(0.003, "unclear")) == "+0.3 ± 0.4 %, which may be chance"
 
 
@@ -143,8 +146,9 @@ def test_a_study_at_work_and_failures_are_named() -> None:
     assert found[0] == "So far, sharing helped both tasks."
     assert found[-3:] == [
         "The study isn't done: 1 run at work, 1 to come; all of this may change.",
-        "1 run failed and is left out: `joint` with seed 7.",
-        "2 runs took too long and are left out: `joint` with seed 7 and `joint` with seed 7.",
+        "1 run failed and is left out: `multi_task` with seed 7.",
+        "2 runs took too long and are left out: `multi_task` with seed 7 and `multi_task` with "
+        "seed 7.",
     ]
 
 
@@ -167,7 +171,8 @@ def test_the_fake_study() -> None:
         "that difference itself isn't tested",
         "Best grouping: 3 models (`upgrad` for `digit` and `sentiment`; `pair:digit+optdigit` for",
         "Strong negative transfer, at every weight tried: `digit` to `subject`.",
-        "`digit` reaches with 3,048 labels in `joint` what it reaches alone with 3,500",
+        "`digit` reaches with 3,048 labels in `multi_task` what its single-task run reaches with "
+        "3,500",
         "`gradient_cosine` ranks them best",
         "1 run failed and is left out: `uncertainty` with seed 2.",
     ):
@@ -183,10 +188,13 @@ def test_the_fake_study() -> None:
 def test_tasks_that_are_best_apart() -> None:
     own = results()
     found = analyze(own)
-    served = {task: f"alone:{task}" for task in own.metrics}
+    served = {task: f"single_task:{task}" for task in own.metrics}
     found.groupings = [TaskGrouping(4, [(task,) for task in served], served, 0.0, 300.0, 2_100_000)]
     text = "\n".join(verdict(own, found))
-    assert "No grouping found that beats each task apart on average (5 min of training and" in text
+    assert (
+        "No grouping found that beats single-task training on average (5 min of training and"
+        in text
+    )
 
 
 def test_a_task_that_gains_elsewhere_is_not_sent_apart() -> None:

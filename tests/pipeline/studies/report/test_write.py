@@ -101,14 +101,14 @@ def test_tables_for_other_programs(report: Path) -> None:
         ("uncertainty", "2", "")
     }
     found = json.loads((report / "results.json").read_text(encoding="utf-8"))
-    of_joint = [float(line["test"]) for line in lines if line["arm"] == "joint"]
-    tests = [t["test"] for t in found["results"]["trials"] if t["arm"] == "joint"]
-    assert of_joint == [value for test in tests for value in test.values()]
+    of_multi_task = [float(line["test"]) for line in lines if line["arm"] == "multi_task"]
+    tests = [t["test"] for t in found["results"]["trials"] if t["arm"] == "multi_task"]
+    assert of_multi_task == [value for test in tests for value in test.values()]
     with (report / "comparisons.csv").open(encoding="utf-8", newline="") as file:
         compared = {(line["arm"], line["task"]): line for line in csv.DictReader(file)}
-    change = found["answers"]["comparisons"]["joint"]["changes"]["subject"]
-    assert float(compared["joint", "subject"]["difference"]) == change["difference"]["mean"]
-    assert compared["joint", "delta_m"]["metric"] == ""
+    change = found["answers"]["comparisons"]["multi_task"]["changes"]["subject"]
+    assert float(compared["multi_task", "subject"]["difference"]) == change["difference"]["mean"]
+    assert compared["multi_task", "delta_m"]["metric"] == ""
     assert found["verdict"][0].startswith("Sharing helped 3 of 4 tasks")
 
 
@@ -130,23 +130,27 @@ def renamed(
         replace(trial, arm=other(trial.arm), test=other(trial.test), valid=other(trial.valid))
         for trial in study.trials
     ]
-    joint = found.comparisons["joint"]
-    joint = replace(joint, changes=other(joint.changes))
+    multi_task = found.comparisons["multi_task"]
+    multi_task = replace(multi_task, changes=other(multi_task.changes))
     return (
         replace(study, arms=arms, trials=trials, metrics=other(study.metrics)),
-        StudyAnalysis(other(found.scores), {"joint": joint}),
+        StudyAnalysis(other(found.scores), {"multi_task": multi_task}),
     )
 
 
 def small(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> tuple[StudyResults, StudyAnalysis]:
-    """Alone and joint only."""
+    """Alone and multi_task only."""
     study = results(folder, seeds)
     found = analyze(study)
-    kept = {n: a for n, a in study.arms.items() if a.kind in ("alone", "joint") and a.labels == 1}
+    kept = {
+        n: a
+        for n, a in study.arms.items()
+        if a.kind in ("single_task", "multi_task") and a.labels == 1
+    }
     study.trials = [trial for trial in study.trials if trial.arm in kept]
     study.arms, study.predictors = kept, {}
     scores = {name: found.scores[name] for name in kept}
-    return study, StudyAnalysis(scores, {"joint": found.comparisons["joint"]})
+    return study, StudyAnalysis(scores, {"multi_task": found.comparisons["multi_task"]})
 
 
 def test_names_and_messages_of_strangers(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""What every command that keeps its result does: run folder, tracker, how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.run_folder import RunFolder
+from pipeline.run_summary import RunSummary
+from pipeline.tracking.loggers import RunLogger
+from pipeline.tracking.redact import redact
+from pollinate.instantiate import instantiate
+
+
+def open_tracker(config: Mapping[str, Any], folder: Path, resume: bool = False) -> RunLogger:
+    """Return the tracker of a command's run.
+
+    Args:
+        config: of the command.
+        folder: of the run.
+        resume: whether it goes on with the run that the folder knows.
+    """
+    options = {"run_dir": folder, "run_name": config["name"], "resume": resume}
+    tracker: RunLogger = instantiate(
+        config["tracking"], config["allow_targets"], "tracking", **options
+    )
+    return tracker
+
+
+@contextmanager
+def recorded_run(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    summary: RunSummary | None = None,
+    started: float = 0.0,
+) -> Iterator[RunLogger]:
+    """Make a run folder with the configuration, and track what is done with it.
+
+    The run ends as failed if there is an error, as finished otherwise.
+
+    Args:
+        config: of the command.
+        folder: of the run.
+        summary: of the run, written at the end; None: it has none.
+        started: ``time.perf_counter()`` when the command began.
+
+    Raises:
+        PollinateError: the folder can't be written.
+    """
+    folder.create()
+    folder.write_config(redact(config))
+    tracker = open_tracker(config, folder.path)
+    status, message = "failed", None
+    try:
+        tracker.log_params({name: value for name, value in config.items() if name != "run_dir"})
+        tracker.log_artifact(folder.config)
+        yield tracker
+        status = "finished"
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        tracker.close(status)
+        if summary is not None:
+            summary.status, summary.message, summary.run_id = status, message, tracker.run_id
+            summary.seconds = round(time.perf_counter() - started, 2)
+            folder.write_summary(summary.as_dict())

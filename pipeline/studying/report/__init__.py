@@ -1,1 +1,0 @@
-"""What a study found, for people and for scripts."""

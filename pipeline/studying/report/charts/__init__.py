@@ -1,1 +1,0 @@
-"""Pictures of a study: each is one or more panels that fit a narrow screen."""
