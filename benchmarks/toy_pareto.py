@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.balancers.shared_gradients import ParameterGradients
-from pipeline.build import build_balancer
+from lightning_modules.building import build_balancer
 from pipeline.configuration.composition import load_yaml
 from pipeline.configuration.groups import SHIPPED, options
 

@@ -18,11 +18,13 @@ class DataErrorPolicy:
 
     skip_bad_rows: leave rows out that can't be read; else they are an error.
     strict: rows of valid or test that stand in an earlier split, too, are an error.
+    every_split: a task without rows in a split is an error; else that split has no score of it.
     cache: where results are kept that take long to compute.
     """
 
     skip_bad_rows: bool = False
     strict: bool = False
+    every_split: bool = False
     cache: Cache = field(default_factory=lambda: Cache(default_cache()))
 
 
@@ -65,7 +67,8 @@ class BadRows:
             rows = "row that" if len(self.found) == 1 else "rows that"
             raise PollinateError(
                 f"data set {self.name} has {len(self.found):,} {rows} can't be used:\n"
-                f"{self.listed()}\nmend them, or leave them out: data.on_bad_row=skip"
+                f"{self.listed()}\nmend them, or leave them out: data.on_bad_row=skip "
+                "(in Python policy=po.DataErrorPolicy(skip_bad_rows=True))"
             )
 
     def note(self) -> str:

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from datamodules.cache import file_stamp
-from datamodules.table import Column, Columns, LazyColumn, SourceTable, combine_columns
+from datamodules.table import (
+    Column,
+    Columns,
+    LazyColumn,
+    SourceTable,
+    combine_columns,
+    content,
+    stack_columns,
+    take,
+)
 from pollinate.errors import PollinateError
 
 MAX_HASHED_BYTES = 4 << 30  # of files that are read to compare them
@@ -27,22 +36,25 @@ class UnreadableCell:
     reason: str
 
 
-def resolve_path(cell: Any, folder: Path | None) -> Any:
+def resolve_path(cell: Any, folder: Path | None, anywhere: bool = False) -> Any:
     """Return a picture's or recording's content, path or array; None for an empty cell.
 
     Args:
         cell: content; path; array; or {bytes, path}, as Hugging Face's data sets have them.
         folder: a path is relative to it, and stays below it; None: there can be no paths.
+        anywhere: whether a path may lead anywhere; it is relative to the working directory.
 
     Raises:
         PollinateError: it is something else, or a path that leads out of the folder.
     """
-    if isinstance(cell, dict) and ("bytes" in cell or "path" in cell):
+    if isinstance(cell, dict) and "array" not in cell and ("bytes" in cell or "path" in cell):
         cell = cell.get("bytes") or cell.get("path")
     if not isinstance(cell, str):
         return cell
     if not cell.strip():
         return None
+    if anywhere and "\0" not in cell:
+        return Path(cell).expanduser().absolute()
     if folder is None or "\0" in cell:
         raise PollinateError(f"must be a file's content or its path, got {cell!r:.40}")
     path = without_links(folder / cell)
@@ -63,10 +75,10 @@ def resolved_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def resolve_or_unreadable(cell: Any, folder: Path | None) -> Any:
+def resolve_or_unreadable(cell: Any, folder: Path | None, anywhere: bool = False) -> Any:
     """Return what ``resolve_path`` does, an ``UnreadableCell`` where it raises."""
     try:
-        return resolve_path(cell, folder)
+        return resolve_path(cell, folder, anywhere)
     except PollinateError as error:
         outside = isinstance(cell, str) and folder is not None
         return UnreadableCell(f"{error}, or set the source's folder" if outside else str(error))
@@ -90,7 +102,7 @@ def input_cells(inputs: Mapping[str, InputColumns], table: SourceTable) -> dict[
     for modality, given in inputs.items():
         column = column_cells(given, table.columns)
         is_text = modality == "text"
-        found[modality] = column if is_text else resolve_media(column, table.folder)
+        found[modality] = column if is_text else resolve_media(column, table)
     return found
 
 
@@ -149,17 +161,7 @@ def cell_hash(cell: Any) -> int:
 
 def cell_bytes(cell: Any) -> bytes:
     """Return a cell as bytes: a file's content for its path."""
-    if isinstance(cell, bytes):
-        return cell
-    if isinstance(cell, str):
-        return cell.encode(errors="surrogatepass")
-    if isinstance(cell, Path):
-        return cell.read_bytes() if cell.is_file() else str(cell).encode()
-    if isinstance(cell, np.ndarray):
-        return cell.tobytes()
-    if isinstance(cell, tuple | list):
-        return b"\x1f".join(map(cell_bytes, cell))
-    return repr(cell).encode()
+    return cell.read_bytes() if isinstance(cell, Path) and cell.is_file() else content(cell)
 
 
 def bytes_on_disk(inputs: Mapping[str, Column]) -> int:
@@ -183,11 +185,17 @@ def has_all_modalities(inputs: Mapping[str, Column], modalities: Sequence[str]) 
     return combine_columns([inputs[name] for name in modalities], both)
 
 
-def resolve_media(column: Column, folder: Path | None) -> Column:
+def resolve_media(column: Column, table: SourceTable) -> Column:
     """Return pictures or recordings with their paths resolved; arrays are left as they are."""
     if not isinstance(column, list) and getattr(column, "dtype", None) is not None:
         return column
-    return combine_columns([column], partial(resolve_or_unreadable, folder=folder))
+    if table.parts:
+        ends = np.cumsum([len(part) for part in table.parts])
+        rows = [np.arange(end - len(p), end) for p, end in zip(table.parts, ends, strict=True)]
+        pairs = zip(table.parts, rows, strict=True)
+        return stack_columns([resolve_media(take(column, own), part) for part, own in pairs])
+    resolve = partial(resolve_or_unreadable, folder=table.folder, anywhere=table.anywhere)
+    return combine_columns([column], resolve)
 
 
 def text_pair(first: Any, second: Any) -> tuple[Any, Any] | None:

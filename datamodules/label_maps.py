@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
+from torch import Tensor
 
 from datamodules.arrays import Arrays, FileArrays, MemoryArrays
 from datamodules.cache import Cache
@@ -66,7 +67,8 @@ def read_map(cell: Any) -> np.ndarray:
     """Return numbers (H, W); a palette picture's are those of its colours in the palette.
 
     Args:
-        cell: the path of a picture or of an .npy, the content of a picture, or an array.
+        cell: the path of a picture or of an .npy, the content of a picture, a picture of Pillow,
+            an array (H, W), or a tensor (H, W) or (1, H, W).
 
     Raises:
         PollinateError: nothing is there, it is damaged, or has several numbers a pixel.
@@ -75,6 +77,12 @@ def read_map(cell: Any) -> np.ndarray:
         raise PollinateError(cell.reason)
     if isinstance(cell, np.ndarray):
         return require_plane(cell)
+    if isinstance(cell, Tensor):
+        values = cell.detach().cpu()
+        plane = values[0] if values.ndim == 3 and len(values) == 1 else values
+        return require_plane((plane.float() if plane.is_floating_point() else plane).numpy())
+    if isinstance(cell, Image.Image):
+        return require_plane(numbers_of(cell.copy()))
     if not isinstance(cell, Path | bytes):
         raise PollinateError(f"must be the path of a PNG or .npy, got {cell!r:.40}")
     if isinstance(cell, Path) and cell.suffix.lower() == NPY:
@@ -87,13 +95,22 @@ def read_image_map(file: Path | bytes) -> np.ndarray:
     with open_image(file) as picture:
         if picture.format == "JPEG":
             raise PollinateError("must be a PNG: JPEG changes the numbers when it is saved")
-        if picture.mode.partition(";")[0] not in MODES:
-            raise PollinateError(
-                f"must have one number a pixel, got a picture of {picture.mode}; save it as a grey "
-                "or palette PNG"
-            )
-        ImageOps.exif_transpose(picture, in_place=True)
-        return np.array(picture)
+        return numbers_of(picture)
+
+
+def numbers_of(picture: Image.Image) -> np.ndarray:
+    """Return the numbers of a picture of Pillow, a palette's places (H, W).
+
+    Raises:
+        PollinateError: it has several numbers a pixel.
+    """
+    if picture.mode.partition(";")[0] not in MODES:
+        raise PollinateError(
+            f"must have one number a pixel, got a picture of {picture.mode}; save it as a grey "
+            "or palette PNG"
+        )
+    ImageOps.exif_transpose(picture, in_place=True)
+    return np.array(picture)
 
 
 def read_npy_map(path: Path) -> np.ndarray:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from datamodules.label_maps import MapFormat
 from datamodules.table import Column, Columns
+
+Target = str | Sequence[str]  # a column, or several
 
 
 @dataclass
@@ -26,29 +28,37 @@ class EncodedTargets:
     unseen: dict[int, str] = field(default_factory=dict)
 
 
+@runtime_checkable
 class LabelledTask(Protocol):
-    """A task as a data set sees it: how its labels are checked, learnt and encoded.
+    """A task as a data set sees it: where its labels are, how they are checked and encoded.
 
     ``lightning_modules.tasks.base.Task`` says what each of these does.
     """
 
+    dataset: tuple[str, ...] | None
+    datasets: tuple[str, ...]
+    target: Target | Mapping[str, Target] | None
+    unseen: str
+    unlabelled: tuple[str, ...]
+    known: Mapping[str, Any] | None
     modalities: Sequence[str]
     maps: MapFormat | None
 
-    def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
-        """See ``Task.problems``."""
+    @property
+    def labels_words(self) -> bool: ...
 
-    def learn(self, values: Iterable[Any]) -> None:
-        """See ``Task.learn``."""
+    def use_datasets(self, names: Sequence[str]) -> None: ...
 
-    def encode(self, values: Iterable[Any]) -> EncodedTargets:
-        """See ``Task.encode``."""
+    def target_in(self, dataset: str) -> Target: ...
 
-    def class_numbers(self, target: Tensor) -> Tensor | None:
-        """See ``Task.class_numbers``."""
+    def problems(self, values: Column, inputs: Columns) -> dict[int, str]: ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """See ``Task.state_dict``."""
+    def learn(self, values: Iterable[Any]) -> None: ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See ``Task.load_state_dict``."""
+    def encode(self, values: Iterable[Any]) -> EncodedTargets: ...
+
+    def class_numbers(self, target: Tensor) -> Tensor | None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

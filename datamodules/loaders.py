@@ -152,15 +152,6 @@ def longest_first(part: SplitDataset) -> np.ndarray:
     return rows if lengths is None else rows[np.argsort(-lengths, kind="stable")]
 
 
-@dataclass
-class LoaderOptions:
-    """workers: processes that prepare batches, >= 0; evaluation_batch_size: rows, >= 1."""
-
-    workers: int = 0
-    pin_memory: bool = False
-    evaluation_batch_size: int = 256
-
-
 class StepLoader:
     """Yields the batches of steps ``position``, ``position + 1``, ... one epoch at a time.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.cache import Cache
 from datamodules.data_errors import BadRows
+from datamodules.dataset import Dataset
 from datamodules.inputs import (
     MAX_HASHED_BYTES,
     InputColumns,
@@ -28,54 +29,12 @@ from datamodules.inputs import (
 from datamodules.label_maps import MapFormat, MapStore, prepare_maps, prepare_maps_cached
 from datamodules.labelled_task import LabelledTask
 from datamodules.modalities.base import InputStore, Modality, PreparedInputs, StreamedStore
-from datamodules.sources.base import Source
 from datamodules.splits import split_rows
 from datamodules.table import Column, SourceTable, take
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
 
-Target = str | Sequence[str]
 HASHES = "hashes.npy"
-
-
-@dataclass
-class DatasetSpec:
-    """source: where rows come from; inputs: {modality: column(s)}; split: see ``split_rows``.
-
-    streaming: leave the inputs in their files.
-    """
-
-    source: Source
-    inputs: Mapping[str, InputColumns]
-    split: Mapping[str, Any]
-    streaming: bool = False
-
-
-@dataclass
-class TaskSpec:
-    """What to predict from the rows of which data sets.
-
-    task: type of labels and loss.
-    datasets: names, those without labels among them.
-    target: the column with the labels, several of them, or {data set: either}; None for a task
-        whose labels are that a row has the task's modalities.
-    drop_unseen: whether labels that only valid or test have count as empty; else they are refused.
-    unlabelled: names of data sets that have no column with labels.
-    known: what another run learnt of the labels, for a task that no data set has labels of.
-    """
-
-    task: LabelledTask
-    datasets: Sequence[str]
-    target: Target | Mapping[str, Target] | None
-    drop_unseen: bool = False
-    unlabelled: Sequence[str] = ()
-    known: Mapping[str, Any] | None = None
-
-    def target_in(self, dataset: str) -> Target:
-        """Return the column(s) with the labels in one data set, none in one without labels."""
-        if dataset in self.unlabelled:
-            return []
-        return self.target[dataset] if isinstance(self.target, Mapping) else self.target or []
 
 
 @dataclass
@@ -104,7 +63,7 @@ class LoadedDataset:
     @property
     def digest(self) -> str:
         """Of the table's content and of the files that it names."""
-        names_files = self.table.folder is not None and set(self.inputs) - {"text"}
+        names_files = self.table.has_paths and set(self.inputs) - {"text"}
         state = hashlib.sha256()
         if self.hashes is not None and names_files:
             state.update(self.hashes.tobytes())
@@ -135,7 +94,7 @@ def table_digest(digest: str) -> str:
 
 
 def load_dataset(
-    name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec], split_seed: int, cache: Cache
+    name: str, spec: Dataset, tasks: Mapping[str, LabelledTask], split_seed: int, cache: Cache
 ) -> LoadedDataset:
     """Read a data set, find rows that can't be used, and deal out the others.
 
@@ -166,14 +125,14 @@ def load_dataset(
     targets = {task: raw_targets(one, name, inputs, table) for task, one in tasks.items()}
     for task, values in targets.items():
         columns = "+".join(columns_named(tasks[task].target_in(name)))
-        bad.add(columns, tasks[task].task.problems(values, inputs))
+        bad.add(columns, tasks[task].problems(values, inputs))
     strata = next(
-        (targets[t] for t, o in tasks.items() if o.task.maps is None and name not in o.unlabelled),
+        (targets[t] for t, o in tasks.items() if o.maps is None and name not in o.unlabelled),
         None,
     )
     usable = bad.without(np.arange(len(table)))
     try:
-        rows = split_rows(spec.split, table.columns, usable, strata, split_seed)
+        rows = split_rows(spec.split_of(table), table.columns, usable, strata, split_seed)
     except PollinateError as error:
         raise PollinateError(f"data set {name}: {error}") from error
     if spec.streaming:  # what needs all inputs at once is left out
@@ -184,7 +143,7 @@ def load_dataset(
 
 
 def raw_targets(
-    spec: TaskSpec, dataset: str, inputs: Mapping[str, Column], table: SourceTable
+    spec: LabelledTask, dataset: str, inputs: Mapping[str, Column], table: SourceTable
 ) -> Column:
     """Return a task's N raw targets in one data set, the paths of maps resolved.
 
@@ -192,10 +151,10 @@ def raw_targets(
     """
     if dataset in spec.unlabelled:
         return [None] * len(table)
-    if spec.task.modalities:
-        return has_all_modalities(inputs, spec.task.modalities)
+    if spec.modalities:
+        return has_all_modalities(inputs, spec.modalities)
     column = target_cells(spec.target_in(dataset), table.columns)
-    return column if spec.task.maps is None else resolve_media(column, table.folder)
+    return column if spec.maps is None else resolve_media(column, table)
 
 
 def row_hashes(
@@ -212,7 +171,7 @@ def row_hashes(
 
 
 def require_columns(
-    name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec], table: SourceTable
+    name: str, spec: Dataset, tasks: Mapping[str, LabelledTask], table: SourceTable
 ) -> None:
     """Check that all columns that are named are there.
 
@@ -221,24 +180,38 @@ def require_columns(
     """
     for use, column in named_columns(name, spec, tasks):
         if column not in table.columns:
+            require_in_every_split(name, use, column, table)
             known = hint(column, table.names, "columns")
             raise PollinateError(
-                f"data.datasets.{name}: {use} names the column {column!r}, which is not in "
+                f"data set {name}: {use} names the column {column!r}, which is not in "
                 f"{spec.source.location}{known}"
             )
 
 
+def require_in_every_split(name: str, use: str, column: str, table: SourceTable) -> None:
+    """Check that a column isn't one that only some splits have.
+
+    Raises:
+        PollinateError: it is.
+    """
+    if column in table.partial:
+        raise PollinateError(
+            f"data set {name}: {use} names the column {column!r}, which {table.partial[column]} "
+            "lacks; add it there, with empty cells where nothing is known"
+        )
+
+
 def named_columns(
-    name: str, spec: DatasetSpec, tasks: Mapping[str, TaskSpec]
+    name: str, spec: Dataset, tasks: Mapping[str, LabelledTask]
 ) -> Iterator[tuple[str, str]]:
     """Yield (what a column is used for, its name)."""
     for modality, given in spec.inputs.items():
         yield from ((f"inputs.{modality}", column) for column in columns_named(given))
     for task, one in tasks.items():
-        for modality in one.task.modalities:
+        for modality in one.modalities:
             if modality not in spec.inputs:
                 raise PollinateError(
-                    f"task {task} pairs {' and '.join(one.task.modalities)}, but data set {name} "
+                    f"task {task} pairs {' and '.join(one.modalities)}, but data set {name} "
                     f"has only {', '.join(spec.inputs)}: add it to the inputs"
                 )
         columns = columns_named(one.target_in(name))
@@ -250,8 +223,8 @@ CHUNK = 64  # maps that are in memory at a time
 
 def load_maps(
     loaded: LoadedDataset,
-    tasks: Mapping[str, TaskSpec],
-    dataset: DatasetSpec,
+    tasks: Mapping[str, LabelledTask],
+    dataset: Dataset,
     modalities: Mapping[str, Modality],
     cache: Cache,
 ) -> None:
@@ -261,11 +234,11 @@ def load_maps(
         UsageError: what training does to inputs can't be done to maps.
     """
     for task, spec in tasks.items():
-        if spec.task.maps is not None:
+        if spec.maps is not None:
             columns = columns_named(spec.target_in(loaded.bad.name))
-            size = map_size(task, modalities[spec.task.maps.modality])
+            size = map_size(task, modalities[spec.maps.modality])
             store = prepare_task_maps(
-                spec.task.maps, columns, loaded.targets[task], loaded, dataset, size, cache
+                spec.maps, columns, loaded.targets[task], loaded, dataset, size, cache
             )
             loaded.maps[task] = store
             loaded.bad.add("+".join(columns), store.errors)
@@ -286,7 +259,7 @@ def prepare_task_maps(
     names: Sequence[str],
     cells: Column,
     loaded: LoadedDataset,
-    dataset: DatasetSpec,
+    dataset: Dataset,
     size: tuple[int, int],
     cache: Cache,
 ) -> MapStore:
@@ -377,7 +350,7 @@ def learn_modalities(
 
 
 def learn_tasks(
-    tasks: Mapping[str, TaskSpec],
+    tasks: Mapping[str, LabelledTask],
     loaded: Mapping[str, LoadedDataset],
     learnt: Mapping[str, Any] | None,
 ) -> None:
@@ -389,14 +362,14 @@ def learn_tasks(
     """
     for name, spec in tasks.items():
         if learnt is not None:
-            spec.task.load_state_dict(learnt["tasks"][name])
+            spec.load_state_dict(learnt["tasks"][name])
         elif spec.known is not None:
-            spec.task.load_state_dict(dict(spec.known))
+            spec.load_state_dict(dict(spec.known))
         else:
             learn_task(name, spec, loaded)
 
 
-def learn_task(name: str, spec: TaskSpec, loaded: Mapping[str, LoadedDataset]) -> None:
+def learn_task(name: str, spec: LabelledTask, loaded: Mapping[str, LoadedDataset]) -> None:
     """Learn one task's vocabulary and scale from the training rows.
 
     Raises:
@@ -409,7 +382,7 @@ def learn_task(name: str, spec: TaskSpec, loaded: Mapping[str, LoadedDataset]) -
             "check its split"
         )
     try:
-        spec.task.learn(value for column in columns for value in column)
+        spec.learn(value for column in columns for value in column)
     except PollinateError as error:
         raise PollinateError(f"task {name}: {error}") from error
 

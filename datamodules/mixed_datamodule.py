@@ -8,21 +8,20 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 
 from datamodules.data_errors import DataErrorPolicy
+from datamodules.dataset import Dataset
 from datamodules.duplicates import cross_dataset_notes, duplicate_notes
 from datamodules.feature_table import FeatureTable
+from datamodules.labelled_task import LabelledTask
 from datamodules.loaders import (
     EpochPlan,
     EvaluationLoader,
     EvaluationSteps,
-    LoaderOptions,
     RankSlice,
     StepLoader,
     TrainingSteps,
 )
 from datamodules.loading import (
-    DatasetSpec,
     LoadedDataset,
-    TaskSpec,
     learn_modalities,
     learn_tasks,
     load_dataset,
@@ -30,7 +29,10 @@ from datamodules.loading import (
     prepare_inputs,
 )
 from datamodules.modalities.base import InputStore, Modality
+from datamodules.modalities.defaults import make_modality
+from datamodules.modalities.text import TextModality
 from datamodules.samplers.base import Sampler
+from datamodules.samplers.temperature import Temperature
 from datamodules.split_dataset import (
     SplitDataset,
     hide_labels,
@@ -40,23 +42,36 @@ from datamodules.split_dataset import (
     require_task_rows,
 )
 from datamodules.splits import SPLITS
+from pollinate.errors import PollinateError, UsageError
+from pollinate.names import name_problem
+from pollinate.suggest import hint
 
 
 class MixedDataModule(LightningDataModule):
     """Loads, splits and encodes the data sets; hands out mixed training steps.
 
+    It is an ordinary data module of Lightning, ``trainer.fit(model, datamodule=data)``; its loaders
+    need no trainer. Each training step has rows of all data sets.
+
     Args:
-        datasets: {name: its source, inputs and split}.
-        tasks: {name: the task, its data sets and target column}.
-        modalities: {modality: how raw values become tensors}.
-        sampler: how many rows of each data set a step has.
+        datasets: {name: its rows, inputs and split}.
+        tasks: {name: the task, which says its data sets and target column}.
+        sampler: how many rows of each data set a step has; None: ``Temperature(batch_size=64)``.
+        modalities: {modality: how raw values become tensors, or {option: value}}; those left out
+            have their defaults.
         seed: of order and augmentation.
         split_seed: of the splits.
-        options: of the loaders.
+        workers: processes that prepare batches, >= 0; any number gives the same batches.
+        pin_memory: whether batches lie in memory that a GPU reads fast.
+        evaluation_batch_size: rows of a step of validation, test and prediction, >= 1.
+        label_fraction: share of each task's training labels that is seen, in (0, 1]. What labels
+            there are is learnt from all of them.
+        policy: what to do about faults of the data; None: refuse them.
         learnt: ``learnt_state()`` of the run to go on with; None: learn from the data.
-        policy: what to do about faults of the data.
-        labels: share of each task's training labels that is seen, in (0, 1]. What labels there are
-            is learnt from all of them.
+
+    Raises:
+        UsageError: a name can't be used, a task is of no data set or of one that isn't there, or an
+            argument is of another kind.
 
     Attributes:
         notes: what a user should know of the data, found by ``setup``.
@@ -64,28 +79,52 @@ class MixedDataModule(LightningDataModule):
 
     def __init__(
         self,
-        datasets: Mapping[str, DatasetSpec],
-        tasks: Mapping[str, TaskSpec],
-        modalities: Mapping[str, Modality],
-        sampler: Sampler,
-        seed: int,
-        split_seed: int,
-        options: LoaderOptions,
-        learnt: Mapping[str, Any] | None = None,
+        datasets: Mapping[str, Dataset],
+        tasks: Mapping[str, LabelledTask],
+        sampler: Sampler | None = None,
+        modalities: Mapping[str, Modality | Mapping[str, Any]] | None = None,
+        seed: int = 0,
+        split_seed: int = 0,
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+        evaluation_batch_size: int = 256,
+        label_fraction: float = 1.0,
         policy: DataErrorPolicy | None = None,
-        labels: float = 1.0,
+        learnt: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        require_named("datasets", datasets, Dataset, "po.Dataset(rows, inputs={'text': COLUMN})")
+        require_named("tasks", tasks, LabelledTask, "po.tasks.Classification(target=COLUMN)")
+        if sampler is None:
+            sampler = Temperature(batch_size=64)
+        if not isinstance(sampler, Sampler):
+            raise UsageError(
+                "sampler must be one of po.samplers, such as "
+                f"po.samplers.Temperature(batch_size=64), got {sampler!r:.60}"
+            )
+        for name, value in (("workers", workers), ("evaluation_batch_size", evaluation_batch_size)):
+            if value < (name != "workers"):
+                raise UsageError(f"{name} must be >= {int(name != 'workers')}, got {value}")
+        if not 0 < label_fraction <= 1:
+            raise UsageError(f"label_fraction must be in (0, 1], got {label_fraction}")
         self.datasets = dict(datasets)
         self.tasks = dict(tasks)
-        self.modalities = dict(modalities)
+        for name, task in self.tasks.items():
+            try:
+                task.use_datasets(list(self.datasets))
+            except UsageError as error:
+                raise UsageError(f"task {name}: {error}") from error
+        self.modalities = self._modalities(modalities or {})
         self.sampler = sampler
         self.seed = seed
         self.split_seed = split_seed
-        self.options = options
-        self.learnt = learnt
+        self.workers = workers
+        self.pin_memory = pin_memory
+        self.evaluation_batch_size = evaluation_batch_size
+        self.label_fraction = label_fraction
         self.policy = policy or DataErrorPolicy()
-        self.labels = labels
+        self.learnt = learnt
         self.notes: list[str] = []
         self.parts: dict[str, dict[str, SplitDataset]] = {}  # {split: {data set: part}}
         self.loaded: dict[str, LoadedDataset] = {}
@@ -98,12 +137,36 @@ class MixedDataModule(LightningDataModule):
         )
         sampler.bind({name: list(self._tasks_of(name)) for name in self.datasets})
 
+    def use_preprocessing(self, brought: Mapping[str, Mapping[str, Any]]) -> None:
+        """Prepare inputs as pre-trained encoders need them; anew, if they were prepared otherwise.
+
+        Args:
+            brought: {modality: what its encoder brings along: its size, tokenizer or the like}.
+
+        Raises:
+            UsageError: no data set has the modality.
+        """
+        changed = False
+        for name, own in brought.items():
+            if name not in self.modalities:
+                raise UsageError(
+                    f"an encoder reads {name!r}, which no data set has among its inputs"
+                    f"{hint(name, self.modalities, 'modalities')}"
+                )
+            if self.modalities[name].brought != dict(own):
+                self.modalities[name] = self.modalities[name].with_options(brought=own)
+                changed = True
+        if changed and self.parts:
+            self.notes, self.parts, self.loaded = [], {}, {}
+            self.plan = self._loader = None
+            self.setup()
+
     def setup(self, stage: str | None = None) -> None:
         """Load everything once; later calls do nothing.
 
         Raises:
-            PollinateError: a file or column is missing, rows can't be used, a task has no rows in
-                a split, or a split has labels that the training split lacks.
+            PollinateError: a file or column is missing, rows can't be used, a data set has no
+                training rows, or a split has labels that the training split lacks.
         """
         if self.parts:
             return
@@ -114,6 +177,7 @@ class MixedDataModule(LightningDataModule):
         self._refuse_bad_rows()
         for name, loaded in self.loaded.items():
             self._leave_bad_rows_out(loaded)
+            require_training_rows(name, loaded)
             tasks = list(self._tasks_of(name))
             self.notes += duplicate_notes(name, loaded, tasks, self.policy.strict)
         self.notes += cross_dataset_notes(self.loaded, self.policy.strict)
@@ -123,7 +187,8 @@ class MixedDataModule(LightningDataModule):
             for split in SPLITS
         }
         for name, task in self.tasks.items():
-            require_task_rows(name, task, parts)
+            if self.policy.every_split:
+                require_task_rows(name, task, parts)
             self.notes += missing_label_notes(name, task, parts)
         self.parts = parts
         for loaded in self.loaded.values():
@@ -166,6 +231,7 @@ class MixedDataModule(LightningDataModule):
     @property
     def sizes(self) -> dict[str, int]:
         """Training rows by data set."""
+        self.setup()
         return {name: part.size for name, part in self.parts["train"].items()}
 
     @property
@@ -175,6 +241,7 @@ class MixedDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Return the mixed training steps, from where the run stands."""
+        self.setup()
         self.plan = EpochPlan(self.sampler, self.sizes, self.history)
         share = self._share() if self.divided else RankSlice()
         steps = TrainingSteps(self.parts["train"], self.plan, self.seed, share)
@@ -188,19 +255,27 @@ class MixedDataModule(LightningDataModule):
         step = self._loader.position
         return {n: self.plan.stretch(n, step)[0] / size for n, size in self.plan.sizes.items()}
 
-    def val_dataloader(self) -> EvaluationLoader:
-        """Return every validation row once."""
-        return self.evaluation_loader("valid")
+    def val_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
+        """Return every validation row once; no loader if there is none."""
+        return self._loader_of("valid")
 
-    def test_dataloader(self) -> EvaluationLoader:
-        """Return every test row once."""
-        return self.evaluation_loader("test")
+    def test_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
+        """Return every test row once; no loader if there is none."""
+        return self._loader_of("test")
+
+    def predict_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
+        """Return every test row once; no loader if there is none."""
+        return self._loader_of("test")
 
     def evaluation_loader(self, split: str) -> EvaluationLoader:
         """Return every row of a split once."""
-        size = self.options.evaluation_batch_size
-        steps = EvaluationSteps(self.parts[split], size, self._share())
+        self.setup()
+        steps = EvaluationSteps(self.parts[split], self.evaluation_batch_size, self._share())
         return EvaluationLoader(steps, len(steps), **self._loader_options())
+
+    def _loader_of(self, split: str) -> EvaluationLoader | list[EvaluationLoader]:
+        loader = self.evaluation_loader(split)
+        return loader if len(loader) else []  # Lightning skips what has no loader
 
     def state_dict(self) -> dict[str, Any]:
         """Return the next step's number, the epochs' counts, and what the sampler observed."""
@@ -223,7 +298,7 @@ class MixedDataModule(LightningDataModule):
     def learnt_state(self) -> dict[str, Any]:
         """Return what was learnt from the training split, as plain values."""
         return {
-            "tasks": {name: spec.task.state_dict() for name, spec in self.tasks.items()},
+            "tasks": {name: spec.state_dict() for name, spec in self.tasks.items()},
             "modalities": {name: item.state_dict() for name, item in self.modalities.items()},
             "digests": {name: loaded.digest for name, loaded in self.loaded.items()},
             "labelled": self.labelled_rows(),
@@ -247,9 +322,9 @@ class MixedDataModule(LightningDataModule):
         return RankSlice(trainer.global_rank, trainer.world_size) if trainer else RankSlice()
 
     def _loader_options(self) -> dict[str, Any]:
-        return {"num_workers": self.options.workers, "pin_memory": self.options.pin_memory}
+        return {"num_workers": self.workers, "pin_memory": self.pin_memory}
 
-    def _tasks_of(self, dataset: str) -> dict[str, TaskSpec]:
+    def _tasks_of(self, dataset: str) -> dict[str, LabelledTask]:
         return {name: spec for name, spec in self.tasks.items() if dataset in spec.datasets}
 
     def _refuse_bad_rows(self) -> None:
@@ -265,6 +340,54 @@ class MixedDataModule(LightningDataModule):
         tasks = self._tasks_of(name)
         part, notes = make_split(name, split, self.loaded[name], stores, tasks)
         self.notes += notes
-        if split == "train" and self.labels < 1:
-            hide_labels(part, tasks, self.labels, self.seed)
+        if split == "train" and self.label_fraction < 1:
+            hide_labels(part, tasks, self.label_fraction, self.seed)
         return part
+
+    def _modalities(self, given: Mapping[str, Modality | Mapping[str, Any]]) -> dict[str, Modality]:
+        """Return how the raw values of each used modality become tensors."""
+        used = sorted({m for spec in self.datasets.values() for m in spec.inputs})
+        for name in given:
+            if name not in used:
+                raise UsageError(
+                    f"modalities names {name!r}, which no data set has among its inputs"
+                    f"{hint(name, used, 'modalities')}"
+                )
+        found: dict[str, Modality] = {}
+        for name in used:
+            own = given.get(name, {})
+            found[name] = own if isinstance(own, Modality) else make_modality(name, own)
+        text = found.get("text")
+        words = any(task.labels_words for task in self.tasks.values())
+        if words and isinstance(text, TextModality) and not text.words:
+            found["text"] = text.with_options(words=True)
+        return found
+
+
+def require_named(what: str, given: object, kind: type, example: str) -> None:
+    """Check a mapping of names.
+
+    Raises:
+        UsageError: it is none, is empty, or has a wrong name or value.
+    """
+    if not isinstance(given, Mapping) or not given:
+        raise UsageError(f"{what} must be {{name: {example}}}, at least one, got {given!r:.60}")
+    for name, value in given.items():
+        if problem := name_problem(name):
+            raise UsageError(f"{what}: {problem}")
+        if not isinstance(value, kind):
+            raise UsageError(f"{what}[{name!r}] must be like {example}, got {type(value).__name__}")
+
+
+def require_training_rows(name: str, loaded: LoadedDataset) -> None:
+    """Check that a data set has anything to learn from.
+
+    Raises:
+        PollinateError: it hasn't.
+    """
+    if not len(loaded.rows["train"]):
+        others = ", ".join(f"{split} {len(rows):,}" for split, rows in loaded.rows.items())
+        raise PollinateError(
+            f"data set {name} has no training rows (rows: {others}); check its split, or leave the "
+            "data set out"
+        )

@@ -14,8 +14,8 @@ from torch import Tensor
 from datamodules.batch import Batch
 from datamodules.feature_table import FeatureTable
 from datamodules.label_maps import UNLABELLED_PIXEL, MapStore
-from datamodules.labelled_task import EncodedTargets
-from datamodules.loading import LoadedDataset, TaskSpec, encode_map_presence
+from datamodules.labelled_task import EncodedTargets, LabelledTask
+from datamodules.loading import LoadedDataset, encode_map_presence
 from datamodules.modalities.base import InputStore, Maps
 from datamodules.row_order import LaneStream, ShuffledStream
 from pollinate.errors import PollinateError
@@ -167,7 +167,7 @@ def make_split(
     split: str,
     loaded: LoadedDataset,
     stores: Mapping[str, InputStore],
-    tasks: Mapping[str, TaskSpec],
+    tasks: Mapping[str, LabelledTask],
 ) -> tuple[SplitDataset, list[str]]:
     """Return a split of a data set, and what a user should know of its labels.
 
@@ -185,16 +185,16 @@ def make_split(
     maps: dict[str, MapTargets] = {}
     notes = []
     for task, spec in tasks.items():
-        form, values = spec.task.maps, loaded.label(task, split)
+        form, values = spec.maps, loaded.label(task, split)
         if form is None:
-            encoded = spec.task.encode(values)
+            encoded = spec.encode(values)
             targets[task], present[task] = encoded.targets, encoded.present
             unseen = encoded.unseen
         else:
-            maps[task] = MapTargets(loaded.maps[task], form.modality, spec.task.encode)
-            present[task], unseen = encode_map_presence(spec.task, values)
+            maps[task] = MapTargets(loaded.maps[task], form.modality, spec.encode)
+            present[task], unseen = encode_map_presence(spec, values)
         if unseen:
-            if not spec.drop_unseen:
+            if spec.unseen != "drop":
                 refuse_unseen(task, name, split, unseen, loaded)
             notes.append(unseen_note(task, name, split, unseen))
     streamed = bool(loaded.table.streamed)
@@ -213,7 +213,7 @@ def refuse_unseen(
     raise PollinateError(
         f"task {task}: data set {name} has labels in {split} that the training split "
         f"lacks: {first_labels(unseen)} (first in {loaded.table.place(int(first))}); add "
-        f"training rows of them, or don't count them: data.tasks.{task}.unseen=drop"
+        f"training rows of them, or don't count them: unseen=drop (data.tasks.{task}.unseen=drop)"
     )
 
 
@@ -231,7 +231,9 @@ def first_labels(unseen: Mapping[int, str]) -> str:
     return f"{', '.join(labels[:SHOWN])}{' ...' if len(labels) > SHOWN else ''}"
 
 
-def hide_labels(part: SplitDataset, tasks: Mapping[str, TaskSpec], share: float, seed: int) -> None:
+def hide_labels(
+    part: SplitDataset, tasks: Mapping[str, LabelledTask], share: float, seed: int
+) -> None:
     """Leave each task its share of a part's labels.
 
     Args:
@@ -242,7 +244,7 @@ def hide_labels(part: SplitDataset, tasks: Mapping[str, TaskSpec], share: float,
     """
     for task, present in part.present.items():
         targets = part.targets.get(task)
-        classes = None if targets is None else tasks[task].task.class_numbers(targets)
+        classes = None if targets is None else tasks[task].class_numbers(targets)
         numbers = np.zeros(len(present), np.int64) if classes is None else classes.numpy()
         draw = label_generator(seed, part.name, task)
         seen = label_subset(present.numpy(), numbers, share, draw)
@@ -279,7 +281,7 @@ COMMON = 0.5  # of the labels of the task that has fewer
 
 
 def require_task_rows(
-    name: str, spec: TaskSpec, parts: Mapping[str, Mapping[str, SplitDataset]]
+    name: str, spec: LabelledTask, parts: Mapping[str, Mapping[str, SplitDataset]]
 ) -> None:
     """Check that a task has rows in every split.
 
@@ -295,7 +297,7 @@ def require_task_rows(
 
 
 def missing_label_notes(
-    name: str, spec: TaskSpec, parts: Mapping[str, Mapping[str, SplitDataset]]
+    name: str, spec: LabelledTask, parts: Mapping[str, Mapping[str, SplitDataset]]
 ) -> Iterator[str]:
     """Yield a note for each split whose rows have no label of the task, if it has any at all."""
     if set(spec.unlabelled) == set(spec.datasets):
@@ -305,7 +307,7 @@ def missing_label_notes(
             yield f"task {name} has no labels in {split}, so it has no score there"
 
 
-def labels_overlap(specs: Mapping[str, TaskSpec], parts: Mapping[str, SplitDataset]) -> bool:
+def labels_overlap(specs: Mapping[str, LabelledTask], parts: Mapping[str, SplitDataset]) -> bool:
     """Say whether any two tasks have at least half of their labels on the same rows.
 
     A task without labels, which learns from another model's outputs, has them on all rows.

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 Column = Sequence[Any] | np.ndarray  # n values
 Columns = Mapping[str, Column]  # {name: column}, all of one length
@@ -67,6 +70,27 @@ def combine_columns(columns: Sequence[Column], make: Callable[..., Any]) -> Lazy
     return LazyColumn(len(columns[0]), read)
 
 
+def stack_columns(columns: Sequence[Column]) -> Column:
+    """Return one column of the rows of all, an array where they are arrays of one kind."""
+    arrays = [column for column in columns if isinstance(column, np.ndarray)]
+    kinds = {(array.dtype, array.shape[1:]) for array in arrays}
+    if len(arrays) == len(columns) and len(kinds) == 1:
+        return np.concatenate(arrays)
+    starts = np.cumsum([0, *map(len, columns)])
+
+    def read(rows: np.ndarray) -> list[Any]:
+        part = np.searchsorted(starts, rows, side="right") - 1
+        found: list[Any] = [None] * len(rows)
+        for number in np.unique(part):
+            places = np.flatnonzero(part == number)
+            cells = take(columns[number], rows[places] - starts[number])
+            for place, cell in zip(places.tolist(), cells, strict=True):
+                found[place] = cell
+        return found
+
+    return LazyColumn(int(starts[-1]), read)
+
+
 def take(column: Column, rows: np.ndarray) -> Column:
     """Return the chosen rows (n,) of a column, of the same kind."""
     if isinstance(column, LazyColumn):
@@ -83,13 +107,31 @@ def columns_digest(columns: Columns) -> str:
         if isinstance(values, np.ndarray) and values.dtype != object:
             state.update(values.tobytes())
         else:
-            state.update(b"\x1f".join(map(_bytes, values)))
+            state.update(b"\x1f".join(map(content, values)))
     return state.hexdigest()[:12]
 
 
-def _bytes(value: Any) -> bytes:
-    """Return a value's content; an array's text would leave out the middle of large ones."""
-    return value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()
+def content(value: Any) -> bytes:
+    """Return the bytes that two cells share if they hold the same.
+
+    An array's text would leave out the middle of large ones, and an object's its place in memory.
+    """
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, Tensor):
+        value = (value.float() if value.dtype == torch.bfloat16 else value).detach().cpu().numpy()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.tobytes()
+    if isinstance(value, Image.Image):
+        return f"{value.mode}{value.size}".encode() + value.tobytes()
+    if isinstance(value, Mapping):
+        return b"\x1e".join(content(one) for item in value.items() for one in item)
+    if isinstance(value, list | tuple | np.ndarray):
+        return b"\x1e".join(map(content, value))
+    kind = type(value)
+    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:  # type: ignore[comparison-overlap]  # of any class
+        return kind.__qualname__.encode()
+    return str(value).encode(errors="surrogatepass")
 
 
 SPLIT_COLUMN = "__split__"  # the column that says which split's file a row comes from
@@ -115,6 +157,10 @@ class SourceTable:
     place: says where a row is, for people: file and line.
     folder: relative paths of pictures and recordings begin here and stay below it; None: there are
         no paths.
+    anywhere: whether paths may lead anywhere, as those that come from a user's own Python; relative
+        ones begin in the working directory.
+    parts: the tables that this one was put together of, in order; their folders count.
+    partial: {column: which parts lack it}, which therefore is none of the table's.
     mapped: whether the cells are read from disk when they are asked for, so that what is made of
         them should be kept there, too.
     streamed: {column: (N,) bool, True where the cell isn't empty} of columns that stay in their
@@ -127,9 +173,18 @@ class SourceTable:
     bad: Mapping[int, str] = field(default_factory=dict)
     place: Callable[[int], str] = row_number
     folder: Path | None = None
+    anywhere: bool = False
+    parts: Sequence[SourceTable] = ()
+    partial: Mapping[str, str] = field(default_factory=dict)
     mapped: bool = False
     streamed: Mapping[str, np.ndarray] = field(default_factory=dict)
     release: Callable[[], None] = nothing_to_release
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether cells may be paths of files."""
+        own = self.folder is not None or self.anywhere
+        return own or any(part.has_paths for part in self.parts)
 
     @property
     def names(self) -> list[str]:

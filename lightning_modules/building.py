@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datamodules.modalities.audio import AudioModality
+from torch import nn
+
 from datamodules.modalities.base import Modality
-from datamodules.modalities.image import ImageModality
-from datamodules.modalities.text import TextModality
-from lightning_modules.encoders.base import Encoder, PretrainedEncoder
+from datamodules.modalities.defaults import MODALITIES, make_modality
+from lightning_modules.balancers.base import Balancer
+from lightning_modules.encoders.base import Encoder, PlainEncoder, PretrainedEncoder
 from lightning_modules.ensemble import Ensemble
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.network import HeadInput, MultiTaskNetwork, RestoresHeadInput, combination
 from lightning_modules.task_network import TaskNetwork
-from lightning_modules.tasks.base import Task
+from lightning_modules.tasks.base import Task, names_in
 from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
 from pollinate.errors import UsageError
-from pollinate.instantiate import find_target, instantiate
+from pollinate.instantiate import build, find_target, instantiate
+from pollinate.recipes import TARGET, Buildable, Recipe, plain, recipe_of
 
 Config = Mapping[str, Any]
+
+
+TASK_DATA = ("dataset", "target", "unseen", "unlabelled")
 
 
 def build_tasks(config: Config) -> dict[str, Task]:
     """Return {name: task}, without vocabulary yet."""
     allow = config["allow_targets"]
     return {
-        name: instantiate(spec["type"], allow, f"data.tasks.{name}.type")
+        name: instantiate(spec["type"], allow, f"data.tasks.{name}.type", **task_data(spec))
         for name, spec in config["data"]["tasks"].items()
     }
+
+
+def task_data(spec: Config) -> dict[str, Any]:
+    """Return the arguments of a task that say where its labels are."""
+    return {"dataset": (), **{key: spec[key] for key in TASK_DATA if key in spec}}
 
 
 def task_datasets(spec: Config) -> tuple[str, ...]:
     """Return the names of a task's data sets, those without labels last."""
     return (*names_in(spec.get("dataset", ())), *names_in(spec.get("unlabelled", ())))
-
-
-def names_in(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Return what a user gave as one name, or as several."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-MODALITIES: dict[str, type[Modality]] = {
-    "audio": AudioModality,
-    "image": ImageModality,
-    "text": TextModality,
-}
 
 
 def build_modalities(
@@ -82,7 +81,7 @@ def build_modalities(
         if found:
             known.setdefault(name, {})["brought"] = found
     return {
-        name: MODALITIES[name](**{**config["data"][name], **known.get(name, {})})
+        name: make_modality(name, {**config["data"][name], **known.get(name, {})})
         for name in sorted(used)
     }
 
@@ -104,8 +103,21 @@ def pretrained_assets(
     node, key = config.get("encoder", {}).get(modality), f"encoder.{modality}"
     if node is None:
         return {}
-    kind = find_target(node["_target_"], config["allow_targets"], key)
-    return kind.brings(node) if issubclass(kind, PretrainedEncoder) else {}
+    return assets_of(node, config["allow_targets"], key)
+
+
+def assets_of(given: Any, allow: Sequence[str], key: str) -> dict[str, Any]:
+    """Return what a pre-trained encoder's node, recipe or itself brings along, else nothing."""
+    if isinstance(given, PretrainedEncoder):
+        return dict(given.known)
+    kind: type[Any]
+    if isinstance(given, Recipe):
+        kind, options = given.kind, given.options
+    elif isinstance(given, Mapping):
+        kind, options = find_target(given[TARGET], allow, key), given
+    else:
+        return {}
+    return dict(kind.brings(options)) if issubclass(kind, PretrainedEncoder) else {}
 
 
 def restore_vocabularies(
@@ -145,20 +157,21 @@ def build_network(
     allow = config["allow_targets"]
     encoders, tunings = {}, {}
     routes = {name: task_datasets(spec) for name, spec in config["data"]["tasks"].items()}
-    for name, modality in modalities.items():
+    for name in modalities or config["encoder"]:
         if name not in config["encoder"]:
             raise UsageError(f"encoder.{name} is missing; choose one with encoder/{name}=NAME")
-        arguments = modality.encoder_arguments()
-        node = {k: v for k, v in config["encoder"][name].items() if k != TUNE}
-        encoder = instantiate(node, allow, f"encoder.{name}", **arguments)
+        known = modalities[name].encoder_arguments() if name in modalities else {}
+        given, chosen = without_tuning(config["encoder"][name])
+        encoder = build(given, allow, f"encoder.{name}", **known)
+        if not isinstance(encoder, Encoder):
+            encoder = PlainEncoder(encoder, config["dim"], name)
         if new and isinstance(encoder, PretrainedEncoder):
             encoder.load()
-        chosen = config["encoder"][name].get(TUNE)
         if chosen is not None:
             own = tasks_of_modality(name, config["data"]["datasets"], routes)
             tunings[name] = apply_tuning(encoder, chosen, own, allow, f"encoder.{name}.{TUNE}")
         encoders[name] = encoder
-    trunk = instantiate(config["trunk"], allow, "trunk", tasks=list(tasks))
+    trunk = build(config["trunk"], allow, "trunk", tasks=list(tasks))
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     views = {name: task.view for name, task in tasks.items()}
     fusions = build_fusions(config)
@@ -186,6 +199,31 @@ def restore_head_input(node: Config, allow: Sequence[str]) -> HeadInput:
     return kind.restore_head_input({k: v for k, v in node.items() if k != "_target_"}, allow)
 
 
+def require_encoders(config: Config) -> None:
+    """Check that a checkpoint says how to build each encoder, or that it was given.
+
+    Raises:
+        UsageError: one was a module of one's own.
+    """
+    unknown = [name for name, node in config["encoder"].items() if node is None]
+    if unknown:
+        raise UsageError(
+            f"the encoder of {' and '.join(unknown)} was a module of your own, which a checkpoint "
+            f"can't build; give it: MultiTaskModule.load_from_checkpoint(path, encoders={{"
+            f"{unknown[0]!r}: MODULE}})"
+        )
+
+
+def without_tuning(given: Any) -> tuple[Any, Any]:
+    """Return an encoder's node or recipe without how much of it trains, and that, or None."""
+    if isinstance(given, Recipe):
+        rest = {name: value for name, value in given.options.items() if name != TUNE}
+        return Recipe(given.kind, rest), given.options.get(TUNE)
+    if isinstance(given, Mapping):
+        return {name: value for name, value in given.items() if name != TUNE}, given.get(TUNE)
+    return given, None
+
+
 def tasks_of_modality(modality: str, datasets: Config, routes: Routes) -> list[str]:
     """Return the tasks that are predicted from rows of a modality."""
     return [
@@ -199,7 +237,7 @@ def apply_tuning(
     encoder: Encoder, node: Config, tasks: Sequence[str], allow: Sequence[str], key: str
 ) -> Tuning:
     """Choose how much of an encoder, which the given tasks read, trains."""
-    tuning: Tuning = instantiate(node, allow, key)
+    tuning: Tuning = build(node, allow, key)
     try:
         tuning.apply(encoder, tasks)
     except UsageError as error:
@@ -216,9 +254,104 @@ def build_fusions(config: Config) -> dict[str, Fusion]:
     }
     allow = config["allow_targets"]
     return {
-        combination(names): instantiate(config["fusion"], allow, "fusion", modalities=names)
+        combination(names): build(config["fusion"], allow, "fusion", modalities=names)
         for names in sorted(combinations)
     }
+
+
+def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
+    """Return the balancer; a method inside it is built for the same tasks.
+
+    Raises:
+        UsageError: a number among its options is infinite or NaN, or out of the method's range.
+    """
+    given, allow = config["balancer"], config["allow_targets"]
+    if isinstance(given, Mapping):
+        require_finite("balancer", given)
+        given = {
+            name: build(value, allow, f"balancer.{name}", tasks=tasks)
+            for name, value in given.items()
+        }
+    balancer: Balancer = build(given, allow, "balancer", tasks=tasks)
+    return balancer
+
+
+def require_finite(path: str, value: object) -> None:
+    """Check that there is no infinity and no NaN among options.
+
+    Raises:
+        UsageError: there is.
+    """
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            require_finite(f"{path}.{name}", one)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{path} must be finite, got {value}")
+
+
+# arguments of modalities that are no options: they are learnt, or come with an encoder
+FOUND_BY_RUN = ("augment", "brought", "tokenizer", "words")
+
+
+def describe_model(
+    inputs: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, Task],
+    modalities: Mapping[str, Modality],
+    encoders: Mapping[str, Any],
+    trunk: Any,
+    fusion: Any,
+    dim: int,
+) -> dict[str, Any]:
+    """Return what ``build_model`` builds from, in the form that a composed configuration has.
+
+    Args:
+        inputs: {data set: {modality: its column, or columns}}.
+        tasks: {name: task}.
+        modalities: {name: modality}; those whose values come as tensors have none.
+        encoders: {modality: a recipe, a node, or an encoder that is complete}.
+        trunk, fusion: the same.
+        dim: width of what encoders give to the trunk, >= 1.
+    """
+
+    def wide(part: Any) -> Any:
+        if not isinstance(part, Recipe) or not part.takes("dim"):
+            return part
+        return Recipe(part.kind, {"dim": dim, **part.options})
+
+    datasets = {name: {"inputs": dict(columns)} for name, columns in inputs.items()}
+    specs = {
+        name: {
+            "type": recipe_of(task).node(),
+            "dataset": [one for one in task.datasets if one not in task.unlabelled],
+            "unlabelled": list(task.unlabelled),
+        }
+        for name, task in tasks.items()
+    }
+    options = {
+        name: {key: value for key, value in one.arguments.items() if key not in FOUND_BY_RUN}
+        for name, one in modalities.items()
+    }
+    return {
+        "allow_targets": [],
+        "data": {"datasets": datasets, "tasks": specs, **options},
+        "encoder": {name: wide(encoder) for name, encoder in encoders.items()},
+        "trunk": wide(trunk),
+        "fusion": wide(fusion),
+        "dim": dim,
+    }
+
+
+def as_plain_config(config: Config) -> dict[str, Any]:
+    """Return a configuration as plain values; what has none, a module of one's own, is null."""
+
+    def node(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: node(one) for name, one in value.items()}
+        if isinstance(value, nn.Module) and not isinstance(type(value), Buildable):
+            return None
+        return plain(value)
+
+    return {name: node(value) for name, value in config.items()}
 
 
 MEMBERS = "members"  # key of an ensemble's configuration

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -89,14 +88,13 @@ class AddedLosses:
     label_weights: dict[str, float] = field(default_factory=dict)
 
 
-class TrainingHooks(nn.Module, ABC):
+class TrainingHooks(nn.Module):
     """What takes part in training beside the network and the balancer: a transfer method, say.
 
     It is a part of the module that trains: its own parameters have a place in optimizer and
     checkpoint. Other models, teachers say, are not: they are kept outside the tree of modules.
     """
 
-    @abstractmethod
     def setup(
         self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
@@ -111,6 +109,7 @@ class TrainingHooks(nn.Module, ABC):
         Raises:
             PollinateError: a source can't be had, or doesn't fit.
         """
+        return []
 
     def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
         """Do what takes long before the first step, on the device that trains.
@@ -125,9 +124,9 @@ class TrainingHooks(nn.Module, ABC):
             PollinateError: it can't be done.
         """
 
-    @abstractmethod
     def losses(self, step: TrainingStep) -> AddedLosses:
         """Return this step's additional losses; asked by all processes alike."""
+        return AddedLosses()
 
     def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
         """Return tasks of which outputs are needed even where no row has a label of them.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,19 +13,44 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules.batch import MixedBatch
+from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.assembly import Assembly, assemble, assemble_for_tensors, part_of
 from lightning_modules.backward_engine import BackwardEngine
 from lightning_modules.balancers.base import Balancer
+from lightning_modules.balancers.equal import Equal
+from lightning_modules.building import (
+    HEAD_INPUT,
+    as_plain_config,
+    build_balancer,
+    build_network,
+    build_tasks,
+    require_encoders,
+    restore_vocabularies,
+)
+from lightning_modules.checkpoints import read_checkpoint, read_spec
 from lightning_modules.distributed import local_only, mean_losses
 from lightning_modules.evaluation_module import EvaluationModule
+from lightning_modules.fusions.base import Fusion
 from lightning_modules.hooks import TrainingHooks, TrainingStep
 from lightning_modules.metrics import TrainingMetrics
 from lightning_modules.network import ForwardTrace, MultiTaskNetwork
-from lightning_modules.optimization import Optimization, parameter_groups, schedule_optimizer
+from lightning_modules.optimization import (
+    Optimization,
+    OptimizerFactory,
+    optimization_of,
+    parameter_groups,
+    schedule_optimizer,
+)
+from lightning_modules.predictor import load_network_weights
 from lightning_modules.replay import Replay
+from lightning_modules.schedules.base import Schedule
 from lightning_modules.sharding import clip_norm, clip_value
 from lightning_modules.task_rows import Targets, targets_of
-from lightning_modules.tasks.base import Task
-from pollinate.errors import PollinateError
+from lightning_modules.tasks.base import Task, as_task
+from lightning_modules.trunks.base import Trunk
+from pollinate.errors import PollinateError, UsageError
+from pollinate.instantiate import build
+from pollinate.recipes import Recipe
 
 MADE_LATER = "balancer."  # a balancer may have state that it makes at its first step only
 
@@ -62,40 +88,152 @@ class MultiTaskModule(EvaluationModule):
     L_t = sum_i l_ti / n_t. Each rank computes its rows' part times the number of ranks, so that
     averaging gradients over ranks, as DDP does, gives the gradient of L_t exactly.
 
+        model = MultiTaskModule(data)                       # good defaults for everything
+        model = MultiTaskModule(
+            data,
+            encoders={"text": po.encoders.MiniLM(tune=po.tuning.LoRA())},
+            trunk=po.trunks.MMoE(count=4),
+            balancer=po.balancers.UPGrad(),
+        )
+        model = MultiTaskModule(                            # batches of tensors, no data module
+            tasks={"object": po.tasks.Classification(classes=10)},
+            encoders={"image": resnet},                     # any module (N, ...) -> (N, dim)
+            dim=512,
+        )
+
     Args:
-        network: encoders, trunk and heads.
-        tasks: {name: task}.
-        balancer: combines the tasks' losses.
+        data: tasks, modalities and vocabularies; it is set up here, with what the encoders bring
+            along. None: batches come as tensors (``MixedBatch.of``), and ``tasks`` and
+            ``encoders`` must be given.
+        tasks: {name: task}, with their classes; only without ``data``.
+        encoders: {modality: a recipe of ``po.encoders``, or any module (N, ...) -> (N, dim)}; for a
+            modality of the data that isn't named: ``Bag`` for text, ``CNN`` for image,
+            ``Spectrogram`` for audio.
+        inputs: {data set: modalities of its rows}; only without ``data``, where it isn't clear.
+        trunk: how the tasks share; None: ``SharedTrunk``.
+        fusion: how the modalities of a row become one vector; None: ``Concat``.
+        balancer: combines the tasks' losses; None: ``Equal``.
         transfer: brings in knowledge from elsewhere: it is asked at each step.
-        optimization: optimizer and schedule.
-        spec: plain values from which the network can be built again; part of every checkpoint.
-        same_rows: whether tasks that have the same data sets also have labels on the same rows.
+        optimizer: a class of ``torch.optim``, or a ``functools.partial`` of one with its options;
+            None: AdamW with a weight decay of 0.01, not on norms and biases.
+        lr: learning rate, > 0; None: that of ``optimizer``, or 4e-3.
+        lr_scale: {part of the model, such as "encoders.text": factor on lr}.
+        schedule: of the learning rate; None: ``OneCycle``.
+        dim: width of the features that encoders give to the trunk, >= 1.
+        network: a network of one's own making, in place of encoders, trunk and fusion.
+        spec: what checkpoints say of the model, from which it can be built again; None: it is made.
+
+    Raises:
+        UsageError: a part is of another kind, or parts don't fit each other.
+        PollinateError: the data can't be used.
     """
 
     network: MultiTaskNetwork
 
     def __init__(
         self,
-        network: MultiTaskNetwork,
-        tasks: Mapping[str, Task],
-        balancer: Balancer,
-        transfer: TrainingHooks,
-        optimization: Optimization,
-        spec: Mapping[str, Any],
-        same_rows: bool = True,
+        data: MixedDataModule | None = None,
+        *,
+        tasks: Mapping[str, Task] | None = None,
+        encoders: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Sequence[str]] | None = None,
+        trunk: Trunk | Recipe | None = None,
+        fusion: Fusion | Recipe | None = None,
+        balancer: Balancer | Recipe | None = None,
+        transfer: TrainingHooks | None = None,
+        optimizer: OptimizerFactory | Optimization | None = None,
+        lr: float | None = None,
+        lr_scale: Mapping[str, float] | None = None,
+        schedule: Schedule | None = None,
+        dim: int = 128,
+        network: MultiTaskNetwork | None = None,
+        spec: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(network, tasks)
-        self.balancer = balancer
-        self.transfer = transfer
-        self.optimization = optimization
-        self.spec = dict(spec)
+        if data is not None and not isinstance(data, MixedDataModule):
+            raise UsageError(
+                f"data must be a po.MixedDataModule, got {type(data).__name__}; rows of one's own "
+                "go into po.Dataset, batches of one's own need tasks= and encoders= instead"
+            )
+        if data is not None and tasks is not None:
+            raise UsageError("the tasks are those of the data module; leave tasks out")
+        if network is not None:
+            own = tasks if data is None else {n: as_task(task) for n, task in data.tasks.items()}
+            same_rows = data is None or data.tasks_share_rows()
+            built = Assembly(network, dict(own or {}), dict(spec or {}), same_rows)
+        elif data is not None:
+            built = assemble(data, encoders or {}, trunk, fusion, dim)
+        else:
+            built = assemble_for_tensors(tasks or {}, encoders or {}, inputs, trunk, fusion, dim)
+        super().__init__(built.network, built.tasks)
+        names = list(built.tasks)
+        chosen = part_of(Balancer, balancer, Equal, "balancer")
+        self.balancer: Balancer = build(chosen, (), "balancer", tasks=names)
+        if sorted(self.balancer.tasks) != sorted(names):
+            raise UsageError(
+                f"the balancer is for the tasks {', '.join(self.balancer.tasks)}, and the model "
+                f"has {', '.join(names)}; leave its tasks out: po.balancers."
+                f"{type(self.balancer).__name__}()"
+            )
+        self.transfer = TrainingHooks() if transfer is None else transfer
+        self.optimization = optimization_of(optimizer, lr, lr_scale, schedule)
+        self.spec = built.spec
+        if spec is None:
+            self.spec["config"] = {
+                **self.spec.get("config", {}),
+                **as_plain_config({"balancer": chosen}),
+            }
         self.losses: dict[str, Tensor] = {}  # of the step under way
         self.regularization: Tensor | None = None  # of the step under way: what belongs to no task
-        self.engine = BackwardEngine(network, balancer, same_rows)
-        self._replay = Replay(network)
+        self.engine = BackwardEngine(built.network, self.balancer, built.same_rows)
+        self._replay = Replay(built.network)
         self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
         self._total: int | None = None  # optimizer steps of the run, known when it starts
-        self.progress = TrainingMetrics(tasks)
+        self.progress = TrainingMetrics(built.tasks)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # nothing but the path is needed
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        *,
+        encoders: Mapping[str, Any] | None = None,
+        allow_targets: Sequence[str] = (),
+        **parts: Any,
+    ) -> Self:
+        """Return a model with the weights of a checkpoint, in evaluation mode.
+
+        Args:
+            checkpoint_path: written by a run, or by ``ModelCheckpoint``.
+            map_location: a device to move the model to, "cuda:0" say; None: it stays on the CPU.
+            encoders: {modality: it}, for encoders that were modules of one's own: a checkpoint has
+                their weights, but can't say how to build them.
+            allow_targets: packages of one's own whose classes the checkpoint may name. Only list
+                those that you trust: they are imported.
+            parts: other arguments of the model: balancer, transfer, optimizer, ...
+
+        Raises:
+            PollinateError: the file is absent, torn, or its weights don't fit.
+            UsageError: an encoder is missing.
+        """
+        path = Path(checkpoint_path)
+        spec = read_spec(path)
+        config = {**spec["config"], "allow_targets": list(allow_targets)}
+        if encoders:
+            config["encoder"] = {**config["encoder"], **encoders}
+        require_encoders(config)
+        tasks, modalities = restore_vocabularies(config, build_tasks(config), spec["learnt"])
+        network = build_network(
+            config, tasks, modalities, head_input=spec["learnt"].get(HEAD_INPUT)
+        )
+        if "balancer" not in parts and config.get("balancer"):
+            parts["balancer"] = build_balancer(config, list(tasks))
+        load_network_weights(network, path)
+        model = cls(tasks=tasks, network=network, spec=spec, **parts)
+        # what a balancer learnt is taken, too; what a transfer method did belongs to its run
+        saved, own = read_checkpoint(path)["state_dict"], model.state_dict()
+        fits = {k: v for k, v in saved.items() if k in own and v.shape == own[k].shape}
+        model.load_state_dict(fits, strict=False)
+        return model.to(map_location).eval() if map_location is not None else model.eval()
 
     def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         """Return the objective of one step."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.schedules.base import Schedule
+from lightning_modules.schedules.one_cycle import OneCycle
 from pollinate.errors import UsageError
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, _NormBase)
@@ -93,3 +96,41 @@ class Optimization:
     lr_scale: Mapping[str, float]
     decay: bool
     max_steps: int | None = None
+
+
+LR, DECAY = 4e-3, 0.01  # of AdamW, where nothing else is said
+
+
+def optimization_of(
+    optimizer: OptimizerFactory | Optimization | None,
+    lr: float | None,
+    lr_scale: Mapping[str, float] | None,
+    schedule: Schedule | None,
+) -> Optimization:
+    """Return how the weights move, with defaults for what isn't given.
+
+    Args:
+        optimizer: a class of ``torch.optim``, a ``functools.partial`` of one, or all of it at once.
+        lr: learning rate, > 0; None: that of ``optimizer``, or ``LR``.
+        lr_scale: {part of the model: factor on lr}.
+        schedule: None: ``OneCycle``.
+
+    Raises:
+        UsageError: the optimizer was made already, or the learning rate isn't positive.
+    """
+    if isinstance(optimizer, Optimization):
+        return optimizer
+    if optimizer is None:
+        optimizer = partial(AdamW, weight_decay=DECAY)
+    kind = optimizer.func if isinstance(optimizer, partial) else optimizer
+    if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
+        raise UsageError(
+            "optimizer must be a class of torch.optim, or functools.partial of one, got "
+            f"{optimizer!r:.60}; its parameters come later: optimizer=torch.optim.AdamW, lr=1e-3"
+        )
+    known = optimizer.keywords if isinstance(optimizer, partial) else {}
+    lr = float(known.get("lr", LR)) if lr is None else lr
+    if not lr > 0:
+        raise UsageError(f"lr must be > 0, got {lr}")
+    decay = "weight_decay" in signature(kind).parameters
+    return Optimization(optimizer, schedule or OneCycle(), lr, lr_scale or {}, decay)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
@@ -15,18 +14,15 @@ from torch.optim import Optimizer
 
 from datamodules.cache import Cache, default_cache
 from datamodules.data_errors import DataErrorPolicy
-from datamodules.loaders import LoaderOptions
-from datamodules.loading import DatasetSpec, TaskSpec
+from datamodules.dataset import Dataset
 from datamodules.mixed_datamodule import MixedDataModule
-from lightning_modules.balancers.base import Balancer
 from lightning_modules.building import (
     HEAD_INPUT,
+    build_balancer,
     build_modalities,
     build_model,
     build_network,
     build_tasks,
-    names_in,
-    task_datasets,
 )
 from lightning_modules.checkpoints import SPEC_FORMAT
 from lightning_modules.evaluation_module import EvaluationModule
@@ -35,7 +31,6 @@ from lightning_modules.optimization import Optimization
 from lightning_modules.tasks.base import as_task
 from pipeline.find_checkpoint import inherited_labels, inherited_tokenizer
 from pipeline.tracking.redact import redact
-from pollinate.errors import UsageError
 from pollinate.instantiate import find_target, instantiate
 from pollinate.version import VERSION
 
@@ -53,31 +48,28 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
     datasets = {}
     for name, spec in config["data"]["datasets"].items():
         source = instantiate(spec["source"], allow, f"data.datasets.{name}.source")
-        streaming = bool(spec.get("streaming"))
-        datasets[name] = DatasetSpec(source, spec["inputs"], spec["split"], streaming)
-    tasks = build_tasks(config)
-    specs = {
-        name: TaskSpec(
-            tasks[name],
-            task_datasets(spec),
-            spec.get("target"),
-            spec.get("unseen") == "drop",
-            names_in(spec.get("unlabelled", ())),
-            inherited_labels(config, name) if learnt is None and "labels_of" in spec else None,
+        datasets[name] = Dataset(
+            source,
+            inputs=spec["inputs"],
+            split=spec["split"],
+            streaming=bool(spec.get("streaming")),
         )
-        for name, spec in config["data"]["tasks"].items()
-    }
+    tasks = build_tasks(config)
+    for name, spec in config["data"]["tasks"].items():
+        if learnt is None and "labels_of" in spec:
+            tasks[name].known = inherited_labels(config, name)
     return MixedDataModule(
         datasets,
-        specs,
-        build_modalities(config, tasks, learnt, None if learnt else named_tokenizer(config)),
+        tasks,
         instantiate(config["sampler"], allow, "sampler"),
+        build_modalities(config, tasks, learnt, None if learnt else named_tokenizer(config)),
         config["seed"],
         config["data"]["seed"],
-        LoaderOptions(config["loader"]["workers"], config["loader"]["pin_memory"]),
-        learnt,
-        build_policy(config["data"]),
-        config.get("labels", 1.0),  # a run of an earlier version says nothing of it
+        workers=config["loader"]["workers"],
+        pin_memory=config["loader"]["pin_memory"],
+        label_fraction=config.get("labels", 1.0),  # a run of an earlier version says nothing of it
+        policy=build_policy(config["data"]),
+        learnt=learnt,
     )
 
 
@@ -94,6 +86,7 @@ def build_policy(data: Config) -> DataErrorPolicy:
     return DataErrorPolicy(
         skip_bad_rows=data.get("on_bad_row") == "skip",
         strict=bool(data.get("strict")),
+        every_split=True,
         cache=Cache(Path(cache)) if cache else Cache(default_cache()),
     )
 
@@ -114,32 +107,6 @@ def build_optimization(config: Config) -> Optimization:
     )
 
 
-def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
-    """Return the balancer; a method inside it is built for the same tasks.
-
-    Raises:
-        UsageError: a number among its options is infinite or NaN, or out of the method's range.
-    """
-    allow = config["allow_targets"]
-    _require_finite("balancer", config["balancer"])
-    node = {
-        name: instantiate(value, allow, f"balancer.{name}", tasks=tasks)
-        if isinstance(value, Mapping) and "_target_" in value
-        else value
-        for name, value in config["balancer"].items()
-    }
-    balancer: Balancer = instantiate(node, allow, "balancer", tasks=tasks)
-    return balancer
-
-
-def _require_finite(path: str, value: object) -> None:
-    if isinstance(value, Mapping):
-        for name, one in value.items():
-            _require_finite(f"{path}.{name}", one)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{path} must be finite, got {value}")
-
-
 def build_module(config: Config, datamodule: MixedDataModule, load: bool = True) -> MultiTaskModule:
     """Return the module for a data module that is set up.
 
@@ -148,7 +115,7 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
         datamodule: that is set up.
         load: whether a new run's pre-trained weights are loaded.
     """
-    tasks = {name: as_task(spec.task) for name, spec in datamodule.tasks.items()}
+    tasks = {name: as_task(task) for name, task in datamodule.tasks.items()}
     allow = config["allow_targets"]
     resumed = datamodule.learnt or {}
     kept = {HEAD_INPUT: resumed[HEAD_INPUT]} if HEAD_INPUT in resumed else {}
@@ -161,13 +128,12 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
         "learnt": {**datamodule.learnt_state(), **kept},
     }
     module = MultiTaskModule(
-        network,
-        tasks,
-        build_balancer(config, list(tasks)),
-        instantiate(config["transfer"], allow, "transfer"),
-        build_optimization(config),
-        spec,
-        same_rows=datamodule.tasks_share_rows(),
+        datamodule,
+        network=network,
+        balancer=build_balancer(config, list(tasks)),
+        transfer=instantiate(config["transfer"], allow, "transfer"),
+        optimizer=build_optimization(config),
+        spec=spec,
     )
     if config["compile"]:
         # a trunk's own forward sorts rows by task, which differs from step to step
@@ -183,7 +149,7 @@ def build_evaluation_module(config: Config, datamodule: MixedDataModule) -> Eval
         datamodule: that is set up.
     """
     assert datamodule.learnt is not None
-    tasks = {name: as_task(spec.task) for name, spec in datamodule.tasks.items()}
+    tasks = {name: as_task(spec) for name, spec in datamodule.tasks.items()}
     head_input = datamodule.learnt.get(HEAD_INPUT)
     return EvaluationModule(build_model(config, tasks, datamodule.modalities, head_input), tasks)
 

@@ -64,7 +64,7 @@ def evaluate(
     require_training_config(spec, checkpoint)
     config = {**spec["config"], "allow_targets": list(allow_targets)}
     datamodule = build_datamodule(config, spec["learnt"])
-    datamodule.options.evaluation_batch_size = batch_size
+    datamodule.evaluation_batch_size = batch_size
     datamodule.setup()
     module = build_evaluation_module(config, datamodule)
     load_network_weights(

@@ -71,7 +71,7 @@ def constant_baselines(datamodule: MixedDataModule, split: str = "test") -> Task
     """Return each task's score of the best constant answer on one split."""
     parts = datamodule.parts[split]
     return {
-        name: as_task(spec.task).baseline_of(
+        name: as_task(spec).baseline_of(
             chain.from_iterable(parts[d].labels(name) for d in spec.datasets)
         )
         for name, spec in datamodule.tasks.items()
@@ -82,7 +82,7 @@ def print_table(console: Console, summary: RunSummary, datamodule: MixedDataModu
     headings = ("task", "modality", "metric", "valid", "test", "baseline", "rows seen")
     table = new_table(*headings, numbers=4)
     for name, spec in datamodule.tasks.items():
-        metric, rows = as_task(spec.task).score, summary.rows_seen.get(name, 0)
+        metric, rows = as_task(spec).score, summary.rows_seen.get(name, 0)
         numbers = [cell(value) for value in summary.numbers(name, metric)]
         table.add_row(name, modalities_of(datamodule, name), metric, *numbers, f"{rows:,}")
     console.print(table)

@@ -11,6 +11,7 @@ from typing import Any
 
 from pollinate.errors import UsageError
 from pollinate.namespaces import FAMILIES, ROOT, exported, resolve
+from pollinate.recipes import TARGET, Recipe
 from pollinate.suggest import did_you_mean
 
 OWN_PACKAGES = (
@@ -77,6 +78,32 @@ def instantiate(
         return kind(**{**options, **extra})
     except (TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{where}: {node['_target_']} refuses its options: {error}") from error
+
+
+def build(given: Any, allow: Sequence[str] = (), key: str = "", /, **known: Any) -> Any:
+    """Return what a node, a recipe or the thing itself stands for.
+
+    Args:
+        given: a node with ``_target_``, a ``Recipe``, or an object that is complete.
+        allow: packages that nodes may name besides our own.
+        key: the part's name, for messages.
+        known: arguments known only now; a complete object has them already.
+
+    Raises:
+        UsageError: as for ``instantiate``.
+    """
+    if isinstance(given, Mapping) and TARGET in given:
+        return instantiate(given, allow, key, **known)
+    if not isinstance(given, Recipe):
+        return given
+    options = {
+        name: build(value, allow, f"{key}.{name}", **known) if isinstance(value, Recipe) else value
+        for name, value in given.options.items()
+    }
+    try:
+        return given.kind(**{**options, **known})
+    except (TypeError, ValueError, UsageError) as error:
+        raise UsageError(f"{key}: {given.kind.__name__} refuses its options: {error}") from error
 
 
 def find_target(target: object, allow: Sequence[str], key: str) -> type[Any]:

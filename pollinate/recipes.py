@@ -45,6 +45,10 @@ class Recipe:
         options = {name: plain(value, name) for name, value in self.options.items()}
         return {TARGET: public_name(self.kind), **options}
 
+    def takes(self, argument: str) -> bool:
+        """Say whether the class has an argument of this name."""
+        return argument in parameters(self.kind).parameters
+
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.kind.__name__}({given})"
@@ -84,6 +88,10 @@ class Buildable(ABCMeta):
         instance.__dict__["recipe"] = recipe
         return instance
 
+    def family(cls) -> str:
+        """Return the public namespace that exports the class: ``trunks``."""
+        return public_name(cls).split(".")[1]
+
 
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -120,6 +128,12 @@ def bind(
     return dict(known.bind_partial(*args, **options).arguments)
 
 
+def recipe_of(instance: Any) -> Recipe:
+    """Return the options with which an instance of a ``Buildable`` class was made."""
+    found: Recipe = vars(instance)["recipe"]
+    return found
+
+
 def plain(value: Any, name: str = "value") -> Any:
     """Return an option as plain values: numbers, texts, lists, and nodes of classes.
 
@@ -131,7 +145,7 @@ def plain(value: Any, name: str = "value") -> Any:
     if isinstance(value, Recipe):
         return value.node()
     if isinstance(type(value), Buildable):
-        return value.recipe.node()
+        return recipe_of(value).node()
     if isinstance(value, Mapping):
         return {str(key): plain(one, f"{name}.{key}") for key, one in value.items()}
     if isinstance(value, list | tuple):

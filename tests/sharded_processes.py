@@ -15,10 +15,10 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from datamodules.samplers.base import Sampler
+from lightning_modules.building import build_balancer
 from lightning_modules.fsdp2_strategy import FSDP2Strategy
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork
-from pipeline.build import build_balancer
 from tests.processes import SGD, run_cases, spread, whole
 from tests.rows.groups import ROWS
 from tests.tiny import DIM, Given, images, labels, multitask, ready, task, texts, trainer
@@ -80,7 +80,12 @@ def build(case: ShardedCase, sampler: Sampler) -> tuple[MultiTaskModule, Any]:
         {"text": text, "image": old.encoder("image")}, trunk, old.heads, old.routes
     )
     module = MultiTaskModule(
-        module.network, module.tasks, module.balancer, module.transfer, module.optimization, {}
+        tasks=module.tasks,
+        network=module.network,
+        balancer=module.balancer,
+        transfer=module.transfer,
+        optimizer=module.optimization,
+        spec={},
     )
     return module, data
 

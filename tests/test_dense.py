@@ -247,4 +247,4 @@ def test_wrong_use_is_said_in_words(scenes: Path, tmp_path: Path) -> None:
         loaded(tmp_path, texts)
     data["tasks"]["parts"].pop("classes")
     module = loaded(tmp_path, data)
-    assert module.tasks["parts"].task.classes == ["0", "1", "2"]
+    assert module.tasks["parts"].classes == ["0", "1", "2"]

@@ -10,6 +10,7 @@ HERE = Path(__file__).resolve().parents[1]
 LAYERS = ("pollinate", "datamodules", "lightning_modules", "pipeline")
 LIBRARIES = ("pollinate", "datamodules", "lightning_modules")  # commands import late, to start fast
 LATE = {  # file: what it imports only when it is needed, which takes a second
+    "datamodules/python_data.py": {"datamodules.sources.arrow_table"},
     "datamodules/sources/base.py": {
         "datamodules.sources.arrow_table",
         "datamodules.sources.row_index",

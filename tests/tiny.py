@@ -17,9 +17,10 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from datamodules.cache import Cache
+from datamodules.data_errors import DataErrorPolicy
+from datamodules.dataset import Dataset
 from datamodules.features import Features
-from datamodules.loaders import EpochPlan, LoaderOptions
-from datamodules.loading import DatasetSpec, TaskSpec
+from datamodules.loaders import EpochPlan
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.image import ImageModality
 from datamodules.modalities.text import TextModality
@@ -36,7 +37,7 @@ from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork, combination
 from lightning_modules.optimization import Optimization
 from lightning_modules.schedules.constant import Constant
-from lightning_modules.tasks.base import as_task
+from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.transfer.none import NoTransfer
 from lightning_modules.trunks.shared import SharedTrunk
@@ -73,26 +74,26 @@ def labels(count: int, classes: Sequence[Any] = ("no", "yes")) -> list[Any]:
     return [classes[row % len(classes)] for row in range(count)]
 
 
-def texts(count: int = 40, **columns: Column) -> DatasetSpec:
+def texts(count: int = 40, **columns: Column) -> Dataset:
     """A data set of texts with a column ``label``, and whatever else is given."""
     source = TinySource(**{"text": words(count), "label": labels(count), **columns})
-    return DatasetSpec(source, {"text": "text"}, THIRDS)
+    return Dataset(source, inputs={"text": "text"}, split=THIRDS)
 
 
-def images(count: int = 24, **columns: Column) -> DatasetSpec:
+def images(count: int = 24, **columns: Column) -> Dataset:
     """A data set of images with a column ``label``, and whatever else is given."""
     source = TinySource(**{"image": pixels(count), "label": labels(count, "abc"), **columns})
-    return DatasetSpec(source, {"image": "image"}, THIRDS)
+    return Dataset(source, inputs={"image": "image"}, split=THIRDS)
 
 
-def task(*datasets: str, target: str = "label", **options: Any) -> TaskSpec:
+def task(*datasets: str, target: str = "label", **options: Any) -> Classification:
     """A classification on the given data sets."""
-    return TaskSpec(Classification(**options), datasets, target)
+    return Classification(datasets, target, **options)
 
 
 def datamodule(
-    datasets: Mapping[str, DatasetSpec] | None = None,
-    tasks: Mapping[str, TaskSpec] | None = None,
+    datasets: Mapping[str, Dataset] | None = None,
+    tasks: Mapping[str, Task] | None = None,
     sampler: Sampler | None = None,
     workers: int = 0,
     seed: int = 0,
@@ -104,18 +105,19 @@ def datamodule(
     tasks = tasks or {name: task(name) for name in datasets}
     modalities = {
         "text": TextModality(vocab_size=300, max_length=8, dropout=dropout),
-        "image": ImageModality([8, 8], channels=1, shift=1.0),
+        "image": ImageModality([8, 8], channels=1, shift=1.0, rotate=0.0, scale=0.0),
     }
     used = {modality for spec in datasets.values() for modality in spec.inputs}
     return MixedDataModule(
         datasets,
         tasks,
-        {name: modality for name, modality in modalities.items() if name in used},
         sampler or Uniform(batch_size=8),
+        {name: modality for name, modality in modalities.items() if name in used},
         seed,
-        0,
-        LoaderOptions(workers, evaluation_batch_size=16),
-        learnt,
+        workers=workers,
+        evaluation_batch_size=16,
+        policy=DataErrorPolicy(every_split=True),
+        learnt=learnt,
     )
 
 
@@ -183,9 +185,9 @@ def network(data: MixedDataModule, dropout: float = 0.0) -> MultiTaskNetwork:
         encoders["text"] = MeanEncoder(**data.modalities["text"].encoder_arguments())
     if "image" in data.modalities:
         encoders["image"] = Flat()
-    heads = {name: as_task(spec.task).head(DIM) for name, spec in data.tasks.items()}
-    routes = {name: spec.datasets for name, spec in data.tasks.items()}
-    views = {name: as_task(spec.task).view for name, spec in data.tasks.items()}
+    heads = {name: as_task(task).head(DIM) for name, task in data.tasks.items()}
+    routes = {name: task.datasets for name, task in data.tasks.items()}
+    views = {name: as_task(task).view for name, task in data.tasks.items()}
     several = {tuple(sorted(s.inputs)) for s in data.datasets.values() if len(s.inputs) > 1}
     fusions = {combination(names): Concat(names, DIM) for names in several}
     trunk = SharedTrunk(list(heads), DIM, dropout=dropout)
@@ -199,7 +201,7 @@ def multitask(
     dropout: float = 0.0,
 ) -> MultiTaskModule:
     """A module for data that are set up."""
-    tasks = {name: as_task(spec.task) for name, spec in data.tasks.items()}
+    tasks = {name: as_task(task) for name, task in data.tasks.items()}
     plan = Optimization(
         optimizer,
         Constant(),
@@ -209,7 +211,12 @@ def multitask(
     )
     spec = {"format": 1, "config": {}, "learnt": data.learnt_state()}
     return MultiTaskModule(
-        network(data, dropout), tasks, balancer(list(tasks)), NoTransfer(), plan, spec
+        tasks=tasks,
+        network=network(data, dropout),
+        balancer=balancer(list(tasks)),
+        transfer=NoTransfer(),
+        optimizer=plan,
+        spec=spec,
     )
 
 

@@ -13,11 +13,11 @@ import torch
 
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.base import Balancer
+from lightning_modules.building import build_balancer
 from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.fsdp2_strategy import FSDP2Strategy
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.tuning.task_lora import TaskLoRA
-from pipeline.build import build_balancer
 from tests.processes import SGD, replicated, run_cases, spread, whole
 from tests.rows.balancers import BALANCERS
 from tests.tiny import DIM, images, multitask, ready, task, texts, trainer

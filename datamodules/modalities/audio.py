@@ -22,6 +22,7 @@ from datamodules.table import Column
 from pollinate.errors import PollinateError, UsageError
 from pollinate.requirements import require
 
+MOST_CHANNELS = 2  # that a recording of fewer samples may have
 QUIET = 1e-10  # power below which all is silence: -100 dB
 
 
@@ -191,6 +192,18 @@ class AudioModality(Modality):
         band_width: int = 8,
         brought: Mapping[str, Any] | None = None,
     ) -> None:
+        self.arguments = {
+            "rate": rate,
+            "mels": mels,
+            "window": window,
+            "hop": hop,
+            "max_seconds": max_seconds,
+            "time_masks": time_masks,
+            "time_share": time_share,
+            "band_masks": band_masks,
+            "band_width": band_width,
+            "brought": brought,
+        }
         self.brought = dict(brought or {})
         rate, mels = self.brought.get("rate", rate), self.brought.get("features", mels)
         if mels == 1:
@@ -351,8 +364,12 @@ def decode_audio(cell: Any) -> tuple[np.ndarray, int]:
 
 
 def audio_from_array(array: Any, rate: Any) -> tuple[np.ndarray, int]:
-    """Return samples that come as numbers; whole numbers are scaled by their type's range."""
-    samples = np.asarray(array)
+    """Return samples that come as numbers; whole numbers are scaled by their type's range.
+
+    An array is (n,) or (n, channels), a tensor (n,) or (channels, n), as torchaudio has it.
+    """
+    is_tensor = isinstance(array, Tensor)
+    samples = array.detach().cpu().numpy().T if is_tensor else np.asarray(array)
     try:
         wanted = round(float(rate))
     except (TypeError, ValueError, OverflowError):  # None, a text, NaN, infinite
@@ -361,6 +378,12 @@ def audio_from_array(array: Any, rate: Any) -> tuple[np.ndarray, int]:
         raise PollinateError(f"the rate must be >= 1 samples a second, got {rate}")
     if samples.dtype.kind not in "iuf" or samples.ndim not in (1, 2):
         raise PollinateError(f"samples must be numbers (n,) or (n, channels), got {samples.shape}")
+    if samples.ndim == 2 and samples.shape[1] > max(MOST_CHANNELS, samples.shape[0]):
+        order = "(channels, n)" if is_tensor else "(n, channels)"
+        raise PollinateError(
+            f"samples must be (n,) or {order}, got {np.shape(array)}, which has more channels than "
+            "samples; transpose it"
+        )
     if samples.dtype.kind in "iu" and samples.dtype.itemsize <= 4:
         samples = samples / np.iinfo(samples.dtype).max
     return samples.astype(np.float32), wanted

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -92,11 +92,19 @@ class Modality(ABC):
     """Turns raw values into what an encoder takes; the same in training and in prediction.
 
     Attributes:
+        arguments: those of the constructor, by name.
+        brought: the preprocessing that a pre-trained encoder brings along; empty: none.
         unit: what ``InputStore.lengths`` counts, for people; scale: how many units a count of 1 is.
     """
 
     unit: str = ""
     scale: float = 1.0
+    arguments: dict[str, Any]
+    brought: dict[str, Any]
+
+    def with_options(self, **changes: Any) -> Self:
+        """Return a modality with other arguments, which has learnt nothing yet."""
+        return type(self)(**{**self.arguments, **changes})
 
     @abstractmethod
     def fit(self, columns: Sequence[Column]) -> None:

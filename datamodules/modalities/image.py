@@ -194,6 +194,7 @@ def require_moves_maps(transform: Transform, shape: tuple[int, int, int]) -> Non
 SIZE = (64, 64)
 CHUNK = 256  # images resized at a time
 DECODING = 2  # raised when the same file becomes other pixels
+UINT16_MAX = 65_535
 UINT16_TO_UINT8 = 257  # what a value of 16 bits is divided by: 65,535 -> 255
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 MAX_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of colour
@@ -218,12 +219,21 @@ class ImageModality(Modality):
         self,
         size: Sequence[int] | None = None,
         channels: int = 3,
-        shift: float = 0.0,
-        rotate: float = 0.0,
-        scale: float = 0.0,
+        shift: float = 2.0,
+        rotate: float = 10.0,
+        scale: float = 0.1,
         augment: Transform | None = None,
         brought: Mapping[str, Any] | None = None,
     ) -> None:
+        self.arguments = {
+            "size": size,
+            "channels": channels,
+            "shift": shift,
+            "rotate": rotate,
+            "scale": scale,
+            "augment": augment,
+            "brought": brought,
+        }
         self.brought = dict(brought or {})
         size = size or self.brought.get("size", SIZE)
         if len(size) != 2 or min(size) < 1:
@@ -365,11 +375,16 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("L" if grey else "RGB"))
 
 
-def decode_image(image: np.ndarray | bytes | str | Path | UnreadableCell) -> np.ndarray:
+Picture = np.ndarray | Tensor | Image.Image | bytes | str | Path
+
+
+def decode_image(image: Picture | UnreadableCell) -> np.ndarray:
     """Return an image's pixels: (H, W) or (H, W, 3) uint8.
 
     Args:
-        image: pixels, the content of an image file, or its path.
+        image: pixels (H, W), (H, W, 1) or (H, W, 3) uint8; a tensor (H, W), (1, H, W) or (3, H, W),
+            uint8 or numbers from 0 to 1; a picture of Pillow; the content of an image file, or its
+            path.
 
     Raises:
         PollinateError: there is no such file, it is cut off or no image, or it unpacks to more
@@ -381,6 +396,12 @@ def decode_image(image: np.ndarray | bytes | str | Path | UnreadableCell) -> np.
         if problem := pixels_problem(image.dtype, image.shape):
             raise PollinateError(problem)
         return image
+    if isinstance(image, Tensor):
+        return tensor_pixels(image)
+    if isinstance(image, Image.Image):
+        require_pixel_mode(image)
+        with readable_image():
+            return pixels_of(image.copy())  # turned and cut in place, and the user's stays
     if not isinstance(image, bytes | str | Path):
         raise PollinateError(f"must be a picture's path or content, got {image!r:.40}")
     with open_image(image) as found:
@@ -398,6 +419,61 @@ def pixels_problem(dtype: np.dtype, shape: Sequence[int]) -> str:
     )
 
 
+def tensor_pixels(image: Tensor) -> np.ndarray:
+    """Return the pixels of a tensor (H, W), (1, H, W) or (3, H, W): uint8, channels last.
+
+    Numbers with a point are from 0 (black) to 1 (white), as torchvision has them, and are rounded
+    to the nearest of 256 steps.
+
+    Raises:
+        PollinateError: it has another shape, type or range.
+    """
+    shape = " x ".join(map(str, image.shape)) or "one number"
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[0] in (1, 3))) or not image.numel():
+        raise PollinateError(
+            f"a picture that is a tensor must be (height, width), or 1 or 3 channels x height x "
+            f"width, got {shape}; permute it"
+        )
+    values = image.detach().cpu()
+    if values.is_floating_point():
+        low, high = values.min().item(), values.max().item()
+        if not 0 <= low <= high <= 1:
+            raise PollinateError(
+                f"a picture that is a tensor of {values.dtype} must hold numbers from 0 to 1, got "
+                f"{low:g} to {high:g}; leave out normalisation, which encoders do themselves, or "
+                "give uint8 from 0 to 255"
+            )
+        values = (values.double() * 255).round().to(torch.uint8)
+    if values.dtype != torch.uint8:
+        raise PollinateError(
+            f"a picture that is a tensor must be uint8 or numbers from 0 to 1 with a point, got "
+            f"{values.dtype}; convert it"
+        )
+    pixels: np.ndarray = (values if values.ndim == 2 else values.movedim(0, -1)).numpy()
+    return pixels
+
+
+def require_pixel_mode(image: Image.Image) -> None:
+    """Check that a picture of Pillow has pixels whose black and white are known.
+
+    Raises:
+        PollinateError: its numbers have a point, or don't fit 16 bits.
+    """
+    if image.mode == "F":
+        raise PollinateError(
+            "a picture of Pillow must have whole numbers, got mode F; say what is black and what "
+            "white: Image.fromarray((255 * values).astype('uint8')) for values from 0 to 1"
+        )
+    if image.mode == "I":
+        values = np.asarray(image)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > UINT16_MAX:
+            raise PollinateError(
+                f"a picture of Pillow must have numbers from 0 to {UINT16_MAX:,}, got {low} to "
+                f"{high}; convert it"
+            )
+
+
 @contextmanager
 def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
     """Open an image file; what goes wrong with it, then and while it is read, is said in words.
@@ -405,12 +481,25 @@ def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
     Raises:
         PollinateError: as for ``decode_image``.
     """
+    with (
+        readable_image(image),
+        Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found,
+    ):
+        pixels = found.width * found.height
+        if pixels > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"got {pixels:,}")
+        yield found
+
+
+@contextmanager
+def readable_image(image: bytes | str | Path | None = None) -> Iterator[None]:
+    """Say in words what goes wrong while a picture is read.
+
+    Raises:
+        PollinateError: as for ``decode_image``.
+    """
     try:
-        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found:
-            pixels = found.width * found.height
-            if pixels > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"got {pixels:,}")
-            yield found
+        yield
     except PollinateError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -428,11 +517,20 @@ def displayed_size(image: Any) -> tuple[int, int] | None:
     """Return height and width as ``decode_image`` would give them; None if it can't be read."""
     if isinstance(image, np.ndarray):
         return image.shape[0], image.shape[1]
+    if isinstance(image, Tensor) and image.ndim in (2, 3):
+        return image.shape[-2], image.shape[-1]
+    if isinstance(image, Image.Image):
+        return as_displayed(image)
     if not isinstance(image, bytes | str | Path):
         return None
     try:
         with open_image(image) as found:
-            turned = found.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
-            return (found.width, found.height) if turned else (found.height, found.width)
+            return as_displayed(found)
     except PollinateError:
         return None
+
+
+def as_displayed(image: Image.Image) -> tuple[int, int]:
+    """Return height and width of a picture, turned as a camera noted it."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+    return (image.width, image.height) if turned else (image.height, image.width)

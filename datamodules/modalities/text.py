@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datamodules.arrays import Arrays, RaggedArray
@@ -54,13 +55,21 @@ class TextModality(Modality):
 
     def __init__(
         self,
-        vocab_size: int,
-        max_length: int,
+        vocab_size: int = 8000,
+        max_length: int = 160,
         dropout: float = 0.0,
         words: bool = False,
         brought: Mapping[str, Any] | None = None,
         tokenizer: str | None = None,
     ) -> None:
+        self.arguments = {
+            "vocab_size": vocab_size,
+            "max_length": max_length,
+            "dropout": dropout,
+            "words": words,
+            "brought": brought,
+            "tokenizer": tokenizer,
+        }
         if max_length < 1:
             raise UsageError(f"data.text.max_length must be >= 1 token, got {max_length}")
         if not 0 <= dropout < 1:
@@ -103,18 +112,19 @@ class TextModality(Modality):
         self._tokenizer = train_bpe(texts, self.vocab_size)
 
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
-        """Tokenise."""
+        """Tokenise; a cell that is no text is an error of its row."""
+        errors: dict[int, str] = {}
         has = arrays.create("has", (len(column),), bool)
         ids, starts = arrays.grow("ids", np.int32), arrays.grow("starts", np.int32)
         cut = arrays.create("cut", (len(column),), bool)
-        for row, (filled, found) in enumerate(self._encode(column)):
+        for row, (filled, found) in enumerate(self._encode(column, errors)):
             has[row] = filled
             ids.append(found.ids)
             starts.append(found.places)
             cut[row] = found.cut
         for rows in (ids, starts):
             rows.close()
-        return {}
+        return errors
 
     def read(self, arrays: Arrays) -> InputStore:
         """Return the tokens."""
@@ -147,11 +157,16 @@ class TextModality(Modality):
         if not self.brought:
             self._tokenizer = BPETokenizer.from_json(state["tokenizer"])
 
-    def _encode(self, column: Column) -> Iterator[tuple[bool, TokenizedRow]]:
-        """Yield whether each cell has text, and its tokens."""
+    def _encode(
+        self, column: Column, errors: dict[int, str]
+    ) -> Iterator[tuple[bool, TokenizedRow]]:
+        """Yield whether each cell has text, and its tokens; note the rows whose cells are none."""
         chunks = range(0, len(column), CHUNK)
         for start in track(chunks, "tokenising") if len(chunks) > 1 else chunks:
             cells = column[start : start + CHUNK]
+            wrong = {p: text for p, cell in enumerate(cells) if (text := text_problem(cell))}
+            errors |= {start + place: text for place, text in wrong.items()}
+            cells = [None if place in wrong else cell for place, cell in enumerate(cells)]
             parted: Callable[[Any], str | list[str]] = words_of if self.words else as_text
             firsts = [parted(first_text(cell)) for cell in cells]
             seconds = [as_text(cell[1]) if isinstance(cell, tuple) else None for cell in cells]
@@ -245,6 +260,17 @@ def as_text(value: Any) -> str:
     return "" if missing else str(value)
 
 
+def text_problem(cell: Any) -> str:
+    """Say why a cell is no text, pair of texts or list of words; nothing is an empty text."""
+    if isinstance(cell, tuple):
+        if len(cell) != 2:
+            return f"must be a text or a pair of texts, got {len(cell)} of them"
+        return text_problem(cell[0]) or text_problem(cell[1])
+    if isinstance(cell, np.ndarray | Tensor | Mapping | set | Image.Image):
+        return f"must be a text or a list of words, got {type(cell).__name__}"
+    return ""
+
+
 def first_text(cell: Any) -> Any:
     """Return the first text of a pair, or the cell itself."""
     return cell[0] if isinstance(cell, tuple) else cell
@@ -256,7 +282,9 @@ def words_of(cell: Any) -> list[str]:
 
 
 def texts_of(cell: Any) -> Iterator[str]:
-    """Yield the texts of a cell: one, or two of a pair; none of an empty cell."""
+    """Yield the texts of a cell: one, or two of a pair; none of an empty cell, or of no text."""
+    if text_problem(cell):
+        return
     for text in cell if isinstance(cell, tuple) else (cell,):
         if written := as_text(text):
             yield written

@@ -17,6 +17,7 @@ from lightning_modules.freezing import (
     parameter_groups_of,
 )
 from lightning_modules.routing import Routing
+from pollinate.errors import UsageError
 from pollinate.recipes import Buildable
 
 
@@ -144,3 +145,37 @@ class PretrainedEncoder(Encoder):
         Raises:
             PollinateError: the network is only a part of a model.
         """
+
+
+class PlainEncoder(Encoder):
+    """Any module of one's own as an encoder: (N, ...) -> (N, D).
+
+    Args:
+        module: gives one vector a row.
+        dim: width D that the trunk reads.
+        modality: for messages.
+    """
+
+    def __init__(self, module: nn.Module, dim: int, modality: str) -> None:
+        super().__init__()
+        self.module = module
+        self.dim = dim
+        self.modality = modality
+
+    def forward(self, inputs: Tensor) -> Features:
+        """Return the module's rows.
+
+        Raises:
+            UsageError: they have another shape than (N, D).
+        """
+        rows = self.module(inputs)
+        if isinstance(rows, Features):
+            return rows
+        if not isinstance(rows, Tensor) or rows.shape != (len(inputs), self.dim):
+            found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            raise UsageError(
+                f"encoder {self.modality} must give one vector of dim={self.dim} a row, shape "
+                f"({len(inputs)}, {self.dim}), got {found}; end it with a pooling and a linear "
+                "layer, or give MultiTaskModule another dim"
+            )
+        return Features(rows)

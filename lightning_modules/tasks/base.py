@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,20 +16,24 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
 from datamodules.label_maps import MapFormat
-from datamodules.labelled_task import EncodedTargets, LabelledTask
+from datamodules.labelled_task import EncodedTargets, LabelledTask, Target
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import OutputSpace
 from lightning_modules.views import RowView, View
+from pollinate.errors import PollinateError, UsageError
 from pollinate.recipes import Buildable
+from pollinate.suggest import hint
 
 
 def parse_number(cell: Any) -> float | None:
-    """Return a cell's number, None for an empty cell.
+    """Return a cell's number, None for an empty cell or NaN.
 
     Raises:
         ValueError: it is text that is no number.
     """
     if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return None
+    if isinstance(cell, float | np.floating) and cell != cell:
         return None
     if isinstance(cell, bool | np.bool_):
         return float(cell)
@@ -77,10 +81,78 @@ def mean_sigmoid(outputs: Tensor) -> Tensor:
 Label = dict[str, Any]
 
 
+def label_text(value: Any) -> str | None:
+    """Return a label as text, None for an empty cell.
+
+    A whole number stored as float (a column with gaps) reads like the number: 3.0 is "3". Bytes are
+    UTF-8, as some programs write texts into Parquet.
+    """
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    real = isinstance(value, float | np.floating)
+    if value is None or (real and value != value):
+        return None
+    if real and float(value).is_integer():
+        value = int(value)
+    return str(value).strip() or None
+
+
+def class_names(classes: int | Sequence[Any] | None) -> list[str] | None:
+    """Return the names of classes that a user gives; None: they are learnt from the data.
+
+    Args:
+        classes: names, or a number n, which stands for "0" ... "n - 1".
+
+    Raises:
+        UsageError: there are fewer than two, or one comes twice.
+    """
+    if classes is None:
+        return None
+    if isinstance(classes, str | bool):
+        raise UsageError(f"classes must be a list of names or a number of them, got {classes!r}")
+    names = [str(n) for n in range(classes)] if isinstance(classes, int) else list(classes)
+    texts = [label_text(name) or "" for name in names]
+    if len(texts) < 2 or len(set(texts)) < len(texts) or "" in texts:
+        raise UsageError(f"classes must be 2 or more, each once, got {classes}")
+    return texts
+
+
+def require_classes(classes: Sequence[str]) -> int:
+    """Return the number of classes.
+
+    Raises:
+        UsageError: they are not known yet.
+    """
+    if not classes:
+        raise UsageError(
+            "the classes are not known yet: set up the data module first, or give them to the "
+            "task: classes=10, or classes=[names]"
+        )
+    return len(classes)
+
+
+UNSEEN = ("refuse", "drop")
+
+
 class Task(metaclass=Buildable):
     """One thing to predict.
 
+    Args:
+        dataset: the data set with its labels, or several; None: all of the data module's.
+        target: the column with the labels, several of them, or {data set: either}; None where the
+            labels are that a row has the task's modalities, or come as tensors. A cell that is
+            None, NaN or an empty text is a row without a label.
+        unseen: what is done about labels that only valid or test have: "refuse", or "drop", which
+            counts them as missing.
+        unlabelled: data sets, besides, that have no column with labels.
+
+    Raises:
+        UsageError: ``unseen`` is something else, or a data set is named in both.
+
     Attributes:
+        datasets: names of all its data sets, those without labels last; empty until a data module
+            says them where ``dataset`` is None.
+        known: what another run learnt of the labels, for a task that no data set has labels of.
         score: the metric, larger is better, by which runs are compared.
         classes: names of the classes, in the order of the outputs; empty if there are none.
         view: as what the task sees the rows.
@@ -88,11 +160,72 @@ class Task(metaclass=Buildable):
         maps: how a target that has a value for each pixel is read; None: a cell is a target.
     """
 
+    # a recipe, in a checkpoint, is of the type of task alone
+    given_later: ClassVar[frozenset[str]] = frozenset({"dataset", "target", "unseen", "unlabelled"})
+
     score: str
     classes: Sequence[str] = ()
     view: View = RowView()
     modalities: Sequence[str] = ()
     maps: MapFormat | None = None
+    known: Mapping[str, Any] | None = None
+
+    def __init__(
+        self,
+        dataset: str | Sequence[str] | None = None,
+        target: Target | Mapping[str, Target] | None = None,
+        *,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
+    ) -> None:
+        if unseen not in UNSEEN:
+            raise UsageError(f"unseen must be {' or '.join(UNSEEN)}, got {unseen!r}")
+        self.dataset = None if dataset is None else names_in(dataset)
+        self.target = target
+        self.unseen = unseen
+        self.unlabelled = names_in(unlabelled)
+        for name in self.unlabelled:
+            if name in (self.dataset or ()):
+                raise UsageError(f"dataset and unlabelled both name {name!r}; choose one")
+        known = () if self.dataset is None else (*self.dataset, *self.unlabelled)
+        self.datasets: tuple[str, ...] = known
+
+    @property
+    def labels_words(self) -> bool:
+        """Whether a text's words must be known among its tokens."""
+        return self.view.words
+
+    def use_datasets(self, names: Sequence[str]) -> None:
+        """Be told the names of all data sets that there are.
+
+        Raises:
+            UsageError: the task is of another one, or of none, or lacks its target.
+        """
+        for name in (*(self.dataset or ()), *self.unlabelled):
+            if name not in names:
+                raise UsageError(f"there is no data set {name!r}{hint(name, names, 'data sets')}")
+        others = tuple(name for name in names if name not in self.unlabelled)
+        labelled = others if self.dataset is None else self.dataset
+        self.datasets = (*labelled, *self.unlabelled)
+        if not self.datasets:
+            raise UsageError(f"the task has no data; name its data set: dataset={names[0]!r}")
+        if labelled and self.target is None and not self.modalities:
+            raise UsageError("target is missing; name the column with the labels: target=COLUMN")
+
+    def target_in(self, dataset: str) -> Target:
+        """Return the column(s) with the labels in one data set, none in one without labels.
+
+        Raises:
+            PollinateError: the target doesn't say that data set's column.
+        """
+        if dataset in self.unlabelled:
+            return []
+        if not isinstance(self.target, Mapping):
+            return self.target or []
+        if dataset not in self.target:
+            known = hint(dataset, self.target, "known are")
+            raise PollinateError(f"target must name the column in data set {dataset!r}{known}")
+        return self.target[dataset]
 
     def output_space(self) -> OutputSpace | None:
         """Return how outputs are compared with another model's, None if they can't be."""
@@ -204,6 +337,11 @@ class Task(metaclass=Buildable):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what ``learn`` learnt in another run."""
+
+
+def names_in(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return what a user gave as one name, or as several."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def as_task(task: LabelledTask) -> Task:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional
@@ -19,24 +20,34 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
-from datamodules.labelled_task import EncodedTargets
+from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import CategoricalOutput
-from lightning_modules.tasks.base import Label, Task, mean_softmax
+from lightning_modules.tasks.base import (
+    Label,
+    Task,
+    class_names,
+    label_text,
+    mean_softmax,
+    require_classes,
+)
 from lightning_modules.tasks.row_weights import class_weights, focal_factor, require_class_weights
 from pollinate.errors import PollinateError, UsageError
+from pollinate.suggest import hint
 
-SEVERAL = (list, tuple, Mapping, np.ndarray)
+SEVERAL = (list, tuple, set, Mapping, np.ndarray, Tensor, Image.Image)
 THRESHOLDS = 200  # at which the ROC curve is looked at, so that its memory is bounded
 
 
 class Classification(Task):
-    """Softmax cross-entropy over the classes of the training split.
+    """Softmax cross-entropy over classes, by default those of the training split.
 
     L = -w_y (1 - p_y)^g sum_c q_c log p_c, p = softmax(z), q = (1 - a) onehot(y) + a / C. Source:
     smoothing a, Szegedy et al. 2016, section 7; focal loss g, Lin et al. 2017, equation 5.
 
     Args:
+        dataset, target, unseen, unlabelled: as for ``Task``.
+        classes: names, or n for "0" ... "n - 1"; None: the labels of the training split.
         label_smoothing: a, in [0, 1).
         class_weights: w: null (1), balanced (n / (C n_c)), or {class: weight}; scaled so that their
             mean over the training rows is 1.
@@ -47,10 +58,17 @@ class Classification(Task):
 
     def __init__(
         self,
+        dataset: str | Sequence[str] | None = None,
+        target: Target | Mapping[str, Target] | None = None,
+        *,
+        classes: int | Sequence[Any] | None = None,
         label_smoothing: float = 0.0,
         class_weights: str | Mapping[str, float] | None = None,
         focal: float = 0.0,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
     ) -> None:
+        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         if not focal >= 0:
@@ -59,7 +77,8 @@ class Classification(Task):
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
         self.focal = focal
-        self.classes: list[str] = []
+        self.given = class_names(classes)
+        self.classes: list[str] = list(self.given or ())
         self.counts: list[int] = []  # training rows of each class
 
     def output_space(self) -> CategoricalOutput:
@@ -67,26 +86,29 @@ class Classification(Task):
         return CategoricalOutput()
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
-        """Return cells that hold several labels."""
-        return {
-            row: f"must be one label, got {cell!r:.40}; for several use type: multilabel"
-            for row, cell in enumerate(values)
-            if isinstance(cell, SEVERAL)
-        }
+        """Return cells that hold several labels, or none of the classes that were given."""
+        found = {}
+        for row, cell in enumerate(values):
+            if isinstance(cell, SEVERAL):
+                advice = "for several use type: multilabel"
+                found[row] = f"must be one label, got {cell!r:.40}; {advice}"
+            elif problem := class_problem(label_text(cell), self.given):
+                found[row] = problem
+        return found
 
     def learn(self, values: Iterable[Any]) -> None:
-        """Take the sorted distinct labels as the classes.
+        """Count the classes; take the sorted distinct labels unless they were given.
 
         Raises:
             PollinateError: fewer than two classes.
         """
         counts = Counter(text for value in values if (text := label_text(value)) is not None)
-        self.classes = sorted(counts)
+        self.classes = sorted(counts) if self.given is None else list(self.given)
         self.counts = [counts[name] for name in self.classes]
-        if len(self.classes) < 2:
+        if len(counts) < 2:
             raise PollinateError(
-                f"classes must be >= 2 in the training split, got {len(self.classes)} "
-                f"({', '.join(self.classes) or 'no labels at all'}); check target and split"
+                f"classes must be >= 2 in the training split, got {len(counts)} "
+                f"({', '.join(counts) or 'no labels at all'}); check target and split"
             )
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
@@ -108,7 +130,7 @@ class Classification(Task):
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a class."""
-        return nn.Linear(dim, len(self.classes))
+        return nn.Linear(dim, require_classes(self.classes))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy of logits (N, C) and class numbers (N,): (N,)."""
@@ -175,7 +197,7 @@ class Classification(Task):
         """Score of always answering the training split's most frequent class."""
         if not len(target):
             return {}
-        majority = self.counts.index(max(self.counts))
+        majority = self.counts.index(max(self.counts)) if self.counts else 0
         return {"accuracy": (target == majority).double().mean().item()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -187,17 +209,8 @@ class Classification(Task):
         self.classes, self.counts = list(state["classes"]), list(state["counts"])
 
 
-def label_text(value: Any) -> str | None:
-    """Return a label as text, None for an empty cell.
-
-    A whole number stored as float (a column with gaps) reads like the number: 3.0 is "3". Bytes are
-    UTF-8, as some programs write texts into Parquet.
-    """
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    real = isinstance(value, float | np.floating)
-    if value is None or (real and value != value):
-        return None
-    if real and float(value).is_integer():
-        value = int(value)
-    return str(value).strip() or None
+def class_problem(label: str | None, classes: Sequence[str] | None) -> str:
+    """Say that a label is none of the classes that a user gave; nothing is an empty text."""
+    if label is None or classes is None or label in classes:
+        return ""
+    return f"must be one of the classes, got {label!r}{hint(label, classes, 'classes')}"

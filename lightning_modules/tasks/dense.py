@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.label_maps import MapFormat, resize_nearest
+from datamodules.labelled_task import Target
 from datamodules.table import Column, Columns
 from lightning_modules.tasks.base import Label, Task
 from lightning_modules.views import GridView
@@ -91,19 +92,34 @@ class DenseTask(Task):
     Args:
         maps: how a target is read.
         layers: convolutions of the head.
+        size: height and width of the pictures; None: known from the training split.
+        dataset, target, unseen, unlabelled: as for ``Task``.
 
     Attributes:
-        size: height and width of the pictures, known from the training split.
+        size: height and width of the pictures; (1, 1) while they are not known.
     """
 
     maps: MapFormat
 
-    def __init__(self, maps: MapFormat, layers: int) -> None:
+    def __init__(
+        self,
+        maps: MapFormat,
+        layers: int,
+        size: Sequence[int] | None,
+        dataset: str | Sequence[str] | None,
+        target: Target | Mapping[str, Target] | None,
+        *,
+        unseen: str,
+        unlabelled: str | Sequence[str],
+    ) -> None:
+        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
         require_layers(layers)
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise UsageError(f"size must be [height, width], both >= 1, got {list(size)}")
         self.maps = maps
         self.layers = layers
         self.view = GridView()
-        self.size = (1, 1)
+        self.size = (1, 1) if size is None else (int(size[0]), int(size[1]))
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Check that there are pictures; the maps themselves are looked at as they are read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torchmetrics import (
 )
 
 from datamodules.label_maps import UNLABELLED_PIXEL, DepthMap
-from datamodules.labelled_task import EncodedTargets
+from datamodules.labelled_task import EncodedTargets, Target
 from lightning_modules.tasks.base import Label
 from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, upsampled
 from pollinate.errors import PollinateError
@@ -36,6 +36,8 @@ class Depth(DenseTask):
     scaling is ours, so that the loss doesn't depend on the unit.
 
     Args:
+        dataset, target, unseen, unlabelled: as for ``Task``.
+        size: height and width of the pictures, where no data module says it.
         scale: > 0, metres of a unit of a PNG of whole numbers; an .npy with a point is in metres.
         layers: 3 x 3 convolutions of the head, >= 0.
     """
@@ -43,8 +45,20 @@ class Depth(DenseTask):
     score = "delta1"
     maps: DepthMap
 
-    def __init__(self, scale: float = 0.001, layers: int = 1) -> None:
-        super().__init__(DepthMap(scale), layers)
+    def __init__(
+        self,
+        dataset: str | Sequence[str] | None = None,
+        target: Target | Mapping[str, Target] | None = None,
+        *,
+        size: Sequence[int] | None = None,
+        scale: float = 0.001,
+        layers: int = 1,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
+    ) -> None:
+        super().__init__(
+            DepthMap(scale), layers, size, dataset, target, unseen=unseen, unlabelled=unlabelled
+        )
         self.mean, self.std = 1.0, 1.0
 
     def learn(self, values: Iterable[Any]) -> None:

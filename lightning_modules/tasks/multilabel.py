@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.distributions import Bernoulli
 from torch.nn import functional
@@ -18,17 +19,20 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from datamodules.labelled_task import EncodedTargets
+from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.base import (
     Label,
     Task,
+    class_names,
+    label_text,
     mean_sigmoid,
     number_problem,
     parse_number,
+    require_classes,
 )
-from lightning_modules.tasks.classification import label_text
+from lightning_modules.tasks.classification import class_problem
 from pollinate.errors import PollinateError, UsageError
 
 THRESHOLDS = 200  # at which precision is looked at, so that its memory is bounded
@@ -41,6 +45,8 @@ class Multilabel(Task):
     q_c = y_c (1 - a) + a / 2. A target is a list, a text with separators, or a column a label.
 
     Args:
+        dataset, target, unseen, unlabelled: as for ``Task``.
+        classes: names of the labels, or n for "0" ... "n - 1"; None: those of the training split.
         separator: between the labels of a text.
         none: a text that means: looked at, and no label applies. An empty cell is not labelled.
         label_smoothing: a, in [0, 1).
@@ -52,11 +58,18 @@ class Multilabel(Task):
 
     def __init__(
         self,
+        dataset: str | Sequence[str] | None = None,
+        target: Target | Mapping[str, Target] | None = None,
+        *,
+        classes: int | Sequence[Any] | None = None,
         separator: str = "|",
         none: str | None = None,
         label_smoothing: float = 0.0,
         balanced: bool = False,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
     ) -> None:
+        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
         if not separator:
             raise UsageError("separator must be at least one character, got an empty text")
         if not 0 <= label_smoothing < 1:
@@ -65,7 +78,8 @@ class Multilabel(Task):
         self.none = none
         self.label_smoothing = label_smoothing
         self.balanced = balanced
-        self.classes: list[str] = []
+        self.given = class_names(classes)
+        self.classes: list[str] = list(self.given or ())
         self.counts: list[int] = []  # training rows with each label
         self.rows = 0  # labelled training rows
 
@@ -93,17 +107,27 @@ class Multilabel(Task):
         return [part.strip() for part in text.split(self.separator) if part.strip()]
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
-        """Return cells of columns that are not 0 or 1, or partly empty, and lists of 0 and 1."""
+        """Return cells that can't be labels.
+
+        These are columns that are not 0 or 1, or partly empty, lists of 0 and 1, and labels that
+        are none of the classes that were given.
+        """
         found = {}
         for row, cell in enumerate(values):
             if isinstance(cell, Mapping) and (problem := columns_problem(cell)):
                 found[row] = problem
             elif isinstance(cell, list | np.ndarray) and is_a_row_of_flags(self.labels(cell) or []):
                 found[row] = f"must list the labels that apply, got a 0 or 1 for each: {cell!s:.40}"
+            elif isinstance(cell, Tensor | Image.Image):
+                found[row] = f"must list the labels that apply, got {type(cell).__name__}"
+            else:
+                wrong = (class_problem(name, self.given) for name in self.labels(cell) or ())
+                if problem := next(filter(None, wrong), ""):
+                    found[row] = problem
         return found
 
     def learn(self, values: Iterable[Any]) -> None:
-        """Take the sorted distinct labels as the classes.
+        """Count the classes; take the sorted distinct labels unless they were given.
 
         Raises:
             PollinateError: there are fewer than two.
@@ -122,7 +146,7 @@ class Multilabel(Task):
                 f"({', '.join(counts) or 'none at all'}); check target and separator, or use type: "
                 "classification for a single yes or no"
             )
-        self.classes = sorted(counts)
+        self.classes = sorted(counts) if self.given is None else list(self.given)
         self.counts = [counts[name] for name in self.classes]
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
@@ -143,7 +167,7 @@ class Multilabel(Task):
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a label."""
-        return nn.Linear(dim, len(self.classes))
+        return nn.Linear(dim, require_classes(self.classes))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (N, C) and 0 or 1 (N, C): (N,)."""
@@ -156,6 +180,11 @@ class Multilabel(Task):
     def _weights(self, like: Tensor) -> Tensor | None:
         if not self.balanced:
             return None
+        if not self.counts:
+            raise UsageError(
+                "balanced needs to know how often each label applies, which a data module learns; "
+                "leave it out where labels come as tensors"
+            )
         counts = torch.tensor(self.counts, dtype=torch.float64)
         return ((self.rows - counts) / counts.clamp(min=1)).clamp(min=1e-3).to(like)
 
@@ -213,7 +242,8 @@ class Multilabel(Task):
         """Score of always answering the labels that most training rows have."""
         if not len(target):
             return {}
-        common = torch.tensor([float(2 * count > self.rows) for count in self.counts])
+        counts = self.counts or [0] * len(self.classes)
+        common = torch.tensor([float(2 * count > self.rows) for count in counts])
         metrics = self.metrics()
         metrics.update(common.to(target).expand_as(target), target.int())
         return {name: value.item() for name, value in metrics.compute().items()}

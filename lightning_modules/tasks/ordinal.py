@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -15,12 +15,19 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
 from torchmetrics.regression import MeanAbsoluteError
 
-from datamodules.labelled_task import EncodedTargets
+from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import BinaryOutputs
-from lightning_modules.tasks.base import Label, Task, mean_sigmoid
-from lightning_modules.tasks.classification import label_text
-from pollinate.errors import PollinateError, UsageError
+from lightning_modules.tasks.base import (
+    Label,
+    Task,
+    class_names,
+    label_text,
+    mean_sigmoid,
+    require_classes,
+)
+from lightning_modules.tasks.classification import class_problem
+from pollinate.errors import PollinateError
 
 
 class Ordinal(Task):
@@ -31,18 +38,25 @@ class Ordinal(Task):
     2020, equations 3 to 5; here the mean over the K - 1 thresholds.
 
     Args:
-        order: the classes, lowest first; None: they are numbers.
+        dataset, target, unseen, unlabelled: as for ``Task``.
+        classes: names, lowest first, or n for "0" ... "n - 1"; None: the numbers of the training
+            split.
     """
 
     score = "kappa"
 
-    def __init__(self, order: Sequence[Any] | None = None) -> None:
-        self.order = None if order is None else [str(label_text(name)) for name in order]
-        if self.order is not None and (
-            len(self.order) < 2 or len(set(self.order)) < len(self.order)
-        ):
-            raise UsageError(f"order must have two classes or more, each once, got {self.order}")
-        self.classes: list[str] = list(self.order or ())
+    def __init__(
+        self,
+        dataset: str | Sequence[str] | None = None,
+        target: Target | Mapping[str, Target] | None = None,
+        *,
+        classes: int | Sequence[Any] | None = None,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
+    ) -> None:
+        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
+        self.given = class_names(classes)
+        self.classes: list[str] = list(self.given or ())
         self.counts: list[int] = []
 
     def output_space(self) -> BinaryOutputs:
@@ -54,20 +68,23 @@ class Ordinal(Task):
         found = {}
         for row, value in enumerate(values):
             text = label_text(value)
-            if text is not None and self.order is None and not is_number(text):
-                found[row] = f"must be a number, got {text!r}; else say the classes' order: [...]"
-            elif text is not None and self.order is not None and text not in self.order:
-                found[row] = f"must be one of {', '.join(self.order)}, got {text!r}"
+            if text is not None and self.given is None and not is_number(text):
+                found[row] = (
+                    f"must be a number, got {text!r}; else name the classes, lowest first: "
+                    "classes: [...]"
+                )
+            elif problem := class_problem(text, self.given):
+                found[row] = problem
         return found
 
     def learn(self, values: Iterable[Any]) -> None:
-        """Take the order that was given, or the numbers in theirs.
+        """Count the classes; take the numbers in their order unless classes were given.
 
         Raises:
             PollinateError: fewer than two classes.
         """
         counts = Counter(text for value in values if (text := label_text(value)) is not None)
-        self.classes = list(self.order or sorted(counts, key=float))
+        self.classes = list(self.given or sorted(counts, key=float))
         self.counts = [counts[name] for name in self.classes]
         if len(counts) < 2:
             raise PollinateError(
@@ -87,7 +104,7 @@ class Ordinal(Task):
 
     def head(self, dim: int) -> nn.Module:
         """Return one weight vector and K - 1 thresholds."""
-        return Thresholds(dim, len(self.classes) - 1)
+        return Thresholds(dim, require_classes(self.classes) - 1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (N, K - 1) and places (N,): (N,)."""
@@ -152,7 +169,7 @@ class Ordinal(Task):
         """Score of always answering the training split's middle class."""
         if not len(target):
             return {}
-        total = list(accumulate(self.counts))
+        total = list(accumulate(self.counts or [1] * len(self.classes)))
         middle = next(place for place, below in enumerate(total) if 2 * below >= total[-1])
         error = (target - middle).abs().double()
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
-from datamodules.labelled_task import EncodedTargets
+from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import NumericOutput
 from lightning_modules.tasks.base import Label, Task, number_problem, parse_number
@@ -21,21 +21,39 @@ from pollinate.errors import PollinateError, UsageError
 class Regression(Task):
     """Squared error of the standardised target: L = ((z - (y - m) / s)^2) / 2.
 
-    m and s are mean and standard deviation of the training split. Answers and metrics are in the
-    target's own unit.
+    m and s are mean and standard deviation, by default of the training split. Answers and metrics
+    are in the target's own unit.
 
     Args:
+        dataset, target, unseen, unlabelled: as for ``Task``.
+        scale: [m, s], in the target's unit, s > 0; None: learnt, and 0 and 1 before that.
         huber: d > 0: beyond d standard deviations the loss is linear, d (|e| - d / 2), so that
             outliers pull less (Huber 1964); None: squared everywhere.
     """
 
     score = "r2"
 
-    def __init__(self, huber: float | None = None) -> None:
+    def __init__(
+        self,
+        dataset: str | Sequence[str] | None = None,
+        target: Target | Mapping[str, Target] | None = None,
+        *,
+        scale: Sequence[float] | None = None,
+        huber: float | None = None,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
+    ) -> None:
+        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
         if huber is not None and not huber > 0:
             raise UsageError(f"huber must be > 0 standard deviations or null, got {huber}")
         self.huber = huber
-        self.mean, self.std = 0.0, 1.0
+        mean, std = (0.0, 1.0) if scale is None else scale if len(scale) == 2 else (0.0, 0.0)
+        if not (math.isfinite(mean) and 0 < std < math.inf):
+            raise UsageError(
+                f"scale must be [mean, standard deviation], finite, the latter > 0; got {scale}"
+            )
+        self.given = scale is not None
+        self.mean, self.std = float(mean), float(std)
 
     def output_space(self) -> NumericOutput:
         """Return that numbers are compared in standard deviations."""
@@ -47,7 +65,7 @@ class Regression(Task):
         return {row: problem for row, problem in found if problem}
 
     def learn(self, values: Iterable[Any]) -> None:
-        """Learn mean and standard deviation by Welford's running sums.
+        """Learn mean and standard deviation, unless given, by Welford's running sums.
 
         Raises:
             PollinateError: there are no numbers, or all are the same.
@@ -61,6 +79,8 @@ class Regression(Task):
                 squares += before * (value - mean)
         if not count:
             raise PollinateError("the training split has no numbers; check target and split")
+        if self.given:
+            return
         if not squares > 0:
             raise PollinateError(
                 f"the targets must differ, all {count:,} training rows have {mean:g}; leave the "

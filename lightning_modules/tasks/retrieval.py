@@ -113,6 +113,8 @@ class Retrieval(Task):
     modalities is labelled; there is no target column. Source: CLIP, Radford et al. 2021, figure 3.
 
     Args:
+        dataset, unlabelled: as for ``Task``.
+        target: None, as there are no labels.
         modalities: the two.
         width: size of an embedding, >= 1.
         temperature: 1 / t at the start, > 0.
@@ -122,10 +124,18 @@ class Retrieval(Task):
 
     def __init__(
         self,
+        dataset: str | Sequence[str] | None = None,
+        target: None = None,
+        *,
         modalities: Sequence[str] = ("image", "text"),
         width: int = 64,
         temperature: float = 0.07,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
     ) -> None:
+        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
+        if target is not None:
+            raise UsageError(f"target must be left out, as pairs have no labels, got {target!r}")
         if len(set(modalities)) != 2 or len(modalities) != 2:
             raise UsageError(f"modalities must be two different ones, got {list(modalities)}")
         if width < 1:

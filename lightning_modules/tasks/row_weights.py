@@ -39,16 +39,21 @@ def class_weights(
     Args:
         weights: null, balanced, or {class: weight}.
         classes: C names.
-        counts: training rows of each, >= 1.
+        counts: training rows of each, >= 0; empty if they are not known, which counts as 1 each.
 
     Raises:
         PollinateError: a class isn't one of the task's.
     """
     if weights is None:
         return None
-    rows = torch.tensor(counts, dtype=torch.float64)
+    if not counts and isinstance(weights, str):
+        raise UsageError(
+            "class_weights=balanced needs to know how many rows each class has, which a data "
+            "module learns; give {class: weight} where labels come as tensors"
+        )
+    rows = torch.tensor(counts or [1] * len(classes), dtype=torch.float64).clamp(min=1)
     if isinstance(weights, str):
-        return (rows.sum() / (len(counts) * rows)).float()
+        return (rows.sum() / (len(rows) * rows)).float()
     named = {str(name): weight for name, weight in weights.items()}
     for name in named:
         if name not in classes:

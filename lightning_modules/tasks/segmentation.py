@@ -19,8 +19,13 @@ from torchmetrics.classification import (
 )
 
 from datamodules.label_maps import MAX_CLASS, UNLABELLED_PIXEL, ClassMap
-from datamodules.labelled_task import EncodedTargets
-from lightning_modules.tasks.base import Label, mean_softmax
+from datamodules.labelled_task import EncodedTargets, Target
+from lightning_modules.tasks.base import (
+    Label,
+    class_names,
+    mean_softmax,
+    require_classes,
+)
 from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, class_colormap, upsampled
 from lightning_modules.tasks.row_weights import class_weights, require_class_weights
 from pollinate.errors import PollinateError, UsageError
@@ -36,7 +41,10 @@ class Segmentation(DenseTask):
     grid. A target is the path of a PNG with a class number a pixel, or of a palette PNG.
 
     Args:
-        classes: names of the classes 0, 1, ...; None: the numbers in the training split.
+        dataset, target, unseen, unlabelled: as for ``Task``.
+        classes: names of the classes 0, 1, ..., or their number; None: the numbers in the training
+            split.
+        size: height and width of the pictures, where no data module says it.
         ignore: the number of pixels that are not labelled; None: all are.
         label_smoothing, class_weights: as for ``Classification``, with pixels for rows.
         layers: 3 x 3 convolutions of the head, >= 0.
@@ -47,19 +55,24 @@ class Segmentation(DenseTask):
 
     def __init__(
         self,
-        classes: Sequence[Any] | None = None,
+        dataset: str | Sequence[str] | None = None,
+        target: Target | Mapping[str, Target] | None = None,
+        *,
+        classes: int | Sequence[Any] | None = None,
+        size: Sequence[int] | None = None,
         ignore: int | None = 255,
         label_smoothing: float = 0.0,
         class_weights: str | Mapping[str, float] | None = None,
         layers: int = 1,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
     ) -> None:
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         require_class_weights(class_weights)
-        self.names = None if classes is None else [str(name) for name in classes]
-        if self.names is not None and len(set(self.names)) < len(self.names):
-            raise UsageError(f"classes must differ, got {', '.join(self.names)}")
-        super().__init__(ClassMap(ignore, None if self.names is None else len(self.names)), layers)
+        self.names = class_names(classes)
+        maps = ClassMap(ignore, None if self.names is None else len(self.names))
+        super().__init__(maps, layers, size, dataset, target, unseen=unseen, unlabelled=unlabelled)
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
         self.classes: list[str] = list(self.names or ())
@@ -110,7 +123,7 @@ class Segmentation(DenseTask):
 
     def head(self, dim: int) -> nn.Module:
         """Return convolutions to one logit a class and cell."""
-        return MapHead(dim, len(self.classes), self.layers)
+        return MapHead(dim, require_classes(self.classes), self.layers)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return each row's loss, of logits (N, C, H', W') and targets (N, H, W): (N,)."""
@@ -133,8 +146,7 @@ class Segmentation(DenseTask):
         return torch.cat(found)
 
     def _weights(self) -> Tensor | None:
-        counts = torch.tensor(self.counts).clamp(min=1)  # a named class may have no pixel
-        return class_weights(self.class_weights, self.classes, counts.tolist())
+        return class_weights(self.class_weights, self.classes, self.counts)
 
     def metric_input(self, output: Tensor) -> Tensor:
         """Return the places of the answered classes: (N, H, W) int32."""
@@ -183,7 +195,7 @@ class Segmentation(DenseTask):
 
     def constant(self) -> int:
         """Return the place of the training split's most frequent class."""
-        return self.counts.index(max(self.counts))
+        return self.counts.index(max(self.counts)) if self.counts else 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the classes, their numbers in masks and of training pixels, and the size."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,17 @@ from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
-from datamodules.labelled_task import EncodedTargets
+from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.modalities.text import as_text, first_text, words_of
 from datamodules.table import Column, Columns
-from lightning_modules.tasks.base import Label, Task, mean_softmax
+from lightning_modules.tasks.base import (
+    Label,
+    Task,
+    class_names,
+    mean_softmax,
+    require_classes,
+)
+from lightning_modules.tasks.classification import class_problem
 from lightning_modules.views import TEXT, WordView
 from pollinate.errors import PollinateError, UsageError
 
@@ -108,17 +115,30 @@ class Tagging(Task):
     the tokens that are kept count as answered ``O``.
 
     Args:
+        dataset, target, unseen, unlabelled: as for ``Task``.
+        classes: names of the tags; None: those of the training split, ``O`` first.
         label_smoothing: a of ``Classification``, in [0, 1).
     """
 
     score = "f1"
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        dataset: str | Sequence[str] | None = None,
+        target: Target | Mapping[str, Target] | None = None,
+        *,
+        classes: int | Sequence[Any] | None = None,
+        label_smoothing: float = 0.0,
+        unseen: str = "refuse",
+        unlabelled: str | Sequence[str] = (),
+    ) -> None:
+        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
         self.view = WordView()
-        self.classes: list[str] = []
+        self.given = class_names(classes)
+        self.classes: list[str] = list(self.given or ())
         self.counts: list[int] = []
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
@@ -135,21 +155,26 @@ class Tagging(Task):
                     f"must have one tag a word, got {len(tags)} tags for {len(words)} words; words "
                     "are parted by white space"
                 )
+                continue
+            wrong = (class_problem(tag, self.given) for tag in tags or ())
+            if problem := next(filter(None, wrong), ""):
+                found[row] = problem
         return found
 
     def learn(self, values: Iterable[Any]) -> None:
-        """Take the distinct tags, ``O`` first.
+        """Count the tags; take the distinct ones, ``O`` first, unless they were given.
 
         Raises:
             PollinateError: fewer than two tags.
         """
         counts = Counter(tag for cell in values for tag in tags_of(cell) or ())
-        self.classes = sorted(counts, key=lambda tag: (tag != OUTSIDE, tag))
+        distinct = sorted(counts, key=lambda tag: (tag != OUTSIDE, tag))
+        self.classes = distinct if self.given is None else list(self.given)
         self.counts = [counts[tag] for tag in self.classes]
-        if len(self.classes) < 2:
+        if len(distinct) < 2:
             raise PollinateError(
-                f"tags must be >= 2 in the training split, got {len(self.classes)} "
-                f"({', '.join(self.classes) or 'none at all'}); check target and split"
+                f"tags must be >= 2 in the training split, got {len(distinct)} "
+                f"({', '.join(distinct) or 'none at all'}); check target and split"
             )
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
@@ -173,7 +198,7 @@ class Tagging(Task):
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a tag."""
-        return nn.Linear(dim, len(self.classes))
+        return nn.Linear(dim, require_classes(self.classes))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return each row's mean over its words, of logits (N, W', C) and tags (N, W): (N,)."""
@@ -230,7 +255,8 @@ class Tagging(Task):
         if not len(target):
             return {}
         metrics = self.metrics()
-        metrics.update(torch.full_like(target, self.counts.index(max(self.counts))), target)
+        common = self.counts.index(max(self.counts)) if self.counts else 0
+        metrics.update(torch.full_like(target, common), target)
         return {name: value.item() for name, value in metrics.compute().items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -262,7 +288,8 @@ def tags_of(cell: Any) -> list[str] | None:
     """Return a cell's tags, None for an empty cell."""
     if cell is None or (isinstance(cell, float) and cell != cell):
         return None
-    tags = [str(tag) for tag in cell] if isinstance(cell, list) else as_text(cell).split()
+    several = isinstance(cell, list | tuple | np.ndarray)
+    tags = [str(tag) for tag in cell] if several else as_text(cell).split()
     return tags or None
 
 

@@ -371,7 +371,7 @@ class Teachers:
     ) -> TaskTeachers:
         """Return the teachers of a task."""
         spec = self.data.tasks[name]
-        output_space = require_output_space(name, as_task(spec.task))
+        output_space = require_output_space(name, as_task(spec))
         outputs_by_teacher = [dict(self._outputs(name, teacher)) for teacher in teachers]
         for teacher, own in zip(teachers, outputs_by_teacher, strict=True):
             of = "" if teacher.peer or teacher.task == name else f" ({teacher.task})"
@@ -390,7 +390,7 @@ class Teachers:
         require_known_task(f"transfer.teachers.{name}", peer, list(tasks))
         if peer == name:
             raise UsageError(f"transfer.teachers.{name}: a task can't teach itself; name another")
-        known = {task: as_task(spec.task) for task, spec in tasks.items()}
+        known = {task: as_task(spec) for task, spec in tasks.items()}
         places = class_positions(name, known[name], TeacherSpec(teacher.source, peer), known)
         both = [d for d in tasks[name].datasets if d in tasks[peer].datasets]
         if not both:
@@ -405,7 +405,7 @@ class Teachers:
         """Yield (data set, what a model says of its rows), for those that it can read."""
         source, predictor = self._open(teacher.source)
         spec = self.data.tasks[name]
-        places = class_positions(name, as_task(spec.task), teacher, predictor.tasks)
+        places = class_positions(name, as_task(spec), teacher, predictor.tasks)
         trained = {d: predictor.inputs[d] for d in predictor.network.routes[teacher.task]}
         found = False
         for dataset in spec.datasets:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.configuration.data_rules import MODALITIES, RESERVED_NAMES
+from datamodules.dataset_rules import is_number
+from pipeline.configuration.data_rules import MODALITIES
 from pipeline.configuration.schema import UNSET
 from pipeline.configuration.signatures import (
     Option,
@@ -15,11 +17,11 @@ from pipeline.configuration.signatures import (
     describe_type,
     find_class,
     fits_type,
-    is_number,
     module_file,
     signature_of_source,
 )
 from pollinate.instantiate import ALLOWED, may_reach, refusal
+from pollinate.names import RESERVED_NAMES
 from pollinate.suggest import hint, shown
 
 # options that the builders use themselves instead of handing them to the class
@@ -27,6 +29,10 @@ CONSUMED = {
     "optimizer": {"lr_scale"},
     **{f"encoder.{modality}": {"tune"} for modality in MODALITIES},
 }
+
+# arguments of a task that stand beside its type
+TASK_DATA = ("dataset", "target", "unseen", "unlabelled")
+TASK_TYPE = re.compile(r"data\.tasks\.[^.]+\.type")
 
 
 def component_problems(config: Mapping[str, Any], allow: Sequence[str]) -> Iterator[str]:
@@ -68,13 +74,15 @@ def _option_problems(
     path: str, node: Mapping[str, Any], target: str, found: Signature
 ) -> Iterator[str]:
     own = {"_target_", *CONSUMED.get(path, ())}
-    names = [*found.options, *CONSUMED.get(path, ())]
+    beside = TASK_DATA if TASK_TYPE.fullmatch(path) else ()
+    options = {name: option for name, option in found.options.items() if name not in beside}
+    names = [*options, *CONSUMED.get(path, ())]
     for name, value in node.items():
         if name in own or value == UNSET:
             continue
-        if name in found.options:
-            yield from value_problems(f"{path}.{name}", value, found.options[name])
-        elif not found.open:
+        if name in options:
+            yield from value_problems(f"{path}.{name}", value, options[name])
+        elif name in beside or not found.open:
             yield (
                 f"unknown option {path}.{name}={shown(value)} of {target}"
                 f"{hint(name, names, 'allowed')}"

@@ -10,14 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from datamodules.dataset_rules import is_number
 from pollinate.namespaces import resolve
 
 Aliases = Mapping[str, ast.expr]
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value is an int or a float; a bool is neither."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 PLAIN: dict[str, Callable[[Any], bool]] = {

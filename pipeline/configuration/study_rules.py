@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from datamodules.dataset_rules import is_number
 from pipeline.configuration.groups import SHIPPED, options
-from pipeline.configuration.signatures import is_number
 from pollinate.suggest import hint, listing, shown
 
 ALL = "all"

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.duplicates import cross_dataset_leaks, find_leaks, label_conflicts
-from datamodules.loading import LoadedDataset, TaskSpec
+from datamodules.labelled_task import LabelledTask
+from datamodules.loading import LoadedDataset
 from datamodules.modalities.base import InputStore
 from datamodules.modalities.text import TextModality, TextStore
 from datamodules.table import SPLIT_COLUMN, Column, SourceTable, take
@@ -62,7 +63,7 @@ class InspectedDataset:
     name: str
     loaded: LoadedDataset
     stores: Mapping[str, InputStore]
-    tasks: Mapping[str, TaskSpec]
+    tasks: Mapping[str, LabelledTask]
     facts: DatasetStatistics
     text: TextModality | None
 
@@ -179,7 +180,7 @@ def lopsided_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
     """Classes of very different sizes."""
     for task, spec in inspected.tasks.items():
         imbalance = inspected.facts.tasks[task].imbalance
-        if imbalance and imbalance > LOPSIDED and not isinstance(spec.task, Tagging):
+        if imbalance and imbalance > LOPSIDED and not isinstance(spec, Tagging):
             unit = inspected.facts.tasks[task].unit
             what = f"the largest class has {imbalance:.0f} times the {unit} of the smallest"
             advice = "look at f1, not accuracy; class_weights: balanced or focal: 2 may help"

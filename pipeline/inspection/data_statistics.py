@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from datamodules.label_maps import UNLABELLED_PIXEL
-from datamodules.loading import LoadedDataset, TaskSpec
+from datamodules.labelled_task import LabelledTask
+from datamodules.loading import LoadedDataset
 from datamodules.modalities.base import InputStore, Modality
 from datamodules.table import Column, take
-from lightning_modules.tasks.base import Task, as_task, parse_number
-from lightning_modules.tasks.classification import label_text
+from lightning_modules.tasks.base import Task, as_task, label_text, parse_number
 from lightning_modules.tasks.multilabel import Multilabel
 from lightning_modules.tasks.regression import Regression
 from lightning_modules.tasks.segmentation import Segmentation
@@ -124,7 +124,7 @@ def dataset_statistics(
     location: str,
     loaded: LoadedDataset,
     stores: Mapping[str, InputStore],
-    tasks: Mapping[str, TaskSpec],
+    tasks: Mapping[str, LabelledTask],
     modalities: Mapping[str, Modality],
 ) -> DatasetStatistics:
     rows = {split: len(part) for split, part in loaded.rows.items()}
@@ -132,9 +132,7 @@ def dataset_statistics(
         name: input_statistics(name, modalities[name], loaded.inputs[name], store)
         for name, store in stores.items()
     }
-    facts = {
-        name: task_statistics(as_task(spec.task), name, loaded) for name, spec in tasks.items()
-    }
+    facts = {name: task_statistics(as_task(spec), name, loaded) for name, spec in tasks.items()}
     return DatasetStatistics(location, rows, inputs, facts)
 
 

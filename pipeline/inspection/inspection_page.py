@@ -156,7 +156,7 @@ def sample_part(inspected: InspectedDataset, row: int) -> dict[str, Any]:
         "labels": [
             (task, text_of(targets[task], row))
             for task, spec in inspected.tasks.items()
-            if not spec.task.modalities and spec.task.maps is None
+            if not spec.modalities and spec.maps is None
         ],
         "place": inspected.loaded.table.place(row).rpartition("/")[2],
     }
@@ -170,7 +170,7 @@ def shown_parts(inspected: InspectedDataset, row: int) -> Iterator[dict[str, str
         elif (found := pixels_of(inspected, modality, row)) is not None:
             yield {"picture": picture(found)}
     for task, maps in inspected.loaded.maps.items():
-        form = inspected.tasks[task].task.maps
+        form = inspected.tasks[task].maps
         assert form is not None
         found = pixels_of(inspected, form.modality, row)
         if found is not None and maps.has[row]:

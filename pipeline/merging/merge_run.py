@@ -161,7 +161,7 @@ class MergeRun:
         record_model(tracker, self.folder, self.config["allow_targets"])
 
     def _scored(self, merged: MergeResult, data: MixedDataModule) -> MergeScores:
-        data.options.evaluation_batch_size = self.config["batch_size"]
+        data.evaluation_batch_size = self.config["batch_size"]
         with explain_out_of_memory("batch_size", self.config["batch_size"]):
             return score_all(
                 self.evaluator,
@@ -176,7 +176,7 @@ class MergeRun:
         config = {**self.spec["config"], "allow_targets": self.config["allow_targets"]}
         seed_everything(config["seed"], verbose=False)
         datamodule = build_datamodule(config, self.spec["learnt"])
-        datamodule.options.evaluation_batch_size = self.config["batch_size"]
+        datamodule.evaluation_batch_size = self.config["batch_size"]
         datamodule.setup()
         return datamodule, build_evaluation_module(config, datamodule)
 

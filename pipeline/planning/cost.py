@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.building import build_balancer
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork, combination
-from pipeline.build import build_balancer, build_datamodule, build_module
+from pipeline.build import build_datamodule, build_module
 from pipeline.frozen_features import cacheable_modalities
 from pipeline.planning.counter import LOSSES_PART
 from pipeline.planning.dry_run import (
@@ -130,7 +131,7 @@ class CostEstimator:
         return self.setting.devices
 
     def _longest_step(self, own: Counts) -> StepCounts:
-        size = self.data.options.evaluation_batch_size
+        size = self.data.evaluation_batch_size
         held = {name: min(size, part.size) for name, part in self.data.parts["valid"].items()}
         return self.dry_run.step(self.longest, own, rows_per_device(held, self.devices))
 

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datamodules.dataset_rules import INPUT_FORMS, is_input
 from datamodules.inputs import InputColumns, column_cells, columns_named, resolve_path
 from datamodules.sources.csv import CsvRows
 from datamodules.sources.json import JsonLinesRows
 from datamodules.sources.parquet import ParquetRows
 from datamodules.sources.row_files import IMAGES, SOUNDS, FileRow, MediaRows, RowFile, TextRows
-from pipeline.configuration.data_rules import INPUT_FORMS, is_input
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.loading import LoadedDataset, TaskSpec, learn_task
+from datamodules.labelled_task import LabelledTask
+from datamodules.loading import LoadedDataset, learn_task
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.table import take
 from lightning_modules.tasks.base import as_task
@@ -104,7 +105,7 @@ def shuffled(loaded: Mapping[str, LoadedDataset], seed: int) -> list[RowPlace]:
 
 def draw(
     name: str,
-    spec: TaskSpec,
+    spec: LabelledTask,
     loaded: Mapping[str, LoadedDataset],
     order: Sequence[RowPlace],
     rows: int,
@@ -114,9 +115,9 @@ def draw(
     Raises:
         PollinateError: no row has a label.
     """
-    if spec.task.maps is not None:
+    if spec.maps is not None:
         return DrawnRows([])
-    encoded = {d: spec.task.encode(loaded[d].label(name, "train")) for d in spec.datasets}
+    encoded = {d: spec.encode(loaded[d].label(name, "train")) for d in spec.datasets}
     known = {
         (dataset, int(row)): at
         for dataset, one in encoded.items()
@@ -134,8 +135,8 @@ def draw(
         own = [place for place in first if place[0] == dataset]
         targets = one.targets[torch.tensor([known[place] for place in own], dtype=torch.int64)]
         found.places += own
-        found.labels = joined(found.labels, as_task(spec.task).label_columns(targets))
-        found.classes = joined(found.classes, spec.task.class_numbers(targets))
+        found.labels = joined(found.labels, as_task(spec).label_columns(targets))
+        found.classes = joined(found.classes, spec.class_numbers(targets))
     return found
 
 
@@ -145,12 +146,12 @@ def joined(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 
 def target_task(
-    spec: TaskSpec,
+    spec: LabelledTask,
     loaded: Mapping[str, LoadedDataset],
     drawn: DrawnRows,
     number: Mapping[RowPlace, int],
 ) -> TargetTask:
-    kind = type(spec.task).__name__.lower()
+    kind = type(spec).__name__.lower()
     modalities = sorted({m for name in spec.datasets for m in loaded[name].inputs})
     no_row, no_class = f"a target of {kind} is no row of labels", f"{kind} has no classes"
     return TargetTask(

@@ -77,7 +77,7 @@ def task_facts(data: MixedDataModule, name: str) -> TaskFacts:
             "from the training rows: split: {..., valid: 0.1}, or leave the task out: tasks=[...]"
         )
     modalities = sorted({m for d in spec.datasets for m in data.datasets[d].inputs})
-    return TaskFacts(list(spec.datasets), modalities, as_task(spec.task).score, labelled["test"])
+    return TaskFacts(list(spec.datasets), modalities, as_task(spec).score, labelled["test"])
 
 
 def evaluated_rows(trainer: Mapping[str, Any], data: MixedDataModule, steps: int) -> dict[str, int]:

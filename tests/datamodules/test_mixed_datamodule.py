@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import pytest
 import torch
 
-from datamodules.loading import DatasetSpec
+from datamodules.dataset import Dataset
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
 from pollinate.errors import PollinateError
@@ -18,10 +17,10 @@ from tests.tiny import TinySource, datamodule, images, labels, ready, task, text
 BY_COLUMN = {"column": "part"}
 
 
-def parted(label: list[Any], part: list[str]) -> DatasetSpec:
+def parted(label: list[Any], part: list[str]) -> Dataset:
     """Texts with the given labels in the given splits."""
     source = TinySource(text=words(len(label)), label=label, part=part)
-    return DatasetSpec(source, {"text": "text"}, BY_COLUMN)
+    return Dataset(source, inputs={"text": "text"}, split=BY_COLUMN)
 
 
 def refusal(module: MixedDataModule) -> str:
@@ -34,15 +33,15 @@ def refusal(module: MixedDataModule) -> str:
     ("spec", "target", "message"),
     [
         (
-            replace(texts(), inputs={"text": "body"}),
+            Dataset(texts().source, inputs={"text": "body"}, split=BY_COLUMN),
             "label",
-            "data.datasets.notes: inputs.text names the column 'body', "
+            "data set notes: inputs.text names the column 'body', "
             "which is not in memory; columns: text, label",
         ),
         (
             texts(),
             "stars",
-            "data.datasets.notes: target of task tone names the column 'stars', "
+            "data set notes: target of task tone names the column 'stars', "
             "which is not in memory; columns: text, label",
         ),
         (
@@ -50,12 +49,13 @@ def refusal(module: MixedDataModule) -> str:
             "text",
             "task tone: data set notes has labels in test that the training split lacks: "
             "word word n2 (first in row 3); add training rows of them, or don't count them: "
-            "data.tasks.tone.unseen=drop",
+            "unseen=drop (data.tasks.tone.unseen=drop)",
         ),
         (
             parted(["a", "b"], ["test", "valid"]),
             "label",
-            "task tone has no training rows (data set notes); check its split",
+            "data set notes has no training rows (rows: train 0, valid 1, test 1); check its "
+            "split, or leave the data set out",
         ),
         (
             parted(["a", "a", "b"], ["train", "train", "test"]),
@@ -71,7 +71,7 @@ def refusal(module: MixedDataModule) -> str:
         ),
     ],
 )
-def test_unusable_data_are_named(spec: DatasetSpec, target: str, message: str) -> None:
+def test_unusable_data_are_named(spec: Dataset, target: str, message: str) -> None:
     assert refusal(datamodule({"notes": spec}, {"tone": task("notes", target=target)})) == message
 
 
@@ -93,7 +93,7 @@ def test_a_task_of_two_data_sets_has_one_vocabulary() -> None:
     one = texts(label=labels(40, ("no", "yes")))
     other = texts(label=labels(40, ("yes", "maybe")))
     module = ready({"one": one, "other": other}, {"tone": task("one", "other")})
-    assert module.tasks["tone"].task.classes == ["maybe", "no", "yes"]
+    assert module.tasks["tone"].classes == ["maybe", "no", "yes"]
     first = {
         name: part.targets["tone"].unique().tolist() for name, part in module.parts["train"].items()
     }

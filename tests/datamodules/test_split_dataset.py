@@ -43,7 +43,7 @@ def test_seed_and_task_draw_others() -> None:
 
 def test_rows_stay_and_other_splits_keep_their_labels() -> None:
     whole, part = datamodule(), datamodule()
-    part.labels = 0.5
+    part.label_fraction = 0.5
     for module in (whole, part):
         module.setup()
     assert part.labelled_rows() == {"notes": 10, "shapes": 6}
@@ -51,7 +51,7 @@ def test_rows_stay_and_other_splits_keep_their_labels() -> None:
     for split in ("valid", "test"):
         for name, own in part.parts[split].items():
             assert own.present[name].equal(whole.parts[split][name].present[name])
-    assert part.tasks["notes"].task.classes == whole.tasks["notes"].task.classes
+    assert part.tasks["notes"].classes == whole.tasks["notes"].classes
 
 
 def together(**masks: str) -> bool:

@@ -17,7 +17,7 @@ from tests.tiny import network, ready, trainer
 
 def two(data: MixedDataModule) -> tuple[Ensemble, list[MultiTaskNetwork]]:
     members = [network(data).eval(), network(data).eval()]
-    tasks = {name: as_task(spec.task) for name, spec in data.tasks.items()}
+    tasks = {name: as_task(spec) for name, spec in data.tasks.items()}
     return Ensemble(members, tasks, members[0].routes), members
 
 

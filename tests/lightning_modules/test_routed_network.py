@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from datamodules.batch import Batch
-from datamodules.loading import DatasetSpec
+from datamodules.dataset import Dataset
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.backward_engine import BackwardEngine
 from lightning_modules.balancers.mgda import MGDA
@@ -26,7 +26,7 @@ from tests.tiny import DIM, THIRDS, TinySource, labels, network, pixels, ready, 
 def data() -> MixedDataModule:
     """Texts with two tasks, texts with pictures with one of these and another one."""
     columns = {"text": words(24), "image": pixels(24), "label": labels(24)}
-    cards = DatasetSpec(TinySource(**columns), {"text": "text", "image": "image"}, THIRDS)
+    cards = Dataset(TinySource(**columns), inputs={"text": "text", "image": "image"}, split=THIRDS)
     return ready(
         {"notes": texts(kind=labels(40, "pqr")), "cards": cards},
         {

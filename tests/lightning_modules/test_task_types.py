@@ -172,7 +172,8 @@ def test_several_labels_are_no_class(cell: Any) -> None:
     [
         ("abc", "must be a number, got 'abc'; for words use type: classification"),
         ("3,5", "must be a number, got '3,5'; write 3.5, not 3,5"),
-        (float("nan"), "must be finite, got nan; leave the cell empty if the row has no label"),
+        ("nan", "must be finite, got nan; leave the cell empty if the row has no label"),
+        (float("nan"), None),
         ("inf", "must be finite, got inf"),
         (" 3.5 ", None),
         (None, None),
@@ -211,9 +212,11 @@ def test_regression_does_not_depend_on_the_unit() -> None:
 
 def test_the_order_is_numeric_or_given() -> None:
     assert learnt(Ordinal(), ["10", "9", "2"]).classes == ["2", "9", "10"]
-    graded = Ordinal(order=["poor", "fair", "good"])
+    graded = Ordinal(classes=["poor", "fair", "good"])
     assert learnt(graded, ["good", "poor"]).classes == ["poor", "fair", "good"]
-    assert graded.problems(["bad"], {}) == {0: "must be one of poor, fair, good, got 'bad'"}
+    assert graded.problems(["bad"], {}) == {
+        0: "must be one of the classes, got 'bad'; classes: poor, fair, good"
+    }
     assert "must be a number" in Ordinal().problems(["bad"], {})[0]
 
 
@@ -295,3 +298,92 @@ def test_a_row_without_its_partner_is_no_wrong_answer() -> None:
     lacking = torch.cat([pairs, torch.stack([torch.randn(3), torch.zeros(3)])[None]])
     target = torch.zeros(5)
     assert torch.allclose(task.loss(lacking, target)[:4], task.loss(pairs, target[:4]))
+
+
+@pytest.mark.parametrize(
+    ("task", "width", "targets"),
+    [
+        (Classification(classes=3), 3, torch.tensor([0, 2])),
+        (Classification(classes=["a", "b"], class_weights={"a": 2.0}), 2, torch.tensor([0, 1])),
+        (Multilabel(classes=3), 3, torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])),
+        (Ordinal(classes=["low", "mid", "high"]), 2, torch.tensor([0, 2])),
+        (Tagging(classes=["O", "B-x"]), 2, torch.tensor([[0, 1], [1, -1]])),
+        (Regression(scale=[10.0, 2.0]), None, torch.tensor([10.0, 12.0])),
+        (Regression(), None, torch.tensor([10.0, 12.0])),
+    ],
+    ids=lambda value: type(value).__name__.lower() if isinstance(value, Task) else "",
+)
+def test_tasks_need_no_data_module(task: Task, width: int | None, targets: torch.Tensor) -> None:
+    words = (2,) if isinstance(task, Tagging) else ()
+    output = task.head(4)(torch.randn(2, *words, 4))
+    assert output.shape == (2, *words, *([] if width is None else [width]))
+    loss = task.loss(output, targets)
+    assert loss.shape == (2,)
+    assert loss.isfinite().all()
+    metrics = task.metrics()
+    metrics.update(task.metric_input(output.detach()), targets.long() if width else targets)
+    assert all(value.isfinite().all() for value in metrics.compute().values())
+    assert task.baseline(targets).keys() <= metrics.keys()
+    assert len(task.decode(output.detach())) == 2
+    again = type(task)()
+    again.load_state_dict(task.state_dict())
+    assert again.decode(output.detach()) == task.decode(output.detach())
+
+
+def test_maps_need_no_data_module() -> None:
+    parts, depth = Segmentation(classes=3, size=(4, 6)), Depth(size=(4, 6))
+    cells = torch.randn(2, 8, 2, 3)
+    for task, targets in ((parts, torch.ones(2, 4, 6).int()), (depth, torch.ones(2, 4, 6))):
+        output = task.head(8)(cells)
+        assert task.loss(output, targets).isfinite().all()
+        metrics = task.metrics()
+        metrics.update(task.metric_input(output.detach()), targets)
+        assert set(task.baseline(targets)) <= set(metrics.compute())
+    with pytest.raises(UsageError, match=r"size must be \[height, width\], both >= 1, got \[4\]"):
+        Depth(size=[4])
+
+
+def test_a_given_scale_is_kept() -> None:
+    task = learnt(Regression(scale=[10.0, 2.0]), [1, 2, 3])
+    assert (task.mean, task.std) == (10.0, 2.0)
+    assert task.loss(torch.tensor([10.0]), torch.tensor([12.0])).tolist() == [0.5]
+    for wrong in ([1.0], [0.0, 0.0], [float("nan"), 1.0]):
+        with pytest.raises(UsageError, match="scale must be"):
+            Regression(scale=wrong)
+
+
+@pytest.mark.parametrize("kind", [Classification, Multilabel, Ordinal])
+def test_given_classes_are_kept(kind: type[Task]) -> None:
+    task = kind(classes=["1", "2", "3", "4"])
+    values = ["2", "4", None, "4"]
+    assert task.problems(values, {}) == {}
+    task.learn(values)
+    assert list(task.classes) == ["1", "2", "3", "4"]
+    assert task.state_dict()["counts"] == [0, 1, 0, 2]
+    found = task.problems(["2", "5"], {})
+    assert found == {1: "must be one of the classes, got '5'; classes: 1, 2, 3, 4"}
+
+
+def test_a_class_without_training_rows_can_be_weighted() -> None:
+    task = Classification(classes=3, class_weights="balanced")
+    task.learn(["0", "0", "1", "1"])
+    assert task.loss(torch.zeros(3, 3), torch.arange(3)).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [Classification, Multilabel, Ordinal, Tagging, Segmentation])
+def test_classes_are_checked(kind: type[Task]) -> None:
+    for wrong in (1, ["a"], ["a", "a"], ["a", ""], "ab", True):
+        with pytest.raises(UsageError, match="classes must be"):
+            kind(classes=wrong)
+    with pytest.raises(UsageError, match="the classes are not known yet: set up the data module"):
+        kind().head(4)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [Classification(classes=2, class_weights="balanced"), Multilabel(classes=2, balanced=True)],
+)
+def test_balance_needs_counts(task: Task) -> None:
+    target = torch.zeros(1, 2) if isinstance(task, Multilabel) else torch.zeros(1).long()
+    with pytest.raises(UsageError, match="balanced needs to know how"):
+        task.loss(torch.zeros(1, 2), target)

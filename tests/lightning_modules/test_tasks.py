@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_modules.tasks.classification import Classification, label_text
+from lightning_modules.tasks.base import label_text
+from lightning_modules.tasks.classification import Classification
 from pollinate.errors import PollinateError, UsageError
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
@@ -150,7 +151,7 @@ def test_state_round_trip() -> None:
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
 def test_wrong_smoothing_is_refused(smoothing: float) -> None:
     with pytest.raises(UsageError, match=rf"label_smoothing must be in \[0, 1\), got {smoothing}"):
-        Classification(smoothing)
+        Classification(label_smoothing=smoothing)
 
 
 def test_one_class_is_refused() -> None:

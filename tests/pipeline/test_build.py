@@ -11,10 +11,9 @@ import torch
 
 from lightning_modules.balancers.mgda import MGDA
 from lightning_modules.balancers.shared_gradients import ParameterGradients
-from lightning_modules.building import build_modalities, build_tasks, task_datasets
+from lightning_modules.building import build_balancer, build_modalities, build_tasks, task_datasets
 from lightning_modules.module import MultiTaskModule
 from pipeline.build import (
-    build_balancer,
     build_datamodule,
     build_module,
     build_optimization,

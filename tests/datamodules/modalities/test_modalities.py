@@ -27,7 +27,11 @@ def text_store(dropout: float = 0.5) -> InputStore:
 
 
 def image_store(shift: float = 1.0) -> InputStore:
-    return ImageModality([8, 8], channels=1, shift=shift).prepare(pixels(COUNT)).store
+    return (
+        ImageModality([8, 8], channels=1, shift=shift, rotate=0.0, scale=0.0)
+        .prepare(pixels(COUNT))
+        .store
+    )
 
 
 STORES = {"text": text_store, "image": image_store}

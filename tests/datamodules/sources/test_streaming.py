@@ -112,7 +112,7 @@ def test_batches_are_those_of_the_copied_rows(kind: str, tmp_path: Path) -> None
 def test_a_stream_goes_on_where_it_stopped(workers: int, tmp_path: Path) -> None:
     whole, first, second = (shop(tmp_path, "csv", True) for _ in range(3))
     for module in (first, second):
-        module.options.workers = workers
+        module.workers = workers
     expected = [step.batches["shop"].inputs["text"] for step in whole.train_dataloader()]
     list(islice(first.train_dataloader(), 1))
     second.load_state_dict(first.state_dict())

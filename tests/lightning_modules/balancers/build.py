@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightning_modules.balancers.base import Balancer
-from pipeline.build import build_balancer
+from lightning_modules.building import build_balancer
 from tests.rows.row import Row
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datamodules.batch import MixedBatch
 from datamodules.cache import Cache
-from datamodules.loading import DatasetSpec, TaskSpec
+from datamodules.dataset import Dataset
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.image import ImageModality
 from lightning_modules.hooks import AddedLosses, TrainingStep
@@ -21,6 +21,7 @@ from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import ForwardTrace
 from lightning_modules.predictor import Predictor
 from lightning_modules.source_models import SourceModel
+from lightning_modules.tasks.base import Task
 from lightning_modules.transfer.distillation import Distillation
 from tests.tiny import THIRDS, TinySource, datamodule, multitask, pixels, words
 
@@ -62,12 +63,14 @@ class NamedSourceOpener:
 
 
 def deterministic_data(
-    datasets: Mapping[str, DatasetSpec], tasks: Mapping[str, TaskSpec], folder: Path, **options: Any
+    datasets: Mapping[str, Dataset], tasks: Mapping[str, Task], folder: Path, **options: Any
 ) -> MixedDataModule:
     """A data module, set up, whose rows are the same in every epoch; its cache is in a folder."""
     data = datamodule(datasets, tasks, dropout=0.0, **options)
     if "image" in data.modalities:
-        data.modalities["image"] = ImageModality([8, 8], channels=1)
+        data.modalities["image"] = ImageModality(
+            [8, 8], channels=1, shift=0.0, rotate=0.0, scale=0.0
+        )
     data.policy.cache = Cache(folder / "cache")
     data.setup()
     return data
@@ -75,11 +78,11 @@ def deterministic_data(
 
 def texts_and_images(
     count: int = 40, inputs: Mapping[str, str] | None = None, **columns: Any
-) -> DatasetSpec:
+) -> Dataset:
     """A data set whose rows have a text and an image, of which every fifth lacks the image."""
     some = [None if row % 5 == 4 else image for row, image in enumerate(pixels(count))]
     source = TinySource(**{"text": words(count), "image": some, **columns})
-    return DatasetSpec(source, inputs or {"text": "text", "image": "image"}, THIRDS)
+    return Dataset(source, inputs=inputs or {"text": "text", "image": "image"}, split=THIRDS)
 
 
 def teacher_source(data: MixedDataModule, name: str = "teacher", seed: int = 1) -> SourceModel:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from datamodules.loading import TaskSpec
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.divergences import soft_divergence
 from lightning_modules.hooks import TrainingStep
@@ -273,9 +272,9 @@ def kinds_of_tasks(tmp_path: Path) -> MixedDataModule:
         "stars": [str(1 + row % 3) for row in range(40)],
     }
     tasks = {
-        "stars": TaskSpec(Ordinal(), ["notes"], "stars"),  # the first: rows are stratified by it
-        "price": TaskSpec(Regression(), ["notes"], "price"),
-        "marks": TaskSpec(Multilabel(), ["notes"], "marks"),
+        "stars": Ordinal("notes", "stars"),  # the first: rows are stratified by it
+        "price": Regression("notes", "price"),
+        "marks": Multilabel("notes", "marks"),
     }
     return deterministic_data({"notes": texts(40, **columns)}, tasks, tmp_path)
 
@@ -289,7 +288,7 @@ def test_numbers_labels_and_orders_are_taught(tmp_path: Path) -> None:
     for name in ("price", "marks", "stars"):
         own, theirs = step.outputs[name], source_outputs(source, step.batch, "notes", name)
         if name == "price":
-            std = data.tasks["price"].task.std  # type: ignore[attr-defined]  # a Regression
+            std = data.tasks["price"].std  # type: ignore[attr-defined]  # a Regression
             expected = ((own - theirs) / std).square() / 2
         else:
             p, q = (theirs / 2).sigmoid(), (own / 2).sigmoid()
@@ -457,8 +456,8 @@ def test_other_classes_are_refused_by_name(run: Run, tmp_path: Path) -> None:
 
 
 def test_another_order_is_refused(tmp_path: Path) -> None:
-    first = {"stars": TaskSpec(Ordinal(["1", "2", "3"]), ["notes"], "stars")}
-    second = {"stars": TaskSpec(Ordinal(["3", "2", "1"]), ["notes"], "stars")}
+    first = {"stars": Ordinal("notes", "stars", classes=["1", "2", "3"])}
+    second = {"stars": Ordinal("notes", "stars", classes=["3", "2", "1"])}
     sets = {"notes": texts(40, stars=[str(1 + row % 3) for row in range(40)])}
     data, other = (
         deterministic_data(sets, first, tmp_path),
@@ -469,7 +468,7 @@ def test_another_order_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_type_is_refused(run: Run, tmp_path: Path) -> None:
-    tasks = {"kind": TaskSpec(Regression(), ["notes"], "price")}
+    tasks = {"kind": Regression("notes", "price")}
     numbers = deterministic_data(
         {"notes": texts(40, price=[row % 8 for row in range(40)])}, tasks, tmp_path
     )
@@ -481,7 +480,7 @@ def test_another_type_is_refused(run: Run, tmp_path: Path) -> None:
 
 def test_tasks_that_cannot_be_taught_are_refused(tmp_path: Path) -> None:
     tags = ["B-x" if row % 2 else "O" for row in range(40)]
-    tasks = {"slots": TaskSpec(Tagging(), ["notes"], "tags")}
+    tasks = {"slots": Tagging("notes", "tags")}
     words = [[f"word{row}"] for row in range(40)]
     data = deterministic_data({"notes": texts(40, tags=tags, text=words)}, tasks, tmp_path)
     with pytest.raises(UsageError, match="slots is tagging; name the tasks to be taught"):
@@ -491,7 +490,7 @@ def test_tasks_that_cannot_be_taught_are_refused(tmp_path: Path) -> None:
 def multitask_without(data: MixedDataModule) -> Any:
     from types import SimpleNamespace
 
-    return SimpleNamespace(tasks={name: spec.task for name, spec in data.tasks.items()})
+    return SimpleNamespace(tasks=dict(data.tasks))
 
 
 def test_a_teacher_that_reads_nothing_here_is_refused(run: Run, tmp_path: Path) -> None:

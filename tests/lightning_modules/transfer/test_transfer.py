@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from datamodules.loading import TaskSpec
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.hooks import TrainingStep
 from lightning_modules.network import ForwardTrace
@@ -28,7 +27,8 @@ def data_of(unlabelled: Mapping[str, str] | None) -> MixedDataModule:
     known = {"classes": ["no", "yes"], "counts": [1, 1]}
     for name, dataset in (unlabelled or {}).items():
         where = (dataset,)
-        tasks[name] = TaskSpec(Classification(), where, None, unlabelled=where, known=known)
+        tasks[name] = Classification((), unlabelled=where)
+        tasks[name].known = known
     return ready(tasks=tasks, dropout=0.0)
 
 

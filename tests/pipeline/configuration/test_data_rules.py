@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
+from datamodules.dataset_rules import split_problems
 from pipeline.configuration.composition import compose
-from pipeline.configuration.data_rules import RESERVED_NAMES, data_problems, split_problems
+from pipeline.configuration.data_rules import data_problems
 from pollinate.errors import UsageError
+from pollinate.names import RESERVED_NAMES
 from tests.pipeline.conftest import Fit
 
 SOURCE = {"_target_": "tests.pipeline.standins.Rows"}

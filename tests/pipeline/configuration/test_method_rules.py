@@ -5,14 +5,15 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.configuration.composition import compose
-from pipeline.configuration.data_rules import RESERVED_NAMES
 from pipeline.configuration.method_rules import (
     RESERVED,
     TRAINER,
+    component_problems,
     trainer_options,
     transfer_problems,
 )
 from pollinate.errors import UsageError
+from pollinate.names import RESERVED_NAMES
 from tests.pipeline.conftest import Fit
 
 
@@ -26,6 +27,10 @@ from tests.pipeline.conftest import Fit
         ("optimizer.lrr=1", ["optimizer.lrr=1 of torch.optim.AdamW; did you mean lr?", "lr_scale"]),
         ("optimizer.lr=fast", ['optimizer.lr must be float | Tensor, got "fast"']),
         ("optimizer.amsgrad=1", ["optimizer.amsgrad must be bool, got 1"]),
+        (
+            "data.tasks.a.unseen=error",
+            ['data.tasks.a.unseen must be one of refuse, drop, got "error"'],
+        ),
         ("transfer.a=1", ["unknown option transfer.a=1", "allowed: none"]),
         ("tracking.labels={a: b}", ["tracking.labels must be Mapping[str, float]"]),
         ("trunk._target_=tests.pipeline.standins.Trnk", ["names no class", "did you mean Trunk?"]),
@@ -217,3 +222,13 @@ def test_other_names_are_the_users_own() -> None:
 def test_annealing_of_nothing_is_no_method() -> None:
     with pytest.raises(UsageError, match=r"transfer.method is missing; set transfer.method=VALUE"):
         compose("fit", ["transfer=annealed"])
+
+
+@pytest.mark.parametrize("name", ["dataset", "target", "unseen", "unlabelled"])
+def test_what_stands_beside_a_task_s_type_is_no_option_of_it(name: str) -> None:
+    node = {"_target_": "pollinate.tasks.Classification", "focal": 2.0, name: "drop"}
+    tasks = {"tone": {"type": node}}
+    found = list(component_problems({"data": {"tasks": tasks}}, ()))
+    assert len(found) == 1
+    assert f"unknown option data.tasks.tone.type.{name}" in found[0]
+    assert "allowed: classes, label_smoothing, class_weights, focal" in found[0]
