@@ -194,7 +194,7 @@ def _by_split_problems(path: str, node: Any) -> Iterator[str]:
         str(v) for value in node.values() for v in (value if isinstance(value, list) else [value])
     ]
     for twice in sorted({value for value in given if given.count(value) > 1}):
-        yield f"{path} names {twice!r} twice; a row is in one split"
+        yield f"{path} names {twice!r} twice; a row can be in only one split"
 
 
 def _fraction_problems(path: str, split: dict[str, Any], known: bool) -> Iterator[str]:
