@@ -194,11 +194,13 @@ def checkpoint_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        kept = f"{path} of before is intact" if path.exists() else "no checkpoint was there before"
+        kept = (
+            f"{path} from before is intact" if path.exists() else "there was no checkpoint before"
+        )
         reason = _write_failure(error)
         raise PollinateError(
             f"checkpoint {path} can't be written: {reason}; {kept}. "
-            f"Make room, then go on with resume={path.parent.parent}"
+            f"Free some space, then resume with resume={path.parent.parent}"
         ) from error
 
 

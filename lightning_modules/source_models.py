@@ -71,8 +71,8 @@ def refuse_ensemble(name: str, spec: Mapping[str, Any]) -> None:
     """
     if "members" in spec["config"]:
         raise UsageError(
-            f"{name} is an ensemble, which has answers, but neither features nor weights of its "
-            "own; name one of its members, or learn from its answers: transfer=hinton"
+            f"{name} is an ensemble, which predicts, but has neither features nor weights of its "
+            "own; name one of its members, or learn from its predictions: transfer=hinton"
         )
 
 

@@ -93,7 +93,7 @@ def find_adapted_encoder(
     readers = tasks_reading_modality(predictor, chosen)
     if task is None and network.encoder(chosen).routing is not None:
         raise UsageError(
-            f"each task has adapters of its own; say whose: task={' or task='.join(readers)}"
+            f"each task has its own adapters; say which: task={' or task='.join(readers)}"
         )
     if task is not None and task not in readers:
         raise UsageError(

@@ -98,7 +98,7 @@ def inherited_tokenizer(config: Mapping[str, Any]) -> str:
     if "tokenizer" not in known:
         found = "that of a pre-trained encoder" if known else "no texts"
         raise UsageError(
-            f"data.text.tokenizer must be a run that trained a tokenizer of its own, and {what} "
+            f"data.text.tokenizer must be a run that trained its own tokenizer, and {what} "
             f"has {found}; choose the same encoder/text, which brings its tokenizer"
         )
     return str(known["tokenizer"])

@@ -65,7 +65,7 @@ class FrozenFeatureCache:
             if reason is None:
                 reason = self._use(modality, self._made(modality, say))
             if reason is not None:
-                say(f"note: features of {modality} are computed anew in every step: {reason}")
+                say(f"note: features of {modality} are computed in every step: {reason}")
 
     def find(self) -> None:
         """Use what was kept, and compute nothing."""

@@ -84,8 +84,8 @@ def find_resume_point(config: Mapping[str, Any], given: Sequence[str]) -> Resume
         saved = read_spec(checkpoint)
         if MERGED_KEY in saved:
             raise UsageError(
-                f"{checkpoint} was merged of several models, no training stopped there that could "
-                "go on; start a new run"
+                f"{checkpoint} was merged from several models, so there is no training to "
+                "resume; start a new run"
             )
         require_training_config(saved, checkpoint)
     merged = merge_given_keys(saved["config"], config, given)
@@ -167,8 +167,8 @@ def merge_given_keys(
             source, target = source.get(part, {}), target.setdefault(part, {})
         if parts[-1] not in source:
             raise UsageError(
-                f"resume goes on with the run's own configuration, in which single keys can be "
-                f"set anew, and {key} is none; leave it out, or start a new run without resume"
+                f"resume uses the run's own configuration, in which single keys can be "
+                f"changed, and {key} isn't one; leave it out, or start a new run without resume"
             )
         target[parts[-1]] = copy.deepcopy(source[parts[-1]])
     return merged

@@ -92,7 +92,7 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
     # without a validation score there is no best
     only_last = (folder.checkpoints / LAST).exists() and not (folder.checkpoints / BEST).exists()
     print_result(console, folder, tracking, LAST if only_last else BEST)
-    print_labelled(console, [("go on", f"{resume_command(folder)} trainer.max_epochs=N")])
+    print_labelled(console, [("resume", f"{resume_command(folder)} trainer.max_epochs=N")])
 
 
 def print_result(

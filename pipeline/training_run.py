@@ -238,14 +238,15 @@ class TrainingRun:
         self.console.print(
             f"{verb} {count(len(self.module.tasks), 'task')} on {count(rows, 'row')} of "
             f"{sets}, {trained:,} of {total:,} weights, "
-            f"{count(self.datamodule.epoch_steps, 'step')} an epoch -> {relpath(self.folder.path)}",
+            f"{count(self.datamodule.epoch_steps, 'step')} per epoch "
+            f"-> {relpath(self.folder.path)}",
             highlight=False,
             soft_wrap=True,
         )
         self.console.print(self._cost_line(), highlight=False, soft_wrap=True, markup=False)
         blind = self.module.engine.sharded and self.module.engine.level is None
         if blind and self.config["gradients"]["every_n_steps"]:
-            note = "note: the tasks' gradients aren't looked at: their weights are sharded"
+            note = "note: the tasks' gradients can't be compared: the weights are sharded"
             self.console.print(note, highlight=False, soft_wrap=True)
         if self.module.engine.level is not None:
             network = self.module.network
@@ -266,7 +267,7 @@ class TrainingRun:
             setting = replace(hardware_setup(self.config), devices=self.training.trainer.world_size)
             return one_line_cost(CostEstimator(self.module, self.datamodule, setting).cost(), kinds)
         except Exception as error:  # noqa: BLE001  # whatever it is, it mustn't stop the run
-            return f"note: what a step costs isn't known: {' '.join(str(error).split())}"
+            return f"note: the cost of a step can't be computed: {' '.join(str(error).split())}"
 
     def _train(self) -> None:
         checkpoint = self.resumed.checkpoint if self.resumed else None
@@ -276,7 +277,7 @@ class TrainingRun:
             # and after features were computed
             plugin.convert_module(self.module)
         rows = self.datamodule.sampler.batch_size
-        more = " and trainer.accumulate_grad_batches=2; python -m pipeline.plan tells what fits"
+        more = " and trainer.accumulate_grad_batches=2; python -m pipeline.plan says what fits"
         with explain_out_of_memory("sampler.batch_size", rows, more):
             self._keep_features(checkpoint)
             device = self.training.trainer.strategy.root_device

@@ -37,7 +37,7 @@ def check_is_new(run_dir: Path) -> None:
     if run_dir.is_dir() and any(run_dir.iterdir()) and not _is_other_process():
         raise UsageError(
             f"run_dir must be new or empty, got {run_dir}, which holds files; nothing is "
-            "overwritten: choose another run_dir, or go on with it: resume=last"
+            "overwritten: choose another run_dir, or resume that run: resume=last"
         )
 
 

@@ -32,7 +32,7 @@ FILES = [
         "empty file",
         {"shop.csv": ""},
         {},
-        "must begin with a line of column names, got an empty file",
+        "must start with a line of column names, got an empty file",
     ),
     (
         "header only",
@@ -155,9 +155,9 @@ def test_files(files: Any, options: Any, message: str, tmp_path: Path) -> None:
 
 PICTURES = [
     ("gone", None, "there is no file .*bad.png"),
-    ("text", b"not a picture", "the content is no image"),
+    ("text", b"not a picture", "the content is not an image"),
     ("cut", png(64, 64)[:60], "damaged|truncated"),
-    ("nothing", b"", "the content is no image|empty"),
+    ("nothing", b"", "the content is not an image|empty"),
     ("bomb", png(10_000, 10_000), "must have <= 89,478,485 pixels"),
 ]
 

@@ -203,7 +203,7 @@ def npy(path: Path, values: np.ndarray) -> str:
 BAD = [
     ("mask", mask(0, 1, size=(20, 32)), "must have the picture's size, 32 x 32 pixels, got 32 x"),
     ("mask", mask(0, 7), r"class numbers must be 0 to 2, got 7 \(first at pixel x 1, y 0\); name"),
-    ("mask", b"no picture", "the content is no image; give PNG"),
+    ("mask", b"no picture", "the content is not an image; give PNG"),
     ("mask", np.zeros((32, 32), np.float32), "must hold whole class numbers, got float32 numbers"),
     ("mask", "a street", "there is no file .*a street"),
     ("mask", "../out.png", "the path must stay below .*, got ../out.png"),

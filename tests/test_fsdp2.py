@@ -150,7 +150,7 @@ def test_a_run_goes_on_with_another_number_of_processes(runs: ShardedRuns) -> No
     assert found.keys() == expected.keys()
     for name, weight in expected.items():
         assert torch.allclose(found[name], weight, rtol=0, atol=1e-4), name
-    assert "it goes on from the same weights, not bit for bit" in runs.log("moved")
+    assert "it resumes from the same weights, but not bit for bit" in runs.log("moved")
 
 
 def test_the_best_ends_as_one_plain_file(runs: ShardedRuns) -> None:

@@ -505,7 +505,7 @@ def readable_image(image: bytes | str | Path | None = None) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PollinateError(f"images must have <= {MAX_PIXELS:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
-        raise PollinateError("the content is no image; give PNG, JPEG or the like") from error
+        raise PollinateError("the content is not an image; give PNG, JPEG or similar") from error
     except FileNotFoundError as error:
         raise PollinateError(f"there is no file {image!s}") from error
     except Exception as error:  # a damaged file can fail in any way in a decoder

@@ -104,7 +104,7 @@ class CsvRows(RowFile):
         _, header = next(self._cells(), (0, None))
         if not isinstance(header, list):
             raise PollinateError(
-                f"{self.path} must begin with a line of column names, got "
+                f"{self.path} must start with a line of column names, got "
                 f"{'an empty file' if header is None else header}"
             )
         names = [name.strip() for name in header]

@@ -182,8 +182,8 @@ class RankState(Callback):
         states = checkpoint["rank_states"]
         if len(states) != trainer.world_size:
             warnings.warn(
-                f"the checkpoint is of {len(states)} processes and this run has "
-                f"{trainer.world_size}: it goes on from the same weights, not bit for bit",
+                f"the checkpoint was written by {len(states)} processes and this run has "
+                f"{trainer.world_size}: it resumes from the same weights, but not bit for bit",
                 stacklevel=2,
             )
             return

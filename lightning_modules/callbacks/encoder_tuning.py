@@ -65,7 +65,8 @@ class WarnIdleAdapters(Callback):
             if idle and trainer.is_global_zero:
                 rest = f"leave them out: encoder.{modality}.tune.targets=[{', '.join(busy)}]"
                 self.say(
-                    f"note: adapters of encoder.{modality} do nothing on {', '.join(idle)}: the "
+                    f"note: adapters of encoder.{modality} have no effect on "
+                    f"{', '.join(idle)}: the "
                     f"network doesn't call these layers; {rest if busy else 'name others'}"
                 )
 

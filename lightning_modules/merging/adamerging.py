@@ -144,7 +144,8 @@ def total_entropy(
             found.append(predictive_distribution.entropy().mean())
     if not found:
         raise UsageError(
-            "adamerging makes answers sure, and no task of the models states how sure it is; "
+            "adamerging makes predictions confident, but no task of these models predicts "
+            "probabilities; "
             f"the tasks are {', '.join(outputs)}: use method=layerwise"
         )
     return torch.stack(found).sum()

@@ -169,7 +169,7 @@ class Models:
             text = ", ".join(f"{shape} in {label}" for label, shape in shapes.items())
             raise UsageError(
                 f"{name} must have one shape in all models, got {text}; weights are merged one by "
-                "one: train models of one width, or merge their answers: method=ensemble"
+                "one: train models of one width, or average their predictions: method=ensemble"
             )
 
 

@@ -388,12 +388,10 @@ class DatasetTeacher:
         rows = f"the rows of {self.dataset}"
         if part.kept.keys() & self.read.keys() or not self._can_run_online(data):
             if changing:
-                say(
-                    f"note: {self.name} looks at {rows} as they are, before {changing} changes them"
-                )
+                say(f"note: {self.name} sees {rows} before {changing} changes them")
         elif changing or loaded.table.streamed:
             why = f"{changing} changes them" if changing else "they are streamed"
-            say(f"note: {self.name} looks at {rows} in every step, as {why}")
+            say(f"note: {self.name} sees {rows} in every step, because {why}")
             self._run_online(part)
             return
         self._fill_table(data, part, device, say)

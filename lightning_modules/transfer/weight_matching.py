@@ -162,18 +162,16 @@ class MatchedWeights:
         found, numbers = self.match, sum(w.numel() for w in self.weights().values())
         kept = [name for name in parts_of(found.missing) if name not in self.relabelled]
         lines = [
-            f"from {self.source.name}: took {len(found.matched)} tensors, {numbers:,} numbers: "
+            f"from {self.source.name}: loaded {len(found.matched)} tensors, {numbers:,} values: "
             f"{', '.join(parts_of(found.matched))}"
         ]
         if self.relabelled:
-            lines.append(
-                f"  left as they were, since their labels differ: {', '.join(self.relabelled)}"
-            )
+            lines.append(f"  not loaded, because their labels differ: {', '.join(self.relabelled)}")
         if kept:
-            lines.append(f"  nothing there for {len(found.missing)} tensors of {', '.join(kept)}")
+            lines.append(f"  not in the source: {len(found.missing)} tensors of {', '.join(kept)}")
         if found.unexpected:
             some = ", ".join(parts_of(found.unexpected)[: MAX_SHOWN * 2])
-            lines.append(f"  not taken: {len(found.unexpected)} tensors of {some}")
+            lines.append(f"  not used: {len(found.unexpected)} tensors of {some}")
         return lines
 
     def refuse(self, asked: Sequence[str]) -> None:

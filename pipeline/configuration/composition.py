@@ -311,7 +311,7 @@ def _packages(value: Any) -> list[str]:
 
 def _is_group(key: str, folders: Sequence[Path], defaults: Collection[str]) -> bool:
     if key in NAMED_IN_DATA:
-        raise UsageError(f"{key} is not a key of its own; set {NAMED_IN_DATA[key]}=OPTION")
+        raise UsageError(f"{key} is not a top-level key; set {NAMED_IN_DATA[key]}=OPTION")
     if key in defaults or options(key, folders):
         return True
     if "/" in key:

@@ -104,7 +104,7 @@ LOCAL_STRATEGIES = (LOCAL, BRANCHES)  # with these, processes step on their own
 SHARDED_PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16-true", "bf16", "16-true")
 LENGTHS = {  # options that say how long a run is, and what says that it has no such end
     "max_epochs": "-1, with trainer.max_steps=N, for any number of them",
-    "max_steps": "leave it out for trainer.max_epochs alone; a run that goes on: name more",
+    "max_steps": "leave it out to use only trainer.max_epochs; to resume a finished run, give more",
 }
 # options of the Trainer that Pollinate sets itself, and the key to use instead
 RESERVED = {

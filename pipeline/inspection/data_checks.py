@@ -231,7 +231,7 @@ def lacking_inputs(inspected: InspectedDataset) -> Iterator[DataProblem]:
         if lacking > 0 and len(inspected.facts.inputs) > 1:
             rows = np.flatnonzero(~inspected.stores[modality].has)
             what = f"rows have no {modality}"
-            advice = "a learnt vector stands for it"
+            advice = "a learnt vector replaces it"
             where = places(inspected.loaded.table, rows)
             yield DataProblem(NOTE, inspected.name, what, advice, lacking, where)
 

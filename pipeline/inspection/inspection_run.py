@@ -47,7 +47,7 @@ def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
         try:
             data.loaded[name] = data.load(name)
         except PollinateError as error:
-            advice = "the others were looked at"
+            advice = "the others were inspected"
             found.problems.append(DataProblem(ERROR, name, str(error), advice))
     data.learn_modalities()
     for name in data.loaded:

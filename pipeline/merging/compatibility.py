@@ -191,10 +191,10 @@ def check_method(method: MergeMethod, name: str, models: Sequence[Any], base: An
     if method.needs_base and base is None:
         raise UsageError(
             f"{name} {NO_START}: name it with base=CHECKPOINT. Models that were initialised "
-            "apart have none: give their answers a mean, method=ensemble"
+            "independently have none: average their predictions with method=ensemble"
         )
     if base is not None and not method.needs_base:
-        raise UsageError(f"{name} looks at no common start; leave out base={base}")
+        raise UsageError(f"{name} doesn't use a common start; leave out base={base}")
 
 
 def check_starts(models: Models, base: Parent | None) -> list[str]:
@@ -209,14 +209,14 @@ def check_starts(models: Models, base: Parent | None) -> list[str]:
     if base is not None and found:
         texts = ", ".join(f"{one.model} (cosine {one.cosine:.2f})" for one in found)
         raise UsageError(
-            f"base {base.path} is no start of {texts}: their weights have as little to do with "
-            "each other as those of two random networks, so that the difference is nothing that "
-            "was learnt. Give the checkpoint that they were trained on from, or method=ensemble"
+            f"base {base.path} isn't the start of {texts}: their weights are as unrelated as "
+            "those of two random networks, so their difference isn't what was learnt. "
+            "Give the checkpoint that they were trained from, or use method=ensemble"
         )
     return [
-        f"note: {one.model} and {one.other} don't come from one start (cosine of their weights "
-        f"{one.cosine:.2f}): such models merge badly, usually to chance; train them on from one "
-        "checkpoint, or let both answer: method=ensemble"
+        f"note: {one.model} and {one.other} don't have a common start (cosine of their weights "
+        f"{one.cosine:.2f}): merging such models usually gives chance level; train them from one "
+        "checkpoint, or average their predictions: method=ensemble"
         for one in found
     ]
 
@@ -244,7 +244,7 @@ def check_complete(found: Shapes, wanted: Shapes, trunk: str) -> None:
         raise UsageError(
             f"one network for all tasks would have {name} of shape {shape(wanted, name)}, the "
             f"models have {shape(found, name)}{more(wrong)}: trunk {trunk} has parts for pairs or "
-            "sets of tasks. Merge models of the same tasks, or their answers: method=ensemble"
+            "sets of tasks. Merge models of the same tasks, or average predictions: method=ensemble"
         )
 
 

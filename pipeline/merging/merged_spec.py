@@ -128,7 +128,7 @@ def adapter_problems(parents: Sequence[Parent], allow: Sequence[str]) -> list[st
             found.append(
                 f"encoder.{modality} of {' and '.join(adapted)} has adapters: the mean of factors "
                 "B and A isn't that of their products B A; train with tune=full, or merge the "
-                "answers: method=ensemble"
+                "predictions: method=ensemble"
             )
     return found
 

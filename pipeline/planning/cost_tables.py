@@ -68,7 +68,7 @@ def part_table(cost: StepCost) -> Table:
     total = (sum(p.parameters for p in cost.parts), sum(p.trainable for p in cost.parts))
     table.add_row("all", *(f"{number:,}" for number in total), "", "")
     for name, count in cost.row_flops.items():
-        table.add_row(f"a row of {name}", "", "", "", format_scaled(count))
+        table.add_row(f"one row of {name}", "", "", "", format_scaled(count))
     return table
 
 
@@ -96,6 +96,8 @@ def one_line_cost(cost: StepCost, modalities: Mapping[str, str]) -> str:
         kind: sum(count * rows for count, rows in pairs) / sum(rows for _, rows in pairs)
         for kind, pairs in found.items()
     }
-    flops = ", ".join(f"{format_scaled(mean)}FLOPs a row of {kind}" for kind, mean in means.items())
+    parts = [f"{format_scaled(mean)}FLOPs per row of {kind}" for kind, mean in means.items()]
     memory = format_bytes(cost.memory.total)
-    return f"{flops}, forward and backward; {memory} a process beside program and data"
+    return (
+        f"{', '.join(parts)}, forward and backward; {memory} per process, without program and data"
+    )

@@ -139,7 +139,7 @@ def check_output(path: Path, source: Path, overwrite: bool) -> None:
     if path.exists():
         if path.is_dir() or path.samefile(source):
             what = "a folder" if path.is_dir() else "the input"
-            raise UsageError(f"output must be a file of its own, {path} is {what}; choose another")
+            raise UsageError(f"output must be a separate file, {path} is {what}; choose another")
         if not overwrite:
             raise UsageError(f"output {path} is there already; choose another, or overwrite=true")
     if not path.parent.is_dir():

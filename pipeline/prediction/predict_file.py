@@ -134,7 +134,7 @@ def predict_rows(
 def stopped_message(source: RowFile, bad: UnreadableRows) -> str:
     """Say which row stopped everything."""
     return (
-        f"{source.path}, {bad.first[0]}. Nothing was written; mend the row, or go on without "
+        f"{source.path}, {bad.first[0]}. Nothing was written; correct the row, or leave out "
         "such rows: on_bad_row=skip"
     )
 

@@ -53,9 +53,9 @@ class StudyProgress:
 
     def started(self, work: ScheduledJob) -> None:
         again = f", attempt {work.attempts}" if work.attempts > 1 else ""
-        goes_on = "goes on" if work.job.files.can_go_on() else "started"
+        verb = "resumed" if work.job.files.can_go_on() else "started"
         if self._live is None:
-            say(self.console, f"{goes_on}: {work.job.title}{again}")
+            say(self.console, f"{verb}: {work.job.title}{again}")
 
     def ended(self, work: ScheduledJob) -> None:
         if work.found:

@@ -68,7 +68,7 @@ def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequ
         more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise UsageError(
             f"run_dir {folder.path} belongs to another study: {'; '.join(changed[:SHOWN])}{more}. "
-            f"Choose another run_dir, or go on with that one: resume={folder.path}"
+            f"Choose another run_dir, or resume that one: resume={folder.path}"
         )
 
 

@@ -173,7 +173,7 @@ MEMORY = re.compile(
 )
 ADVICE = (
     "run fewer at a time (jobs=1), or take a smaller sampler.batch_size: "
-    "python -m pipeline.plan tells what fits"
+    "python -m pipeline.plan says what fits"
 )
 ERROR = "error: "
 
@@ -189,7 +189,7 @@ def failure_reason(code: int | None, output: str, timeout: float | None = None) 
     if timeout is not None:
         return (
             f"it took more than timeout={timeout / 60:g} minutes and was stopped; its checkpoint "
-            "is kept: the same command with a larger timeout goes on"
+            "stays: the same command with a larger timeout resumes it"
         )
     line, is_error = last_words(output)
     if code == -signal.SIGKILL:

@@ -126,8 +126,8 @@ def test_a_write_error_is_explained(
     with pytest.raises(PollinateError) as caught:
         write_checkpoint(content(1), good)
     assert str(caught.value) == (
-        f"checkpoint {good} can't be written: {os.strerror(number)}; {good} of before is intact. "
-        f"Make room, then go on with resume={good.parent.parent}"
+        f"checkpoint {good} can't be written: {os.strerror(number)}; {good} from before is intact. "
+        f"Free some space, then resume with resume={good.parent.parent}"
     )
     assert same(read_checkpoint(good)["global_step"], 0)
     assert only(good)
@@ -156,14 +156,14 @@ def test_a_full_disk_leaves_the_last_good_file(good: Path) -> None:
     before = good.read_bytes()
     message = in_child(lambda: write_checkpoint(content(1), good))
     assert f"checkpoint {good} can't be written: File too large" in message
-    assert f"{good} of before is intact" in message
+    assert f"{good} from before is intact" in message
     assert good.read_bytes() == before
     assert only(good)
 
 
 def test_a_full_disk_at_the_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
-    assert "no checkpoint was there before" in in_child(lambda: write_checkpoint(content(), path))
+    assert "there was no checkpoint before" in in_child(lambda: write_checkpoint(content(), path))
     assert not list(tmp_path.iterdir())
 
 

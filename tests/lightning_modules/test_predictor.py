@@ -86,7 +86,7 @@ def test_a_bad_row_loses_no_other(predictor: Predictor, tmp_path: Path) -> None:
     assert [a is not None for a in found.answers["digit"]] == [True, False, False, False, True]
     assert all(found.answers["subject"])
     assert sorted(found.errors) == [1, 2, 3]
-    assert found.errors[1] == "image: the content is no image; give PNG, JPEG or the like"
+    assert found.errors[1] == "image: the content is not an image; give PNG, JPEG or similar"
     assert found.errors[2] == f"image: there is no file {tmp_path / 'none.png'}"
     assert "truncated" in found.errors[3]
 

@@ -157,7 +157,7 @@ def test_the_merged_image_model(run: Path, tmp_path: Path) -> None:
     [
         (["task=size"], r"image and text have adapters; say whose: modality="),
         (["task=sizes", "modality=text"], r"no task 'sizes'"),
-        (["modality=text"], r"each task has adapters of its own; say whose: task="),
+        (["modality=text"], r"each task has its own adapters; say which: task="),
         (["task=size", "modality=sound"], r"modality must be one with adapters, .* got sound"),
     ],
 )

@@ -35,7 +35,7 @@ def test_of_a_file_and_of_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [{}, {"text": {"brought": {"tokenizer": "x"}}}])
 def test_a_run_without_one_of_its_own(text: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must be a run that trained a tokenizer of its own"):
+    with pytest.raises(UsageError, match="must be a run that trained its own tokenizer"):
         inherited_tokenizer(config(write(tmp_path / "a.ckpt", text)))
 
 

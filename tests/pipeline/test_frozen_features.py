@@ -195,7 +195,7 @@ def test_why_features_are_not_kept_is_said(
     given = [option for option in options(root, "") if not option.startswith("run_dir")]
     more = ["data.image.shift=1.5", "data.datasets.shop.streaming=true", "trainer.max_steps=1"]
     train(*given, *more, f"run_dir={tmp_path}/run")
-    said, note = capsys.readouterr().out, "note: features of {} are computed anew in every step: "
+    said, note = capsys.readouterr().out, "note: features of {} are computed in every step: "
     assert f"{note.format('image')}in training data.image.shift=1.5 changes rows at random" in said
     assert f"{note.format('text')}the rows of shop are streamed" in said
 

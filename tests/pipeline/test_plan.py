@@ -82,7 +82,7 @@ def test_every_type_of_task_is_planned(
 ) -> None:
     assert main(["data=tests/data/tasks.yaml", "dim=32", *overrides]) == 0
     shown = capsys.readouterr().out
-    for text in ("heads.parts", "heads.slots", "a row of shop", "optimizer state"):
+    for text in ("heads.parts", "heads.slots", "one row of shop", "optimizer state"):
         assert text in shown
 
 

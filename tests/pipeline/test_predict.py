@@ -65,14 +65,14 @@ def test_csv_answers_every_row_in_order(
     assert [row["error"] for row in rows] == [
         "",
         "",
-        "image: the content is no image; give PNG, JPEG or the like",
+        "image: the content is not an image; give PNG, JPEG or similar",
         f"image: the path must stay below {tmp_path}, got ../new.csv; move the file there",
         "a row must have 4 cells like the header, got 2",
         "image, review empty",
         f"image: the path must stay below {tmp_path}, got /etc/hostname; move the file there",
     ]
     assert "5 bad rows in" in (out := capsys.readouterr().out)
-    assert "row 3: image: the content is no image" in out
+    assert "row 3: image: the content is not an image" in out
 
 
 def test_equals_the_predictor(tiny_run: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_columns_and_tasks_as_told(tiny_run: Path, tmp_path: Path) -> None:
     [
         ("new.xls", b"x", (), "input must be a folder or end in .csv"),
         ("none.csv", None, (), "must be a file or folder; nothing is there"),
-        ("new.csv", b"", (), "must begin with a line of column names, got an empty file"),
+        ("new.csv", b"", (), "must start with a line of column names, got an empty file"),
         ("new.csv", b"text\n", (), "must have at least one row, got none"),
         ("new.txt", b"", (), "must have at least one row, got none"),
         ("new.csv", b"text\ngr\xfcn\n", (), "must be UTF-8, found byte 0xfc in line 2"),

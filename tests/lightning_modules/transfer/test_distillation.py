@@ -377,7 +377,7 @@ def test_streamed_rows_are_looked_at_as_they_come(tmp_path: Path) -> None:
     module, source = multitask(data), teacher_source(data)
     said = set_up(Hinton("teacher"), module, data, teacher=source)
     assert said[1:] == [
-        "note: teacher looks at the rows of notes in every step, as they are streamed"
+        "note: teacher sees the rows of notes in every step, because they are streamed"
     ]
     named = Hinton("teacher", inputs={"notes": {"text": "text"}})
     with pytest.raises(UsageError, match=r"data.datasets.notes.streaming=false"):

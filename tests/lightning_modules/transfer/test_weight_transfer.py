@@ -93,7 +93,7 @@ def test_all_is_taken_where_all_fits(source: SourceModel) -> None:
     for name, value in module.network.state_dict().items():
         assert torch.equal(value, source.weights[name]), name
     count = sum(value.numel() for value in source.weights.values())
-    assert line.startswith(f"from runs/a: took {len(source.weights)} tensors, {count:,} numbers")
+    assert line.startswith(f"from runs/a: loaded {len(source.weights)} tensors, {count:,} values")
 
 
 def test_only_the_parts_that_are_named(source: SourceModel) -> None:
@@ -121,7 +121,7 @@ def test_a_head_of_other_classes_stays_as_it_is(source: SourceModel) -> None:
     before = module.network.heads["notes"].weight.clone()  # type: ignore[operator,union-attr]  # a linear layer
     lines = init(module, data, source, parts=["heads"])
     assert torch.equal(module.network.heads["notes"].weight, before)  # type: ignore[arg-type]  # as above
-    assert "since their labels differ: heads.notes" in lines[1]
+    assert "because their labels differ: heads.notes" in lines[1]
 
 
 def test_a_resumed_run_opens_nothing(source: SourceModel) -> None:

@@ -67,7 +67,7 @@ def test_the_result_is_a_checkpoint_like_any_other(home: Path, tmp_path: Path, c
     assert main([f"models=[{out},{home / 'c.ckpt'}]", f"output={tmp_path / 'more'}", QUIET]) == 0
     capsys.readouterr()
     assert fit([f"resume={out}", QUIET]) == 2
-    assert "was merged of several models" in capsys.readouterr().err
+    assert "was merged from several models" in capsys.readouterr().err
 
 
 def test_one_model_is_itself(home: Path, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_task_arithmetic_without_a_common_start(home: Path, tmp_path: Path, caps
     stranger = changed(home, "stranger", lambda one: shuffle(one["state_dict"]))
     assert main([*arguments, f"base={stranger}"]) == 2
     message = capsys.readouterr().err
-    assert "is no start of size (cosine" in message
+    assert "isn't the start of size (cosine" in message
     assert "two random networks" in message
     poorer = changed(home, "poorer", lambda one: one["state_dict"].pop("network.trunk.norm.weight"))
     assert main([*arguments, f"base={poorer}"]) == 2
@@ -133,7 +133,7 @@ def test_an_average_of_strangers_is_noted(home: Path, tmp_path: Path, capsys: An
     stranger = changed(home, "stranger", lambda one: shuffle(one["state_dict"]))
     arguments = [f"models=[{home / 'a.ckpt'},{stranger}]", f"output={tmp_path / 'out'}", QUIET]
     assert main([*arguments, "evaluate=false"]) == 0
-    assert "note: stranger and a don't come from one start" in capsys.readouterr().out
+    assert "note: stranger and a don't have a common start" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_an_average_of_strangers_is_noted(home: Path, tmp_path: Path, capsys: An
         (["method=avarage"], "did you mean average?"),
         (["method.weight=[1]"], "did you mean weights?"),
         (["method=slerp"], "models must be 2 for Slerp, got 1"),
-        (["base=A"], "Average looks at no common start; leave out base="),
+        (["base=A"], "Average doesn't use a common start; leave out base="),
         (["batch_norm=often"], "batch_norm must be one of recompute, keep"),
         (["output=A/out"], "is not a folder; choose another: output=PATH"),
         (["output=IN"], "which is merged; choose another"),

@@ -109,10 +109,10 @@ def test_equals_the_predictor(tiny_run: Path, served: ServedModel) -> None:
         ({"image": [base64.b64encode(png()).decode(), b""]}, ["", ""], {"digit": [True, False]}),
         (
             {"image": [b"no", png()]},
-            ["image: the content is no image", ""],
+            ["image: the content is not an image", ""],
             {"digit": [False, True]},
         ),
-        ({"image": ["/etc/hostname"]}, ["image: the content is no image"], {"digit": [False]}),
+        ({"image": ["/etc/hostname"]}, ["image: the content is not an image"], {"digit": [False]}),
         ({"other": [1]}, [""], {"digit": [False]}),
         ({"text": []}, [], {"digit": []}),
     ],
