@@ -1,10 +1,13 @@
-"""The front of every command: flags, configuration, errors, exit code, warnings.
+"""The front of every command: flags, configuration, errors, exit code, and the door for Python.
 
-A command is one file with a docstring, ``run`` and ``main``::
+A command is one file with a docstring and four functions::
 
-    def run(config: dict[str, Any], given: list[str]) -> None:
+    def run(config: dict[str, Any], arguments: CommandArguments) -> FitResult:
         from pipeline.build import build  # torch is imported only when the config is right
         ...
+
+    def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> FitResult:
+        return call_command("fit", run, overrides, **where)
 
     def main(argv: Sequence[str] | None = None) -> int:
         return run_command("fit", run, argv)
@@ -22,13 +25,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 from pipeline.configuration.flags import FLAGS
-from pollinate.errors import PollinateError, UsageError
+from pipeline.process_state import LIBRARY_LOGGERS, command_process
+from pollinate.errors import PollinateError, UsageError, crash_file_of
+from pollinate.program import command_words, running_command
 from pollinate.suggest import hint
 
-Run = Callable[[dict[str, Any], list[str]], int | None]
 FILLS_RUN_FOLDER = ("fit",)  # commands that fill a run folder
 INTERRUPTED_EXIT = 130  # what a shell reports for a program stopped by Ctrl-C
 
@@ -43,14 +47,45 @@ class CommandArguments:
     config_dirs: list[Path] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
 
+    @property
+    def given(self) -> list[str]:
+        """The keys that the overrides set."""
+        return given_keys(self.overrides)
 
-def run_command(name: str, run: Run, argv: Sequence[str] | None = None) -> int:
+
+@dataclass(kw_only=True)
+class CommandResult:
+    """What a command came to; each command's own has more.
+
+    exit_code: 0, or what the shell is told though the command came to its end.
+    interrupted: name of the signal that stopped it, None if it came to its end.
+    """
+
+    exit_code: int = 0
+    interrupted: str | None = None
+
+
+R = TypeVar("R", bound=CommandResult)
+Run = Callable[[dict[str, Any], CommandArguments], R]
+
+
+class Where(TypedDict, total=False):
+    """Where a command called from Python finds configurations.
+
+    data: a file or the name of an option, as in ``data=shop.yaml``.
+    config_dirs: folders with configs of the user's own.
+    """
+
+    data: str | Path | None
+    config_dirs: Sequence[str | Path]
+
+
+def run_command(name: str, run: Run[CommandResult], argv: Sequence[str] | None = None) -> int:
     """Compose a command's configuration, call ``run`` with it and return the exit code.
 
     Args:
         name: of the command: its schema and its YAML file have the same name.
-        run: gets the checked configuration and the keys that the command line sets; its return
-            value is the exit code, None means 0.
+        run: gets the checked configuration and the command line.
         argv: the arguments; default: of this process.
 
     Returns:
@@ -59,15 +94,59 @@ def run_command(name: str, run: Run, argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
+    running = running_command.set([*command_words(name), *argv])
     try:
         return _run(name, run, parse_arguments(argv))
     except PollinateError as error:
-        return _report(str(error), error.exit_code, debug)
-    except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED_EXIT, debug)
+        return report_error(error, error.exit_code, debug)
+    except KeyboardInterrupt as error:
+        return report_error(error, INTERRUPTED_EXIT, debug)
     except Exception as error:  # noqa: BLE001  # the last frame: anything else is shown as one line
-        hint = "" if debug else "\nrun again with --debug to see the traceback"
-        return _report(f"{type(error).__name__}: {error}{hint}", PollinateError.exit_code, debug)
+        return _report_crash(error, name, debug)
+    finally:
+        running_command.reset(running)
+
+
+def call_command(
+    name: str,
+    run: Run[R],
+    overrides: Sequence[str] = (),
+    *,
+    data: str | Path | None = None,
+    config_dirs: Sequence[str | Path] = (),
+) -> R:
+    """Do what the command does, from Python; the process is afterwards as it was before.
+
+    Args:
+        name: of the command.
+        run: as for ``run_command``.
+        overrides: as on the command line: ``["balancer=upgrad", "seed=1"]``.
+        data: a file or the name of an option, as in ``data=shop.yaml``.
+        config_dirs: folders with configs of the user's own.
+
+    Raises:
+        UsageError: the configuration is wrong.
+        InterruptedRunError: Ctrl-C or SIGTERM stopped it, after everything was saved.
+        PollinateError: it failed in a way that the message explains. Any other error passes, with a
+            note that names its crash report if there was a run folder.
+    """
+    words = [*([] if data is None else [f"data={data}"]), *overrides]
+    folders = [Path(folder).expanduser() for folder in config_dirs]
+    arguments = CommandArguments(config_dirs=folders, overrides=words)
+    running = running_command.set([*command_words(name), *words])
+    try:
+        result = _invoke(name, run, arguments)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning made it of a second Ctrl-C
+            raise KeyboardInterrupt from stop
+        raise
+    finally:
+        running_command.reset(running)
+    if result.interrupted is not None:
+        from lightning_modules.callbacks.stopping import InterruptedRunError  # imports torch
+
+        raise InterruptedRunError(result.interrupted)
+    return result
 
 
 def parse_arguments(argv: Sequence[str]) -> CommandArguments:
@@ -107,23 +186,39 @@ def _unknown_flag(text: str) -> str:
     return f"unknown flag {flag}{hint(flag, FLAGS, 'flags')}{key}"
 
 
-def _run(name: str, run: Run, arguments: CommandArguments) -> int:
+def _run(name: str, run: Run[CommandResult], arguments: CommandArguments) -> int:
     if arguments.help:
         from pipeline.configuration.help import help_text  # each import costs every command
 
         sys.stdout.write(help_text(name, arguments.config_dirs))
         return 0
+    if not arguments.print_config:
+        return _invoke(name, run, arguments).exit_code
+    from pipeline.configuration.composition import compose
+
+    with command_process(own_packages(arguments.overrides)):
+        sys.stdout.write(_as_yaml(compose(name, arguments.overrides, arguments.config_dirs)))
+    return 0
+
+
+def _invoke(name: str, run: Run[R], arguments: CommandArguments) -> R:
     from pipeline.configuration.composition import compose_with_requirements
     from pollinate.requirements import check_run_folder, require_all
 
-    composed = compose_with_requirements(name, arguments.overrides, arguments.config_dirs)
-    if arguments.print_config:
-        sys.stdout.write(_as_yaml(composed.config))
-        return 0
-    require_all(composed.requires)
-    if name in FILLS_RUN_FOLDER:
-        check_run_folder(composed.config)
-    return run(composed.config, given_keys(arguments.overrides)) or 0
+    with command_process(own_packages(arguments.overrides)):
+        composed = compose_with_requirements(name, arguments.overrides, arguments.config_dirs)
+        require_all(composed.requires)
+        if name in FILLS_RUN_FOLDER:
+            from pipeline.crash_report import LEFT_BY_A_CRASH
+
+            check_run_folder(composed.config, LEFT_BY_A_CRASH)
+        return run(composed.config, arguments)
+
+
+def own_packages(overrides: Sequence[str]) -> list[str]:
+    """Return the packages that ``allow_targets=[my_pkg]`` names."""
+    given = [text.partition("=")[2] for text in overrides if text.startswith("allow_targets=")]
+    return [name.strip("'\" ") for text in given for name in text.strip("[] ").split(",")]
 
 
 def given_keys(overrides: Sequence[str]) -> list[str]:
@@ -137,11 +232,46 @@ def _as_yaml(config: dict[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(config))
 
 
-def _report(message: str, exit_code: int, debug: bool) -> int:
+def report_error(error: BaseException, exit_code: int, debug: bool) -> int:
+    """Write one line about an error that needs no more, and where the cause of one is kept."""
     if debug:
-        traceback.print_exc()
-    sys.stderr.write(f"error: {message}\n")
+        _print_traceback(error)
+    message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+    file = crash_file_of(error)
+    more = "" if file is None else f"; its cause is in {_shown(file)}"
+    sys.stderr.write(f"error: {message}{more}\n")
     return exit_code
+
+
+def _report_crash(error: Exception, name: str, debug: bool) -> int:
+    """Write one line about any other error, which names the file with the whole of it."""
+    from pipeline.crash_report import hide_secrets, one_line, write_report
+
+    file = crash_file_of(error)
+    try:
+        file = file or write_report(error, name=name)
+    except Exception:  # noqa: BLE001  # the report's own fault must not hide the error
+        file = None
+    if debug or file is None:
+        _print_traceback(error)
+    more = "no report of it could be written" if file is None else f"all about it: {_shown(file)}"
+    sys.stderr.write(f"error: {hide_secrets(one_line(error), {})}; {more}\n")
+    return PollinateError.exit_code
+
+
+def _print_traceback(error: BaseException) -> None:
+    from pipeline.crash_report import hide_secrets
+
+    sys.stderr.write(hide_secrets("".join(traceback.format_exception(error)), {}))
+
+
+def _shown(path: Path) -> Path:
+    """Return a path relative to the current folder, if it is below."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return path
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 # (message, why a user needn't see it)
@@ -162,7 +292,7 @@ def silence_libraries() -> None:
 
     Called after Lightning is imported: that sets the level of its own logs.
     """
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in LIBRARY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message, _ in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
+
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.evaluation import Evaluation
+
+
+@dataclass(kw_only=True)
+class EvaluateResult(CommandResult):
+    """evaluation: the scores; file: where they are written."""
+
+    evaluation: Evaluation
+    file: Path
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> EvaluateResult:
+    """Evaluate from Python; see ``call_command``."""
+    return call_command("evaluate", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("evaluate", run, argv)
 
 
-def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
+def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     """Evaluate, print the table, write evaluation-<split>.json."""
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from rich.console import Console
@@ -34,6 +58,7 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     was_there = write_evaluation(found, path)
     done = "replaced the earlier" if was_there else "wrote"
     console.print(f"{done} {path}", highlight=False, soft_wrap=True)
+    return EvaluateResult(evaluation=found, file=path)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
+
+
+@dataclass(kw_only=True)
+class ExportResult(CommandResult):
+    """folder: with the files for other libraries."""
+
+    folder: Path
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> ExportResult:
+    """Export from Python; see ``call_command``."""
+    return call_command("export", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("export", run, argv)
 
 
-def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
+def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
     """Check the output, then write, and say what."""
     from pipeline.exporting import check_output_folder, fill_atomically
     from pipeline.find_checkpoint import find_checkpoint
@@ -36,6 +55,7 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     with fill_atomically(output) as folder:
         text = write_merged(found, folder) if config["merge"] else write_adapter(found, folder)
     Console().print(f"{text} -> {output}", highlight=False, soft_wrap=True, markup=False)
+    return ExportResult(folder=output)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,35 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
+
+if TYPE_CHECKING:  # they import torch
+    from pipeline.run_folder import RunFolder
+    from pipeline.run_summary import RunSummary
 
 TAKES_SOURCES = ("encoder", "transfer")  # where a configuration may name other models
+
+
+@dataclass(kw_only=True)
+class FitResult(CommandResult):
+    """folder: of the run; summary: how it ended, with its scores."""
+
+    folder: RunFolder
+    summary: RunSummary
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> FitResult:
+    """Train from Python; see ``call_command``."""
+    return call_command("fit", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,22 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("fit", run, argv)
 
 
-def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
+def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
     """Train.
 
     Args:
         config: the composed configuration.
-        given: the keys that the command line sets.
+        arguments: the command line, whose keys matter to a run that is resumed.
     """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from pipeline.command import silence_libraries
+    from pipeline.crash_report import crash_evidence
     from pipeline.resume import find_resume_point
     from pipeline.run_folder import RUN_DIR_VARIABLE, new_run_folder
     from pipeline.training_run import TrainingRun
 
     silence_libraries()
-    started = time.perf_counter()
+    started, given = time.perf_counter(), arguments.given
     resumed = None if config["resume"] is None else find_resume_point(config, given)
     if resumed is None:
         folder = new_run_folder(config["name"], config["run_dir"])
@@ -42,7 +66,12 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     else:
         folder, config = resumed.folder, with_one_limit(resumed.config, given)
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
-    return TrainingRun(config, folder, resumed, started).run()
+    with crash_evidence(config, folder.path, resume=resumed is not None):
+        training = TrainingRun(config, folder, resumed, started)
+        code = training.run()
+    return FitResult(
+        exit_code=code, interrupted=training.interrupted, folder=folder, summary=training.summary
+    )
 
 
 def with_one_limit(config: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:

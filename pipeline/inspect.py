@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
+
+if TYPE_CHECKING:  # they import torch
+    from pipeline.inspection.inspection_run import InspectionFindings
+    from pipeline.run_folder import RunFolder
+
+
+@dataclass(kw_only=True)
+class InspectResult(CommandResult):
+    """folder: of the page and the list of problems; findings: the same; page: to open."""
+
+    folder: RunFolder
+    findings: InspectionFindings
+    page: Path
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> InspectResult:
+    """Inspect from Python; see ``call_command``."""
+    return call_command("inspect", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,18 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("inspect", run, argv)
 
 
-def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
-    """Inspect all data sets; return 0 also when there are problems.
-
-    Args:
-        config: the composed configuration.
-        given: the keys that the command line sets.
-    """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+def run(config: Mapping[str, Any], _: CommandArguments) -> InspectResult:
+    """Inspect all data sets; problems of theirs are no failure."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from rich.console import Console
 
     from pipeline.command import silence_libraries
+    from pipeline.crash_report import crash_evidence
     from pipeline.fit import with_absolute_uri
     from pipeline.inspection.inspection_page import save_inspection
     from pipeline.inspection.inspection_run import inspect_data
@@ -38,12 +58,13 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     silence_libraries()
     config = with_absolute_uri(config)
     folder = new_run_folder(config["name"], config["run_dir"])
-    found = inspect_data(config)
     console = Console()
-    print_findings(console, found)
-    path = save_inspection(config, folder, found)
+    with crash_evidence(config, folder.path):
+        found = inspect_data(config)
+        print_findings(console, found)
+        path = save_inspection(config, folder, found)
     print_labelled(console, [("page", relpath(path))])
-    return 0
+    return InspectResult(folder=folder, findings=found, page=path)
 
 
 if __name__ == "__main__":

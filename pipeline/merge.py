@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
+
+if TYPE_CHECKING:  # they import torch
+    from pipeline.merging.merge_report import MergeSummary
+    from pipeline.run_folder import RunFolder
+
+
+@dataclass(kw_only=True)
+class MergeCommandResult(CommandResult):
+    """folder: run folder of the merged model; summary: its scores and its models'."""
+
+    folder: RunFolder
+    summary: MergeSummary
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> MergeCommandResult:
+    """Merge from Python; see ``call_command``."""
+    return call_command("merge", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,9 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("merge", run, argv)
 
 
-def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
+def run(config: Mapping[str, Any], _: CommandArguments) -> MergeCommandResult:
     """Check the output and find the models, then merge."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     from pipeline.exporting import check_output_folder
     from pipeline.find_checkpoint import find_checkpoint
     from pipeline.merging.output_folder import check_not_inside
@@ -35,13 +57,16 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
     check_not_inside(output, [*models, *([base] if base else [])])
     # imported here: torch and Lightning take seconds, and a wrong path needs neither
     from pipeline.command import silence_libraries
+    from pipeline.crash_report import crash_evidence
     from pipeline.fit import with_absolute_uri
     from pipeline.merging.merge_run import MergeRun
     from pipeline.run_folder import RunFolder
 
     silence_libraries()
-    session = MergeRun(with_absolute_uri(config), RunFolder(output), models, base, started)
-    session.run()
+    config, folder = with_absolute_uri(config), RunFolder(output)
+    with crash_evidence(config, output):
+        summary = MergeRun(config, folder, models, base, started).run()
+    return MergeCommandResult(folder=folder, summary=summary)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,36 @@ loaded, and the devices need not be there.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
 from pollinate.errors import UsageError
+
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.planning.cost import StepCost
+
+
+@dataclass(kw_only=True)
+class PlanResult(CommandResult):
+    """cost: of a step; largest_batch: rows that fit into ``memory``, None if it wasn't given."""
+
+    cost: StepCost
+    largest_batch: int | None
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> PlanResult:
+    """Plan from Python; see ``call_command``."""
+    return call_command("plan", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,14 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("plan", run, argv)
 
 
-def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
-    """Print the plan.
-
-    Args:
-        config: the composed configuration.
-        given: the keys that the command line sets.
-    """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
+    """Print the plan."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.text_format import parse_bytes
 
@@ -56,7 +72,7 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
         text = json.dumps(plan_values(cost, estimate.setting, rows, largest), indent=2)
         output.write_text(f"{text}\n", encoding="utf-8")
         console.print(f"written to {output}", highlight=False, soft_wrap=True, markup=False)
-    return 0
+    return PlanResult(cost=cost, largest_batch=largest)
 
 
 def new_file(path: Path) -> Path:

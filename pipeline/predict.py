@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
+
+
+@dataclass(kw_only=True)
+class PredictResult(CommandResult):
+    """file: with the predictions."""
+
+    file: Path
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> PredictResult:
+    """Predict a file from Python; see ``call_command``."""
+    return call_command("predict", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("predict", run, argv)
 
 
-def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
+def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
     """Check the input and the output, then predict."""
     from pipeline.find_checkpoint import find_checkpoint
     from pipeline.prediction.inputs import open_input
@@ -41,6 +60,7 @@ def run(config: Mapping[str, Any], _: Sequence[str]) -> None:
         config["overwrite"],
     )
     predict_file(predictor, source, output, options, Console())
+    return PredictResult(file=output.absolute())
 
 
 if __name__ == "__main__":

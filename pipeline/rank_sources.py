@@ -5,15 +5,38 @@ Takes what pipeline.fit takes, for the target and the short run that compares it
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
 from pipeline.plan import new_file
 from pollinate.requirements import check_is_new
+
+if TYPE_CHECKING:  # they import torch
+    from pipeline.ranking.ranking_report import RankingReport
+    from pipeline.run_folder import RunFolder
+
+
+@dataclass(kw_only=True)
+class RankSourcesResult(CommandResult):
+    """folder: of the ranking's files; report: the same."""
+
+    folder: RunFolder
+    report: RankingReport
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> RankSourcesResult:
+    """Rank sources from Python; see ``call_command``."""
+    return call_command("rank_sources", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,18 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("rank_sources", run, argv)
 
 
-def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
-    """Rank, print and keep.
-
-    Args:
-        config: the composed configuration.
-        given: the keys that the command line sets.
-    """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
+    """Rank, print and keep."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from rich.console import Console
 
     from pipeline.command import silence_libraries
+    from pipeline.crash_report import LEFT_BY_A_CRASH, crash_evidence
     from pipeline.fit import with_absolute_uri
     from pipeline.ranking.ranking_report import check_output, print_ranking, save_ranking
     from pipeline.ranking.ranking_run import make_ranking_report
@@ -45,15 +63,16 @@ def run(config: Mapping[str, Any], given: Sequence[str]) -> int:
     if config["output"] is not None:
         new_file(Path(config["output"]))
     if config["run_dir"] is not None:
-        check_is_new(Path(config["run_dir"]))
+        check_is_new(Path(config["run_dir"]), LEFT_BY_A_CRASH)
     config = with_absolute_uri(config)
     folder = new_run_folder(config["name"], config["run_dir"])
     console = Console()
-    report = make_ranking_report(config, folder, console)
-    print_ranking(console, report)
-    save_ranking(config, folder, report)
+    with crash_evidence(config, folder.path):
+        report = make_ranking_report(config, folder, console)
+        print_ranking(console, report)
+        save_ranking(config, folder, report)
     print_labelled(console, [("run folder", relpath(folder.path))])
-    return 0
+    return RankSourcesResult(folder=folder, report=report)
 
 
 if __name__ == "__main__":

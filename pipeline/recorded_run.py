@@ -5,29 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from pipeline.crash_report import (
+    has_crashed_before,
+    is_crash,
+    keep_evidence,
+    one_line,
+    open_tracker,
+)
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import RunSummary
 from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.redact import redact
-from pollinate.instantiate import instantiate
-
-
-def open_tracker(config: Mapping[str, Any], folder: Path, resume: bool = False) -> RunLogger:
-    """Return the tracker of a command's run.
-
-    Args:
-        config: of the command.
-        folder: of the run.
-        resume: whether it goes on with the run that the folder knows.
-    """
-    options = {"run_dir": folder, "run_name": config["name"], "resume": resume}
-    tracker: RunLogger = instantiate(
-        config["tracking"], config["allow_targets"], "tracking", **options
-    )
-    return tracker
 
 
 @contextmanager
@@ -50,9 +40,10 @@ def recorded_run(
     Raises:
         PollinateError: the folder can't be written.
     """
+    again = has_crashed_before(folder.path)
     folder.create()
     folder.write_config(redact(config))
-    tracker = open_tracker(config, folder.path)
+    tracker = open_tracker(config, folder.path, resume=again)
     status, message = "failed", None
     try:
         tracker.log_params({name: value for name, value in config.items() if name != "run_dir"})
@@ -60,7 +51,9 @@ def recorded_run(
         yield tracker
         status = "finished"
     except BaseException as error:
-        message = f"{type(error).__name__}: {error}"
+        message = one_line(error)
+        if is_crash(error, begun=True):
+            keep_evidence(error, config, folder.path, tracker=tracker)
         raise
     finally:
         tracker.close(status)

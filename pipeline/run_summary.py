@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain
-from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +17,7 @@ from pipeline.terminal import new_table, print_labelled
 from pipeline.text_format import cell, relpath
 from pipeline.tracking.mlflow_settings import DATABASE, resolve_uri
 from pipeline.tracking.redact import redact_text
+from pollinate.program import shell_command
 
 TaskMetrics = dict[str, dict[str, float]]  # {task: {metric: value}}
 
@@ -100,20 +100,20 @@ def print_result(
 ) -> None:
     """Say where a run folder is, how to look at it in MLflow, and how to predict with it."""
     path, uri = relpath(folder.path), tracking.get("uri")
-    given = quote(f"checkpoint={path / 'checkpoints' / checkpoint}")
+    given = f"checkpoint={path / 'checkpoints' / checkpoint}"
     print_labelled(
         console,
         [
             ("run folder", path),
             *([("MLflow", browse_hint(uri))] if uri else []),
-            ("predict", f"python -m pipeline.predict {given} input=FILE output=FILE"),
+            ("predict", shell_command("predict", given, "input=FILE", "output=FILE")),
         ],
     )
 
 
 def resume_command(folder: RunFolder) -> str:
     """Return the command that goes on with a run, as a shell takes it."""
-    return f"python -m pipeline.fit {quote(f'resume={relpath(folder.path)}')}"
+    return shell_command("fit", f"resume={relpath(folder.path)}")
 
 
 def browse_hint(uri: str) -> str:
@@ -121,5 +121,5 @@ def browse_hint(uri: str) -> str:
     if uri.startswith("http"):
         return redact_text(uri)
     if uri == resolve_uri(DATABASE):
-        return "python -m pipeline.ui"
-    return f"python -m pipeline.ui {quote(f'uri={redact_text(uri)}')}"
+        return shell_command("ui")
+    return shell_command("ui", f"uri={redact_text(uri)}")

@@ -6,34 +6,63 @@ is left; a study that is complete is reported anew.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pipeline.command import given_keys, parse_arguments, run_command
+from pipeline.command import (
+    CommandArguments,
+    Where,
+    call_command,
+    given_keys,
+    run_command,
+)
+
+if TYPE_CHECKING:  # they import numpy and more
+    from pipeline.studies.prepare import StudyRequest
+    from pipeline.studies.process import ProcessLock
+    from pipeline.studies.study_run import StudyResult
 
 LEADER = ".leader.lock"
 
 
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> StudyResult:
+    """Run a study from Python; see ``call_command``."""
+    return call_command("study", run, overrides, **where)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    return run_command("study", lambda config, _: run(config, words), words)
+    return run_command("study", run, argv)
 
 
-def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
+def run(config: Mapping[str, Any], arguments: CommandArguments) -> StudyResult:
     """Plan, run what is left, report.
 
     Args:
         config: the composed configuration.
-        argv: the command line, of which trials take a part.
+        arguments: the command line, of which trials take a part.
     """
     started = time.perf_counter()
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     # imported here: torch takes seconds, and a wrong config doesn't need it
+    from pipeline.crash_report import crash_evidence
     from pipeline.fit import with_absolute_uri, with_one_limit
+    from pipeline.studies.prepare import study_request
+    from pipeline.studies.process import ProcessLock
+
+    want = study_request(config, arguments)
+    want.config = with_absolute_uri(with_one_limit(want.config, given_keys(want.overrides)))
+    leader = ProcessLock(want.folder / LEADER)
+    try:
+        # of several processes that run a study, the one that leads keeps its record
+        with crash_evidence(want.config, want.folder, wanted=lambda: leader.is_held):
+            return _run(want, leader, started)
+    finally:
+        leader.release()
+
+
+def _run(want: StudyRequest, leader: ProcessLock, started: float) -> StudyResult:
     from pipeline.studies.prepare import (
         await_plan,
         check_arms,
@@ -41,24 +70,19 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
         find_plan,
         make_plan,
         save_plan,
-        study_request,
     )
-    from pipeline.studies.process import ProcessLock
 
-    want = study_request(config, parse_arguments(argv))
-    want.config = with_absolute_uri(with_one_limit(want.config, given_keys(want.overrides)))
     plan = find_plan(want)
     base = check_arms(want) if plan is None else plan.base
     from rich.console import Console
 
     from pipeline.command import silence_libraries
-    from pipeline.studies.study_run import StudyRun
+    from pipeline.studies.study_run import StudyResult, StudyRun
 
     silence_libraries()
     dry = want.config["dry_run"]
     if not dry:
         check_launcher(want.config["launcher"])
-    leader = ProcessLock(want.folder / LEADER)
     if plan is None and (dry or leader.acquire()):
         plan = make_plan(want, base, started, timed=not dry)
     if plan is None:
@@ -69,7 +93,7 @@ def run(config: Mapping[str, Any], argv: Sequence[str]) -> int:
     study_run.show_plan()
     if dry:
         study_run.show_commands()
-        return 0
+        return StudyResult(folder=want.folder)
     return study_run.run()
 
 

@@ -10,14 +10,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from pipeline.command import run_command
+from pipeline.command import (
+    CommandArguments,
+    CommandResult,
+    Where,
+    call_command,
+    run_command,
+)
 from pipeline.tracking.journals import has_ended, read_lines
 from pipeline.tracking.redact import HIDDEN, redact_text
-from pipeline.tracking.sender import OPERATIONS, RunDeletedError, SenderSettings
+from pipeline.tracking.sender import OPERATIONS, RunDeletedError, SenderSettings, record_crash
 from pollinate.errors import PollinateError, UsageError
 
 
@@ -51,6 +57,7 @@ def _send(settings: SenderSettings) -> str:
 
     sender, server = open_sender(settings.to_json(), _report)
     try:
+        record_crash(Path(settings.run_dir))
         sender.send()
         if not has_ended(Path(settings.run_dir, OPERATIONS)):
             # killed; as nobody else sends for it, it has ended
@@ -115,15 +122,29 @@ def find_run_dirs(folder: Path) -> list[Path]:
     return [path.parent for path in found]
 
 
-def run(config: Mapping[str, Any], given: Sequence[str]) -> None:
+@dataclass(kw_only=True)
+class SyncResult(CommandResult):
+    """run_ids: {run folder: id of the MLflow run}."""
+
+    run_ids: dict[Path, str] = field(default_factory=dict)
+
+
+def run(config: Mapping[str, Any], _: CommandArguments) -> SyncResult:
     """Send one run or all below a folder."""
     one, many = config["run_dir"], config["runs"]
     if (one is None) == (many is None):
         raise UsageError(f"expected run_dir=PATH or runs=PATH, got run_dir={one} runs={many}")
     folders = find_run_dirs(Path(many)) if one is None else [Path(one)]
+    sent = SyncResult()
     for folder in folders:
-        run_id = sync(folder, config["uri"])
-        sys.stdout.write(f"{folder}: sent, MLflow run {run_id}\n")
+        sent.run_ids[folder] = sync(folder, config["uri"])
+        sys.stdout.write(f"{folder}: sent, MLflow run {sent.run_ids[folder]}\n")
+    return sent
+
+
+def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> SyncResult:
+    """Send from Python what a server missed; see ``call_command``."""
+    return call_command("sync", run, overrides, **where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from lightning_modules.callbacks.average_parameters import AverageParameters
 from lightning_modules.callbacks.checkpoint import RankState, RunCheckpoint
 from lightning_modules.callbacks.encoder_tuning import TuneEncoders, WarnIdleAdapters
 from lightning_modules.callbacks.gradient_conflicts import LogGradientConflicts
+from lightning_modules.callbacks.last_batch import LastBatch
 from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.progress_bars import TrainingProgressBar
 from lightning_modules.callbacks.stopping import (
@@ -42,10 +43,11 @@ from pollinate.interrupt import StopRequest
 
 @dataclass
 class TrainerAndScores:
-    """A trainer, and the callback that has its figures."""
+    """A trainer, the callback that has its figures, and the one that knows its last batch."""
 
     trainer: Trainer
     measure: Measure
+    last_batch: LastBatch
 
 
 def make_trainer(
@@ -67,6 +69,8 @@ def make_trainer(
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     callbacks = make_callbacks(config, folder, measure, stop, console)
     callbacks.insert(1, WarnIdleAdapters(say))
+    last_batch = LastBatch()
+    callbacks.insert(0, last_batch)
     if config["trainer"].get("strategy") == BRANCHES and not transfer.trains_branches:
         raise UsageError("trainer=branches needs branches to train; set transfer=fork_merge")
     own = transfer.callbacks(HookReporter(measure.publish, say))
@@ -88,7 +92,7 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
-    return TrainerAndScores(trainer, measure)
+    return TrainerAndScores(trainer, measure, last_batch)
 
 
 NO_TRANSFER = {"_target_": "pollinate.transfer.NoTransfer"}  # of a run that only looks

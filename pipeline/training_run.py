@@ -30,6 +30,13 @@ from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import combination
 from lightning_modules.predictor import load_network_weights
 from pipeline.build import build_datamodule, build_module
+from pipeline.crash_report import (
+    has_crashed_before,
+    is_crash,
+    keep_evidence,
+    one_line,
+    open_tracker,
+)
 from pipeline.frozen_features import FrozenFeatureCache, modalities_to_cache
 from pipeline.planning.cost import CostEstimator, dataset_modalities
 from pipeline.planning.cost_tables import one_line_cost
@@ -56,7 +63,7 @@ from pipeline.tracking.mlflow_settings import DATABASE
 from pipeline.tracking.redact import redact
 from pipeline.trainer import explain_out_of_memory, make_trainer
 from pipeline.transfer_sources import SourceOpener
-from pollinate.instantiate import instantiate
+from pollinate.program import shell_command
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -169,6 +176,8 @@ class TrainingRun:
         )
         self.module.engine.attach(self.training.trainer.strategy)
         self.module.transfer.attach(self.training.trainer)
+        self.restarted = has_crashed_before(folder.path)
+        self.interrupted: str | None = None  # name of the signal that stopped the run
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
         if self._is_first:  # to which one made by another process would look like an earlier run's
             folder.create()
@@ -187,23 +196,32 @@ class TrainingRun:
 
     def run(self) -> int:
         """Train, evaluate, report; return the exit code."""
-        if self._is_first:
-            self.folder.write_config(redact(self.config))
-            record_start(self.tracker, self.config, self.folder, self.datamodule)
-            self._print_header()
         try:
+            if self._is_first:
+                self.folder.write_config(redact(self.config))
+                record_start(self.tracker, self.config, self.folder, self.datamodule)
+                self._print_header()
             self._train()
             self._evaluate()
-            self.summary.status = "finished"
+            self._record()
         except InterruptedRunError as error:
-            self.summary.status, self.summary.message = "interrupted", str(error)
+            self._finish("interrupted", str(error))
             return self._interrupted(error)
         except BaseException as error:
-            self.summary.message = f"{type(error).__name__}: {error}"
+            self._crashed(error)
             raise
-        finally:
-            self._finish()
+        self._finish("finished")
         return 0
+
+    def _crashed(self, error: BaseException) -> None:
+        """Keep what tells of an error, which nothing here replaces by another one."""
+        if is_crash(error, begun=True):
+            facts = self.training.last_batch.describe()
+            keep_evidence(error, self.config, self.folder.path, facts, self.tracker)
+        try:
+            self._finish("failed", one_line(error))
+        except Exception as problem:  # noqa: BLE001  # a full disk, say, may be the error's cause
+            self._say(f"the run's end isn't recorded: {one_line(problem)}")
 
     @property
     def _is_first(self) -> bool:
@@ -216,15 +234,8 @@ class TrainingRun:
         return SourceOpener(uri, self.config["allow_targets"], expected)
 
     def _make_tracker(self) -> RunLogger:
-        options = {
-            "run_dir": self.folder.path,
-            "run_name": self.config["name"],
-            "resume": self.resumed is not None,
-        }
-        tracker: RunLogger = instantiate(
-            self.config["tracking"], self.config["allow_targets"], "tracking", **options
-        )
-        return tracker
+        resume = self.resumed is not None or self.restarted
+        return open_tracker(self.config, self.folder.path, resume)
 
     def _print_header(self) -> None:
         for note in self.datamodule.notes:
@@ -277,7 +288,8 @@ class TrainingRun:
             # and after features were computed
             plugin.convert_module(self.module)
         rows = self.datamodule.sampler.batch_size
-        more = " and trainer.accumulate_grad_batches=2; python -m pipeline.plan says what fits"
+        plan = shell_command("plan")
+        more = f" and trainer.accumulate_grad_batches=2; {plan} says what fits"
         with explain_out_of_memory("sampler.batch_size", rows, more):
             self._keep_features(checkpoint)
             device = self.training.trainer.strategy.root_device
@@ -318,17 +330,20 @@ class TrainingRun:
         self.summary.rows_seen = dict(self.module.progress.rows)
 
     def _interrupted(self, error: InterruptedRunError) -> int:
-        if self._is_first:
-            self.console.print(
-                f"\n{error}; everything is saved. Go on with\n  {resume_command(self.folder)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+        self.interrupted = error.signal_name
+        self._say(f"\n{error}; everything is saved. Go on with\n  {resume_command(self.folder)}")
         return SIGNAL_EXIT_CODES.get(error.signal_name, 1)
 
-    def _finish(self) -> None:
-        """Write summary and figures, whatever happened."""
+    def _record(self) -> None:
+        """Record what a finished run leaves."""
+        if self._is_first:
+            matrices = self.training.measure.matrices["test"]
+            record_end(self.tracker, self.config, self.folder, self.module, matrices)
+
+    def _finish(self, status: str, message: str | None = None) -> None:
+        """End the record of the run, whatever happened."""
         summary = self.summary
+        summary.status, summary.message = status, message
         if not self._is_first:
             return
         summary.steps = self.training.trainer.global_step
@@ -336,15 +351,11 @@ class TrainingRun:
         traffic, known = engine.traffic, not engine.sharded
         summary.floats_sent = traffic.floats_sent if known else None
         summary.synchronisations = traffic.synchronisations if known else None
-        finished = summary.status == "finished"
-        if finished:
-            matrices = self.training.measure.matrices["test"]
-            record_end(self.tracker, self.config, self.folder, self.module, matrices)
-        self.tracker.close(summary.status)
+        self.tracker.close(status)
         summary.run_id = self.tracker.run_id
         summary.seconds = round(time.perf_counter() - self.started, 2)
         self.folder.write_summary(summary.as_dict())
-        if finished:
+        if status == "finished":
             print_table(self.console, summary, self.datamodule)
             print_next_steps(self.console, self.folder, self.config["tracking"])
 

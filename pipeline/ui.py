@@ -11,8 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from pipeline.command import run_command
+from pipeline.command import CommandArguments, run_command
 from pollinate.errors import PollinateError, UsageError
+from pollinate.program import shell_command
 
 HOST = "127.0.0.1"  # the pages have no password: never listen to the network
 
@@ -32,7 +33,7 @@ def ui_command(uri: str, port: int) -> list[str]:
     uri = resolve_uri(uri)
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        raise PollinateError(f"no database at {path}; run python -m pipeline.fit first, or set uri")
+        raise PollinateError(f"no database at {path}; run {shell_command('fit')} first, or set uri")
     if uri.startswith("http"):
         raise UsageError(f"uri must be a database, got a server; open {uri} in a browser")
     _require_free(port)
@@ -53,7 +54,7 @@ def _require_free(port: int) -> None:
             raise PollinateError(f"port {port} is taken; try port={port + 1}") from error
 
 
-def run(config: Mapping[str, Any], given: Sequence[str]) -> NoReturn:
+def run(config: Mapping[str, Any], _: CommandArguments) -> NoReturn:
     """Become the server: every signal, Ctrl-C too, then ends it and nothing is left behind."""
     port = config["port"]
     command = ui_command(config["uri"], port)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+_CRASH_FILE = "_pollinate_crash_file"
+
 
 class PollinateError(Exception):
     """A failure with a message for the user: the rule, the value found, the next step.
@@ -16,3 +20,15 @@ class UsageError(PollinateError):
     """The command line or a config file is wrong; nothing was started."""
 
     exit_code = 2
+
+
+def note_crash_file(error: BaseException, path: Path) -> None:
+    """Note on an error where its evidence is kept; Python shows the note below a traceback."""
+    vars(error)[_CRASH_FILE] = path
+    error.add_note(f"crash report: {path}")
+
+
+def crash_file_of(error: BaseException) -> Path | None:
+    """Return the file that has the evidence of an error, None if there is none."""
+    found: Path | None = vars(error).get(_CRASH_FILE)
+    return found

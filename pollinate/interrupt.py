@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -29,7 +30,9 @@ class StopRequest:
         self._previous: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
-        """Take over SIGINT and SIGTERM; main thread only."""
+        """Take over SIGINT and SIGTERM; outside of the main thread, which alone gets them, not."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._receive)
 

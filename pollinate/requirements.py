@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,14 +28,20 @@ def require(package: str, extra: str) -> None:
         )
 
 
-def check_is_new(run_dir: Path) -> None:
+def check_is_new(run_dir: Path, allowed: re.Pattern[str] | None = None) -> None:
     """Check that a folder holds no earlier run, unless another process of this run fills it.
+
+    Args:
+        run_dir: the folder.
+        allowed: names of files that it may hold.
 
     Raises:
         UsageError: it holds files.
 
     """
-    if run_dir.is_dir() and any(run_dir.iterdir()) and not _is_other_process():
+    names = [path.name for path in run_dir.iterdir()] if run_dir.is_dir() else []
+    taken = any(allowed is None or not allowed.fullmatch(name) for name in names)
+    if taken and not _is_other_process():
         raise UsageError(
             f"run_dir must be new or empty, got {run_dir}, which holds files; nothing is "
             "overwritten: choose another run_dir, or resume that run: resume=last"
@@ -67,10 +74,10 @@ def require_all(requires: Mapping[str, str]) -> None:
         require(package, extra)
 
 
-def check_run_folder(config: Mapping[str, Any]) -> None:
-    """Check the folder that a training is to fill."""
+def check_run_folder(config: Mapping[str, Any], allowed: re.Pattern[str] | None = None) -> None:
+    """Check the folder that a training is to fill; ``allowed`` as for ``check_is_new``."""
     if config["run_dir"] and config["resume"] is None:
-        check_is_new(Path(config["run_dir"]))
+        check_is_new(Path(config["run_dir"]), allowed)
     check_writable(Path(config["run_dir"] or "runs"))
 
 

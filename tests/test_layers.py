@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.configuration.help import commands
+
 HERE = Path(__file__).resolve().parents[1]
 LAYERS = ("pollinate", "datamodules", "lightning_modules", "pipeline")
 LIBRARIES = ("pollinate", "datamodules", "lightning_modules")  # commands import late, to start fast
@@ -57,4 +59,7 @@ def test_no_import_of_ours_is_hidden_in_a_function() -> None:
 
 
 def test_no_import_of_ours_is_for_type_checkers_alone() -> None:
-    assert found(LAYERS, ast.If, "TYPE_CHECKING") == FOR_TYPES
+    hidden = found(LAYERS, ast.If, "TYPE_CHECKING")
+    # a command's own file says what it returns, and imports it only when it runs: to start fast
+    late = {f"pipeline/{name}.py" for name in ("crash_report", *commands())}
+    assert {file: names for file, names in hidden.items() if file not in late} == FOR_TYPES

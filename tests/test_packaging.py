@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.pipeline.studies.text_shop import SMALL, write_shop
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository's files, which building may fill with its own."""
+    source = tmp_path_factory.mktemp("repository") / "source"
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -25,11 +29,70 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    command += ["--quiet", "--wheel-dir", str(folder), str(source)]
+    return source
+
+
+def built(source: Path, hook: str) -> Path:
+    """Build what pip installs by a hook of the build backend."""
+    folder = source.parent / hook
+    folder.mkdir()
+    code = f"from setuptools import build_meta; print(build_meta.{hook}({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> Path:
+    return built(source, "build_wheel")
+
+
+@pytest.fixture(scope="module", params=["build_wheel", "build_editable"])
+def program(
+    source: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """``pollinate``, installed in an environment of its own; other packages are this one's."""
+    wheel = (
+        request.getfixturevalue("wheel")
+        if request.param == "build_wheel"
+        else built(source, request.param)
+    )
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder)
+    (site,) = folder.glob("lib/python*/site-packages")
+    # only this file's paths are added: an editable installation there isn't seen
+    (site / "others.pth").write_text("\n".join(path for path in sys.path if "-packages" in path))
+    command = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python"), "install"]
+    command += ["--no-deps", "--no-index", "--ignore-installed", "--quiet", str(wheel)]
     subprocess.run(command, check=True, capture_output=True)
-    (built,) = folder.glob("*.whl")
-    return built
+    return folder / "bin" / "pollinate"
+
+
+TRAP = 'raise SystemExit("this file must not be imported")\n'
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    """A folder in which a user may stand, of unfortunate names."""
+    for name in ("pollinate", "pipeline", "configs", "datamodules", "lightning_modules"):
+        (tmp_path / name).mkdir()
+    for name in ("pipeline", "random", "torch", "mlflow", "signal"):
+        (tmp_path / f"{name}.py").write_text(TRAP)
+    write_shop(tmp_path)
+    return tmp_path
+
+
+def run(folder: Path, *command: str | Path) -> str:
+    """Run a command as a user would, without what the tests' own environment sets."""
+    gone = ("PYTHONPATH", "PYTHONSAFEPATH")
+    environment = {name: value for name, value in os.environ.items() if name not in gone}
+    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_every_module_and_config_is_in_the_wheel(wheel: Path) -> None:
@@ -44,15 +107,26 @@ def test_the_tests_are_not_in_the_wheel(wheel: Path) -> None:
     assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("tests/")]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--print-config", "experiment=smoke"]])
-def test_an_installed_wheel_works_from_the_root(
-    wheel: Path, tmp_path: Path, arguments: list[str]
+@pytest.mark.parametrize("folder", ["/", "trap"])
+def test_an_installed_program_works_wherever_the_user_stands(
+    program: Path, trap: Path, folder: str
 ) -> None:
-    zipfile.ZipFile(wheel).extractall(tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "pipeline.fit", *arguments],
-        cwd="/", env=environment, capture_output=True, text=True, check=False,
+    where = trap if folder == "trap" else Path(folder)
+    assert "quickstart" in run(where, program, "fit", "--help")
+    assert "python" not in run(where, program, "--help")
+    assert "seed: 3" in run(where, program, "fit", "--print-config", "seed=3")
+
+
+@pytest.mark.slow
+def test_processes_that_are_started_work_there_too(program: Path, trap: Path) -> None:
+    """Lightning's second process, the sender to MLflow, and the runs of a study."""
+    told = run(
+        trap, program, "fit", *SMALL[:-1], "trainer.max_epochs=1", "run_dir=two",
+        "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "quickstart" in done.stdout
+    assert "go on      pollinate fit resume=two trainer.max_epochs=N" in told
+    summary = json.loads((trap / "two/summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["run_id"] is not None  # the sender has reached the database
+    told = run(trap, program, "study", *SMALL, "seeds=[0]", "trainer.max_epochs=1", "run_dir=one")
+    assert (trap / "one/report.html").exists() or "report" in told

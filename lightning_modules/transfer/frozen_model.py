@@ -26,6 +26,7 @@ from lightning_modules.source_models import SourceModel
 from lightning_modules.trunks.base import Routes
 from lightning_modules.trunks.shared import SharedTrunk
 from pollinate.errors import UsageError
+from pollinate.program import shell_command
 from pollinate.suggest import hint, listing
 
 CONFIG = "config.json"
@@ -284,7 +285,7 @@ class FrozenModel:
         if modality in self.network.adapted():
             raise UsageError(
                 f"the encoder of {modality} of {self.name} has adapters of each task's own; write "
-                f"it with one task's in its weights: python -m pipeline.export checkpoint="
+                f"it with one task's in its weights: {shell_command('export')} checkpoint="
                 f"{self.name} modality={modality} merge=true task=TASK output=FOLDER"
             )
         require_raw_inputs(modality, module, self.name)

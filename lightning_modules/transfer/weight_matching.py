@@ -13,6 +13,7 @@ from lightning_modules.hooks import HookedModule
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.source_models import SourceModel
 from pollinate.errors import UsageError
+from pollinate.program import shell_command
 from pollinate.suggest import hint, listing
 
 # what peft puts into the names of a layer that has an adapter, and before those in its files
@@ -224,7 +225,7 @@ class MatchedWeights:
             raise UsageError(
                 f"{self.source.name} trained adapters, and this run has none to take them; choose "
                 "the same encoder.MODALITY.tune, or write the source's weights with the adapters "
-                f"in them: python -m pipeline.export checkpoint={self.source.name} merge=true "
+                f"in them: {shell_command('export')} checkpoint={self.source.name} merge=true "
                 "task=TASK output=FOLDER, then transfer.source=FOLDER"
             )
 

@@ -16,6 +16,7 @@ from pipeline.configuration.groups import (
     options,
     search_folders,
 )
+from pollinate.program import shell_command
 
 DEFAULT = re.compile(r"^  - (?P<group>[\w/]+): (?P<option>\w+)", re.MULTILINE)
 BELOW = re.compile(r"^  - (?P<command>[a-z]+)$", re.MULTILINE)  # a command's file it builds on
@@ -37,25 +38,25 @@ def help_text(command: str, config_dirs: Sequence[Path] = ()) -> str:
         text = f"{text}\n# as for {match['command']}\n{below}"
     chosen = {match["group"]: match["option"] for match in DEFAULT.finditer(text)}
     sections = [
-        f"python -m pipeline.{command} [group=option] [group=file.yaml] [key=value] [flags]\n\n"
+        f"{shell_command(command)} [group=option] [group=file.yaml] [key=value] [flags]\n\n"
         f"{commands().get(command) or first}",
-        _section("Flags", _table(FLAGS)),
-        _section("Keys and their defaults", _keys(text)),
+        section("Flags", table(FLAGS)),
+        section("Keys and their defaults", _keys(text)),
     ]
     if chosen:
         others = set(_chosen_elsewhere(chosen))
         lines = _groups(chosen, others, folders)
-        sections.append(_section("Groups and their options (* default)", lines))
-    sections.append(_section("Commands", _table(_other_commands())))
+        sections.append(section("Groups and their options (* default)", lines))
+    sections.append(section("Commands", table(_other_commands())))
     return "\n\n".join(sections) + "\n"
 
 
 def commands() -> dict[str, str]:
-    """Return {command: its docstring's first line} of all files here that define ``main``."""
+    """Return {command: its docstring's first line} of all files here that define ``run``."""
     found = {}
     for file in sorted(Path(__file__).parents[1].glob("*.py")):
         source = file.read_text(encoding="utf-8")
-        if "\ndef main(" in source:
+        if "\ndef run(" in source:
             found[file.stem] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
     return found
 
@@ -68,14 +69,16 @@ def leading_comment(text: str) -> str:
 
 
 def _other_commands() -> dict[str, str]:
-    return {f"python -m pipeline.{name}": summary for name, summary in commands().items()}
+    return {shell_command(name): summary for name, summary in commands().items()}
 
 
-def _section(title: str, lines: Sequence[str]) -> str:
+def section(title: str, lines: Sequence[str]) -> str:
+    """Return a heading with its lines below, indented."""
     return "\n".join([f"{title}:", *(f"  {line}".rstrip() for line in lines)])
 
 
-def _table(rows: dict[str, str]) -> list[str]:
+def table(rows: dict[str, str]) -> list[str]:
+    """Return a line for each name, with what it means."""
     width = max(map(len, rows), default=0)
     return [f"{name:{width}}  {text}" for name, text in rows.items()]
 
@@ -107,7 +110,7 @@ def _groups(chosen: dict[str, str], others: Collection[str], folders: Sequence[P
             f"{'*' if chosen.get(group) == name else ' '} {name}": _summary(group, name, folders)
             for name in options(group, folders)
         }
-        lines += [f"{group}{where}", *_table(rows)]
+        lines += [f"{group}{where}", *table(rows)]
     return lines
 
 

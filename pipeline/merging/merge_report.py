@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +23,7 @@ from pipeline.text_format import cell, relpath
 from pipeline.tracking.loggers import RunLogger
 from pipeline.training_run import draw_confusions, record_data
 from pollinate.files import write_json
+from pollinate.program import shell_command
 
 MOST_COLUMNS = 4  # models with a column of their own
 MOST_NUMBERS = 12  # coefficients on one line
@@ -82,8 +82,8 @@ def print_merge(
             scores_table(summary, {**spec["config"], "allow_targets": config["allow_targets"]})
         )
     print_result(console, folder, config["tracking"])
-    best = quote(f"checkpoint={relpath(folder.checkpoints / BEST)}")
-    print_labelled(console, [("evaluate", f"python -m pipeline.evaluate {best} split=train")])
+    best = f"checkpoint={relpath(folder.checkpoints / BEST)}"
+    print_labelled(console, [("evaluate", shell_command("evaluate", best, "split=train"))])
 
 
 def scores_table(summary: MergeSummary, config: Mapping[str, Any]) -> Table:

@@ -111,7 +111,8 @@ class MergeRun:
     def name(self) -> str:
         return type(self.method).__name__
 
-    def run(self) -> None:
+    def run(self) -> MergeSummary:
+        """Merge, write, score, report; return what came out."""
         parents = ", ".join(parent.label for parent in self.parents)
         say = partial(terminal.say, self.console)
         say(f"merging {parents} by {self.name} -> {relpath(self.folder.path)}")
@@ -132,6 +133,7 @@ class MergeRun:
         with recorded_run(self.config, self.folder, summary, self.started) as tracker:
             self._keep(merged, tracker, summary)
         print_merge(self.console, summary, self.folder, self.config, self.spec)
+        return summary
 
     def merged(self) -> MergeResult:
         """Return the result, with BatchNorm statistics that fit it; nothing is written."""

@@ -20,6 +20,7 @@ OWN_FILES = (
     "system.jsonl",
     "tracking.json",
     "evaluation-*.json",
+    "crash*.txt",
 )
 OWN_FOLDERS = ("checkpoints", "plots", "model")
 

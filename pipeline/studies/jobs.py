@@ -15,6 +15,7 @@ from pipeline.studies.plan import StudyPlan, trial_files
 from pipeline.studies.results import Arm
 from pipeline.studies.trial_files import TrialFiles, TrialLedger
 from pipeline.tracking.redact import redact_text
+from pollinate.program import command_words
 
 
 @dataclass
@@ -116,7 +117,8 @@ class FitJob(Job):
         dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
         mine = combined(self.base, self.own, self.values())
         words = shlex.split(self.context.launcher)
-        command = [*words, "-m", "pipeline.fit", *dirs, *mine, f"run_dir={self.files.path}"]
+        start = command_words("fit") if words == ["python"] else [*words, "-m", "pipeline.fit"]
+        command = [*start, *dirs, *mine, f"run_dir={self.files.path}"]
         return [redact_text(word) for word in command]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.recorded_run import open_tracker
+from pipeline.crash_report import open_tracker
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.results import StudyResults
 from pipeline.studies.trial_files import safe_name

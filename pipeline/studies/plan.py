@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from pipeline.studies.trial_files import TrialFiles, read_json, safe_name
 from pipeline.text_format import relpath
 from pollinate.errors import PollinateError
 from pollinate.files import write_json
+from pollinate.program import shell_command
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def load_plan(folder: Path) -> StudyPlan | None:
 
 def study_resume_command(folder: Path) -> str:
     """Return the command that goes on with a study, as a shell takes it."""
-    return f"python -m pipeline.study {shlex.quote(f'resume={relpath(folder)}')}"
+    return shell_command("study", f"resume={relpath(folder)}")
 
 
 def arm_from(plain: dict[str, Any]) -> Arm:

@@ -14,6 +14,7 @@ from pipeline.command import CommandArguments, given_keys
 from pipeline.configuration.composition import compose, compose_with_requirements
 from pipeline.configuration.schema import dotted_items
 from pipeline.configuration.study_rules import flat_keys
+from pipeline.crash_report import LEFT_BY_A_CRASH
 from pipeline.run_folder import RUNS, RunFolder, unused_folder
 from pipeline.studies.arms import arms_of, variants_of
 from pipeline.studies.overrides import (
@@ -89,7 +90,9 @@ def differing_keys(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
 def is_empty(folder: Path) -> bool:
     """Say whether a folder isn't there, or holds nothing."""
     known = (".leader.lock", "config.yaml")  # of a study that was stopped while it was planned
-    return not folder.exists() or all(path.name in known for path in folder.iterdir())
+    return not folder.exists() or all(
+        path.name in known or LEFT_BY_A_CRASH.fullmatch(path.name) for path in folder.iterdir()
+    )
 
 
 # what the arms of a study differ in, and nothing that a user gives

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from pollinate.program import shell_command
+
 
 class ProcessLock:
     """Held as long as any process has the open file: this one, or one that inherited it.
@@ -43,6 +45,11 @@ class ProcessLock:
             return False
         self._file = file
         return True
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was taken here, and not released."""
+        return self._file is not None
 
     @property
     def number(self) -> int:
@@ -171,10 +178,6 @@ MEMORY = re.compile(
     r"|not enough memory|MemoryError|bad_alloc|failed to map segment",
     re.IGNORECASE,
 )
-ADVICE = (
-    "run fewer at a time (jobs=1), or take a smaller sampler.batch_size: "
-    "python -m pipeline.plan says what fits"
-)
 ERROR = "error: "
 
 
@@ -192,17 +195,26 @@ def failure_reason(code: int | None, output: str, timeout: float | None = None) 
             "stays: the same command with a larger timeout resumes it"
         )
     line, is_error = last_words(output)
+    advice = memory_advice()
     if code == -signal.SIGKILL:
-        return f"it was killed, probably for lack of memory; {ADVICE}"
+        return f"it was killed, probably for lack of memory; {advice}"
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"it was ended by {name}" + (f": {line}" if line else "")
     if MEMORY.search(line):
-        return f"{line.rstrip('.;: ')}; {ADVICE}" if ADVICE not in line else line
+        return f"{line.rstrip('.;: ')}; {advice}" if advice not in line else line
     if is_error:
         return line
     said = f"; it said last: {line}" if line else " and said nothing"
     return f"it ended with exit code {code}{said}"
+
+
+def memory_advice() -> str:
+    """Return what to do where memory ran out."""
+    return (
+        "run fewer at a time (jobs=1), or take a smaller sampler.batch_size: "
+        f"{shell_command('plan')} tells what fits"
+    )
 
 
 def last_words(output: str) -> tuple[str, bool]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.command import CommandResult
+from pipeline.crash_report import is_crash, keep_evidence
 from pipeline.studies.analysis.analyze import analyze
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.console import StudyProgress, print_answers, print_plan
@@ -26,12 +30,26 @@ from pipeline.terminal import say
 from pipeline.text_format import count, relpath, verb
 from pollinate.errors import PollinateError
 from pollinate.interrupt import StopRequest
+from pollinate.program import shell_command
 
 CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
 STOPPING = (
     "\nstopping: the runs under way are asked to save, which takes a step, or what is left of a "
     "validation; Ctrl-C again stops at once\n"
 )
+
+
+@dataclass(kw_only=True)
+class StudyResult(CommandResult):
+    """folder: of the study; results, analysis: None of one that wasn't run to its end.
+
+    report: the page, or the folder if there is none; None as for results.
+    """
+
+    folder: Path
+    results: StudyResults | None = None
+    analysis: StudyAnalysis | None = None
+    report: Path | None = None
 
 
 class StudyRun:
@@ -72,7 +90,8 @@ class StudyRun:
             elif not isinstance(job, FitJob) and not job.is_finished():
                 say(self.console, shlex.join(job.command("python")))
 
-    def run(self) -> int:
+    def run(self) -> StudyResult:
+        """Run, report, return what came out."""
         leads = self.leader.acquire()
         own = StudyTracker(self.want.config, self.want.folder) if leads else None
         stop = StopRequest(STOPPING)
@@ -87,9 +106,13 @@ class StudyRun:
             if not whole:
                 status = "interrupted"
                 return self._interrupted(str(stop.signal_name))
-            code = self._report(own)
+            found = self._report(own)
             status = "finished"
-            return code
+            return found
+        except Exception as error:
+            if own is not None and is_crash(error, begun=True):
+                keep_evidence(error, self.want.config, self.want.folder, tracker=own.tracker)
+            raise
         finally:
             stop.restore()
             if own is not None:
@@ -107,15 +130,16 @@ class StudyRun:
         with StudyProgress(self.console, config["jobs"]) as progress:
             return Scheduler(self.jobs, limits, progress, stopping).run()
 
-    def _interrupted(self, signal_name: str) -> int:
+    def _interrupted(self, signal_name: str) -> StudyResult:
         command = study_resume_command(self.want.folder)
         say(
             self.console,
             f"\nstopped by {signal_name}; everything is saved. Go on with\n  {command}",
         )
-        return CODES.get(signal_name, 1)
+        code = CODES.get(signal_name, 1)
+        return StudyResult(exit_code=code, interrupted=signal_name, folder=self.want.folder)
 
-    def _report(self, own: StudyTracker | None) -> int:
+    def _report(self, own: StudyTracker | None) -> StudyResult:
         """Answer by what is there, and write it down."""
         results = collect(self.want.folder, self.want.config["launcher"])
         failed = [trial for trial in results.trials if trial.status != "finished"]
@@ -127,13 +151,20 @@ class StudyRun:
         print_answers(self.console, results, answers)
         for line in verdict(results, answers):
             say(self.console, line)
+        report = None
         if own is None and not self.leader.acquire():
             say(self.console, "the process that began the study writes its report")
         else:
-            self._write(results, answers, own)
+            report = self._write(results, answers, own)
         if failed:
             say(self.console, self._without_result(len(failed)))
-        return 1 if failed else 0
+        return StudyResult(
+            exit_code=1 if failed else 0,
+            folder=self.want.folder,
+            results=results,
+            analysis=answers,
+            report=report,
+        )
 
     def _without_result(self, failed: int) -> str:
         """Return how many trials have none, and what to do about those that can run again."""
@@ -145,7 +176,7 @@ class StudyRun:
 
     def _write(
         self, results: StudyResults, answers: StudyAnalysis, own: StudyTracker | None
-    ) -> None:
+    ) -> Path:
         files = write_report(results, answers, self.want.folder)
         if own is not None:
             own.answered(results, answers, files)
@@ -153,7 +184,8 @@ class StudyRun:
                 say(
                     self.console,
                     "MLflow lacks a part of some trials yet; once the server is "
-                    f"back: python -m pipeline.sync {shlex.quote(f'runs={self.want.folder}')}",
+                    f"back: {shell_command('sync', f'runs={self.want.folder}')}",
                 )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)
         say(self.console, f"report {relpath(page.absolute())}")
+        return page.absolute()

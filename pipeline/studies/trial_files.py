@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.crash_report import has_crashed_before
 from pipeline.run_folder import RunFolder
 from pollinate.errors import PollinateError
 from pollinate.files import write_json
@@ -78,8 +79,11 @@ class TrialFiles:
         return self.run.config.is_file()
 
     def clear(self) -> None:
-        """Remove what a run left that was stopped before it had written its configuration."""
-        if self.path.is_dir() and not self.can_go_on():
+        """Remove what a run left that was stopped before it had written its configuration.
+
+        The report of a crash stays; a new run takes such a folder.
+        """
+        if self.path.is_dir() and not self.can_go_on() and not has_crashed_before(self.path):
             shutil.rmtree(self.path)
 
     def step(self) -> int:

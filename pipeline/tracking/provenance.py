@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.tracking.redact import redact_arguments
 from pipeline.tracking.sender import RUN_DIR_TAG
+from pollinate.program import command_words, running_command
 
 _PACKAGES = ("torch", "lightning", "pollinate")
 _LONGEST_DIFF = 1_000_000  # bytes
@@ -44,6 +45,9 @@ def user_name() -> str:
 
 
 def _program() -> str:
+    words = running_command.get()
+    if words is not None:
+        return shlex.join(words[: len(command_words(""))])
     main = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {main.name}" if main is not None else Path(sys.argv[0]).name
 

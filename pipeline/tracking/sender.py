@@ -9,7 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.tracking.journals import MetricPoint, points_of, read_lines
+from pipeline.tracking.journals import (
+    MetricPoint,
+    OperationJournal,
+    has_ended,
+    points_of,
+    read_lines,
+)
 from pollinate.files import replacing
 
 KEY_TAG = "pollinate.key"  # the run's own name, known before any server answers
@@ -113,6 +119,7 @@ def stored_run_id(run_dir: Path) -> str | None:
 
 
 METRICS, SYSTEM, OPERATIONS = "metrics.jsonl", "system.jsonl", "operations.jsonl"
+CRASH_REPORTS = "crash*.txt"  # in a run folder, one a process
 POINTS_PER_BATCH = 1000  # points or operations a call, MLflow's own limit
 _LINES = 250  # read at once
 
@@ -233,6 +240,30 @@ class Sender:
             self._target.send_operation(operation, self.cursor)
         except RefusedError as error:
             self._report("refused", what=operation["op"], error=str(error))
+
+
+def record_crash(run_dir: Path) -> None:
+    """Record that a run crashed, by the reports that its processes left, if it couldn't itself.
+
+    Of several processes the first keeps the record, and is killed when another one crashes.
+
+    Args:
+        run_dir: the run folder; no process of the run is at work any more.
+    """
+    path = run_dir / OPERATIONS
+    starts = [record["time_ms"] for record, _ in read_lines(path) if record["op"] == "start"]
+    reports = [
+        report
+        for report in sorted(run_dir.glob(CRASH_REPORTS))
+        if starts and report.stat().st_mtime_ns // 1_000_000 >= starts[-1]
+    ]
+    if not reports or has_ended(path):
+        return
+    journal = OperationJournal(path)
+    for report in reports:
+        journal.add("artifact", path=report.name, folder="")
+    journal.add("status", status="FAILED")
+    journal.close()
 
 
 def _size(path: Path) -> int:

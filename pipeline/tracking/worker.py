@@ -21,7 +21,13 @@ from typing import Any, Protocol, TextIO
 
 from pipeline.tracking.journals import has_ended
 from pipeline.tracking.redact import redact_text
-from pipeline.tracking.sender import OPERATIONS, ReportEvent, RunDeletedError, Sender
+from pipeline.tracking.sender import (
+    OPERATIONS,
+    ReportEvent,
+    RunDeletedError,
+    Sender,
+    record_crash,
+)
 
 INTERVAL = 5.0  # seconds between two sends
 _LONGEST_WAIT = 60.0  # seconds between two attempts to reach the server
@@ -74,6 +80,8 @@ def serve(sender: Sender, server: Status, control: Control, interval: float = IN
     while True:
         ending = control.closing or control.orphaned
         try:
+            if control.orphaned:
+                record_crash(sender.run_dir)
             sender.send()
             if control.orphaned and not has_ended(sender.run_dir / OPERATIONS):
                 server.set_status("KILLED", time.time_ns() // 1_000_000)

@@ -18,6 +18,7 @@ from pipeline.text_format import count, duration
 from pipeline.tracking.journals import read_lines
 from pipeline.tracking.redact import redact_arguments, redact_text
 from pipeline.tracking.sender import OPERATIONS
+from pollinate.program import shell_command
 from pollinate.version import VERSION
 
 VERSION_TAG = "version."
@@ -100,5 +101,4 @@ def study_command(folder: Path) -> str | None:
     if plan is None:
         return None
     folders = [word for name in plan.config_dirs for word in ("--config-dir", name)]
-    given = redact_arguments(plan.overrides)
-    return shlex.join(["python", "-m", "pipeline.study", *folders, *given])
+    return shell_command("study", *folders, *redact_arguments(plan.overrides))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.studies.process import ADVICE, failure_reason
+from pipeline.studies.process import failure_reason, memory_advice
+
+ADVICE = memory_advice()
 
 
 @pytest.mark.parametrize(
@@ -12,7 +14,11 @@ from pipeline.studies.process import ADVICE, failure_reason
     [
         (1, "epoch 1\nerror: the loss is NaN\nrun again with --debug", "the loss is NaN"),
         (2, "error: 2 problems\n  - one\n  - two\nmore", "2 problems - one - two"),
-        (1, "error: MemoryError: \nrun again with --debug", f"MemoryError; {ADVICE}"),
+        (
+            1,
+            "error: MemoryError; all about it: a/crash.txt\n",
+            f"MemoryError; all about it: a/crash.txt; {ADVICE}",
+        ),
         (
             1,
             "error: ImportError: libtorch_cpu.so: failed to map segment from shared object\n",
