@@ -55,4 +55,4 @@ def test_an_installed_wheel_works_from_the_root(
         cwd="/", env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "quickstart" in done.stdout
+    assert "quickstart" in done.stdout.lower()
