@@ -124,7 +124,7 @@ def test_processes_that_are_started_work_there_too(program: Path, trap: Path) ->
         trap, program, "fit", *SMALL[:-1], "trainer.max_epochs=1", "run_dir=two",
         "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
     )  # fmt: skip
-    assert "go on      pollinate fit resume=two trainer.max_epochs=N" in told
+    assert "resume     pollinate fit resume=two trainer.max_epochs=N" in told
     summary = json.loads((trap / "two/summary.json").read_text())
     assert summary["status"] == "finished"
     assert summary["run_id"] is not None  # the sender has reached the database

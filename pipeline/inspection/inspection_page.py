@@ -60,13 +60,7 @@ def inspection_metrics(found: InspectionFindings) -> dict[str, float]:
 
 
 def inspection_page(name: str, found: InspectionFindings, samples: int) -> str:
-    """Return the whole page.
-
-    Args:
-        name: of the data, its title.
-        found: what was found.
-        samples: rows of each data set that are shown.
-    """
+    """Return the whole page."""
     datasets = [
         {
             "name": dataset,

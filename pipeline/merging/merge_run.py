@@ -52,13 +52,6 @@ from pollinate.instantiate import instantiate
 class MergeRun:
     """Checks, merges, writes, scores and reports.
 
-    Args:
-        config: the composed configuration of the command.
-        folder: of the result.
-        models: checkpoints.
-        base: their common start, or None.
-        started: ``time.perf_counter()`` when the command began.
-
     Raises:
         UsageError: the models don't fit together, or not to the method.
         PollinateError: a checkpoint can't be read.

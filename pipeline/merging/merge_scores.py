@@ -39,15 +39,7 @@ def score_all(
     options: Mapping[str, Any],
     console: Console,
 ) -> MergeScores:
-    """Measure everything as ``pipeline.evaluate`` does.
-
-    Args:
-        bench: has data and network.
-        state: weights of the result.
-        keeps_members: whether the models' networks are in the result.
-        options: of a trainer, on which scores depend.
-        console: where progress is shown.
-    """
+    """Measure everything as ``pipeline.evaluate`` does."""
     models = []
     for place, tasks in enumerate(evaluator.models.tasks):
         with use_single_model(evaluator, place, state if keeps_members else None):

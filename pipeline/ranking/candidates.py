@@ -83,12 +83,7 @@ class CandidateSource(ABC):
 
     @abstractmethod
     def represent(self, columns: Cells, batch_size: int) -> SourceRepresentation:
-        """Encode rows, by the source's own preprocessing.
-
-        Args:
-            columns: of modalities that it reads.
-            batch_size: rows at a time, >= 1.
-        """
+        """Encode rows, by the source's own preprocessing."""
 
 
 def mismatch(source: CandidateSource, modalities: Sequence[str]) -> str:
@@ -264,10 +259,6 @@ LISTENS = "sampling_rate"  # key of preprocessor_config.json of a model that tak
 
 def find_sources(names: str | Sequence[str], config: Mapping[str, Any]) -> list[CandidateSource]:
     """Return the sources of these names.
-
-    Args:
-        names: see configs/rank_sources.yaml.
-        config: of the command.
 
     Raises:
         UsageError: a name is given twice.

@@ -28,11 +28,6 @@ def make_ranking_report(
 ) -> RankingReport:
     """Load sources and target, score, and compare with gains.
 
-    Args:
-        config: of the command.
-        folder: where the short run may leave what went wrong.
-        console: where is said what is going on.
-
     Raises:
         UsageError: there is nothing to rank, or a source fits no task.
         PollinateError: a source or the data can't be read.

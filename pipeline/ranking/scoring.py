@@ -250,12 +250,7 @@ def rank_sources(
 
 
 def require_fit(source: CandidateSource, tasks: Mapping[str, Sequence[str]]) -> None:
-    """Check that a source reads the rows of some task.
-
-    Args:
-        source: the source.
-        tasks: {name: modalities of its rows}.
-    """
+    """Check that a source reads the rows of some task."""
     if not any(source.reads(modalities) for modalities in tasks.values()):
         theirs = sorted({name for modalities in tasks.values() for name in modalities})
         raise UsageError(

@@ -62,11 +62,6 @@ def sample_target(data: MixedDataModule, rows: int, seed: int) -> TargetSample:
 
     All tasks draw from a data set in the same order, so that they have most rows in common.
 
-    Args:
-        data: not set up; its tasks learn their labels.
-        rows: of each task, if it has as many.
-        seed: of the draw.
-
     Raises:
         PollinateError: data can't be read, or a task has no labelled training rows.
     """

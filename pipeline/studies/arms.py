@@ -20,11 +20,6 @@ def rows_per_step(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) ->
 
     ``rows``: B_arm = sum over the arm's data sets d of b_d, where b_d is how many rows of d a step
     of the multi-task run has. ``steps``: the multi-task run's B.
-
-    Args:
-        tasks: of the arm.
-        facts: of the multi-task run.
-        budget: one of the two.
     """
     if budget == STEPS:
         return facts.batch_size
@@ -64,10 +59,6 @@ EQUAL = ("balancer=equal",)
 
 def arms_of(study: Mapping[str, Any], facts: MultiTaskFacts) -> dict[str, Arm]:
     """Return {name: arm}, single-task ones first, in the order in which they are run.
-
-    Args:
-        study: the configuration's node.
-        facts: of tasks and data sets.
 
     Raises:
         UsageError: a transfer between tasks that read nothing alike.

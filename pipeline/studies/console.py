@@ -26,12 +26,7 @@ EVERY = 0.5  # seconds between two looks at the steps
 
 
 class StudyProgress:
-    """Tells of jobs as they start and end.
-
-    Args:
-        console: where to write.
-        jobs: that run at a time.
-    """
+    """Tells of jobs as they start and end."""
 
     def __init__(self, console: Console, jobs: int) -> None:
         self.console = console
@@ -107,15 +102,7 @@ def print_plan(
     others: int,
     seconds: float | None,
 ) -> None:
-    """Print the arms, how many trials are done, and how long the rest may take.
-
-    Args:
-        console: where to write.
-        plan: of the study.
-        trials: all of them.
-        others: jobs besides them: searches and predictors.
-        seconds: that the rest may take; None: it isn't known.
-    """
+    """Print the arms, how many trials are done, and how long the rest may take."""
     table = new_table("arm", "tasks", "steps", "rows a step", "trials", "done", numbers=4)
     for arm in plan.arms.values():
         own = [trial for trial in trials if trial.arm is arm]

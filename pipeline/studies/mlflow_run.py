@@ -21,12 +21,7 @@ STUDY_TAG = "pollinate.study"
 
 
 class StudyTracker:
-    """The study's own run; it can neither stop nor delay trials.
-
-    Args:
-        config: of the command.
-        folder: of the study, which holds the history.
-    """
+    """The study's own run; it can neither stop nor delay trials."""
 
     def __init__(self, config: Mapping[str, Any], folder: Path) -> None:
         self.folder = folder

@@ -64,12 +64,7 @@ def facts_from(plain: Mapping[str, Any]) -> MultiTaskFacts:
 
 
 def optimizer_steps(trainer: Mapping[str, Any], epoch: int) -> int:
-    """Return a run's optimizer steps.
-
-    Args:
-        trainer: options of the Trainer.
-        epoch: steps of the sampler's epoch.
-    """
+    """Return a run's optimizer steps."""
     batches = limited_steps(epoch, trainer.get("limit_train_batches"))
     each = math.ceil(batches / (trainer.get("accumulate_grad_batches") or 1))
     epochs, most = trainer.get("max_epochs"), trainer.get("max_steps")

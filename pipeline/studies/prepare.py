@@ -54,13 +54,7 @@ SHOWN = 6  # keys in a message
 
 
 def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Check that a study's folder is that of this configuration; seeds may be added.
-
-    Args:
-        folder: of the study.
-        config: of the command line.
-        seeds: that the study has.
-    """
+    """Check that a study's folder is that of this configuration; seeds may be added."""
     changed = differing_keys(folder.read_config(), redact(config))
     lacking = [seed for seed in seeds if seed not in config["seeds"]]
     if lacking:

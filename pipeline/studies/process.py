@@ -23,9 +23,6 @@ class ProcessLock:
     """Held as long as any process has the open file: this one, or one that inherited it.
 
     It is flock's, so nothing is left behind by a process that is killed.
-
-    Args:
-        path: a file of its own, made if missing.
     """
 
     def __init__(self, path: Path) -> None:

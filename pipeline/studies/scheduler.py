@@ -66,14 +66,7 @@ class Limits:
 
 
 class Scheduler:
-    """Runs jobs to their end.
-
-    Args:
-        jobs: in the order in which they are started.
-        limits: of this machine.
-        display: is told what happens.
-        stopping: says whether the user wants to stop.
-    """
+    """Runs jobs to their end."""
 
     def __init__(
         self,
@@ -258,10 +251,6 @@ def remaining_seconds(works: Sequence[ScheduledJob], jobs: int) -> float | None:
 
     r sum_i t_i / jobs over what is left, where t_i is what job i was expected to take, less what it
     has taken, and r how much longer than expected the finished ones took.
-
-    Args:
-        works: all of them.
-        jobs: that run at a time.
     """
     done = [w for w in works if w.state == "done" and not w.found and w.seconds > 0]
     left = [w for w in works if w.state not in OVER]

@@ -53,14 +53,7 @@ class StudyResult(CommandResult):
 
 
 class StudyRun:
-    """Runs what is left of a study, and reports.
-
-    Args:
-        plan: of the study.
-        want: by the user.
-        console: where to write.
-        leader: lock of the process that keeps the study's own run and writes the report.
-    """
+    """Runs what is left of a study, and reports."""
 
     def __init__(
         self, plan: StudyPlan, want: StudyRequest, console: Console, leader: ProcessLock

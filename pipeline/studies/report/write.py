@@ -112,12 +112,7 @@ def comparisons_csv(subject: ReportSubject) -> str:
 
 
 def all_charts(subject: ReportSubject, folder: Path) -> list[Chart]:
-    """Return the charts in the order in which they are shown.
-
-    Args:
-        subject: the study.
-        folder: of the study, in which the trials' histories are.
-    """
+    """Return the charts in the order in which they are shown."""
     found = histories(subject, folder)
     every = (
         change_chart(subject),
@@ -138,11 +133,6 @@ def write_report(results: StudyResults, answers: StudyAnalysis, folder: Path) ->
     """Write report.html, results.json, results.csv, comparisons.csv and figures/*.png.
 
     Each file is whole or not there, and replaces that of an earlier report.
-
-    Args:
-        results: of the study so far; passwords in commands and messages are hidden.
-        answers: to them.
-        folder: of the study, to which the trials' folders are relative; gets the files.
 
     Returns:
         The files, the page first.

@@ -195,12 +195,7 @@ IDS = re.compile(r"(\bid=\"|href=\"#|url\(#)")
 
 
 def svg(panel: Panel, number: int) -> Markup:
-    """Return a panel as HTML.
-
-    Args:
-        panel: to draw.
-        number: of the panel in the page, which makes its ids unique.
-    """
+    """Return a panel as HTML."""
     hover, text = Hover(), StringIO()
     with drawing(str(number)):
         figure = new_figure(panel.width / UNIT, panel.height / UNIT)

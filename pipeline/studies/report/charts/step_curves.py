@@ -24,12 +24,7 @@ Histories = dict[str, dict[str, dict[int, Series]]]  # {key: {arm: {seed: series
 
 
 def histories(subject: ReportSubject, folder: Path) -> Histories:
-    """Read scores and cosines of the arms that curves are drawn of.
-
-    Args:
-        subject: the study.
-        folder: of the study, to which trials' folders are relative.
-    """
+    """Read scores and cosines of the arms that curves are drawn of."""
     found: Histories = defaultdict(lambda: defaultdict(dict))
     scores = {f"valid/{task}/{metric}" for task, metric in subject.results.metrics.items()}
     for arm in subject.arms("multi_task", "variant", "single_task"):
