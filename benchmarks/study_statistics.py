@@ -1,6 +1,6 @@
 """How often a study's intervals cover the truth, its tests flag nothing, and find what is there.
 
-    python -m benchmarks.study_statistics              # the tables of docs/study_statistics.md
+    python -m benchmarks.study_statistics              # tables of docs/explanation/statistics.md
     python -m benchmarks.study_statistics studies=100  # faster, coarser
 
 All scores are simulated from a seed. Takes half a minute of one core.

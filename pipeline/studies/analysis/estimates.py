@@ -149,7 +149,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> IntervalEstim
     For normal values this is the bootstrap of (mean - mu) / s with infinitely many resamples.
     Resampling the values themselves covers too rarely: n = 3 seeds have 10 different resamples.
 
-    Source: Student 1908; docs/study_statistics.md compares it with bootstraps.
+    Source: Student 1908; docs/explanation/statistics.md compares it with bootstraps.
 
     Args:
         values: of n >= 1 seeds, finite.

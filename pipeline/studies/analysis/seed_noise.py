@@ -132,7 +132,7 @@ def moderated_variance(
     So an arm that is noisier in one task than elsewhere is still seen, and three seeds have more
     than two degrees of freedom. As in Smyth 2004, but with the prior's freedom from counting:
     too few variances are there to estimate it. g and f' were chosen by simulation
-    (docs/study_statistics.md).
+    (docs/explanation/statistics.md).
 
     Args:
         values: a - c b of n >= 2 seeds: (n,).

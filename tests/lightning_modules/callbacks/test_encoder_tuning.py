@@ -51,8 +51,8 @@ def test_wavlm_reads_the_weights_of_its_attention_past_adapters(
         f"run_dir={tmp_path / 'run'}",
     )
     expected = {
-        "null": "have no effect on k_proj, out_proj, q_proj, v_proj: the network doesn't call these "  # noqa: E501
-        "layers; leave them out: encoder.audio.tune.targets=[gru_rel_pos_linear, "
+        "null": "have no effect on k_proj, out_proj, q_proj, v_proj: the network doesn't call "
+        "these layers; leave them out: encoder.audio.tune.targets=[gru_rel_pos_linear, "
         "intermediate_dense, output_dense]",
         "[q_proj]": "have no effect on q_proj: the network doesn't call these layers; name others",
     }

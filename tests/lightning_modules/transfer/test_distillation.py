@@ -348,9 +348,9 @@ def test_rows_that_change_are_looked_at_as_they_come() -> None:
     module, source = multitask(data), teacher_source(data)
     said = set_up(Hinton("teacher"), module, data, teacher=source)
     assert said[2:] == [
-        "note: teacher looks at the rows of notes in every step, as data.text.dropout=0.2 changes "
+        "note: teacher sees the rows of notes in every step, because data.text.dropout=0.2 changes "
         "them",
-        "note: teacher looks at the rows of shapes in every step, as data.image.shift=1.0 changes "
+        "note: teacher sees the rows of shapes in every step, because data.image.shift=1.0 changes "
         "them",
     ]
     step = step_of(module, first_batch(data))
