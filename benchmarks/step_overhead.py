@@ -109,8 +109,7 @@ def fit_times(config: dict[str, Any], datamodule: MixedDataModule, tracked: bool
         folder = RunFolder(Path(name) / "run")
         folder.create()
         quiet = Console(quiet=True)
-        training = make_trainer(config, folder, quiet, datamodule.sampler, module.transfer)
-        trainer: Trainer = training.trainer
+        trainer = make_trainer(config, folder, quiet, datamodule.sampler, module.transfer)
         trainer.callbacks.insert(0, clock)
         tracker = make_tracker(config, folder, tracked)
         trainer.loggers = [tracker] if tracker else []
