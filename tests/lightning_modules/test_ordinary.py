@@ -26,6 +26,7 @@ from datamodules.batch import MixedBatch
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules import batch_reader
 from lightning_modules.module import MultiTaskModule
+from lightning_modules.tasks.classification import Classification
 from pollinate.errors import UsageError
 from tests.processes import alone_and_both
 from tests.tiny import multitask, ready
@@ -408,3 +409,18 @@ def test_a_model_s_own_error_in_a_later_step_stays_what_it_is(module: MultiTaskM
     module.validation_step({"notes": NOTES}, 0)
     with pytest.raises(IndexError, match="Dimension"):
         module.validation_step({"shapes": {**SHAPES, "inputs": {"image": torch.rand(4, 5)}}}, 0)
+
+
+def test_a_model_of_plain_modules_trains_on_plain_tensors(tmp_path: Path) -> None:
+    """No data module: classes and encoders are given, rows come as tensors."""
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16))
+    module = MultiTaskModule(
+        tasks={"shapes": Classification(classes=2)}, encoders={"image": encoder}, dim=16, lr=1e-2
+    )
+    rows = loaders()["shapes"]
+    keep = ModelCheckpoint(tmp_path, monitor="valid/score", mode="max")
+    trainer = stock(tmp_path, callbacks=[keep], enable_checkpointing=True)
+    trainer.fit(module, rows, rows)
+    batch = MixedBatch.of(inputs={"image": torch.rand(3, 1, 8, 8)})
+    assert module(batch)["shapes"].shape == (3, 2)
+    assert keep.best_model_score is not None

@@ -221,7 +221,7 @@ def test_sums_are_there_even_if_no_training_follows(module: MultiTaskModule) -> 
 
 
 def test_another_number_of_processes_is_said(module: MultiTaskModule) -> None:
-    with pytest.warns(UserWarning, match="of 1 processes and this run has 2"):
+    with pytest.warns(UserWarning, match="by 1 processes and this run has 2"):
         RankState().on_load_checkpoint(alone(world=2), module, saved(module))
 
 
