@@ -29,6 +29,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from datamodules.batch import MixedBatch
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.callbacks.last_batch import LastBatch
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.optimization import parameter_groups, schedule_optimizer
 from pipeline.build import build_datamodule, build_module
@@ -109,8 +110,9 @@ def fit_times(config: dict[str, Any], datamodule: MixedDataModule, tracked: bool
         folder = RunFolder(Path(name) / "run")
         folder.create()
         quiet = Console(quiet=True)
-        training = make_trainer(config, folder, quiet, datamodule.sampler, module.transfer)
-        trainer: Trainer = training.trainer
+        trainer = make_trainer(
+            config, folder, quiet, datamodule.sampler, module.transfer, LastBatch()
+        )
         trainer.callbacks.insert(0, clock)
         tracker = make_tracker(config, folder, tracked)
         trainer.loggers = [tracker] if tracker else []

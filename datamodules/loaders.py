@@ -183,6 +183,11 @@ class StepLoader:
             self.position += 1
             yield batch
 
+    def passes(self) -> dict[str, float]:
+        """Return how often each data set has been gone through."""
+        sizes = self.plan.sizes.items()
+        return {name: self.plan.stretch(name, self.position)[0] / size for name, size in sizes}
+
     def state_dict(self) -> dict[str, int]:
         """Return the next step's number."""
         return {"position": self.position}

@@ -248,13 +248,6 @@ class MixedDataModule(LightningDataModule):
         self._loader = StepLoader(steps, self.plan, self.position, **self._loader_options())
         return self._loader
 
-    def passes(self) -> dict[str, float]:
-        """Return how often each data set has been gone through in training."""
-        if self.plan is None or self._loader is None:
-            return {}
-        step = self._loader.position
-        return {n: self.plan.stretch(n, step)[0] / size for n, size in self.plan.sizes.items()}
-
     def val_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
         """Return every validation row once; no loader if there is none."""
         return self._loader_of("valid")

@@ -124,6 +124,7 @@ def assemble_for_tensors(
                     f"{hint(modality, parts, 'encoders')}"
                 )
     for name, task in tasks.items():
+        task.target = name if task.target is None else task.target  # under which a batch has it
         try:
             task.use_datasets(list(inputs))
         except UsageError as error:

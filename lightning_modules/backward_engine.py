@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import (
 )
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from datamodules.batch import Batch
 from lightning_modules.balancers.base import Balancer
@@ -121,8 +122,9 @@ class BackwardEngine:
     def start(self, trainer: Trainer) -> None:
         """Take over the exchange of gradients that the strategy doesn't do.
 
-        That is all of it, if the balancer looks at gradients under DDP, and that of the weights
-        which stay whole, if the others are sharded.
+        That is all of it, if the balancer looks at gradients under DDP, or if DDP expects a
+        gradient of every parameter, which a step without some task's labels hasn't; and that of the
+        weights which stay whole, if the others are sharded.
 
         Raises:
             UsageError: as for ``attach``.
@@ -132,7 +134,7 @@ class BackwardEngine:
         self.attach(strategy)
         self._ranks = GradientReducer(1 if self.local else trainer.world_size, self.traffic)
         wrapped = isinstance(strategy, DDPStrategy) and not self.local
-        alike = wrapped and self.level is not None
+        alike = wrapped and (self.level is not None or not finds_unused(strategy))
         self._averages = alike or self.sharded
         self._reduces = wrapped and not alike and self._ranks.size > 1
         if alike:
@@ -209,6 +211,12 @@ class BackwardEngine:
     def _stepped(self) -> list[str]:
         """Return the modalities whose encoders train in part, another part from step to step."""
         return [n for n, t in self.network.tunings.items() if isinstance(t, SteppedTuning)]
+
+
+def finds_unused(strategy: Strategy) -> bool:
+    """Say whether DDP looks which parameters a step reaches."""
+    wrapper = strategy.model
+    return isinstance(wrapper, DistributedDataParallel) and wrapper.find_unused_parameters
 
 
 def is_sharded(parameter: nn.Parameter) -> bool:

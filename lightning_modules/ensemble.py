@@ -38,6 +38,11 @@ class Ensemble(TaskNetwork):
         """Return one of the networks."""
         return cast("TaskNetwork", self.members[place])
 
+    def modalities(self) -> tuple[str, ...]:
+        """Return those of all members."""
+        members = map(self.member, range(len(self.members)))
+        return tuple(dict.fromkeys(name for member in members for name in member.modalities()))
+
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Let each member encode the rows of its tasks: {``member/key``: rows}."""
         found = {}

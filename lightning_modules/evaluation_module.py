@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from datamodules.batch import MixedBatch
-from lightning_modules.metrics import EvaluationMetrics
+from lightning_modules.batch_reader import BatchReader
+from lightning_modules.metrics import EvaluationMetrics, Reduced, stage_metrics
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.task_rows import targets_of
-from lightning_modules.tasks.base import Task
+from lightning_modules.tasks.base import Label, Task
+
+STEP = "step"  # what Lightning takes as the step of the metrics that come with it
 
 
 class EvaluationModule(LightningModule):
-    """Answers and scores; what also learns is a ``MultiTaskModule``.
+    """Answers and scores, in any Trainer; what also learns is a ``MultiTaskModule``.
+
+    A batch is a ``MixedBatch``, what ``MixedBatch.of`` takes, or what Lightning's
+    ``CombinedLoader`` makes of such parts: see ``BatchReader.read``. Logged are
+    ``valid|test/<task>/<metric>`` and ``valid|test/score``, the mean of the tasks' main metrics.
 
     Args:
         network: of any kind.
         tasks: {name: task}.
+
+    Attributes:
+        results: {"valid" or "test": {task: {metric: value}}} of the last validation and test.
+        confusion: {"valid" or "test": {task: confusion matrix (C, C)}}, of tasks with classes.
     """
 
     network: TaskNetwork
@@ -28,25 +42,109 @@ class EvaluationModule(LightningModule):
         self.network = network
         self.tasks = dict(tasks)
         self.scores = EvaluationMetrics(tasks)
+        self.reader = BatchReader(tasks, network.routes, network.modalities())
+        self.results: dict[str, dict[str, dict[str, float]]] = {}
+        self.confusion: dict[str, dict[str, Tensor]] = {}
 
-    def validation_step(self, batch: MixedBatch, batch_idx: int) -> None:
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """Return {task: outputs (N, ...)} of the tasks that read a data set of the batch.
+
+        N are the rows of the task's data sets, one data set after the other in the task's order.
+
+        Args:
+            batch: as a loader of ``Trainer.fit`` would yield it; targets may be left out.
+
+        Raises:
+            UsageError: it doesn't fit the model.
+        """
+        read = self._read(batch)
+        with self.reader.explained(read):
+            outputs: dict[str, Tensor] = self.network(read.batches, self._tasks_in(read))
+        return outputs
+
+    def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> MixedBatch:
+        """Read what the loader yielded, while it is in main memory.
+
+        Lightning's own name for this hook belongs to the data module, if there is one.
+        """
+        return self._read(super()._on_before_batch_transfer(batch, dataloader_idx), dataloader_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the scores."""
-        self._evaluate(batch)
+        self._evaluate(batch, dataloader_idx)
 
-    def test_step(self, batch: MixedBatch, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the scores."""
-        self._evaluate(batch)
+        self._evaluate(batch, dataloader_idx)
 
-    def _evaluate(self, batch: MixedBatch) -> None:
-        tasks = [
-            task
-            for task, names in self.network.routes.items()
-            if any(name in batch.batches for name in names)
-        ]
-        outputs = self.network(batch.batches, tasks)
-        found = targets_of(batch.batches, tasks, self.network.routes)
-        for task, (target, present) in found.items():
-            self.scores.update(task, outputs[task][present], target[present])
+    def predict_step(
+        self, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, list[Label]]:
+        """Return {task: an answer for people a row}, rows in the order of ``forward``."""
+        outputs = self(self._read(batch, dataloader_idx))
+        return {task: self.tasks[task].decode(output) for task, output in outputs.items()}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores."""
+        self._end_evaluation("valid")
+
+    def on_validation_end(self) -> None:
+        """Forget at which step the scores were logged."""
+        self.trainer.callback_metrics.pop(STEP, None)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores."""
+        self._end_evaluation("test")
+
+    def _read(self, batch: Any, dataloader_idx: int = 0) -> MixedBatch:
+        """Return a loader's batch as the model takes it."""
+        if isinstance(batch, MixedBatch) and batch.is_checked:
+            return batch
+        trainer = self._trainer
+        name = None if trainer is None else loader_name(trainer, dataloader_idx)
+        dtype = next((p.dtype for p in self.network.parameters()), None)
+        return self.reader.read(batch, name, dtype)
+
+    def _tasks_in(self, batch: MixedBatch) -> list[str]:
+        """Return the tasks that read a data set of a batch."""
+        routes = self.network.routes.items()
+        return [task for task, names in routes if any(name in batch.batches for name in names)]
+
+    def _evaluate(self, given: Any, dataloader_idx: int) -> None:
+        batch = self._read(given, dataloader_idx)
+        tasks = self._tasks_in(batch)
+        with self.reader.explained(batch):
+            outputs = self.network(batch.batches, tasks)
+            found = targets_of(batch.batches, tasks, self.network.routes)
+            for task, (target, present) in found.items():
+                self.scores.update(task, outputs[task][present], target[present])
+
+    def _end_evaluation(self, stage: str) -> None:
+        """Keep the scores of a split, and log them; nothing is left of a sanity check."""
+        numbers, matrices = self.scores.take()
+        if not self.trainer.sanity_checking:
+            self.results[stage], self.confusion[stage] = numbers, matrices
+            metrics = stage_metrics(self.tasks, stage, numbers)
+            if self.trainer.state.fn == TrainerFn.FITTING:  # else Lightning's own step is right
+                metrics[STEP] = float(self.global_step)
+            self._log_reduced(metrics)
+
+    def _log_reduced(self, metrics: Mapping[str, float]) -> None:
+        """Log numbers that all processes have, at the end of an epoch."""
+        for name, value in {} if self.trainer.barebones else metrics.items():
+            self.log(name, Reduced(value), metric_attribute="scores")
+
+
+def loader_name(trainer: Trainer, number: int) -> str | None:
+    """Return the name of an evaluation's loader, where the loaders are given as a dictionary."""
+    loaders = None
+    if trainer.testing:
+        loaders = trainer.test_dataloaders
+    elif trainer.predicting:
+        loaders = trainer.predict_dataloaders
+    elif trainer.validating or trainer.sanity_checking:
+        loaders = trainer.val_dataloaders
+    return str(list(loaders)[number]) if isinstance(loaders, Mapping) else None
 
 
 def as_evaluated(module: LightningModule) -> EvaluationModule:

@@ -10,7 +10,8 @@ from lightning.pytorch.loggers.logger import Logger
 class FlushableLogger(Logger, ABC):
     """A logger that ``RunCheckpoint`` flushes before it writes a checkpoint.
 
-    So a run that is resumed has all metrics from before its checkpoint on disk.
+    So a run that is resumed has all metrics from before its checkpoint on disk. It is given a
+    step's metrics before the checkpoint and once more after it, and leaves out what it has.
     """
 
     @abstractmethod

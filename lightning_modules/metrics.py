@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -160,6 +161,14 @@ class TrainingMetrics(nn.Module):
         rows, self.epoch_rows = self.epoch_rows, dict.fromkeys(self.tasks, 0)
         return rows
 
+    def clear(self) -> None:
+        """Count from zero."""
+        self.losses = RunningLosses(self.tasks)
+        self.rows = dict.fromkeys(self.tasks, 0)
+        self.take_epoch_rows()
+        for _, metric in self._metrics():
+            metric.reset()
+
     def state(self) -> dict[str, Any]:
         """Return what this rank gathered, as plain values."""
         return {
@@ -184,3 +193,46 @@ class TrainingMetrics(nn.Module):
 def has_updates(metric: Any) -> bool:
     """Say whether the metric was given rows; the same on every rank, since steps are."""
     return bool(metric._update_count)
+
+
+class Reduced(Metric):
+    """A number that all processes have already, so that ``self.log`` exchanges nothing for it."""
+
+    full_state_update = False
+
+    def __init__(self, number: float) -> None:
+        super().__init__(sync_on_compute=False)
+        self.number = torch.tensor(number, dtype=torch.float64)  # on the CPU: no device waits
+        self._update_count = 1
+
+    def update(self) -> None:
+        """Do nothing."""
+
+    def compute(self) -> Tensor:
+        """Return the number."""
+        return self.number
+
+
+def publish(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    """Give a callback's own metrics to loggers, and to callbacks that monitor one.
+
+    They come when the callback has them, not every ``log_every_n_steps``; the step is the number of
+    optimizer steps.
+    """
+    trainer.callback_metrics.update({name: torch.tensor(v) for name, v in metrics.items()})
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(metrics), step=trainer.global_step)
+
+
+def stage_metrics(
+    tasks: Mapping[str, Task], stage: str, numbers: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """Return the flat metrics of one evaluation, with the mean of the tasks' main metrics."""
+    named = {
+        f"{stage}/{task}/{metric}": value
+        for task, values in numbers.items()
+        for metric, value in values.items()
+    }
+    mains = [values[tasks[task].score] for task, values in numbers.items()]
+    mains = [value for value in mains if value == value]  # R2 of a single row isn't a number
+    return named | ({f"{stage}/score": sum(mains) / len(mains)} if mains else {})

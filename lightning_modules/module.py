@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.batch import MixedBatch
+from datamodules.loaders import StepLoader
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.assembly import Assembly, assemble, assemble_for_tensors, part_of
 from lightning_modules.backward_engine import BackwardEngine
@@ -29,7 +33,7 @@ from lightning_modules.building import (
 )
 from lightning_modules.checkpoints import read_checkpoint, read_spec
 from lightning_modules.distributed import local_only, mean_losses
-from lightning_modules.evaluation_module import EvaluationModule
+from lightning_modules.evaluation_module import STEP, EvaluationModule
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.hooks import TrainingHooks, TrainingStep
 from lightning_modules.metrics import TrainingMetrics
@@ -82,11 +86,20 @@ def shape_text(tensor: Tensor | None) -> str:
 
 
 class MultiTaskModule(EvaluationModule):
-    """Trains the network on mixed batches.
+    """Trains the network on mixed batches, in any Trainer.
 
     The loss of task t in a step is the mean over its labelled rows on all ranks,
     L_t = sum_i l_ti / n_t. Each rank computes its rows' part times the number of ranks, so that
     averaging gradients over ranks, as DDP does, gives the gradient of L_t exactly.
+
+    Logged are, besides the scores, ``train/<task>/<metric>``, ``weight/<task>``, ``rows/<task>``
+    (labelled rows so far), ``epoch_rows/<task>``, ``passes/<data set>`` (how often it has been gone
+    through, of a ``MixedDataModule``), ``lr/<part>``, ``train/steps_per_second``, what the trunk
+    gauges: ``gate/<task>/<source>``, ``load/<task>/<source>``, and what transfer does:
+    ``source/<task>/<source>``, ``transfer/<method>/<name>``. Of several processes
+    ``traffic/floats_sent`` and ``traffic/synchronisations``. The step is the number of optimizer
+    steps. What belongs to single steps comes every ``Trainer(log_every_n_steps=...)``, the rest at
+    the ends of epochs.
 
         model = MultiTaskModule(data)                       # good defaults for everything
         model = MultiTaskModule(
@@ -189,6 +202,12 @@ class MultiTaskModule(EvaluationModule):
         self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
         self._total: int | None = None  # optimizer steps of the run, known when it starts
         self.progress = TrainingMetrics(built.tasks)
+        self._pending: dict[str, float] = {}  # metrics that no logger was given yet
+        self._logged: list[str] = []  # what was logged in the step before
+        self._has_stepped = False
+        self._lr_is_new = False  # since the schedule last set it
+        self._clock = (0, 0.0)  # optimizer steps, and when, as the speed was last measured
+        self._paused = 0.0
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # nothing but the path is needed
@@ -235,10 +254,30 @@ class MultiTaskModule(EvaluationModule):
         model.load_state_dict(fits, strict=False)
         return model.to(map_location).eval() if map_location is not None else model.eval()
 
-    def training_step(self, batch: MixedBatch, batch_idx: int) -> Tensor:
+    @property
+    def lr(self) -> float:
+        """The learning rate of what no part names; LearningRateFinder sets it."""
+        return self.optimization.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for scheduler in self._schedulers():
+            bases = [base / self.lr * value for base in scheduler.base_lrs]
+            scheduler.base_lrs, self._lr_is_new = bases, True
+        self.optimization.lr = value
+
+    def _schedulers(self) -> list[LambdaLR]:
+        """Return the schedules of the run under way."""
+        configs = () if self._trainer is None else self._trainer.lr_scheduler_configs
+        return [one.scheduler for one in configs if isinstance(one.scheduler, LambdaLR)]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one step."""
-        with local_only(self.engine.local):
-            return self._objective(batch, batch_idx)
+        read = self._read(batch)
+        with local_only(self.engine.local), self.reader.explained(read):
+            if not read.counts_all_ranks and self.engine.divided:
+                read = self.reader.add_up_counts(read)
+            return self._objective(read, batch_idx)
 
     def _objective(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         self.balancer.begin_epoch(self.current_epoch)
@@ -264,8 +303,16 @@ class MultiTaskModule(EvaluationModule):
         return {task: total / batch.labelled[task] for task, total in sums.items()}
 
     def on_train_start(self) -> None:
-        """Find out how processes exchange gradients."""
+        """Find out how processes exchange gradients; start the clock."""
         self.engine.start(self.trainer)
+        self._clock = self.global_step, time.perf_counter()
+        self._logged, self._pending, self._has_stepped = [], {}, False
+        if self._lr_is_new:  # a search gave all parts the same, and knows no warm-up
+            for one in self._schedulers():
+                places = zip(one.optimizer.param_groups, one.base_lrs, one.lr_lambdas, strict=True)
+                for group, base, factor in places:
+                    group["lr"] = base * factor(one.last_epoch)
+            self._lr_is_new = False
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Let the balancer fill the gradients."""
@@ -278,6 +325,7 @@ class MultiTaskModule(EvaluationModule):
         """Step; then tell the balancer what the step did to the losses, if it wants to know."""
         super().optimizer_step(*args, **kwargs)
         self.engine.count_step()
+        self._has_stepped = True
         if self.balancer.needs_losses_after_step and self._step is not None:
             batch, _ = self._step
             context = self.trainer.precision_plugin.train_step_context()
@@ -301,6 +349,89 @@ class MultiTaskModule(EvaluationModule):
             clip_value(self.parameters(), gradient_clip_val)
         else:
             clip_norm(self.parameters(), gradient_clip_val)
+
+    def on_train_batch_start(self, batch: MixedBatch, batch_idx: int) -> None:
+        """Forget what was logged in the step before."""
+        if self._logged:
+            self._forget_step()
+
+    def on_train_batch_end(self, outputs: Any, batch: MixedBatch, batch_idx: int) -> None:
+        """Log losses, weights, learning rates, rows and speed, every n optimizer steps."""
+        metrics = self.pending_metrics()
+        if metrics:
+            values = {n: torch.tensor(v, dtype=torch.float64) for n, v in metrics.items()}
+            self.log_dict(values | {STEP: torch.tensor(self.global_step, dtype=torch.float64)})
+            self._logged = [f"on_train_batch_end.{name}" for name in (*metrics, STEP)]
+            self._pending = {}
+
+    def on_train_epoch_start(self) -> None:
+        """Forget what was logged at the end of the epoch before."""
+        self._pending = {}
+        self._forget_step()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training scores of the epoch, and the rows that it had."""
+        scores = self.progress.take_scores()
+        named = {f"train/{task}/{self.tasks[task].score}": v for task, v in scores.items()}
+        named |= {f"epoch_rows/{t}": float(n) for t, n in self.progress.take_epoch_rows().items()}
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, StepLoader):
+            named |= {f"passes/{name}": passes for name, passes in loader.passes().items()}
+        self._pending = named | {"epoch": float(self.current_epoch)}
+        self._log_reduced(self._pending | {STEP: float(self.global_step)})
+
+    def on_validation_epoch_start(self) -> None:
+        """Leave the validation's time out of the training speed."""
+        self._paused = time.perf_counter()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores."""
+        super().on_validation_epoch_end()
+        step, since = self._clock
+        self._clock = step, since + time.perf_counter() - self._paused
+
+    def pending_metrics(self) -> dict[str, float]:
+        """Return what this step or epoch logs, as long as no logger was given it.
+
+        Lightning hands metrics to the loggers after the callbacks. A callback asks for them that
+        needs them before: to write a checkpoint from which the history goes on, or to change what
+        is measured. All processes must ask.
+        """
+        if self._has_stepped:
+            self._has_stepped = False
+            every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # an option
+            if every and self.global_step % every == 0:
+                with local_only(self.engine.local):  # a process that steps on its own has its own
+                    self._pending = self._step_metrics()
+        return self._pending
+
+    def _step_metrics(self) -> dict[str, float]:
+        metrics = {f"train/{t}/loss": loss for t, loss in self.progress.losses.take().items()}
+        with torch.no_grad():
+            weights = self.balancer.task_weights(self.losses)
+        metrics |= {f"weight/{task}": weight for task, weight in weights.items()}
+        metrics |= {f"rows/{task}": float(rows) for task, rows in self.progress.rows.items()}
+        metrics |= self.network.trunk.gauges(list(self.losses))
+        metrics |= self.transfer.gauges() | self.engine.traffic.metrics()
+        for group in self.trainer.optimizers[0].param_groups:
+            metrics[f"lr/{group.get('part', 'all')}"] = group["lr"]
+        (before, since), self._clock = self._clock, (self.global_step, time.perf_counter())
+        speed = (self.global_step - before) / max(self._clock[1] - since, 1e-9)
+        return metrics | {"train/steps_per_second": speed}
+
+    def _forget_step(self) -> None:
+        """Take back the metrics of a step, which loggers and monitors have by now.
+
+        Lightning would log them once more when the trainer stops, and tell ModelCheckpoint of an
+        old step or epoch.
+        """
+        results = self.trainer._results
+        if results is not None:
+            for key in self._logged:
+                results[key].reset()
+        self._logged = []
+        for name in (STEP, "epoch"):
+            self.trainer.callback_metrics.pop(name, None)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make optimizer and per-step schedule."""
@@ -326,8 +457,10 @@ class MultiTaskModule(EvaluationModule):
         checkpoint["pollinate"] = self.spec
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the weights fit before any of them is taken."""
+        """Check that the weights fit before any of them is taken; count from there."""
         require_fit(self.state_dict(), checkpoint)
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            self.progress.clear()
 
     def rank_state(self) -> dict[str, Any]:
         """Return what this rank gathered since the last log line and epoch."""

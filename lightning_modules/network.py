@@ -249,6 +249,10 @@ class MultiTaskNetwork(TaskNetwork):
             encoded = encode_routed(encoder, encoder.routing, modality, given, tasks)
         yield from zip(units.values(), encoded, strict=True)
 
+    def modalities(self) -> tuple[str, ...]:
+        """Return those that have an encoder."""
+        return tuple(self.encoders)
+
     def encoder(self, modality: str) -> Encoder:
         """Return a modality's encoder."""
         found = self.encoders[modality]

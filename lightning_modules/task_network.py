@@ -24,6 +24,10 @@ class TaskNetwork(nn.Module, ABC):
         self.routes = {task: tuple(names) for task, names in routes.items()}
 
     @abstractmethod
+    def modalities(self) -> tuple[str, ...]:
+        """Return those whose rows it encodes."""
+
+    @abstractmethod
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Encode rows.
 

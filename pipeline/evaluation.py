@@ -11,7 +11,6 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 
 from datamodules.mixed_datamodule import MixedDataModule
-from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.progress_bars import EvaluationProgressBar
 from lightning_modules.checkpoints import read_spec, require_training_config
 from lightning_modules.evaluation_module import EvaluationModule
@@ -90,22 +89,21 @@ def measure(
     console: Console,
 ) -> TaskMetrics:
     """Return {task: {metric: value}} of tasks with labelled rows in the split."""
-    trainer, figures = evaluation_trainer(config["trainer"], console)
+    trainer = evaluation_trainer(config["trainer"], console)
     if isinstance(module.network, MultiTaskNetwork):  # an ensemble finds nothing
         FrozenFeatureCache(module.network, config["encoder"], datamodule, trainer).find()
     trainer.test(module, dataloaders=datamodule.evaluation_loader(split), verbose=False)
-    return figures.stage_scores["test"]
+    return module.results["test"]
 
 
-def evaluation_trainer(options: Mapping[str, Any], console: Console) -> tuple[Trainer, Measure]:
-    """Return a trainer that only tests, and the callback that has its figures.
+def evaluation_trainer(options: Mapping[str, Any], console: Console) -> Trainer:
+    """Return a trainer that only tests.
 
     Args:
         options: of the trainer of the run; those on which scores depend are taken over.
         console: where progress is shown.
     """
-    figures = Measure(every_n_steps=1)
-    return quiet_trainer(options, [figures, EvaluationProgressBar(console)]), figures
+    return quiet_trainer(options, [EvaluationProgressBar(console)])
 
 
 def print_evaluation(console: Console, found: Evaluation) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,6 @@ from lightning_modules.callbacks.checkpoint import RankState, RunCheckpoint
 from lightning_modules.callbacks.encoder_tuning import TuneEncoders, WarnIdleAdapters
 from lightning_modules.callbacks.gradient_conflicts import LogGradientConflicts
 from lightning_modules.callbacks.last_batch import LastBatch
-from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.progress_bars import TrainingProgressBar
 from lightning_modules.callbacks.stopping import (
     ResumableEarlyStopping,
@@ -33,6 +31,7 @@ from lightning_modules.checkpoints import AtomicCheckpointIO
 from lightning_modules.fsdp2_strategy import FSDP2Strategy
 from lightning_modules.hooks import HookReporter, TrainingHooks
 from lightning_modules.local_strategy import LocalSGDStrategy
+from lightning_modules.metrics import publish
 from lightning_modules.parameter_averaging.base import ParameterAveraging
 from pipeline.configuration.method_rules import AVERAGING, BRANCHES, LOCAL_STRATEGIES, SHARDED
 from pipeline.run_folder import RunFolder
@@ -41,22 +40,14 @@ from pollinate.instantiate import instantiate
 from pollinate.interrupt import StopRequest
 
 
-@dataclass
-class TrainerAndScores:
-    """A trainer, the callback that has its figures, and the one that knows its last batch."""
-
-    trainer: Trainer
-    measure: Measure
-    last_batch: LastBatch
-
-
 def make_trainer(
     config: Mapping[str, Any],
     folder: RunFolder,
     console: Console,
     sampler: Sampler,
     transfer: TrainingHooks,
-) -> TrainerAndScores:
+    last_batch: LastBatch,
+) -> Trainer:
     """Return the trainer of a run, without a logger yet.
 
     Raises:
@@ -64,22 +55,21 @@ def make_trainer(
     """
     options = trainer_options(config["trainer"])
     averaging = averaging_schedule(config)
-    measure = Measure(options.pop("log_every_n_steps", 10))
+    options.setdefault("log_every_n_steps", 10)
     stop = StopTraining(StopRequest(), config["trainer"].get("max_steps"))
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    callbacks = make_callbacks(config, folder, measure, stop, console)
+    callbacks = make_callbacks(config, folder, stop, console)
     callbacks.insert(1, WarnIdleAdapters(say))
-    last_batch = LastBatch()
     callbacks.insert(0, last_batch)
     if config["trainer"].get("strategy") == BRANCHES and not transfer.trains_branches:
         raise UsageError("trainer=branches needs branches to train; set transfer=fork_merge")
-    own = transfer.callbacks(HookReporter(measure.publish, say))
+    own = transfer.callbacks(HookReporter(publish, say))
     callbacks[-1:-1] = own  # RunCheckpoint stays last
     if averaging is not None:
         callbacks.insert(0, AverageParameters(averaging))
-    callbacks.insert(callbacks.index(measure) + 1, AdaptSampler(sampler, measure))
+    callbacks.insert(callbacks.index(stop), AdaptSampler(sampler))
     try:
-        trainer = Trainer(
+        return Trainer(
             **options,
             default_root_dir=folder.path,
             logger=False,
@@ -92,7 +82,6 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
-    return TrainerAndScores(trainer, measure, last_batch)
 
 
 NO_TRANSFER = {"_target_": "pollinate.transfer.NoTransfer"}  # of a run that only looks
@@ -157,7 +146,6 @@ def averaging_schedule(config: Mapping[str, Any]) -> ParameterAveraging | None:
 def make_callbacks(
     config: Mapping[str, Any],
     folder: RunFolder,
-    measure: Measure,
     stop: StopTraining,
     console: Console,
 ) -> list[Callback]:
@@ -168,9 +156,9 @@ def make_callbacks(
         callbacks.append(EMAWeightAveraging(decay=config["ema_decay"]))
     callbacks += [
         TuneEncoders(),
-        LogGradientConflicts(config["gradients"]["every_n_steps"], measure),
+        LogGradientConflicts(config["gradients"]["every_n_steps"]),
     ]
-    callbacks += [measure, stop, RankState(), TrainingProgressBar(measure, console)]
+    callbacks += [stop, RankState(), TrainingProgressBar(console)]
     if patience is not None:
         callbacks.append(
             ResumableEarlyStopping(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
+from lightning_modules.callbacks.last_batch import LastBatch
 from lightning_modules.callbacks.stopping import InterruptedRunError
 from lightning_modules.checkpoints import (
     BEST,
@@ -171,18 +172,24 @@ class TrainingRun:
         self.sources = self._open_sources()
         self.account = self.module.transfer.setup(self.module, self.datamodule, self.sources)
         self.module.spec["sources"] = self.sources.digests
-        self.training = make_trainer(
-            config, folder, self.console, self.datamodule.sampler, self.module.transfer
+        self.last_batch = LastBatch()
+        self.trainer = make_trainer(
+            config,
+            folder,
+            self.console,
+            self.datamodule.sampler,
+            self.module.transfer,
+            self.last_batch,
         )
-        self.module.engine.attach(self.training.trainer.strategy)
-        self.module.transfer.attach(self.training.trainer)
+        self.module.engine.attach(self.trainer.strategy)
+        self.module.transfer.attach(self.trainer)
         self.restarted = has_crashed_before(folder.path)
         self.interrupted: str | None = None  # name of the signal that stopped the run
         # nothing is left behind, in folders or on the server, by a run that can't even be set up
         if self._is_first:  # to which one made by another process would look like an earlier run's
             folder.create()
         self.tracker = self._make_tracker()
-        self.training.trainer.loggers = [self.tracker]
+        self.trainer.loggers = [self.tracker]
         weights = list(self.module.parameters())
         self.summary = RunSummary(
             "failed",
@@ -216,7 +223,7 @@ class TrainingRun:
     def _crashed(self, error: BaseException) -> None:
         """Keep what tells of an error, which nothing here replaces by another one."""
         if is_crash(error, begun=True):
-            facts = self.training.last_batch.describe()
+            facts = self.last_batch.describe()
             keep_evidence(error, self.config, self.folder.path, facts, self.tracker)
         try:
             self._finish("failed", one_line(error))
@@ -225,7 +232,7 @@ class TrainingRun:
 
     @property
     def _is_first(self) -> bool:
-        return self.training.trainer.is_global_zero
+        return self.trainer.is_global_zero
 
     def _open_sources(self) -> SourceOpener:
         """Return what opens the models that knowledge is taken from."""
@@ -275,14 +282,14 @@ class TrainingRun:
         inputs = dataset_modalities(self.datamodule)
         kinds = {name: combination(modalities) for name, modalities in inputs.items()}
         try:
-            setting = replace(hardware_setup(self.config), devices=self.training.trainer.world_size)
+            setting = replace(hardware_setup(self.config), devices=self.trainer.world_size)
             return one_line_cost(CostEstimator(self.module, self.datamodule, setting).cost(), kinds)
         except Exception as error:  # noqa: BLE001  # whatever it is, it mustn't stop the run
             return f"note: the cost of a step can't be computed: {' '.join(str(error).split())}"
 
     def _train(self) -> None:
         checkpoint = self.resumed.checkpoint if self.resumed else None
-        plugin = self.training.trainer.precision_plugin
+        plugin = self.trainer.precision_plugin
         if isinstance(plugin, DoublePrecision | HalfPrecision):
             # Lightning's own conversion comes after it has loaded the weights, rounded to 32 bits,
             # and after features were computed
@@ -292,9 +299,9 @@ class TrainingRun:
         more = f" and trainer.accumulate_grad_batches=2; {plan} says what fits"
         with explain_out_of_memory("sampler.batch_size", rows, more):
             self._keep_features(checkpoint)
-            device = self.training.trainer.strategy.root_device
+            device = self.trainer.strategy.root_device
             self.module.transfer.prepare(device, self._say)
-            self.training.trainer.fit(
+            self.trainer.fit(
                 self.module,
                 datamodule=self.datamodule,
                 ckpt_path=checkpoint,
@@ -303,7 +310,7 @@ class TrainingRun:
 
     def _keep_features(self, checkpoint: Path | None) -> None:
         """Compute features of frozen encoders, or find those of an earlier run."""
-        network, trainer = self.module.network, self.training.trainer
+        network, trainer = self.module.network, self.trainer
         if not modalities_to_cache(network):
             return
         if checkpoint is not None:
@@ -317,17 +324,18 @@ class TrainingRun:
 
     def _evaluate(self) -> None:
         """Score the best weights on validation and test data."""
-        trainer, measure = self.training.trainer, self.training.measure
+        trainer, module = self.trainer, self.module
         self.summary.steps = trainer.global_step
         best = trainer.strategy.broadcast(self.folder.checkpoints / BEST)
         if best.exists():
-            load_module_weights(self.module, best)
-        trainer.validate(self.module, datamodule=self.datamodule, verbose=False)
-        trainer.test(self.module, datamodule=self.datamodule, verbose=False)
-        self.summary.valid = measure.stage_scores["valid"]
-        self.summary.test = measure.stage_scores["test"]
+            load_module_weights(module, best)
+        loggers, trainer.loggers = trainer.loggers, []  # this validation is no part of the history
+        trainer.validate(module, datamodule=self.datamodule, verbose=False)
+        trainer.loggers = loggers
+        trainer.test(module, datamodule=self.datamodule, verbose=False)
+        self.summary.valid, self.summary.test = module.results["valid"], module.results["test"]
         self.summary.baseline = constant_baselines(self.datamodule)
-        self.summary.rows_seen = dict(self.module.progress.rows)
+        self.summary.rows_seen = dict(module.progress.rows)
 
     def _interrupted(self, error: InterruptedRunError) -> int:
         self.interrupted = error.signal_name
@@ -337,7 +345,7 @@ class TrainingRun:
     def _record(self) -> None:
         """Record what a finished run leaves."""
         if self._is_first:
-            matrices = self.training.measure.matrices["test"]
+            matrices = self.module.confusion["test"]
             record_end(self.tracker, self.config, self.folder, self.module, matrices)
 
     def _finish(self, status: str, message: str | None = None) -> None:
@@ -346,7 +354,7 @@ class TrainingRun:
         summary.status, summary.message = status, message
         if not self._is_first:
             return
-        summary.steps = self.training.trainer.global_step
+        summary.steps = self.trainer.global_step
         engine = self.module.engine
         traffic, known = engine.traffic, not engine.sharded
         summary.floats_sent = traffic.floats_sent if known else None

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
@@ -220,18 +221,40 @@ def multitask(
     )
 
 
+class Recorder(Logger):
+    """Notes what it is given: (step, metrics)."""
+
+    name = version = "recorder"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.lines.append((step, dict(metrics)))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        pass
+
+    @property
+    def latest(self) -> dict[str, float]:
+        return {name: value for _, metrics in self.lines for name, value in metrics.items()}
+
+    def steps(self, name: str) -> list[int | None]:
+        return [step for step, metrics in self.lines if name in metrics]
+
+
 def trainer(folder: Path, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
     """A trainer that writes checkpoints as a run does, and nothing else."""
     return Trainer(
         accelerator="cpu",
         default_root_dir=folder,
-        logger=False,
+        logger=options.pop("logger", False),
         callbacks=list(callbacks),
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        **options,
+        **{"num_sanity_val_steps": 0, **options},
     )

@@ -69,7 +69,7 @@ class RunCheckpoint(Checkpoint):
         signalled = self.stop.requested(trainer)
         due = trainer.global_step >= self.saved_step + self.every_n_steps
         if due or signalled:
-            self._save_last(trainer)
+            self._save_last(trainer, pl_module)
         if signalled:
             self.stop.interrupt()
 
@@ -89,7 +89,7 @@ class RunCheckpoint(Checkpoint):
         """Save after a whole epoch and at the run's end; stop if a signal came."""
         if not epoch_is_whole(trainer) and not trainer.should_stop:
             return
-        self._save_last(trainer)
+        self._save_last(trainer, pl_module)
         if self._best_pending and trainer.is_global_zero:
             link(self.folder / LAST, self.folder / BEST)
         self._best_pending = False
@@ -100,7 +100,7 @@ class RunCheckpoint(Checkpoint):
         """Save the start of a run that ended before its first step: its aim was reached."""
         if trainer.global_step:
             return
-        self._save_last(trainer)
+        self._save_last(trainer, pl_module)
         if trainer.is_global_zero:
             link(self.folder / LAST, self.folder / BEST)
 
@@ -114,11 +114,15 @@ class RunCheckpoint(Checkpoint):
         self.best_step = state_dict["best_step"]
         self.saved_step = state_dict["saved_step"]
 
-    def _save_last(self, trainer: Trainer) -> None:
+    def _save_last(self, trainer: Trainer, module: LightningModule) -> None:
         self.saved_step = trainer.global_step
+        pending = as_multitask(module).pending_metrics()
         for logger in trainer.loggers:
             if isinstance(logger, FlushableLogger):
-                logger.flush()  # what was measured before the checkpoint is on disk before it
+                # what was measured before the checkpoint is on disk before it; Lightning's turn to
+                # hand it over comes later, when the logger leaves out what it has
+                logger.log_metrics(pending, step=trainer.global_step)
+                logger.flush()
         last = self.folder / LAST
         if trainer.is_global_zero and last.exists():
             link(last, self.folder / PREVIOUS)  # last stays in place until the new one is whole

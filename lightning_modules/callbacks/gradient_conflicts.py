@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_modules.balancers.gradient_base import GradientBalancer
 from lightning_modules.balancers.shared_gradients import GradientReducer
-from lightning_modules.callbacks.measure import Measure
+from lightning_modules.metrics import publish
 from lightning_modules.module import MultiTaskModule, as_multitask
 
 MOST_TASKS = 12  # whose pairs are logged one by one
@@ -29,12 +29,10 @@ class LogGradientConflicts(Callback):
 
     Args:
         every_n_steps: optimizer steps between two looks, >= 0; 0 never looks.
-        measure: publishes the metrics.
     """
 
-    def __init__(self, every_n_steps: int, measure: Measure) -> None:
+    def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self.measure = measure
         self._found: tuple[tuple[str, ...], Tensor] | None = None  # tasks, their Gramian
 
     def on_before_backward(
@@ -65,7 +63,7 @@ class LogGradientConflicts(Callback):
         if seen is not None and seen.gramian is not None and balancer.watched:
             self._found = seen.tasks, seen.gramian
         if self._found is not None:
-            self.measure.publish(trainer, gradient_metrics(*self._found))
+            publish(trainer, gradient_metrics(*self._found))
         self._found = None
 
     def _is_due(self, trainer: Trainer) -> bool:

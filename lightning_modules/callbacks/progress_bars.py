@@ -14,8 +14,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
-from lightning_modules.callbacks.measure import Measure
 from lightning_modules.evaluation_module import as_evaluated
 from lightning_modules.module import as_multitask
 
@@ -24,12 +24,10 @@ class TrainingProgressBar(Callback):
     """A bar on a terminal; elsewhere one line an epoch. Shows each task's latest figures.
 
     Args:
-        measure: has the figures.
         console: where to write.
     """
 
-    def __init__(self, measure: Measure, console: Console) -> None:
-        self.measure = measure
+    def __init__(self, console: Console) -> None:
         self.console = console
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -64,13 +62,13 @@ class TrainingProgressBar(Callback):
     ) -> None:
         """Move the bar."""
         if self._bar is not None:
-            speed = self.measure.latest.get("train/steps_per_second")
+            speed = trainer.callback_metrics.get("train/steps_per_second")
             self._bar.update(
                 self._task,
                 completed=trainer.global_step,
                 epoch=epoch_text(trainer),
                 speed=f"{speed:.1f} steps/s" if speed else "",
-                figures=self._figures(pl_module),
+                figures=self._figures(trainer, pl_module),
             )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,7 +76,7 @@ class TrainingProgressBar(Callback):
         if trainer.is_global_zero and self._bar is None:
             step = trainer.global_step
             self.console.print(
-                f"epoch {epoch_text(trainer)}  step {step}  {self._figures(pl_module)}",
+                f"epoch {epoch_text(trainer)}  step {step}  {self._figures(trainer, pl_module)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -98,11 +96,12 @@ class TrainingProgressBar(Callback):
             self._bar.stop()
             self._bar = None
 
-    def _figures(self, module: LightningModule) -> str:
+    def _figures(self, trainer: Trainer, module: LightningModule) -> str:
         """Return ``task loss score`` of every task, the score being the last validation's."""
+        latest = trainer.callback_metrics
         return " | ".join(
-            f"{task} {_short(self.measure.latest.get(f'train/{task}/loss'), 2)}"
-            f" {_short(self.measure.latest.get(f'valid/{task}/{definition.score}'), 3)}".rstrip()
+            f"{task} {_short(latest.get(f'train/{task}/loss'), 2)}"
+            f" {_short(latest.get(f'valid/{task}/{definition.score}'), 3)}".rstrip()
             for task, definition in as_evaluated(module).tasks.items()
         )
 
@@ -114,7 +113,7 @@ def epoch_text(trainer: Trainer) -> str:
     return f"{number}/{limit}" if limit and limit > 0 else str(number)
 
 
-def _short(value: float | None, digits: int) -> str:
+def _short(value: Tensor | None, digits: int) -> str:
     """Return .97 for 0.97, and nothing for None."""
     return "" if value is None else f"{value:.{digits}f}".replace("0.", ".", 1)
 

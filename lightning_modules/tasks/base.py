@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -79,6 +80,22 @@ def mean_sigmoid(outputs: Tensor) -> Tensor:
 
 
 Label = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TargetForm:
+    """What a task's targets (N, ...) must be, where they don't come from the task's own ``encode``.
+
+    meaning: for messages, such as ``class numbers (N,)``.
+    whole: whether they are whole numbers, int64; else float.
+    shape: sizes after N, None for any.
+    below: what all numbers are smaller than, None for no limit.
+    """
+
+    meaning: str
+    whole: bool
+    shape: tuple[int | None, ...] = ()
+    below: int | None = None
 
 
 def label_text(value: Any) -> str | None:
@@ -252,6 +269,10 @@ class Task(metaclass=Buildable):
     @abstractmethod
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Turn raw targets, or what ``maps`` made of them, into tensors."""
+
+    def target_form(self) -> TargetForm | None:
+        """Return what targets from someone else's loader are checked for; None: nothing."""
+        return None
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:

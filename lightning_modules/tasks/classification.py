@@ -25,6 +25,7 @@ from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import CategoricalOutput
 from lightning_modules.tasks.base import (
     Label,
+    TargetForm,
     Task,
     class_names,
     label_text,
@@ -127,6 +128,10 @@ class Classification(Task):
         # one number at a time: there may be millions of labels
         targets = torch.from_numpy(np.fromiter(numbered(), dtype=np.int64))
         return EncodedTargets(targets.clamp(min=0), targets >= 0, unseen)
+
+    def target_form(self) -> TargetForm:
+        """Return class numbers."""
+        return TargetForm("class numbers (N,)", True, below=len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a class."""

@@ -20,7 +20,7 @@ from torchmetrics import (
 
 from datamodules.label_maps import UNLABELLED_PIXEL, DepthMap
 from datamodules.labelled_task import EncodedTargets, Target
-from lightning_modules.tasks.base import Label
+from lightning_modules.tasks.base import Label, TargetForm
 from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, upsampled
 from pollinate.errors import PollinateError
 
@@ -93,6 +93,10 @@ class Depth(DenseTask):
         """Return distances, 0 where nothing was measured: (N, H, W) float32."""
         targets = torch.from_numpy(np.asarray(self.stacked(values), np.float32))
         return EncodedTargets(targets, targets.ne(UNLABELLED_PIXEL).flatten(1).any(dim=1))
+
+    def target_form(self) -> TargetForm:
+        """Return distances by pixel."""
+        return TargetForm("distances (N, H, W), 0 or NaN where none is known", False, (None, None))
 
     def head(self, dim: int) -> nn.Module:
         """Return convolutions to one number a cell, and its scale."""

@@ -24,6 +24,7 @@ from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.base import (
     Label,
+    TargetForm,
     Task,
     class_names,
     label_text,
@@ -164,6 +165,10 @@ class Multilabel(Task):
         for row, own in enumerate(rows):
             targets[row, own] = 1.0
         return EncodedTargets(targets, torch.tensor(present, dtype=torch.bool), unseen)
+
+    def target_form(self) -> TargetForm:
+        """Return 0 or 1 a label."""
+        return TargetForm("0 or 1 for each label (N, C)", False, (len(self.classes),), 2)
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one logit a label."""

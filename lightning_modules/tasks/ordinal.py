@@ -20,6 +20,7 @@ from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.base import (
     Label,
+    TargetForm,
     Task,
     class_names,
     label_text,
@@ -101,6 +102,10 @@ class Ordinal(Task):
         )
         unseen = {r: t for r, t in enumerate(texts) if t is not None and t not in numbers}
         return EncodedTargets(found.clamp(min=0), found >= 0, unseen)
+
+    def target_form(self) -> TargetForm:
+        """Return places in the order."""
+        return TargetForm("places in the order (N,)", True, below=len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
         """Return one weight vector and K - 1 thresholds."""

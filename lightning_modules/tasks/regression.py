@@ -14,7 +14,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import NumericOutput
-from lightning_modules.tasks.base import Label, Task, number_problem, parse_number
+from lightning_modules.tasks.base import Label, TargetForm, Task, number_problem, parse_number
 from pollinate.errors import PollinateError, UsageError
 
 
@@ -95,6 +95,10 @@ class Regression(Task):
         return EncodedTargets(
             targets.float(), torch.tensor([v is not None for v in found], dtype=torch.bool)
         )
+
+    def target_form(self) -> TargetForm:
+        """Return numbers in their own unit."""
+        return TargetForm("numbers (N,)", False)
 
     def head(self, dim: int) -> nn.Module:
         """Return a linear layer to one number, and its scale."""

@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.labelled_task import EncodedTargets
 from lightning_modules.distributed import gather_rows
-from lightning_modules.tasks.base import Label, Task
+from lightning_modules.tasks.base import Label, TargetForm, Task
 from lightning_modules.views import PairView
 from pollinate.errors import PollinateError, UsageError
 
@@ -165,6 +165,10 @@ class Retrieval(Task):
         """Return which rows have both modalities; the targets (N,) say nothing."""
         present = torch.tensor([bool(value) for value in values], dtype=torch.bool)
         return EncodedTargets(torch.zeros(len(present), dtype=torch.int64), present)
+
+    def target_form(self) -> TargetForm:
+        """Return any number: which rows are pairs is all that counts."""
+        return TargetForm("a number a row (N,)", True)
 
     def head(self, dim: int) -> nn.Module:
         """Return two linear maps to vectors of length 1."""

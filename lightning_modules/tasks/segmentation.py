@@ -22,6 +22,7 @@ from datamodules.label_maps import MAX_CLASS, UNLABELLED_PIXEL, ClassMap
 from datamodules.labelled_task import EncodedTargets, Target
 from lightning_modules.tasks.base import (
     Label,
+    TargetForm,
     class_names,
     mean_softmax,
     require_classes,
@@ -120,6 +121,10 @@ class Segmentation(DenseTask):
         }
         present = (targets != UNLABELLED).any(axis=(1, 2))
         return EncodedTargets(torch.from_numpy(targets), torch.from_numpy(present), unseen)
+
+    def target_form(self) -> TargetForm:
+        """Return class numbers by pixel."""
+        return TargetForm("class numbers (N, H, W)", True, (None, None), len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
         """Return convolutions to one logit a class and cell."""

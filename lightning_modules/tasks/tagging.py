@@ -18,6 +18,7 @@ from datamodules.modalities.text import as_text, first_text, words_of
 from datamodules.table import Column, Columns
 from lightning_modules.tasks.base import (
     Label,
+    TargetForm,
     Task,
     class_names,
     mean_softmax,
@@ -194,6 +195,12 @@ class Tagging(Task):
         present = [bool(tags) and row not in unseen for row, tags in enumerate(rows)]
         return EncodedTargets(
             torch.from_numpy(targets), torch.tensor(present, dtype=torch.bool), unseen
+        )
+
+    def target_form(self) -> TargetForm:
+        """Return tag numbers by word."""
+        return TargetForm(
+            "tag numbers (N, W), -1 beyond the last word", True, (None,), len(self.classes)
         )
 
     def head(self, dim: int) -> nn.Module:

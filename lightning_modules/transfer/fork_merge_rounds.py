@@ -156,6 +156,7 @@ class ForkMergeRounds(Callback):
         self.batches += 1
         if self.batches < self.plan.every_n_steps:
             return
+        module.pending_metrics()  # measured before anything of the branch changes
         assert self.start is not None
         self.done.append(BranchSnapshot.of(trainer, module))
         self.batches = 0

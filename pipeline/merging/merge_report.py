@@ -11,9 +11,9 @@ from rich.table import Table
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.building import build_tasks, task_datasets
-from lightning_modules.callbacks.measure import stage_metrics
 from lightning_modules.checkpoints import BEST
 from lightning_modules.evaluation_module import EvaluationModule
+from lightning_modules.metrics import stage_metrics
 from pipeline.merging.merge_scores import MergeScores
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import RunSummary, TaskMetrics, print_result
@@ -147,10 +147,10 @@ def record_scores(
 ) -> None:
     metrics: dict[str, float] = {}
     for split, numbers in scored.result.items():
-        metrics |= stage_metrics(module, split, numbers)
+        metrics |= stage_metrics(module.tasks, split, numbers)
     for parent, own in zip(summary.parents, scored.models, strict=True):
         for split, numbers in own.items():
-            named = stage_metrics(module, split, numbers)
+            named = stage_metrics(module.tasks, split, numbers)
             metrics |= {f"parent/{parent['label']}/{name}": v for name, v in named.items()}
     tracker.log_metrics(metrics, step=0)
     for path in draw_confusions(folder, module, scored.matrices):

@@ -57,10 +57,13 @@ def evaluate_loaded(
     """Return (scores by split, confusion matrices on test) of the weights that are loaded."""
     found, matrices = {}, {}
     for split in SPLITS:
-        trainer, figures = evaluation_trainer(options, console)
+        trainer = evaluation_trainer(options, console)
         loader = evaluator.datamodule.evaluation_loader(split)
         trainer.test(evaluator.module, dataloaders=loader, verbose=False)
-        found[split], matrices = figures.stage_scores["test"], figures.matrices["test"]
+        found[split], matrices = (
+            evaluator.module.results["test"],
+            evaluator.module.confusion["test"],
+        )
     return found, matrices
 
 

@@ -13,7 +13,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_modules import checkpoints
 from lightning_modules.callbacks import checkpoint
 from lightning_modules.callbacks.checkpoint import RankState, RunCheckpoint, link
-from lightning_modules.callbacks.measure import Measure
 from lightning_modules.callbacks.stopping import StopTraining
 from lightning_modules.flushable_logger import FlushableLogger
 from lightning_modules.module import MultiTaskModule
@@ -21,19 +20,6 @@ from pollinate.interrupt import StopRequest
 from tests.tiny import multitask, ready, trainer
 
 EPOCH_STEPS = 4
-
-
-class Scripted(Measure):
-    """Measures the given validation scores, one after the other."""
-
-    def __init__(self, *scores: float) -> None:
-        super().__init__(1)
-        self.left = list(scores)
-
-    def publish(self, trainer: Any, metrics: dict[str, float]) -> None:
-        if "valid/score" in metrics:
-            metrics = metrics | {"valid/score": self.left.pop(0)}
-        super().publish(trainer, metrics)
 
 
 @pytest.fixture
@@ -72,7 +58,7 @@ class Kept(FlushableLogger):
 def test_loggers_write_down_what_they_have_before_a_checkpoint(tmp_path: Path) -> None:
     data, stop, logger = ready(), StopTraining(StopRequest()), Kept(tmp_path / "last.ckpt")
     keep = RunCheckpoint(tmp_path, stop, 100, "valid/score", "max")
-    one = trainer(tmp_path, [Scripted(0.5), stop, RankState(), keep], max_epochs=1)
+    one = trainer(tmp_path, [stop, RankState(), keep], max_epochs=1)
     one.loggers = [logger]
     one.fit(multitask(data), datamodule=data)
     assert logger.there == [False]
@@ -85,8 +71,11 @@ def fit(folder: Path, scores: tuple[float, ...], every: int = 3, **options: Any)
     mode = options.pop("mode", "max")
     keep = RunCheckpoint(folder, stop, every, "valid/score", mode)
     epochs = options.pop("max_epochs", len(scores))
-    callbacks = [Scripted(*scores), stop, RankState(), keep]
-    trainer(folder, callbacks, max_epochs=epochs, **options).fit(multitask(data), datamodule=data)
+    module, left = multitask(data), iter(scores)
+    # the given validation scores, one after the other
+    module.on_validation_epoch_end = lambda: module.log("valid/score", next(left))  # type: ignore[method-assign]
+    callbacks = [stop, RankState(), keep]
+    trainer(folder, callbacks, max_epochs=epochs, **options).fit(module, datamodule=data)
     return keep
 
 
@@ -108,7 +97,7 @@ class Reached(Callback):
 def test_a_run_that_takes_no_step_leaves_its_start(tmp_path: Path) -> None:
     data, stop = ready(), StopTraining(StopRequest())
     keep = RunCheckpoint(tmp_path, stop, 3, "valid/score", "max")
-    fit = trainer(tmp_path, [Measure(1), Reached(), stop, RankState(), keep], max_epochs=1)
+    fit = trainer(tmp_path, [Reached(), stop, RankState(), keep], max_epochs=1)
     fit.fit(multitask(data), datamodule=data)
     assert steps(tmp_path) == {"last": 0, "best": 0}
 
@@ -232,7 +221,7 @@ def test_sums_are_there_even_if_no_training_follows(module: MultiTaskModule) -> 
 
 
 def test_another_number_of_processes_is_said(module: MultiTaskModule) -> None:
-    with pytest.warns(UserWarning, match="of 1 processes and this run has 2"):
+    with pytest.warns(UserWarning, match="by 1 processes and this run has 2"):
         RankState().on_load_checkpoint(alone(world=2), module, saved(module))
 
 

@@ -17,8 +17,7 @@ from lightning_modules.callbacks.gradient_conflicts import (
     LogGradientConflicts,
     gradient_metrics,
 )
-from tests.lightning_modules.callbacks.test_measure import Spy
-from tests.tiny import multitask, ready, task, texts, trainer
+from tests.tiny import Recorder, multitask, ready, task, texts, trainer
 
 KINDS = ["p" if row % 3 else "q" for row in range(40)]
 NAMES = {
@@ -29,13 +28,13 @@ NAMES = {
 }
 
 
-def fit(folder: Path, every: int, balancer: Any) -> tuple[Spy, Any]:
+def fit(folder: Path, every: int, balancer: Any) -> tuple[Recorder, Any]:
     """Train two tasks of the same rows for eight steps."""
     tasks = {"tone": task("notes"), "kind": task("notes", target="kind")}
-    data, spy = ready({"notes": texts(40, kind=KINDS)}, tasks, dropout=0.0), Spy(100)
+    data, spy = ready({"notes": texts(40, kind=KINDS)}, tasks, dropout=0.0), Recorder()
     module = multitask(data, balancer=balancer)
-    callbacks = [LogGradientConflicts(every, spy), spy]
-    trainer(folder, callbacks, max_epochs=-1, max_steps=8).fit(module, datamodule=data)
+    fit = trainer(folder, [LogGradientConflicts(every)], max_epochs=-1, max_steps=8, logger=spy)
+    fit.fit(module, datamodule=data)
     return spy, module
 
 
@@ -44,7 +43,7 @@ def fit(folder: Path, every: int, balancer: Any) -> tuple[Spy, Any]:
 )
 def test_every_n_steps(balancer: Any, tmp_path: Path) -> None:
     spy, _ = fit(tmp_path, 3, balancer)
-    seen = [(step, metrics) for step, metrics in spy.published if "gradient/conflicts" in metrics]
+    seen = [(step, metrics) for step, metrics in spy.lines if "gradient/conflicts" in metrics]
     assert [step for step, _ in seen] == [1, 4, 7]  # of the steps 0, 3 and 6, once they are done
     for _, metrics in seen:
         assert metrics.keys() == NAMES
@@ -54,7 +53,7 @@ def test_every_n_steps(balancer: Any, tmp_path: Path) -> None:
 
 def test_never(tmp_path: Path) -> None:
     spy, _ = fit(tmp_path, 0, Equal)
-    assert not any("gradient/conflicts" in metrics for _, metrics in spy.published)
+    assert not any("gradient/conflicts" in metrics for _, metrics in spy.lines)
 
 
 @pytest.mark.parametrize("balancer", [Equal, GradDrop])

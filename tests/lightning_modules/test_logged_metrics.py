@@ -1,4 +1,4 @@
-"""What the module gathers becomes named metrics."""
+"""What the module measures reaches any logger, under its name and step."""
 
 from __future__ import annotations
 
@@ -9,40 +9,24 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_modules.callbacks.measure import Measure
 from lightning_modules.module import as_multitask as module_of
-from tests.tiny import multitask, ready, trainer
+from tests.tiny import Recorder, multitask, ready, trainer
 
 EPOCH_STEPS = 4
 
 
-class Spy(Measure):
-    """Notes what is published: (step, metrics)."""
-
-    def __init__(self, every_n_steps: int) -> None:
-        super().__init__(every_n_steps)
-        self.published: list[tuple[int, dict[str, float]]] = []
-
-    def publish(self, trainer: Any, metrics: dict[str, float]) -> None:
-        self.published.append((trainer.global_step, metrics))
-        super().publish(trainer, metrics)
-
-    def steps(self, name: str) -> list[int]:
-        return [step for step, metrics in self.published if name in metrics]
-
-
-def measured(folder: Path, every: int = 2, **options: Any) -> Spy:
+def measured(folder: Path, every: int = 2, **options: Any) -> Recorder:
     """Train two epochs and test."""
-    data, spy = ready(), Spy(every)
+    data, spy = ready(), Recorder()
     module = multitask(data)
-    fit = trainer(folder, [spy], max_epochs=2, **options)
+    fit = trainer(folder, max_epochs=2, logger=spy, log_every_n_steps=every, **options)
     fit.fit(module, datamodule=data)
     fit.test(module, datamodule=data, verbose=False)
     return spy
 
 
 def test_names(tmp_path: Path) -> None:
-    names = {name for _, metrics in measured(tmp_path).published for name in metrics}
+    names = {name for _, metrics in measured(tmp_path).lines for name in metrics}
     assert names == {
         "epoch",
         "lr/all",
@@ -67,10 +51,11 @@ def test_names(tmp_path: Path) -> None:
 
 
 def test_what_the_trunk_gauges_is_logged(tmp_path: Path) -> None:
-    data, spy = ready(), Spy(2)
+    data, spy = ready(), Recorder()
     module = multitask(data)
     module.network.trunk.gauges = lambda tasks: {f"gate/{t}/x": 0.5 for t in tasks}  # type: ignore[method-assign]
-    trainer(tmp_path, [spy], max_epochs=1).fit(module, datamodule=data)
+    fit = trainer(tmp_path, max_epochs=1, logger=spy, log_every_n_steps=2)
+    fit.fit(module, datamodule=data)
     assert spy.steps("gate/notes/x") == spy.steps("gate/shapes/x") == [2, 4]
 
 
@@ -103,10 +88,14 @@ def test_rows_are_counted(tmp_path: Path) -> None:
 
 
 def test_every_score_and_matrix_is_kept(tmp_path: Path) -> None:
-    spy = measured(tmp_path)
-    assert spy.stage_scores.keys() == spy.matrices.keys() == {"valid", "test"}
-    assert spy.matrices["test"]["notes"].sum() == 10
-    assert spy.stage_scores["test"]["notes"]["accuracy"] == spy.latest["test/notes/accuracy"]
+    data, spy = ready(), Recorder()
+    module = multitask(data)
+    fit = trainer(tmp_path, max_epochs=1, logger=spy)
+    fit.fit(module, datamodule=data)
+    fit.test(module, datamodule=data, verbose=False)
+    assert module.results.keys() == module.confusion.keys() == {"valid", "test"}
+    assert module.confusion["test"]["notes"].sum() == 10
+    assert module.results["test"]["notes"]["accuracy"] == spy.latest["test/notes/accuracy"]
 
 
 class Unlabelled(Callback):
@@ -117,8 +106,54 @@ class Unlabelled(Callback):
 
 
 def test_a_step_without_any_label_is_measured(tmp_path: Path) -> None:
-    data, spy = ready(), Spy(1)
-    fit = trainer(tmp_path, [Unlabelled(), spy], max_epochs=1)
+    data, spy = ready(), Recorder()
+    fit = trainer(tmp_path, [Unlabelled()], max_epochs=1, logger=spy, log_every_n_steps=1)
     fit.fit(multitask(data), datamodule=data)
     assert spy.steps("rows/notes") == [1, 2, 3, 4]
     assert spy.steps("weight/notes") == []
+
+
+class Stop(Callback):
+    """Asks the trainer to stop after 3 steps."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+        trainer.should_stop |= trainer.global_step >= 3
+
+
+def test_nothing_is_logged_twice_when_the_trainer_stops(tmp_path: Path) -> None:
+    data, spy = ready(), Recorder()
+    fit = trainer(tmp_path, [Stop()], max_epochs=2, logger=spy, log_every_n_steps=2)
+    fit.fit(multitask(data), datamodule=data)
+    assert spy.steps("train/notes/loss") == [2]
+    assert spy.steps("valid/score") == spy.steps("train/notes/accuracy") == [3]
+
+
+def test_values_are_not_rounded(tmp_path: Path) -> None:
+    data, spy = ready(), Recorder()
+    module = multitask(data)
+    module.lr = 1 / 3
+    trainer(tmp_path, max_epochs=1, logger=spy, log_every_n_steps=2).fit(module, datamodule=data)
+    assert spy.latest["lr/all"] == 1 / 3
+
+
+def test_a_sanity_check_leaves_no_metric(tmp_path: Path) -> None:
+    data, spy = ready(), Recorder()
+    module = multitask(data)
+    seen: list[dict[str, Any]] = []
+
+    class Look(Callback):
+        def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+            seen.append(dict(trainer.callback_metrics) | module.results | module.confusion)
+
+    fit = trainer(tmp_path, [Look()], max_epochs=1, logger=spy, num_sanity_val_steps=2)
+    fit.fit(module, datamodule=data)
+    assert seen == [{}]
+    assert spy.steps("valid/score") == [4]
+    assert module.confusion["valid"]["notes"].sum() == 10  # the check's rows aren't counted
+
+
+def test_a_trainer_that_logs_nothing_trains(tmp_path: Path) -> None:
+    data = ready()
+    fit = Trainer(accelerator="cpu", barebones=True, max_epochs=1, default_root_dir=tmp_path)
+    fit.fit(multitask(data), datamodule=data)
+    assert fit.global_step == 4
