@@ -16,7 +16,7 @@ fit: $(INSTALLED)
 	$(BIN)/python -m pipeline.fit $(ARGS)
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 ui: $(INSTALLED)
 	$(BIN)/python -m pipeline.ui $(ARGS)

@@ -24,6 +24,12 @@ SMALL = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests, so that no process ends with a long one alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def fit(run_dir: Path, *overrides: str) -> Path:
     """Train a tiny run in this process; return its folder."""
     from pipeline.fit import main

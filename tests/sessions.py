@@ -1,21 +1,32 @@
-"""Runs commands one after another, each in a fork of one process that imports everything once.
+"""Runs commands one after another, each in a fork of one process that has done it all before.
 
-``python -m tests.sessions`` reads a list of sessions from standard input as JSON, and writes their
-exit codes. A session can be hit by a fault at an exact place, which no timer could do.
+``python -m tests.sessions`` trains once, for all that is imported and set up on the way: what comes
+after takes a quarter of the time. Then it reads lists of sessions from standard input, each a line
+of JSON, and answers with a line of exit codes. A session can be hit by a fault at an exact place,
+which no timer could do.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import cache, partialmethod
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,49 +94,120 @@ class Session:
     # these two take longer than the rest of a small run
     plots: bool = False
     estimate: bool = False  # what a step will cost, printed before the first
+    compiler: str = "inductor"  # or one that writes no C++, which takes a minute
     processes: int = 1  # of the run; a fault hits the first, and its end ends the others
 
 
 def run_sessions(sessions: Sequence[Session], cwd: Path) -> list[int]:
     """Run the sessions in order; return their exit codes, minus the signal where one killed it."""
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "TORCH_CPP_LOG_LEVEL": "ERROR",  # as pipeline.fit sets it before it imports torch
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.sessions"],
-        input=json.dumps([asdict(session) for session in sessions]),
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    codes: list[int] = json.loads(done.stdout.splitlines()[-1])
+    return ask({"cwd": str(cwd), "sessions": [asdict(session) for session in sessions]})
+
+
+def ask(request: Mapping[str, Any]) -> list[int]:
+    """Have the server do what is asked; return exit codes."""
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    answer = server.stdout.readline()
+    assert answer, f"the server of sessions ended with {server.wait()}; see its output"
+    codes: list[int] = json.loads(answer)
     return codes
 
 
+@cache
+def _server() -> subprocess.Popen[str]:
+    """Start the process that forks; it ends when nobody can ask it any more."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",  # a process that has used an accelerator can't be forked
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # as pipeline.fit sets it before it imports torch
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.sessions"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    atexit.register(_end, server)
+    return server
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.close()
+    server.wait()
+    server.stdout.close()
+
+
 def main() -> None:
-    """Read sessions, fork for each, write exit codes."""
-    import lightning.pytorch
-    import torch
+    """Train once; then fork for each session, and write exit codes."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nothing else may come between the answers
+    warm_up()
+    for line in sys.stdin:
+        request = json.loads(line)
+        os.chdir(request["cwd"])
+        if "cases" in request:
+            codes = _alone_and_both(**request)
+        else:
+            codes = [_torn_or_not(session) for session in request["sessions"]]
+        answers.write(json.dumps(codes) + "\n")
+        answers.flush()
 
-    # imported here, once for all forks
-    import datamodules.sources.quickstart
-    import lightning_modules.encoders.bag
-    import lightning_modules.encoders.cnn
+
+def warm_up() -> None:
+    """Train for a step on each kind of data, and leave no trace but what is in memory.
+
+    Nothing goes backward: autograd's threads don't survive a fork.
+    """
     import pipeline.training_run
+    from lightning_modules.module import MultiTaskModule
+    from pipeline.fit import main as fit
 
-    assert lightning.pytorch and torch and pipeline.training_run
-    assert datamodules.sources.quickstart and lightning_modules.encoders
-    codes = []
-    for session in json.load(sys.stdin):
-        if session["torn"]:
-            tear(Path(session["torn"]))
-        codes.append(_all_processes(session))
-    sys.stdout.write(json.dumps(codes) + "\n")
+    environment = dict(os.environ)
+    still = [
+        patch.object(MultiTaskModule, "backward", lambda *_, **__: None),
+        patch.object(pipeline.training_run.TrainingRun, "_cost_line", lambda _: "no estimate"),
+        patch.object(pipeline.training_run, "draw_plots", lambda *_: []),
+        warnings.catch_warnings(),
+    ]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for one in still:
+            stack.enter_context(one)
+        for name, base in (("smoke", SMOKE), ("tasks", TASKS)):
+            code = fit([*base, "trainer.max_steps=1", f"run_dir={folder}/{name}"])
+            assert code == 0
+            os.environ.clear()  # which has the run's folder now
+            os.environ.update(environment)
+    gc.collect()
+    gc.freeze()
+
+
+def _torn_or_not(session: dict[str, Any]) -> int:
+    if session["torn"]:
+        tear(Path(session["torn"]))
+    return _all_processes(session)
+
+
+def _alone_and_both(cases: str, cwd: str, names: Sequence[str]) -> list[int]:
+    """Run a module's cases alone in the folder ``one``, and as two processes in ``two``."""
+
+    def work(folder: str, log: str) -> int:
+        from tests.processes import run_cases
+
+        _write_to(log)
+        run_cases(import_module(cases).train, Path(cwd) / folder, names)
+        return 0
+
+    both = _fork(2, lambda: work("two", f"two-{os.environ['RANK']}.log"))
+    alone = _fork(1, lambda: work("one", "one.log"))
+    return [_end_of(both), _end_of(alone)]
 
 
 def tear(path: Path) -> None:
@@ -137,10 +219,18 @@ def tear(path: Path) -> None:
 
 def _all_processes(session: dict[str, Any]) -> int:
     """Run a session's processes as torchrun would; return the first one's exit code."""
+
+    def work() -> int:
+        return _session(session | ({"fault": None} if os.environ.get("RANK", "0") != "0" else {}))
+
+    return _end_of(_fork(session["processes"], work))
+
+
+def _fork(count: int, work: Callable[[], int]) -> list[int]:
+    """Do the same in several processes that know of each other; return their ids."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    count = session["processes"]
     processes = []
     for rank in range(count):
         process = os.fork()
@@ -150,8 +240,21 @@ def _all_processes(session: dict[str, Any]) -> int:
                 os.environ |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
                 os.environ |= {"LOCAL_RANK": str(rank), "GROUP_RANK": "0"}
                 os.environ |= {"TORCHELASTIC_RUN_ID": "test"}
-            _session(session | ({"fault": None} if rank else {}))
+            code = 1
+            try:
+                code = work()
+            finally:
+                if sys.exc_info()[0]:
+                    traceback.print_exc()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
         processes.append(process)
+    return processes
+
+
+def _end_of(processes: Sequence[int]) -> int:
+    """Wait for all; return the first one's exit code, or another one's that isn't 0."""
     code = os.waitstatus_to_exitcode(os.waitpid(processes[0], 0)[1])
     for process in processes[1:]:
         if code < 0:
@@ -161,11 +264,17 @@ def _all_processes(session: dict[str, Any]) -> int:
     return code
 
 
-def _session(session: dict[str, Any]) -> None:
+def _write_to(log: str) -> None:
+    number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(number, 1)
+    os.dup2(number, 2)
+
+
+def _session(session: dict[str, Any]) -> int:
     os.setpgid(0, 0)  # a fault hits the session's worker processes, too
-    log = os.open(session["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    _write_to(session["log"])
+    import torch
+
     import pipeline.training_run
     from pipeline.fit import main as fit
 
@@ -173,11 +282,12 @@ def _session(session: dict[str, Any]) -> None:
         pipeline.training_run.draw_plots = lambda *_: []
     if not session["estimate"]:
         pipeline.training_run.TrainingRun._cost_line = lambda _: "no estimate"
+    if session["compiler"] != "inductor":
+        compiled = partialmethod(torch.nn.Module.compile, backend=session["compiler"])
+        torch.nn.Module.compile = compiled  # type: ignore[method-assign]
     if session["fault"]:
         inject(Fault(**session["fault"]))
-    code = fit(session["arguments"])
-    sys.stdout.flush()
-    os._exit(code)
+    return fit(session["arguments"])
 
 
 def inject(fault: Fault) -> None:

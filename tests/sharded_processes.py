@@ -1,6 +1,6 @@
 """Trains with sharded weights; run once alone, whole, and once as two processes.
 
-``python -m tests.sharded_processes FOLDER NAME...``; see ``tests.processes``.
+See ``tests.processes``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lightning_modules.building import build_balancer
 from lightning_modules.fsdp2_strategy import FSDP2Strategy
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork
-from tests.processes import SGD, run_cases, spread, whole
+from tests.processes import SGD, spread, whole
 from tests.rows.groups import ROWS
 from tests.tiny import DIM, Given, images, labels, multitask, ready, task, texts, trainer
 
@@ -33,10 +33,11 @@ class ShardedCase:
 
     trunk: str = "shared"
     encoder: str = "transformer"
-    balancer: str = "equal"
+    balancer: str | Mapping[str, Any] = "equal"  # an option, or its configuration
     trainer: Mapping[str, Any] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=lambda: {"notes": 5, "shapes": 2})
     atol: float = 1e-5
+    dropout: float = 0.0
 
 
 CASES = {
@@ -64,16 +65,18 @@ def build(case: ShardedCase, sampler: Sampler) -> tuple[MultiTaskModule, Any]:
         {"notes": texts(40, kind=kinds), "shapes": images(24)},
         {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")},
         sampler,
-        dropout=0.0,
+        dropout=case.dropout,
     )
-    node = BY_NAME[f"balancer/{case.balancer}"].node()
+    node = case.balancer
+    if isinstance(node, str):
+        node = BY_NAME[f"balancer/{node}"].node()
     balancer = partial(_balancer, node)
     module = multitask(data, balancer=balancer, optimizer=SGD)
     torch.manual_seed(0)
     text = BY_NAME[f"encoder/text/{case.encoder}"].build(
-        dim=DIM, dropout=0.0, **data.modalities["text"].encoder_arguments()
+        dim=DIM, dropout=case.dropout, **data.modalities["text"].encoder_arguments()
     )
-    options = {"dim": DIM, "dropout": 0.0, "tasks": list(data.tasks)}
+    options = {"dim": DIM, "dropout": case.dropout, "tasks": list(data.tasks)}
     trunk = BY_NAME[f"trunk/{case.trunk}"].build(**options)
     old = module.network
     module.network = MultiTaskNetwork(
@@ -117,7 +120,3 @@ def train(name: str, folder: Path) -> None:
     state = {"model": whole(module), "balancer": whole(module.balancer)}
     if fit.is_global_zero:
         torch.save(state, folder / f"{name}.pt")
-
-
-if __name__ == "__main__":
-    run_cases(train)

@@ -1,6 +1,6 @@
 """Trains students with a teacher for 12 steps; run once alone and once as two processes.
 
-``python -m tests.taught_processes FOLDER NAME...``; see ``tests.processes``.
+See ``tests.processes``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.samplers.uniform import Uniform
+from lightning_modules.module import MultiTaskModule
 from lightning_modules.transfer.annealed import AnnealedTransfer
 from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.decoupled import Decoupled
@@ -24,7 +26,7 @@ from tests.lightning_modules.transfer.helpers import (
     teacher_source,
     texts_and_images,
 )
-from tests.processes import SGD, replicated, run_cases, spread, whole
+from tests.processes import SGD, replicated, spread, whole
 from tests.tiny import images, labels, multitask, task, texts, trainer
 from tests.two_processes import make
 
@@ -40,8 +42,8 @@ def method_of(name: str) -> Transfer:
     return Hinton("teacher")
 
 
-def train(name: str, folder: Path) -> None:
-    """Train two tasks on three data sets: one without labels, one whose rows lack pictures."""
+def build(name: str, folder: Path) -> tuple[MultiTaskModule, MixedDataModule]:
+    """Return student and data: a data set has no labels, and in one some rows lack pictures."""
     unlabelled = task("all")
     unlabelled.datasets, unlabelled.unlabelled = ["all", "more"], ["more"]
     sets = {"all": texts_and_images(40, label=labels(40)), "more": texts(30)}
@@ -68,6 +70,12 @@ def train(name: str, folder: Path) -> None:
     model.transfer = method_of(name)
     model.transfer.setup(model, data, NamedSourceOpener(teacher=source))
     model.transfer.prepare(CPU, lambda _: None)
+    return model, data
+
+
+def train(name: str, folder: Path) -> None:
+    """Train, with accumulation."""
+    model, data = build(name, folder)
     fit = trainer(
         folder,
         max_epochs=-1,
@@ -82,7 +90,3 @@ def train(name: str, folder: Path) -> None:
     fit.fit(model, datamodule=data)
     if fit.is_global_zero:
         torch.save({"model": whole(model), "rows": model.progress.rows}, folder / f"{name}.pt")
-
-
-if __name__ == "__main__":
-    run_cases(train)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pipeline.run_folder import RunFolder
-from tests.sessions import ROOT, SMOKE, STREAMED
+from tests.sessions import ROOT, SMOKE, STREAMED, Fault, Session, run_sessions
 from tests.test_resume import history, same
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ STEPS_BEFORE_KILL = 10
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """Start a run in a process group of its own."""
+    """Start a run in a process group of its own, as a person does; Lightning starts the second."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.fit", *arguments],
@@ -87,16 +87,33 @@ def kill_after(process: subprocess.Popen[str], folder: RunFolder, steps: int) ->
 def runs(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[str, RunFolder]:
-    """One process, two, and two that are killed and resumed."""
+    """One process, two, and two that are killed and resumed, of which one run is a command."""
     plain = PLAIN[request.param]
     root = tmp_path_factory.mktemp("ddp")
     folders = {name: RunFolder(root / name) for name in ("one", "two", "killed")}
-    finish(start(*plain, f"run_dir={folders['one'].path}"))
-    finish(start(*plain, *TWO, f"run_dir={folders['two'].path}"))
-    killed = start(*plain, *TWO, f"run_dir={folders['killed'].path}")
-    kill_after(killed, folders["killed"], STEPS_BEFORE_KILL)
-    assert steps_saved(folders["killed"]) < 25
-    finish(start(f"resume={folders['killed'].path}"))
+
+    def session(name: str, *arguments: str, **options: Any) -> Session:
+        return Session(arguments, str(root / f"{name}.log"), **options)
+
+    def beginning(name: str, *arguments: str, **options: Any) -> Session:
+        return session(name, *plain, *arguments, f"run_dir={folders[name].path}", **options)
+
+    sessions = [beginning("one"), beginning("two", *TWO, processes=2)]
+    expected = [0, 0]
+    if request.param == "quickstart":
+        killed = start(*plain, *TWO, f"run_dir={folders['killed'].path}")
+        kill_after(killed, folders["killed"], STEPS_BEFORE_KILL)
+        assert steps_saved(folders["killed"]) < 25
+        finish(start(f"resume={folders['killed'].path}"))
+    else:
+        fault = Fault("training step", 2 * STEPS_BEFORE_KILL + 3)
+        sessions += [
+            beginning("killed", *TWO, fault=fault, processes=2),
+            session("killed", f"resume={folders['killed'].path}", processes=2),
+        ]
+        expected += [-9, 0]
+    codes = run_sessions(sessions, root)
+    assert codes == expected, "".join(log.read_text() for log in sorted(root.glob("*.log")))
     return folders
 
 
@@ -113,10 +130,10 @@ def test_two_processes_measure_what_one_does(runs: dict[str, RunFolder]) -> None
     assert two == pytest.approx(one, rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("part", ["state_dict", "optimizer_states", "rank_states", "loops"])
-def test_a_killed_pair_resumes_bit_for_bit(part: str, runs: dict[str, RunFolder]) -> None:
-    found, expected = (load(runs[name])[part] for name in ("killed", "two"))
-    assert same(found, expected)
+def test_a_killed_pair_resumes_bit_for_bit(runs: dict[str, RunFolder]) -> None:
+    found, expected = (load(runs[name]) for name in ("killed", "two"))
+    for part in ("state_dict", "optimizer_states", "rank_states", "loops"):
+        assert same(found[part], expected[part]), part
 
 
 def test_a_resumed_pair_has_one_history(runs: dict[str, RunFolder]) -> None:

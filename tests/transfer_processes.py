@@ -1,6 +1,6 @@
 """Trains methods of feature transfer for some steps; run once alone and once as two processes.
 
-``python -m tests.transfer_processes FOLDER NAME...``; see ``tests.processes``.
+See ``tests.processes``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 
+from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.upgrad import UPGrad
+from lightning_modules.module import MultiTaskModule
 from lightning_modules.transfer.adaptors import Adaptors
 from lightning_modules.transfer.attention_transfer import AttentionTransfer
 from lightning_modules.transfer.base import Transfer
@@ -23,7 +25,7 @@ from lightning_modules.transfer.several import Several
 from lightning_modules.transfer.source_attention import SourceAttention
 from lightning_modules.transfer.weighted_fusion import WeightedFusion
 from tests.lightning_modules.transfer.helpers import SingleSourceOpener, source_of
-from tests.processes import replicated, run_cases, spread
+from tests.processes import replicated, spread
 from tests.tiny import images, multitask, ready, task, texts, trainer
 
 SGD = partial(torch.optim.SGD, lr=0.05)
@@ -42,8 +44,8 @@ METHODS: dict[str, Callable[[], Transfer]] = {
 }
 
 
-def train(name: str, folder: Path) -> None:
-    """Train three tasks on two data sets, with accumulation; odd batches, and too few labels."""
+def build(name: str, folder: Path) -> tuple[MultiTaskModule, MixedDataModule]:
+    """Three tasks on two data sets; odd batches, and too few labels."""
     kinds = [None if row % 5 == 0 else "pq"[row % 3 == 0] for row in range(40)]
     data = {"notes": texts(40, kind=kinds), "shapes": images(24)}
     tasks = {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")}
@@ -56,6 +58,12 @@ def train(name: str, folder: Path) -> None:
             weight *= 1 + torch.randn_like(weight)  # the embedding of padding stays 0
     model.transfer = METHODS[name]()
     model.transfer.setup(model, module, SingleSourceOpener(source_of(teacher, module)))
+    return model, module
+
+
+def train(name: str, folder: Path) -> None:
+    """Train, with accumulation."""
+    model, module = build(name, folder)
     fit = trainer(
         folder,
         max_epochs=-1,
@@ -70,7 +78,3 @@ def train(name: str, folder: Path) -> None:
     gauges = {n: torch.tensor(value) for n, value in model.transfer.gauges().items()}
     if fit.is_global_zero:
         torch.save({"model": model.state_dict(), "gauges": gauges}, folder / f"{name}.pt")
-
-
-if __name__ == "__main__":
-    run_cases(train)

@@ -1,6 +1,6 @@
 """Trains every balancer for 20 steps; run once alone and once as two processes.
 
-``python -m tests.two_processes FOLDER NAME...``; see ``tests.processes``.
+See ``tests.processes``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lightning_modules.encoders.transformer import Transformer
 from lightning_modules.fsdp2_strategy import FSDP2Strategy
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.tuning.task_lora import TaskLoRA
-from tests.processes import SGD, replicated, run_cases, spread, whole
+from tests.processes import SGD, replicated, spread, whole
 from tests.rows.balancers import BALANCERS
 from tests.tiny import DIM, images, multitask, ready, task, texts, trainer
 
@@ -90,7 +90,3 @@ def route(model: MultiTaskModule) -> None:
     model.network.encoders["text"] = Transformer(int(words), DIM, depth=1, heads=2, dropout=0.0)
     TaskLoRA(rank=2, shared_rank=1).apply(model.network.encoder("text"), ["a", "b"])
     TaskLoRA(rank=2).apply(model.network.encoder("image"), ["c"])
-
-
-if __name__ == "__main__":
-    run_cases(train)

@@ -134,14 +134,14 @@ def test_combination(name: str, kind: str, count: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", COUNTS)
 def test_mgda_is_at_least_as_short(kind: str, count: int) -> None:
-    """Theirs stops near the shortest convex combination."""
+    """Theirs stops near the shortest convex combination, the nearer the more steps it may take."""
     rows = jacobian(kind if count > 1 else "random", count)
     has = rows.norm(dim=1) > 0
     found = combined(MGDA(names(count)), rows)
-    expected = jd.MGDA(1e-9, 100_000)(rows[has]) * has.sum()
+    expected = jd.MGDA(1e-9, 10_000)(rows[has]) * has.sum()
     assert found.norm() <= expected.norm() * (1 + 1e-9) + 1e-12
     if kind != "badly scaled":
-        close(found, expected, 1e-2)
+        close(found, expected, 3e-2)
 
 
 @pytest.mark.parametrize("kind", ["random", "conflicting"])

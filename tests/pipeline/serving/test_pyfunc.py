@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from pipeline.serving.model_folder import (
     WEIGHTS,
     copy_code,
 )
-from pipeline.serving.pyfunc import ServedModel, _load_pyfunc
+from pipeline.serving.pyfunc import ServedModel, _load_pyfunc, save_model
 from tests.conftest import fit
 
 ROOT = Path(__file__).parents[3]
@@ -71,11 +72,9 @@ def load_elsewhere(model: str, folder: Path, tracking: str = "", python_path: st
 @pytest.fixture(scope="module")
 def model(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mlflow") / "model"
-    save = "import sys; from pathlib import Path; from pipeline.serving.pyfunc import save_model\n"
-    save += "save_model(Path(sys.argv[1]), Path(sys.argv[2]))"
-    checkpoint = tiny_run / "checkpoints" / "best.ckpt"
-    # a process of its own: MLflow warns while it is imported, and here warnings are errors
-    subprocess.run([sys.executable, "-c", save, checkpoint, folder], cwd=ROOT, check=True)
+    with warnings.catch_warnings():  # of MLflow, while it is imported
+        warnings.simplefilter("ignore")
+        save_model(tiny_run / "checkpoints" / "best.ckpt", folder)
     return folder
 
 
@@ -131,6 +130,7 @@ def test_folder_holds_what_predicting_needs(model: Path) -> None:
         "pipeline",
         "datamodules",
         "lightning_modules",
+        "pollinate",
         "configs",
     }
     assert not list(model.rglob("__pycache__"))
