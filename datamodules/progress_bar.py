@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pollinate.console import new_console
 
 Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], what: str, total: float | None = None) -> Iterator[Item]:
     """Yield the items; meanwhile a bar says what is done. It goes away at the end."""
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -24,7 +25,7 @@ def track(items: Iterable[Item], what: str, total: float | None = None) -> Itera
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=console.quiet or not console.is_terminal,
     )
     with shown:
         yield from shown.track(items, total=total, description=what)

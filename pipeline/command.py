@@ -22,13 +22,15 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from pipeline.configuration.flags import FLAGS
+from pipeline.override_text import data_override
 from pipeline.process_state import LIBRARY_LOGGERS, command_process
+from pollinate.console import is_quiet
 from pollinate.errors import PollinateError, UsageError, crash_file_of
 from pollinate.program import command_words, running_command
 from pollinate.suggest import hint
@@ -70,14 +72,16 @@ Run = Callable[[dict[str, Any], CommandArguments], R]
 
 
 class Where(TypedDict, total=False):
-    """Where a command called from Python finds configurations.
+    """Where a command called from Python finds configurations, and whether it tells what it does.
 
-    data: a file or the name of an option, as in ``data=shop.yaml``.
+    data: a file or the name of an option, as in ``data=shop.yaml``; or what such a file holds.
     config_dirs: folders with configs of the user's own.
+    quiet: whether nothing is printed but warnings.
     """
 
-    data: str | Path | None
+    data: str | Path | Mapping[str, Any] | None
     config_dirs: Sequence[str | Path]
+    quiet: bool
 
 
 def run_command(name: str, run: Run[CommandResult], argv: Sequence[str] | None = None) -> int:
@@ -112,8 +116,9 @@ def call_command(
     run: Run[R],
     overrides: Sequence[str] = (),
     *,
-    data: str | Path | None = None,
+    data: str | Path | Mapping[str, Any] | None = None,
     config_dirs: Sequence[str | Path] = (),
+    quiet: bool = False,
 ) -> R:
     """Do what the command does, from Python; the process is afterwards as it was before.
 
@@ -121,8 +126,10 @@ def call_command(
         name: of the command.
         run: as for ``run_command``.
         overrides: as on the command line: ``["balancer=upgrad", "seed=1"]``.
-        data: a file or the name of an option, as in ``data=shop.yaml``.
+        data: a file or the name of an option, as in ``data=shop.yaml``; or what such a file holds,
+            with paths that are relative to the current folder.
         config_dirs: folders with configs of the user's own.
+        quiet: whether nothing is printed but warnings.
 
     Raises:
         UsageError: the configuration is wrong.
@@ -130,18 +137,22 @@ def call_command(
         PollinateError: it failed in a way that the message explains. Any other error passes, with a
             note that names its crash report if there was a run folder.
     """
-    words = [*([] if data is None else [f"data={data}"]), *overrides]
     folders = [Path(folder).expanduser() for folder in config_dirs]
-    arguments = CommandArguments(config_dirs=folders, overrides=words)
-    running = running_command.set([*command_words(name), *words])
+    silence = is_quiet.set(quiet)
     try:
-        result = _invoke(name, run, arguments)
+        with data_override(data, for_later=name == "study") as chosen:
+            words = [*chosen, *overrides]
+            running = running_command.set([*command_words(name), *words])
+            try:
+                result = _invoke(name, run, CommandArguments(config_dirs=folders, overrides=words))
+            finally:
+                running_command.reset(running)
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning made it of a second Ctrl-C
             raise KeyboardInterrupt from stop
         raise
     finally:
-        running_command.reset(running)
+        is_quiet.reset(silence)
     if result.interrupted is not None:
         from lightning_modules.callbacks.stopping import InterruptedRunError  # imports torch
 

@@ -41,14 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     """Evaluate, print the table, write evaluation-<split>.json."""
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
-    from rich.console import Console
 
     from pipeline.command import silence_libraries
     from pipeline.evaluation import evaluate, print_evaluation, results_file, write_evaluation
     from pipeline.find_checkpoint import find_checkpoint
+    from pollinate.console import new_console
 
     silence_libraries()
-    console = Console()
+    console = new_console()
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     path = results_file(checkpoint, config["split"], config["run_dir"])
     found = evaluate(

@@ -43,18 +43,18 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
     check_output_folder(output, config["overwrite"])
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     # imported here: torch takes seconds, and a wrong folder needs none
-    from rich.console import Console
 
     from lightning_modules.predictor import Predictor
     from pipeline.command import silence_libraries
     from pipeline.exporting import find_adapted_encoder, write_adapter, write_merged
+    from pollinate.console import new_console
 
     silence_libraries()
     predictor = Predictor.load(checkpoint, config["allow_targets"])
     found = find_adapted_encoder(predictor, config["task"], config["modality"])
     with fill_atomically(output) as folder:
         text = write_merged(found, folder) if config["merge"] else write_adapter(found, folder)
-    Console().print(f"{text} -> {output}", highlight=False, soft_wrap=True, markup=False)
+    new_console().print(f"{text} -> {output}", highlight=False, soft_wrap=True, markup=False)
     return ExportResult(folder=output)
 
 

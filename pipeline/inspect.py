@@ -43,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: Mapping[str, Any], _: CommandArguments) -> InspectResult:
     """Inspect all data sets; problems of theirs are no failure."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
-    from rich.console import Console
 
     from pipeline.command import silence_libraries
     from pipeline.crash_report import crash_evidence
@@ -54,11 +53,12 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> InspectResult:
     from pipeline.run_folder import new_run_folder
     from pipeline.terminal import print_labelled
     from pipeline.text_format import relpath
+    from pollinate.console import new_console
 
     silence_libraries()
     config = with_absolute_uri(config)
     folder = new_run_folder(config["name"], config["run_dir"])
-    console = Console()
+    console = new_console()
     with crash_evidence(config, folder.path):
         found = inspect_data(config)
         print_findings(console, found)

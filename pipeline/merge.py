@@ -51,8 +51,9 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> MergeCommandResult:
     output = Path(config["output"]).absolute()
     check_output_folder(output, config["overwrite"])
     check_writable(output, "output")
-    given = [str(Path(what).expanduser()) for what in config["models"]]
-    models = [find_checkpoint(what, config["uri"]) for what in given]
+    named = config["models"]
+    given = list(named.values()) if isinstance(named, dict) else named
+    models = [find_checkpoint(str(Path(what).expanduser()), config["uri"]) for what in given]
     base = None if config["base"] is None else find_checkpoint(config["base"], config["uri"])
     check_not_inside(output, [*models, *([base] if base else [])])
     # imported here: torch and Lightning take seconds, and a wrong path needs neither

@@ -50,15 +50,15 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
 
     limit = None if config["memory"] is None else parse_bytes(config["memory"])
     output = None if config["output"] is None else new_file(Path(config["output"]))
-    from rich.console import Console
 
     from pipeline.command import silence_libraries
     from pipeline.planning.cost import cost_estimator, largest_batch
     from pipeline.planning.cost_tables import plan_values, print_plan
     from pipeline.text_format import format_bytes
+    from pollinate.console import new_console
 
     silence_libraries()
-    console = Console()
+    console = new_console()
     estimate = cost_estimator(config)
     cost, rows = estimate.cost(), estimate.data.sampler.batch_size
     print_plan(console, cost, estimate.setting, rows)

@@ -44,11 +44,11 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
     check_output(output, source.path, config["overwrite"])
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     # imported here: torch takes seconds, and a wrong file needs none
-    from rich.console import Console
 
     from lightning_modules.predictor import Predictor
     from pipeline.command import silence_libraries
     from pipeline.prediction.predict_file import PredictOptions, predict_file
+    from pollinate.console import new_console
 
     silence_libraries()
     predictor = Predictor.load(checkpoint, config["allow_targets"])
@@ -59,7 +59,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
         config["on_bad_row"] == "error",
         config["overwrite"],
     )
-    predict_file(predictor, source, output, options, Console())
+    predict_file(predictor, source, output, options, new_console())
     return PredictResult(file=output.absolute())
 
 

@@ -47,7 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
     """Rank, print and keep."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
-    from rich.console import Console
 
     from pipeline.command import silence_libraries
     from pipeline.crash_report import LEFT_BY_A_CRASH, crash_evidence
@@ -57,6 +56,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
     from pipeline.run_folder import new_run_folder
     from pipeline.terminal import print_labelled
     from pipeline.text_format import relpath
+    from pollinate.console import new_console
 
     silence_libraries()
     check_output(config["output"])
@@ -66,7 +66,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
         check_is_new(Path(config["run_dir"]), LEFT_BY_A_CRASH)
     config = with_absolute_uri(config)
     folder = new_run_folder(config["name"], config["run_dir"])
-    console = Console()
+    console = new_console()
     with crash_evidence(config, folder.path):
         report = make_ranking_report(config, folder, console)
         print_ranking(console, report)

@@ -74,10 +74,10 @@ def _run(want: StudyRequest, leader: ProcessLock, started: float) -> StudyResult
 
     plan = find_plan(want)
     base = check_arms(want) if plan is None else plan.base
-    from rich.console import Console
 
     from pipeline.command import silence_libraries
     from pipeline.studies.study_run import StudyResult, StudyRun
+    from pollinate.console import new_console
 
     silence_libraries()
     dry = want.config["dry_run"]
@@ -89,7 +89,7 @@ def _run(want: StudyRequest, leader: ProcessLock, started: float) -> StudyResult
         plan = await_plan(want)
     if not dry:
         save_plan(plan, want)
-    study_run = StudyRun(plan, want, Console(), leader)
+    study_run = StudyRun(plan, want, new_console(), leader)
     study_run.show_plan()
     if dry:
         study_run.show_commands()

@@ -11,7 +11,6 @@ from typing import Any
 
 from lightning.pytorch import seed_everything
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
-from rich.console import Console
 from torch import Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
@@ -64,6 +63,7 @@ from pipeline.tracking.mlflow_settings import DATABASE
 from pipeline.tracking.redact import redact
 from pipeline.trainer import explain_out_of_memory, make_trainer
 from pipeline.transfer_sources import SourceOpener
+from pollinate.console import new_console
 from pollinate.program import shell_command
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -164,7 +164,7 @@ class TrainingRun:
         self.folder = folder
         self.resumed = resumed
         self.started = started
-        self.console = Console()
+        self.console = new_console()
         seed_everything(config["seed"], verbose=False)
         self.datamodule = build_datamodule(config, resumed.learnt if resumed else None)
         self.datamodule.setup()

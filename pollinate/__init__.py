@@ -27,6 +27,19 @@ _HOMES = {
     "MultiTaskNetwork": "lightning_modules.network",
     "Features": "datamodules.features",
     "Recipe": "pollinate.recipes",
+    "fit": "pipeline.api.runs",
+    "Run": "pipeline.api.runs",
+    "load": "pipeline.api.runs",
+    "Model": "pipeline.api.runs",
+    "merge": "pipeline.api.runs",
+    "evaluate": "pipeline.api.runs",
+    "export": "pipeline.api.runs",
+    "study": "pipeline.api.studies",
+    "Study": "pipeline.api.studies",
+    "inspect": "pipeline.api.looks",
+    "Inspection": "pipeline.api.looks",
+    "rank_sources": "pipeline.api.looks",
+    "plan": "pipeline.api.looks",
 }
 
 __all__ = ["PollinateError", "UsageError", "__version__", *_HOMES, *FAMILIES]

@@ -79,7 +79,7 @@ def load_yaml(file: Path) -> DictConfig:
     if not isinstance(config, DictConfig):
         raise UsageError(f"{file} must be a mapping of keys to values, got a list")
     plain = cast("dict[Any, Any]", OmegaConf.to_container(config, resolve=False))
-    return DictConfig(_absolute_paths(plain, file.parent))
+    return DictConfig(absolute_paths(plain, file.parent))
 
 
 def _broken(file: Path, error: MarkedYAMLError) -> str:
@@ -88,14 +88,14 @@ def _broken(file: Path, error: MarkedYAMLError) -> str:
     return f"{file}{where}: {error.problem or error.context}"
 
 
-def _absolute_paths(node: Any, folder: Path) -> Any:
+def absolute_paths(node: Any, folder: Path) -> Any:
     """Resolve paths against the file's folder: one, a list, or {split: either}."""
     if isinstance(node, list):
-        return [_absolute_paths(item, folder) for item in node]
+        return [absolute_paths(item, folder) for item in node]
     if not isinstance(node, dict):
         return node
     return {
-        key: _absolute(value, folder) if key in PATHS else _absolute_paths(value, folder)
+        key: _absolute(value, folder) if key in PATHS else absolute_paths(value, folder)
         for key, value in node.items()
     }
 

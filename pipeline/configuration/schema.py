@@ -276,7 +276,9 @@ class ExportConfig:
 class MergeConfig:
     """python -m pipeline.merge."""
 
-    models: list[str] = field(metadata={"rule": "a list of one or more", "test": len})
+    models: list[str] | dict[str, str] = field(
+        metadata={"rule": "one or more, in a list or as {name: model}", "test": bool}
+    )
     output: str = user_path()
     base: str | None = user_path()
     name: str = key("a name without /", lambda value: value and "/" not in value)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
-from rich.console import Console
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, MERGED_KEY, write_checkpoint
@@ -46,6 +45,7 @@ from pipeline.text_format import relpath
 from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.redact import redact
 from pipeline.trainer import explain_out_of_memory
+from pollinate.console import new_console
 from pollinate.instantiate import instantiate
 
 
@@ -68,11 +68,12 @@ class MergeRun:
         self.config = config
         self.folder = folder
         self.started = started
-        self.console = Console()
+        self.console = new_console()
         allow = config["allow_targets"]
         self.method: MergeMethod = instantiate(config["method"], allow, "method")
         check_method(self.method, self.name, models, base)
-        self.parents = read_parents(models)
+        given = config["models"]
+        self.parents = read_parents(models, list(given) if isinstance(given, Mapping) else None)
         self.base = None if base is None else read_parent(base, BASE)
         keeps = self.method.keeps_members
         self.spec = merged_spec(self.parents, self.base, keeps, config["name"], allow)

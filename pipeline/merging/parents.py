@@ -140,13 +140,18 @@ class Parent:
         }
 
 
-def read_parents(paths: Sequence[Path]) -> list[Parent]:
+def read_parents(paths: Sequence[Path], labels: Sequence[str] | None = None) -> list[Parent]:
     """Check files and read what they say of their models.
+
+    Args:
+        paths: of checkpoints.
+        labels: short names of theirs; None: of their folders or files.
 
     Raises:
         PollinateError: one is torn, of another program or another format.
     """
-    return [read_parent(p, label) for p, label in zip(paths, parent_labels(paths), strict=True)]
+    names = parent_labels(paths) if labels is None else labels
+    return [read_parent(path, label) for path, label in zip(paths, names, strict=True)]
 
 
 def read_parent(path: Path, label: str) -> Parent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,27 @@ TrainingInputs = Mapping[
 ]  # {data set: {modality: its column(s) in training}}
 
 
+@dataclass(frozen=True)
+class InputWording:
+    """How messages call the option that says which column is which, and show it."""
+
+    option: str
+    example: str
+
+    def choose(self, modality: str, column: str) -> str:
+        """Return how a column is chosen."""
+        return self.example.format(modality=modality, column=column)
+
+
+COMMAND_LINE = InputWording("columns", "'columns={{{modality}: {column}}}'")
+PYTHON = InputWording("inputs", 'inputs={{"{modality}": "{column}"}}')
+
+
 def match_columns(
-    inputs: TrainingInputs, source: RowFile, given: Mapping[str, InputColumns]
+    inputs: TrainingInputs,
+    source: RowFile,
+    given: Mapping[str, InputColumns],
+    wording: InputWording = COMMAND_LINE,
 ) -> dict[str, InputColumns]:
     """Return {modality: column, or columns, of the input}.
 
@@ -68,17 +88,18 @@ def match_columns(
         UsageError: ``given`` names what isn't there, nothing matches, or several columns do.
     """
     modalities = sorted({name for columns in inputs.values() for name in columns})
+    option = wording.option
     for modality, columns in given.items():
         if modality not in modalities:
             known = hint(modality, modalities, "modalities")
-            raise UsageError(f"columns.{modality}: the checkpoint doesn't take it{known}")
+            raise UsageError(f"{option}.{modality}: the checkpoint doesn't take it{known}")
         if not is_input(modality, columns):
-            raise UsageError(f"columns.{modality} must be {INPUT_FORMS[modality]}, got {columns}")
+            raise UsageError(f"{option}.{modality} must be {INPUT_FORMS[modality]}, got {columns}")
         for column in columns_named(columns):
             if column not in source.columns:
                 known = hint(column, source.columns, "columns")
-                raise UsageError(f"columns.{modality}={column} is not in {source.path}{known}")
-    found = {name: _columns(inputs, source, given, name) for name in modalities}
+                raise UsageError(f"{option}.{modality}={column} is not in {source.path}{known}")
+    found = {name: _columns(inputs, source, given, name, wording) for name in modalities}
     matched = {modality: column for modality, column in found.items() if column is not None}
     if not matched:
         wanted = "; ".join(
@@ -87,7 +108,8 @@ def match_columns(
         )
         raise UsageError(
             f"{source.path} has none of the columns that the checkpoint reads ({wanted}); it has "
-            f"{', '.join(source.columns)}. Say which is which: 'columns={{{modalities[0]}: NAME}}'"
+            f"{', '.join(source.columns)}. Say which is which: "
+            f"{wording.choose(modalities[0], 'NAME')}"
         )
     return matched
 
@@ -107,7 +129,11 @@ def column_names(given: InputColumns) -> str:
 
 
 def _columns(
-    inputs: TrainingInputs, source: RowFile, given: Mapping[str, InputColumns], modality: str
+    inputs: TrainingInputs,
+    source: RowFile,
+    given: Mapping[str, InputColumns],
+    modality: str,
+    wording: InputWording,
 ) -> InputColumns | None:
     sure = {**source.known, **given}.get(modality)
     if sure is not None:
@@ -122,7 +148,7 @@ def _columns(
         raise UsageError(
             f"{modality} must be one column, but {source.path} has "
             f"{', '.join(map(column_names, trained))}, all known from training; choose one: "
-            f"'columns={{{modality}: {column_names(trained[0])}}}'"
+            f"{wording.choose(modality, column_names(trained[0]))}"
         )
     return next(iter(trained or there), None)
 

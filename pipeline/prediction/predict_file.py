@@ -12,7 +12,13 @@ from rich.progress import Progress
 from datamodules.inputs import InputColumns
 from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictions, Predictor
-from pipeline.prediction.inputs import column_names, match_columns, raw_values
+from pipeline.prediction.inputs import (
+    COMMAND_LINE,
+    InputWording,
+    column_names,
+    match_columns,
+    raw_values,
+)
 from pipeline.prediction.output_files import output_columns, output_file, output_rows, picture_files
 from pipeline.text_format import relpath as shown_path
 from pipeline.trainer import explain_out_of_memory
@@ -91,7 +97,10 @@ def predict_file(
 
 
 def choose_tasks(
-    predictor: Predictor, modalities: Sequence[str], wanted: Sequence[str] | None
+    predictor: Predictor,
+    modalities: Sequence[str],
+    wanted: Sequence[str] | None,
+    wording: InputWording = COMMAND_LINE,
 ) -> list[str]:
     """Return the tasks to answer.
 
@@ -105,7 +114,7 @@ def choose_tasks(
             needs = " or ".join("+".join(names) for names in predictor.modalities_of(task))
             raise UsageError(
                 f"task {task} reads {needs}, the input has {', '.join(modalities)}; leave it out, "
-                "or name the column: 'columns={text: NAME}'"
+                f"or name the column: {wording.choose('text', 'NAME')}"
             )
     if not possible:
         raise UsageError(f"no task of the checkpoint reads only {', '.join(modalities)}")

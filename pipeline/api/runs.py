@@ -1,0 +1,492 @@
+"""Runs and models in Python: what ``po.fit``, ``po.load``, ``po.merge`` and the like give back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from datamodules.inputs import InputColumns
+from pipeline import evaluate as evaluate_command
+from pipeline import export as export_command
+from pipeline import fit as fit_command
+from pipeline import merge as merge_command
+from pipeline.command import own_packages
+from pipeline.override_text import override
+from pipeline.run_folder import RunFolder, new_run_folder
+from pipeline.tracking.journals import read_points
+from pipeline.tracking.mlflow_settings import DATABASE
+from pollinate.errors import PollinateError, UsageError
+from pollinate.recipes import Recipe
+
+if TYPE_CHECKING:  # they import torch, which a run's figures don't need
+    from lightning_modules.merging.base import MergeMethod
+    from lightning_modules.network import MultiTaskNetwork
+    from lightning_modules.predictor import Predictions, Predictor
+    from lightning_modules.tasks.base import Task
+
+Data = str | Path | Mapping[str, Any]  # a data file, an option's name, or what a file would hold
+Scores = dict[str, dict[str, float]]  # {task: {metric: value}}
+UNFINISHED = "unfinished"  # status of a run that is at work, or was killed
+
+
+def fit(
+    data: Data | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    config_dirs: Sequence[str | Path] = (),
+    quiet: bool = False,
+) -> Run:
+    """Train as ``pollinate fit`` does, and return the run.
+
+    Everything of the command line holds: the run folder, MLflow, exact resume. The process is
+    afterwards as it was before.
+
+    Args:
+        data: a data file, the name of a shipped option, or a dict of what a data file holds, whose
+            paths are relative to the current folder; None: the quickstart, or what ``resume`` says.
+        overrides: as on the command line: ``["balancer=upgrad", "seed=1"]``.
+        config_dirs: folders with configurations of your own, searched before the shipped ones.
+        quiet: whether nothing is printed but warnings.
+
+    Raises:
+        UsageError: the configuration or the data are wrong; nothing was started.
+        PollinateError: the run failed in a way that the message explains.
+        InterruptedRunError: Ctrl-C or SIGTERM stopped it, after everything was saved.
+
+    Example:
+        >>> import pollinate as po
+        >>> run = po.fit(shop, ["trainer.max_epochs=3"], quiet=True)
+        >>> run.status, run.checkpoint.name
+        ('finished', 'best.ckpt')
+        >>> sorted(run.scores)
+        ['mood', 'stars']
+    """
+    found = fit_command.call(overrides, data=data, config_dirs=config_dirs, quiet=quiet)
+    return Run(found.folder.path)
+
+
+class Run:
+    """A training run, read from its folder: scores, history, checkpoint, model.
+
+    A run that is still at work, or that was stopped, has what there is of it so far.
+
+    Args:
+        folder: of the run; ``po.fit`` gives a run whose folder it made.
+
+    Raises:
+        PollinateError: the folder holds no run.
+
+    Example:
+        >>> import pollinate as po
+        >>> run = po.Run(folder)
+        >>> run.table.columns.tolist()
+        ['valid', 'test', 'baseline']
+        >>> run.predict(frame, tasks=["mood"]).columns.tolist()
+        ['mood', 'mood_probability', 'error']
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser().absolute()
+        self._files = RunFolder(self.folder)
+        if not self._files.config.is_file():
+            raise PollinateError(
+                f"{self.folder} holds no run: there is no {self._files.config.name}; give the "
+                "folder that po.fit or pollinate fit made"
+            )
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.status})"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """All that summary.json says; empty before the run ended."""
+        if not self._files.summary.is_file():
+            return {}
+        found: dict[str, Any] = json.loads(self._files.summary.read_text(encoding="utf-8"))
+        return found
+
+    @property
+    def status(self) -> str:
+        """How the run ended: finished, interrupted or failed; unfinished before that."""
+        return str(self.summary.get("status", UNFINISHED))
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the MLflow run; None: no server has answered yet, or nothing is tracked."""
+        return self.summary.get("run_id")
+
+    @property
+    def scores(self) -> Scores:
+        """Of the best weights on the test split: {task: {metric: value}}."""
+        return dict(self.summary.get("test", {}))
+
+    @property
+    def valid_scores(self) -> Scores:
+        """Of the best weights on the validation split: {task: {metric: value}}."""
+        return dict(self.summary.get("valid", {}))
+
+    @property
+    def baseline(self) -> Scores:
+        """Of the best constant answer on the test split: {task: {metric: value}}."""
+        return dict(self.summary.get("baseline", {}))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Scores for people: a row for each task and metric; columns valid, test and baseline."""
+        parts = {"valid": self.valid_scores, "test": self.scores, "baseline": self.baseline}
+        rows = list(dict.fromkeys((t, m) for s in parts.values() for t in s for m in s[t]))
+        index = pd.MultiIndex.from_tuples(rows, names=["task", "metric"])
+        columns = {
+            name: [own.get(task, {}).get(metric) for task, metric in rows]
+            for name, own in parts.items()
+        }
+        return pd.DataFrame(columns, index=index, dtype="float64")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The composed configuration, plain values; secrets are left out."""
+        return self._files.read_config()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Path of the checkpoint with the best validation score, of the last one if none is best.
+
+        Raises:
+            PollinateError: none is written yet.
+        """
+        from lightning_modules.checkpoints import BEST, LAST  # imports torch
+
+        places = [self._files.checkpoints / name for name in (BEST, LAST)]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise PollinateError(
+                f"{self.folder} has no checkpoint yet; the first one is written after "
+                "checkpoint.every_n_steps steps"
+            )
+        return found
+
+    def metrics(self) -> pd.DataFrame:
+        """Return the run's history, all that metrics.jsonl holds.
+
+        Returns:
+            A row for each value: step (optimizer steps), name (``train/mood/loss``), value, time
+            (UTC). ``.pivot(index="step", columns="name", values="value")`` has a column a metric.
+        """
+        points = list(read_points(self._files.metrics))
+        return pd.DataFrame(
+            {
+                "step": [point.step for point in points],
+                "name": [point.key for point in points],
+                "value": [float(point.value) for point in points],
+                "time": pd.to_datetime([point.time_ms for point in points], unit="ms", utc=True),
+            }
+        )
+
+    def model(self, allow_targets: Sequence[str] = ()) -> Model:
+        """Return the model of ``checkpoint``.
+
+        Args:
+            allow_targets: packages of your own whose classes the checkpoint may name.
+        """
+        return load(self.checkpoint, allow_targets=allow_targets)
+
+    @cached_property
+    def _model(self) -> Model:
+        return self.model()
+
+    def predict(
+        self,
+        frame: pd.DataFrame,
+        inputs: Mapping[str, InputColumns] | None = None,
+        tasks: Sequence[str] | None = None,
+        batch_size: int = 256,
+    ) -> pd.DataFrame:
+        """Return the answers of the run's model for the rows of a DataFrame; see ``Model``."""
+        return self._model.predict(frame, inputs, tasks, batch_size)
+
+
+def load(
+    what: str | Path | Run | Model, *, uri: str = DATABASE, allow_targets: Sequence[str] = ()
+) -> Model:
+    """Load a trained model, with all that it needs to answer new rows.
+
+    Args:
+        what: a checkpoint, also one that a ``ModelCheckpoint`` of your own Trainer wrote; a run
+            folder, of which the best checkpoint is taken; an MLflow run id; a registered model,
+            ``models:/NAME/VERSION``; or a run.
+        uri: MLflow's address, where a run id or a registered model is looked up.
+        allow_targets: packages of your own whose classes the checkpoint may name. What it says
+            of this itself doesn't count: it may be a stranger's.
+
+    Raises:
+        PollinateError: nothing of that name is there, or it is torn or of another format.
+        UsageError: it names a class that isn't allowed.
+
+    Example:
+        >>> import pollinate as po
+        >>> model = po.load(folder)
+        >>> list(model.tasks)
+        ['mood', 'stars']
+    """
+    from lightning_modules.predictor import Predictor  # imports torch
+
+    if isinstance(what, Model):
+        return what
+    path = checkpoint_of(what, uri)
+    return Model(path, Predictor.load(path, allow_targets))
+
+
+def checkpoint_of(what: str | Path | Run | Model, uri: str = DATABASE) -> Path:
+    """Return the checkpoint that is meant; see ``load``."""
+    from pipeline.find_checkpoint import find_checkpoint  # imports torch
+
+    if isinstance(what, Run | Model):
+        return what.checkpoint
+    return find_checkpoint(str(Path(what).expanduser()), uri)
+
+
+class Model:
+    """A trained model: it answers rows for each of its tasks. ``po.load`` and ``po.merge`` give it.
+
+    Attributes:
+        checkpoint: path of the file that it was loaded from.
+
+    Example:
+        >>> import pollinate as po
+        >>> model = po.load(folder)
+        >>> answers = model.predict(frame)
+        >>> answers.index.equals(frame.index), answers.columns.tolist()
+        (True, ['mood', 'mood_probability', 'stars', 'error'])
+        >>> model.predict_rows({"text": ["good bread"]}).answers["mood"][0]["label"]
+        'glad'
+    """
+
+    def __init__(self, checkpoint: Path, predictor: Predictor) -> None:
+        self.checkpoint = checkpoint
+        self._predictor = predictor
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.checkpoint)!r}, tasks={list(self.tasks)})"
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """{name: task}, with the classes that it has learnt."""
+        return dict(self._predictor.tasks)
+
+    @property
+    def inputs(self) -> dict[str, Mapping[str, InputColumns]]:
+        """{data set: {modality: its column in training}}."""
+        return dict(self._predictor.inputs)
+
+    @property
+    def network(self) -> MultiTaskNetwork:
+        """The network, a ``torch.nn.Module`` in evaluation mode; move it as you would any other."""
+        return self._predictor.network
+
+    def predict(
+        self,
+        frame: pd.DataFrame,
+        inputs: Mapping[str, InputColumns] | None = None,
+        tasks: Sequence[str] | None = None,
+        batch_size: int = 256,
+    ) -> pd.DataFrame:
+        """Answer the rows of a DataFrame.
+
+        Args:
+            frame: N rows. A modality is read from the column that has the name of training, or the
+                modality's own: ``text``, ``image``, ``audio``. Pictures and sounds are paths,
+                contents of files or arrays.
+            inputs: which column is which where the names differ: ``{"text": "review"}``.
+            tasks: the tasks wanted; None: all that the columns suffice for.
+            batch_size: rows at a time, >= 1.
+
+        Returns:
+            A DataFrame with the index of ``frame`` and the columns that ``pollinate predict``
+            writes: ``mood`` and ``mood_probability`` for a task mood, and ``error``, which says why
+            a row has no answer. A mask or depth is an array (height, width).
+
+        Raises:
+            UsageError: no column fits, or a wanted task doesn't exist or reads something else.
+        """
+        from pipeline.prediction.predict_frame import predict_frame  # imports torch
+
+        return predict_frame(self._predictor, frame, inputs or {}, tasks, batch_size)
+
+    def predict_rows(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        tasks: Sequence[str] | None = None,
+        batch_size: int = 256,
+    ) -> Predictions:
+        """Answer raw values, with everything that a task says of them.
+
+        Args:
+            columns: {modality: N values, None where a row has none}: texts or pairs of them; images
+                and sounds as arrays, paths or contents of files, sounds also as (samples, rate).
+            tasks: the tasks wanted; None: all.
+            batch_size: rows at a time, >= 1.
+
+        Returns:
+            ``answers`` {task: N answers such as {"label": "glad", "probability": 0.9}, None where a
+            row lacks what the task reads} and ``errors`` {row: why it can't be read}.
+
+        Raises:
+            UsageError: the columns have different lengths, or a task or modality isn't known.
+        """
+        return self._predictor.predict(columns, tasks, batch_size)
+
+
+def merge(
+    models: Mapping[str, str | Path | Run | Model] | Sequence[str | Path | Run | Model],
+    method: str | MergeMethod | Recipe = "average",
+    output: str | Path | None = None,
+    *,
+    base: str | Path | Run | Model | None = None,
+    overrides: Sequence[str] = (),
+    uri: str = DATABASE,
+    quiet: bool = False,
+) -> Model:
+    """Make one model of several as ``pollinate merge`` does, and score it beside them.
+
+    Args:
+        models: what ``po.load`` takes, one or more; a dict names them in messages and scores.
+        method: ``po.merging.Average(weights=[1, 2])``, or the name of a shipped option.
+        output: run folder of the result, new or empty; ``po.Run(output)`` has its scores. None:
+            runs/<time>-merge.
+        base: the model from which all of them were trained on, for methods that need it.
+        overrides: of the command: ``["evaluate=false"]`` loads no data unless the method does.
+        uri: MLflow's address, where run ids are looked up.
+        quiet: whether nothing is printed but warnings.
+
+    Raises:
+        UsageError: the models don't fit together, or not to the method.
+        PollinateError: a model can't be read.
+
+    Example:
+        >>> import pollinate as po
+        >>> both = po.merge({"a": folder, "b": folder}, po.merging.Average(weights=[1, 3]),
+        ...                 overrides=["evaluate=false", "tracking=none"], quiet=True)
+        >>> list(both.tasks)
+        ['mood', 'stars']
+    """
+    named = (
+        {name: str(checkpoint_of(what, uri)) for name, what in models.items()}
+        if isinstance(models, Mapping)
+        else [str(checkpoint_of(what, uri)) for what in models]
+    )
+    folder = Path(output).expanduser() if output is not None else new_run_folder("merge", None).path
+    words = [
+        *method_overrides(method),
+        override("models", named),
+        override("output", folder),
+        *([] if base is None else [override("base", checkpoint_of(base, uri))]),
+        override("uri", uri),
+        *overrides,
+    ]
+    found = merge_command.call(words, quiet=quiet)
+    return load(found.folder.path, allow_targets=own_packages(overrides))
+
+
+def method_overrides(method: str | MergeMethod | Recipe) -> list[str]:
+    """Return the overrides that choose a merging method."""
+    if isinstance(method, str):
+        return [override("method", method)]
+    recipe = method if isinstance(method, Recipe) else getattr(method, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise UsageError(
+            f"method must be a class of po.merging or the name of an option, got {method!r}"
+        )
+    return ["~method", override("method", recipe.node())]
+
+
+def evaluate(
+    what: str | Path | Run | Model,
+    split: str = "test",
+    overrides: Sequence[str] = (),
+    *,
+    uri: str = DATABASE,
+    quiet: bool = False,
+) -> Scores:
+    """Measure a model on one split of the data that it was trained on, as at the end of training.
+
+    The scores are also written to evaluation-<split>.json in the run folder.
+
+    Args:
+        what: as for ``po.load``.
+        split: train, valid or test.
+        overrides: of ``pollinate evaluate``: ``["batch_size=64"]``.
+        uri: MLflow's address, where run ids are looked up.
+        quiet: whether nothing is printed but warnings.
+
+    Returns:
+        {task: {metric: value}} of the tasks that have labelled rows there.
+
+    Raises:
+        UsageError: there is no such split, or the results have no place: ``run_dir=PATH``.
+        PollinateError: the model doesn't know its data, or they have changed.
+
+    Example:
+        >>> import pollinate as po
+        >>> scores = po.evaluate(folder, "valid", quiet=True)
+        >>> scores["mood"] == po.Run(folder).valid_scores["mood"]
+        True
+    """
+    words = [
+        override("checkpoint", checkpoint_of(what, uri)),
+        override("split", split),
+        override("uri", uri),
+        *overrides,
+    ]
+    return evaluate_command.call(words, quiet=quiet).evaluation.scores
+
+
+def export(
+    what: str | Path | Run | Model,
+    output: str | Path,
+    *,
+    task: str | None = None,
+    modality: str | None = None,
+    merge: bool = False,
+    overrides: Sequence[str] = (),
+    uri: str = DATABASE,
+    quiet: bool = False,
+) -> Path:
+    """Write an encoder's adapters for other libraries, or the encoder with them in its weights.
+
+    Args:
+        what: as for ``po.load``; an encoder of its must have adapters.
+        output: a folder, new or empty.
+        task: whose adapters, where each task has its own.
+        modality: whose encoder, where several have adapters.
+        merge: whether the adapters are added to the encoder's weights.
+        overrides: of ``pollinate export``.
+        uri: MLflow's address, where run ids are looked up.
+        quiet: whether nothing is printed but warnings.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: no encoder has adapters, or it isn't clear which are meant.
+
+    Example:
+        >>> import pollinate as po
+        >>> po.export(folder, "adapter")
+        Traceback (most recent call last):
+        pollinate.errors.UsageError: no encoder of this model has adapters; ...
+    """
+    words = [
+        override("checkpoint", checkpoint_of(what, uri)),
+        override("output", output),
+        override("task", task),
+        override("modality", modality),
+        override("merge", merge),
+        override("uri", uri),
+        *overrides,
+    ]
+    return export_command.call(words, quiet=quiet).folder

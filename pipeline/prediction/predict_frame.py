@@ -1,0 +1,123 @@
+"""Predicts for the rows of a DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datamodules.inputs import InputColumns, columns_named
+from datamodules.sources.row_files import FileRow, RowFile
+from lightning_modules.predictor import Predictor
+from lightning_modules.tasks.base import Label, Task
+from lightning_modules.tasks.dense import MAP
+from pipeline.prediction.inputs import PYTHON, match_columns
+from pipeline.prediction.output_files import ERROR, prediction_cells
+from pipeline.prediction.predict_file import choose_tasks, predict_rows
+from pollinate.errors import UsageError
+
+
+class FrameRows(RowFile):
+    """A DataFrame as a file of rows; paths in it may lead anywhere.
+
+    Args:
+        frame: whose columns' names count as text.
+
+    Raises:
+        UsageError: two columns have one name, or it is no DataFrame.
+    """
+
+    unit = "row"
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        if not isinstance(frame, pd.DataFrame):
+            raise UsageError(
+                f"predict takes a pandas DataFrame, got {type(frame).__name__}; predict_rows takes "
+                '{"text": [...]}'
+            )
+        self.frame = frame
+        self.path = Path("the DataFrame")
+        self.columns = [str(name) for name in frame.columns]
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if twice:
+            raise UsageError(f"columns must differ, got {', '.join(twice)} twice; rename one")
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths begin."""
+        return Path.cwd()
+
+    def rows(self) -> Iterator[FileRow]:
+        """Yield the rows with all their cells."""
+        yield from self.with_paths([])
+
+    def with_paths(self, media: Sequence[str]) -> list[FileRow]:
+        """Return the rows; texts in columns of pictures and sounds are paths."""
+        columns = {
+            name: [frame_cell(cell, name in media) for cell in self.frame.iloc[:, place]]
+            for place, name in enumerate(self.columns)
+        }
+        return [
+            FileRow({name: column[row] for name, column in columns.items()}, line=row + 1)
+            for row in range(len(self.frame))
+        ]
+
+
+def frame_cell(cell: Any, is_media: bool) -> Any:
+    """Return a cell as the library knows it: None for a missing one, a path for a file's name."""
+    if isinstance(cell, np.generic):
+        cell = cell.item()
+    if pd.api.types.is_scalar(cell) and pd.isna(cell):
+        return None
+    return Path(cell).expanduser().absolute() if is_media and isinstance(cell, str) else cell
+
+
+def predict_frame(
+    predictor: Predictor,
+    frame: pd.DataFrame,
+    inputs: Mapping[str, InputColumns],
+    tasks: Sequence[str] | None,
+    batch_size: int,
+) -> pd.DataFrame:
+    """Return a row of answers for each row.
+
+    Args:
+        predictor: of the model.
+        frame: N rows.
+        inputs: {modality: column}, where the columns aren't called as in training.
+        tasks: the tasks wanted; None: all that the columns suffice for.
+        batch_size: rows at a time, >= 1.
+
+    Returns:
+        The columns that the predict command writes for tasks, and error; the frame's index.
+
+    Raises:
+        UsageError: the columns don't fit the model, or a task can't be answered.
+    """
+    source = FrameRows(frame)
+    columns = match_columns(predictor.inputs, source, inputs, PYTHON)
+    chosen = choose_tasks(predictor, list(columns), tasks, PYTHON)
+    media = [name for modality, given in columns.items() if modality != "text"
+             for name in columns_named(given)]  # fmt: skip
+    found = predict_rows(predictor, source.with_paths(media), columns, chosen, source, batch_size)
+    answers: dict[str, pd.Series[Any]] = {}
+    for name in chosen:
+        task = predictor.tasks[name]
+        cells = [task_cells(name, task, label) for label in found.answers[name]]
+        for suffix, kind in task.cell_types().items():
+            values = [row[f"{name}{suffix}"] for row in cells]
+            dtype = "float64" if kind is float else object
+            answers[f"{name}{suffix}"] = pd.Series(values, frame.index, dtype)
+    errors = [found.errors.get(row, "") for row in range(len(frame))]
+    answers[ERROR] = pd.Series(errors, frame.index, object)
+    return pd.DataFrame(answers, index=frame.index)
+
+
+def task_cells(name: str, task: Task, label: Label | None) -> dict[str, Any]:
+    """Return an answer as {column: cell}; a map is an array (height, width)."""
+    if task.maps is not None:
+        return {name: (label or {}).get(MAP)}
+    return prediction_cells(name, task, label)
