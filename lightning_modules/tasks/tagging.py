@@ -234,8 +234,9 @@ class Tagging(Task):
     def decode(self, output: Tensor) -> list[Label]:
         """Return the tags of a row's words, parted by spaces."""
         answers = self.metric_input(output)
-        real = output.ne(0).any(dim=-1).cumsum(dim=1)
-        lengths = torch.where(real[:, -1] > 0, real.argmax(dim=1) + 1, 0).tolist()
+        # a batch of rows without words has no columns, hence the one before the first
+        real = functional.pad(output.ne(0).any(dim=-1), (1, 0))
+        lengths = (real * torch.arange(real.shape[1], device=real.device)).amax(dim=1).tolist()
         return [
             {"label": " ".join(self.classes[number] for number in row[:length])}
             for row, length in zip(answers.tolist(), lengths, strict=True)

@@ -387,3 +387,9 @@ def test_balance_needs_counts(task: Task) -> None:
     target = torch.zeros(1, 2) if isinstance(task, Multilabel) else torch.zeros(1).long()
     with pytest.raises(UsageError, match="balanced needs to know how"):
         task.loss(torch.zeros(1, 2), target)
+
+
+def test_rows_without_words_have_no_tags() -> None:
+    task = learnt(Tagging(), ["O x y"])
+    assert task.decode(torch.zeros(2, 0, 3)) == [{"label": ""}] * 2
+    assert task.decode(torch.tensor([[[0, 0, 0], [0.0, 1, 0], [0, 0, 0]]])) == [{"label": "O x"}]
