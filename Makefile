@@ -3,6 +3,7 @@
 # make ui     open MLflow on the runs
 # make check  linter, layers of imports, type checker
 # make docs   build the documentation into site/; make docs-serve shows it while you write
+# make stubs  tell editors the public names anew, after one was added
 # Options: make fit ARGS="seed=1 balancer=uncertainty", PYTHON=python3.12
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: fit test ui check docs docs-serve clean
+.PHONY: fit test ui check docs docs-serve stubs clean
 
 fit: $(INSTALLED)
 	$(BIN)/python -m pipeline.fit $(ARGS)
@@ -33,6 +34,9 @@ docs: $(INSTALLED)
 
 docs-serve: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs serve
+
+stubs: $(INSTALLED)
+	$(BIN)/python -m pollinate.stubs
 
 # One call, so that torch and torchvision are resolved together
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt

@@ -1,0 +1,80 @@
+# written by python -m pollinate.stubs
+from datamodules.batch import Batch as Batch
+from datamodules.batch import MixedBatch as MixedBatch
+from datamodules.features import Features as Features
+from datamodules.loading import Dataset as Dataset
+from datamodules.mixed_datamodule import MixedDataModule as MixedDataModule
+from lightning_modules.module import MultiTaskModule as MultiTaskModule
+from lightning_modules.network import MultiTaskNetwork as MultiTaskNetwork
+from pipeline.api.looks import Inspection as Inspection
+from pipeline.api.looks import inspect as inspect
+from pipeline.api.looks import plan as plan
+from pipeline.api.looks import rank_sources as rank_sources
+from pipeline.api.runs import Model as Model
+from pipeline.api.runs import Run as Run
+from pipeline.api.runs import evaluate as evaluate
+from pipeline.api.runs import export as export
+from pipeline.api.runs import fit as fit
+from pipeline.api.runs import load as load
+from pipeline.api.runs import merge as merge
+from pipeline.api.studies import Study as Study
+from pipeline.api.studies import study as study
+from pollinate import averaging as averaging
+from pollinate import balancers as balancers
+from pollinate import encoders as encoders
+from pollinate import fusions as fusions
+from pollinate import merging as merging
+from pollinate import samplers as samplers
+from pollinate import schedules as schedules
+from pollinate import scores as scores
+from pollinate import sources as sources
+from pollinate import tasks as tasks
+from pollinate import tracking as tracking
+from pollinate import transfer as transfer
+from pollinate import trunks as trunks
+from pollinate import tuning as tuning
+from pollinate.errors import PollinateError as PollinateError
+from pollinate.errors import UsageError as UsageError
+from pollinate.recipes import Recipe as Recipe
+
+__version__: str
+__all__ = [
+    "PollinateError",
+    "UsageError",
+    "__version__",
+    "Batch",
+    "MixedBatch",
+    "MixedDataModule",
+    "Dataset",
+    "MultiTaskModule",
+    "MultiTaskNetwork",
+    "Features",
+    "Recipe",
+    "fit",
+    "Run",
+    "load",
+    "Model",
+    "merge",
+    "evaluate",
+    "export",
+    "study",
+    "Study",
+    "inspect",
+    "Inspection",
+    "rank_sources",
+    "plan",
+    "averaging",
+    "balancers",
+    "encoders",
+    "fusions",
+    "merging",
+    "samplers",
+    "schedules",
+    "scores",
+    "sources",
+    "tasks",
+    "tracking",
+    "transfer",
+    "trunks",
+    "tuning",
+]

@@ -1,0 +1,14 @@
+# written by python -m pollinate.stubs
+from lightning_modules.merging.adamerging import AdaMerging as AdaMerging
+from lightning_modules.merging.average import Average as Average
+from lightning_modules.merging.base import MergeMethod as MergeMethod
+from lightning_modules.merging.dare import Dare as Dare
+from lightning_modules.merging.ensemble import OutputEnsemble as OutputEnsemble
+from lightning_modules.merging.fisher import Fisher as Fisher
+from lightning_modules.merging.greedy_soup import GreedySoup as GreedySoup
+from lightning_modules.merging.layerwise import Layerwise as Layerwise
+from lightning_modules.merging.regmean import RegMean as RegMean
+from lightning_modules.merging.slerp import Slerp as Slerp
+from lightning_modules.merging.task_arithmetic import TaskArithmetic as TaskArithmetic
+from lightning_modules.merging.task_vectors import TaskVectorMerge as TaskVectorMerge
+from lightning_modules.merging.ties import Ties as Ties

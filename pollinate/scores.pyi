@@ -1,0 +1,10 @@
+# written by python -m pollinate.stubs
+from lightning_modules.transferability.base import Score as Score
+from lightning_modules.transferability.cka import LinearCKA as LinearCKA
+from lightning_modules.transferability.gradient_cosine import GradientCosine as GradientCosine
+from lightning_modules.transferability.h_score import HScore as HScore
+from lightning_modules.transferability.leep import LEEP as LEEP
+from lightning_modules.transferability.log_me import LogME as LogME
+from lightning_modules.transferability.size_parameters import ParameterCount as ParameterCount
+from lightning_modules.transferability.size_rows import RowCount as RowCount
+from lightning_modules.transferability.tag import TAG as TAG

@@ -1,0 +1,13 @@
+# written by python -m pollinate.stubs
+from datamodules.sources.arrow import Arrow as Arrow
+from datamodules.sources.base import FileSource as FileSource
+from datamodules.sources.base import Source as Source
+from datamodules.sources.csv import Csv as Csv
+from datamodules.sources.folder import AudioFolder as AudioFolder
+from datamodules.sources.folder import Folder as Folder
+from datamodules.sources.folder import ImageFolder as ImageFolder
+from datamodules.sources.hub import Hub as Hub
+from datamodules.sources.json import Json as Json
+from datamodules.sources.npz import Npz as Npz
+from datamodules.sources.parquet import Parquet as Parquet
+from datamodules.sources.quickstart import Quickstart as Quickstart

@@ -1,0 +1,11 @@
+# written by python -m pollinate.stubs
+from lightning_modules.tasks.base import Task as Task
+from lightning_modules.tasks.classification import Classification as Classification
+from lightning_modules.tasks.dense import DenseTask as DenseTask
+from lightning_modules.tasks.depth import Depth as Depth
+from lightning_modules.tasks.multilabel import Multilabel as Multilabel
+from lightning_modules.tasks.ordinal import Ordinal as Ordinal
+from lightning_modules.tasks.regression import Regression as Regression
+from lightning_modules.tasks.retrieval import Retrieval as Retrieval
+from lightning_modules.tasks.segmentation import Segmentation as Segmentation
+from lightning_modules.tasks.tagging import Tagging as Tagging

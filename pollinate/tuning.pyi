@@ -1,0 +1,13 @@
+# written by python -m pollinate.stubs
+from lightning_modules.tuning.base import SteppedTuning as SteppedTuning
+from lightning_modules.tuning.base import Tuning as Tuning
+from lightning_modules.tuning.bitfit import BitFit as BitFit
+from lightning_modules.tuning.dora import DoRA as DoRA
+from lightning_modules.tuning.frozen import Frozen as Frozen
+from lightning_modules.tuning.full import Full as Full
+from lightning_modules.tuning.gradual import Gradual as Gradual
+from lightning_modules.tuning.last_blocks import LastBlocks as LastBlocks
+from lightning_modules.tuning.lora import LoRA as LoRA
+from lightning_modules.tuning.peft_adapters import LowRankTuning as LowRankTuning
+from lightning_modules.tuning.peft_adapters import PeftTuning as PeftTuning
+from lightning_modules.tuning.task_lora import TaskLoRA as TaskLoRA
