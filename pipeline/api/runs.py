@@ -201,13 +201,13 @@ class Run:
 
     def predict(
         self,
-        frame: pd.DataFrame,
+        rows: pd.DataFrame | Mapping[str, Sequence[Any]],
         inputs: Mapping[str, InputColumns] | None = None,
         tasks: Sequence[str] | None = None,
         batch_size: int = 256,
     ) -> pd.DataFrame:
-        """Return the answers of the run's model for the rows of a DataFrame; see ``Model``."""
-        return self._model.predict(frame, inputs, tasks, batch_size)
+        """Return the answers of the run's model for rows; see ``Model.predict``."""
+        return self._model.predict(rows, inputs, tasks, batch_size)
 
 
 def load(
@@ -290,23 +290,23 @@ class Model:
 
     def predict(
         self,
-        frame: pd.DataFrame,
+        rows: pd.DataFrame | Mapping[str, Sequence[Any]],
         inputs: Mapping[str, InputColumns] | None = None,
         tasks: Sequence[str] | None = None,
         batch_size: int = 256,
     ) -> pd.DataFrame:
-        """Answer the rows of a DataFrame.
+        """Answer rows.
 
         Args:
-            frame: N rows. A modality is read from the column that has the name of training, or the
-                modality's own: ``text``, ``image``, ``audio``. Pictures and sounds are paths,
-                contents of files or arrays.
+            rows: N of them, in a DataFrame or as {"text": [...]}. A modality is read from the
+                column that has the name of training, or the modality's own: ``text``, ``image``,
+                ``audio``. Pictures and sounds are paths, contents of files or arrays.
             inputs: which column is which where the names differ: ``{"text": "review"}``.
             tasks: the tasks wanted; None: all that the columns suffice for.
             batch_size: rows at a time, >= 1.
 
         Returns:
-            A DataFrame with the index of ``frame`` and the columns that ``pollinate predict``
+            A DataFrame with the index of ``rows`` and the columns that ``pollinate predict``
             writes: ``mood`` and ``mood_probability`` for a task mood, and ``error``, which says why
             a row has no answer. A mask or depth is an array (height, width).
 
@@ -315,7 +315,7 @@ class Model:
         """
         from pipeline.prediction.predict_frame import predict_frame  # imports torch
 
-        return predict_frame(self._predictor, frame, inputs or {}, tasks, batch_size)
+        return predict_frame(self._predictor, rows, inputs or {}, tasks, batch_size)
 
     def predict_rows(
         self,

@@ -24,20 +24,16 @@ class FrameRows(RowFile):
     """A DataFrame as a file of rows; paths in it may lead anywhere.
 
     Args:
-        frame: whose columns' names count as text.
+        rows: a DataFrame, whose columns' names count as text, or {column: cells}.
 
     Raises:
-        UsageError: two columns have one name, or it is no DataFrame.
+        UsageError: two columns have one name or different lengths, or it is something else.
     """
 
     unit = "row"
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        if not isinstance(frame, pd.DataFrame):
-            raise UsageError(
-                f"predict takes a pandas DataFrame, got {type(frame).__name__}; predict_rows takes "
-                '{"text": [...]}'
-            )
+    def __init__(self, rows: pd.DataFrame | Mapping[str, Sequence[Any]]) -> None:
+        frame = as_frame(rows)
         self.frame = frame
         self.path = Path("the DataFrame")
         self.columns = [str(name) for name in frame.columns]
@@ -66,6 +62,25 @@ class FrameRows(RowFile):
         ]
 
 
+def as_frame(rows: pd.DataFrame | Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """Return rows as a DataFrame, whose cells may be arrays.
+
+    Raises:
+        UsageError: they are something else, or of different lengths.
+    """
+    if isinstance(rows, pd.DataFrame):
+        return rows
+    if not isinstance(rows, Mapping):
+        raise UsageError(
+            f'predict takes a pandas DataFrame or {{"text": [...]}}, got {type(rows).__name__}'
+        )
+    lengths = {name: len(cells) for name, cells in rows.items()}
+    if len(set(lengths.values())) > 1:
+        raise UsageError(f"all columns must have one length, got {lengths}")
+    columns = {name: pd.Series(list(cells), dtype=object) for name, cells in rows.items()}
+    return pd.DataFrame(columns)
+
+
 def frame_cell(cell: Any, is_media: bool) -> Any:
     """Return a cell as the library knows it: None for a missing one, a path for a file's name."""
     if isinstance(cell, np.generic):
@@ -77,7 +92,7 @@ def frame_cell(cell: Any, is_media: bool) -> Any:
 
 def predict_frame(
     predictor: Predictor,
-    frame: pd.DataFrame,
+    rows: pd.DataFrame | Mapping[str, Sequence[Any]],
     inputs: Mapping[str, InputColumns],
     tasks: Sequence[str] | None,
     batch_size: int,
@@ -86,7 +101,7 @@ def predict_frame(
 
     Args:
         predictor: of the model.
-        frame: N rows.
+        rows: N of them, in a DataFrame or as {column: cells}.
         inputs: {modality: column}, where the columns aren't called as in training.
         tasks: the tasks wanted; None: all that the columns suffice for.
         batch_size: rows at a time, >= 1.
@@ -97,7 +112,8 @@ def predict_frame(
     Raises:
         UsageError: the columns don't fit the model, or a task can't be answered.
     """
-    source = FrameRows(frame)
+    source = FrameRows(rows)
+    frame = source.frame
     columns = match_columns(predictor.inputs, source, inputs, PYTHON)
     chosen = choose_tasks(predictor, list(columns), tasks, PYTHON)
     media = [name for modality, given in columns.items() if modality != "text"

@@ -115,6 +115,8 @@ def test_a_frame_keeps_its_index_whatever_that_is(run: po.Run) -> None:
     assert found.index.equals(frame.index)
     assert found.columns.tolist() == ["stars", "error"]
     assert run.predict(frame.iloc[:0]).shape == (0, 4)
+    rows = {"text": list(frame.review)}
+    assert run.predict(rows).stars.tolist() == found.stars.tolist()
 
 
 @pytest.mark.parametrize("empty", [None, float("nan"), pd.NA, pd.NaT, "", " "])
@@ -145,7 +147,8 @@ def test_columns_of_other_names_are_chosen(run: po.Run) -> None:
         (reviews(2), {"inputs": {"image": "mood"}}, "inputs.image: the checkpoint doesn't take it"),
         (reviews(2), {"tasks": ["mod"]}, r"no task 'mod'; did you mean mood\?"),
         (pd.concat([reviews(2)] * 2, axis=1), {}, "got mood, review, stars twice"),
-        ({"text": ["a"]}, {}, "takes a pandas DataFrame, got dict; predict_rows takes"),
+        (["a"], {}, r'takes a pandas DataFrame or {"text": \[...\]}, got list'),
+        ({"text": ["a"], "id": []}, {}, r"must have one length, got {'text': 1, 'id': 0}"),
     ],
 )
 def test_a_frame_that_does_not_fit(
