@@ -304,7 +304,8 @@ def missing_label_notes(
         return
     for split, found in parts.items():
         if not any(found[dataset].present[name].any() for dataset in spec.datasets):
-            yield f"task {name} has no labels in {split}, so it has no score there"
+            rows = sum(found[dataset].size for dataset in spec.datasets)
+            yield f"task {name} has no {'labels' if rows else 'rows'} in {split}, so no score there"
 
 
 def labels_overlap(specs: Mapping[str, LabelledTask], parts: Mapping[str, SplitDataset]) -> bool:

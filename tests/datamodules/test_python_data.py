@@ -435,6 +435,15 @@ def test_paths_of_files_begin_in_their_own_folders(tmp_path: Path) -> None:
 # data sets of PyTorch
 
 
+def test_a_transform_of_hugging_face_is_applied() -> None:
+    def shout(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {**rows, "text": [text.upper() for text in rows["text"]]}
+
+    rows = datasets.Dataset.from_pandas(frame(20)).with_transform(shout)
+    module = ready(Dataset(rows, inputs=TEXT))
+    assert list(module.loaded["own"].inputs["text"]) == [text.upper() for text in words(20)]
+
+
 def test_items_are_read_once_and_in_order() -> None:
     items = Items()
     module = ready(Dataset(items, inputs=IMAGE))
@@ -649,7 +658,7 @@ def test_splits_with_other_columns_are_named() -> None:
     )
     valid["label"] = None  # other columns than these are nobody's
     module = ready(Dataset(frame(extra=1), valid=valid, inputs=TEXT))
-    assert "task kind has no labels in valid, so it has no score there" in module.notes
+    assert "task kind has no labels in valid, so no score there" in module.notes
 
 
 def test_labels_that_training_lacks_are_refused_or_dropped() -> None:
