@@ -1,8 +1,9 @@
 # written by python -m pollinate.stubs
 from datamodules.batch import Batch as Batch
 from datamodules.batch import MixedBatch as MixedBatch
+from datamodules.data_errors import DataErrorPolicy as DataErrorPolicy
+from datamodules.dataset import Dataset as Dataset
 from datamodules.features import Features as Features
-from datamodules.loading import Dataset as Dataset
 from datamodules.mixed_datamodule import MixedDataModule as MixedDataModule
 from lightning_modules.module import MultiTaskModule as MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork as MultiTaskNetwork
@@ -45,6 +46,7 @@ __all__ = [
     "Batch",
     "MixedBatch",
     "MixedDataModule",
+    "DataErrorPolicy",
     "Dataset",
     "MultiTaskModule",
     "MultiTaskNetwork",

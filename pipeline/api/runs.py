@@ -25,8 +25,8 @@ from pollinate.recipes import Recipe
 
 if TYPE_CHECKING:  # they import torch, which a run's figures don't need
     from lightning_modules.merging.base import MergeMethod
-    from lightning_modules.network import MultiTaskNetwork
     from lightning_modules.predictor import Predictions, Predictor
+    from lightning_modules.task_network import TaskNetwork
     from lightning_modules.tasks.base import Task
 
 Data = str | Path | Mapping[str, Any]  # a data file, an option's name, or what a file would hold
@@ -284,7 +284,7 @@ class Model:
         return dict(self._predictor.inputs)
 
     @property
-    def network(self) -> MultiTaskNetwork:
+    def network(self) -> TaskNetwork:
         """The network, a ``torch.nn.Module`` in evaluation mode; move it as you would any other."""
         return self._predictor.network
 

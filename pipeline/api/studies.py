@@ -87,9 +87,9 @@ class Study:
         Helped and hurt are what a paired test over the seeds says, at 5 % for all comparisons of
         the study together (Holm 1979).
         """
-        from pipeline.studies.report.report_data import JOINT
+        from pipeline.studies.report.report_data import MULTI_TASK
 
-        found = self._analysis.comparisons.get(JOINT)
+        found = self._analysis.comparisons.get(MULTI_TASK)
         return {} if found is None else {t: str(c.verdict) for t, c in found.changes.items()}
 
     @property
