@@ -27,8 +27,9 @@ from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.trunks.base import Trunk
 from lightning_modules.trunks.shared import SharedTrunk
 from pollinate.errors import UsageError
+from pollinate.namespaces import exported
 from pollinate.recipes import TARGET, Buildable, Recipe
-from pollinate.suggest import hint
+from pollinate.suggest import did_you_mean, hint
 from pollinate.version import VERSION
 
 DEFAULT_ENCODERS: Mapping[str, type[Encoder]] = {"audio": Spectrogram, "image": CNN, "text": Bag}
@@ -66,6 +67,7 @@ def assemble(
         UsageError: a part is of another kind, or for a modality that the data don't have.
         PollinateError: the data can't be used.
     """
+    require_width(dim)
     used = sorted({modality for one in data.datasets.values() for modality in one.inputs})
     parts = {**{name: DEFAULT_ENCODERS[name]() for name in used}, **checked(encoders, used)}
     assets = {name: assets_of(part, (), f"encoders[{name!r}]") for name, part in parts.items()}
@@ -101,6 +103,7 @@ def assemble_for_tensors(
     Raises:
         UsageError: there is no task or no encoder, or it isn't clear what a data set has.
     """
+    require_width(dim)
     if not tasks or not encoders:
         raise UsageError(
             "MultiTaskModule needs a MixedDataModule, or tasks with their classes and an encoder a "
@@ -139,6 +142,16 @@ def assemble_for_tensors(
     return Assembly(network, dict(tasks), spec_of(config, learnt))
 
 
+def require_width(dim: int) -> None:
+    """Check the width of features.
+
+    Raises:
+        UsageError: it isn't positive.
+    """
+    if dim < 1:
+        raise UsageError(f"dim must be >= 1, got {dim}")
+
+
 def spec_of(config: Mapping[str, Any], learnt: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint says of its model."""
     plain = as_plain_config(config)
@@ -167,9 +180,11 @@ def part_of(base: Buildable, given: Any, default: Buildable, name: str) -> Any:
         return given
     if isinstance(given, Recipe) and issubclass(given.kind, base):
         return given
+    family = base.family()
+    meant = did_you_mean(given, exported(family)) if isinstance(given, str) else ""
     raise UsageError(
-        f"{name} must be one of po.{base.family()}, such as po.{base.family()}."
-        f"{default.__name__}(), got {given!r:.60}"
+        f"{name} must be one of po.{family}, such as po.{family}.{default.__name__}(), got "
+        f"{given!r:.60}{meant}"
     )
 
 

@@ -123,8 +123,11 @@ def assets_of(given: Any, allow: Sequence[str], key: str) -> dict[str, Any]:
 def restore_vocabularies(
     config: Config, tasks: Mapping[str, Task], learnt: Config
 ) -> tuple[Mapping[str, Task], dict[str, Modality]]:
-    """Return tasks and modalities with the vocabularies that a run learnt."""
-    modalities = build_modalities(config, tasks, learnt)
+    """Return tasks and modalities with the vocabularies that a run learnt.
+
+    A model of batches of tensors has no modalities.
+    """
+    modalities = build_modalities(config, tasks, learnt) if learnt["modalities"] else {}
     for name, task in tasks.items():
         task.load_state_dict(learnt["tasks"][name])
     for name, modality in modalities.items():

@@ -105,7 +105,7 @@ class MultiTaskModule(EvaluationModule):
         model = MultiTaskModule(
             data,
             encoders={"text": po.encoders.MiniLM(tune=po.tuning.LoRA())},
-            trunk=po.trunks.MMoE(count=4),
+            trunk=po.trunks.MMoE(experts=4),
             balancer=po.balancers.UPGrad(),
         )
         model = MultiTaskModule(                            # batches of tensors, no data module

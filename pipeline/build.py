@@ -67,7 +67,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
         config["data"]["seed"],
         workers=config["loader"]["workers"],
         pin_memory=config["loader"]["pin_memory"],
-        label_fraction=config.get("labels", 1.0),  # a run of an earlier version says nothing of it
+        label_fraction=config["label_fraction"],
         policy=build_policy(config["data"]),
         learnt=learnt,
     )

@@ -1,9 +1,9 @@
 """Recipes: a class and its options, kept until what else it needs is known.
 
-``po.trunks.MMoE(count=4)`` says how tasks share; for which tasks and at which width, only the model
-knows. Such a call gives a ``Recipe``. A call with everything, ``MMoE(tasks, dim, count=4)``, gives
-the module itself, usable on plain tensors. Both remember their options as plain values, so that a
-checkpoint can say how to build the model again.
+``po.trunks.MMoE(experts=4)`` says how tasks share; for which tasks and at which width, only the
+model knows. Such a call gives a ``Recipe``. A call with everything, ``MMoE(tasks, dim)``, gives the
+module itself, usable on plain tensors. Both remember their options as plain values, so
+that a checkpoint can say how to build the model again.
 """
 
 from __future__ import annotations

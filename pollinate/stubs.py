@@ -2,7 +2,7 @@
 
 ``python -m pollinate.stubs`` after a class or a name was added; a test says when. A class that the
 model completes has, in its stub, defaults for what only the model knows, so that
-``po.trunks.MMoE(count=2)``, which gives a recipe, is right.
+``po.trunks.MMoE(experts=2)``, which gives a recipe, is right.
 """
 
 from __future__ import annotations

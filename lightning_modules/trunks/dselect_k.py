@@ -30,7 +30,7 @@ class DSelectK(ExpertMixture):
     Args:
         tasks: names of all tasks.
         dim: width D of the features.
-        count: number E of experts, >= 2.
+        experts: number E of them, >= 2.
         k: largest number of experts per row, >= 1.
         gamma: width of the step S, > 0.
         entropy: factor of the entropy, >= 0.
@@ -39,14 +39,14 @@ class DSelectK(ExpertMixture):
         dropout: as for the shared trunk.
 
     Raises:
-        UsageError: count < 2, k < 1, gamma <= 0, or a factor < 0.
+        UsageError: experts < 2, k < 1, gamma <= 0, or a factor < 0.
     """
 
     def __init__(
         self,
         tasks: Sequence[str],
         dim: int,
-        count: int = 4,
+        experts: int = 4,
         k: int = 2,
         gamma: float = 1.0,
         entropy: float = 1e-3,
@@ -55,15 +55,15 @@ class DSelectK(ExpertMixture):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(tasks)
-        require_at_least(2, count=count)
+        require_at_least(2, experts=experts)
         require_at_least(1, k=k)
         require_at_least(0, entropy=entropy, unused=unused)
         if gamma <= 0:
             raise UsageError(f"gamma must be > 0, got {gamma}")
         self.entropy, self.unused = entropy, unused
-        self.experts = make_experts("expert", count, dim, depth, dropout)
+        self.experts = make_experts("expert", experts, dim, depth, dropout)
         self.selectors = nn.ModuleDict(
-            {task: Selector(dim, count, k, gamma) for task in self.tasks}
+            {task: Selector(dim, experts, k, gamma) for task in self.tasks}
         )
         self._terms: dict[str, tuple[Tensor, int]] = {}  # {task: sum of its rows' terms, rows}
 

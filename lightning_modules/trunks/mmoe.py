@@ -25,26 +25,26 @@ class MMoE(ExpertMixture):
     Args:
         tasks: names of all tasks.
         dim: width D of the features.
-        count: number E of experts, >= 1.
+        experts: number E of them, >= 1.
         depth: residual blocks of an expert, >= 0.
         dropout: as for the shared trunk.
 
     Raises:
-        UsageError: count < 1.
+        UsageError: experts < 1.
     """
 
     def __init__(
         self,
         tasks: Sequence[str],
         dim: int,
-        count: int = 4,
+        experts: int = 4,
         depth: int = 1,
         dropout: float = 0.1,
     ) -> None:
         super().__init__(tasks)
-        require_at_least(1, count=count)
-        self.experts = make_experts("expert", count, dim, depth, dropout)
-        self.gates = nn.ModuleDict({task: Gate(dim, count) for task in self.tasks})
+        require_at_least(1, experts=experts)
+        self.experts = make_experts("expert", experts, dim, depth, dropout)
+        self.gates = nn.ModuleDict({task: Gate(dim, experts) for task in self.tasks})
 
     def common(self, rows: Tensor) -> RowStates:
         """Run all experts."""

@@ -138,7 +138,7 @@ class FitConfig:
     run_dir: str | None = user_path()
     resume: str | None = user_path()
     tasks: list[str] | None = None
-    labels: float = default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
+    label_fraction: float = default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
     dim: int = at_least(1)
     compile: bool
     ema_decay: float | None = key("in (0, 1)", lambda value: 0 < value < 1)
@@ -200,7 +200,7 @@ class ComparisonConfig:
     groups: list[list[str]] = field(default_factory=list)
     variants: dict[str, Any] = field(default_factory=dict)
     transfers: str | list[list[str]] | None = None
-    labels: list[float] = field(
+    label_fractions: list[float] = field(
         default_factory=list,
         metadata={
             "rule": "shares in (0, 1), such as [0.1, 0.3]",

@@ -145,9 +145,10 @@ def _together_problems(
         yield f"a study compares two tasks or more, the data have {listing(tasks)}"
     if study.get("transfers") and not study.get("single_task"):
         yield "study.transfers begin from the runs of study.single_task; set study.single_task=true"
-    if study.get("labels") and config.get("labels") not in (None, 1):
+    if study.get("label_fractions") and config.get("label_fraction") not in (None, 1):
         yield (
-            f"labels={shown(config['labels'])} and study.labels={shown(study['labels'])} are both "
+            f"label_fraction={shown(config['label_fraction'])} and "
+            f"study.label_fractions={shown(study['label_fractions'])} are both "
             "shares of the labels; leave one out"
         )
     arms = ("single_task", "multi_task", "pairs", "groups", "variants")

@@ -75,9 +75,9 @@ def arms_of(study: Mapping[str, Any], facts: MultiTaskFacts) -> dict[str, Arm]:
             arm,
             name=f"{arm.name}@{share:.6g}",
             labels=share,
-            overrides=(*arm.overrides, f"labels={share!r}"),
+            overrides=(*arm.overrides, f"label_fraction={share!r}"),
         )
-        for share in sorted(study["labels"])
+        for share in sorted(study["label_fractions"])
         for arm in full
         if arm.kind in SHARED
     ]

@@ -90,7 +90,7 @@ def is_empty(folder: Path) -> bool:
 
 
 # what the arms of a study differ in, and nothing that a user gives
-ARMS_OWN = ("seed", "tasks", "labels")
+ARMS_OWN = ("seed", "tasks", "label_fraction")
 COMMAND = "study"
 WAIT = 900.0  # seconds for a study that another process is just planning
 

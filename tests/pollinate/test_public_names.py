@@ -20,13 +20,13 @@ HEAVY = ("torch", "lightning", "pandas", "numpy", "omegaconf", "rich", "mlflow",
 PROGRAM = """\
 import pollinate as po
 
-trunk = po.trunks.MMoE(count=2)
+trunk = po.trunks.MMoE(experts=2)
 balancer = po.balancers.UPGrad()
 built = po.balancers.UPGrad(["a", "b"])
 run: po.Run = po.fit("shop.yaml", ["seed=1"], quiet=True)
 scores: dict[str, dict[str, float]] = run.scores
 model: po.Model = po.merge({"a": run, "b": "runs/b"}, po.merging.Average())
-po.trunks.MMoE(counts=2)
+po.trunks.MMoE(expert=2)
 po.trunks.MMoF()
 po.fitt("shop.yaml")
 """
@@ -96,6 +96,6 @@ def test_a_type_checker_knows_the_names(tmp_path: Path) -> None:
     lines = [line.partition("program.py:")[2] for line in found.stdout.splitlines()]
     errors = [line for line in lines if " error: " in line]
     assert [line.partition(":")[0] for line in errors] == ["9", "10", "11"], found.stdout
-    assert 'Unexpected keyword argument "counts"' in errors[0]
+    assert 'Unexpected keyword argument "expert"' in errors[0]
     assert 'no attribute "MMoF"' in errors[1]
     assert 'maybe "fit"' in errors[2]

@@ -22,7 +22,7 @@ TRUNKS = (
         "dselect_k",
         SQUARE,
         [[-0.75, 0.75], [0.75, -0.75]],
-        {"dim": 2, "count": 3},
+        {"dim": 2, "experts": 3},
     ),
     Row("trunk", "learning_to_branch", SQUARE, NORMED, {"dim": 2}),
     Row("trunk", "film", SQUARE, NORMED, {"dim": 2}),

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.studies.results import Arm, Scores, StudyResults
 
-LABELS = "labels="  # the override that sets their share
+LABELS = "label_fraction="  # the override that sets their share
 
 
 def noise_group(arm: Arm) -> str:

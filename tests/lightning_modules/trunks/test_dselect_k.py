@@ -49,7 +49,7 @@ def selectors(trunk: Any, task: str, x: Tensor) -> tuple[list[list[float]], list
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_dselect_k(count: int) -> None:
-    trunk = drawn(DSelectK(TASKS, DIM, count=count, k=2, gamma=2.0))
+    trunk = drawn(DSelectK(TASKS, DIM, experts=count, k=2, gamma=2.0))
 
     def expected(t: str, x: Tensor) -> Tensor:
         singles, alpha = selectors(trunk, t, x)
@@ -61,7 +61,7 @@ def test_dselect_k(count: int) -> None:
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_penalty_of_dselect_k(count: int) -> None:
-    trunk = drawn(DSelectK(TASKS, DIM, count=count, k=2, gamma=2.0, entropy=0.7, unused=0.3))
+    trunk = drawn(DSelectK(TASKS, DIM, experts=count, k=2, gamma=2.0, entropy=0.7, unused=0.3))
     rows = torch.randn(5, DIM)
     expected = 0.0
     for task in ("a", "b"):
@@ -77,7 +77,7 @@ def test_penalty_of_dselect_k(count: int) -> None:
 def test_penalty_of_dselect_k_is_the_mean_over_all_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trunk = drawn(DSelectK(TASKS, DIM, count=3, gamma=2.0, entropy=0.7, unused=0.3))
+    trunk = drawn(DSelectK(TASKS, DIM, experts=3, gamma=2.0, entropy=0.7, unused=0.3))
     rows, found = torch.randn(5, DIM), []
     for parts in ([rows], [rows[:4], rows[4:], rows[:0]]):  # one process, then three
         sums = torch.tensor([[float(len(rows)), float(len(parts))]])
@@ -92,7 +92,7 @@ def test_penalty_of_dselect_k_is_the_mean_over_all_processes(
 
 def test_penalty_of_dselect_k_leads_to_single_experts() -> None:
     torch.manual_seed(0)
-    trunk = DSelectK(["a"], DIM, count=4, k=2, entropy=1.0)
+    trunk = DSelectK(["a"], DIM, experts=4, k=2, entropy=1.0)
     optimizer = torch.optim.Adam(trunk.parameters(), lr=0.05)
     rows = {"x": Features(torch.randn(20, DIM))}
     for _ in range(200):

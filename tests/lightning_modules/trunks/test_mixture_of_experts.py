@@ -12,7 +12,7 @@ from tests.lightning_modules.trunks.equations import DIM, TASKS, check, drawn, g
 
 
 def test_mmoe() -> None:
-    trunk = drawn(MMoE(TASKS, DIM, count=3))
+    trunk = drawn(MMoE(TASKS, DIM, experts=3))
     check(
         trunk,
         lambda t, x: weighted(gate(trunk.gates[t], x), [f(x) for f in trunk.experts.values()]),

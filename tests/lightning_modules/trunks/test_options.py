@@ -33,10 +33,10 @@ def test_parts_are_found_in_lists_and_dicts() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MMoE(TASKS, DIM, count=0), "count must be >= 1, got 0"),
+        (lambda: MMoE(TASKS, DIM, experts=0), "experts must be >= 1, got 0"),
         (lambda: CGC(TASKS, DIM, own=0), "own must be >= 1, got 0"),
         (lambda: PLE(TASKS, DIM, levels=1), "levels must be >= 2, got 1"),
-        (lambda: DSelectK(TASKS, DIM, count=1), "count must be >= 2, got 1"),
+        (lambda: DSelectK(TASKS, DIM, experts=1), "experts must be >= 2, got 1"),
         (lambda: DSelectK(TASKS, DIM, gamma=0.0), "gamma must be > 0, got 0.0"),
         (lambda: CrossStitch(TASKS, DIM, depth=0), "depth must be >= 1, got 0"),
         (lambda: CrossStitch(TASKS, DIM, own=1.5), r"own must be in \[0, 1\], got 1.5"),

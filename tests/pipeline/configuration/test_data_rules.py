@@ -129,7 +129,7 @@ def test_at_least_one_of_each() -> None:
         ({"column": "s", "group": "g"}, "x.group says how rows are drawn, and here none are"),
         ({"files": {"train": "a", "test": "b"}, "stratify": "s"}, "x.stratify says how rows are"),
         ({"column": "s", "values": {"train": [0, 1], "test": "1"}}, "x.values names '1' twice"),
-        ({"files": {"train": ["a", "b"], "test": "b"}}, "x.files names 'b' twice; a row can"),
+        ({"files": {"train": ["a", "b"], "test": "b"}}, "x.files names 'b' twice; a row is in"),
     ],
 )
 def test_splits(split: object, part: str | None) -> None:
@@ -200,8 +200,8 @@ def test_what_is_said_of_other_tasks_is_left_out() -> None:
         ("tasks=[digt]", "tasks names 'digt'; did you mean digit?"),
         ("tasks=[]", "tasks must name at least one, or be null for all of them, got []"),
         ("tasks=[digit,digit]", 'tasks must differ, got ["digit", "digit"]'),
-        ("labels=0", "labels must be a share in (0, 1], got 0"),
-        ("labels=1.5", "labels must be a share in (0, 1], got 1.5"),
+        ("label_fraction=0", "label_fraction must be a share in (0, 1], got 0"),
+        ("label_fraction=1.5", "label_fraction must be a share in (0, 1], got 1.5"),
     ],
 )
 def test_bad_choices(given: str, message: str) -> None:

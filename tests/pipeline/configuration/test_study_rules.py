@@ -26,7 +26,10 @@ def test_each_shipped_study_composes(name: str) -> None:
         ("study.pairs=[[digit,digit]]", "study.pairs[0] must be two tasks, each once"),
         ("study.groups=[[digit]]", "study.groups[0] must be two tasks or more, each once"),
         ("study.transfers=[[a,digit]]", "study.transfers[0] names 'a'; tasks: digit"),
-        ("study.labels=[10]", "study.labels must be shares in (0, 1), such as [0.1, 0.3]"),
+        (
+            "study.label_fractions=[10]",
+            "study.label_fractions must be shares in (0, 1), such as [0.1, 0.3]",
+        ),
         ("study.budget=epochs", "study.budget must be one of rows, steps"),
         ("study.predictors=[tga]", "study.predictors names 'tga'; did you mean tag?"),
         ("study.pair_weights=[0]", "study.pair_weights must be one or more weights > 0"),
@@ -53,7 +56,7 @@ def test_bad_studies(given: str, message: str) -> None:
 
 def test_shares_of_labels_are_given_once() -> None:
     with pytest.raises(UsageError, match="are both shares of the labels; leave one out"):
-        compose("study", ["labels=0.5", "study.labels=[0.1]"])
+        compose("study", ["label_fraction=0.5", "study.label_fractions=[0.1]"])
 
 
 def test_transfers_need_their_sources() -> None:

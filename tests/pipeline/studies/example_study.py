@@ -45,7 +45,7 @@ def arms() -> Iterator[Arm]:
                 arm,
                 name=f"{arm.name}@{share:g}",
                 labels=share,
-                overrides=(*arm.overrides, f"labels={share}"),
+                overrides=(*arm.overrides, f"label_fraction={share}"),
             )
             for share in SHARES
         )

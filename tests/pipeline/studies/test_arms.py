@@ -83,7 +83,10 @@ def test_groups_are_in_the_order_of_the_data() -> None:
 
 def test_fewer_labels_for_single_task_multi_task_variants_and_transfers() -> None:
     found = arms(
-        labels=[0.3, 0.1], variants={"up": "balancer=upgrad"}, pairs="all", transfers=[["a", "b"]]
+        label_fractions=[0.3, 0.1],
+        variants={"up": "balancer=upgrad"},
+        pairs="all",
+        transfers=[["a", "b"]],
     )
     few = [name for name in found if name.endswith("@0.1")]
     assert few == [
@@ -94,11 +97,11 @@ def test_fewer_labels_for_single_task_multi_task_variants_and_transfers() -> Non
         "transfer:a>b@0.1",
     ]
     assert found["multi_task@0.1"].labels == 0.1
-    assert "labels=0.1" in found["multi_task@0.1"].overrides
+    assert "label_fraction=0.1" in found["multi_task@0.1"].overrides
 
 
 def test_a_transfer_begins_from_the_source_of_its_seed(tmp_path: Path) -> None:
-    made = plan(seeds=[4], transfers=[["a", "b"]], labels=[0.1])
+    made = plan(seeds=[4], transfers=[["a", "b"]], label_fractions=[0.1])
     own = trial_of(made, JobContext(tmp_path), made.arms["transfer:a>b@0.1"], 4).overrides()
     source = tmp_path / "trials" / "single_task-a" / "seed-4"
     assert f"transfer.source={source}" in own
@@ -178,7 +181,7 @@ def test_seconds_count_rows() -> None:
 
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
-    made = plan(transfers="all", pairs="all", pair_weights=[0.5], labels=[0.1])
+    made = plan(transfers="all", pairs="all", pair_weights=[0.5], label_fractions=[0.1])
     made.save(tmp_path)
     assert load_plan(tmp_path) == made
     assert load_plan(tmp_path / "elsewhere") is None

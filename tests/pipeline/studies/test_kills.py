@@ -20,7 +20,7 @@ from tests.pipeline.studies.text_shop import SMALL, write_shop
 from tests.pipeline.studies.warm_server import SERVE
 
 KILLS = 4
-GIVEN = [*SMALL, "trainer.max_epochs=8", "study.labels=[0.5]", "seeds=[0]", "jobs=2"]
+GIVEN = [*SMALL, "trainer.max_epochs=8", "study.label_fractions=[0.5]", "seeds=[0]", "jobs=2"]
 ALIKE = ("arm", "seed", "status", "test", "valid", "labels", "rows_seen", "parameters")
 
 

@@ -96,7 +96,7 @@ def test_dry_run_prints_commands_that_compose(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [*SMALL, "dry_run=true", "study.pairs=all", "study.pair_weights=[0.5]"]
-    assert main([*arguments, "study.transfers=all", "study.labels=[0.1]"]) == 0
+    assert main([*arguments, "study.transfers=all", "study.label_fractions=[0.1]"]) == 0
     lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("python -m")]
     assert len(lines) == 3 * (3 + 2 + 2 + 5)
     for line in lines[:12]:

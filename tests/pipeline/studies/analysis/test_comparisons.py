@@ -91,9 +91,9 @@ def test_seeds_that_do_not_vary_are_not_tested() -> None:
 def test_shares_of_labels_are_compared_with_the_same_share() -> None:
     arms = [
         *single_task_arms("a"),
-        Arm("single_task:a@0.1", "single_task", ("a",), ("labels=0.1",), labels=0.1),
-        Arm("start@0.1", "transfer", ("a",), ("labels=0.1",), source="b", labels=0.1),
-        Arm("start@0.3", "transfer", ("a",), ("labels=0.3",), source="b", labels=0.3),
+        Arm("single_task:a@0.1", "single_task", ("a",), ("label_fraction=0.1",), labels=0.1),
+        Arm("start@0.1", "transfer", ("a",), ("label_fraction=0.1",), source="b", labels=0.1),
+        Arm("start@0.3", "transfer", ("a",), ("label_fraction=0.3",), source="b", labels=0.3),
     ]
     few = {"single_task:a@0.1": {"a": [0.5, 0.52]}, "start@0.1": {"a": [0.6, 0.62]}}
     rest = {"single_task:a": {"a": [0.9, 0.91]}, "start@0.3": {"a": [0.7, 0.7]}}

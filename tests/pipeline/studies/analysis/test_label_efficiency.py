@@ -81,7 +81,7 @@ def few_labels(multi_task: tuple[float, float, float]) -> StudyResults:
         (0.01, 0.1, 1.0), LABELS, (0.5, 0.7, 0.9), multi_task, strict=True
     ):
         end = "" if share == 1 else f"@{share}"
-        option = () if share == 1 else (f"labels={share}",)
+        option = () if share == 1 else (f"label_fraction={share}",)
         arms.append(Arm(f"single_task:a{end}", "single_task", ("a",), option, labels=share))
         arms.append(Arm(f"multi_task{end}", "multi_task", ("a", "b"), option, labels=share))
         for seed, noise in enumerate((-0.01, 0.0, 0.01)):
