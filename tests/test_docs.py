@@ -210,7 +210,6 @@ def test_a_program_is_short(program: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(pollinate, "fit"), reason="the Python API isn't complete yet")
 @pytest.mark.filterwarnings("ignore")  # a stock Trainer warns of its own setup
 @pytest.mark.parametrize("program", programs())
 def test_a_program_runs(program: str, shop: None) -> None:
