@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -35,8 +36,8 @@ from lightning_modules.checkpoints import read_checkpoint, read_spec
 from lightning_modules.distributed import local_only, mean_losses
 from lightning_modules.evaluation_module import STEP, EvaluationModule
 from lightning_modules.fusions.base import Fusion
-from lightning_modules.hooks import TrainingHooks, TrainingStep
-from lightning_modules.metrics import TrainingMetrics
+from lightning_modules.hooks import HookReporter, TrainingHooks, TrainingStep
+from lightning_modules.metrics import TrainingMetrics, publish
 from lightning_modules.network import ForwardTrace, MultiTaskNetwork
 from lightning_modules.optimization import (
     Optimization,
@@ -49,6 +50,7 @@ from lightning_modules.predictor import load_network_weights
 from lightning_modules.replay import Replay
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.sharding import clip_norm, clip_value
+from lightning_modules.source_models import SourceProvider
 from lightning_modules.task_rows import Targets, targets_of
 from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.trunks.base import Trunk
@@ -126,7 +128,9 @@ class MultiTaskModule(EvaluationModule):
         trunk: how the tasks share; None: ``SharedTrunk``.
         fusion: how the modalities of a row become one vector; None: ``Concat``.
         balancer: combines the tasks' losses; None: ``Equal``.
-        transfer: brings in knowledge from elsewhere: it is asked at each step.
+        transfer: brings in knowledge from elsewhere: it is asked at each step. Made by hand, the
+            model sets it up here and adds its callbacks to any Trainer.
+        sources: opens the models that ``transfer`` names: ``po.SourceOpener()``.
         optimizer: a class of ``torch.optim``, or a ``functools.partial`` of one with its options;
             None: AdamW with a weight decay of 0.01, not on norms and biases.
         lr: learning rate, > 0; None: that of ``optimizer``, or 4e-3.
@@ -154,6 +158,7 @@ class MultiTaskModule(EvaluationModule):
         fusion: Fusion | Recipe | None = None,
         balancer: Balancer | Recipe | None = None,
         transfer: TrainingHooks | None = None,
+        sources: SourceProvider | None = None,
         optimizer: OptimizerFactory | Optimization | None = None,
         lr: float | None = None,
         lr_scale: Mapping[str, float] | None = None,
@@ -208,6 +213,26 @@ class MultiTaskModule(EvaluationModule):
         self._lr_is_new = False  # since the schedule last set it
         self._clock = (0, 0.0)  # optimizer steps, and when, as the speed was last measured
         self._paused = 0.0
+        self._owns_transfer = network is None and transfer is not None
+        if self._owns_transfer:
+            if data is None or sources is None:
+                raise UsageError(
+                    "transfer reads other models and the data: give MultiTaskModule a data module "
+                    "and sources=po.SourceOpener()"
+                )
+            for line in self.transfer.setup(self, data, sources):
+                rank_zero_info(line)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what a transfer method does between steps; a command adds it itself."""
+        report = HookReporter(publish, rank_zero_info)
+        return self.transfer.callbacks(report) if self._owns_transfer else []
+
+    def on_fit_start(self) -> None:
+        """Prepare a transfer method on the device that trains; a command does so itself."""
+        if self._owns_transfer:
+            self.transfer.attach(self.trainer)
+            self.transfer.prepare(self.device, rank_zero_info)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # nothing but the path is needed

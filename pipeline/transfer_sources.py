@@ -15,6 +15,7 @@ from lightning_modules.encoders.pretrained_files import PACKAGE, SUFFIXES, in_pa
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
 from lightning_modules.source_models import SourceModel
 from pipeline.find_checkpoint import find_checkpoint
+from pipeline.tracking.mlflow_settings import DATABASE
 from pollinate.errors import PollinateError
 
 CHUNK = 1 << 20  # bytes
@@ -26,7 +27,8 @@ class SourceOpener:
     """The models that a run takes knowledge from.
 
     Args:
-        uri: MLflow's address, where run ids and registered models are looked up.
+        uri: MLflow's address, where run ids and registered models are looked up; None: the
+            database of the current folder.
         allow_targets: packages, besides our own, whose classes a source may name.
         expected: {name: digest} of the run that is resumed.
 
@@ -36,11 +38,11 @@ class SourceOpener:
 
     def __init__(
         self,
-        uri: str,
+        uri: str | None = None,
         allow_targets: Sequence[str] = (),
         expected: Mapping[str, str] | None = None,
     ) -> None:
-        self.uri = uri
+        self.uri = DATABASE if uri is None else uri
         self.allow_targets = tuple(allow_targets)
         self.expected = dict(expected or {})
         self.digests: dict[str, str] = {}

@@ -27,6 +27,7 @@ _HOMES = {
     "MultiTaskNetwork": "lightning_modules.network",
     "Features": "datamodules.features",
     "Recipe": "pollinate.recipes",
+    "SourceOpener": "pipeline.transfer_sources",
     "fit": "pipeline.api.runs",
     "Run": "pipeline.api.runs",
     "load": "pipeline.api.runs",

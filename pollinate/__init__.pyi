@@ -20,6 +20,7 @@ from pipeline.api.runs import load as load
 from pipeline.api.runs import merge as merge
 from pipeline.api.studies import Study as Study
 from pipeline.api.studies import study as study
+from pipeline.transfer_sources import SourceOpener as SourceOpener
 from pollinate import averaging as averaging
 from pollinate import balancers as balancers
 from pollinate import encoders as encoders
@@ -52,6 +53,7 @@ __all__ = [
     "MultiTaskNetwork",
     "Features",
     "Recipe",
+    "SourceOpener",
     "fit",
     "Run",
     "load",

@@ -14,7 +14,6 @@ import torch
 import yaml
 from torch import Tensor
 
-import pollinate
 from pipeline.configuration.composition import compose
 from pipeline.configuration.groups import SHIPPED, options
 from pipeline.configuration.schema import SCHEMAS

@@ -204,7 +204,7 @@ def test_flat_keeps_empty_mappings_and_lists() -> None:
 
 
 def test_what_is_no_single_key_is_refused() -> None:
-    with pytest.raises(UsageError, match="and experiment is none; leave it out"):
+    with pytest.raises(UsageError, match="experiment isn't one; leave it out"):
         merge_given_keys(
             {"seed": 0}, {"seed": 0, "allow_targets": [], "resume": "last"}, ["experiment"]
         )

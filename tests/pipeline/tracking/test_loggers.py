@@ -87,8 +87,9 @@ def test_resumed_run_is_the_same_without_gap_or_repetition(tmp_path: Path, datab
 
 KILLED = """
 import sys, time
-from pipeline.tracking import Tracker
-tracker = Tracker(sys.argv[1], "exp", None, 60.0, run_dir=sys.argv[2], run_name="a", resume=False)
+from pipeline.tracking import MLflowRunLogger
+places = dict(run_dir=sys.argv[2], run_name="a", resume=False)
+tracker = MLflowRunLogger(sys.argv[1], "exp", None, 60.0, **places)
 for step in range(1000):
     tracker.log_metrics({"a": float(step)}, step)
 print("ready", flush=True)
