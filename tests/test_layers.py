@@ -24,7 +24,6 @@ FOR_TYPES = {  # what a type checker should know of modules that are imported la
     "pipeline/tracking/__init__.py": {"pipeline.tracking.loggers"},
     "pipeline/serving/pyfunc.py": {"lightning_modules.predictor"},
 }
-Block = ast.FunctionDef | ast.AsyncFunctionDef | ast.If
 
 
 def own_imports(node: ast.AST) -> Iterator[str]:
@@ -60,7 +59,8 @@ def test_no_import_of_ours_is_hidden_in_a_function() -> None:
 
 def test_no_import_of_ours_is_for_type_checkers_alone() -> None:
     hidden = found(LAYERS, ast.If, "TYPE_CHECKING")
-    # a command's own file says what it returns, and imports it only when it runs: to start fast
+    # commands, and what Python calls of them, say what they return and import it when they run:
+    # to start fast
     late = {f"pipeline/{name}.py" for name in ("crash_report", *commands())}
     late |= {file for file in hidden if file.startswith("pipeline/api/")}
     assert {file: names for file, names in hidden.items() if file not in late} == FOR_TYPES

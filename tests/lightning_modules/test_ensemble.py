@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from datamodules.mixed_datamodule import MixedDataModule
@@ -47,6 +48,8 @@ def test_it_is_scored_by_any_trainer(tmp_path: Path) -> None:
     data = ready()
     ensemble, _ = two(data)
     module = EvaluationModule(ensemble, ensemble.tasks)
-    trainer(tmp_path, []).test(module, datamodule=data, verbose=False)
-    numbers, _ = module.scores.take()
-    assert numbers.keys() == set(ensemble.tasks)
+    (found,) = trainer(tmp_path, []).test(module, datamodule=data, verbose=False)
+    assert {f"test/{task}/accuracy" for task in ensemble.tasks} <= found.keys()
+    assert found["test/score"] == pytest.approx(
+        sum(found[f"test/{task}/accuracy"] for task in ensemble.tasks) / len(ensemble.tasks)
+    )

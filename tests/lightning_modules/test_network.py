@@ -184,4 +184,4 @@ def test_its_node_is_all_that_is_needed_to_build_it_again() -> None:
     assert isinstance(again, Doubled)
     assert again.tasks == ["tone"]
     with pytest.raises(UsageError, match="must name a class that restores what stands between"):
-        restore_head_input({"_target_": public_name(MultiTaskNetwork)}, [])
+        restore_head_input({"_target_": "pollinate.trunks.SharedTrunk"}, [])

@@ -139,7 +139,7 @@ def test_an_average_of_strangers_is_noted(home: Path, tmp_path: Path, capsys: An
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["models=[]"], "models must be a list of one or more"),
+        (["models=[]"], "models must be one or more, in a list"),
         (["models=nowhere"], "models must be list"),
         (["models=[nowhere]"], "must be a file, a run folder, an MLflow run id or models:"),
         (["method=avarage"], "did you mean average?"),
