@@ -67,7 +67,7 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
         config["data"]["seed"],
         workers=config["loader"]["workers"],
         pin_memory=config["loader"]["pin_memory"],
-        label_fraction=config["label_fraction"],
+        label_fraction=config.get("label_fraction", 1.0),  # commands that only look have none
         policy=build_policy(config["data"]),
         learnt=learnt,
     )
