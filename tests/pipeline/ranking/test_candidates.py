@@ -138,7 +138,7 @@ def test_an_ensemble_has_no_features(trained: Shop, tmp_path: Path) -> None:
     out = tmp_path / "both"
     given = [f"models=[{best},{best}]", "method=ensemble", f"output={out}", "evaluate=false"]
     assert merge([*given, "tracking=none"]) == 0
-    with pytest.raises(UsageError, match="both is an ensemble, which has answers, but neither"):
+    with pytest.raises(UsageError, match="both is an ensemble, which predicts, but has neither"):
         CheckpointSource("both", out / "checkpoints" / "best.ckpt")
 
 

@@ -236,4 +236,4 @@ def test_mlflow_serves_raw_text_and_images(address: str) -> None:
     found = post(address, {"inputs": {"text": ["good", "bad"]}})
     assert [row["subject"] for row in found] == [both["subject"], text_only["subject"]]
     [bad] = post(address, {"dataframe_records": [{"image": base64.b64encode(b"no").decode()}]})
-    assert bad["digit"] is None and "no image" in bad["error"]
+    assert bad["digit"] is None and "not an image" in bad["error"]

@@ -139,7 +139,7 @@ def test_torch_is_not_imported_for_a_typo() -> None:
 
 
 def test_shipped_studies_are_explained() -> None:
-    page = (ROOT / "docs" / "study.md").read_text()
+    page = (ROOT / "docs" / "how_to" / "study.md").read_text()
     for file in (ROOT / "configs" / "study").glob("*.yaml"):
         assert f"`{file.stem}`" in page
 
@@ -154,7 +154,7 @@ RECIPES = {
 def test_recipes_of_the_documents_start_each_trial(
     launcher: str, shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launcher in (ROOT / "docs" / "study.md").read_text()
+    assert launcher in (ROOT / "docs" / "how_to" / "study.md").read_text()
     given = [*SMALL, *RECIPES[launcher], f"launcher={launcher}", "dry_run=true", "seeds=[0]"]
     assert main(given) == 0
     lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith(f"{launcher} -m")]
