@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pipeline.run_folder import RunFolder
+from tests.pipeline.studies.text_shop import SMALL, write_shop
 from tests.sessions import ROOT, SMOKE, STREAMED, Fault, Session, run_sessions
 from tests.test_resume import history, same
 
@@ -144,3 +145,37 @@ def test_a_resumed_pair_has_the_scores(runs: dict[str, RunFolder]) -> None:
     found, expected = (json.loads(runs[name].summary.read_text()) for name in ("killed", "two"))
     assert found["test"] == expected["test"]
     assert found["rows_seen"] == expected["rows_seen"]
+
+
+CRASHING = """
+import torch
+from lightning_modules.balancers.equal import Equal
+
+class Crashing(Equal):
+    def weights(self, losses, present):
+        if torch.distributed.get_rank() == 1:
+            raise ZeroDivisionError("on one process")
+        return super().weights(losses, present)
+"""
+
+
+def test_a_crash_of_one_process_leaves_evidence_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shop(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    (tmp_path / "crash.yaml").write_text("_target_: crashing.Crashing\n")
+    own = ("balancer=crash.yaml", "allow_targets=[crashing]", "trainer.accelerator=cpu")
+    process = start(*SMALL, *TWO, *own, "run_dir=run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    report = (tmp_path / "run/crash-rank1.txt").read_text()
+    assert "ZeroDivisionError: on one process" in report
+    assert "training batch 0 of epoch 0" in report and "  rows of notes: [" in report, output
+    assert "all about it: run/crash-rank1.txt" in output
+    operations = (tmp_path / "run/operations.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in operations]
+    assert "FAILED" in [one["status"] for one in found if one["op"] == "status"]
+    sent = [one["path"] for one in found if one["op"] == "artifact"]
+    assert {"crash.txt", "crash-rank1.txt"} <= set(sent)
