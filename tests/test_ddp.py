@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,10 +153,10 @@ import torch
 from lightning_modules.balancers.equal import Equal
 
 class Crashing(Equal):
-    def weights(self, losses, present):
+    def weights(self, losses, tasks):
         if torch.distributed.get_rank() == 1:
             raise ZeroDivisionError("on one process")
-        return super().weights(losses, present)
+        return super().weights(losses, tasks)
 """
 
 
