@@ -28,9 +28,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from pipeline.configuration.flags import FLAGS
-from pipeline.override_text import data_override
 from pipeline.process_state import LIBRARY_LOGGERS, command_process
-from pollinate.console import is_quiet
 from pollinate.errors import PollinateError, UsageError, crash_file_of
 from pollinate.program import command_words, running_command
 from pollinate.suggest import hint
@@ -137,6 +135,9 @@ def call_command(
         PollinateError: it failed in a way that the message explains. Any other error passes, with a
             note that names its crash report if there was a run folder.
     """
+    from pipeline.override_text import data_override  # both take time that --help needs not
+    from pollinate.console import is_quiet
+
     folders = [Path(folder).expanduser() for folder in config_dirs]
     silence = is_quiet.set(quiet)
     try:

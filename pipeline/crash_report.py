@@ -37,6 +37,7 @@ LEFT_BY_A_CRASH = re.compile(
     r"crash(-rank\d+)?\.txt|(metrics|system|operations)\.jsonl|\.?tracking\.(json|lock)|git\.diff"
 )
 PACKAGES = ("torch", "lightning", "torchmetrics", "mlflow", "numpy", "datasets", "transformers")
+FOLDERS = ("PWD", "OLDPWD")  # variables of a shell, no passwords
 SHORTEST_SECRET = 6  # characters; a shorter value would be hidden in half of all words
 
 
@@ -197,7 +198,8 @@ def versions() -> Iterator[str]:
 def hide_secrets(text: str, config: Mapping[str, Any]) -> str:
     """Hide logins in addresses, and the values of secret keys and environment variables."""
     words = [word.partition("=") for word in running_command.get() or ()]
-    pairs = [*dotted_items(config), *os.environ.items(), *((key, value) for key, _, value in words)]
+    variables = [(name, value) for name, value in os.environ.items() if name not in FOLDERS]
+    pairs = [*dotted_items(config), *variables, *((key, value) for key, _, value in words)]
     secrets = {v for k, v in pairs if isinstance(v, str) and is_secret(k)}
     for value in sorted(secrets, key=len, reverse=True):
         if len(value) >= SHORTEST_SECRET:

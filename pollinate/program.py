@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -43,7 +42,7 @@ def searches_current_folder() -> bool:
     return any(entry == "" or Path(entry).resolve() == here for entry in sys.path)
 
 
-class UserPackages(MetaPathFinder):
+class UserPackages:
     """Finds the packages that ``allow_targets`` names where the user stands.
 
     ``python -m`` looks there for every module, so that an empty folder ``pipeline/`` or a file

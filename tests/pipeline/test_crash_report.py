@@ -226,9 +226,10 @@ def test_every_process_has_a_report_of_its_own(shop: Path, monkeypatch: pytest.M
 
 def test_secrets_are_hidden_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh")
+    monkeypatch.setenv("PWD", "/home/me/shop")
     config = {"data": {"api_key": "k-1234567"}, "text": {"tokenizer": "words.json"}}
-    text = "hf_abcdefgh k-1234567 words.json http://me:pw@host"
-    assert hide_secrets(text, config) == "*** *** words.json http://***@host"
+    text = "hf_abcdefgh k-1234567 words.json /home/me/shop http://me:pw@host"
+    assert hide_secrets(text, config) == "*** *** words.json /home/me/shop http://***@host"
 
 
 def test_evidence_never_replaces_the_error(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
