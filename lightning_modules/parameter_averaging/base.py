@@ -22,7 +22,7 @@ class ParameterAveraging(metaclass=Buildable):
         UsageError: it is less.
     """
 
-    def __init__(self, every_n_steps: int) -> None:
+    def __init__(self, every_n_steps: int = 16) -> None:
         if every_n_steps < 1:
             raise UsageError(
                 f"every_n_steps must be >= 1, got {every_n_steps}; 1 averages after every step"
