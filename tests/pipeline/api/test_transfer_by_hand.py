@@ -29,7 +29,8 @@ def data() -> Any:
 
 def trainer(folder: Path) -> Trainer:
     return Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, log_every_n_steps=1,
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        log_every_n_steps=1,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
     )  # fmt: skip
 
