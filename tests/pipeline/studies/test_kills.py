@@ -19,8 +19,8 @@ from tests.pipeline.studies.plans import ROOT
 from tests.pipeline.studies.text_shop import SMALL, write_shop
 from tests.pipeline.studies.warm_server import SERVE
 
-KILLS = 4
-GIVEN = [*SMALL, "trainer.max_epochs=8", "study.label_fractions=[0.5]", "seeds=[0]", "jobs=2"]
+KILLS = 2  # of the study alone, and of all its processes
+GIVEN = [*SMALL, "trainer.max_epochs=8", "seeds=[0]", "jobs=2"]
 ALIKE = ("arm", "seed", "status", "test", "valid", "labels", "rows_seen", "parameters")
 
 
@@ -87,10 +87,10 @@ def test_killed_at_random_moments_with_real_runs(
         now = finished(tmp_path / "killed")
         assert before.items() <= now.items()
         before = now
-    assert ends >= 2  # it was killed at work
+    assert ends >= 1  # it was killed at work
     assert start("resume=killed").wait() == 0
     now = finished(tmp_path / "killed")
     assert before.items() <= now.items()
-    assert len(now) == 6
-    assert sessions(tmp_path / "killed") > 6
+    assert len(now) == 3
+    assert sessions(tmp_path / "killed") > 3
     assert scores(tmp_path / "killed") == scores(tmp_path / "whole")
