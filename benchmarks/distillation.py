@@ -79,7 +79,6 @@ def write_data(folder: Path, seed: int, labels: int) -> None:
 
 
 def data_of(path: str) -> dict[str, object]:
-    """Return a data file's content."""
     return {
         "datasets": {
             "mnist": {
@@ -134,7 +133,6 @@ def compare(seed: int, steps: int, labels: int, cases: Sequence[str]) -> dict[st
 
 
 def main() -> None:
-    """Run all seeds and print the table."""
     numbers = {"seeds": 3, "steps": 1000, "labels": 200}
     cases: list[str] = []
     for argument in sys.argv[1:]:

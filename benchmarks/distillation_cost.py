@@ -64,7 +64,6 @@ def stepping(folder: Path, name: str, steps: int, options: Sequence[str]) -> flo
 
 
 def main() -> None:
-    """Run the rounds and print the ratios."""
     numbers, overrides = {"rounds": 5, "steps": 100}, []
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")

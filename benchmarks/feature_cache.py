@@ -101,7 +101,6 @@ def measured(folder: Path, arguments: Sequence[str]) -> Run:
 
 
 def compare(case: str, numbers: dict[str, int], overrides: Sequence[str]) -> None:
-    """Print the ratios of one case."""
     datasets, options = CASES[case]
     ratios: dict[str, list[float]] = {"epoch": [], "run, first": [], "run, later": []}
     apart, size = 0.0, 0
@@ -135,7 +134,6 @@ def compare(case: str, numbers: dict[str, int], overrides: Sequence[str]) -> Non
 
 
 def main() -> None:
-    """Run the cases."""
     numbers, overrides, cases = {"rounds": 3, "epochs": 3, "rows": 400}, [], list(CASES)
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")

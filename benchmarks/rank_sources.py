@@ -72,7 +72,6 @@ class Options:
 
 
 def sentences(name: str) -> pd.DataFrame:
-    """Return a set's rows with the columns text, label and split."""
     place = "clinc150/clinc150.csv" if name == "clinc" else f"sentences/{name}.csv"
     table = pd.read_csv(SETS / "data" / place, keep_default_na=False, dtype=str)
     table = table[table["split"].isin(["train", "valid", "test"])]
@@ -227,7 +226,6 @@ def pooled(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train sources and transfers, rank, and print the agreement over all targets."""
     given = dict(argument.split("=") for argument in argv)
     options = Options(**{k: int(v) if v.isdigit() else v for k, v in given.items()})  # type: ignore[arg-type]  # by name
     sets = options.sets.split(",")

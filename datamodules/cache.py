@@ -89,7 +89,6 @@ class Cache:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _prune(self) -> None:
-        """Throw away what nobody used for long."""
         oldest = time.time() - KEPT_DAYS * 86_400
         for done in self.folder.glob(f"*/*/{DONE}"):
             if done.stat().st_mtime < oldest:
@@ -153,7 +152,6 @@ def checksums_match(folder: Path) -> bool:
 
 
 def size_and_crc(path: Path) -> list[int]:
-    """Return a file's bytes and their CRC-32."""
     size = value = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -117,7 +117,6 @@ class Dataset:
 
 
 def share(name: str, value: Any) -> float:
-    """Return a share of the training rows, checked."""
     if name == "train" or not 0 <= value < 1:
         raise UsageError(
             f"{name} must be {KINDS}{'' if name == 'train' else OR_SHARE}, got {value}"

@@ -89,7 +89,6 @@ InputColumns = str | Sequence[str] | Mapping[str, Any]
 
 
 def columns_named(given: InputColumns) -> list[str]:
-    """Return the columns that an input or a target is made from."""
     if isinstance(given, str):
         return [given]
     names = given.values() if isinstance(given, Mapping) else given
@@ -107,7 +106,6 @@ def input_cells(inputs: Mapping[str, InputColumns], table: SourceTable) -> dict[
 
 
 def column_cells(given: InputColumns, columns: Columns) -> Column:
-    """Return a column, or several as one of tuples."""
     if isinstance(given, str):
         return columns[given]
     if isinstance(given, Mapping):
@@ -165,7 +163,6 @@ def cell_bytes(cell: Any) -> bytes:
 
 
 def bytes_on_disk(inputs: Mapping[str, Column]) -> int:
-    """Return the size of all files that cells name."""
     return sum(
         cell.stat().st_size
         for modality, column in inputs.items()
@@ -204,5 +201,4 @@ def text_pair(first: Any, second: Any) -> tuple[Any, Any] | None:
 
 
 def audio_samples(array: Any, rate: Any) -> tuple[Any, Any] | None:
-    """Return samples and their rate, None if there are none."""
     return None if array is None else (array, rate)

@@ -91,7 +91,6 @@ def read_map(cell: Any) -> np.ndarray:
 
 
 def read_image_map(file: Path | bytes) -> np.ndarray:
-    """Return the numbers of a picture."""
     with open_image(file) as picture:
         if picture.format == "JPEG":
             raise PollinateError("must be a PNG: JPEG changes the numbers when it is saved")
@@ -324,7 +323,6 @@ def write_maps(
 
 
 def read_maps(arrays: Arrays) -> MapStore:
-    """Return what was written."""
     about = arrays.value("about")
     errors = {int(row): error for row, error in about["errors"].items()}
     return MapStore(arrays.get("maps"), arrays.get("has"), about["digest"], errors)

@@ -74,7 +74,6 @@ class LoadedDataset:
         return f"{self.table.digest}-{state.hexdigest()[:12]}"
 
     def target(self, task: str, split: str) -> Column:
-        """Return a task's raw labels in one split."""
         return take(self.targets[task], self.rows[split])
 
     def label(self, task: str, split: str) -> Column:
@@ -84,7 +83,6 @@ class LoadedDataset:
         return self.target(task, split)
 
     def input(self, modality: str, split: str) -> Column:
-        """Return a modality's raw cells in one split."""
         return take(self.inputs[modality], self.rows[split])
 
 
@@ -245,7 +243,6 @@ def load_maps(
 
 
 def map_size(task: str, modality: Modality) -> tuple[int, int]:
-    """Return the size of a task's maps."""
     try:
         size = modality.map_size()
     except UsageError as error:

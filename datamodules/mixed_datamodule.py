@@ -338,7 +338,6 @@ class MixedDataModule(LightningDataModule):
         return part
 
     def _modalities(self, given: Mapping[str, Modality | Mapping[str, Any]]) -> dict[str, Modality]:
-        """Return how the raw values of each used modality become tensors."""
         used = sorted({m for spec in self.datasets.values() for m in spec.inputs})
         for name in given:
             if name not in used:

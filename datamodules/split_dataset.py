@@ -95,7 +95,6 @@ class SplitDataset:
             yield self.maps[task].targets(self.rows[rows[start : start + CHUNK]])
 
     def labelled(self, rows: np.ndarray) -> dict[str, int]:
-        """Return how many of the given rows have a label, by task."""
         index = torch.from_numpy(rows)
         return {task: int(mask[index].sum()) for task, mask in self.present.items()}
 
@@ -226,7 +225,6 @@ def unseen_note(task: str, name: str, split: str, unseen: Mapping[int, str]) -> 
 
 
 def first_labels(unseen: Mapping[int, str]) -> str:
-    """Return the first of some labels, for a message."""
     labels = sorted(set(unseen.values()))
     return f"{', '.join(labels[:SHOWN])}{' ...' if len(labels) > SHOWN else ''}"
 

@@ -74,7 +74,6 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
 
 
 def named_tokenizer(config: Config) -> str | None:
-    """Return the tokenizer that ``data.text.tokenizer`` names, if the data have texts."""
     data = config["data"]
     has_texts = any("text" in spec["inputs"] for spec in data["datasets"].values())
     return inherited_tokenizer(config) if has_texts and data["text"].get("tokenizer") else None
@@ -92,7 +91,6 @@ def build_policy(data: Config) -> DataErrorPolicy:
 
 
 def build_optimization(config: Config) -> Optimization:
-    """Return how the weights move."""
     options = {k: v for k, v in config["optimizer"].items() if k not in ("_target_", "lr_scale")}
     kind: Callable[..., Optimizer] = find_target(
         config["optimizer"]["_target_"], config["allow_targets"], "optimizer"

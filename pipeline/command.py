@@ -49,7 +49,6 @@ class CommandArguments:
 
     @property
     def given(self) -> list[str]:
-        """The keys that the overrides set."""
         return given_keys(self.overrides)
 
 
@@ -256,7 +255,6 @@ def report_error(error: BaseException, exit_code: int, debug: bool) -> int:
 
 
 def _report_crash(error: Exception, name: str, debug: bool) -> int:
-    """Write one line about any other error, which names the file with the whole of it."""
     from pipeline.crash_report import hide_secrets, one_line, write_report
 
     file = crash_file_of(error)
@@ -278,7 +276,6 @@ def _print_traceback(error: BaseException) -> None:
 
 
 def _shown(path: Path) -> Path:
-    """Return a path relative to the current folder, if it is below."""
     try:
         here = Path.cwd()
     except FileNotFoundError:  # it was removed
@@ -319,5 +316,4 @@ def show_warning(
     file: object = None,
     line: str | None = None,
 ) -> None:
-    """Write a warning as one line, without the source line that raised it."""
     sys.stderr.write(f"warning: {message}\n")

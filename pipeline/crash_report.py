@@ -155,7 +155,6 @@ def _append(path: Path, text: str) -> bool:
 def report_text(
     error: BaseException, config: Mapping[str, Any] | None, facts: Sequence[str] = ()
 ) -> str:
-    """Return the report, without secrets."""
     words = running_command.get()
     arguments = list(sys.orig_argv if words is None else words)
     lines = [
@@ -175,7 +174,6 @@ def report_text(
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's type and message on one line."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
@@ -196,7 +194,6 @@ def versions() -> Iterator[str]:
 
 
 def hide_secrets(text: str, config: Mapping[str, Any]) -> str:
-    """Hide logins in addresses, and the values of secret keys and environment variables."""
     words = [word.partition("=") for word in running_command.get() or ()]
     variables = [(name, value) for name, value in os.environ.items() if name not in FOLDERS]
     pairs = [*dotted_items(config), *variables, *((key, value) for key, _, value in words)]
@@ -251,7 +248,6 @@ def open_tracker(config: Mapping[str, Any], folder: Path, resume: bool) -> RunLo
 
 
 def crash_files(folder: Path) -> list[Path]:
-    """Return the reports in a run folder, one a process."""
     return sorted(folder.glob(CRASH_REPORTS))
 
 

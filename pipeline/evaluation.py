@@ -107,7 +107,6 @@ def evaluation_trainer(options: Mapping[str, Any], console: Console) -> Trainer:
 
 
 def print_evaluation(console: Console, found: Evaluation) -> None:
-    """Print one line for each metric of each task."""
     table = new_table("task", "modality", "metric", found.split, "baseline", "rows", numbers=3)
     for task, modality in found.modalities.items():
         first = (task, modality, f"{found.rows[task]:,}")

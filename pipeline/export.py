@@ -35,7 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
-    """Check the output, then write, and say what."""
     from pipeline.exporting import check_output_folder, fill_atomically
     from pipeline.find_checkpoint import find_checkpoint
 

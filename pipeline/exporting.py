@@ -64,7 +64,6 @@ class AdaptedEncoder:
 
     @property
     def whose(self) -> str:
-        """Return whose adapters they are, for messages."""
         return "all tasks" if self.encoder.routing is None else self.task
 
 
@@ -104,7 +103,6 @@ def find_adapted_encoder(
 
 
 def tasks_reading_modality(predictor: Predictor, modality: str) -> list[str]:
-    """Return the tasks that read a modality."""
     return [t for t in predictor.tasks if any(modality in m for m in predictor.modalities_of(t))]
 
 

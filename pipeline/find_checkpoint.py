@@ -45,7 +45,6 @@ def find_checkpoint(what: str, uri: str) -> Path:
 
 
 def best_checkpoint_in(folder: Path) -> Path:
-    """Return the best checkpoint of a run folder, or of its folder of checkpoints."""
     places = [RunFolder(folder).checkpoints / BEST, folder / BEST]
     for place in places:
         if place.is_file():
@@ -55,7 +54,6 @@ def best_checkpoint_in(folder: Path) -> Path:
 
 
 def mlflow_run_folder(run_id: str, uri: str) -> Path:
-    """Return the run folder of an MLflow run."""
     from pipeline.tracking.mlflow_lookup import find_run  # imports mlflow
 
     folder = find_run(uri, run_id).run_dir
@@ -75,7 +73,6 @@ def registered_checkpoint(what: str, uri: str) -> Path:
 
 
 def run_folder_of_checkpoint(checkpoint: Path) -> RunFolder | None:
-    """Return the run folder that a checkpoint lies in, None if it lies elsewhere."""
     folder = RunFolder(checkpoint.absolute().parent.parent)
     return folder if checkpoint.parent.name == "checkpoints" and folder.config.is_file() else None
 
@@ -133,6 +130,5 @@ def inherited_labels(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def spec_of_model(what: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run, checkpoint or registered model says of itself."""
     uri = (config.get("tracking") or {}).get("uri") or DATABASE
     return read_spec(find_checkpoint(what, uri))

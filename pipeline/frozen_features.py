@@ -151,7 +151,6 @@ class FrozenFeatureCache:
 
 
 def modalities_to_cache(network: MultiTaskNetwork) -> list[str]:
-    """Return the modalities whose encoders' features are to be kept."""
     return [name for name, tuning in network.tunings.items() if tuning.caches]
 
 
@@ -174,13 +173,11 @@ def cache_obstacle(datamodule: MixedDataModule, modality: str) -> str | None:
 
 
 def datasets_with(datamodule: MixedDataModule, modality: str) -> list[str]:
-    """Return the data sets whose rows have a modality."""
     return [name for name, data in datamodule.loaded.items() if modality in data.inputs]
 
 
 @contextmanager
 def on_device(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Have a module on a device for a while."""
     before = next((one.device for one in module.parameters()), device)
     module.to(device)
     try:

@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> MergeCommandResult:
-    """Check the output and find the models, then merge."""
     from pipeline.exporting import check_output_folder
     from pipeline.find_checkpoint import find_checkpoint
     from pipeline.merging.output_folder import check_not_inside

@@ -44,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
-    """Print the plan."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.text_format import parse_bytes
 

@@ -35,7 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
-    """Check the input and the output, then predict."""
     from pipeline.find_checkpoint import find_checkpoint
     from pipeline.prediction.inputs import open_input
     from pipeline.prediction.output_files import check_output

@@ -40,12 +40,10 @@ def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> RankSourcesRe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
     return run_command("rank_sources", run, argv)
 
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
-    """Rank, print and keep."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
 
     from pipeline.command import silence_libraries

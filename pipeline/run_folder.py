@@ -31,7 +31,6 @@ class RunFolder:
 
     @property
     def plots(self) -> Path:
-        """Folder of the pictures."""
         return self.path / "plots"
 
     @property
@@ -41,17 +40,14 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The composed configuration."""
         return self.path / "config.yaml"
 
     @property
     def summary(self) -> Path:
-        """How the run ended."""
         return self.path / "summary.json"
 
     @property
     def metrics(self) -> Path:
-        """The history."""
         return self.path / "metrics.jsonl"
 
     def create(self) -> None:
@@ -76,7 +72,6 @@ class RunFolder:
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
     def read_config(self) -> dict[str, Any]:
-        """Return what ``write_config`` wrote."""
         return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(self.config)))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:

@@ -130,7 +130,6 @@ class SyncResult(CommandResult):
 
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> SyncResult:
-    """Send one run or all below a folder."""
     one, many = config["run_dir"], config["runs"]
     if (one is None) == (many is None):
         raise UsageError(f"expected run_dir=PATH or runs=PATH, got run_dir={one} runs={many}")

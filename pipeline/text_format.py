@@ -12,7 +12,6 @@ PLURALS = {"is": "are", "was": "were", "has": "have", "guesses": "guess"}
 
 
 def code(name: str) -> str:
-    """Return a name in backticks, which the page sets as code."""
     return f"`{name.replace('`', chr(39))}`"
 
 

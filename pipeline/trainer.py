@@ -133,7 +133,6 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def averaging_schedule(config: Mapping[str, Any]) -> ParameterAveraging | None:
-    """Return how processes that step on their own come together, None where they don't."""
     node = config["trainer"].get(AVERAGING)
     if node is None:
         return None
@@ -198,6 +197,5 @@ def explain_out_of_memory(key: str, rows: int, more: str = "") -> Iterator[None]
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error means that memory ran out."""
     plain = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return plain or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)

@@ -72,14 +72,12 @@ TOKENIZER_FILE = "tokenizer.json"
 def record_start(
     tracker: RunLogger, config: Mapping[str, Any], folder: RunFolder, datamodule: MixedDataModule
 ) -> None:
-    """Record configuration, data sets and tokenizer."""
     tracker.log_params({name: value for name, value in config.items() if name != "run_dir"})
     tracker.log_artifact(folder.config)
     record_data(tracker, folder, datamodule)
 
 
 def record_data(tracker: RunLogger, folder: RunFolder, datamodule: MixedDataModule) -> None:
-    """Record data sets and tokenizer."""
     for name, loaded in datamodule.loaded.items():
         rows = {split: part[name].size for split, part in datamodule.parts.items()}
         spec = datamodule.datasets[name]
@@ -97,7 +95,6 @@ def record_end(
     module: MultiTaskModule,
     matrices: Mapping[str, Tensor],
 ) -> None:
-    """Draw the plots, keep the best checkpoint and the model."""
     tracker.flush()
     for path in draw_plots(folder, module, matrices):
         tracker.log_artifact(path, "plots")
@@ -235,7 +232,6 @@ class TrainingRun:
         return self.trainer.is_global_zero
 
     def _open_sources(self) -> SourceOpener:
-        """Return what opens the models that knowledge is taken from."""
         uri = self.config["tracking"].get("uri") or DATABASE
         expected = self.resumed.sources if self.resumed else None
         return SourceOpener(uri, self.config["allow_targets"], expected)
@@ -309,7 +305,6 @@ class TrainingRun:
             )
 
     def _keep_features(self, checkpoint: Path | None) -> None:
-        """Compute features of frozen encoders, or find those of an earlier run."""
         network, trainer = self.module.network, self.trainer
         if not modalities_to_cache(network):
             return
@@ -323,7 +318,6 @@ class TrainingRun:
             self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def _evaluate(self) -> None:
-        """Score the best weights on validation and test data."""
         trainer, module = self.trainer, self.module
         self.summary.steps = trainer.global_step
         best = trainer.strategy.broadcast(self.folder.checkpoints / BEST)
@@ -343,13 +337,11 @@ class TrainingRun:
         return SIGNAL_EXIT_CODES.get(error.signal_name, 1)
 
     def _record(self) -> None:
-        """Record what a finished run leaves."""
         if self._is_first:
             matrices = self.module.confusion["test"]
             record_end(self.tracker, self.config, self.folder, self.module, matrices)
 
     def _finish(self, status: str, message: str | None = None) -> None:
-        """End the record of the run, whatever happened."""
         summary = self.summary
         summary.status, summary.message = status, message
         if not self._is_first:

@@ -28,7 +28,6 @@ ALLOWED = (
 
 
 def is_below(name: str, packages: Sequence[str]) -> bool:
-    """Return whether a dotted name is one of ``packages`` or below it."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
@@ -143,7 +142,6 @@ def _is_optimizer(kind: type[Any]) -> bool:
 
 
 def _build(value: Any, allow: Sequence[str], key: str) -> Any:
-    """Build the nodes with ``_target_`` inside an option's value."""
     if isinstance(value, list):
         return [_build(item, allow, f"{key}[{i}]") for i, item in enumerate(value)]
     if not isinstance(value, Mapping):

@@ -69,7 +69,6 @@ def check_writable(run_dir: Path, key: str = "run_dir") -> None:
 
 
 def require_all(requires: Mapping[str, str]) -> None:
-    """Check that the packages that a configuration needs are installed."""
     for package, extra in requires.items():
         require(package, extra)
 

@@ -274,22 +274,18 @@ class AudioModality(Modality):
         return frames.numpy().astype(self.dtype)
 
     def read(self, arrays: Arrays) -> InputStore:
-        """Return the frames."""
         return AudioStore(arrays.get_ragged("frames"), arrays.get("has"), self.masks)
 
     def random_keys(self) -> dict[str, Any]:
-        """Return the keys of the augmentation that is on."""
         masks = {"time_masks": self.masks.times, "band_masks": self.masks.bands}
         return {f"data.audio.{name}": count for name, count in masks.items() if count}
 
     def options(self) -> dict[str, Any]:
-        """Return what the frames depend on."""
         names = ("rate", "mels", "window", "hop", "longest")
         own = {name: getattr(self, name) for name in names}
         return {**own, "extractor": self.brought["extractor"]} if self.brought else own
 
     def encoder_arguments(self) -> dict[str, Any]:
-        """Return the numbers of a frame, and the network of a pre-trained encoder."""
         brought = {"brought": self.brought} if self.brought else {}
         return {"in_features": self.mels, **brought}
 

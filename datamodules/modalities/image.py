@@ -281,22 +281,18 @@ class ImageModality(Modality):
         return errors
 
     def read(self, arrays: Arrays) -> InputStore:
-        """Return the pixels."""
         return ImageStore(arrays.get("pixels"), arrays.get("has"), self.augmentation)
 
     def random_keys(self) -> dict[str, Any]:
-        """Return the keys of the augmentation that is on."""
         move = {f"data.image.{name}": value for name, value in self.augmentation.move.items()}
         transform = self.augmentation.transform
         named = {} if transform is None else {"data.image.augment": type(transform).__name__}
         return {**named, **{key: value for key, value in move.items() if value}}
 
     def options(self) -> dict[str, Any]:
-        """Return what the pixels depend on."""
         return {"size": list(self.size), "channels": self.channels, "decoding": DECODING}
 
     def encoder_arguments(self) -> dict[str, Any]:
-        """Return the number of channels, and size and network of a pre-trained encoder."""
         brought = {"size": list(self.size), "brought": self.brought} if self.brought else {}
         return {"in_channels": self.channels, **brought}
 

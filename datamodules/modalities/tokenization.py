@@ -68,7 +68,6 @@ class Tokenizer(ABC):
         """Return everything as text, in the format of tokenizer.json."""
 
     def save(self, path: Path) -> None:
-        """Write tokenizer.json."""
         path.write_text(self.to_json(), encoding="utf-8")
 
 
@@ -156,17 +155,14 @@ class BPETokenizer(Tokenizer):
         return self._core.decode(list(ids))
 
     def to_json(self) -> str:
-        """Return everything as text, in the format of tokenizer.json."""
         return self._core.to_str()
 
     @classmethod
     def from_json(cls, text: str) -> BPETokenizer:
-        """Undo ``to_json``."""
         return cls(tokenizers.Tokenizer.from_str(text))
 
     @classmethod
     def load(cls, path: Path) -> BPETokenizer:
-        """Read tokenizer.json."""
         return cls.from_json(path.read_text(encoding="utf-8"))
 
 
@@ -314,7 +310,6 @@ class PretrainedTokenizer(Tokenizer):
             yield TokenizedRow(ids, places, bool(encoding.overflowing))
 
     def to_json(self) -> str:
-        """Return the model's own tokenizer.json."""
         return self.text
 
 
@@ -324,7 +319,6 @@ def padding_shift(padding: int | None) -> int:
 
 
 def place_words(places: np.ndarray, encoding: tokenizers.Encoding) -> None:
-    """Fill in where the words of the first text begin."""
     sides = encoding.sequence_ids
     for place, word in reversed(list(enumerate(encoding.word_ids))):
         if word is not None and sides[place] == 0:

@@ -88,5 +88,4 @@ def concat_columns(parts: list[Dataset], splits: list[str], column: str) -> dict
 
 
 def arrow_files(path: Path) -> list[Path]:
-    """Return the files that a path stands for."""
     return sorted(path.rglob("*.arrow")) if path.is_dir() else [path]

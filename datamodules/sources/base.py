@@ -68,7 +68,6 @@ def find_files(path: Paths) -> list[tuple[str, Path]]:
 
 
 def matching_paths(pattern: str) -> list[Path]:
-    """Return what a path or pattern names, sorted."""
     path = Path(pattern).expanduser()
     if path.exists():
         return [path]
@@ -81,7 +80,6 @@ def matching_paths(pattern: str) -> list[Path]:
 
 
 def nearest_path_hint(path: Path) -> str:
-    """Say what lies nearest to a path that leads nowhere."""
     folder = path.parent
     if not folder.is_dir():
         existing = next(parent for parent in path.parents if parent.is_dir())

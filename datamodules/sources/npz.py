@@ -103,7 +103,6 @@ def split_by_lengths(
 
 
 def map_names(path: Path, column: str, numbers: Column, names: np.ndarray) -> LazyColumn:
-    """Return a column of names for a column of numbers."""
     found = np.asarray(numbers)
     if found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= len(names):
         raise PollinateError(

@@ -79,7 +79,6 @@ class RowFile(ABC):
         )
 
     def block(self, mark: int, size: int) -> list[FileRow]:
-        """Return the ``size`` rows at a mark."""
         raise NotImplementedError
 
     def require_rows(self) -> None:
@@ -141,7 +140,6 @@ class ByteLines:
         self.place = place
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the lines with their ends."""
         with self.file:
             for number, line in enumerate(self.file, start=1):
                 if not self.place:
@@ -186,7 +184,6 @@ def known_encoding(name: str) -> str:
 
 
 def wrong_encoding(path: Path, encoding: str, found: str, line: int) -> str:
-    """Say that a file is in another encoding."""
     name = encoding.upper()
     return (
         f"{path} must be {name}, found byte {found} in line {line}; save it as {name}, or say what "
@@ -204,7 +201,6 @@ class TextRows(RowFile):
         self.columns = ["text"]
 
     def rows(self) -> Iterator[FileRow]:
-        """Yield the lines."""
         for number, line in enumerate(text_lines(self.path), start=1):
             yield FileRow({"text": line.rstrip("\r\n")}, line=number)
 
@@ -240,7 +236,6 @@ class MediaRows(RowFile):
         return self.path if self.path.is_dir() else self.path.parent
 
     def rows(self) -> Iterator[FileRow]:
-        """Yield the paths."""
         for number, file in enumerate(self.files, start=1):
             yield FileRow({"path": str(file.relative_to(self.folder))}, line=number)
 

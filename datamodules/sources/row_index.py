@@ -59,15 +59,12 @@ class BlockReader:
         self.blocks: OrderedDict[int, list[FileRow]] = OrderedDict()
 
     def column(self, name: str) -> LazyColumn:
-        """Return a column that is read when it is asked for."""
-
         def read(rows: np.ndarray) -> list[Any]:
             return [self.as_cell(self.row(int(row)).values.get(name)) for row in rows]
 
         return LazyColumn(self.size, read)
 
     def row(self, number: int) -> FileRow:
-        """Return a row."""
         block = int(np.searchsorted(self.firsts, number, side="right")) - 1
         if block in self.blocks:
             self.blocks.move_to_end(block)

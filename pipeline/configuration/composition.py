@@ -135,7 +135,6 @@ class YamlFolder(_YamlSource):
 
     @staticmethod
     def scheme() -> str:
-        """Return the prefix in Hydra's search path."""
         return "yaml-folder"
 
     def file(self, config_path: str) -> Path:
@@ -143,11 +142,9 @@ class YamlFolder(_YamlSource):
         return Path(self.path, f"{config_path.removesuffix('.yaml')}.yaml")
 
     def is_group(self, config_path: str) -> bool:
-        """Return whether the folder has such a group."""
         return Path(self.path, config_path).is_dir()
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> builtins.list[str]:
-        """Return the groups or options below ``config_path``."""
         found: builtins.list[str] = []
         for file in Path(self.path, config_path).iterdir():
             self._list_add_result(found, f"{config_path}/{file.name}", file.name, results_filter)
@@ -159,21 +156,17 @@ class YamlFile(_YamlSource):
 
     @staticmethod
     def scheme() -> str:
-        """Return the prefix in Hydra's search path."""
         return "yaml-file"
 
     def file(self, config_path: str) -> Path:
-        """Return the file when it is asked for by its option's name."""
         option, _, file = self.path.partition("=")
         wanted = config_path.removesuffix(".yaml") == option
         return Path(file) if wanted else Path(self.path, "absent")
 
     def is_group(self, config_path: str) -> bool:
-        """Return whether the option is in this group."""
         return self.path.partition("=")[0].startswith(f"{config_path}/")
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> builtins.list[str]:
-        """Return the option, when its group is asked for."""
         group, _, name = self.path.partition("=")[0].rpartition("/")
         wanted = group == config_path and results_filter != ObjectType.GROUP
         return [name] if wanted else []
@@ -396,7 +389,6 @@ def resolve_names(config: DictConfig, folders: Sequence[Path]) -> None:
 
 
 def _resolve_transfers(config: DictConfig, key: str, folders: Sequence[Path]) -> None:
-    """Resolve the methods inside a method, and those inside them."""
     inner = [f"{key}.methods.{name}" for name in _keys(config, f"{key}.methods")]
     inner += [f"{key}.method"] if "method" in _keys(config, key) else []
     for path in inner:
@@ -634,7 +626,6 @@ def _hydra(
 
 
 def _set_values(config: DictConfig, line: CommandLine) -> None:
-    """Set the command line's values, and the one key that no file may set."""
     if config.get(ALLOW_TARGETS):
         raise UsageError(
             f"allow_targets is only for the command line, a file sets it to {config[ALLOW_TARGETS]}"

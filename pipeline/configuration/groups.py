@@ -34,12 +34,10 @@ def search_folders(config_dirs: Sequence[Path]) -> list[Path]:
 
 
 def options(group: str, folders: Sequence[Path]) -> list[str]:
-    """Return the sorted names of a group's options in all folders."""
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 def find_option(group: str, name: str, folders: Sequence[Path]) -> Path | None:
-    """Return the first folder's file for an option, or None."""
     files = (folder / group / f"{name}.yaml" for folder in folders)
     return next((file for file in files if file.is_file()), None)
 

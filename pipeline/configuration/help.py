@@ -73,12 +73,10 @@ def _other_commands() -> dict[str, str]:
 
 
 def section(title: str, lines: Sequence[str]) -> str:
-    """Return a heading with its lines below, indented."""
     return "\n".join([f"{title}:", *(f"  {line}".rstrip() for line in lines)])
 
 
 def table(rows: dict[str, str]) -> list[str]:
-    """Return a line for each name, with what it means."""
     width = max(map(len, rows), default=0)
     return [f"{name:{width}}  {text}" for name, text in rows.items()]
 

@@ -24,7 +24,6 @@ def default(value: Any, rule: str, test: Callable[[Any], bool]) -> Any:
 
 
 def at_least(low: float) -> Any:
-    """Return a required number that is at least this."""
     return key(f">= {low}", lambda value: value >= low)
 
 
@@ -382,7 +381,6 @@ def schema_problems(
 
 
 def missing_values(node: Any, path: str = "") -> Iterator[str]:
-    """Yield a problem for each value that is still ``???``."""
     if node == UNSET:
         yield f"{path} is missing; set {path}=VALUE"
     children = node.items() if isinstance(node, dict) else ()
@@ -391,7 +389,6 @@ def missing_values(node: Any, path: str = "") -> Iterator[str]:
 
 
 def key_paths(node: Any, path: str = "") -> Iterator[str]:
-    """Yield the key path of every value."""
     for key, value in node.items():
         yield f"{path}{key}"
         if isinstance(value, dict):

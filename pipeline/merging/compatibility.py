@@ -89,7 +89,6 @@ def source_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
 
 
 def tokenizer_mismatches(modality: str, parents: Sequence[Parent]) -> Iterator[str]:
-    """Yield models that learnt another tokenizer, or brought another one along."""
     if not parents:
         return
     first, *others = parents
@@ -222,7 +221,6 @@ def check_starts(models: Models, base: Parent | None) -> list[str]:
 
 
 def check_base(models: Models, base: Parent) -> None:
-    """Check that the start has what several models share."""
     missing = [
         unit.name
         for unit in models.units
@@ -249,7 +247,6 @@ def check_complete(found: Shapes, wanted: Shapes, trunk: str) -> None:
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Check that a merge has numbers that a network can work with."""
     wrong = [
         name
         for name, value in state.items()

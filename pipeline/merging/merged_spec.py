@@ -81,7 +81,6 @@ def merged_spec(
 
 
 def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
-    """Return vocabularies, tokenizers and data sets' digests of all parents."""
     found: dict[str, dict[str, Any]] = {}
     for parent in parents:
         for kind, values in parent.spec["learnt"].items():

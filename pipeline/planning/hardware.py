@@ -98,7 +98,6 @@ def hardware_setup(config: Mapping[str, Any]) -> HardwareSetup:
 
 
 def weight_copies(config: Mapping[str, Any]) -> int:
-    """Return how many copies of the weights are kept besides them."""
     count = int(config["ema_decay"] is not None)
     node = config["trainer"].get(AVERAGING)
     if node is not None:

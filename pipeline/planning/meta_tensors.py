@@ -26,7 +26,6 @@ class GuessedValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, or guess its result."""
         if func is aten._local_scalar_dense.default:
             return guessed_value(args[0].dtype)
         if func is aten.nonzero.default:

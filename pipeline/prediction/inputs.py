@@ -65,7 +65,6 @@ class InputWording:
     example: str
 
     def choose(self, modality: str, column: str) -> str:
-        """Return how a column is chosen."""
         return self.example.format(modality=modality, column=column)
 
 
@@ -124,7 +123,6 @@ def candidate_columns(inputs: TrainingInputs, modality: str) -> list[InputColumn
 
 
 def column_names(given: InputColumns) -> str:
-    """Return the columns' names for people."""
     return "+".join(columns_named(given))
 
 
@@ -181,6 +179,5 @@ def raw_values(
 
 
 def cell_value(cell: Any) -> Any:
-    """Return a cell, None if it is empty."""
     empty = cell is None or (isinstance(cell, float) and cell != cell)
     return None if empty or (isinstance(cell, str) and not cell.strip()) else cell

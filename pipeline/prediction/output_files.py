@@ -54,7 +54,6 @@ class CsvOutput(Output):
         self._writer.writerows([as_cell(row[name]) for name in self._names] for row in rows)
 
     def close(self) -> None:
-        """Flush and close."""
         self._file.close()
 
 
@@ -78,7 +77,6 @@ class JsonLinesOutput(Output):
             self._file.write(json.dumps(named, ensure_ascii=False, default=str) + "\n")
 
     def close(self) -> None:
-        """Flush and close."""
         self._file.close()
 
 
@@ -113,7 +111,6 @@ class ParquetOutput(Output):
         self._rows = []
 
     def close(self) -> None:
-        """Write the rest and close."""
         if self._rows:
             self._flush()
         self._writer.close()
@@ -176,7 +173,6 @@ def as_cell(value: Any) -> Any:
 
 
 def as_kind(value: Any, kind: type) -> Any:
-    """Return a value that is no text as JSON where text is wanted."""
     is_other = kind is str and value is not None and not isinstance(value, str)
     return json.dumps(value, ensure_ascii=False, default=str) if is_other else value
 

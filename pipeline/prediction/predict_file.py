@@ -141,7 +141,6 @@ def predict_rows(
 
 
 def stopped_message(source: RowFile, bad: UnreadableRows) -> str:
-    """Say which row stopped everything."""
     return (
         f"{source.path}, {bad.first[0]}. Nothing was written; correct the row, or leave out "
         "such rows: on_bad_row=skip"
@@ -151,7 +150,6 @@ def stopped_message(source: RowFile, bad: UnreadableRows) -> str:
 def prediction_report(
     source: RowFile, output: Path, tasks: Sequence[str], count: int, bad: UnreadableRows
 ) -> str:
-    """Say what was done, and list the first bad rows."""
     lines = [f"{count:,} rows, {', '.join(tasks)} -> {output}"]
     if bad.count:
         rows = "row" if bad.count == 1 else "rows"

@@ -43,11 +43,9 @@ class FrameRows(RowFile):
 
     @property
     def folder(self) -> Path:
-        """Where relative paths begin."""
         return Path.cwd()
 
     def rows(self) -> Iterator[FileRow]:
-        """Yield the rows with all their cells."""
         yield from self.with_paths([])
 
     def with_paths(self, media: Sequence[str]) -> list[FileRow]:

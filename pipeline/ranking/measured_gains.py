@@ -71,7 +71,6 @@ def gains_table(path: Path, tasks: Sequence[str], sources: Sequence[str]) -> Mea
 
 
 def finite(cell: str | None, where: str) -> float:
-    """Return a cell as a number."""
     try:
         value = float(cell or "")
     except ValueError:

@@ -168,7 +168,6 @@ def answer_columns(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dic
 
 
 def network_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that the network is built from."""
     data = config["data"]
     datasets = {name: {"inputs": dict(spec["inputs"])} for name, spec in data["datasets"].items()}
     network = {name: config[name] for name in (*NETWORK_KEYS, "members") if name in config}

@@ -105,7 +105,6 @@ class ServedModel:
 
 
 def raw_value(modality: str, cell: Any) -> Any:
-    """Return a cell's value, None if it is empty."""
     import pandas as pd
 
     if pd.isna(cell) or cell in ("", b""):

@@ -27,7 +27,6 @@ def rows_per_step(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) ->
 
 
 def budget_overrides(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) -> tuple[str, ...]:
-    """Return what gives a run of some tasks the multi-task run's steps, and its rows a step."""
     return (
         f"tasks=[{','.join(tasks)}]",
         f"sampler.batch_size={rows_per_step(tasks, facts, budget)}",

@@ -64,7 +64,6 @@ def facts_from(plain: Mapping[str, Any]) -> MultiTaskFacts:
 
 
 def optimizer_steps(trainer: Mapping[str, Any], epoch: int) -> int:
-    """Return a run's optimizer steps."""
     batches = limited_steps(epoch, trainer.get("limit_train_batches"))
     each = math.ceil(batches / (trainer.get("accumulate_grad_batches") or 1))
     epochs, most = trainer.get("max_epochs"), trainer.get("max_steps")
@@ -129,7 +128,6 @@ def load_plan(folder: Path) -> StudyPlan | None:
 
 
 def study_resume_command(folder: Path) -> str:
-    """Return the command that goes on with a study, as a shell takes it."""
     return shell_command("study", f"resume={relpath(folder)}")
 
 

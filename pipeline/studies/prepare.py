@@ -82,7 +82,6 @@ def differing_keys(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
 
 
 def is_empty(folder: Path) -> bool:
-    """Say whether a folder isn't there, or holds nothing."""
     known = (".leader.lock", "config.yaml")  # of a study that was stopped while it was planned
     return not folder.exists() or all(
         path.name in known or LEFT_BY_A_CRASH.fullmatch(path.name) for path in folder.iterdir()
@@ -189,7 +188,6 @@ def check_launcher(launcher: str) -> None:
 
 
 def check_folders(arms: Iterable[str]) -> None:
-    """Check that each arm has a folder of its own."""
     known: dict[str, str] = {}
     for name in arms:
         other = known.setdefault(safe_name(name), name)
@@ -201,7 +199,6 @@ def check_folders(arms: Iterable[str]) -> None:
 
 
 def check_arms(want: StudyRequest) -> list[str]:
-    """Return the overrides of every trial, of which each arm's configuration composes."""
     config, study = want.config, want.config["study"]
     require_optuna(study["search"])
     base = trial_overrides(want.overrides)
@@ -219,7 +216,6 @@ def check_arms(want: StudyRequest) -> list[str]:
 def check_arm(
     where: str, base: Sequence[str], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> None:
-    """Check that an arm's overrides make a run."""
     for text in overrides:
         taken = [
             top for top in (*STUDY_KEYS, *FIXED_KEYS, *ARMS_OWN) if is_below(key_of(text), top)
@@ -236,7 +232,6 @@ def check_arm(
 
 
 def make_plan(want: StudyRequest, base: list[str], started: float, timed: bool) -> StudyPlan:
-    """Build the multi-task run once, and plan the study."""
     from pipeline.studies.profiling import profile_multi_task  # imports torch
 
     config, study = want.config, want.config["study"]
@@ -268,7 +263,6 @@ def save_plan(plan: StudyPlan, want: StudyRequest) -> None:
 
 
 def await_plan(want: StudyRequest) -> StudyPlan:
-    """Return the plan that another process is making."""
     until = time.monotonic() + WAIT
     while time.monotonic() < until:
         if load_plan(want.folder) is not None:

@@ -161,7 +161,6 @@ class MlflowServer:
         return self._client
 
     def open_run(self, cursor: SendCursor) -> None:
-        """Find the run by id, else by key, else create it."""
         self._experiment_id = self._find_experiment()
         if cursor.run_id is not None and not self._exists(cursor.run_id):
             cursor.restart()
@@ -227,7 +226,6 @@ class MlflowServer:
         self._refusing(lambda: self.client.log_batch(self._run_id, metrics=metrics))
 
     def send_operation(self, operation: Operation, cursor: SendCursor) -> None:
-        """Carry out one operation by its name."""
         handlers: dict[str, Callable[[Operation, SendCursor], None]] = {
             "start": self._start,
             "params": self._params,
@@ -242,7 +240,6 @@ class MlflowServer:
         handlers[operation["op"]](operation, cursor)
 
     def set_status(self, status: str, time_ms: int) -> None:
-        """Set RUNNING, or one of FINISHED, KILLED and FAILED with the time of the end."""
         if status == "RUNNING":
             self.client.update_run(self._run_id, status)
         else:

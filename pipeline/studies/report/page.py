@@ -88,7 +88,6 @@ def origins(subject: ReportSubject, folder: Path) -> dict[str, list[str]]:
 
 
 def versions(tags: dict[str, str]) -> dict[str, str]:
-    """Return versions and commit among a run's tags."""
     own = {k.removeprefix(VERSION_TAG): v for k, v in tags.items() if k.startswith(VERSION_TAG)}
     if COMMIT in tags:
         own["commit"] = tags[COMMIT] + (" with changes" if tags.get(DIRTY) == "True" else "")
@@ -96,7 +95,6 @@ def versions(tags: dict[str, str]) -> dict[str, str]:
 
 
 def study_command(folder: Path) -> str | None:
-    """Return the command that began the study, None where its folder doesn't say."""
     plan = load_plan(folder)
     if plan is None:
         return None

@@ -147,7 +147,6 @@ def drawing(salt: str = "") -> Iterator[None]:
 
 
 def write_png(chart: Chart, path: Path) -> None:
-    """Draw a chart's panels beside and below each other."""
     columns = min(MOST_COLUMNS, len(chart.panels))
     rows: Sequence[list[Panel]] = [
         chart.panels[at : at + columns] for at in range(0, len(chart.panels), columns)
@@ -195,7 +194,6 @@ IDS = re.compile(r"(\bid=\"|href=\"#|url\(#)")
 
 
 def svg(panel: Panel, number: int) -> Markup:
-    """Return a panel as HTML."""
     hover, text = Hover(), StringIO()
     with drawing(str(number)):
         figure = new_figure(panel.width / UNIT, panel.height / UNIT)
