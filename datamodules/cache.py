@@ -51,9 +51,6 @@ class Cache:
             key: plain values that the result depends on, and on nothing else.
             make: fills an empty folder; whatever it raises leaves nothing behind.
             fits: says whether a folder is as it was made; else it is made anew.
-
-        Raises:
-            PollinateError: the disk is full or can't be written.
         """
         entry = self._entry(kind, key)
         try:

@@ -43,9 +43,6 @@ def resolve_path(cell: Any, folder: Path | None, anywhere: bool = False) -> Any:
         cell: content; path; array; or {bytes, path}, as Hugging Face's data sets have them.
         folder: a path is relative to it, and stays below it; None: there can be no paths.
         anywhere: whether a path may lead anywhere; it is relative to the working directory.
-
-    Raises:
-        PollinateError: it is something else, or a path that leads out of the folder.
     """
     if isinstance(cell, dict) and "array" not in cell and ("bytes" in cell or "path" in cell):
         cell = cell.get("bytes") or cell.get("path")

@@ -97,16 +97,6 @@ def load_dataset(
     """Read a data set, find rows that can't be used, and deal out the others.
 
     The rows are stratified by the first task's labels, unless the split says otherwise.
-
-    Args:
-        name: of the data set.
-        spec: where it is and how it is split.
-        tasks: those on this data set.
-        split_seed: of the splits.
-        cache: where sources keep what they read.
-
-    Raises:
-        PollinateError: the source or a column is missing.
     """
     try:
         if spec.streaming:
@@ -171,11 +161,7 @@ def row_hashes(
 def require_columns(
     name: str, spec: Dataset, tasks: Mapping[str, LabelledTask], table: SourceTable
 ) -> None:
-    """Check that all columns that are named are there.
-
-    Raises:
-        PollinateError: one isn't.
-    """
+    """Check that all columns that are named are there."""
     for use, column in named_columns(name, spec, tasks):
         if column not in table.columns:
             require_in_every_split(name, use, column, table)
@@ -187,11 +173,7 @@ def require_columns(
 
 
 def require_in_every_split(name: str, use: str, column: str, table: SourceTable) -> None:
-    """Check that a column isn't one that only some splits have.
-
-    Raises:
-        PollinateError: it is.
-    """
+    """Check that a column isn't one that only some splits have."""
     if column in table.partial:
         raise PollinateError(
             f"data set {name}: {use} names the column {column!r}, which {table.partial[column]} "
@@ -367,11 +349,7 @@ def learn_tasks(
 
 
 def learn_task(name: str, spec: LabelledTask, loaded: Mapping[str, LoadedDataset]) -> None:
-    """Learn one task's vocabulary and scale from the training rows.
-
-    Raises:
-        PollinateError: there are none, or they don't suffice.
-    """
+    """Learn one task's vocabulary and scale from the training rows."""
     columns = [loaded[dataset].label(name, "train") for dataset in spec.datasets]
     if not any(map(len, columns)):
         raise PollinateError(
@@ -390,9 +368,6 @@ def require_same_data(loaded: Mapping[str, LoadedDataset], expected: Mapping[str
     Args:
         loaded: {data set: its rows}.
         expected: {data set: its digest then}.
-
-    Raises:
-        PollinateError: one changed.
     """
     # models that were merged had other tasks: they agree on the table, not on tasks' maps
     changed = [

@@ -215,11 +215,7 @@ class Items(PythonSource):
         return list(self.keys)
 
     def item(self, row: int) -> Mapping[str, Any]:
-        """Return an item, checked.
-
-        Raises:
-            PollinateError: it can't be used.
-        """
+        """Return an item, checked."""
         place = self.place(row)
         try:
             found = self.items[row]

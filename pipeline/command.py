@@ -84,14 +84,8 @@ class Where(TypedDict, total=False):
 def run_command(name: str, run: Run[CommandResult], argv: Sequence[str] | None = None) -> int:
     """Compose a command's configuration, call ``run`` with it and return the exit code.
 
-    Args:
-        name: of the command: its schema and its YAML file have the same name.
-        run: gets the checked configuration and the command line.
-        argv: the arguments; default: of this process.
-
     Returns:
         0, or 2 for wrong usage, 1 for a failure, 130 after Ctrl-C.
-
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
@@ -161,12 +155,7 @@ def call_command(
 
 
 def parse_arguments(argv: Sequence[str]) -> CommandArguments:
-    """Return the sorted arguments.
-
-    Raises:
-        UsageError: a flag that doesn't exist, or ``--config-dir`` without a folder.
-
-    """
+    """Return the sorted arguments."""
     arguments, rest = CommandArguments(), iter(argv)
     for text in rest:
         flag, _, value = text.partition("=")

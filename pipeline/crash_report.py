@@ -87,14 +87,6 @@ def keep_evidence(
     """Write the report and track it; the second call for an error does nothing.
 
     Nothing here raises: the error itself matters more.
-
-    Args:
-        error: the crash.
-        config: the composed configuration.
-        folder: of the run.
-        facts: lines about what was going on.
-        tracker: of the run, open; None: one is opened, and closed as failed.
-        resume: whether the folder holds an earlier part of the run.
     """
     if crash_file_of(error) is not None:
         return
@@ -114,13 +106,6 @@ def write_report(
     name: str = "",
 ) -> Path | None:
     """Write the report where there is room, and note the file on the error.
-
-    Args:
-        error: the crash.
-        config: the composed configuration, None as long as there is none.
-        folder: of the run; None: below runs/crashes.
-        facts: lines about what was going on.
-        name: of the command.
 
     Returns:
         The file: in ``folder``, in runs/crashes, or in the system's folder for temporary files;
@@ -231,13 +216,7 @@ def track_crash(
 
 
 def open_tracker(config: Mapping[str, Any], folder: Path, resume: bool) -> RunLogger:
-    """Return what ``tracking`` configures.
-
-    Args:
-        config: the composed configuration.
-        folder: of the run.
-        resume: whether the folder holds an earlier part of the run.
-    """
+    """Return what ``tracking`` configures."""
     from pollinate.instantiate import instantiate
 
     options = {"run_dir": folder, "run_name": config["name"], "resume": resume}

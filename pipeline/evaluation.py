@@ -119,12 +119,7 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
 
 
 def results_file(checkpoint: Path, split: str, run_dir: str | None) -> Path:
-    """Return where the results go, before anything is computed.
-
-    Raises:
-        UsageError: no folder is given and the checkpoint lies in no run folder.
-        PollinateError: the folder can't be made.
-    """
+    """Return where the results go, before anything is computed."""
     own = run_folder_of_checkpoint(checkpoint)
     if run_dir is not None:
         folder = Path(run_dir).absolute()

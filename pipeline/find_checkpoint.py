@@ -25,9 +25,6 @@ def find_checkpoint(what: str, uri: str) -> Path:
         what: a checkpoint, a run folder (its best.ckpt is meant), an MLflow run id, or a registered
             model: ``models:/NAME/VERSION``.
         uri: MLflow's address, where a run id or a model is looked up.
-
-    Raises:
-        PollinateError: nothing of that name is there, or the run has no best.ckpt.
     """
     if what.startswith(REGISTERED):
         return registered_checkpoint(what, uri)
@@ -78,15 +75,7 @@ def run_folder_of_checkpoint(checkpoint: Path) -> RunFolder | None:
 
 
 def inherited_tokenizer(config: Mapping[str, Any]) -> str:
-    """Return what ``data.text.tokenizer`` names, in the format of tokenizer.json.
-
-    Args:
-        config: a composed configuration.
-
-    Raises:
-        UsageError: the run reads no texts, or reads them by a pre-trained encoder's tokenizer.
-        PollinateError: there is no such run or file.
-    """
+    """Return what ``data.text.tokenizer`` names, in the format of tokenizer.json."""
     what = config["data"]["text"]["tokenizer"]
     path = Path(what).expanduser()
     if path.suffix == ".json" and path.is_file():
@@ -103,14 +92,6 @@ def inherited_tokenizer(config: Mapping[str, Any]) -> str:
 
 def inherited_labels(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Return what the run that a task's ``inherited_labels`` names has learnt of the task's labels.
-
-    Args:
-        config: a composed configuration.
-        task: of the same name and type there.
-
-    Raises:
-        UsageError: that run has no such task, or one of another type.
-        PollinateError: there is no such run.
     """
     node = config["data"]["tasks"][task]
     what, key = node["labels_of"], f"data.tasks.{task}"

@@ -44,12 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
-    """Train.
-
-    Args:
-        config: the composed configuration.
-        arguments: the command line, whose keys matter to a run that is resumed.
-    """
+    """Train."""
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from pipeline.command import silence_libraries
     from pipeline.crash_report import crash_evidence

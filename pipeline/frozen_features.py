@@ -55,11 +55,7 @@ class FrozenFeatureCache:
         self.device = trainer.strategy.root_device
 
     def fill(self, say: Say) -> None:
-        """Compute what isn't kept yet, and use all of it; where that can't be, say why.
-
-        Raises:
-            PollinateError: the disk is full or can't be written.
-        """
+        """Compute what isn't kept yet, and use all of it; where that can't be, say why."""
         for modality in modalities_to_cache(self.network):
             reason = cache_obstacle(self.datamodule, modality)
             if reason is None:

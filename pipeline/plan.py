@@ -75,11 +75,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
 
 
 def new_file(path: Path) -> Path:
-    """Return the path of a file that isn't there yet, in a folder that is.
-
-    Raises:
-        UsageError: it is, or there is no such folder.
-    """
+    """Return the path of a file that isn't there yet, in a folder that is."""
     if path.exists():
         raise UsageError(f"output must be a new file, {path} exists; choose another name")
     if not path.absolute().parent.is_dir():

@@ -51,11 +51,7 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def create(self) -> None:
-        """Make the folder.
-
-        Raises:
-            PollinateError: it can't be made or written to.
-        """
+        """Make the folder."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             probe = self.path / ".writable"
@@ -100,11 +96,7 @@ def unused_folder(name: str) -> Path:
 
 
 def newest_run_folder() -> RunFolder:
-    """Return the run folder below runs/ in which a run was at work last.
-
-    Raises:
-        PollinateError: there is none.
-    """
+    """Return the run folder below runs/ in which a run was at work last."""
     files = [*RUNS.glob("*/checkpoints/*.ckpt"), *RUNS.glob("*/config.yaml")]
     if not files:
         raise PollinateError(

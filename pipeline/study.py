@@ -38,12 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: Mapping[str, Any], arguments: CommandArguments) -> StudyResult:
-    """Plan, run what is left, report.
-
-    Args:
-        config: the composed configuration.
-        arguments: the command line, of which trials take a part.
-    """
+    """Plan, run what is left, report."""
     started = time.perf_counter()
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.crash_report import crash_evidence

@@ -36,9 +36,6 @@ def sync(run_dir: Path, uri: str | None = None) -> str:
 
     Returns:
         The MLflow run's id.
-
-    Raises:
-        PollinateError: no history, no address, a run still in progress, or no answer.
     """
     from filelock import FileLock, Timeout
 
@@ -111,11 +108,7 @@ def _without_hidden_login(settings: SenderSettings) -> SenderSettings:
 
 
 def find_run_dirs(folder: Path) -> list[Path]:
-    """List the run folders below a folder, oldest first.
-
-    Raises:
-        PollinateError: there are none.
-    """
+    """List the run folders below a folder, oldest first."""
     found = sorted(folder.rglob(OPERATIONS), key=lambda path: path.stat().st_mtime)
     if not found:
         raise PollinateError(f"no run folders below {folder}; runs must name their parent folder")

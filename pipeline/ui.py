@@ -24,9 +24,6 @@ def ui_command(uri: str, port: int) -> list[str]:
     Args:
         uri: of an sqlite database or another one that MLflow opens directly.
         port: on this machine, 1 to 65535.
-
-    Raises:
-        PollinateError: no such database, or the port is taken.
     """
     from pipeline.tracking.mlflow_settings import artifact_location, resolve_uri, sqlite_path
 

@@ -61,10 +61,6 @@ def instantiate(
         allow: packages that the command line allows besides our own.
         key: the node's path in the config, for messages.
         extra: arguments known only at run time; they win over options.
-
-    Raises:
-        UsageError: the class is refused, not found, or refuses its options.
-
     """
     where = key or "config"
     kind = find_target(node.get("_target_"), allow, where)
@@ -87,9 +83,6 @@ def build(given: Any, allow: Sequence[str] = (), key: str = "", /, **known: Any)
         allow: packages that nodes may name besides our own.
         key: the part's name, for messages.
         known: arguments known only now; a complete object has them already.
-
-    Raises:
-        UsageError: as for ``instantiate``.
     """
     if isinstance(given, Mapping) and TARGET in given:
         return instantiate(given, allow, key, **known)

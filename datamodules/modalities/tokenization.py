@@ -176,9 +176,6 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
     Args:
         texts: of the training split only.
         vocab_size: most tokens, >= 259; few texts give fewer.
-
-    Raises:
-        UsageError: it is smaller.
     """
     smallest = 256 + 3
     if vocab_size < smallest:
@@ -284,11 +281,7 @@ class PretrainedTokenizer(Tokenizer):
         seconds: Sequence[str | None],
         max_length: int,
     ) -> Iterator[TokenizedRow]:
-        """Yield each row's tokens.
-
-        Raises:
-            UsageError: max_length leaves no room for anything but special tokens.
-        """
+        """Yield each row's tokens."""
         least = self._core.num_special_tokens_to_add(is_pair=True) + 2
         if max_length < least:
             raise UsageError(

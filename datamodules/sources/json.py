@@ -98,11 +98,7 @@ def open_json(path: Path, encoding: str = "utf-8") -> RowFile:
 
 
 def parse_objects(path: Path, text: str) -> list[Any]:
-    """Return the list in a JSON file.
-
-    Raises:
-        PollinateError: it isn't JSON, or has no list of objects.
-    """
+    """Return the list in a JSON file."""
     try:
         value = json.loads(text)
         json.dumps(value, ensure_ascii=False).encode()

@@ -71,12 +71,7 @@ class Npz(Source):
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Write each array into a file of its own, which can be mapped into memory.
-
-    Raises:
-        PollinateError: the file is no .npz, is damaged, or has arrays of Python objects, which
-            could run code.
-    """
+    """Write each array into a file of its own, which can be mapped into memory."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:

@@ -94,11 +94,7 @@ class ParquetRows(RowFile):
             raise PollinateError(f"{self.path} is damaged: {error}") from error
 
     def batches(self) -> Iterator[Any]:
-        """Yield the rows as Arrow batches.
-
-        Raises:
-            PollinateError: the file is damaged.
-        """
+        """Yield the rows as Arrow batches."""
         from pyarrow import ArrowException
 
         try:

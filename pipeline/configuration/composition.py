@@ -64,12 +64,7 @@ PATHS = ("path", "files", "folder", "cache")  # keys whose values are paths
 
 
 def load_yaml(file: Path) -> DictConfig:
-    """Return the file's mapping, with the values of its ``PATHS`` keys made absolute.
-
-    Raises:
-        UsageError: the file can't be read, isn't YAML, repeats a key or isn't a mapping.
-
-    """
+    """Return the file's mapping, with the values of its ``PATHS`` keys made absolute."""
     try:
         config = OmegaConf.load(file)
     except MarkedYAMLError as error:
@@ -246,7 +241,6 @@ def sort_overrides(
 
     Raises:
         UsageError: unreadable override, unknown group or option, or a file that isn't there.
-
     """
     line = CommandLine()
     for text in overrides:
@@ -506,7 +500,6 @@ def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> 
 
     Raises:
         UsageError: unknown keys, wrong types, missing values, values out of range.
-
     """
     known = list(key_paths(config))
     if command in TRAINING_COMMANDS:
@@ -555,7 +548,6 @@ def compose(
 
     Raises:
         UsageError: with every problem found: key, value found, what is allowed, nearest name.
-
     """
     return compose_with_requirements(command, overrides, config_dirs).config
 

@@ -20,12 +20,7 @@ NAMED_IN_DATA = {
 
 
 def search_folders(config_dirs: Sequence[Path]) -> list[Path]:
-    """Return the folders to search, the user's before the shipped one.
-
-    Raises:
-        UsageError: one of the user's is not a folder.
-
-    """
+    """Return the folders to search, the user's before the shipped one."""
     own = [folder.expanduser().resolve() for folder in config_dirs]
     for folder in own:
         if not folder.is_dir():

@@ -358,15 +358,7 @@ UNSET = "???"  # what a YAML file writes for a value that the user must give
 def schema_problems(
     kind: type[Any], node: Any, path: str = "", known: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield what is wrong with ``node``; defaults are filled in as it goes.
-
-    Args:
-        kind: the dataclass that describes the node.
-        node: plain containers, changed in place.
-        path: the node's key path, with a dot at its end unless it is the root.
-        known: all key paths, to name the right one for a key in the wrong place.
-
-    """
+    """Yield what is wrong with ``node``; defaults are filled in as it goes."""
     if not isinstance(node, dict):
         yield f"{path[:-1]} must be a mapping of {listing(_names(kind))}, got {shown(node)}"
         return

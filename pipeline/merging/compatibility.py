@@ -178,11 +178,7 @@ NO_START = (
 
 
 def check_method(method: MergeMethod, name: str, models: Sequence[Any], base: Any) -> None:
-    """Check that a method is given what it takes.
-
-    Raises:
-        UsageError: too few models or too many; a start is missing, or given for nothing.
-    """
+    """Check that a method is given what it takes."""
     count = len(models)
     if count < method.fewest or (method.most is not None and count > method.most):
         wanted = f"{method.fewest}" if method.most == method.fewest else f">= {method.fewest}"
@@ -197,11 +193,7 @@ def check_method(method: MergeMethod, name: str, models: Sequence[Any], base: An
 
 
 def check_starts(models: Models, base: Parent | None) -> list[str]:
-    """Check that models come from the start; return what is odd about them without one.
-
-    Raises:
-        UsageError: one doesn't, or the start lacks what several models have.
-    """
+    """Check that models come from the start; return what is odd about them without one."""
     if base is not None:
         check_base(models, base)
     found = list(unrelated_models(models))

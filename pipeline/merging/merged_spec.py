@@ -43,9 +43,6 @@ def merged_spec(
         keeps_members: whether the result holds the parents' networks.
         name: of the result.
         allow: packages, besides our own, whose classes may be named.
-
-    Raises:
-        UsageError: with everything in which they don't fit together.
     """
     found = list(mismatches(parents, same_shape=not keeps_members))
     if base is not None:

@@ -219,9 +219,6 @@ def largest_batch(estimate: CostEstimator, limit: int) -> int:
     Args:
         estimate: tells the memory of any size.
         limit: bytes of each device.
-
-    Raises:
-        PollinateError: the smallest batch doesn't fit.
     """
     data = estimate.data
     low = max(len(data.sizes), 1) * estimate.devices

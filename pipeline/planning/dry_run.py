@@ -70,11 +70,7 @@ def repeat_row(one: Batch, rows: int) -> Batch:
 
 
 def batch_templates(data: MixedDataModule) -> tuple[BatchTemplate, BatchTemplate]:
-    """Return rows of the length to which a batch is padded: usually, and at most.
-
-    Args:
-        data: that is set up.
-    """
+    """Return rows of the length to which a batch is padded: usually, and at most."""
     plan = EpochPlan(data.sampler, data.sizes)
     steps = TrainingSteps(data.parts["train"], plan, data.seed, RankSlice())
     usual, longest = {}, {}

@@ -28,12 +28,7 @@ READERS: dict[str, Callable[[Path], RowFile]] = {
 
 
 def open_input(path: Path) -> RowFile:
-    """Return the rows of a table, of a picture or sound, or of a folder of them.
-
-    Raises:
-        UsageError: no format has such a name.
-        PollinateError: nothing is there, it can't be read, or it has no rows.
-    """
+    """Return the rows of a table, of a picture or sound, or of a folder of them."""
     if path.is_dir():
         return MediaRows(path)
     if not path.is_file():
@@ -82,9 +77,6 @@ def match_columns(
 
     Column names in order: ``given``; what the format itself says; the names in training; the
     modality's own name.
-
-    Raises:
-        UsageError: ``given`` names what isn't there, nothing matches, or several columns do.
     """
     modalities = sorted({name for columns in inputs.values() for name in columns})
     option = wording.option

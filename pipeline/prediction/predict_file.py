@@ -102,11 +102,7 @@ def choose_tasks(
     wanted: Sequence[str] | None,
     wording: InputWording = COMMAND_LINE,
 ) -> list[str]:
-    """Return the tasks to answer.
-
-    Raises:
-        UsageError: a wanted task doesn't exist, or reads what the input lacks.
-    """
+    """Return the tasks to answer."""
     possible = predictor.predictable_tasks(modalities)
     for task in wanted or ():
         predictor.check_task(task)

@@ -54,16 +54,7 @@ def model_evidence(
     task: TargetTask,
     compared: SourceRepresentation | None,
 ) -> EvidenceByReads:
-    """Return what is known of a model for a task.
-
-    Args:
-        source: the model.
-        seen: what it made of the target's rows.
-        name: of the task.
-        task: its rows and labels.
-        compared: what a model of the target made of the rows; None: features are compared with
-            labels.
-    """
+    """Return what is known of a model for a task."""
     if not source.reads(task.modalities):
         return no_evidence(mismatch(source, task.modalities))
     whole = Evidence(

@@ -57,11 +57,7 @@ EQUAL = ("balancer=equal",)
 
 
 def arms_of(study: Mapping[str, Any], facts: MultiTaskFacts) -> dict[str, Arm]:
-    """Return {name: arm}, single-task ones first, in the order in which they are run.
-
-    Raises:
-        UsageError: a transfer between tasks that read nothing alike.
-    """
+    """Return {name: arm}, single-task ones first, in the order in which they are run."""
     full = [
         *_single_task_arms(study, facts),
         *_multi_task_arms(study, facts),

@@ -130,15 +130,7 @@ class ArmJob(FitJob):
 def arm_options(
     plan: StudyPlan, context: JobContext, arm: Arm, seed: int, source_seed: int
 ) -> dict[str, Any]:
-    """Return what all runs of an arm have in common.
-
-    Args:
-        plan: of the study.
-        context: of the machine.
-        arm: that is run.
-        seed: of the run.
-        source_seed: of the run that it begins from, in a transfer.
-    """
+    """Return what all runs of an arm have in common."""
     source = source_files(context.folder, arm, source_seed)
     return {
         "context": context,

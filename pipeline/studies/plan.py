@@ -111,11 +111,7 @@ class StudyPlan:
 
 
 def load_plan(folder: Path) -> StudyPlan | None:
-    """Return the plan of a study's folder, None if it has none.
-
-    Raises:
-        PollinateError: it is damaged, or of another version.
-    """
+    """Return the plan of a study's folder, None if it has none."""
     plain = read_json(folder / PLAN)
     if plain is None:
         return None

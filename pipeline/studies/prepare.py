@@ -110,11 +110,7 @@ class StudyRequest:
 
 
 def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> StudyRequest:
-    """Return what is asked for; ``resume`` adds what the study's folder knows.
-
-    Raises:
-        UsageError: a key that has no place here, or nothing to resume.
-    """
+    """Return what is asked for; ``resume`` adds what the study's folder knows."""
     dirs = [str(folder.expanduser().resolve()) for folder in arguments.config_dirs]
     for key, instead in (("seed", "seeds=[0,1,2]"), ("tracking.parent", "name=NAME")):
         if key in given_keys(arguments.overrides):
@@ -152,12 +148,7 @@ def resumed_folder(what: str) -> Path:
 
 
 def find_plan(want: StudyRequest) -> StudyPlan | None:
-    """Return the plan in the study's folder with the seeds that are asked for, None for none.
-
-    Raises:
-        UsageError: the folder is another study's, or holds something else.
-        PollinateError: it can't be written to.
-    """
+    """Return the plan in the study's folder with the seeds that are asked for, None for none."""
     plan = load_plan(want.folder)
     if plan is None:
         check_writable(want.folder)

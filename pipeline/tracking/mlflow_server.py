@@ -61,13 +61,6 @@ def register_model(
     """Log the model as MLflow 3 does: a logged model of the run, then a registered version.
 
     Each part looks first whether an earlier attempt has done it already.
-
-    Args:
-        client: of the server.
-        experiment: id of the experiment, id of the run.
-        operation: name, step, key, and the registry's name or None.
-        folder: what ``mlflow.pyfunc.save_model`` wrote.
-        cursor: remembers the logged model's id.
     """
     experiment_id, run_id = experiment
     key = operation["key"]

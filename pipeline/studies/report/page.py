@@ -28,14 +28,7 @@ COMMIT, DIRTY = "mlflow.source.git.commit", "mlflow.source.git.dirty"
 def report_page(
     subject: ReportSubject, lines: Sequence[str], charts: Sequence[Chart], folder: Path
 ) -> str:
-    """Return the whole page.
-
-    Args:
-        subject: the study, without secrets.
-        lines: the verdict, the most important first; names stand in backticks.
-        charts: that the study has something for.
-        folder: of the study.
-    """
+    """Return the whole page."""
     results = subject.results
     notes = list(dict.fromkeys([*results.notes, *subject.answers.notes]))
     facts = {

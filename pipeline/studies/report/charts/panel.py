@@ -50,13 +50,7 @@ Offset = tuple[str, float, float]  # horizontal alignment, pixels to the right, 
 def placed_names(
     marks: Mapping[str, Place], names: Sequence[str], size: Place
 ) -> dict[str, Offset]:
-    """Return where each name goes: the first side on which it covers no mark and no name.
-
-    Args:
-        marks: {name: place in pixels} of all marks.
-        names: of the marks that are named, the most important first.
-        size: of the picture in pixels, which names don't leave.
-    """
+    """Return where each name goes: the first side on which it covers no mark and no name."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in marks.values()]
     found: dict[str, Offset] = {}
     for name in names:
