@@ -1,16 +1,12 @@
 """The front of every command: flags, configuration, errors, exit code, and the door for Python.
 
-A command is one file with a docstring and four functions::
+A command is one file with a docstring, a function and its two doors::
 
     def run(config: dict[str, Any], arguments: CommandArguments) -> FitResult:
         from pipeline.build import build  # torch is imported only when the config is right
         ...
 
-    def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> FitResult:
-        return call_command("fit", run, overrides, **where)
-
-    def main(argv: Sequence[str] | None = None) -> int:
-        return run_command("fit", run, argv)
+    call, main = entry_points("fit", run)
 
     if __name__ == "__main__":
         sys.exit(main())
@@ -25,7 +21,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pipeline.configuration.flags import FLAGS
 from pipeline.process_state import LIBRARY_LOGGERS, command_process
@@ -65,6 +61,7 @@ class CommandResult:
 
 
 R = TypeVar("R", bound=CommandResult)
+R_co = TypeVar("R_co", bound=CommandResult, covariant=True)
 Run = Callable[[dict[str, Any], CommandArguments], R]
 
 
@@ -79,6 +76,30 @@ class Where(TypedDict, total=False):
     data: str | Path | Mapping[str, Any] | None
     config_dirs: Sequence[str | Path]
     quiet: bool
+
+
+class Call(Protocol[R_co]):
+    """A command as Python calls it; see ``call_command``."""
+
+    def __call__(self, overrides: Sequence[str] = (), **where: Unpack[Where]) -> R_co: ...
+
+
+class Main(Protocol):
+    """A command as a shell calls it; see ``run_command``."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+def entry_points(name: str, run: Run[R]) -> tuple[Call[R], Main]:
+    """Return a command's ``call``, for Python, and its ``main``, for a shell."""
+
+    def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> R:
+        return call_command(name, run, overrides, **where)
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_command(name, run, argv)
+
+    return call, main
 
 
 def run_command(name: str, run: Run[CommandResult], argv: Sequence[str] | None = None) -> int:

@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 from pipeline.tracking.journals import has_ended, read_lines
 from pipeline.tracking.redact import HIDDEN, redact_text
 from pipeline.tracking.sender import OPERATIONS, RunDeletedError, SenderSettings, record_crash
@@ -134,15 +128,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> SyncResult:
     return sent
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> SyncResult:
-    """Send from Python what a server missed; see ``call_command``."""
-    return call_command("sync", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("sync", run, argv)
-
+call, main = entry_points("sync", run)
 
 if __name__ == "__main__":
     sys.exit(main())
