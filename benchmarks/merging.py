@@ -14,7 +14,6 @@ the output folder already isn't repeated.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -94,13 +93,10 @@ def described(names: Sequence[str]) -> str:
 def train(data: Path, name: str, run: Path, *more: str) -> Path:
     """Train on one of the data files, unless that is done; return the run folder."""
     from pipeline.fit import main
-    from pipeline.run_folder import RUN_DIR_VARIABLE
 
     if not (run / "summary.json").exists():
-        os.environ.pop(RUN_DIR_VARIABLE, None)
         options = [f"data={data / name}.yaml", f"encoder/image={data / 'encoder.yaml'}"]
         assert main([*options, *TRAINING, *more, f"run_dir={run}"]) == 0
-        os.environ.pop(RUN_DIR_VARIABLE, None)
     return run
 
 
