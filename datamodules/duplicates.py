@@ -82,7 +82,7 @@ SHOWN = 5  # rows that a message lists
 def duplicate_notes(
     name: str, loaded: LoadedDataset, tasks: Sequence[str], strict: bool
 ) -> Iterator[str]:
-    """Yield notes of rows that leak from one split into another, and of those with several labels."""
+    """Yield notes of rows that leak from split to split, and of those with several labels."""
     if loaded.hashes is None:
         if strict:
             why = (

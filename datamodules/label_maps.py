@@ -287,7 +287,7 @@ def prepare_maps_cached(
 def write_maps(
     form: MapFormat, column: Column, pictures: Column, size: tuple[int, int], arrays: Arrays
 ) -> None:
-    """Read every map, and bring it to the pictures' size, pixel by pixel as they are brought to it."""
+    """Read every map, and bring it to the pictures' size, pixel by pixel as they are."""
     maps = arrays.create("maps", (len(column), *size), form.dtype)
     has = arrays.create("has", (len(column),), bool)
     errors: dict[int, str] = {}

@@ -91,7 +91,7 @@ def inherited_tokenizer(config: Mapping[str, Any]) -> str:
 
 
 def inherited_labels(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Return what the run that a task's ``inherited_labels`` names has learnt of the task's labels."""
+    """Return what the run that a task's ``labels_of`` names has learnt of the task's labels."""
     node = config["data"]["tasks"][task]
     what, key = node["labels_of"], f"data.tasks.{task}"
     spec = spec_of_model(what, config)
