@@ -84,7 +84,6 @@ class Trial:
     seed: int
 
     def arguments(self, folder: Path) -> list[str]:
-        """Return the command line of pipeline.fit."""
         study = STUDIES[self.study]
         chosen = [f"balancer={self.method}"]
         rows = sum({study.tasks[t]: n for t, n in study.rows.items()}.values())
@@ -131,7 +130,6 @@ class Results:
 
 
 def run(trial: Trial) -> dict[str, Any]:
-    """Run a trial in a fork, which finds everything imported."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         process = os.fork()
@@ -164,7 +162,6 @@ def _train(trial: Trial, folder: Path) -> None:
 
 
 def mean(scores: Mapping[str, float]) -> float:
-    """Return the mean over tasks."""
     return statistics.mean(scores.values())
 
 
@@ -186,12 +183,10 @@ def tuned_weights(results: Results, study: str) -> list[dict[str, Any]]:
 
 
 def methods() -> list[str]:
-    """Return all balancers that need no weights from the user."""
     return [name for name in options("balancer", [SHIPPED]) if name != "fixed"]
 
 
 def train(study: str, results: Results, names: Sequence[str]) -> None:
-    """Run what is missing."""
     import lightning.pytorch
     import torch
 
@@ -250,7 +245,6 @@ def line(
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Train, or print the tables."""
     what, results = arguments[0], Results(Path(arguments[1]))
     if what != "table":
         train(what, results, arguments[2:])

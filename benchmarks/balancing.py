@@ -56,7 +56,6 @@ class Transformer(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return the rows' features."""
         features: Tensor = self.layers(self.tokens(rows)).mean(dim=1)
         return features
 
@@ -119,12 +118,10 @@ class Problem:
         torch.stack([self._loss(t, features) for t in self.tasks]).sum().backward()  # type: ignore[no-untyped-call]  # torch's is not annotated
 
     def features(self) -> None:
-        """Ours on features."""
         cut, features = FeatureGradients(), self.trunk(self.rows)
         self.balancer.backward({t: self._loss(t, cut(t, features)) for t in self.tasks}, cut)
 
     def parameters(self) -> None:
-        """Ours on parameters."""
         features = self.trunk(self.rows)
         self.balancer.backward({t: self._loss(t, features) for t in self.tasks}, self.shared)
 
@@ -148,7 +145,6 @@ class Problem:
         torch.stack([self._loss(t, features[rows], rows) for t, rows in pairs]).sum().backward()  # type: ignore[no-untyped-call]  # torch's is not annotated
 
     def disjoint(self) -> None:
-        """Ours on parameters, a graph for each task."""
         pairs = zip(self.tasks, self.parts, strict=True)
         losses = {t: self._loss(t, self.trunk(self.rows[rows]), rows) for t, rows in pairs}
         self.balancer.backward(losses, self.shared)
@@ -167,7 +163,6 @@ class Problem:
         }
 
     def seconds(self, way: Callable[[], None], steps: int) -> float:
-        """Return the median time of a step."""
         times = []
         for _ in range(steps):
             start = time.perf_counter()
@@ -205,13 +200,11 @@ def _peak(net: str, count: int, rows: int, way: str) -> float:
 
 
 def _memory(key: str) -> float:
-    """Return a figure of this process in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print one table a number of tasks."""
     given = dict(argument.split("=") for argument in arguments)
     rounds, steps = int(given.get("rounds", 7)), int(given.get("steps", 6))
     console = Console(width=120)

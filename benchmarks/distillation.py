@@ -19,7 +19,6 @@ difference from the student alone, paired by seed.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -36,7 +35,6 @@ from datamodules.sources.quickstart import Quickstart
 from pipeline import training_run as record
 from pipeline.command import silence_libraries
 from pipeline.fit import main as fit
-from pipeline.run_folder import RUN_DIR_VARIABLE
 
 STUDENT = ("encoder/image=mlp", "dim=16", "trunk.depth=0", "optimizer.lr=0.002")
 VALID, TEST = 200, 800
@@ -79,7 +77,6 @@ def write_data(folder: Path, seed: int, labels: int) -> None:
 
 
 def data_of(path: str) -> dict[str, object]:
-    """Return a data file's content."""
     return {
         "datasets": {
             "mnist": {
@@ -96,7 +93,6 @@ def data_of(path: str) -> dict[str, object]:
 
 def trained(folder: Path, name: str, data: str, seed: int, options: Sequence[str]) -> float:
     """Train; return the test accuracy in percent."""
-    os.environ.pop(RUN_DIR_VARIABLE, None)  # the command sets it for processes of its own
     arguments = [f"data={folder}/{data}.yaml", f"data.cache={folder}/cache", f"seed={seed}"]
     arguments += ["tracking=none", f"run_dir={folder}/{name}", "gradients.every_n_steps=0"]
     with redirect_stdout(StringIO()) as said:
@@ -134,7 +130,6 @@ def compare(seed: int, steps: int, labels: int, cases: Sequence[str]) -> dict[st
 
 
 def main() -> None:
-    """Run all seeds and print the table."""
     numbers = {"seeds": 3, "steps": 1000, "labels": 200}
     cases: list[str] = []
     for argument in sys.argv[1:]:

@@ -13,7 +13,6 @@ end to the last step's end as a multiple of plain.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -29,7 +28,6 @@ from lightning_modules.module import MultiTaskModule
 from pipeline import training_run as record
 from pipeline.command import silence_libraries
 from pipeline.fit import main as fit
-from pipeline.run_folder import RUN_DIR_VARIABLE
 
 MOVED = ("data.image.shift=2.0", "data.image.rotate=10.0")
 TAUGHT = "transfer=hinton"
@@ -37,7 +35,6 @@ TAUGHT = "transfer=hinton"
 
 def stepping(folder: Path, name: str, steps: int, options: Sequence[str]) -> float:
     """Train; return the seconds from the first step's end to the last one's."""
-    os.environ.pop(RUN_DIR_VARIABLE, None)  # the command sets it for processes of its own
     ends: list[float] = []
     step = MultiTaskModule.optimizer_step
 
@@ -64,7 +61,6 @@ def stepping(folder: Path, name: str, steps: int, options: Sequence[str]) -> flo
 
 
 def main() -> None:
-    """Run the rounds and print the ratios."""
     numbers, overrides = {"rounds": 5, "steps": 100}, []
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")

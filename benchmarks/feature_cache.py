@@ -18,7 +18,6 @@ the largest difference of any loss or score between `computed` and `first`, and 
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 import sys
 import tempfile
@@ -33,7 +32,7 @@ import yaml
 
 from pipeline.command import silence_libraries
 from pipeline.fit import main as fit
-from pipeline.run_folder import RUN_DIR_VARIABLE, RunFolder
+from pipeline.run_folder import RunFolder
 from pipeline.tracking.journals import read_points
 
 TEXTS = {"reviews": ("text", "review", "score"), "courses": ("text", "title", "subject")}
@@ -83,7 +82,6 @@ def data_file(folder: Path, datasets: dict[str, tuple[str, str, str]], rows: int
 
 def measured(folder: Path, arguments: Sequence[str]) -> Run:
     """Train; return times and numbers."""
-    os.environ.pop(RUN_DIR_VARIABLE, None)  # the command sets it for processes of its own
     started = time.perf_counter()
     with redirect_stdout(StringIO()) as said:
         code = fit([*arguments, f"run_dir={folder}", "tracking=none"])
@@ -101,7 +99,6 @@ def measured(folder: Path, arguments: Sequence[str]) -> Run:
 
 
 def compare(case: str, numbers: dict[str, int], overrides: Sequence[str]) -> None:
-    """Print the ratios of one case."""
     datasets, options = CASES[case]
     ratios: dict[str, list[float]] = {"epoch": [], "run, first": [], "run, later": []}
     apart, size = 0.0, 0
@@ -135,7 +132,6 @@ def compare(case: str, numbers: dict[str, int], overrides: Sequence[str]) -> Non
 
 
 def main() -> None:
-    """Run the cases."""
     numbers, overrides, cases = {"rounds": 3, "epochs": 3, "rows": 400}, [], list(CASES)
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")

@@ -48,7 +48,6 @@ OPTIONS = (
 
 
 def write_data(folder: Path, labels: int) -> None:
-    """Write the two sets as npz files, and the data files of both tasks and of one."""
     table = Quickstart("mnist").load(Cache(default_cache())).columns
     images, digits = np.asarray(table["image"]), np.asarray(table["digit"])
     order = np.random.default_rng(0).permutation(len(images))
@@ -107,7 +106,6 @@ def run(
 
 
 def report(found: Mapping[str, list[dict[str, float]]]) -> None:
-    """Print a line a task and way."""
     for task in TASKS:
         for way, runs in found.items():
             scores = [run[task] for run in runs]
@@ -123,7 +121,6 @@ def report(found: Mapping[str, list[dict[str, float]]]) -> None:
 
 
 def main() -> None:
-    """Run all ways with all seeds."""
     options = {"labels": "50", "dim": "16", "seeds": "0,1,2", "rounds": "20", "steps": "30"}
     options |= dict(argument.split("=", 1) for argument in sys.argv[1:])
     dim, rounds, steps = (int(options[key]) for key in ("dim", "rounds", "steps"))

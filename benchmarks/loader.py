@@ -98,7 +98,6 @@ class Plain(Dataset[tuple[np.ndarray, torch.Tensor, int]]):
 def collate(
     rows: Sequence[tuple[np.ndarray, torch.Tensor, int]],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Put rows under each other."""
     ids, pixels, labels = zip(*rows, strict=True)
     return pad_tokens(ids), torch.stack(pixels).float() / 255, torch.tensor(labels)
 
@@ -111,17 +110,14 @@ def seconds_a_row(batches: Iterable[Any], rows: Callable[[Any], int]) -> float:
 
 
 def mixed_rows(batch: MixedBatch) -> int:
-    """Return the rows of a mixed batch."""
     return sum(len(own.index) for own in batch.batches.values())
 
 
 def plain_rows(batch: tuple[torch.Tensor, ...]) -> int:
-    """Return the rows of a plain batch."""
     return len(batch[-1])
 
 
 def data_module(folder: Path, workers: int, streaming: bool) -> MixedDataModule:
-    """Return the data module, set up."""
     options = [f"data={data_file(folder, streaming=streaming)}", f"data.cache={folder / 'cache'}"]
     options += [f"sampler.batch_size={BATCH}", f"loader.workers={workers}"]
     data = build_datamodule(compose("fit", options))
@@ -130,7 +126,6 @@ def data_module(folder: Path, workers: int, streaming: bool) -> MixedDataModule:
 
 
 def compare(rows: int, rounds: int, workers: int) -> None:
-    """Print the ratios of rows a second."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_shop(folder, rows)
@@ -181,7 +176,6 @@ def measure_csv(rows: int, streaming: bool) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the benchmark that the arguments ask for."""
     given: Mapping[str, str] = dict(argument.split("=", 1) for argument in argv)
     silence_libraries()
     if "csv" in given:

@@ -41,7 +41,6 @@ def run(options: tuple[str, ...]) -> dict[str, Any]:
 
 
 def score(summary: dict[str, Any]) -> float:
-    """Return the mean accuracy of the tasks on test data."""
     return statistics.mean(task["accuracy"] for task in summary["test"].values())
 
 

@@ -61,7 +61,6 @@ def write_models(home: Path) -> list[Path]:
 
 
 def arguments(paths: Sequence[Path], method: str, output: Path) -> list[str]:
-    """Return the command's arguments."""
     found = [f"models=[{','.join(map(str, paths))}]", f"method={method}", f"output={output}"]
     if method in ("ties", "dare", "task_arithmetic"):
         found += [f"base={paths[0].parent / 'run'}", OPTIONS.get(method, "method.scale=0.3")]
@@ -99,7 +98,6 @@ def timed(paths: Sequence[Path], method: str, output: Path) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure each method in processes of its own."""
     named = dict(a.split("=", 1) for a in argv)
     methods = named.get("methods", "average,ties,task_arithmetic").split(",")
     with tempfile.TemporaryDirectory() as place:

@@ -14,7 +14,6 @@ the output folder already isn't repeated.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -67,7 +66,6 @@ WITH_BASE = ("task", "ties", "dare", "ada")
 
 
 def write_data(folder: Path, convs: int) -> None:
-    """Write the three data sets, and the files that describe them and the encoder."""
     found = Quickstart("mnist").load(Cache(folder / "cache")).columns
     images, digits = np.asarray(found["image"], dtype=np.uint8), np.asarray(found["digit"])
     order = np.random.default_rng(0).permutation(len(images))
@@ -81,7 +79,6 @@ def write_data(folder: Path, convs: int) -> None:
 
 
 def described(names: Sequence[str]) -> str:
-    """Return a data file of some of the data sets."""
     datasets = "".join(
         f"  {name}:\n    source: npz\n    path: {name}.npz\n    inputs: {{image: image}}\n"
         "    split: {train: 0.7, valid: 0.1, test: 0.2}\n"
@@ -96,18 +93,14 @@ def described(names: Sequence[str]) -> str:
 def train(data: Path, name: str, run: Path, *more: str) -> Path:
     """Train on one of the data files, unless that is done; return the run folder."""
     from pipeline.fit import main
-    from pipeline.run_folder import RUN_DIR_VARIABLE
 
     if not (run / "summary.json").exists():
-        os.environ.pop(RUN_DIR_VARIABLE, None)
         options = [f"data={data / name}.yaml", f"encoder/image={data / 'encoder.yaml'}"]
         assert main([*options, *TRAINING, *more, f"run_dir={run}"]) == 0
-        os.environ.pop(RUN_DIR_VARIABLE, None)
     return run
 
 
 def expert(data: Path, name: str, seed: int, epochs: int, start: Path, run: Path) -> Path:
-    """Train on one look from a start."""
     length = f"trainer.max_epochs={epochs}"
     return train(
         data, name, run, f"seed={seed}", length, "transfer=init", f"transfer.source={start}"
@@ -126,7 +119,6 @@ def merge(models: Sequence[Path], options: Sequence[str], output: Path) -> Path:
 
 
 def score(run: Path) -> float:
-    """Return the mean test accuracy of a run's tasks, in percent."""
     test = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
     return 100 * statistics.mean(numbers["accuracy"] for numbers in test.values())
 
@@ -159,7 +151,6 @@ def measure(data: Path, seed: int, epochs: int, home: Path) -> dict[str, float]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure, and print mean and standard deviation over the seeds."""
     named = dict(a.split("=", 1) for a in argv)
     seeds = [int(seed) for seed in named.get("seeds", "0,1,2").split(",")]
     epochs = int(named.get("epochs", "12"))

@@ -87,7 +87,6 @@ def longest_batch(data: MixedDataModule) -> MixedBatch:
 
 
 def train(config: dict[str, Any], module: Any, batch: MixedBatch, steps: int = 3) -> None:
-    """Train on one batch with Lightning's trainer."""
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -104,7 +103,6 @@ def train(config: dict[str, Any], module: Any, batch: MixedBatch, steps: int = 3
 
 
 def prepared(overrides: Sequence[str]) -> tuple[dict[str, Any], MixedDataModule]:
-    """Return a configuration and its data."""
     config = compose("fit", overrides)
     data = build_datamodule(config)
     data.setup()
@@ -142,7 +140,6 @@ def counted_flops(config: dict[str, Any], module: Any, batch: MixedBatch) -> int
 
 
 def convolution_gradients(gradient: Any, inputs: Any, weight: Any, *rest: Any, **_: Any) -> int:
-    """Return the FLOPs of a convolution's gradients, from shapes."""
     return int(conv_flop_count(inputs, weight, gradient, rest[4])) * sum(rest[7][:2])
 
 
@@ -181,7 +178,6 @@ def resident(overrides: Sequence[str]) -> dict[str, float]:
 
 
 def trimmed() -> None:
-    """Give freed memory back to the system."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -199,7 +195,6 @@ WAYS: dict[str, Callable[[Sequence[str]], dict[str, float]]] = {
 
 
 def apart(way: str, name: str, **environment: str) -> dict[str, float]:
-    """Measure in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.plan", "--way", way, name]
     done = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False

@@ -72,7 +72,6 @@ TARGETS: Mapping[str, tuple[str, str, str]] = {  # (file of the set, its data se
 
 
 def data_file(name: str) -> dict[str, dict[str, dict[str, object]]]:
-    """Return a set's file with absolute paths."""
     found = yaml.safe_load((SETS / f"{name}.yaml").read_text(encoding="utf-8"))
     for spec in found["datasets"].values():
         spec["path"] = str((SETS / spec["path"]).resolve())
@@ -80,7 +79,6 @@ def data_file(name: str) -> dict[str, dict[str, dict[str, object]]]:
 
 
 def write(folder: Path, name: str, content: Mapping[str, object]) -> Path:
-    """Write a data file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
@@ -185,7 +183,6 @@ def labels_for(accuracy: float, curve: Sequence[tuple[int, float]]) -> float | N
 
 
 def report(target: str, found: Sequence[dict[tuple[str, float], tuple[int, float]]]) -> None:
-    """Print a target's table."""
     print(f"\n{target}: labels, from scratch, from the start, labels saved at equal accuracy")
     curve = [(found[0]["scratch", s][0], mean(f["scratch", s][1] for f in found)) for s in SHARES]
     for share in SHARES:
@@ -202,7 +199,6 @@ def report(target: str, found: Sequence[dict[tuple[str, float], tuple[int, float
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the named targets, or all."""
     named = dict(a.split("=", 1) for a in argv if "=" in a)
     seeds = [int(seed) for seed in named.get("seeds", "0,1,2").split(",")]
     backbone = BACKBONES[named.get("backbone", "conv")]

@@ -76,7 +76,6 @@ def run(name: str, seed: int, folder: Path) -> None:
 
 
 def in_scope(folder: Path) -> str:
-    """Return the accuracy on test questions that have an intent, and the recall of the others."""
     with (SETS / "data" / "clinc150" / "clinc150.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     with tempfile.TemporaryDirectory() as place:
@@ -98,7 +97,6 @@ def in_scope(folder: Path) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the named cases, or all."""
     named = dict(a.split("=", 1) for a in argv if "=" in a)
     seeds = [int(seed) for seed in named.get("seeds", "0,1,2").split(",")]
     with tempfile.TemporaryDirectory() as place:

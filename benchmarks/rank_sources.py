@@ -17,7 +17,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -44,7 +43,6 @@ from pipeline.evaluation import measure
 from pipeline.fit import main as fit
 from pipeline.rank_sources import main as rank_sources
 from pipeline.ranking.rank_agreement import RankAgreement, rank_agreement
-from pipeline.run_folder import RUN_DIR_VARIABLE
 
 COLUMN = {"trec": "coarse", "clinc": "intent"}  # others: label
 TENTHS = ("sst2", "subj", "clinc")  # sets of which a source also gets a tenth
@@ -72,7 +70,6 @@ class Options:
 
 
 def sentences(name: str) -> pd.DataFrame:
-    """Return a set's rows with the columns text, label and split."""
     place = "clinc150/clinc150.csv" if name == "clinc" else f"sentences/{name}.csv"
     table = pd.read_csv(SETS / "data" / place, keep_default_na=False, dtype=str)
     table = table[table["split"].isin(["train", "valid", "test"])]
@@ -117,7 +114,6 @@ def train_source(folder: Path, own: str, name: str, share: float) -> Path:
             folder / "data", own, few(table, {"train": train, "valid": TESTED, "test": TESTED})
         )
         options = [*NETWORK, "trainer.max_epochs=8", "tracking=none", f"run_dir={run}"]
-        os.environ[RUN_DIR_VARIABLE] = ""  # set by each run
         with redirect_stdout(io.StringIO()):
             assert fit([f"data={data}", *options]) == 0
         print(f"trained {own} on {train:,} rows", flush=True)
@@ -204,7 +200,6 @@ def rank(
     output.unlink(missing_ok=True)
     names = ",".join(str(path) for path in sources.values())
     options = [f"data={data}", f"sources=[{names}]", f"gains={table}", f"output={output}"]
-    os.environ[RUN_DIR_VARIABLE] = ""
     run = folder / "rankings" / target
     shutil.rmtree(run, ignore_errors=True)
     assert rank_sources([*options, "tracking=none", f"run_dir={run}"]) == 0
@@ -227,7 +222,6 @@ def pooled(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train sources and transfers, rank, and print the agreement over all targets."""
     given = dict(argument.split("=") for argument in argv)
     options = Options(**{k: int(v) if v.isdigit() else v for k, v in given.items()})  # type: ignore[arg-type]  # by name
     sets = options.sets.split(",")

@@ -78,7 +78,6 @@ CASES = {
 
 
 def run(name: str) -> None:
-    """Train one data set and print its scores."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pipeline.fit", f"data={SETS / name}.yaml"]
@@ -94,13 +93,11 @@ def run(name: str) -> None:
 
 
 def is_there(name: str) -> bool:
-    """Return whether a set's files can be found."""
     datasets = yaml.safe_load((SETS / f"{name}.yaml").read_text(encoding="utf-8"))["datasets"]
     return all((SETS / spec["path"]).exists() for spec in datasets.values())
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train the named sets, or all that are there."""
     for name in argv or CASES:
         if is_there(name):
             run(name)

@@ -35,7 +35,6 @@ Step = Callable[[], None]
 
 
 def encoder(tuning: Tuning, tasks: list[str]) -> TransformersText:
-    """Return MiniLM with adapters."""
     brought = TransformersText.brings({"model": MODEL})
     vocabulary = TextModality(8000, 160, brought=brought).encoder_arguments()["vocab_size"]
     found = TransformersText(vocabulary, DIM, MODEL, brought=brought)
@@ -45,7 +44,6 @@ def encoder(tuning: Tuning, tasks: list[str]) -> TransformersText:
 
 
 def step(built: TransformersText, inputs: list[Tensor], shares: dict[str, int]) -> None:
-    """Do one forward, for each of the inputs, and backward."""
     built.zero_grad(set_to_none=True)
     for rows in inputs:
         if built.routing is None:
@@ -71,7 +69,6 @@ def seconds(run: Step) -> float:
 
 
 def main() -> None:
-    """Run the comparison and print a line for each way."""
     options = {"rounds": 7, "rows": 8, "length": 48, "tasks": 8, "uneven": 0}
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")

@@ -49,7 +49,6 @@ class StepClock(Callback):
         self.times: list[float] = []
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Note the time."""
         self.times.append(time.perf_counter())
 
 
@@ -95,14 +94,12 @@ def plain_loss(module: MultiTaskModule, batch: MixedBatch) -> torch.Tensor:
 
 
 def take(datamodule: MixedDataModule, steps: int) -> Any:
-    """Yield the first ``steps`` batches."""
     loader = datamodule.train_dataloader()
     loader.epoch_steps = steps
     return iter(loader)
 
 
 def fit_times(config: dict[str, Any], datamodule: MixedDataModule, tracked: bool) -> list[float]:
-    """Return when each step of the trainer ended."""
     seed_everything(config["seed"], verbose=False)
     module = build_module(config, datamodule)
     clock = StepClock()
@@ -132,7 +129,6 @@ def look_share(config: dict[str, Any], datamodule: MixedDataModule) -> float:
 
 
 def make_tracker(config: dict[str, Any], folder: RunFolder, tracked: bool) -> Any:
-    """Return a tracker into a fresh database, or none."""
     if not tracked:
         return None
     options = {**config["tracking"], "uri": f"sqlite:///{folder.path.parent}/mlflow.db"}
@@ -140,7 +136,6 @@ def make_tracker(config: dict[str, Any], folder: RunFolder, tracked: bool) -> An
 
 
 def fit(trainer: Trainer, module: LightningModule, datamodule: MixedDataModule) -> None:
-    """Train from the first step."""
     datamodule.position = 0
     datamodule.trainer = None
     trainer.limit_val_batches = 0
@@ -148,7 +143,6 @@ def fit(trainer: Trainer, module: LightningModule, datamodule: MixedDataModule) 
 
 
 def main() -> None:
-    """Run the comparison and print a table."""
     options = {"steps": 200, "rounds": 5}
     overrides = []
     for argument in sys.argv[1:]:

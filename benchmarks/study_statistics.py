@@ -173,7 +173,6 @@ def as_results(y: np.ndarray) -> StudyResults:
 
 
 def done(arm: str, seed: int, test: dict[str, float]) -> TrialResult:
-    """Return a finished run."""
     return TrialResult(arm, seed, "", [], "finished", test=test)
 
 
@@ -194,7 +193,6 @@ def pooled(y: np.ndarray) -> np.ndarray:
 
 
 def adjusted(t: np.ndarray, freedom: int) -> np.ndarray:
-    """Return Holm's p of t statistics."""
     return np.array(holm(list((2 * stdtr(freedom, -np.abs(t))).ravel()))).reshape(t.shape)
 
 
@@ -228,7 +226,6 @@ def null_table(studies: int, seed: int = 1) -> None:
 
 
 def power_table(studies: int, seed: int = 2) -> None:
-    """Print how often one true effect among 12 is found."""
     rng = np.random.default_rng(seed)
     print("| effect | seeds correlate | seeds | found | by paired t | by one variance a task |")
     print("|---|---|---|---|---|---|")
@@ -263,7 +260,6 @@ def coverage(found: AllComparisons, truth: Mapping[tuple[str, str], float]) -> f
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print all tables."""
     named = dict(a.split("=", 1) for a in argv)
     studies = int(named.get("studies", STUDIES))
     interval_table()

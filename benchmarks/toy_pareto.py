@@ -74,7 +74,6 @@ class Surfaces(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both values."""
         values, cotangents = surfaces(*x.detach().double().numpy())
         ctx.cotangents = torch.from_numpy(cotangents).float()
         first, second = torch.from_numpy(values).float()
@@ -133,7 +132,6 @@ def given(name: str, x: Tensor) -> dict[str, Tensor]:
 
 
 def method(name: str) -> Balancer:
-    """Return a balancer with its shipped options, and what the problem asks for."""
     node = {**shipped(name), **OPTIONS.get(name, {})}
     if "seed" in node:
         node["seed"] = 0
@@ -149,7 +147,6 @@ def shipped(name: str) -> dict[str, Any]:
 
 
 def draw(paths: dict[str, list[Tensor]], file: Path) -> None:
-    """Draw the ways of all methods over the sum of the losses."""
     from matplotlib.figure import Figure
 
     side = np.linspace(-10, 10, 161)
@@ -175,7 +172,6 @@ def draw(paths: dict[str, list[Tensor]], file: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Train, print the table, draw."""
     named = dict(a.split("=") for a in arguments if "=" in a)
     names = [a for a in arguments if "=" not in a] or options("balancer", [SHIPPED])
     steps, lr = int(named.get("steps", 50_000)), float(named.get("lr", 1e-3))

@@ -24,7 +24,6 @@ class RaggedArray:
     starts: np.ndarray
 
     def __len__(self) -> int:
-        """Return the number of rows N."""
         return len(self.starts) - 1
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -104,19 +103,15 @@ class MemoryArrays(Arrays):
         return _MemoryRaggedWriter(self.ragged, name, dtype, inner)
 
     def get(self, name: str) -> np.ndarray:
-        """Return an array."""
         return self.arrays[name]
 
     def get_ragged(self, name: str) -> RaggedArray:
-        """Return a ragged array."""
         return self.ragged[name]
 
     def put(self, name: str, value: Any) -> None:
-        """Keep a plain value."""
         self.values[name] = json.dumps(value)
 
     def value(self, name: str) -> Any:
-        """Return a plain value."""
         return json.loads(self.values[name])
 
 
@@ -140,7 +135,6 @@ class FileArrays(Arrays):
         return _FileRaggedWriter(self.folder, name, np.dtype(dtype), inner)
 
     def get(self, name: str) -> np.ndarray:
-        """Map an array."""
         path = self.folder / f"{name}.npy"
         shape: np.ndarray = np.load(
             path, mmap_mode="r" if path.stat().st_size > MAX_READ_BYTES else None
@@ -156,11 +150,9 @@ class FileArrays(Arrays):
         return RaggedArray(mapped.reshape(-1, *inner), np.load(self.folder / f"{name}.starts.npy"))
 
     def put(self, name: str, value: Any) -> None:
-        """Keep a plain value."""
         (self.folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
 
     def value(self, name: str) -> Any:
-        """Return a plain value."""
         return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
 
 

@@ -195,22 +195,14 @@ def rows_of(name: str, given: Mapping[str, Any]) -> Batch:
 
 
 def require_same_rows(where: str, counts: Mapping[str, int]) -> None:
-    """Check that all parts of a data set have the same rows.
-
-    Raises:
-        UsageError: their numbers differ.
-    """
+    """Check that all parts of a data set have the same rows."""
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{what}: {count}" for what, count in counts.items())
         raise UsageError(f"{where} must have one number of rows, got {listed}")
 
 
 def mapping_of(given: Any, where: str) -> Mapping[Any, Any]:
-    """Return a part of a data set's rows, empty if it isn't there.
-
-    Raises:
-        UsageError: it says no names.
-    """
+    """Return a part of a data set's rows, empty if it isn't there."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -219,11 +211,7 @@ def mapping_of(given: Any, where: str) -> Mapping[Any, Any]:
 
 
 def tensor_of(value: Any, where: str, labels: bool = False) -> Tensor:
-    """Return a tensor with a row dimension; None in a list of labels is NaN or -1.
-
-    Raises:
-        UsageError: it can't be one.
-    """
+    """Return a tensor with a row dimension; None in a list of labels is NaN or -1."""
     if labels and isinstance(value, list | tuple):
         known = [one for one in value if one is not None]
         whole = all(isinstance(one, int | np.integer) for one in known)
@@ -247,11 +235,7 @@ def tensor_of(value: Any, where: str, labels: bool = False) -> Tensor:
 
 
 def split_missing(target: Tensor, where: str) -> tuple[Tensor, Tensor]:
-    """Return targets (N, ...) without gaps, and which rows have one (N,).
-
-    Raises:
-        UsageError: some of a row's labels are missing, of which it must have all or none.
-    """
+    """Return targets (N, ...) without gaps, and which rows have one (N,)."""
     if not target.is_floating_point():
         numbers = target.long()
         present = numbers.flatten(1).ge(0).any(dim=1) if numbers.dim() > 1 else numbers >= 0

@@ -51,9 +51,6 @@ class Cache:
             key: plain values that the result depends on, and on nothing else.
             make: fills an empty folder; whatever it raises leaves nothing behind.
             fits: says whether a folder is as it was made; else it is made anew.
-
-        Raises:
-            PollinateError: the disk is full or can't be written.
         """
         entry = self._entry(kind, key)
         try:
@@ -89,7 +86,6 @@ class Cache:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _prune(self) -> None:
-        """Throw away what nobody used for long."""
         oldest = time.time() - KEPT_DAYS * 86_400
         for done in self.folder.glob(f"*/*/{DONE}"):
             if done.stat().st_mtime < oldest:
@@ -153,7 +149,6 @@ def checksums_match(folder: Path) -> bool:
 
 
 def size_and_crc(path: Path) -> list[int]:
-    """Return a file's bytes and their CRC-32."""
     size = value = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -58,11 +58,7 @@ class BadRows:
         return "\n".join(lines)
 
     def refuse(self) -> None:
-        """Stop if there is any.
-
-        Raises:
-            PollinateError: with the first rows, and what to do.
-        """
+        """Stop if there is any."""
         if self.found:
             rows = "row that" if len(self.found) == 1 else "rows that"
             raise PollinateError(

@@ -117,7 +117,6 @@ class Dataset:
 
 
 def share(name: str, value: Any) -> float:
-    """Return a share of the training rows, checked."""
     if name == "train" or not 0 <= value < 1:
         raise UsageError(
             f"{name} must be {KINDS}{'' if name == 'train' else OR_SHARE}, got {value}"
@@ -126,11 +125,7 @@ def share(name: str, value: Any) -> float:
 
 
 def named_splits(train: Any, valid: object, test: object) -> dict[str, object]:
-    """Return the splits of a DatasetDict.
-
-    Raises:
-        UsageError: it has none for training, one of another name, or one that is given, too.
-    """
+    """Return the splits of a DatasetDict."""
     found: dict[str, object] = {"train": None, "valid": valid, "test": test}
     for word, rows in train.items():
         name = split_name(word)
@@ -170,11 +165,7 @@ def chosen_split(
 
 
 def checked(split: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a split that follows the rules.
-
-    Raises:
-        UsageError: it doesn't.
-    """
+    """Return a split that follows the rules."""
     found = dict(split)
     raise_all(list(split_problems("split", found)))
     return found
@@ -183,11 +174,7 @@ def checked(split: Mapping[str, Any]) -> dict[str, Any]:
 def named_inputs(
     sources: Mapping[str, Source], inputs: Mapping[str, InputColumns] | None
 ) -> dict[str, InputColumns]:
-    """Return {modality: its column or columns}.
-
-    Raises:
-        UsageError: they can't be read from what is named, or there are none.
-    """
+    """Return {modality: its column or columns}."""
     train = sources["train"]
     if inputs is None:
         known = train.column_names if isinstance(train, PythonSource) else []
@@ -210,11 +197,7 @@ def named_inputs(
 
 
 def require_input_columns(part: str, known: list[str], inputs: Mapping[str, InputColumns]) -> None:
-    """Check that the rows of a split have the columns that are read.
-
-    Raises:
-        UsageError: they haven't.
-    """
+    """Check that the rows of a split have the columns that are read."""
     for modality, given in inputs.items():
         for column in columns_named(given):
             if column not in known:
@@ -231,9 +214,6 @@ def as_source(rows: object, name: str, inputs: Mapping[str, InputColumns]) -> So
         rows: see ``Dataset``.
         name: of the split.
         inputs: {modality: its column or columns}.
-
-    Raises:
-        UsageError: they are of no kind that can be read.
     """
     if isinstance(rows, Source):
         return rows
@@ -265,12 +245,7 @@ FILES: dict[str, Any] = {
 
 
 def file_source(path: str | Path, name: str, inputs: Mapping[str, InputColumns]) -> Source:
-    """Return the source that reads a file, by its name's ending, or a folder.
-
-    Raises:
-        UsageError: the ending is none that is known.
-        PollinateError: nothing is there.
-    """
+    """Return the source that reads a file, by its name's ending, or a folder."""
     first = matching_paths(str(path))[0]
     if first.is_dir():
         if any((first / file).is_file() for file in SAVED):

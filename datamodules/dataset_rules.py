@@ -19,7 +19,6 @@ def is_number(value: Any) -> bool:
 
 
 def is_names(value: Any) -> bool:
-    """Return whether a value is a list of columns' names."""
     return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
 
 

@@ -82,17 +82,7 @@ SHOWN = 5  # rows that a message lists
 def duplicate_notes(
     name: str, loaded: LoadedDataset, tasks: Sequence[str], strict: bool
 ) -> Iterator[str]:
-    """Yield notes of rows that leak from one split into another, and of those with several labels.
-
-    Args:
-        name: of the data set.
-        loaded: its rows.
-        tasks: on this data set.
-        strict: whether a leak is an error.
-
-    Raises:
-        PollinateError: a row leaks, or that can't be known, and ``strict``.
-    """
+    """Yield notes of rows that leak from split to split, and of those with several labels."""
     if loaded.hashes is None:
         if strict:
             why = (
@@ -173,11 +163,7 @@ def cross_dataset_leaks(loaded: Mapping[str, LoadedDataset]) -> Iterator[CrossDa
 
 
 def cross_dataset_notes(loaded: Mapping[str, LoadedDataset], strict: bool) -> Iterator[str]:
-    """Yield a note for each split that has rows which another data set trains on.
-
-    Raises:
-        PollinateError: there are any, and ``strict``.
-    """
+    """Yield a note for each split that has rows which another data set trains on."""
     for one in cross_dataset_leaks(loaded):
         text = f"{one.name}: {one.count:,} rows of {one.split} are training rows of {one.other}"
         if strict:

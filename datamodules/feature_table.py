@@ -39,7 +39,6 @@ class FeatureTableWriter:
             rows.append((self.nothing if row is None else row)[name])
 
     def close(self) -> None:
-        """Make them readable."""
         for rows in self.rows.values():
             rows.close()
 

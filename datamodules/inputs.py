@@ -43,9 +43,6 @@ def resolve_path(cell: Any, folder: Path | None, anywhere: bool = False) -> Any:
         cell: content; path; array; or {bytes, path}, as Hugging Face's data sets have them.
         folder: a path is relative to it, and stays below it; None: there can be no paths.
         anywhere: whether a path may lead anywhere; it is relative to the working directory.
-
-    Raises:
-        PollinateError: it is something else, or a path that leads out of the folder.
     """
     if isinstance(cell, dict) and "array" not in cell and ("bytes" in cell or "path" in cell):
         cell = cell.get("bytes") or cell.get("path")
@@ -89,7 +86,6 @@ InputColumns = str | Sequence[str] | Mapping[str, Any]
 
 
 def columns_named(given: InputColumns) -> list[str]:
-    """Return the columns that an input or a target is made from."""
     if isinstance(given, str):
         return [given]
     names = given.values() if isinstance(given, Mapping) else given
@@ -107,7 +103,6 @@ def input_cells(inputs: Mapping[str, InputColumns], table: SourceTable) -> dict[
 
 
 def column_cells(given: InputColumns, columns: Columns) -> Column:
-    """Return a column, or several as one of tuples."""
     if isinstance(given, str):
         return columns[given]
     if isinstance(given, Mapping):
@@ -165,7 +160,6 @@ def cell_bytes(cell: Any) -> bytes:
 
 
 def bytes_on_disk(inputs: Mapping[str, Column]) -> int:
-    """Return the size of all files that cells name."""
     return sum(
         cell.stat().st_size
         for modality, column in inputs.items()
@@ -204,5 +198,4 @@ def text_pair(first: Any, second: Any) -> tuple[Any, Any] | None:
 
 
 def audio_samples(array: Any, rate: Any) -> tuple[Any, Any] | None:
-    """Return samples and their rate, None if there are none."""
     return None if array is None else (array, rate)

@@ -69,9 +69,6 @@ def read_map(cell: Any) -> np.ndarray:
     Args:
         cell: the path of a picture or of an .npy, the content of a picture, a picture of Pillow,
             an array (H, W), or a tensor (H, W) or (1, H, W).
-
-    Raises:
-        PollinateError: nothing is there, it is damaged, or has several numbers a pixel.
     """
     if isinstance(cell, UnreadableCell):
         raise PollinateError(cell.reason)
@@ -91,7 +88,6 @@ def read_map(cell: Any) -> np.ndarray:
 
 
 def read_image_map(file: Path | bytes) -> np.ndarray:
-    """Return the numbers of a picture."""
     with open_image(file) as picture:
         if picture.format == "JPEG":
             raise PollinateError("must be a PNG: JPEG changes the numbers when it is saved")
@@ -99,11 +95,7 @@ def read_image_map(file: Path | bytes) -> np.ndarray:
 
 
 def numbers_of(picture: Image.Image) -> np.ndarray:
-    """Return the numbers of a picture of Pillow, a palette's places (H, W).
-
-    Raises:
-        PollinateError: it has several numbers a pixel.
-    """
+    """Return the numbers of a picture of Pillow, a palette's places (H, W)."""
     if picture.mode.partition(";")[0] not in MODES:
         raise PollinateError(
             f"must have one number a pixel, got a picture of {picture.mode}; save it as a grey "
@@ -125,11 +117,7 @@ def read_npy_map(path: Path) -> np.ndarray:
 
 
 def require_plane(values: np.ndarray) -> np.ndarray:
-    """Return an array as it is if it is a map.
-
-    Raises:
-        PollinateError: it isn't.
-    """
+    """Return an array as it is if it is a map."""
     if values.ndim != 2 or values.dtype.kind not in "buif":
         raise PollinateError(
             f"must be numbers (height, width), got {values.dtype} {tuple(values.shape)}"
@@ -299,15 +287,7 @@ def prepare_maps_cached(
 def write_maps(
     form: MapFormat, column: Column, pictures: Column, size: tuple[int, int], arrays: Arrays
 ) -> None:
-    """Read every map, and bring it to the pictures' size, pixel by pixel as they are brought to it.
-
-    Args:
-        form: how a map is read.
-        column: N raw targets; None is a row without one.
-        pictures: the N pictures that they lie on, raw.
-        size: height, width in pixels.
-        arrays: are written to.
-    """
+    """Read every map, and bring it to the pictures' size, pixel by pixel as they are."""
     maps = arrays.create("maps", (len(column), *size), form.dtype)
     has = arrays.create("has", (len(column),), bool)
     errors: dict[int, str] = {}
@@ -324,18 +304,13 @@ def write_maps(
 
 
 def read_maps(arrays: Arrays) -> MapStore:
-    """Return what was written."""
     about = arrays.value("about")
     errors = {int(row): error for row, error in about["errors"].items()}
     return MapStore(arrays.get("maps"), arrays.get("has"), about["digest"], errors)
 
 
 def require_image_size(values: np.ndarray, picture: Any) -> np.ndarray:
-    """Return a map (H, W) if it has its picture's size.
-
-    Raises:
-        PollinateError: it hasn't, or there is no picture.
-    """
+    """Return a map (H, W) if it has its picture's size."""
     if picture is None:
         raise PollinateError("lies on a picture, and the row has none; leave the cell empty")
     size = displayed_size(picture)

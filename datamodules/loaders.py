@@ -70,7 +70,6 @@ class RankSlice:
     world: int = 1
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """Return this rank's rows."""
         return rows[self.rank :: self.world]
 
 
@@ -184,12 +183,10 @@ class StepLoader:
             yield batch
 
     def passes(self) -> dict[str, float]:
-        """Return how often each data set has been gone through."""
         sizes = self.plan.sizes.items()
         return {name: self.plan.stretch(name, self.position)[0] / size for name, size in sizes}
 
     def state_dict(self) -> dict[str, int]:
-        """Return the next step's number."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

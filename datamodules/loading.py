@@ -74,7 +74,6 @@ class LoadedDataset:
         return f"{self.table.digest}-{state.hexdigest()[:12]}"
 
     def target(self, task: str, split: str) -> Column:
-        """Return a task's raw labels in one split."""
         return take(self.targets[task], self.rows[split])
 
     def label(self, task: str, split: str) -> Column:
@@ -84,7 +83,6 @@ class LoadedDataset:
         return self.target(task, split)
 
     def input(self, modality: str, split: str) -> Column:
-        """Return a modality's raw cells in one split."""
         return take(self.inputs[modality], self.rows[split])
 
 
@@ -99,16 +97,6 @@ def load_dataset(
     """Read a data set, find rows that can't be used, and deal out the others.
 
     The rows are stratified by the first task's labels, unless the split says otherwise.
-
-    Args:
-        name: of the data set.
-        spec: where it is and how it is split.
-        tasks: those on this data set.
-        split_seed: of the splits.
-        cache: where sources keep what they read.
-
-    Raises:
-        PollinateError: the source or a column is missing.
     """
     try:
         if spec.streaming:
@@ -173,11 +161,7 @@ def row_hashes(
 def require_columns(
     name: str, spec: Dataset, tasks: Mapping[str, LabelledTask], table: SourceTable
 ) -> None:
-    """Check that all columns that are named are there.
-
-    Raises:
-        PollinateError: one isn't.
-    """
+    """Check that all columns that are named are there."""
     for use, column in named_columns(name, spec, tasks):
         if column not in table.columns:
             require_in_every_split(name, use, column, table)
@@ -189,11 +173,7 @@ def require_columns(
 
 
 def require_in_every_split(name: str, use: str, column: str, table: SourceTable) -> None:
-    """Check that a column isn't one that only some splits have.
-
-    Raises:
-        PollinateError: it is.
-    """
+    """Check that a column isn't one that only some splits have."""
     if column in table.partial:
         raise PollinateError(
             f"data set {name}: {use} names the column {column!r}, which {table.partial[column]} "
@@ -245,7 +225,6 @@ def load_maps(
 
 
 def map_size(task: str, modality: Modality) -> tuple[int, int]:
-    """Return the size of a task's maps."""
     try:
         size = modality.map_size()
     except UsageError as error:
@@ -370,11 +349,7 @@ def learn_tasks(
 
 
 def learn_task(name: str, spec: LabelledTask, loaded: Mapping[str, LoadedDataset]) -> None:
-    """Learn one task's vocabulary and scale from the training rows.
-
-    Raises:
-        PollinateError: there are none, or they don't suffice.
-    """
+    """Learn one task's vocabulary and scale from the training rows."""
     columns = [loaded[dataset].label(name, "train") for dataset in spec.datasets]
     if not any(map(len, columns)):
         raise PollinateError(
@@ -393,9 +368,6 @@ def require_same_data(loaded: Mapping[str, LoadedDataset], expected: Mapping[str
     Args:
         loaded: {data set: its rows}.
         expected: {data set: its digest then}.
-
-    Raises:
-        PollinateError: one changed.
     """
     # models that were merged had other tasks: they agree on the table, not on tasks' maps
     changed = [

@@ -338,7 +338,6 @@ class MixedDataModule(LightningDataModule):
         return part
 
     def _modalities(self, given: Mapping[str, Modality | Mapping[str, Any]]) -> dict[str, Modality]:
-        """Return how the raw values of each used modality become tensors."""
         used = sorted({m for spec in self.datasets.values() for m in spec.inputs})
         for name in given:
             if name not in used:
@@ -358,11 +357,7 @@ class MixedDataModule(LightningDataModule):
 
 
 def require_named(what: str, given: object, kind: type, example: str) -> None:
-    """Check a mapping of names.
-
-    Raises:
-        UsageError: it is none, is empty, or has a wrong name or value.
-    """
+    """Check a mapping of names."""
     if not isinstance(given, Mapping) or not given:
         raise UsageError(f"{what} must be {{name: {example}}}, at least one, got {given!r:.60}")
     for name, value in given.items():
@@ -373,11 +368,7 @@ def require_named(what: str, given: object, kind: type, example: str) -> None:
 
 
 def require_training_rows(name: str, loaded: LoadedDataset) -> None:
-    """Check that a data set has anything to learn from.
-
-    Raises:
-        PollinateError: it hasn't.
-    """
+    """Check that a data set has anything to learn from."""
     if not len(loaded.rows["train"]):
         others = ", ".join(f"{split} {len(rows):,}" for split, rows in loaded.rows.items())
         raise PollinateError(

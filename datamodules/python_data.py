@@ -114,11 +114,9 @@ class Frame(PythonSource):
 
     @property
     def column_names(self) -> list[str]:
-        """Names of the columns."""
         return [str(column) for column in self.frame.columns]
 
     def load(self, cache: Cache) -> SourceTable:
-        """Return the columns as lists of Python values."""
         columns: dict[str, Column] = {}
         for place, name in enumerate(self.column_names):
             series = self.frame.iloc[:, place]
@@ -130,7 +128,6 @@ class Frame(PythonSource):
         return SourceTable(columns, columns_digest(columns), place=self.place, anywhere=True)
 
     def place(self, row: int) -> str:
-        """Say where a row is, as Python counts it."""
         return f"{self.name}.iloc[{row}]"
 
 
@@ -154,11 +151,9 @@ class HuggingFace(PythonSource):
 
     @property
     def column_names(self) -> list[str]:
-        """Names of the columns."""
         return list(self.dataset.column_names)
 
     def load(self, cache: Cache) -> SourceTable:
-        """Return columns that read when they are asked for."""
         # imports of a second that data without files do not need
         from datamodules.sources.arrow_table import MappedDataset
 
@@ -168,7 +163,6 @@ class HuggingFace(PythonSource):
         return SourceTable(columns, digest, place=self.place, anywhere=True, mapped=mapped)
 
     def place(self, row: int) -> str:
-        """Say where a row is, as Python counts it."""
         return f"{self.name}[{row}]"
 
 
@@ -218,15 +212,10 @@ class Items(PythonSource):
 
     @property
     def column_names(self) -> list[str]:
-        """Keys of the items."""
         return list(self.keys)
 
     def item(self, row: int) -> Mapping[str, Any]:
-        """Return an item, checked.
-
-        Raises:
-            PollinateError: it can't be used.
-        """
+        """Return an item, checked."""
         place = self.place(row)
         try:
             found = self.items[row]
@@ -253,7 +242,6 @@ class Items(PythonSource):
         return found
 
     def cell(self, item: Mapping[str, Any], column: str) -> Any:
-        """Return an item's cell of a column."""
         cell = plain_cell(item[column])
         if column not in self.pictures or not isinstance(cell, Tensor | Image.Image):
             return cell
@@ -263,7 +251,6 @@ class Items(PythonSource):
             return UnreadableCell(str(error))
 
     def load(self, cache: Cache) -> SourceTable:
-        """Read all items, once."""
         return self._read(())
 
     def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
@@ -304,7 +291,6 @@ class Items(PythonSource):
         return [self.cell(item, column) for item in self._last[1]]
 
     def place(self, row: int) -> str:
-        """Say where a row is, as Python counts it."""
         return f"{self.name}[{row}]"
 
 
@@ -332,7 +318,6 @@ class Joined(Source):
         self.location = ", ".join(f"{name}: {part.location}" for name, part in parts.items())
 
     def load(self, cache: Cache) -> SourceTable:
-        """Read all parts."""
         return self._join(lambda part: part.load(cache))
 
     def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:

@@ -65,7 +65,6 @@ class ShuffledStream:
         return {name: value for name, value in self.__dict__.items() if name != "_order"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """Undo ``__getstate__``."""
         self.__dict__.update(state)
         self._order = lru_cache(maxsize=self.KEPT)(self._make)
 
@@ -167,6 +166,5 @@ class LaneStream:
         return {name: value for name, value in self.__dict__.items() if name != "_order"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """Undo ``__getstate__``."""
         self.__dict__.update(state)
         self._order = lru_cache(maxsize=2 * self.lanes)(self._make)

@@ -95,7 +95,6 @@ class SplitDataset:
             yield self.maps[task].targets(self.rows[rows[start : start + CHUNK]])
 
     def labelled(self, rows: np.ndarray) -> dict[str, int]:
-        """Return how many of the given rows have a label, by task."""
         index = torch.from_numpy(rows)
         return {task: int(mask[index].sum()) for task, mask in self.present.items()}
 
@@ -169,18 +168,7 @@ def make_split(
     stores: Mapping[str, InputStore],
     tasks: Mapping[str, LabelledTask],
 ) -> tuple[SplitDataset, list[str]]:
-    """Return a split of a data set, and what a user should know of its labels.
-
-    Args:
-        name: of the data set.
-        split: train, valid or test.
-        loaded: the data set's rows.
-        stores: {modality: prepared inputs of all its rows}.
-        tasks: those on this data set, which have learnt their labels.
-
-    Raises:
-        PollinateError: there are labels that the training split lacks.
-    """
+    """Return a split of a data set, and what a user should know of its labels."""
     targets, present = {}, {}
     maps: dict[str, MapTargets] = {}
     notes = []
@@ -204,11 +192,7 @@ def make_split(
 def refuse_unseen(
     task: str, name: str, split: str, unseen: Mapping[int, str], loaded: LoadedDataset
 ) -> None:
-    """Refuse labels that the training split lacks.
-
-    Raises:
-        PollinateError: always.
-    """
+    """Refuse labels that the training split lacks."""
     first = loaded.rows[split][next(iter(unseen))]
     raise PollinateError(
         f"task {task}: data set {name} has labels in {split} that the training split "
@@ -226,7 +210,6 @@ def unseen_note(task: str, name: str, split: str, unseen: Mapping[int, str]) -> 
 
 
 def first_labels(unseen: Mapping[int, str]) -> str:
-    """Return the first of some labels, for a message."""
     labels = sorted(set(unseen.values()))
     return f"{', '.join(labels[:SHOWN])}{' ...' if len(labels) > SHOWN else ''}"
 
@@ -283,11 +266,7 @@ COMMON = 0.5  # of the labels of the task that has fewer
 def require_task_rows(
     name: str, spec: LabelledTask, parts: Mapping[str, Mapping[str, SplitDataset]]
 ) -> None:
-    """Check that a task has rows in every split.
-
-    Raises:
-        PollinateError: it hasn't.
-    """
+    """Check that a task has rows in every split."""
     for split, found in parts.items():
         if not any(found[dataset].size for dataset in spec.datasets):
             raise PollinateError(

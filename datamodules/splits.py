@@ -41,9 +41,6 @@ def split_rows(
 
     Returns:
         {split: rows, sorted int64}.
-
-    Raises:
-        PollinateError: a column is missing or holds other words.
     """
     groups = _column(spec["group"], "group", columns) if spec.get("group") else None
     if spec.get("stratify"):

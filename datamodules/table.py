@@ -39,7 +39,6 @@ class LazyColumn(Sequence[Any]):
         self.length = length if rows is None else len(rows)
 
     def __len__(self) -> int:
-        """Return the number of values."""
         return self.length
 
     def __getitem__(self, place: Any) -> Any:
@@ -49,7 +48,6 @@ class LazyColumn(Sequence[Any]):
         return self.read(self._rows(np.array([range(self.length)[place]])))[0]
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield all values, a chunk in memory at a time."""
         for start in range(0, self.length, self.CHUNK):
             yield from self[start : start + self.CHUNK]
 
@@ -192,5 +190,4 @@ class SourceTable:
         return [name for name in self.columns if name != SPLIT_COLUMN]
 
     def __len__(self) -> int:
-        """Return the number of rows N."""
         return len(next(iter(self.columns.values()), ()))

@@ -38,12 +38,7 @@ Config = Mapping[str, Any]
 
 
 def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) -> MixedDataModule:
-    """Return the data module, not yet set up.
-
-    Args:
-        config: a composed configuration of the fit command.
-        learnt: vocabularies and tokenizer of the run to go on with.
-    """
+    """Return the data module, not yet set up."""
     allow = config["allow_targets"]
     datasets = {}
     for name, spec in config["data"]["datasets"].items():
@@ -74,7 +69,6 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
 
 
 def named_tokenizer(config: Config) -> str | None:
-    """Return the tokenizer that ``data.text.tokenizer`` names, if the data have texts."""
     data = config["data"]
     has_texts = any("text" in spec["inputs"] for spec in data["datasets"].values())
     return inherited_tokenizer(config) if has_texts and data["text"].get("tokenizer") else None
@@ -92,7 +86,6 @@ def build_policy(data: Config) -> DataErrorPolicy:
 
 
 def build_optimization(config: Config) -> Optimization:
-    """Return how the weights move."""
     options = {k: v for k, v in config["optimizer"].items() if k not in ("_target_", "lr_scale")}
     kind: Callable[..., Optimizer] = find_target(
         config["optimizer"]["_target_"], config["allow_targets"], "optimizer"
@@ -108,13 +101,7 @@ def build_optimization(config: Config) -> Optimization:
 
 
 def build_module(config: Config, datamodule: MixedDataModule, load: bool = True) -> MultiTaskModule:
-    """Return the module for a data module that is set up.
-
-    Args:
-        config: a composed configuration.
-        datamodule: that is set up.
-        load: whether a new run's pre-trained weights are loaded.
-    """
+    """Return the module for a data module that is set up."""
     tasks = {name: as_task(task) for name, task in datamodule.tasks.items()}
     allow = config["allow_targets"]
     resumed = datamodule.learnt or {}

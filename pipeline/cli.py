@@ -44,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def unknown(name: str) -> UsageError:
-    """Return the error about what is no command."""
     if name.partition("=")[0] in FLAGS:
         return UsageError(f"{name} comes after the command: {PROGRAM} COMMAND {name}")
     if name.startswith("-"):
@@ -58,7 +57,6 @@ def unknown(name: str) -> UsageError:
 
 
 def help_page() -> str:
-    """Return the page that lists the commands."""
     parts = [
         f"{PROGRAM} COMMAND [group=option] [group=file.yaml] [key=value] [flags]\n\n"
         "Multi-task learning with measured knowledge transfer, on PyTorch Lightning.",
@@ -70,7 +68,6 @@ def help_page() -> str:
 
 
 def start() -> NoReturn:
-    """Be the program ``pollinate``."""
     exit_process(main())
 
 

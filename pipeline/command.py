@@ -1,16 +1,12 @@
 """The front of every command: flags, configuration, errors, exit code, and the door for Python.
 
-A command is one file with a docstring and four functions::
+A command is one file with a docstring, a function and its two doors::
 
     def run(config: dict[str, Any], arguments: CommandArguments) -> FitResult:
         from pipeline.build import build  # torch is imported only when the config is right
         ...
 
-    def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> FitResult:
-        return call_command("fit", run, overrides, **where)
-
-    def main(argv: Sequence[str] | None = None) -> int:
-        return run_command("fit", run, argv)
+    call, main = entry_points("fit", run)
 
     if __name__ == "__main__":
         sys.exit(main())
@@ -25,7 +21,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pipeline.configuration.flags import FLAGS
 from pipeline.process_state import LIBRARY_LOGGERS, command_process
@@ -49,7 +45,6 @@ class CommandArguments:
 
     @property
     def given(self) -> list[str]:
-        """The keys that the overrides set."""
         return given_keys(self.overrides)
 
 
@@ -66,6 +61,7 @@ class CommandResult:
 
 
 R = TypeVar("R", bound=CommandResult)
+R_co = TypeVar("R_co", bound=CommandResult, covariant=True)
 Run = Callable[[dict[str, Any], CommandArguments], R]
 
 
@@ -82,17 +78,35 @@ class Where(TypedDict, total=False):
     quiet: bool
 
 
+class Call(Protocol[R_co]):
+    """A command as Python calls it; see ``call_command``."""
+
+    def __call__(self, overrides: Sequence[str] = (), **where: Unpack[Where]) -> R_co: ...
+
+
+class Main(Protocol):
+    """A command as a shell calls it; see ``run_command``."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+def entry_points(name: str, run: Run[R]) -> tuple[Call[R], Main]:
+    """Return a command's ``call``, for Python, and its ``main``, for a shell."""
+
+    def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> R:
+        return call_command(name, run, overrides, **where)
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_command(name, run, argv)
+
+    return call, main
+
+
 def run_command(name: str, run: Run[CommandResult], argv: Sequence[str] | None = None) -> int:
     """Compose a command's configuration, call ``run`` with it and return the exit code.
 
-    Args:
-        name: of the command: its schema and its YAML file have the same name.
-        run: gets the checked configuration and the command line.
-        argv: the arguments; default: of this process.
-
     Returns:
         0, or 2 for wrong usage, 1 for a failure, 130 after Ctrl-C.
-
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
@@ -162,12 +176,7 @@ def call_command(
 
 
 def parse_arguments(argv: Sequence[str]) -> CommandArguments:
-    """Return the sorted arguments.
-
-    Raises:
-        UsageError: a flag that doesn't exist, or ``--config-dir`` without a folder.
-
-    """
+    """Return the sorted arguments."""
     arguments, rest = CommandArguments(), iter(argv)
     for text in rest:
         flag, _, value = text.partition("=")
@@ -256,7 +265,6 @@ def report_error(error: BaseException, exit_code: int, debug: bool) -> int:
 
 
 def _report_crash(error: Exception, name: str, debug: bool) -> int:
-    """Write one line about any other error, which names the file with the whole of it."""
     from pipeline.crash_report import hide_secrets, one_line, write_report
 
     file = crash_file_of(error)
@@ -278,7 +286,6 @@ def _print_traceback(error: BaseException) -> None:
 
 
 def _shown(path: Path) -> Path:
-    """Return a path relative to the current folder, if it is below."""
     try:
         here = Path.cwd()
     except FileNotFoundError:  # it was removed
@@ -319,5 +326,4 @@ def show_warning(
     file: object = None,
     line: str | None = None,
 ) -> None:
-    """Write a warning as one line, without the source line that raised it."""
     sys.stderr.write(f"warning: {message}\n")

@@ -87,14 +87,6 @@ def keep_evidence(
     """Write the report and track it; the second call for an error does nothing.
 
     Nothing here raises: the error itself matters more.
-
-    Args:
-        error: the crash.
-        config: the composed configuration.
-        folder: of the run.
-        facts: lines about what was going on.
-        tracker: of the run, open; None: one is opened, and closed as failed.
-        resume: whether the folder holds an earlier part of the run.
     """
     if crash_file_of(error) is not None:
         return
@@ -114,13 +106,6 @@ def write_report(
     name: str = "",
 ) -> Path | None:
     """Write the report where there is room, and note the file on the error.
-
-    Args:
-        error: the crash.
-        config: the composed configuration, None as long as there is none.
-        folder: of the run; None: below runs/crashes.
-        facts: lines about what was going on.
-        name: of the command.
 
     Returns:
         The file: in ``folder``, in runs/crashes, or in the system's folder for temporary files;
@@ -155,7 +140,6 @@ def _append(path: Path, text: str) -> bool:
 def report_text(
     error: BaseException, config: Mapping[str, Any] | None, facts: Sequence[str] = ()
 ) -> str:
-    """Return the report, without secrets."""
     words = running_command.get()
     arguments = list(sys.orig_argv if words is None else words)
     lines = [
@@ -175,7 +159,6 @@ def report_text(
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's type and message on one line."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
@@ -196,7 +179,6 @@ def versions() -> Iterator[str]:
 
 
 def hide_secrets(text: str, config: Mapping[str, Any]) -> str:
-    """Hide logins in addresses, and the values of secret keys and environment variables."""
     words = [word.partition("=") for word in running_command.get() or ()]
     variables = [(name, value) for name, value in os.environ.items() if name not in FOLDERS]
     pairs = [*dotted_items(config), *variables, *((key, value) for key, _, value in words)]
@@ -234,13 +216,7 @@ def track_crash(
 
 
 def open_tracker(config: Mapping[str, Any], folder: Path, resume: bool) -> RunLogger:
-    """Return what ``tracking`` configures.
-
-    Args:
-        config: the composed configuration.
-        folder: of the run.
-        resume: whether the folder holds an earlier part of the run.
-    """
+    """Return what ``tracking`` configures."""
     from pollinate.instantiate import instantiate
 
     options = {"run_dir": folder, "run_name": config["name"], "resume": resume}
@@ -251,7 +227,6 @@ def open_tracker(config: Mapping[str, Any], folder: Path, resume: bool) -> RunLo
 
 
 def crash_files(folder: Path) -> list[Path]:
-    """Return the reports in a run folder, one a process."""
     return sorted(folder.glob(CRASH_REPORTS))
 
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 
 if TYPE_CHECKING:  # it imports torch
     from pipeline.evaluation import Evaluation
@@ -28,20 +22,9 @@ class EvaluateResult(CommandResult):
     file: Path
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> EvaluateResult:
-    """Evaluate from Python; see ``call_command``."""
-    return call_command("evaluate", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("evaluate", run, argv)
-
-
 def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     """Evaluate, print the table, write evaluation-<split>.json."""
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
-
     from pipeline.command import silence_libraries
     from pipeline.evaluation import evaluate, print_evaluation, results_file, write_evaluation
     from pipeline.find_checkpoint import find_checkpoint
@@ -60,6 +43,8 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     console.print(f"{done} {path}", highlight=False, soft_wrap=True)
     return EvaluateResult(evaluation=found, file=path)
 
+
+call, main = entry_points("evaluate", run)
 
 if __name__ == "__main__":
     sys.exit(main())

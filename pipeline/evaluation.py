@@ -107,7 +107,6 @@ def evaluation_trainer(options: Mapping[str, Any], console: Console) -> Trainer:
 
 
 def print_evaluation(console: Console, found: Evaluation) -> None:
-    """Print one line for each metric of each task."""
     table = new_table("task", "modality", "metric", found.split, "baseline", "rows", numbers=3)
     for task, modality in found.modalities.items():
         first = (task, modality, f"{found.rows[task]:,}")
@@ -120,12 +119,7 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
 
 
 def results_file(checkpoint: Path, split: str, run_dir: str | None) -> Path:
-    """Return where the results go, before anything is computed.
-
-    Raises:
-        UsageError: no folder is given and the checkpoint lies in no run folder.
-        PollinateError: the folder can't be made.
-    """
+    """Return where the results go, before anything is computed."""
     own = run_folder_of_checkpoint(checkpoint)
     if run_dir is not None:
         folder = Path(run_dir).absolute()

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 
 
 @dataclass(kw_only=True)
@@ -24,18 +18,7 @@ class ExportResult(CommandResult):
     folder: Path
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> ExportResult:
-    """Export from Python; see ``call_command``."""
-    return call_command("export", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("export", run, argv)
-
-
 def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
-    """Check the output, then write, and say what."""
     from pipeline.exporting import check_output_folder, fill_atomically
     from pipeline.find_checkpoint import find_checkpoint
 
@@ -43,7 +26,6 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
     check_output_folder(output, config["overwrite"])
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     # imported here: torch takes seconds, and a wrong folder needs none
-
     from lightning_modules.predictor import Predictor
     from pipeline.command import silence_libraries
     from pipeline.exporting import find_adapted_encoder, write_adapter, write_merged
@@ -57,6 +39,8 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
     new_console().print(f"{text} -> {output}", highlight=False, soft_wrap=True, markup=False)
     return ExportResult(folder=output)
 
+
+call, main = entry_points("export", run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,11 +17,7 @@ from pollinate.errors import PollinateError, UsageError
 
 
 def check_output_folder(folder: Path, overwrite: bool) -> None:
-    """Check that nothing would be overwritten unasked.
-
-    Raises:
-        UsageError: there is a file, or a folder that holds some.
-    """
+    """Check that nothing would be overwritten unasked."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"output must be a folder, got the file {folder}; choose another")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
@@ -33,11 +29,7 @@ def check_output_folder(folder: Path, overwrite: bool) -> None:
 
 @contextmanager
 def fill_atomically(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill; its files come to their place, over older ones, when all are whole.
-
-    Raises:
-        PollinateError: it can't be written to.
-    """
+    """Give a folder to fill; its files come to their place, over older ones, when all are whole."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         partial.mkdir(parents=True)
@@ -64,19 +56,13 @@ class AdaptedEncoder:
 
     @property
     def whose(self) -> str:
-        """Return whose adapters they are, for messages."""
         return "all tasks" if self.encoder.routing is None else self.task
 
 
 def find_adapted_encoder(
     predictor: Predictor, task: str | None, modality: str | None
 ) -> AdaptedEncoder:
-    """Return the encoder that is meant.
-
-    Raises:
-        UsageError: there are no adapters, several encoders have some, each task has its own and
-            none is named, or there is no such task or encoder.
-    """
+    """Return the encoder that is meant."""
     network = predictor.single_network
     if task is not None:
         predictor.check_task(task)
@@ -104,7 +90,6 @@ def find_adapted_encoder(
 
 
 def tasks_reading_modality(predictor: Predictor, modality: str) -> list[str]:
-    """Return the tasks that read a modality."""
     return [t for t in predictor.tasks if any(modality in m for m in predictor.modalities_of(t))]
 
 

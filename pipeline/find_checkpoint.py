@@ -25,9 +25,6 @@ def find_checkpoint(what: str, uri: str) -> Path:
         what: a checkpoint, a run folder (its best.ckpt is meant), an MLflow run id, or a registered
             model: ``models:/NAME/VERSION``.
         uri: MLflow's address, where a run id or a model is looked up.
-
-    Raises:
-        PollinateError: nothing of that name is there, or the run has no best.ckpt.
     """
     if what.startswith(REGISTERED):
         return registered_checkpoint(what, uri)
@@ -45,7 +42,6 @@ def find_checkpoint(what: str, uri: str) -> Path:
 
 
 def best_checkpoint_in(folder: Path) -> Path:
-    """Return the best checkpoint of a run folder, or of its folder of checkpoints."""
     places = [RunFolder(folder).checkpoints / BEST, folder / BEST]
     for place in places:
         if place.is_file():
@@ -55,7 +51,6 @@ def best_checkpoint_in(folder: Path) -> Path:
 
 
 def mlflow_run_folder(run_id: str, uri: str) -> Path:
-    """Return the run folder of an MLflow run."""
     from pipeline.tracking.mlflow_lookup import find_run  # imports mlflow
 
     folder = find_run(uri, run_id).run_dir
@@ -75,21 +70,12 @@ def registered_checkpoint(what: str, uri: str) -> Path:
 
 
 def run_folder_of_checkpoint(checkpoint: Path) -> RunFolder | None:
-    """Return the run folder that a checkpoint lies in, None if it lies elsewhere."""
     folder = RunFolder(checkpoint.absolute().parent.parent)
     return folder if checkpoint.parent.name == "checkpoints" and folder.config.is_file() else None
 
 
 def inherited_tokenizer(config: Mapping[str, Any]) -> str:
-    """Return what ``data.text.tokenizer`` names, in the format of tokenizer.json.
-
-    Args:
-        config: a composed configuration.
-
-    Raises:
-        UsageError: the run reads no texts, or reads them by a pre-trained encoder's tokenizer.
-        PollinateError: there is no such run or file.
-    """
+    """Return what ``data.text.tokenizer`` names, in the format of tokenizer.json."""
     what = config["data"]["text"]["tokenizer"]
     path = Path(what).expanduser()
     if path.suffix == ".json" and path.is_file():
@@ -105,16 +91,7 @@ def inherited_tokenizer(config: Mapping[str, Any]) -> str:
 
 
 def inherited_labels(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Return what the run that a task's ``inherited_labels`` names has learnt of the task's labels.
-
-    Args:
-        config: a composed configuration.
-        task: of the same name and type there.
-
-    Raises:
-        UsageError: that run has no such task, or one of another type.
-        PollinateError: there is no such run.
-    """
+    """Return what the run that a task's ``labels_of`` names has learnt of the task's labels."""
     node = config["data"]["tasks"][task]
     what, key = node["labels_of"], f"data.tasks.{task}"
     spec = spec_of_model(what, config)
@@ -133,6 +110,5 @@ def inherited_labels(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def spec_of_model(what: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run, checkpoint or registered model says of itself."""
     uri = (config.get("tracking") or {}).get("uri") or DATABASE
     return read_spec(find_checkpoint(what, uri))

@@ -8,15 +8,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 
 if TYPE_CHECKING:  # they import torch
     from pipeline.run_folder import RunFolder
@@ -33,29 +27,14 @@ class FitResult(CommandResult):
     summary: RunSummary
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> FitResult:
-    """Train from Python; see ``call_command``."""
-    return call_command("fit", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("fit", run, argv)
-
-
 def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
-    """Train.
-
-    Args:
-        config: the composed configuration.
-        arguments: the command line, whose keys matter to a run that is resumed.
-    """
+    """Train."""
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from pipeline.command import silence_libraries
     from pipeline.crash_report import crash_evidence
     from pipeline.resume import find_resume_point
     from pipeline.run_folder import RUN_DIR_VARIABLE, new_run_folder
-    from pipeline.training_run import TrainingRun
+    from pipeline.training_run import TrainingRun, prepare
 
     silence_libraries()
     started, given = time.perf_counter(), arguments.given
@@ -67,7 +46,7 @@ def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
         folder, config = resumed.folder, with_one_limit(resumed.config, given)
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
     with crash_evidence(config, folder.path, resume=resumed is not None):
-        training = TrainingRun(config, folder, resumed, started)
+        training = TrainingRun(prepare(config, folder, resumed), started)
         code = training.run()
     return FitResult(
         exit_code=code, interrupted=training.interrupted, folder=folder, summary=training.summary
@@ -118,6 +97,8 @@ def exit_process(code: int) -> NoReturn:
         os._exit(code)
     sys.exit(code)
 
+
+call, main = entry_points("fit", run)
 
 if __name__ == "__main__":
     exit_process(main())

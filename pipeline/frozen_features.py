@@ -55,11 +55,7 @@ class FrozenFeatureCache:
         self.device = trainer.strategy.root_device
 
     def fill(self, say: Say) -> None:
-        """Compute what isn't kept yet, and use all of it; where that can't be, say why.
-
-        Raises:
-            PollinateError: the disk is full or can't be written.
-        """
+        """Compute what isn't kept yet, and use all of it; where that can't be, say why."""
         for modality in modalities_to_cache(self.network):
             reason = cache_obstacle(self.datamodule, modality)
             if reason is None:
@@ -151,7 +147,6 @@ class FrozenFeatureCache:
 
 
 def modalities_to_cache(network: MultiTaskNetwork) -> list[str]:
-    """Return the modalities whose encoders' features are to be kept."""
     return [name for name, tuning in network.tunings.items() if tuning.caches]
 
 
@@ -174,13 +169,11 @@ def cache_obstacle(datamodule: MixedDataModule, modality: str) -> str | None:
 
 
 def datasets_with(datamodule: MixedDataModule, modality: str) -> list[str]:
-    """Return the data sets whose rows have a modality."""
     return [name for name, data in datamodule.loaded.items() if modality in data.inputs]
 
 
 @contextmanager
 def on_device(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Have a module on a device for a while."""
     before = next((one.device for one in module.parameters()), device)
     module.to(device)
     try:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 
 if TYPE_CHECKING:  # they import torch
     from pipeline.inspection.inspection_run import InspectionFindings
@@ -30,20 +24,9 @@ class InspectResult(CommandResult):
     page: Path
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> InspectResult:
-    """Inspect from Python; see ``call_command``."""
-    return call_command("inspect", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("inspect", run, argv)
-
-
 def run(config: Mapping[str, Any], _: CommandArguments) -> InspectResult:
     """Inspect all data sets; problems of theirs are no failure."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
-
     from pipeline.command import silence_libraries
     from pipeline.crash_report import crash_evidence
     from pipeline.fit import with_absolute_uri
@@ -66,6 +49,8 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> InspectResult:
     print_labelled(console, [("page", relpath(path))])
     return InspectResult(folder=folder, findings=found, page=path)
 
+
+call, main = entry_points("inspect", run)
 
 if __name__ == "__main__":
     sys.exit(main())

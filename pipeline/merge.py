@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 
 if TYPE_CHECKING:  # they import torch
     from pipeline.merging.merge_report import MergeSummary
@@ -30,18 +24,7 @@ class MergeCommandResult(CommandResult):
     summary: MergeSummary
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> MergeCommandResult:
-    """Merge from Python; see ``call_command``."""
-    return call_command("merge", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("merge", run, argv)
-
-
 def run(config: Mapping[str, Any], _: CommandArguments) -> MergeCommandResult:
-    """Check the output and find the models, then merge."""
     from pipeline.exporting import check_output_folder
     from pipeline.find_checkpoint import find_checkpoint
     from pipeline.merging.output_folder import check_not_inside
@@ -69,6 +52,8 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> MergeCommandResult:
         summary = MergeRun(config, folder, models, base, started).run()
     return MergeCommandResult(folder=folder, summary=summary)
 
+
+call, main = entry_points("merge", run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -53,9 +53,6 @@ def data_override(
         data: a file, the name of an option, or what a file would hold; paths in that are relative
             to the current folder.
         for_later: whether a file that is made must outlast the block.
-
-    Raises:
-        UsageError: the data aren't plain values.
     """
     if not isinstance(data, Mapping):
         yield [] if data is None else [override("data", data)]

@@ -7,18 +7,12 @@ loaded, and the devices need not be there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 from pollinate.errors import UsageError
 
 if TYPE_CHECKING:  # it imports torch
@@ -33,18 +27,7 @@ class PlanResult(CommandResult):
     largest_batch: int | None
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> PlanResult:
-    """Plan from Python; see ``call_command``."""
-    return call_command("plan", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("plan", run, argv)
-
-
 def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
-    """Print the plan."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.text_format import parse_bytes
 
@@ -76,17 +59,15 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
 
 
 def new_file(path: Path) -> Path:
-    """Return the path of a file that isn't there yet, in a folder that is.
-
-    Raises:
-        UsageError: it is, or there is no such folder.
-    """
+    """Return the path of a file that isn't there yet, in a folder that is."""
     if path.exists():
         raise UsageError(f"output must be a new file, {path} exists; choose another name")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"output must be in a folder, there is no {path.absolute().parent}")
     return path
 
+
+call, main = entry_points("plan", run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 
 
 @dataclass(kw_only=True)
@@ -24,18 +18,7 @@ class PredictResult(CommandResult):
     file: Path
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> PredictResult:
-    """Predict a file from Python; see ``call_command``."""
-    return call_command("predict", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("predict", run, argv)
-
-
 def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
-    """Check the input and the output, then predict."""
     from pipeline.find_checkpoint import find_checkpoint
     from pipeline.prediction.inputs import open_input
     from pipeline.prediction.output_files import check_output
@@ -44,7 +27,6 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
     check_output(output, source.path, config["overwrite"])
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     # imported here: torch takes seconds, and a wrong file needs none
-
     from lightning_modules.predictor import Predictor
     from pipeline.command import silence_libraries
     from pipeline.prediction.predict_file import PredictOptions, predict_file
@@ -62,6 +44,8 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
     predict_file(predictor, source, output, options, new_console())
     return PredictResult(file=output.absolute())
 
+
+call, main = entry_points("predict", run)
 
 if __name__ == "__main__":
     sys.exit(main())

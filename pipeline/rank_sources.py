@@ -6,18 +6,12 @@ Takes what pipeline.fit takes, for the target and the short run that compares it
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 from pipeline.plan import new_file
 from pollinate.requirements import check_is_new
 
@@ -34,20 +28,8 @@ class RankSourcesResult(CommandResult):
     report: RankingReport
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> RankSourcesResult:
-    """Rank sources from Python; see ``call_command``."""
-    return call_command("rank_sources", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("rank_sources", run, argv)
-
-
 def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
-    """Rank, print and keep."""
     # imported here: torch takes seconds, and a wrong config doesn't need it
-
     from pipeline.command import silence_libraries
     from pipeline.crash_report import LEFT_BY_A_CRASH, crash_evidence
     from pipeline.fit import with_absolute_uri
@@ -74,6 +56,8 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
     print_labelled(console, [("run folder", relpath(folder.path))])
     return RankSourcesResult(folder=folder, report=report)
 
+
+call, main = entry_points("rank_sources", run)
 
 if __name__ == "__main__":
     sys.exit(main())

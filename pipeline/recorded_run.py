@@ -36,9 +36,6 @@ def recorded_run(
         folder: of the run.
         summary: of the run, written at the end; None: it has none.
         started: ``time.perf_counter()`` when the command began.
-
-    Raises:
-        PollinateError: the folder can't be written.
     """
     again = has_crashed_before(folder.path)
     folder.create()

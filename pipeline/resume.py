@@ -153,11 +153,7 @@ def intact_checkpoint(path: Path) -> Path:
 def merge_given_keys(
     saved: Mapping[str, Any], composed: Mapping[str, Any], given: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the saved configuration with the given keys taken from the composed one.
-
-    Raises:
-        UsageError: a given key is none of the configuration, such as an experiment or ``~key``.
-    """
+    """Return the saved configuration with the given keys taken from the composed one."""
     merged: dict[str, Any] = copy.deepcopy(dict(saved))
     for key in [*given, "allow_targets", "resume"]:
         parts = key.replace("/", ".").split(".")
@@ -178,9 +174,6 @@ def require_secrets(config: dict[str, Any]) -> dict[str, Any]:
     """Check that no secret is needed that was hidden when the configuration was stored.
 
     A login in the address of a tracking server may come from MLflow's own variables.
-
-    Raises:
-        UsageError: a hidden value was not given again.
     """
     tracking = config["tracking"]
     if str(tracking.get("uri")).startswith("http"):

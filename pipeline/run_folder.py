@@ -31,7 +31,6 @@ class RunFolder:
 
     @property
     def plots(self) -> Path:
-        """Folder of the pictures."""
         return self.path / "plots"
 
     @property
@@ -41,25 +40,18 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The composed configuration."""
         return self.path / "config.yaml"
 
     @property
     def summary(self) -> Path:
-        """How the run ended."""
         return self.path / "summary.json"
 
     @property
     def metrics(self) -> Path:
-        """The history."""
         return self.path / "metrics.jsonl"
 
     def create(self) -> None:
-        """Make the folder.
-
-        Raises:
-            PollinateError: it can't be made or written to.
-        """
+        """Make the folder."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             probe = self.path / ".writable"
@@ -76,7 +68,6 @@ class RunFolder:
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
     def read_config(self) -> dict[str, Any]:
-        """Return what ``write_config`` wrote."""
         return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(self.config)))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -105,11 +96,7 @@ def unused_folder(name: str) -> Path:
 
 
 def newest_run_folder() -> RunFolder:
-    """Return the run folder below runs/ in which a run was at work last.
-
-    Raises:
-        PollinateError: there is none.
-    """
+    """Return the run folder below runs/ in which a run was at work last."""
     files = [*RUNS.glob("*/checkpoints/*.ckpt"), *RUNS.glob("*/config.yaml")]
     if not files:
         raise PollinateError(

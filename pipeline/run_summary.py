@@ -98,7 +98,6 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
 def print_result(
     console: Console, folder: RunFolder, tracking: Mapping[str, Any], checkpoint: str = BEST
 ) -> None:
-    """Say where a run folder is, how to look at it in MLflow, and how to predict with it."""
     path, uri = relpath(folder.path), tracking.get("uri")
     given = f"checkpoint={path / 'checkpoints' / checkpoint}"
     print_labelled(
@@ -112,7 +111,6 @@ def print_result(
 
 
 def resume_command(folder: RunFolder) -> str:
-    """Return the command that goes on with a run, as a shell takes it."""
     return shell_command("fit", f"resume={relpath(folder.path)}")
 
 

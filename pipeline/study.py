@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from pipeline.command import (
-    CommandArguments,
-    Where,
-    call_command,
-    given_keys,
-    run_command,
-)
+from pipeline.command import CommandArguments, entry_points, given_keys
 
 if TYPE_CHECKING:  # they import numpy and more
     from pipeline.studies.prepare import StudyRequest
@@ -27,23 +21,8 @@ if TYPE_CHECKING:  # they import numpy and more
 LEADER = ".leader.lock"
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> StudyResult:
-    """Run a study from Python; see ``call_command``."""
-    return call_command("study", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("study", run, argv)
-
-
 def run(config: Mapping[str, Any], arguments: CommandArguments) -> StudyResult:
-    """Plan, run what is left, report.
-
-    Args:
-        config: the composed configuration.
-        arguments: the command line, of which trials take a part.
-    """
+    """Plan, run what is left, report."""
     started = time.perf_counter()
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.crash_report import crash_evidence
@@ -96,6 +75,8 @@ def _run(want: StudyRequest, leader: ProcessLock, started: float) -> StudyResult
         return StudyResult(folder=want.folder)
     return study_run.run()
 
+
+call, main = entry_points("study", run)
 
 if __name__ == "__main__":
     sys.exit(main())

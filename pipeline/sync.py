@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
-from pipeline.command import (
-    CommandArguments,
-    CommandResult,
-    Where,
-    call_command,
-    run_command,
-)
+from pipeline.command import CommandArguments, CommandResult, entry_points
 from pipeline.tracking.journals import has_ended, read_lines
 from pipeline.tracking.redact import HIDDEN, redact_text
 from pipeline.tracking.sender import OPERATIONS, RunDeletedError, SenderSettings, record_crash
@@ -36,9 +30,6 @@ def sync(run_dir: Path, uri: str | None = None) -> str:
 
     Returns:
         The MLflow run's id.
-
-    Raises:
-        PollinateError: no history, no address, a run still in progress, or no answer.
     """
     from filelock import FileLock, Timeout
 
@@ -111,11 +102,7 @@ def _without_hidden_login(settings: SenderSettings) -> SenderSettings:
 
 
 def find_run_dirs(folder: Path) -> list[Path]:
-    """List the run folders below a folder, oldest first.
-
-    Raises:
-        PollinateError: there are none.
-    """
+    """List the run folders below a folder, oldest first."""
     found = sorted(folder.rglob(OPERATIONS), key=lambda path: path.stat().st_mtime)
     if not found:
         raise PollinateError(f"no run folders below {folder}; runs must name their parent folder")
@@ -130,7 +117,6 @@ class SyncResult(CommandResult):
 
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> SyncResult:
-    """Send one run or all below a folder."""
     one, many = config["run_dir"], config["runs"]
     if (one is None) == (many is None):
         raise UsageError(f"expected run_dir=PATH or runs=PATH, got run_dir={one} runs={many}")
@@ -142,15 +128,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> SyncResult:
     return sent
 
 
-def call(overrides: Sequence[str] = (), **where: Unpack[Where]) -> SyncResult:
-    """Send from Python what a server missed; see ``call_command``."""
-    return call_command("sync", run, overrides, **where)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("sync", run, argv)
-
+call, main = entry_points("sync", run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,6 @@ def say(console: Console, text: str) -> None:
 
 
 def new_table(*headings: str, numbers: int) -> Table:
-    """Return a table whose last columns hold numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, heading in enumerate(headings):
         right = place >= len(headings) - numbers

@@ -12,7 +12,6 @@ PLURALS = {"is": "are", "was": "were", "has": "have", "guesses": "guess"}
 
 
 def code(name: str) -> str:
-    """Return a name in backticks, which the page sets as code."""
     return f"`{name.replace('`', chr(39))}`"
 
 
@@ -69,11 +68,7 @@ PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def parse_bytes(text: str | float) -> int:
-    """Return the bytes that ``24GB``, ``16GiB``, ``800 MB`` or a number stands for.
-
-    Raises:
-        UsageError: it stands for none.
-    """
+    """Return the bytes that ``24GB``, ``16GiB``, ``800 MB`` or a number stands for."""
     match = BYTES_PATTERN.fullmatch(str(text))
     units = {name.lower(): factor for name, factor in UNITS.items()}
     factor = units.get(match[2].lower()) if match else None

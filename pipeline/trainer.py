@@ -48,11 +48,7 @@ def make_trainer(
     transfer: TrainingHooks,
     last_batch: LastBatch,
 ) -> Trainer:
-    """Return the trainer of a run, without a logger yet.
-
-    Raises:
-        UsageError: Lightning refuses an option: more devices than there are, say.
-    """
+    """Return the trainer of a run, without a logger yet."""
     options = trainer_options(config["trainer"])
     averaging = averaging_schedule(config)
     options.setdefault("log_every_n_steps", 10)
@@ -90,13 +86,7 @@ QUIET_KEYS = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_al
 
 
 def quiet_trainer(given: Mapping[str, Any], callbacks: list[Callback], **own: Any) -> Trainer:
-    """Return a trainer on one device that keeps and shows nothing by itself.
-
-    Args:
-        given: the trainer's options of the run; those on which scores depend are taken over.
-        callbacks: that look on.
-        own: more of Lightning's options.
-    """
+    """Return a trainer on one device that keeps and shows nothing by itself."""
     return Trainer(
         **{name: value for name, value in given.items() if name in QUIET_KEYS},
         **own,
@@ -133,7 +123,6 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def averaging_schedule(config: Mapping[str, Any]) -> ParameterAveraging | None:
-    """Return how processes that step on their own come together, None where they don't."""
     node = config["trainer"].get(AVERAGING)
     if node is None:
         return None
@@ -177,16 +166,7 @@ OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "not enough memory")
 
 @contextmanager
 def explain_out_of_memory(key: str, rows: int, more: str = "") -> Iterator[None]:
-    """Turn running out of memory into an error that names a batch size to try.
-
-    Args:
-        key: that sets the batch size.
-        rows: that it is now.
-        more: another remedy, for the message.
-
-    Raises:
-        PollinateError: memory ran out inside.
-    """
+    """Turn running out of memory into an error that names a batch size to try."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -198,6 +178,5 @@ def explain_out_of_memory(key: str, rows: int, more: str = "") -> Iterator[None]
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error means that memory ran out."""
     plain = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return plain or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)

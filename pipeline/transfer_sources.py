@@ -110,8 +110,6 @@ def external_weights(what: str) -> Path | None:
 
 
 def external_source(what: str, path: Path) -> SourceModel:
-    """Return another library's model."""
-
     def load() -> Predictor:
         raise AssertionError("guarded by Source.predictor")
 
@@ -128,7 +126,6 @@ def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

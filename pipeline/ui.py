@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from pipeline.command import CommandArguments, run_command
+from pipeline.command import CommandArguments, entry_points
 from pollinate.errors import PollinateError, UsageError
 from pollinate.program import shell_command
 
@@ -24,9 +24,6 @@ def ui_command(uri: str, port: int) -> list[str]:
     Args:
         uri: of an sqlite database or another one that MLflow opens directly.
         port: on this machine, 1 to 65535.
-
-    Raises:
-        PollinateError: no such database, or the port is taken.
     """
     from pipeline.tracking.mlflow_settings import artifact_location, resolve_uri, sqlite_path
 
@@ -64,10 +61,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> NoReturn:
     os.execve(command[0], command, {**settings, **os.environ})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    return run_command("ui", run, argv)
-
+_, main = entry_points("ui", run)
 
 if __name__ == "__main__":
     sys.exit(main())

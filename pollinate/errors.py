@@ -29,6 +29,5 @@ def note_crash_file(error: BaseException, path: Path) -> None:
 
 
 def crash_file_of(error: BaseException) -> Path | None:
-    """Return the file that has the evidence of an error, None if there is none."""
     found: Path | None = vars(error).get(_CRASH_FILE)
     return found

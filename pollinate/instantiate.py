@@ -28,7 +28,6 @@ ALLOWED = (
 
 
 def is_below(name: str, packages: Sequence[str]) -> bool:
-    """Return whether a dotted name is one of ``packages`` or below it."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
@@ -62,10 +61,6 @@ def instantiate(
         allow: packages that the command line allows besides our own.
         key: the node's path in the config, for messages.
         extra: arguments known only at run time; they win over options.
-
-    Raises:
-        UsageError: the class is refused, not found, or refuses its options.
-
     """
     where = key or "config"
     kind = find_target(node.get("_target_"), allow, where)
@@ -88,9 +83,6 @@ def build(given: Any, allow: Sequence[str] = (), key: str = "", /, **known: Any)
         allow: packages that nodes may name besides our own.
         key: the part's name, for messages.
         known: arguments known only now; a complete object has them already.
-
-    Raises:
-        UsageError: as for ``instantiate``.
     """
     if isinstance(given, Mapping) and TARGET in given:
         return instantiate(given, allow, key, **known)
@@ -143,7 +135,6 @@ def _is_optimizer(kind: type[Any]) -> bool:
 
 
 def _build(value: Any, allow: Sequence[str], key: str) -> Any:
-    """Build the nodes with ``_target_`` inside an option's value."""
     if isinstance(value, list):
         return [_build(item, allow, f"{key}[{i}]") for i, item in enumerate(value)]
     if not isinstance(value, Mapping):

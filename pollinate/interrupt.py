@@ -37,7 +37,6 @@ class StopRequest:
             self._previous[number] = signal.signal(number, self._receive)
 
     def restore(self) -> None:
-        """Give the signals back to who had them."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

@@ -108,11 +108,7 @@ def lazily(namespace: str) -> tuple[list[str], Callable[[str], Any], Callable[[]
     names = exported(namespace)
 
     def get(name: str) -> Any:
-        """Import a class when it is asked for first.
-
-        Raises:
-            AttributeError: there is none of that name.
-        """
+        """Import a class when it is asked for first."""
         if name not in names:
             raise AttributeError(
                 f"{ROOT}.{namespace} has no {name!r}{hint(name, names, 'classes')}"

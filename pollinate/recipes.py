@@ -66,11 +66,7 @@ class Buildable(ABCMeta):
     for_builder: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
-        """Return an instance, or a recipe where an argument of ``given_later`` is missing.
-
-        Raises:
-            UsageError: an option that doesn't exist.
-        """
+        """Return an instance, or a recipe where an argument of ``given_later`` is missing."""
         known = parameters(cls)
         extra = [name for name in options if name in cls.for_builder]
         own = {name: value for name, value in options.items() if name not in extra}
@@ -112,12 +108,7 @@ def defaults(known: Signature) -> dict[str, Any]:
 def bind(
     kind: Buildable, known: Signature, args: tuple[Any, ...], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return {argument: value} of a call.
-
-    Raises:
-        UsageError: an option that doesn't exist.
-        TypeError: too many arguments, or one given twice.
-    """
+    """Return {argument: value} of a call."""
     takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in known.parameters.values())
     names = [*known.parameters, *sorted(kind.for_builder)]
     for name in options if not takes_any else ():
@@ -135,11 +126,7 @@ def recipe_of(instance: Any) -> Recipe:
 
 
 def plain(value: Any, name: str = "value") -> Any:
-    """Return an option as plain values: numbers, texts, lists, and nodes of classes.
-
-    Raises:
-        UsageError: it has none.
-    """
+    """Return an option as plain values: numbers, texts, lists, and nodes of classes."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Recipe):

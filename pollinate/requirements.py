@@ -15,12 +15,7 @@ RANKS = ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")
 
 
 def require(package: str, extra: str) -> None:
-    """Check that a package of one of Pollinate's extras is installed, without importing it.
-
-    Raises:
-        UsageError: it isn't; the message has the pip command.
-
-    """
+    """Check that a package of one of Pollinate's extras is installed, without importing it."""
     if find_spec(package) is None:
         raise UsageError(
             f'{package} is not installed; run pip install "pollinate[{extra}]", '
@@ -29,16 +24,7 @@ def require(package: str, extra: str) -> None:
 
 
 def check_is_new(run_dir: Path, allowed: re.Pattern[str] | None = None) -> None:
-    """Check that a folder holds no earlier run, unless another process of this run fills it.
-
-    Args:
-        run_dir: the folder.
-        allowed: names of files that it may hold.
-
-    Raises:
-        UsageError: it holds files.
-
-    """
+    """Check that a folder holds no earlier run, unless another process of this run fills it."""
     names = [path.name for path in run_dir.iterdir()] if run_dir.is_dir() else []
     taken = any(allowed is None or not allowed.fullmatch(name) for name in names)
     if taken and not _is_other_process():
@@ -49,16 +35,7 @@ def check_is_new(run_dir: Path, allowed: re.Pattern[str] | None = None) -> None:
 
 
 def check_writable(run_dir: Path, key: str = "run_dir") -> None:
-    """Check that a folder, which need not exist yet, can be written to.
-
-    Args:
-        run_dir: the folder.
-        key: that names it.
-
-    Raises:
-        PollinateError: it can't.
-
-    """
+    """Check that a folder, which need not exist yet, can be written to."""
     existing = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         problem = "not writable" if existing.is_dir() else "not a folder"
@@ -69,7 +46,6 @@ def check_writable(run_dir: Path, key: str = "run_dir") -> None:
 
 
 def require_all(requires: Mapping[str, str]) -> None:
-    """Check that the packages that a configuration needs are installed."""
     for package, extra in requires.items():
         require(package, extra)
 

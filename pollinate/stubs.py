@@ -29,7 +29,6 @@ def stubs() -> dict[str, str]:
 
 
 def root_stub() -> str:
-    """Return the stub of ``pollinate`` itself."""
     homes = {"PollinateError": "pollinate.errors", "UsageError": "pollinate.errors"}
     homes |= vars(pollinate)["_HOMES"]  # which the stub itself doesn't show
     lines = {f"from {module} import {name} as {name}" for name, module in homes.items()}
@@ -39,7 +38,6 @@ def root_stub() -> str:
 
 
 def family_stub(namespace: str) -> str:
-    """Return the stub of a namespace."""
     imports: set[str] = set()
     classes = []
     for name, module in sorted(exported(namespace).items()):
@@ -59,7 +57,6 @@ def family_stub(namespace: str) -> str:
 
 
 def joined(lines: set[str]) -> str:
-    """Return import lines in order."""
     return "".join(f"{line}\n" for line in sorted(lines))
 
 
@@ -72,7 +69,6 @@ def completed_by_the_model(kind: type[Any]) -> set[str]:
 
 
 def constructor(kind: type[Any], later: set[str]) -> tuple[str, set[str]]:
-    """Return a constructor's arguments without ``self``, and the imports that they need."""
     owner = next(one for one in kind.__mro__ if "__init__" in vars(one))
     tree = ast.parse(inspect.getsource(sys.modules[owner.__module__]))
     node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == owner.__name__)
@@ -106,7 +102,6 @@ def plain_default(value: ast.expr) -> ast.expr:
 
 
 def imports_of(tree: ast.Module, names: set[str], module: str) -> Iterator[str]:
-    """Yield where a module's names come from, as import lines."""
     found = {
         alias.asname or alias.name: f"from {node.module} import {alias.name}"
         + (f" as {alias.asname}" if alias.asname else "")
@@ -119,7 +114,6 @@ def imports_of(tree: ast.Module, names: set[str], module: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """Write all stubs beside the modules that they describe."""
     folder = Path(__file__).parent
     for name, content in stubs().items():
         (folder / name).write_text(content, encoding="utf-8")

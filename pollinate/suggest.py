@@ -44,7 +44,6 @@ def shown(value: Any) -> str:
 
 
 def listing(allowed: Iterable[str]) -> str:
-    """Return the allowed names for a message, the first few of a long list."""
     names = list(allowed)
     shown = ", ".join(names[:SHOWN]) or "none"
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

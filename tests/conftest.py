@@ -34,9 +34,7 @@ def fit(run_dir: Path, *overrides: str) -> Path:
     """Train a tiny run in this process; return its folder."""
     from pipeline.fit import main
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")  # set by the command, and taken back here
-        assert main([*SMALL, f"run_dir={run_dir}", *overrides]) == 0
+    assert main([*SMALL, f"run_dir={run_dir}", *overrides]) == 0
     return run_dir
 
 

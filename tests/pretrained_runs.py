@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import yaml
 
 from pipeline.fit import main as fit
@@ -14,9 +13,7 @@ SHOP = Path(__file__).parent / "data"
 
 
 def train(*arguments: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")
-        assert fit(arguments) == 0
+    assert fit(arguments) == 0
 
 
 def pretrained(root: Path) -> list[str]:

@@ -173,7 +173,7 @@ def warm_up() -> None:
     environment = dict(os.environ)
     still = [
         patch.object(MultiTaskModule, "backward", lambda *_, **__: None),
-        patch.object(pipeline.training_run.TrainingRun, "_cost_line", lambda _: "no estimate"),
+        patch.object(pipeline.training_run, "cost_line", lambda _: "no estimate"),
         patch.object(pipeline.training_run, "draw_plots", lambda *_: []),
         warnings.catch_warnings(),
     ]
@@ -281,7 +281,7 @@ def _session(session: dict[str, Any]) -> int:
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
     if not session["estimate"]:
-        pipeline.training_run.TrainingRun._cost_line = lambda _: "no estimate"
+        pipeline.training_run.cost_line = lambda _: "no estimate"
     if session["compiler"] != "inductor":
         compiled = partialmethod(torch.nn.Module.compile, backend=session["compiler"])
         torch.nn.Module.compile = compiled  # type: ignore[method-assign]

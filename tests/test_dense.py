@@ -47,9 +47,7 @@ def train(scenes: Path, run: Path, *options: str, **dataset: Any) -> dict[str, A
     run.parent.mkdir(exist_ok=True)
     (run.parent / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
     arguments = [*SMALL, f"data={run.parent}/data.yaml", f"run_dir={run}", *options]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")
-        assert fit([*arguments, f"data.cache={scenes}/cache"]) == 0
+    assert fit([*arguments, f"data.cache={scenes}/cache"]) == 0
     found: dict[str, Any] = json.loads((run / "summary.json").read_text())
     return found
 

@@ -42,13 +42,6 @@ def log_mel(samples: Tensor, rate: int, mels: int, window: int, hop: int) -> Ten
 
     log max(F |STFT|^2, 1e-10), where F are triangles, even on the mel scale, and the STFT has Hann
     windows; then each recording's values get mean 0 and deviation 1: loudness doesn't count.
-
-    Args:
-        samples: -1 ... 1, n >= 1.
-        rate: samples a second.
-        mels: triangles.
-        window: samples of a window.
-        hop: samples between two windows; there are 1 + n // hop frames.
     """
     size = 1 << (window - 1).bit_length()
     short = size // 2 + 1 - len(samples)  # the reflection at both ends needs so many
@@ -256,11 +249,7 @@ class AudioModality(Modality):
         return errors
 
     def spectrogram(self, cell: Any) -> np.ndarray:
-        """Return a recording's frames (L, mels), or what the encoder's extractor makes of it.
-
-        Raises:
-            PollinateError: it can't be read, is empty or silent.
-        """
+        """Return a recording's frames (L, mels), or what the encoder's extractor makes of it."""
         samples, rate = decode_audio(cell)
         heard = np.ascontiguousarray(
             resample(samples, rate, self.rate)[: self.longest], dtype=np.float32
@@ -274,22 +263,18 @@ class AudioModality(Modality):
         return frames.numpy().astype(self.dtype)
 
     def read(self, arrays: Arrays) -> InputStore:
-        """Return the frames."""
         return AudioStore(arrays.get_ragged("frames"), arrays.get("has"), self.masks)
 
     def random_keys(self) -> dict[str, Any]:
-        """Return the keys of the augmentation that is on."""
         masks = {"time_masks": self.masks.times, "band_masks": self.masks.bands}
         return {f"data.audio.{name}": count for name, count in masks.items() if count}
 
     def options(self) -> dict[str, Any]:
-        """Return what the frames depend on."""
         names = ("rate", "mels", "window", "hop", "longest")
         own = {name: getattr(self, name) for name in names}
         return {**own, "extractor": self.brought["extractor"]} if self.brought else own
 
     def encoder_arguments(self) -> dict[str, Any]:
-        """Return the numbers of a frame, and the network of a pre-trained encoder."""
         brought = {"brought": self.brought} if self.brought else {}
         return {"in_features": self.mels, **brought}
 
@@ -342,11 +327,7 @@ class AudioStore(InputStore):
 
 
 def decode_audio(cell: Any) -> tuple[np.ndarray, int]:
-    """Return samples (n,) float32 of -1 ... 1, channels averaged, and their rate.
-
-    Raises:
-        PollinateError: it can't be read, or is empty, silent or not finite.
-    """
+    """Return samples (n,) float32 of -1 ... 1, channels averaged, and their rate."""
     if isinstance(cell, UnreadableCell):
         raise PollinateError(cell.reason)
     if isinstance(cell, Mapping) and "array" in cell:

@@ -30,7 +30,6 @@ class InputStore(ABC):
     has: np.ndarray
 
     def __len__(self) -> int:
-        """Return the number of rows N."""
         return len(self.has)
 
     @abstractmethod
@@ -103,7 +102,6 @@ class Modality(ABC):
     brought: dict[str, Any]
 
     def with_options(self, **changes: Any) -> Self:
-        """Return a modality with other arguments, which has learnt nothing yet."""
         return type(self)(**{**self.arguments, **changes})
 
     @abstractmethod
@@ -139,7 +137,6 @@ class Modality(ABC):
         """Return what ``write`` depends on besides the column, as plain values."""
 
     def prepare(self, column: Column) -> PreparedInputs:
-        """Prepare a column in memory."""
         arrays = MemoryArrays()
         return PreparedInputs(errors=self.write(column, arrays), store=self.read(arrays))
 

@@ -26,9 +26,6 @@ def make_modality(name: str, options: Mapping[str, Any]) -> Modality:
     Args:
         name: audio, image or text.
         options: arguments of its class; what is left out has its default.
-
-    Raises:
-        UsageError: there is none of that name, or it has no such option.
     """
     if name not in MODALITIES:
         raise UsageError(f"there is no modality {name!r}{hint(name, MODALITIES, 'modalities')}")

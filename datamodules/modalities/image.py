@@ -161,11 +161,7 @@ def transform_image(transform: Transform, image: Tensor, maps: Maps) -> tuple[Te
 
 
 def require_moves_maps(transform: Transform, shape: tuple[int, int, int]) -> None:
-    """Try a transform out on an image of the given shape and a map.
-
-    Raises:
-        UsageError: it can't move maps, or gives them values that they never had.
-    """
+    """Try a transform out on an image of the given shape and a map."""
     name, image = type(transform).__name__, torch.full(shape, 128, dtype=torch.uint8)
     maps = {
         "classes": torch.full(shape[1:], MARK, dtype=torch.int16),
@@ -281,22 +277,18 @@ class ImageModality(Modality):
         return errors
 
     def read(self, arrays: Arrays) -> InputStore:
-        """Return the pixels."""
         return ImageStore(arrays.get("pixels"), arrays.get("has"), self.augmentation)
 
     def random_keys(self) -> dict[str, Any]:
-        """Return the keys of the augmentation that is on."""
         move = {f"data.image.{name}": value for name, value in self.augmentation.move.items()}
         transform = self.augmentation.transform
         named = {} if transform is None else {"data.image.augment": type(transform).__name__}
         return {**named, **{key: value for key, value in move.items() if value}}
 
     def options(self) -> dict[str, Any]:
-        """Return what the pixels depend on."""
         return {"size": list(self.size), "channels": self.channels, "decoding": DECODING}
 
     def encoder_arguments(self) -> dict[str, Any]:
-        """Return the number of channels, and size and network of a pre-trained encoder."""
         brought = {"size": list(self.size), "brought": self.brought} if self.brought else {}
         return {"in_channels": self.channels, **brought}
 
@@ -385,10 +377,6 @@ def decode_image(image: Picture | UnreadableCell) -> np.ndarray:
         image: pixels (H, W), (H, W, 1) or (H, W, 3) uint8; a tensor (H, W), (1, H, W) or (3, H, W),
             uint8 or numbers from 0 to 1; a picture of Pillow; the content of an image file, or its
             path.
-
-    Raises:
-        PollinateError: there is no such file, it is cut off or no image, or it unpacks to more
-            than ``MAX_PIXELS``.
     """
     if isinstance(image, UnreadableCell):
         raise PollinateError(image.reason)
@@ -424,9 +412,6 @@ def tensor_pixels(image: Tensor) -> np.ndarray:
 
     Numbers with a point are from 0 (black) to 1 (white), as torchvision has them, and are rounded
     to the nearest of 256 steps.
-
-    Raises:
-        PollinateError: it has another shape, type or range.
     """
     shape = " x ".join(map(str, image.shape)) or "one number"
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[0] in (1, 3))) or not image.numel():
@@ -454,11 +439,7 @@ def tensor_pixels(image: Tensor) -> np.ndarray:
 
 
 def require_pixel_mode(image: Image.Image) -> None:
-    """Check that a picture of Pillow has pixels whose black and white are known.
-
-    Raises:
-        PollinateError: its numbers have a point, or don't fit 16 bits.
-    """
+    """Check that a picture of Pillow has pixels whose black and white are known."""
     if image.mode == "F":
         raise PollinateError(
             "a picture of Pillow must have whole numbers, got mode F; say what is black and what "
@@ -476,11 +457,7 @@ def require_pixel_mode(image: Image.Image) -> None:
 
 @contextmanager
 def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
-    """Open an image file; what goes wrong with it, then and while it is read, is said in words.
-
-    Raises:
-        PollinateError: as for ``decode_image``.
-    """
+    """Open an image file; what goes wrong with it, then and while it is read, is said in words."""
     with (
         readable_image(image),
         Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found,
@@ -493,11 +470,7 @@ def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def readable_image(image: bytes | str | Path | None = None) -> Iterator[None]:
-    """Say in words what goes wrong while a picture is read.
-
-    Raises:
-        PollinateError: as for ``decode_image``.
-    """
+    """Say in words what goes wrong while a picture is read."""
     try:
         yield
     except PollinateError:

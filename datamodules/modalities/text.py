@@ -103,7 +103,6 @@ class TextModality(Modality):
         return self._tokenizer
 
     def fit(self, columns: Sequence[Column]) -> None:
-        """Train the tokenizer, on at most ``MOST_TEXTS`` cells, evenly spaced, if none came."""
         if self._tokenizer is not None:
             return
         stride = max(1, -(-sum(map(len, columns)) // MOST_TEXTS))
@@ -127,17 +126,14 @@ class TextModality(Modality):
         return errors
 
     def read(self, arrays: Arrays) -> InputStore:
-        """Return the tokens."""
         starts = arrays.get_ragged("starts") if self.words else None
         ids, dropping = arrays.get_ragged("ids"), TokenDropout(self.dropout, self.tokenizer.special)
         return TextStore(ids, arrays.get("has"), dropping, starts, arrays.get("cut"))
 
     def random_keys(self) -> dict[str, Any]:
-        """Return the keys of the augmentation that is on."""
         return {"data.text.dropout": self.dropout} if self.dropout else {}
 
     def options(self) -> dict[str, Any]:
-        """Return what the tokens depend on."""
         tokenizer = sha256(self.tokenizer.to_json().encode()).hexdigest()
         return {"tokenizer": tokenizer, "max_length": self.max_length, "words": self.words}
 
@@ -147,7 +143,6 @@ class TextModality(Modality):
         return {"vocab_size": self.tokenizer.vocab_size, **brought}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the tokenizer as text, or all that came with the encoder."""
         if self.brought:
             return {"brought": self.brought}
         return {"tokenizer": self.tokenizer.to_json()}
@@ -234,7 +229,6 @@ class TextStore(InputStore):
         return self.ids.lengths()
 
     def note(self) -> str | None:
-        """Say how many texts were too long."""
         count, most = int(self.cut.sum()), int(self.lengths().max(initial=0))
         if not count:
             return None
@@ -272,7 +266,6 @@ def text_problem(cell: Any) -> str:
 
 
 def first_text(cell: Any) -> Any:
-    """Return the first text of a pair, or the cell itself."""
     return cell[0] if isinstance(cell, tuple) else cell
 
 

@@ -68,7 +68,6 @@ class Tokenizer(ABC):
         """Return everything as text, in the format of tokenizer.json."""
 
     def save(self, path: Path) -> None:
-        """Write tokenizer.json."""
         path.write_text(self.to_json(), encoding="utf-8")
 
 
@@ -156,17 +155,14 @@ class BPETokenizer(Tokenizer):
         return self._core.decode(list(ids))
 
     def to_json(self) -> str:
-        """Return everything as text, in the format of tokenizer.json."""
         return self._core.to_str()
 
     @classmethod
     def from_json(cls, text: str) -> BPETokenizer:
-        """Undo ``to_json``."""
         return cls(tokenizers.Tokenizer.from_str(text))
 
     @classmethod
     def load(cls, path: Path) -> BPETokenizer:
-        """Read tokenizer.json."""
         return cls.from_json(path.read_text(encoding="utf-8"))
 
 
@@ -180,9 +176,6 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
     Args:
         texts: of the training split only.
         vocab_size: most tokens, >= 259; few texts give fewer.
-
-    Raises:
-        UsageError: it is smaller.
     """
     smallest = 256 + 3
     if vocab_size < smallest:
@@ -288,11 +281,7 @@ class PretrainedTokenizer(Tokenizer):
         seconds: Sequence[str | None],
         max_length: int,
     ) -> Iterator[TokenizedRow]:
-        """Yield each row's tokens.
-
-        Raises:
-            UsageError: max_length leaves no room for anything but special tokens.
-        """
+        """Yield each row's tokens."""
         least = self._core.num_special_tokens_to_add(is_pair=True) + 2
         if max_length < least:
             raise UsageError(
@@ -314,7 +303,6 @@ class PretrainedTokenizer(Tokenizer):
             yield TokenizedRow(ids, places, bool(encoding.overflowing))
 
     def to_json(self) -> str:
-        """Return the model's own tokenizer.json."""
         return self.text
 
 
@@ -324,7 +312,6 @@ def padding_shift(padding: int | None) -> int:
 
 
 def place_words(places: np.ndarray, encoding: tokenizers.Encoding) -> None:
-    """Fill in where the words of the first text begin."""
     sides = encoding.sequence_ids
     for place, word in reversed(list(enumerate(encoding.word_ids))):
         if word is not None and sides[place] == 0:

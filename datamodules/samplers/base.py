@@ -79,11 +79,7 @@ def normalize_shares(shares: Shares) -> dict[str, float]:
 
 
 def apportion(shares: Shares, total: int) -> dict[str, int]:
-    """Split ``total`` rows by ``shares``: largest remainders, at least one row each.
-
-    Raises:
-        UsageError: there are fewer rows than shares.
-    """
+    """Split ``total`` rows by ``shares``: largest remainders, at least one row each."""
     if total < len(shares):
         raise UsageError(
             f"sampler.batch_size must be >= the number of data sets ({len(shares)}) so that each "

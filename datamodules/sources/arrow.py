@@ -50,11 +50,7 @@ class Arrow(Source):
 
 
 def open_arrow(path: Path) -> list[tuple[str, Dataset]]:
-    """Return (split or "", data set) of a file or a saved folder.
-
-    Raises:
-        PollinateError: it is neither.
-    """
+    """Return (split or "", data set) of a file or a saved folder."""
     from datasets import Dataset, DatasetDict, load_from_disk
     from pyarrow import ArrowException  # type: ignore[import-untyped]  # no types
 
@@ -88,5 +84,4 @@ def concat_columns(parts: list[Dataset], splits: list[str], column: str) -> dict
 
 
 def arrow_files(path: Path) -> list[Path]:
-    """Return the files that a path stands for."""
     return sorted(path.rglob("*.arrow")) if path.is_dir() else [path]

@@ -67,7 +67,6 @@ def narrowest(kinds: set[Any]) -> pa.DataType:
 
 
 def cast_value(value: Any, kind: pa.DataType) -> Any:
-    """Return a value as its column's type holds it."""
     if value is None:
         return None
     if pa.types.is_list(kind):
@@ -80,7 +79,6 @@ def cast_value(value: Any, kind: pa.DataType) -> Any:
 
 
 def schema_of(rows: Iterable[Mapping[str, Any]]) -> pa.Schema:
-    """Return the schema that holds all rows."""
     kinds: dict[str, TypeInference] = {}
     for row in rows:
         for name, value in row.items():
@@ -140,7 +138,6 @@ def write_table(
 def table_facts(
     files: Sequence[tuple[str, RowFile]], bad: Mapping[int, str], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what ``read_table`` needs besides the rows."""
     return {
         "bad": list(bad.items()),
         "digest": content_digest([file.path for _, file in files], options),
@@ -156,7 +153,6 @@ def as_cell(value: Any, kind: pa.DataType, empty: frozenset[str]) -> Any:
 
 
 def read_table(folder: Path, media: Path | None) -> SourceTable:
-    """Map what ``write_table`` wrote into memory."""
     from datasets import Dataset  # takes a second
 
     known = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -193,7 +189,6 @@ class MappedDataset:
         self._parts: dict[str, Dataset] = {}
 
     def columns(self) -> dict[str, Column]:
-        """Return the columns, as plain Python values."""
         dataset = self._opened()
         return {n: LazyColumn(len(dataset), partial(self._read, n)) for n in dataset.column_names}
 

@@ -56,9 +56,6 @@ def find_files(path: Paths) -> list[tuple[str, Path]]:
 
     Args:
         path: a path, a pattern such as ``part-*.csv``, a list of them, or {split: either}.
-
-    Raises:
-        PollinateError: nothing is there.
     """
     if isinstance(path, Mapping):
         return [(split, file) for split, own in path.items() for _, file in find_files(own)]
@@ -68,7 +65,6 @@ def find_files(path: Paths) -> list[tuple[str, Path]]:
 
 
 def matching_paths(pattern: str) -> list[Path]:
-    """Return what a path or pattern names, sorted."""
     path = Path(pattern).expanduser()
     if path.exists():
         return [path]
@@ -81,7 +77,6 @@ def matching_paths(pattern: str) -> list[Path]:
 
 
 def nearest_path_hint(path: Path) -> str:
-    """Say what lies nearest to a path that leads nowhere."""
     folder = path.parent
     if not folder.is_dir():
         existing = next(parent for parent in path.parents if parent.is_dir())
@@ -196,11 +191,7 @@ class FileSource(Source):
 
 
 def require_rows(table: SourceTable, files: Sequence[tuple[str, Path]]) -> None:
-    """Check that there is any row.
-
-    Raises:
-        PollinateError: there is none.
-    """
+    """Check that there is any row."""
     if not len(table):
         names = ", ".join(str(path) for _, path in files[:3])
         if table.bad:
@@ -211,11 +202,7 @@ def require_rows(table: SourceTable, files: Sequence[tuple[str, Path]]) -> None:
 
 
 def require_usable_names(path: Path, names: Sequence[str]) -> None:
-    """Check that columns' names can be kept.
-
-    Raises:
-        PollinateError: one is no text, or one of ours.
-    """
+    """Check that columns' names can be kept."""
     for name in names:
         if "\0" in name:
             raise PollinateError(

@@ -62,7 +62,6 @@ class CsvRows(RowFile):
             yield mark, rows
 
     def block(self, mark: int, size: int) -> list[FileRow]:
-        """Return the rows at a byte."""
         cells = self._parts(iter(ByteLines(self.path, mark)))
         return [self._row(found, line) for line, found in islice(cells, size)]
 
@@ -124,7 +123,6 @@ class CsvRows(RowFile):
 
 
 def require_names(path: Path, names: Sequence[str]) -> None:
-    """Check that every column has a name of its own."""
     doubles = sorted(name for name, count in Counter(names).items() if count > 1)
     if "" in names or doubles:
         found = "an empty one" if "" in names else f"{', '.join(doubles)} twice"

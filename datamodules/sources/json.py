@@ -51,7 +51,6 @@ class JsonLinesRows(RowFile):
             yield mark, found
 
     def block(self, mark: int, size: int) -> list[FileRow]:
-        """Return the rows at a byte."""
         return list(islice(self._rows(iter(ByteLines(self.path, mark))), size))
 
     def _rows(self, lines: Iterator[str]) -> Iterator[FileRow]:
@@ -80,7 +79,6 @@ class JsonListRows(RowFile):
         self.columns = list(names)
 
     def rows(self) -> Iterator[FileRow]:
-        """Yield the objects."""
         for number, item in enumerate(self.items, start=1):
             yield as_row(item, number, "an item")
 
@@ -100,11 +98,7 @@ def open_json(path: Path, encoding: str = "utf-8") -> RowFile:
 
 
 def parse_objects(path: Path, text: str) -> list[Any]:
-    """Return the list in a JSON file.
-
-    Raises:
-        PollinateError: it isn't JSON, or has no list of objects.
-    """
+    """Return the list in a JSON file."""
     try:
         value = json.loads(text)
         json.dumps(value, ensure_ascii=False).encode()
@@ -122,12 +116,10 @@ def parse_objects(path: Path, text: str) -> list[Any]:
 
 
 def is_object(value: Any) -> bool:
-    """Say whether a value is a JSON object."""
     return isinstance(value, dict)
 
 
 def as_row(value: Any, number: int, what: str) -> FileRow:
-    """Return an object as a row."""
     if not is_object(value):
         shown = json.dumps(value, ensure_ascii=False)[:40]
         return FileRow(error=f"{what} must be a JSON object, got {shown}", line=number)

@@ -71,12 +71,7 @@ class Npz(Source):
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Write each array into a file of its own, which can be mapped into memory.
-
-    Raises:
-        PollinateError: the file is no .npz, is damaged, or has arrays of Python objects, which
-            could run code.
-    """
+    """Write each array into a file of its own, which can be mapped into memory."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:
@@ -103,7 +98,6 @@ def split_by_lengths(
 
 
 def map_names(path: Path, column: str, numbers: Column, names: np.ndarray) -> LazyColumn:
-    """Return a column of names for a column of numbers."""
     found = np.asarray(numbers)
     if found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= len(names):
         raise PollinateError(

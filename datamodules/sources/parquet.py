@@ -61,7 +61,6 @@ class ParquetRows(RowFile):
                 number += len(rows)
 
     def block(self, mark: int, size: int) -> list[FileRow]:
-        """Return the rows from a number on."""
         group = bisect_right(self.starts, mark) - 1
         if self._under_way is None or self._under_way[:2] != (group, mark):
             self._under_way = (group, mark, self._group(group))
@@ -95,11 +94,7 @@ class ParquetRows(RowFile):
             raise PollinateError(f"{self.path} is damaged: {error}") from error
 
     def batches(self) -> Iterator[Any]:
-        """Yield the rows as Arrow batches.
-
-        Raises:
-            PollinateError: the file is damaged.
-        """
+        """Yield the rows as Arrow batches."""
         from pyarrow import ArrowException
 
         try:
@@ -108,7 +103,6 @@ class ParquetRows(RowFile):
             raise PollinateError(f"{self.path} is damaged: {error}") from error
 
     def open(self) -> Any:
-        """Return pyarrow's file."""
         # takes a moment; other formats don't need it
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]  # no types
 

@@ -39,9 +39,6 @@ def package_file(package: str, file: str) -> Path:
     Args:
         package: top-level package; it is located, not imported.
         file: path below the package's folder.
-
-    Raises:
-        UsageError: the package, or the file in it, isn't there.
     """
     spec = find_spec(package)
     folders = spec.submodule_search_locations if spec is not None else None

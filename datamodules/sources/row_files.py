@@ -68,36 +68,23 @@ class RowFile(ABC):
             yield chunk
 
     def blocks(self) -> Iterator[tuple[int, list[FileRow]]]:
-        """Yield (mark, at most ``BLOCK_ROWS`` rows); ``block`` reads the rows at a mark again.
-
-        Raises:
-            UsageError: rows of this kind of file can't be read from the middle.
-        """
+        """Yield (mark, at most ``BLOCK_ROWS`` rows); ``block`` reads the rows at a mark again."""
         raise UsageError(
             f"{self.path} can't be streamed, it is read as a whole; leave streaming out, or "
             "convert it to parquet, csv or json lines"
         )
 
     def block(self, mark: int, size: int) -> list[FileRow]:
-        """Return the ``size`` rows at a mark."""
         raise NotImplementedError
 
     def require_rows(self) -> None:
-        """Check that there is any row.
-
-        Raises:
-            PollinateError: there is none.
-        """
+        """Check that there is any row."""
         if not self.count:
             raise PollinateError(f"{self.path} must have at least one row, got none")
 
 
 def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
-    """Yield lines with their ends, without the byte-order mark that some editors put first.
-
-    Raises:
-        PollinateError: a line is not in this encoding.
-    """
+    """Yield lines with their ends, without the byte-order mark that some editors put first."""
     name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     with path.open(encoding=name, errors="surrogateescape", newline="") as file:
         number = 1
@@ -114,11 +101,7 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
 
 
 def require_utf8(path: Path, encoding: str) -> None:
-    """Check that bytes can be counted.
-
-    Raises:
-        UsageError: the file is in another encoding.
-    """
+    """Check that bytes can be counted."""
     if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
         raise UsageError(f"{path} must be UTF-8 to be streamed, got {encoding}; convert it")
 
@@ -141,7 +124,6 @@ class ByteLines:
         self.place = place
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the lines with their ends."""
         with self.file:
             for number, line in enumerate(self.file, start=1):
                 if not self.place:
@@ -158,11 +140,7 @@ class ByteLines:
 
 
 def require_same_columns(first: RowFile, other: RowFile) -> None:
-    """Check that two files have the same columns, in any order.
-
-    Raises:
-        PollinateError: they differ.
-    """
+    """Check that two files have the same columns, in any order."""
     differing = sorted(set(first.columns) ^ set(other.columns))
     if differing:
         raise PollinateError(
@@ -172,11 +150,7 @@ def require_same_columns(first: RowFile, other: RowFile) -> None:
 
 
 def known_encoding(name: str) -> str:
-    """Return the encoding's name.
-
-    Raises:
-        UsageError: Python knows none such.
-    """
+    """Return the encoding's name."""
     try:
         return codecs.lookup(name).name
     except LookupError as error:
@@ -186,7 +160,6 @@ def known_encoding(name: str) -> str:
 
 
 def wrong_encoding(path: Path, encoding: str, found: str, line: int) -> str:
-    """Say that a file is in another encoding."""
     name = encoding.upper()
     return (
         f"{path} must be {name}, found byte {found} in line {line}; save it as {name}, or say what "
@@ -204,7 +177,6 @@ class TextRows(RowFile):
         self.columns = ["text"]
 
     def rows(self) -> Iterator[FileRow]:
-        """Yield the lines."""
         for number, line in enumerate(text_lines(self.path), start=1):
             yield FileRow({"text": line.rstrip("\r\n")}, line=number)
 
@@ -240,7 +212,6 @@ class MediaRows(RowFile):
         return self.path if self.path.is_dir() else self.path.parent
 
     def rows(self) -> Iterator[FileRow]:
-        """Yield the paths."""
         for number, file in enumerate(self.files, start=1):
             yield FileRow({"path": str(file.relative_to(self.folder))}, line=number)
 

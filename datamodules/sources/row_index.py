@@ -59,15 +59,12 @@ class BlockReader:
         self.blocks: OrderedDict[int, list[FileRow]] = OrderedDict()
 
     def column(self, name: str) -> LazyColumn:
-        """Return a column that is read when it is asked for."""
-
         def read(rows: np.ndarray) -> list[Any]:
             return [self.as_cell(self.row(int(row)).values.get(name)) for row in rows]
 
         return LazyColumn(self.size, read)
 
     def row(self, number: int) -> FileRow:
-        """Return a row."""
         block = int(np.searchsorted(self.firsts, number, side="right")) - 1
         if block in self.blocks:
             self.blocks.move_to_end(block)
@@ -106,15 +103,7 @@ def write_index(
     streamed: Sequence[str],
     options: Mapping[str, Any],
 ) -> None:
-    """Keep where each block of rows begins, and all columns but the streamed ones.
-
-    Args:
-        folder: gets the index and an Arrow file.
-        files: (split or "", file).
-        schema: of all columns.
-        streamed: columns that stay in the files; of them only whether a cell is empty is kept.
-        options: what, besides the files, the rows depend on.
-    """
+    """Keep where each block of rows begins, and all columns but the streamed ones."""
     empty = frozenset(options["empty"])
     small = pa.schema([field for field in schema if field.name not in streamed])
     fields = [*small, *(pa.field(has_name(name), pa.bool_()) for name in streamed)]

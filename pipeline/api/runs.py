@@ -393,7 +393,6 @@ def merge(
 
 
 def method_overrides(method: str | MergeMethod | Recipe) -> list[str]:
-    """Return the overrides that choose a merging method."""
     if isinstance(method, str):
         return [override("method", method)]
     recipe = method if isinstance(method, Recipe) else getattr(method, "recipe", None)

@@ -64,12 +64,7 @@ PATHS = ("path", "files", "folder", "cache")  # keys whose values are paths
 
 
 def load_yaml(file: Path) -> DictConfig:
-    """Return the file's mapping, with the values of its ``PATHS`` keys made absolute.
-
-    Raises:
-        UsageError: the file can't be read, isn't YAML, repeats a key or isn't a mapping.
-
-    """
+    """Return the file's mapping, with the values of its ``PATHS`` keys made absolute."""
     try:
         config = OmegaConf.load(file)
     except MarkedYAMLError as error:
@@ -135,7 +130,6 @@ class YamlFolder(_YamlSource):
 
     @staticmethod
     def scheme() -> str:
-        """Return the prefix in Hydra's search path."""
         return "yaml-folder"
 
     def file(self, config_path: str) -> Path:
@@ -143,11 +137,9 @@ class YamlFolder(_YamlSource):
         return Path(self.path, f"{config_path.removesuffix('.yaml')}.yaml")
 
     def is_group(self, config_path: str) -> bool:
-        """Return whether the folder has such a group."""
         return Path(self.path, config_path).is_dir()
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> builtins.list[str]:
-        """Return the groups or options below ``config_path``."""
         found: builtins.list[str] = []
         for file in Path(self.path, config_path).iterdir():
             self._list_add_result(found, f"{config_path}/{file.name}", file.name, results_filter)
@@ -159,21 +151,17 @@ class YamlFile(_YamlSource):
 
     @staticmethod
     def scheme() -> str:
-        """Return the prefix in Hydra's search path."""
         return "yaml-file"
 
     def file(self, config_path: str) -> Path:
-        """Return the file when it is asked for by its option's name."""
         option, _, file = self.path.partition("=")
         wanted = config_path.removesuffix(".yaml") == option
         return Path(file) if wanted else Path(self.path, "absent")
 
     def is_group(self, config_path: str) -> bool:
-        """Return whether the option is in this group."""
         return self.path.partition("=")[0].startswith(f"{config_path}/")
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> builtins.list[str]:
-        """Return the option, when its group is asked for."""
         group, _, name = self.path.partition("=")[0].rpartition("/")
         wanted = group == config_path and results_filter != ObjectType.GROUP
         return [name] if wanted else []
@@ -253,7 +241,6 @@ def sort_overrides(
 
     Raises:
         UsageError: unreadable override, unknown group or option, or a file that isn't there.
-
     """
     line = CommandLine()
     for text in overrides:
@@ -396,7 +383,6 @@ def resolve_names(config: DictConfig, folders: Sequence[Path]) -> None:
 
 
 def _resolve_transfers(config: DictConfig, key: str, folders: Sequence[Path]) -> None:
-    """Resolve the methods inside a method, and those inside them."""
     inner = [f"{key}.methods.{name}" for name in _keys(config, f"{key}.methods")]
     inner += [f"{key}.method"] if "method" in _keys(config, key) else []
     for path in inner:
@@ -514,7 +500,6 @@ def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> 
 
     Raises:
         UsageError: unknown keys, wrong types, missing values, values out of range.
-
     """
     known = list(key_paths(config))
     if command in TRAINING_COMMANDS:
@@ -563,7 +548,6 @@ def compose(
 
     Raises:
         UsageError: with every problem found: key, value found, what is allowed, nearest name.
-
     """
     return compose_with_requirements(command, overrides, config_dirs).config
 
@@ -634,7 +618,6 @@ def _hydra(
 
 
 def _set_values(config: DictConfig, line: CommandLine) -> None:
-    """Set the command line's values, and the one key that no file may set."""
     if config.get(ALLOW_TARGETS):
         raise UsageError(
             f"allow_targets is only for the command line, a file sets it to {config[ALLOW_TARGETS]}"

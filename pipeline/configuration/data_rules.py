@@ -18,7 +18,6 @@ DATASET_OPTIONAL = ("streaming",)
 
 
 def data_problems(data: Any, encoders: Any) -> Iterator[str]:
-    """Yield what is wrong with the data sets and tasks, and with encoders for their inputs."""
     datasets, tasks = (_mapping(data, key) for key in ("datasets", "tasks"))
     for key, nodes in (("datasets", datasets), ("tasks", tasks)):
         if not nodes:
@@ -44,7 +43,6 @@ def _name_problems(path: str, nodes: dict[str, Any]) -> Iterator[str]:
 def _shape_problems(
     path: str, node: Any, required: tuple[str, ...], chooser: str, optional: tuple[str, ...] = ()
 ) -> Iterator[str]:
-    """Yield a problem for a node that isn't a mapping, lacks a key or has an unknown one."""
     if not isinstance(node, dict):
         yield f"{path} must be a mapping of {listing(required)}, got {shown(node)}"
         return
@@ -128,7 +126,6 @@ def _unlabelled_task_problems(path: str, node: Any, datasets: list[str]) -> Iter
 def _unlabelled_problems(
     path: str, node: Any, labelled: list[Any], datasets: list[str]
 ) -> Iterator[str]:
-    """Yield what is wrong with the data sets that a task has no labels in."""
     given = node.get("unlabelled", [])
     names = given if isinstance(given, list) else [given]
     yield from _unknown_datasets(f"{path}.unlabelled", names, datasets)
@@ -156,7 +153,6 @@ NAMING_TASKS = ("sampler", "balancer")  # whose options may name tasks or data s
 
 
 def chosen_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with ``tasks``."""
     chosen, data = config.get("tasks"), config.get("data")
     known = data.get("tasks") if isinstance(data, dict) else None
     if not isinstance(chosen, list) or not isinstance(known, dict):

@@ -20,12 +20,7 @@ NAMED_IN_DATA = {
 
 
 def search_folders(config_dirs: Sequence[Path]) -> list[Path]:
-    """Return the folders to search, the user's before the shipped one.
-
-    Raises:
-        UsageError: one of the user's is not a folder.
-
-    """
+    """Return the folders to search, the user's before the shipped one."""
     own = [folder.expanduser().resolve() for folder in config_dirs]
     for folder in own:
         if not folder.is_dir():
@@ -34,12 +29,10 @@ def search_folders(config_dirs: Sequence[Path]) -> list[Path]:
 
 
 def options(group: str, folders: Sequence[Path]) -> list[str]:
-    """Return the sorted names of a group's options in all folders."""
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 def find_option(group: str, name: str, folders: Sequence[Path]) -> Path | None:
-    """Return the first folder's file for an option, or None."""
     files = (folder / group / f"{name}.yaml" for folder in folders)
     return next((file for file in files if file.is_file()), None)
 

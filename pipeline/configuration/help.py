@@ -23,13 +23,7 @@ BELOW = re.compile(r"^  - (?P<command>[a-z]+)$", re.MULTILINE)  # a command's fi
 
 
 def help_text(command: str, config_dirs: Sequence[Path] = ()) -> str:
-    """Return the help page of a command.
-
-    Args:
-        command: its name, the stem of its YAML file.
-        config_dirs: the user's folders, whose groups are listed too.
-
-    """
+    """Return the help page of a command."""
     folders = search_folders(config_dirs)
     text = (SHIPPED / f"{command}.yaml").read_text(encoding="utf-8")
     first = leading_comment(text)
@@ -73,12 +67,10 @@ def _other_commands() -> dict[str, str]:
 
 
 def section(title: str, lines: Sequence[str]) -> str:
-    """Return a heading with its lines below, indented."""
     return "\n".join([f"{title}:", *(f"  {line}".rstrip() for line in lines)])
 
 
 def table(rows: dict[str, str]) -> list[str]:
-    """Return a line for each name, with what it means."""
     width = max(map(len, rows), default=0)
     return [f"{name:{width}}  {text}" for name, text in rows.items()]
 

@@ -90,7 +90,6 @@ def _option_problems(
 
 
 def value_problems(path: str, value: Any, option: Option) -> Iterator[str]:
-    """Yield a problem when the value doesn't fit the argument's annotation."""
     if value is None and option.nullable:
         return
     if not fits_type(value, option.annotation, option.aliases):
@@ -118,14 +117,12 @@ RESERVED = {
 
 
 def trainer_options() -> dict[str, Option]:
-    """Return the Trainer's options that a config may set."""
     found = class_signature(TRAINER)
     options = found.options if found else {}
     return {name: option for name, option in options.items() if name not in RESERVED}
 
 
 def trainer_problems(trainer: Any) -> Iterator[str]:
-    """Yield what is wrong with ``trainer.*``."""
     options = trainer_options()
     for name, value in trainer.items() if isinstance(trainer, dict) else ():
         if name == AVERAGING:

@@ -24,7 +24,6 @@ def default(value: Any, rule: str, test: Callable[[Any], bool]) -> Any:
 
 
 def at_least(low: float) -> Any:
-    """Return a required number that is at least this."""
     return key(f">= {low}", lambda value: value >= low)
 
 
@@ -359,15 +358,7 @@ UNSET = "???"  # what a YAML file writes for a value that the user must give
 def schema_problems(
     kind: type[Any], node: Any, path: str = "", known: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield what is wrong with ``node``; defaults are filled in as it goes.
-
-    Args:
-        kind: the dataclass that describes the node.
-        node: plain containers, changed in place.
-        path: the node's key path, with a dot at its end unless it is the root.
-        known: all key paths, to name the right one for a key in the wrong place.
-
-    """
+    """Yield what is wrong with ``node``; defaults are filled in as it goes."""
     if not isinstance(node, dict):
         yield f"{path[:-1]} must be a mapping of {listing(_names(kind))}, got {shown(node)}"
         return
@@ -382,7 +373,6 @@ def schema_problems(
 
 
 def missing_values(node: Any, path: str = "") -> Iterator[str]:
-    """Yield a problem for each value that is still ``???``."""
     if node == UNSET:
         yield f"{path} is missing; set {path}=VALUE"
     children = node.items() if isinstance(node, dict) else ()
@@ -391,7 +381,6 @@ def missing_values(node: Any, path: str = "") -> Iterator[str]:
 
 
 def key_paths(node: Any, path: str = "") -> Iterator[str]:
-    """Yield the key path of every value."""
     for key, value in node.items():
         yield f"{path}{key}"
         if isinstance(value, dict):

@@ -124,7 +124,6 @@ def find_class(target: str, depth: int = DEPTH) -> ClassSource | None:
 
 
 def class_names(module: str) -> list[str]:
-    """Return the public classes that a module defines or re-exports."""
     tree = _tree(module)
     names = {
         *(node.name for node in _statements(tree) if isinstance(node, ast.ClassDef)),

@@ -18,7 +18,6 @@ RANGE_KEYS = ("low", "high", "log", "step")
 
 
 def study_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with what a study compares."""
     study, tasks = config.get("study"), task_names(config)
     if not isinstance(study, dict) or not tasks:
         return
@@ -36,7 +35,6 @@ def study_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def task_names(config: Mapping[str, Any]) -> list[str]:
-    """Return the tasks that a study is about."""
     data = config.get("data")
     known = data.get("tasks") if isinstance(data, dict) else None
     chosen = config.get("tasks")
@@ -140,7 +138,6 @@ def _values_problems(path: str, values: Any) -> Iterator[str]:
 def _together_problems(
     config: Mapping[str, Any], study: Mapping[str, Any], tasks: Sequence[str]
 ) -> Iterator[str]:
-    """Yield what doesn't go together."""
     if len(tasks) < 2:
         yield f"a study compares two tasks or more, the data have {listing(tasks)}"
     if study.get("transfers") and not study.get("single_task"):

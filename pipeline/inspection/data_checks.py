@@ -69,7 +69,6 @@ class InspectedDataset:
 
 
 def bad_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Rows that can't be read or have impossible labels."""
     bad = inspected.loaded.bad
     if bad.found:
         rows = sorted(bad.found)[:8]
@@ -81,7 +80,6 @@ def bad_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def leaking_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Rows of valid and test that stand in an earlier split, too."""
     hashes = inspected.loaded.hashes
     leaked = find_leaks(hashes, inspected.loaded.rows) if hashes is not None else []
     for split in ("valid", "test"):
@@ -99,7 +97,6 @@ def leaking_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def repeated_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Training rows with the same inputs."""
     if inspected.loaded.hashes is None:
         return
     rows = inspected.loaded.rows["train"]
@@ -114,7 +111,6 @@ def repeated_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def conflicting_labels(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Rows with the same inputs and different labels."""
     hashes = inspected.loaded.hashes
     for task in inspected.tasks if hashes is not None else ():
         assert hashes is not None
@@ -129,7 +125,6 @@ def conflicting_labels(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def rare_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Classes with few training rows."""
     for task, facts in inspected.facts.tasks.items():
         rare = [f"{name}: {n}" for name, n in facts.labels["train"].items() if n < RARE]
         if rare:
@@ -141,7 +136,6 @@ def rare_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def unseen_labels(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Labels that valid or test have and training lacks."""
     for task, facts in inspected.facts.tasks.items():
         for split in ("valid", "test"):
             strange = sorted(set(facts.labels[split]) - set(facts.labels["train"]))
@@ -152,7 +146,6 @@ def unseen_labels(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def untested_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Classes that valid or test lack."""
     for task, facts in inspected.facts.tasks.items():
         for split in ("valid", "test"):
             absent = sorted(set(facts.labels["train"]) - set(facts.labels[split]))
@@ -163,7 +156,6 @@ def untested_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def too_few_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Tasks that nothing can be learnt of."""
     for task, facts in inspected.facts.tasks.items():
         if not facts.labelled["train"]:
             what, advice = "no training row has a label", "check target and split"
@@ -177,7 +169,6 @@ def too_few_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def lopsided_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Classes of very different sizes."""
     for task, spec in inspected.tasks.items():
         imbalance = inspected.facts.tasks[task].imbalance
         if imbalance and imbalance > LOPSIDED and not isinstance(spec, Tagging):
@@ -188,7 +179,6 @@ def lopsided_classes(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def shifted_labels(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Splits whose labels are shared out differently."""
     for task, facts in inspected.facts.tasks.items():
         for split in ("valid", "test"):
             apart = variation(facts.labels["train"], facts.labels[split])
@@ -202,7 +192,6 @@ def shifted_labels(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def empty_splits(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Splits without rows or labels."""
     for split, rows in inspected.facts.rows.items():
         # rows that no task has labels of are there to train on
         if not rows and (inspected.tasks or split == "train"):
@@ -216,7 +205,6 @@ def empty_splits(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def constant_columns(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Columns with one value."""
     for name, column in inspected.loaded.table.columns.items():
         if name != SPLIT_COLUMN and len(column) > 1 and is_constant(column):
             what = f"column {name} always holds the same"
@@ -224,7 +212,6 @@ def constant_columns(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def lacking_inputs(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Modalities that rows lack."""
     total = len(inspected.loaded.table)
     for modality, facts in inspected.facts.inputs.items():
         lacking = total - facts.has - len(inspected.loaded.bad.found)
@@ -237,7 +224,6 @@ def lacking_inputs(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def cut_texts(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Texts that lose their end."""
     store = inspected.stores.get("text")
     if inspected.text is None or not isinstance(store, TextStore) or not len(store):
         return
@@ -249,7 +235,6 @@ def cut_texts(inspected: InspectedDataset) -> Iterator[DataProblem]:
 
 
 def strange_texts(inspected: InspectedDataset) -> Iterator[DataProblem]:
-    """Texts with traces of another encoding, or of HTML."""
     column = inspected.loaded.inputs.get("text")
     if column is None:
         return
@@ -283,7 +268,6 @@ CHECKS: tuple[Callable[[InspectedDataset], Iterator[DataProblem]], ...] = (
 
 
 def shared_problems(loaded: Mapping[str, LoadedDataset]) -> Iterator[DataProblem]:
-    """Rows of valid and test that another data set trains on."""
     for one in cross_dataset_leaks(loaded):
         what = f"rows of {one.split} are training rows of {one.other}"
         advice = f"remove them from {one.other}, or the scores of {one.name} flatter"

@@ -87,7 +87,6 @@ class TaskStatistics:
 
     @property
     def classes(self) -> list[str]:
-        """Labels of the training rows, the most frequent first."""
         return [label for label, _ in self.labels["train"].most_common()]
 
     @property
@@ -97,7 +96,6 @@ class TaskStatistics:
         return max(counts) / min(counts) if counts else None
 
     def cells(self, rows: Mapping[str, int]) -> tuple[str, str, str]:
-        """Return share of labelled rows, number of classes and imbalance, for people."""
         total, imbalance = sum(rows.values()), self.imbalance
         share = sum(self.labelled.values()) / total if total else None
         uneven = NOTHING if imbalance is None else f"{imbalance:.1f} : 1"
@@ -114,7 +112,6 @@ class DatasetStatistics:
     tasks: dict[str, TaskStatistics]
 
     def figures(self) -> Iterator[tuple[str, str]]:
-        """Yield what is measured of inputs and tasks, and its value for people."""
         measured = {name: own.figures for name, own in self.inputs.items()}
         for name, figures in [*measured.items(), *((n, t.figures) for n, t in self.tasks.items())]:
             yield from ((f"{name} {figure}", value) for figure, value in figures.items())

@@ -60,7 +60,6 @@ def inspection_metrics(found: InspectionFindings) -> dict[str, float]:
 
 
 def inspection_page(name: str, found: InspectionFindings, samples: int) -> str:
-    """Return the whole page."""
     datasets = [
         {
             "name": dataset,
@@ -86,7 +85,6 @@ def inspection_page(name: str, found: InspectionFindings, samples: int) -> str:
 
 
 def task_part(name: str, facts: TaskStatistics, data: DatasetStatistics) -> dict[str, Any]:
-    """Return a task's figures, and the bars of its labels or numbers."""
     classes = facts.classes[:MOST_BARS]
     totals = {split: max(1, facts.labels[split].total()) for split in SPLITS}
     shares = [facts.labels[s][c] / totals[s] for c in classes for s in SPLITS]
@@ -157,7 +155,6 @@ def sample_part(inspected: InspectedDataset, row: int) -> dict[str, Any]:
 
 
 def shown_parts(inspected: InspectedDataset, row: int) -> Iterator[dict[str, str]]:
-    """Yield the modalities that a row has, and its masks and depths on their pictures."""
     for modality, store in inspected.stores.items():
         if modality == "text" and store.has[row]:
             yield {"text": text_of(inspected.loaded.inputs[modality], row)[:LONGEST]}

@@ -60,7 +60,6 @@ def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
 
 
 def inspect_dataset(data: MixedDataModule, name: str) -> InspectedDataset:
-    """Prepare and measure one data set, without its bad rows."""
     loaded = data.loaded[name]
     stores = data.prepare(name)
     loaded.rows = {split: loaded.bad.without(rows) for split, rows in loaded.rows.items()}

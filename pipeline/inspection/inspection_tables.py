@@ -19,7 +19,6 @@ PIXELS, MOST_CLASSES = "pixels", 40  # classes of pixels that are listed
 
 
 def print_findings(console: Console, found: InspectionFindings) -> None:
-    """Print tables of data sets, inputs and tasks, and the problems."""
     for table in finding_tables(found):
         if table.row_count:
             console.print(table)

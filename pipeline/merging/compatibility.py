@@ -89,7 +89,6 @@ def source_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
 
 
 def tokenizer_mismatches(modality: str, parents: Sequence[Parent]) -> Iterator[str]:
-    """Yield models that learnt another tokenizer, or brought another one along."""
     if not parents:
         return
     first, *others = parents
@@ -179,11 +178,7 @@ NO_START = (
 
 
 def check_method(method: MergeMethod, name: str, models: Sequence[Any], base: Any) -> None:
-    """Check that a method is given what it takes.
-
-    Raises:
-        UsageError: too few models or too many; a start is missing, or given for nothing.
-    """
+    """Check that a method is given what it takes."""
     count = len(models)
     if count < method.fewest or (method.most is not None and count > method.most):
         wanted = f"{method.fewest}" if method.most == method.fewest else f">= {method.fewest}"
@@ -198,11 +193,7 @@ def check_method(method: MergeMethod, name: str, models: Sequence[Any], base: An
 
 
 def check_starts(models: Models, base: Parent | None) -> list[str]:
-    """Check that models come from the start; return what is odd about them without one.
-
-    Raises:
-        UsageError: one doesn't, or the start lacks what several models have.
-    """
+    """Check that models come from the start; return what is odd about them without one."""
     if base is not None:
         check_base(models, base)
     found = list(unrelated_models(models))
@@ -222,7 +213,6 @@ def check_starts(models: Models, base: Parent | None) -> list[str]:
 
 
 def check_base(models: Models, base: Parent) -> None:
-    """Check that the start has what several models share."""
     missing = [
         unit.name
         for unit in models.units
@@ -249,7 +239,6 @@ def check_complete(found: Shapes, wanted: Shapes, trunk: str) -> None:
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Check that a merge has numbers that a network can work with."""
     wrong = [
         name
         for name, value in state.items()

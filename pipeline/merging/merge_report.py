@@ -76,7 +76,6 @@ def print_merge(
     config: Mapping[str, Any],
     spec: Mapping[str, Any],
 ) -> None:
-    """Print scores, if there are any, and what can be done with the result."""
     if summary.test or summary.valid:
         console.print(
             scores_table(summary, {**spec["config"], "allow_targets": config["allow_targets"]})

@@ -168,7 +168,6 @@ class MergeRun:
             )
 
     def _build(self) -> tuple[MixedDataModule, EvaluationModule]:
-        """Load the data of all models, and build the result's network."""
         config = {**self.spec["config"], "allow_targets": self.config["allow_targets"]}
         seed_everything(config["seed"], verbose=False)
         datamodule = build_datamodule(config, self.spec["learnt"])

@@ -39,7 +39,6 @@ def score_all(
     options: Mapping[str, Any],
     console: Console,
 ) -> MergeScores:
-    """Measure everything as ``pipeline.evaluate`` does."""
     models = []
     for place, tasks in enumerate(evaluator.models.tasks):
         with use_single_model(evaluator, place, state if keeps_members else None):
@@ -71,7 +70,6 @@ def evaluate_loaded(
 def use_single_model(
     evaluator: MergeEvaluator, place: int, ensemble: StateDict | None
 ) -> Iterator[None]:
-    """Have the module answer as one of the models, alone."""
     if ensemble is None:
         evaluator.load_model(place)
         yield

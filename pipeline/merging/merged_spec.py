@@ -43,9 +43,6 @@ def merged_spec(
         keeps_members: whether the result holds the parents' networks.
         name: of the result.
         allow: packages, besides our own, whose classes may be named.
-
-    Raises:
-        UsageError: with everything in which they don't fit together.
     """
     found = list(mismatches(parents, same_shape=not keeps_members))
     if base is not None:
@@ -81,7 +78,6 @@ def merged_spec(
 
 
 def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
-    """Return vocabularies, tokenizers and data sets' digests of all parents."""
     found: dict[str, dict[str, Any]] = {}
     for parent in parents:
         for kind, values in parent.spec["learnt"].items():

@@ -26,7 +26,6 @@ OWN_FOLDERS = ("checkpoints", "plots", "model")
 
 
 def check_not_inside(output: Path, models: Sequence[Path]) -> None:
-    """Check that no model lies where the result goes."""
     for model in models:
         if model.resolve().is_relative_to(output.resolve()):
             raise UsageError(f"output {output} holds {model}, which is merged; choose another")

@@ -14,12 +14,7 @@ CODE = re.compile(r"`([^`]*)`")
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page; values are escaped, but for those that are ``Markup``.
-
-    Args:
-        template: a file beside this one.
-        values: that it names.
-    """
+    """Return a page; values are escaped, but for those that are ``Markup``."""
     return _templates().get_template(template).render(values)
 
 

@@ -74,7 +74,6 @@ class MemoryCost:
 
     @property
     def total(self) -> int:
-        """Return the sum."""
         return sum(asdict(self).values())
 
 
@@ -122,12 +121,10 @@ class CostEstimator:
         return StepCost(parts, self.memory_cost(step), own, row_flops)
 
     def memory(self, counts: Counts) -> MemoryCost:
-        """Return the memory that a step with these rows over all devices needs."""
         return self.memory_cost(self._longest_step(rows_per_device(counts, self.devices)))
 
     @property
     def devices(self) -> int:
-        """Number of devices."""
         return self.setting.devices
 
     def _longest_step(self, own: Counts) -> StepCounts:
@@ -136,7 +133,6 @@ class CostEstimator:
         return self.dry_run.step(self.longest, own, rows_per_device(held, self.devices))
 
     def memory_cost(self, step: StepCounts) -> MemoryCost:
-        """Return what a step holds on one device."""
         share = self.devices if self.setting.sharded else 1
         exchange = step.gradients if self.setting.exchanged else 0
         if self.setting.sharded and share > 1:
@@ -166,7 +162,6 @@ def largest_block(network: MultiTaskNetwork, setting: HardwareSetup) -> int:
 def part_costs(
     module: MultiTaskModule, inputs: DatasetModalities, step: StepCounts, own: Counts
 ) -> list[PartCost]:
-    """Return the costs of all parts of the model, the balancer among them."""
     named = {**network_parts(module.network), "balancer": module.balancer, LOSSES_PART: nn.Module()}
     found = []
     for name, part in named.items():
@@ -224,9 +219,6 @@ def largest_batch(estimate: CostEstimator, limit: int) -> int:
     Args:
         estimate: tells the memory of any size.
         limit: bytes of each device.
-
-    Raises:
-        PollinateError: the smallest batch doesn't fit.
     """
     data = estimate.data
     low = max(len(data.sizes), 1) * estimate.devices
@@ -263,7 +255,6 @@ def next_batch_size(fits: int, beyond: int | None, guess: int | None) -> int:
 
 
 def bytes_needed(estimate: CostEstimator, rows: int) -> int:
-    """Return the bytes that a step of so many rows over all devices needs."""
     return estimate.memory(counts_of_batch_size(estimate.data, rows)).total
 
 
@@ -275,7 +266,6 @@ def counts_of_batch_size(data: MixedDataModule, rows: int) -> dict[str, int]:
 
 
 def too_small_message(estimate: CostEstimator, limit: int, needed: int) -> str:
-    """Return what to say when not even one row of each data set fits."""
     sharding = "" if estimate.setting.sharded else ", trainer.strategy=fsdp2 on several devices"
     return (
         f"memory must be at least {format_bytes(needed)}, which one row of each data set needs on "

@@ -47,7 +47,6 @@ def plan_values(
 
 
 def print_plan(console: Console, cost: StepCost, setting: HardwareSetup, batch_size: int) -> None:
-    """Print a plan for people."""
     console.print(part_table(cost))
     console.print()
     console.print(memory_table(cost.memory))
@@ -59,7 +58,6 @@ def print_plan(console: Console, cost: StepCost, setting: HardwareSetup, batch_s
 
 
 def part_table(cost: StepCost) -> Table:
-    """Return one line a part of the model."""
     headings = ("part", "weights", "trainable", "forward", "backward FLOPs a row")
     table = new_table(*headings, numbers=4)
     for part in cost.parts:

@@ -51,7 +51,6 @@ class FlopMemoryCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         self._owners: list[str] = [LOSSES_PART]  # of those stretches
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count it."""
         kwargs = kwargs or {}
         found = func(*args, **kwargs)
         for leaf in tree_leaves(found):

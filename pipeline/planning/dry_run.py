@@ -58,8 +58,6 @@ class BatchTemplate:
 
 
 def repeat_row(one: Batch, rows: int) -> Batch:
-    """Return a batch of ``rows`` rows, each of which has all modalities."""
-
     def grown(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {
             name: torch.empty((rows, *tensor.shape[1:]), dtype=tensor.dtype)
@@ -72,11 +70,7 @@ def repeat_row(one: Batch, rows: int) -> Batch:
 
 
 def batch_templates(data: MixedDataModule) -> tuple[BatchTemplate, BatchTemplate]:
-    """Return rows of the length to which a batch is padded: usually, and at most.
-
-    Args:
-        data: that is set up.
-    """
+    """Return rows of the length to which a batch is padded: usually, and at most."""
     plan = EpochPlan(data.sampler, data.sizes)
     steps = TrainingSteps(data.parts["train"], plan, data.seed, RankSlice())
     usual, longest = {}, {}
@@ -106,7 +100,6 @@ def padding_rows(store: InputStore, part: SplitDataset, steps: list[np.ndarray])
 
 
 def one_row_batch(part: SplitDataset, chosen: Mapping[str, int]) -> Batch:
-    """Return a batch of one row, whose modalities may come from several."""
     batch = Batch({}, {}, {}, torch.zeros(1, dtype=torch.int64))
     for modality, row in chosen.items():
         rows, store = np.array([row]), part.stores[modality]
@@ -259,7 +252,6 @@ class DryRun:
         flop_counter: FlopMemoryCounter,
         found: StepCounts,
     ) -> None:
-        """Put in memory what is there between two steps."""
         for tensor in (*network.parameters(), *network.buffers(), *balancer.parameters()):
             flop_counter.add(tensor)
         found.weights = flop_counter.live
@@ -308,7 +300,6 @@ class DryRun:
         batches: Mapping[str, Batch],
         flop_counter: FlopMemoryCounter,
     ) -> None:
-        """Run forward and backward, as ``Meeting`` and the balancer do."""
         flop_counter.restart()
         cut = FeatureGradients() if self.level == "features" else None
         with self.setting.autocast():
@@ -345,7 +336,6 @@ class DryRun:
     def _batches(
         self, template: BatchTemplate, counts: Counts, network: MultiTaskNetwork
     ) -> dict[str, Batch]:
-        """Return the rows of a step, with features in place of what frozen encoders read."""
         batches = template.repeated(counts)
         for batch in batches.values():
             batch.inputs = {n: v.to(self.setting.cast(v.dtype)) for n, v in batch.inputs.items()}

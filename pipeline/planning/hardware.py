@@ -67,11 +67,7 @@ class HardwareSetup:
 
 
 def hardware_setup(config: Mapping[str, Any]) -> HardwareSetup:
-    """Return what a configuration says.
-
-    Raises:
-        UsageError: no device, or a strategy or precision whose memory isn't known here.
-    """
+    """Return what a configuration says."""
     trainer = config["trainer"]
     on_gpu = is_gpu(trainer.get("accelerator", "auto"))
     nodes = trainer.get("num_nodes", 1)
@@ -98,7 +94,6 @@ def hardware_setup(config: Mapping[str, Any]) -> HardwareSetup:
 
 
 def weight_copies(config: Mapping[str, Any]) -> int:
-    """Return how many copies of the weights are kept besides them."""
     count = int(config["ema_decay"] is not None)
     node = config["trainer"].get(AVERAGING)
     if node is not None:
@@ -113,11 +108,7 @@ def is_gpu(accelerator: str) -> bool:
 
 
 def device_count(given: Any, on_gpu: bool) -> int:
-    """Return the number of devices that ``trainer.devices`` stands for; they need not be here.
-
-    Raises:
-        UsageError: it stands for none.
-    """
+    """Return the number of devices that ``trainer.devices`` stands for; they need not be here."""
     if isinstance(given, str) and "," in given:
         given = [part for part in given.split(",") if part.strip()]
     if isinstance(given, list):

@@ -26,7 +26,6 @@ class GuessedValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, or guess its result."""
         if func is aten._local_scalar_dense.default:
             return guessed_value(args[0].dtype)
         if func is aten.nonzero.default:
@@ -54,11 +53,7 @@ def all_true(index: Tensor | None) -> list[Tensor | None]:
 
 @contextmanager
 def fake_tensors(cast: Cast) -> Iterator[None]:
-    """Inside, tensors have no numbers; nobody's random numbers change.
-
-    Args:
-        cast: what becomes of a number's type.
-    """
+    """Inside, tensors have no numbers; nobody's random numbers change."""
     usual = torch.get_default_dtype()
     guesses = GuessedValues()  # type: ignore[no-untyped-call]  # torch's is not annotated
     with preserved_rng(), FakeTensorMode(allow_non_fake_inputs=True), guesses:

@@ -28,12 +28,7 @@ READERS: dict[str, Callable[[Path], RowFile]] = {
 
 
 def open_input(path: Path) -> RowFile:
-    """Return the rows of a table, of a picture or sound, or of a folder of them.
-
-    Raises:
-        UsageError: no format has such a name.
-        PollinateError: nothing is there, it can't be read, or it has no rows.
-    """
+    """Return the rows of a table, of a picture or sound, or of a folder of them."""
     if path.is_dir():
         return MediaRows(path)
     if not path.is_file():
@@ -65,7 +60,6 @@ class InputWording:
     example: str
 
     def choose(self, modality: str, column: str) -> str:
-        """Return how a column is chosen."""
         return self.example.format(modality=modality, column=column)
 
 
@@ -83,9 +77,6 @@ def match_columns(
 
     Column names in order: ``given``; what the format itself says; the names in training; the
     modality's own name.
-
-    Raises:
-        UsageError: ``given`` names what isn't there, nothing matches, or several columns do.
     """
     modalities = sorted({name for columns in inputs.values() for name in columns})
     option = wording.option
@@ -124,7 +115,6 @@ def candidate_columns(inputs: TrainingInputs, modality: str) -> list[InputColumn
 
 
 def column_names(given: InputColumns) -> str:
-    """Return the columns' names for people."""
     return "+".join(columns_named(given))
 
 
@@ -181,6 +171,5 @@ def raw_values(
 
 
 def cell_value(cell: Any) -> Any:
-    """Return a cell, None if it is empty."""
     empty = cell is None or (isinstance(cell, float) and cell != cell)
     return None if empty or (isinstance(cell, str) and not cell.strip()) else cell

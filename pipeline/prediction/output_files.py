@@ -54,7 +54,6 @@ class CsvOutput(Output):
         self._writer.writerows([as_cell(row[name]) for name in self._names] for row in rows)
 
     def close(self) -> None:
-        """Flush and close."""
         self._file.close()
 
 
@@ -78,7 +77,6 @@ class JsonLinesOutput(Output):
             self._file.write(json.dumps(named, ensure_ascii=False, default=str) + "\n")
 
     def close(self) -> None:
-        """Flush and close."""
         self._file.close()
 
 
@@ -113,7 +111,6 @@ class ParquetOutput(Output):
         self._rows = []
 
     def close(self) -> None:
-        """Write the rest and close."""
         if self._rows:
             self._flush()
         self._writer.close()
@@ -128,12 +125,7 @@ WRITERS: dict[str, type[Output]] = {
 
 
 def check_output(path: Path, source: Path, overwrite: bool) -> None:
-    """Check, before any work, that predictions can be written.
-
-    Raises:
-        UsageError: no format has such a name, a file is there, or it is the input.
-        PollinateError: its folder is missing or can't be written to.
-    """
+    """Check, before any work, that predictions can be written."""
     if path.suffix.lower() not in WRITERS:
         raise UsageError(f"output must end in {', '.join(WRITERS)}, got {path.name}")
     if path.exists():
@@ -150,11 +142,7 @@ def check_output(path: Path, source: Path, overwrite: bool) -> None:
 
 @contextmanager
 def output_file(path: Path, schema: Schema) -> Iterator[Output]:
-    """Write beside ``path`` and rename at the end; whatever fails leaves ``path`` as it was.
-
-    Raises:
-        PollinateError: it can't be written, on a full disk say.
-    """
+    """Write beside ``path`` and rename at the end; whatever fails leaves ``path`` as it was."""
     try:
         with replacing(path) as temporary:
             output = WRITERS[path.suffix.lower()](temporary, schema)
@@ -176,7 +164,6 @@ def as_cell(value: Any) -> Any:
 
 
 def as_kind(value: Any, kind: type) -> Any:
-    """Return a value that is no text as JSON where text is wanted."""
     is_other = kind is str and value is not None and not isinstance(value, str)
     return json.dumps(value, ensure_ascii=False, default=str) if is_other else value
 
@@ -200,11 +187,7 @@ class PictureFiles:
         }
 
     def check(self, overwrite: bool) -> None:
-        """Check that no folder has anything in it.
-
-        Raises:
-            UsageError: one has, and may not be written to.
-        """
+        """Check that no folder has anything in it."""
         for folder in self.folders.values():
             if folder.exists() and not folder.is_dir():
                 raise UsageError(f"{folder} must be a folder, it is a file; choose another output")
@@ -234,12 +217,7 @@ class PictureFiles:
 def picture_files(
     output: Path, tasks: Mapping[str, Task], overwrite: bool
 ) -> Iterator[PictureFiles]:
-    """Write pictures beside their folders, and move them there at the end if nothing fails.
-
-    Raises:
-        UsageError: a folder is there already.
-        PollinateError: one can't be written, on a full disk say.
-    """
+    """Write pictures beside their folders, and move them there at the end if nothing fails."""
     files = PictureFiles(output, tasks)
     files.check(overwrite)
     try:

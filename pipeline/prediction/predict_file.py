@@ -102,11 +102,7 @@ def choose_tasks(
     wanted: Sequence[str] | None,
     wording: InputWording = COMMAND_LINE,
 ) -> list[str]:
-    """Return the tasks to answer.
-
-    Raises:
-        UsageError: a wanted task doesn't exist, or reads what the input lacks.
-    """
+    """Return the tasks to answer."""
     possible = predictor.predictable_tasks(modalities)
     for task in wanted or ():
         predictor.check_task(task)
@@ -141,7 +137,6 @@ def predict_rows(
 
 
 def stopped_message(source: RowFile, bad: UnreadableRows) -> str:
-    """Say which row stopped everything."""
     return (
         f"{source.path}, {bad.first[0]}. Nothing was written; correct the row, or leave out "
         "such rows: on_bad_row=skip"
@@ -151,7 +146,6 @@ def stopped_message(source: RowFile, bad: UnreadableRows) -> str:
 def prediction_report(
     source: RowFile, output: Path, tasks: Sequence[str], count: int, bad: UnreadableRows
 ) -> str:
-    """Say what was done, and list the first bad rows."""
     lines = [f"{count:,} rows, {', '.join(tasks)} -> {output}"]
     if bad.count:
         rows = "row" if bad.count == 1 else "rows"

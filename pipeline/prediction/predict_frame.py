@@ -43,11 +43,9 @@ class FrameRows(RowFile):
 
     @property
     def folder(self) -> Path:
-        """Where relative paths begin."""
         return Path.cwd()
 
     def rows(self) -> Iterator[FileRow]:
-        """Yield the rows with all their cells."""
         yield from self.with_paths([])
 
     def with_paths(self, media: Sequence[str]) -> list[FileRow]:
@@ -63,11 +61,7 @@ class FrameRows(RowFile):
 
 
 def as_frame(rows: pd.DataFrame | Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """Return rows as a DataFrame, whose cells may be arrays.
-
-    Raises:
-        UsageError: they are something else, or of different lengths.
-    """
+    """Return rows as a DataFrame, whose cells may be arrays."""
     if isinstance(rows, pd.DataFrame):
         return rows
     if not isinstance(rows, Mapping):

@@ -87,7 +87,6 @@ class CandidateSource(ABC):
 
 
 def mismatch(source: CandidateSource, modalities: Sequence[str]) -> str:
-    """Say how a source and rows with these modalities don't fit."""
     return f"{source.name} reads {' and '.join(source.modalities)}, not {' or '.join(modalities)}"
 
 
@@ -118,11 +117,9 @@ class CheckpointSource(CandidateSource):
         )
 
     def reads(self, modalities: Sequence[str]) -> bool:
-        """Say whether one of its tasks can be answered from such rows."""
         return bool(self.predictor.predictable_tasks(modalities))
 
     def parameters(self, modalities: Sequence[str]) -> int:
-        """Count the encoders of the modalities, the fusions and the trunk."""
         network = self.predictor.single_network
         own = [network.encoder(name) for name in self.modalities if name in modalities]
         parts = torch.nn.ModuleList([*own, network.fusions, network.trunk])
@@ -220,11 +217,9 @@ class EncoderSource(CandidateSource):
         self.encoder.eval()
 
     def reads(self, modalities: Sequence[str]) -> bool:
-        """Say whether its modality is among these."""
         return self.modalities[0] in modalities
 
     def parameters(self, modalities: Sequence[str]) -> int:
-        """Count the weights of the other library's network."""
         return sum(weight.numel() for weight in self.encoder.tuned_part().parameters())
 
     def represent(self, columns: Cells, batch_size: int) -> SourceRepresentation:
@@ -272,7 +267,6 @@ def find_sources(names: str | Sequence[str], config: Mapping[str, Any]) -> list[
 
 
 def find_source(name: str, config: Mapping[str, Any]) -> CandidateSource:
-    """Return one source."""
     match = ENCODER_NAME.fullmatch(name)
     if match is not None:
         modality = match["modality"]
@@ -292,7 +286,6 @@ def uri_of(config: Mapping[str, Any]) -> str:
 
 
 def overrides_of(match: re.Match[str]) -> list[str]:
-    """Return what a command line would say to choose an encoder."""
     modality, rest = match["modality"], match["rest"]
     chosen = f"encoder/{modality}={match['option']}"
     if rest.startswith(":"):

@@ -33,12 +33,7 @@ Found = dict[tuple[str, str], list[float]]  # {(task, source): values}
 
 
 def gains_table(path: Path, tasks: Sequence[str], sources: Sequence[str]) -> MeasuredGains:
-    """Read gains from a CSV with the columns source, task and gain; rows of a pair are averaged.
-
-    Raises:
-        UsageError: there is no such file, a column lacks, a task isn't known, a gain is no number,
-            or no row is about a source that is ranked.
-    """
+    """Read gains from a CSV with the columns source, task and gain; rows of a pair are averaged."""
     if not path.is_file():
         raise UsageError(f"gains must be a CSV or a list of runs, there is no file {path}")
     with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -71,7 +66,6 @@ def gains_table(path: Path, tasks: Sequence[str], sources: Sequence[str]) -> Mea
 
 
 def finite(cell: str | None, where: str) -> float:
-    """Return a cell as a number."""
     try:
         value = float(cell or "")
     except ValueError:
@@ -107,10 +101,6 @@ def gains_of_runs(
         tasks: {task: the metric, larger is better, that is its score}.
         sources: models that are ranked.
         uri: MLflow's address, where run ids that ``transfer`` names are looked up.
-
-    Raises:
-        PollinateError: a folder isn't that of a finished run, or there is none without or with a
-            source.
     """
     scores: Found = defaultdict(list)
     for run in runs:

@@ -44,10 +44,6 @@ def rank_agreement(tasks: Sequence[Column], seed: int = 0) -> RankAgreement:
     the tasks for independent.
 
     Source: Kendall 1945 (tau-b).
-
-    Args:
-        tasks: scores and gains of the same n sources, a pair of arrays a task.
-        seed: of the random draws.
     """
     signs = [pair_signs(x, y) for x, y in tasks]
     known = np.any([~np.isnan(x) & ~np.isnan(y) for x, y in tasks], axis=0)

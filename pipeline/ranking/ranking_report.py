@@ -40,7 +40,6 @@ class RankingReport:
 
 
 def ranking_report(ranking: Ranking, gains: MeasuredGains | None, seed: int) -> RankingReport:
-    """Compare a ranking with measured gains, if there are any."""
     if gains is None:
         return RankingReport(ranking)
     tasks = [task for task in ranking.tasks if gains.values.get(task)]
@@ -128,7 +127,6 @@ def cells(ranking: Ranking, task: str, source: str, kind: Sequence[str]) -> dict
 
 
 def as_csv(report: RankingReport) -> str:
-    """Return a line a task, source and score, as a table for other programs."""
     ranking, rows = report.ranking, []
     for task in ranking.tasks:
         gains = {} if report.gains is None else report.gains.values.get(task, {})
@@ -158,7 +156,6 @@ def ranking_metrics(report: RankingReport) -> dict[str, float]:
 
 
 def print_ranking(console: Console, report: RankingReport) -> None:
-    """Print two tables a task, one of the time, and one of the agreement with measured gains."""
     ranking = report.ranking
     for task, own in ranking.tasks.items():
         rows = f"{len(own.rows):,} labelled rows"
@@ -282,7 +279,6 @@ def agreement_table(report: RankingReport) -> Table:
 
 
 def agreement_notes(report: RankingReport) -> list[str]:
-    """Return what a reader should know of the taus."""
     found = list(report.gains.notes) if report.gains is not None else []
     reasons: dict[str, list[str]] = {}
     for score, own in report.agreements.items():
@@ -318,6 +314,5 @@ def save_ranking(config: Mapping[str, Any], folder: RunFolder, report: RankingRe
 
 
 def check_output(output: str | None) -> None:
-    """Check the name of ``output``."""
     if output is not None and Path(output).suffix not in WRITERS:
         raise UsageError(f"output must end in {' or '.join(WRITERS)}, got {output}")

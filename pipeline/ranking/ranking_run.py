@@ -26,12 +26,7 @@ from pollinate.instantiate import instantiate
 def make_ranking_report(
     config: Mapping[str, Any], folder: RunFolder, console: Console
 ) -> RankingReport:
-    """Load sources and target, score, and compare with gains.
-
-    Raises:
-        UsageError: there is nothing to rank, or a source fits no task.
-        PollinateError: a source or the data can't be read.
-    """
+    """Load sources and target, score, and compare with gains."""
     scores: dict[str, Score] = {
         name: instantiate(node, config["allow_targets"], f"scores.{name}")
         for name, node in config["scores"].items()

@@ -54,16 +54,7 @@ def model_evidence(
     task: TargetTask,
     compared: SourceRepresentation | None,
 ) -> EvidenceByReads:
-    """Return what is known of a model for a task.
-
-    Args:
-        source: the model.
-        seen: what it made of the target's rows.
-        name: of the task.
-        task: its rows and labels.
-        compared: what a model of the target made of the rows; None: features are compared with
-            labels.
-    """
+    """Return what is known of a model for a task."""
     if not source.reads(task.modalities):
         return no_evidence(mismatch(source, task.modalities))
     whole = Evidence(
@@ -85,7 +76,6 @@ def model_evidence(
 def feature_evidence(
     seen: SourceRepresentation, name: str, task: TargetTask, compared: SourceRepresentation | None
 ) -> Iterator[PartEvidence]:
-    """Yield the features that each part of a source gives to a task's rows."""
     for part, block in seen.features.items():
         rows = np.intersect1d(task.rows, block.rows)
         other = None if compared is None else reference_block(compared, name)
@@ -105,7 +95,6 @@ def feature_evidence(
 
 
 def head_evidence(seen: SourceRepresentation, task: TargetTask) -> Iterator[PartEvidence]:
-    """Yield what each head of a source says of a task's rows."""
     for head, block in seen.probabilities.items():
         if isinstance(block, Absent):
             yield PartEvidence(head, 0, Evidence(probabilities=block, classes=task.classes))
@@ -119,7 +108,6 @@ def head_evidence(seen: SourceRepresentation, task: TargetTask) -> Iterator[Part
 
 
 def reference_block(compared: SourceRepresentation, task: str) -> FeatureBlock | None:
-    """Return the features that a model of the target gives to a task, None if it gives none."""
     return compared.features.get(task, next(iter(compared.features.values()), None))
 
 
@@ -131,7 +119,6 @@ def at(values: Tensor | Absent, task: TargetTask, rows: np.ndarray) -> Tensor | 
 
 
 def task_evidence(relations: TaskRelations, source: str, target: str) -> EvidenceByReads:
-    """Return what is known of a task of the target as a source for another one."""
     if source == target:
         return no_evidence(ITSELF)
     found = no_evidence(OF_TASKS)
@@ -250,7 +237,6 @@ def rank_sources(
 
 
 def require_fit(source: CandidateSource, tasks: Mapping[str, Sequence[str]]) -> None:
-    """Check that a source reads the rows of some task."""
     if not any(source.reads(modalities) for modalities in tasks.values()):
         theirs = sorted({name for modalities in tasks.values() for name in modalities})
         raise UsageError(
@@ -278,7 +264,6 @@ def best_outcome(score: Score, pieces: Sequence[PartEvidence]) -> ScoreOutcome:
 
 
 def score_part(score: Score, piece: PartEvidence) -> ScoreOutcome:
-    """Return a score by one part of a source, or why there is none."""
     started = time.perf_counter()
     try:
         value = score.score(piece.evidence)

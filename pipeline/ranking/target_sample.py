@@ -105,11 +105,7 @@ def draw(
     order: Sequence[RowPlace],
     rows: int,
 ) -> DrawnRows:
-    """Return the first labelled rows of an order; none of a task whose targets are maps.
-
-    Raises:
-        PollinateError: no row has a label.
-    """
+    """Return the first labelled rows of an order; none of a task whose targets are maps."""
     if spec.maps is not None:
         return DrawnRows([])
     encoded = {d: spec.encode(loaded[d].label(name, "train")) for d in spec.datasets}

@@ -46,11 +46,7 @@ class TaskRelations:
 
 
 def measure_task_relations(config: Mapping[str, Any], folder: RunFolder) -> TaskRelations:
-    """Train on the target for ``steps`` steps and look at its tasks every ``every`` steps.
-
-    Raises:
-        PollinateError: the data can't be read, or training fails.
-    """
+    """Train on the target for ``steps`` steps and look at its tasks every ``every`` steps."""
     started = time.perf_counter()
     seed_everything(config["seed"], verbose=False)
     data = build_datamodule(config)

@@ -52,11 +52,7 @@ def copy_code(folder: Path, allow_targets: Sequence[str]) -> list[str]:
 
 
 def package_location(package: str) -> Path:
-    """Return the folder or file of an importable package.
-
-    Raises:
-        PollinateError: it can't be found.
-    """
+    """Return the folder or file of an importable package."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise PollinateError(
@@ -107,11 +103,6 @@ def export_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = 
     """Write weights, description, requirements and code; an earlier export is replaced.
 
     Only what predicting needs: no optimizer, no paths of data, no address of a server.
-
-    Args:
-        checkpoint: written by ``pipeline.fit``.
-        folder: gets the folders data and code.
-        allow_targets: packages, besides our own, that go along.
     """
     from lightning_modules.checkpoints import read_checkpoint, write_checkpoint  # imports torch
 
@@ -168,7 +159,6 @@ def answer_columns(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dic
 
 
 def network_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that the network is built from."""
     data = config["data"]
     datasets = {name: {"inputs": dict(spec["inputs"])} for name, spec in data["datasets"].items()}
     network = {name: config[name] for name in (*NETWORK_KEYS, "members") if name in config}

@@ -38,9 +38,6 @@ def save_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()
         folder: what is in it is replaced.
         allow_targets: packages, besides our own, whose classes the checkpoint may name; their
             code goes into the model.
-
-    Raises:
-        PollinateError: the checkpoint can't be read.
     """
     export_model(checkpoint, folder, allow_targets)
     package_for_mlflow(folder)
@@ -105,7 +102,6 @@ class ServedModel:
 
 
 def raw_value(modality: str, cell: Any) -> Any:
-    """Return a cell's value, None if it is empty."""
     import pandas as pd
 
     if pd.isna(cell) or cell in ("", b""):

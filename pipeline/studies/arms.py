@@ -27,7 +27,6 @@ def rows_per_step(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) ->
 
 
 def budget_overrides(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) -> tuple[str, ...]:
-    """Return what gives a run of some tasks the multi-task run's steps, and its rows a step."""
     return (
         f"tasks=[{','.join(tasks)}]",
         f"sampler.batch_size={rows_per_step(tasks, facts, budget)}",
@@ -58,11 +57,7 @@ EQUAL = ("balancer=equal",)
 
 
 def arms_of(study: Mapping[str, Any], facts: MultiTaskFacts) -> dict[str, Arm]:
-    """Return {name: arm}, single-task ones first, in the order in which they are run.
-
-    Raises:
-        UsageError: a transfer between tasks that read nothing alike.
-    """
+    """Return {name: arm}, single-task ones first, in the order in which they are run."""
     full = [
         *_single_task_arms(study, facts),
         *_multi_task_arms(study, facts),

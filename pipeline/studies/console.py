@@ -102,7 +102,6 @@ def print_plan(
     others: int,
     seconds: float | None,
 ) -> None:
-    """Print the arms, how many trials are done, and how long the rest may take."""
     table = new_table("arm", "tasks", "steps", "rows a step", "trials", "done", numbers=4)
     for arm in plan.arms.values():
         own = [trial for trial in trials if trial.arm is arm]

@@ -89,11 +89,9 @@ class FitJob(Job):
         return []
 
     def prepare(self) -> None:
-        """Clear what was stopped before it began."""
         self.files.clear()
 
     def arguments(self) -> list[str]:
-        """Return what begins the run, or goes on with it."""
         dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
         if self.files.can_go_on():
             told = combined(resume_overrides(self.base), self._parent())
@@ -113,7 +111,6 @@ class FitJob(Job):
         return [] if parent is None else [f"tracking.parent={parent}"]
 
     def shown(self) -> list[str]:
-        """Return the command that repeats the run, without secrets."""
         dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
         mine = combined(self.base, self.own, self.values())
         words = shlex.split(self.context.launcher)
@@ -133,15 +130,7 @@ class ArmJob(FitJob):
 def arm_options(
     plan: StudyPlan, context: JobContext, arm: Arm, seed: int, source_seed: int
 ) -> dict[str, Any]:
-    """Return what all runs of an arm have in common.
-
-    Args:
-        plan: of the study.
-        context: of the machine.
-        arm: that is run.
-        seed: of the run.
-        source_seed: of the run that it begins from, in a transfer.
-    """
+    """Return what all runs of an arm have in common."""
     source = source_files(context.folder, arm, source_seed)
     return {
         "context": context,

@@ -77,12 +77,10 @@ def is_top_level(journal: Path) -> bool:
 
 
 def is_tracked(journal: Path) -> bool:
-    """Say whether a run was to be tracked by a server."""
     return any(record.get("uri") for record, _ in read_lines(journal) if record["op"] == "start")
 
 
 def is_behind(folder: Path) -> bool:
-    """Say whether a run was tracked by a server that lacks a part of it."""
     sent = sent_bytes(folder)
     paths = [folder / name for name in (METRICS, SYSTEM, OPERATIONS) if (folder / name).exists()]
     return is_tracked(folder / OPERATIONS) and any(

@@ -30,7 +30,6 @@ def is_below(key: str, top: str) -> bool:
 
 
 def trial_overrides(overrides: Iterable[str]) -> list[str]:
-    """Return the overrides that hold for every trial, with absolute paths of config files."""
     kept = [
         text
         for text in overrides

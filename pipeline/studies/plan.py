@@ -64,7 +64,6 @@ def facts_from(plain: Mapping[str, Any]) -> MultiTaskFacts:
 
 
 def optimizer_steps(trainer: Mapping[str, Any], epoch: int) -> int:
-    """Return a run's optimizer steps."""
     batches = limited_steps(epoch, trainer.get("limit_train_batches"))
     each = math.ceil(batches / (trainer.get("accumulate_grad_batches") or 1))
     epochs, most = trainer.get("max_epochs"), trainer.get("max_steps")
@@ -112,11 +111,7 @@ class StudyPlan:
 
 
 def load_plan(folder: Path) -> StudyPlan | None:
-    """Return the plan of a study's folder, None if it has none.
-
-    Raises:
-        PollinateError: it is damaged, or of another version.
-    """
+    """Return the plan of a study's folder, None if it has none."""
     plain = read_json(folder / PLAN)
     if plain is None:
         return None
@@ -129,7 +124,6 @@ def load_plan(folder: Path) -> StudyPlan | None:
 
 
 def study_resume_command(folder: Path) -> str:
-    """Return the command that goes on with a study, as a shell takes it."""
     return shell_command("study", f"resume={relpath(folder)}")
 
 

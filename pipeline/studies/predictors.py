@@ -55,7 +55,6 @@ class RankJob(Job):
 
 
 def rank_job(plan: StudyPlan, context: JobContext) -> RankJob | None:
-    """Return the job, None where nothing is to be scored."""
     if not plan.predictors:
         return None
     seed = plan.seeds[0]

@@ -82,7 +82,6 @@ def differing_keys(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
 
 
 def is_empty(folder: Path) -> bool:
-    """Say whether a folder isn't there, or holds nothing."""
     known = (".leader.lock", "config.yaml")  # of a study that was stopped while it was planned
     return not folder.exists() or all(
         path.name in known or LEFT_BY_A_CRASH.fullmatch(path.name) for path in folder.iterdir()
@@ -111,11 +110,7 @@ class StudyRequest:
 
 
 def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> StudyRequest:
-    """Return what is asked for; ``resume`` adds what the study's folder knows.
-
-    Raises:
-        UsageError: a key that has no place here, or nothing to resume.
-    """
+    """Return what is asked for; ``resume`` adds what the study's folder knows."""
     dirs = [str(folder.expanduser().resolve()) for folder in arguments.config_dirs]
     for key, instead in (("seed", "seeds=[0,1,2]"), ("tracking.parent", "name=NAME")):
         if key in given_keys(arguments.overrides):
@@ -153,12 +148,7 @@ def resumed_folder(what: str) -> Path:
 
 
 def find_plan(want: StudyRequest) -> StudyPlan | None:
-    """Return the plan in the study's folder with the seeds that are asked for, None for none.
-
-    Raises:
-        UsageError: the folder is another study's, or holds something else.
-        PollinateError: it can't be written to.
-    """
+    """Return the plan in the study's folder with the seeds that are asked for, None for none."""
     plan = load_plan(want.folder)
     if plan is None:
         check_writable(want.folder)
@@ -189,7 +179,6 @@ def check_launcher(launcher: str) -> None:
 
 
 def check_folders(arms: Iterable[str]) -> None:
-    """Check that each arm has a folder of its own."""
     known: dict[str, str] = {}
     for name in arms:
         other = known.setdefault(safe_name(name), name)
@@ -201,7 +190,6 @@ def check_folders(arms: Iterable[str]) -> None:
 
 
 def check_arms(want: StudyRequest) -> list[str]:
-    """Return the overrides of every trial, of which each arm's configuration composes."""
     config, study = want.config, want.config["study"]
     require_optuna(study["search"])
     base = trial_overrides(want.overrides)
@@ -219,7 +207,6 @@ def check_arms(want: StudyRequest) -> list[str]:
 def check_arm(
     where: str, base: Sequence[str], overrides: Sequence[str], config_dirs: Sequence[str]
 ) -> None:
-    """Check that an arm's overrides make a run."""
     for text in overrides:
         taken = [
             top for top in (*STUDY_KEYS, *FIXED_KEYS, *ARMS_OWN) if is_below(key_of(text), top)
@@ -236,7 +223,6 @@ def check_arm(
 
 
 def make_plan(want: StudyRequest, base: list[str], started: float, timed: bool) -> StudyPlan:
-    """Build the multi-task run once, and plan the study."""
     from pipeline.studies.profiling import profile_multi_task  # imports torch
 
     config, study = want.config, want.config["study"]
@@ -268,7 +254,6 @@ def save_plan(plan: StudyPlan, want: StudyRequest) -> None:
 
 
 def await_plan(want: StudyRequest) -> StudyPlan:
-    """Return the plan that another process is making."""
     until = time.monotonic() + WAIT
     while time.monotonic() < until:
         if load_plan(want.folder) is not None:

@@ -207,7 +207,6 @@ def failure_reason(code: int | None, output: str, timeout: float | None = None) 
 
 
 def memory_advice() -> str:
-    """Return what to do where memory ran out."""
     return (
         "run fewer at a time (jobs=1), or take a smaller sampler.batch_size: "
         f"{shell_command('plan')} tells what fits"

@@ -60,11 +60,7 @@ def profile_multi_task(
 
 
 def task_facts(data: MixedDataModule, name: str) -> TaskFacts:
-    """Return the facts of a task.
-
-    Raises:
-        PollinateError: no validation row has a label.
-    """
+    """Return the facts of a task."""
     spec = data.tasks[name]
     labelled = {
         split: any(bool(data.parts[split][d].present[name].any()) for d in spec.datasets)

@@ -84,6 +84,5 @@ class StudyResults:
     notes: list[str] = field(default_factory=list)
 
     def finished(self, arm: str) -> Iterator[TrialResult]:
-        """Yield an arm's finished trials in the order of their seeds."""
         own = (trial for trial in self.trials if trial.arm == arm and trial.status == "finished")
         yield from sorted(own, key=lambda trial: trial.seed)

@@ -197,7 +197,6 @@ class Scheduler:
     def _give_up(
         self, work: ScheduledJob, code: int | None = None, child: ChildProcess | None = None
     ) -> None:
-        """Note a failure, or try again."""
         status, limit = ("timeout", self.limits.timeout) if work.timed_out else ("failed", None)
         message = failure_reason(code, child.output() if child else "", limit)
         if child is not None:

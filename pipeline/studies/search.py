@@ -87,7 +87,6 @@ class SearchTrial(ArmJob):
             ledger.save()
 
     def wrap_up(self) -> None:
-        """After the last trial, keep the best values."""
         file = best_file(self.context.folder, self.arm.name)
         if self.number < trials_each(self.plan) - 1 or file.exists():
             return
@@ -108,14 +107,12 @@ class SearchTrial(ArmJob):
         return search_files(self.context.folder, self.arm.name, number)
 
     def _score(self, number: int) -> float | None:
-        """Return the mean validation score of a trial's tasks, None if it has none."""
         valid = self._files(number).summary().get("valid", {})
         facts = self.plan.facts.tasks
         scores = [valid.get(task, {}).get(facts[task].metric) for task in self.arm.tasks]
         return fmean(scores) if all(map(is_score, scores)) else None
 
     def _study(self) -> Any:
-        """Return Optuna's study of the arm, whose next draw is settled by what it was told."""
         import optuna  # optional, and a second
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -136,7 +133,6 @@ class SearchTrial(ArmJob):
             ) from error
 
     def _tell(self, study: Any) -> None:
-        """Tell Optuna what earlier trials reached, where it hasn't been told."""
         import optuna
 
         waiting = {trial.number for trial in study.trials if not trial.state.is_finished()}

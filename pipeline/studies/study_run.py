@@ -84,7 +84,6 @@ class StudyRun:
                 say(self.console, shlex.join(job.command("python")))
 
     def run(self) -> StudyResult:
-        """Run, report, return what came out."""
         leads = self.leader.acquire()
         own = StudyTracker(self.want.config, self.want.folder) if leads else None
         stop = StopRequest(STOPPING)
@@ -133,7 +132,6 @@ class StudyRun:
         return StudyResult(exit_code=code, interrupted=signal_name, folder=self.want.folder)
 
     def _report(self, own: StudyTracker | None) -> StudyResult:
-        """Answer by what is there, and write it down."""
         results = collect(self.want.folder, self.want.config["launcher"])
         failed = [trial for trial in results.trials if trial.status != "finished"]
         if len(failed) == len(results.trials):
@@ -160,7 +158,6 @@ class StudyRun:
         )
 
     def _without_result(self, failed: int) -> str:
-        """Return how many trials have none, and what to do about those that can run again."""
         told = f"{count(failed, 'trial')} {verb(failed, 'has')} no result"
         if all(trial.is_finished() for trial in self.trials):
             return told

@@ -18,7 +18,6 @@ from pollinate.files import write_json
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file holds, None if there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -53,7 +52,6 @@ class TrialFiles:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that is at work on the trial."""
         return self._beside("lock")
 
     @property
@@ -87,7 +85,6 @@ class TrialFiles:
             shutil.rmtree(self.path)
 
     def step(self) -> int:
-        """Return the last step of the history, 0 if there is none."""
         try:
             with self.run.metrics.open("rb") as file:
                 file.seek(0, 2)
@@ -168,5 +165,4 @@ def safe_name(name: str) -> str:
 
 
 def is_score(value: Any) -> bool:
-    """Say whether a value from a summary is a number."""
     return isinstance(value, int | float) and math.isfinite(value)

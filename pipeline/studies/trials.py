@@ -52,7 +52,6 @@ STATUSES: Mapping[str | None, TrialStatus] = {"failed": "failed", "timeout": "ti
 
 
 def collect(folder: Path, launcher: str = "python") -> StudyResults:
-    """Return what a study has reached so far."""
     plan = load_plan(folder)
     if plan is None:
         raise PollinateError(f"{folder} holds no study: there is no {folder / PLAN}")

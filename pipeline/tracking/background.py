@@ -164,13 +164,11 @@ class SystemSampler:
             self._journal.log(system_sample(), step)
 
     def close(self) -> None:
-        """End the thread."""
         self._stop.set()
         self._thread.join()
 
 
 def system_sample() -> dict[str, float]:
-    """Measure the machine and this process with its children."""
     memory = psutil.virtual_memory()
     return {
         "system/cpu_utilization_percentage": psutil.cpu_percent(),

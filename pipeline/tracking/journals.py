@@ -62,7 +62,6 @@ class JsonLinesFile:
         self._failed = True
 
     def sync(self) -> None:
-        """Force everything onto the disk, as a checkpoint is."""
         with self._lock:
             try:
                 os.fsync(self._file)
@@ -171,7 +170,6 @@ class MetricJournal:
 
     @property
     def point_count(self) -> int:
-        """Number of points in the file."""
         return sum(map(len, self._steps.values()))
 
     @property
@@ -180,11 +178,9 @@ class MetricJournal:
         return max((steps[-1] for steps in self._steps.values()), default=-1)
 
     def sync(self) -> None:
-        """Force everything onto the disk."""
         self._lines.sync()
 
     def close(self) -> None:
-        """Close the file."""
         self._lines.close()
 
 
@@ -253,7 +249,6 @@ class OperationJournal:
         self.add("start", key=self.key, name=name, **destination)
 
     def add(self, operation: str, **details: Any) -> None:
-        """Append one operation."""
         self._lines.append({"op": operation, "time_ms": _now(), **details})
 
     def add_once(self, operation: str, **details: Any) -> None:
@@ -275,7 +270,6 @@ class OperationJournal:
             self.tags({f"resumed.{key}": value for key, value in changed.items()})
 
     def tags(self, tags: Mapping[str, Any]) -> None:
-        """Append tags whose value is new."""
         texts = {key: _text(value) for key, value in redact(tags).items()}
         new = {key: value for key, value in texts.items() if self._tags.get(key) != value}
         if new:
@@ -283,11 +277,9 @@ class OperationJournal:
             self.add("tags", tags=new)
 
     def sync(self) -> None:
-        """Force everything onto the disk."""
         self._lines.sync()
 
     def close(self) -> None:
-        """Close the file."""
         self._lines.close()
 
 

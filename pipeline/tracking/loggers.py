@@ -62,7 +62,6 @@ class RunLogger(FlushableLogger):
         self._operations = OperationJournal(self.run_dir / OPERATIONS)
 
     def _begin(self, destination: Mapping[str, str | None]) -> None:
-        """Write what every session of a run starts with."""
         self._operations.start(self._run_name, destination)
         self.set_tags(provenance_tags(self.run_dir))
         diff = git_diff(Path.cwd())

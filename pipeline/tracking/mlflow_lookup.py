@@ -55,10 +55,6 @@ class FoundRun:
 def find_run(uri: str, run_id: str) -> FoundRun:
     """Look a run up on its tracking server.
 
-    Args:
-        uri: address of the tracking server.
-        run_id: MLflow's id of the run.
-
     Raises:
         PollinateError: the server does not answer, or does not know the run.
     """
@@ -75,9 +71,6 @@ def find_model(uri: str, model: str) -> Path:
     Args:
         uri: address of the tracking server.
         model: ``models:/NAME/VERSION``, or ``models:/NAME@ALIAS``.
-
-    Raises:
-        PollinateError: the server does not answer, or has no such model.
     """
     _connect(uri)
     import mlflow

@@ -61,13 +61,6 @@ def register_model(
     """Log the model as MLflow 3 does: a logged model of the run, then a registered version.
 
     Each part looks first whether an earlier attempt has done it already.
-
-    Args:
-        client: of the server.
-        experiment: id of the experiment, id of the run.
-        operation: name, step, key, and the registry's name or None.
-        folder: what ``mlflow.pyfunc.save_model`` wrote.
-        cursor: remembers the logged model's id.
     """
     experiment_id, run_id = experiment
     key = operation["key"]
@@ -161,7 +154,6 @@ class MlflowServer:
         return self._client
 
     def open_run(self, cursor: SendCursor) -> None:
-        """Find the run by id, else by key, else create it."""
         self._experiment_id = self._find_experiment()
         if cursor.run_id is not None and not self._exists(cursor.run_id):
             cursor.restart()
@@ -227,7 +219,6 @@ class MlflowServer:
         self._refusing(lambda: self.client.log_batch(self._run_id, metrics=metrics))
 
     def send_operation(self, operation: Operation, cursor: SendCursor) -> None:
-        """Carry out one operation by its name."""
         handlers: dict[str, Callable[[Operation, SendCursor], None]] = {
             "start": self._start,
             "params": self._params,
@@ -242,7 +233,6 @@ class MlflowServer:
         handlers[operation["op"]](operation, cursor)
 
     def set_status(self, status: str, time_ms: int) -> None:
-        """Set RUNNING, or one of FINISHED, KILLED and FAILED with the time of the end."""
         if status == "RUNNING":
             self.client.update_run(self._run_id, status)
         else:

@@ -22,11 +22,7 @@ DATABASE = "sqlite:///runs/mlflow.db"  # where runs are tracked by default
 
 
 def resolve_uri(uri: str) -> str:
-    """Make a relative sqlite path absolute, from the current folder; other addresses stay.
-
-    Raises:
-        UsageError: a plain path or an sqlite database in memory.
-    """
+    """Make a relative sqlite path absolute, from the current folder; other addresses stay."""
     if uri.startswith("sqlite:"):
         path = uri.removeprefix(_SQLITE)
         if path in (uri, "", ":memory:"):

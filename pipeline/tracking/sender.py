@@ -51,7 +51,6 @@ class SenderSettings:
 
 
 def settings_from_json(text: str) -> SenderSettings:
-    """Read what ``to_json`` wrote."""
     return SenderSettings(**json.loads(text))
 
 

@@ -62,7 +62,6 @@ class Control:
         self._changed.set()
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but wake for news."""
         if self._changed.wait(seconds):
             self._changed.clear()
 
@@ -115,7 +114,6 @@ def _first_line(error: Exception) -> str:
 
 
 def open_sender(text: str, report: ReportEvent) -> tuple[Sender, Any]:
-    """Build the sender of one run and its server from a line of settings."""
     from dataclasses import replace
 
     from pipeline.tracking.mlflow_settings import login, set_timeouts
@@ -136,7 +134,6 @@ def open_sender(text: str, report: ReportEvent) -> tuple[Sender, Any]:
 
 
 def main() -> None:
-    """Serve one run."""
     from filelock import FileLock
 
     if hasattr(os, "nice"):

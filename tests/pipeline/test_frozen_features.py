@@ -33,7 +33,6 @@ Numbers = dict[tuple[str, int], float]
 
 def train(*arguments: str, code: int = 0) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")
         patch.setattr(
             "pipeline.training_run.draw_plots", lambda *_: []
         )  # plots take longer than the rest

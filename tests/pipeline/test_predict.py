@@ -256,9 +256,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
         shop["path"] = str(SHOP / shop["path"])
         shop.update(change)
         (root / "data.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("POLLINATE_RUN_DIR", "")
-            assert fit([*SMALL, f"data={root}/data.yaml", f"run_dir={root}/run"]) == 0
+        assert fit([*SMALL, f"data={root}/data.yaml", f"run_dir={root}/run"]) == 0
         return root / "run"
 
     return trained

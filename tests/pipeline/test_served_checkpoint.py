@@ -24,10 +24,8 @@ def test_it_is_told_from_a_run(
     command: str,
     tiny_run: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("POLLINATE_RUN_DIR", "")
     out = tmp_path / "out"
     out.mkdir()
     assert ASKED[command](tiny_run / "model" / DATA_FOLDER / WEIGHTS, out) == 1

@@ -85,9 +85,7 @@ def test_resuming_predicting_and_evaluating_need_no_source(source: Path, tmp_pat
     whole = fit(tmp_path / "whole", *options)
     stopped = fit(tmp_path / "stopped", *options, "trainer.max_steps=2")
     shutil.rmtree(source)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")  # set by the command, and taken back here
-        assert main([f"resume={stopped}", "trainer.max_steps=3"]) == 0
+    assert main([f"resume={stopped}", "trainer.max_steps=3"]) == 0
     one, other = (
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for folder in (whole, stopped)

@@ -33,7 +33,6 @@ class LabelCurve:
 
 
 def label_curves(results: StudyResults, table: ScoreTable, notes: list[str]) -> list[LabelCurve]:
-    """Return the curves of two points or more."""
     found: dict[tuple[Hashable, str], LabelCurve] = {}
     for name, arm in sorted(results.arms.items(), key=lambda item: item[1].labels):
         for task in arm.tasks:

@@ -100,7 +100,6 @@ def _correlation(
     factor: Mapping[str, float],
     kind: Mapping[str, str],
 ) -> float:
-    """Return the mean product of two arms' standardised deviations of the same row and seed."""
     deviations: dict[Row, list[dict[int, float]]] = {}
     for (row, arm), seeds in cells.items():
         if len(seeds) > 1 and scale[row] > 0:

@@ -28,14 +28,7 @@ COMMIT, DIRTY = "mlflow.source.git.commit", "mlflow.source.git.dirty"
 def report_page(
     subject: ReportSubject, lines: Sequence[str], charts: Sequence[Chart], folder: Path
 ) -> str:
-    """Return the whole page.
-
-    Args:
-        subject: the study, without secrets.
-        lines: the verdict, the most important first; names stand in backticks.
-        charts: that the study has something for.
-        folder: of the study.
-    """
+    """Return the whole page."""
     results = subject.results
     notes = list(dict.fromkeys([*results.notes, *subject.answers.notes]))
     facts = {
@@ -88,7 +81,6 @@ def origins(subject: ReportSubject, folder: Path) -> dict[str, list[str]]:
 
 
 def versions(tags: dict[str, str]) -> dict[str, str]:
-    """Return versions and commit among a run's tags."""
     own = {k.removeprefix(VERSION_TAG): v for k, v in tags.items() if k.startswith(VERSION_TAG)}
     if COMMIT in tags:
         own["commit"] = tags[COMMIT] + (" with changes" if tags.get(DIRTY) == "True" else "")
@@ -96,7 +88,6 @@ def versions(tags: dict[str, str]) -> dict[str, str]:
 
 
 def study_command(folder: Path) -> str | None:
-    """Return the command that began the study, None where its folder doesn't say."""
     plan = load_plan(folder)
     if plan is None:
         return None

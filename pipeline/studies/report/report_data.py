@@ -113,7 +113,6 @@ class ReportSubject:
 
     @property
     def is_done(self) -> bool:
-        """Say whether no trial is left to run."""
         return not self.status["waiting"] and not self.status["running"]
 
     @property

@@ -62,7 +62,6 @@ def metrics_text(subject: ReportSubject) -> str:
 
 
 def plain(found: IntervalEstimate, unit: ScoreUnit) -> str:
-    """Return an estimate without its unit, which the heading has."""
     return estimate_text(found, unit).removesuffix(unit.word)
 
 
@@ -82,7 +81,6 @@ def change_table(subject: ReportSubject) -> ReportTable:
 
 
 def tested(change: Change) -> list[str]:
-    """Return relative change, p, adjusted p and seeds."""
     relative = estimate_text(change.relative, PERCENT, sign=True)
     return [relative, p_text(change.p), p_text(change.adjusted), str(change.difference.seeds)]
 
@@ -135,7 +133,6 @@ def label_table(subject: ReportSubject) -> ReportTable:
 
 
 def grouping_table(subject: ReportSubject) -> ReportTable:
-    """Return the best division of the tasks for each number of models."""
     rows = [
         [
             str(found.models),

@@ -31,7 +31,6 @@ def headline(subject: ReportSubject) -> str:
 
 
 def multi_task_answer(subject: ReportSubject, comparison: ArmComparison) -> str:
-    """Return how many tasks the multi-task run helped, which it hurt, and which are open."""
     changes, total = comparison.changes, len(comparison.changes)
     helped, hurt, unclear = (
         [task for task, change in changes.items() if change.verdict == verdict]
@@ -97,7 +96,6 @@ def one_seed(comparison: ArmComparison) -> str:
 
 
 def without_multi_task(subject: ReportSubject) -> str:
-    """Return the first sentence where there is no multi-task run to compare."""
     gains = [transfer.gain.verdict for transfer in subject.answers.transfers]
     if gains:
         return (
@@ -170,7 +168,6 @@ def gains(subject: ReportSubject) -> str:
 
 
 def delta_m_text(change: Change) -> str:
-    """Return a delta_m with what is known of its sign."""
     found = estimate_text(change.difference, PERCENT, sign=True)
     if change.verdict != "unclear":
         return found
@@ -182,7 +179,6 @@ def delta_m_text(change: Change) -> str:
 
 
 def variants(subject: ReportSubject) -> str:
-    """Return how the best variant compares with the plain multi-task run."""
     multi_task = subject.answers.comparisons.get(MULTI_TASK)
     means = {
         c.arm: c.delta_m.difference.mean
@@ -216,7 +212,6 @@ def variants(subject: ReportSubject) -> str:
 
 
 def best_grouping(subject: ReportSubject) -> str:
-    """Return the best division of the tasks, what it costs, and what one model each costs."""
     groupings = subject.answers.groupings
     if not groupings:
         return ""
@@ -243,7 +238,6 @@ def served_by(grouping: TaskGrouping) -> dict[str, list[str]]:
 
 
 def groups_text(grouping: TaskGrouping) -> str:
-    """Return which model answers which tasks, unless that is long."""
     if grouping.models > MOST_LISTED:
         return "the table names them"
     return "; ".join(
@@ -270,7 +264,6 @@ def strong_negatives(subject: ReportSubject) -> str:
 
 
 def best_sources(subject: ReportSubject) -> str:
-    """Return each task's best source, of those that surely help."""
     best: dict[str, tuple[float, str]] = {}
     for transfer in subject.answers.transfers:
         mean = transfer.gain.difference.mean
@@ -349,7 +342,6 @@ def verdict(results: StudyResults, answers: StudyAnalysis) -> list[str]:
 
 
 def state(subject: ReportSubject) -> Iterator[str]:
-    """Yield what the study lacks."""
     waiting, running = subject.status["waiting"], subject.status["running"]
     if waiting or running:
         yield (

@@ -80,7 +80,6 @@ def without_nonfinite(value: Any) -> Any:
 
 
 def results_csv(subject: ReportSubject) -> str:
-    """Return a line a trial and task, full precision."""
     return csv_text(RESULT_COLUMNS, (
         (
             arm.name, arm.kind, trial.seed, task, subject.results.metrics.get(task),
@@ -95,7 +94,6 @@ def results_csv(subject: ReportSubject) -> str:
 
 
 def comparisons_csv(subject: ReportSubject) -> str:
-    """Return a line a comparison with a single-task run, and one for an arm's delta_m."""
     rows: list[Sequence[Any]] = []
     for name, comparison in subject.answers.comparisons.items():
         whole = {} if comparison.delta_m is None else {DELTA: comparison.delta_m}
@@ -112,7 +110,6 @@ def comparisons_csv(subject: ReportSubject) -> str:
 
 
 def all_charts(subject: ReportSubject, folder: Path) -> list[Chart]:
-    """Return the charts in the order in which they are shown."""
     found = histories(subject, folder)
     every = (
         change_chart(subject),

@@ -17,7 +17,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``start``, a run, and the models ``a`` to ``d`` that were trained on from it."""
     root = tmp_path_factory.mktemp("merging")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")
         patch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
         assert fit([f"data={HERE / 'tasks.yaml'}", *CHEAP, f"run_dir={root / 'start'}"]) == 0
     start = read_checkpoint(best(root / "start"))

@@ -67,8 +67,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     (folder / "shop.csv").write_text(shop(), encoding="utf-8")
     found = Shop(folder, folder / "run")
     data = found.data("source", kind=KIND, price=PRICE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLLINATE_RUN_DIR", "")
-        steps = ("trainer.max_steps=20", "sampler.batch_size=16")
-        assert fit([f"data={data}", *SMALL, *steps, f"run_dir={found.run}"]) == 0
+    steps = ("trainer.max_steps=20", "sampler.batch_size=16")
+    assert fit([f"data={data}", *SMALL, *steps, f"run_dir={found.run}"]) == 0
     return found

@@ -82,9 +82,8 @@ def test_the_features_are_what_the_heads_read(trained: Shop) -> None:
     [("trunk=mmoe",), ("encoder/text=transformer", "encoder.text.tune={name: task_lora, rank: 2}")],
 )
 def test_heads_that_read_different_features(
-    options: tuple[str, ...], trained: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], trained: Shop, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("POLLINATE_RUN_DIR", "")
     own = [option for option in SMALL if "encoder" not in option]
     steps = ("trainer.max_steps=1", "sampler.batch_size=8", f"run_dir={tmp_path}/run")
     assert fit([f"data={trained.folder / 'source.yaml'}", *own, *steps, *options]) == 0

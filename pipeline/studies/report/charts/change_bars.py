@@ -27,7 +27,6 @@ CAPTION = (
 
 
 def change_chart(subject: ReportSubject) -> Chart | None:
-    """Return a panel for the mean over tasks, and one a task."""
     compared = subject.compared()
     panels = []
     means: list[Bar] = [

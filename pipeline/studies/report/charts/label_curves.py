@@ -24,7 +24,6 @@ BESIDE = 1.012  # factor from an arm's intervals to the next one's, or they woul
 
 
 def label_chart(subject: ReportSubject) -> Chart | None:
-    """Return a panel a task, with a curve an arm."""
     arms = subject.results.arms
     shown = [name for name in subject.answers.curves if name in arms]
     colours = colours_of(sorted((arms[name] for name in shown), key=lambda arm: arm.name))

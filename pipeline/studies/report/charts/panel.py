@@ -50,13 +50,7 @@ Offset = tuple[str, float, float]  # horizontal alignment, pixels to the right, 
 def placed_names(
     marks: Mapping[str, Place], names: Sequence[str], size: Place
 ) -> dict[str, Offset]:
-    """Return where each name goes: the first side on which it covers no mark and no name.
-
-    Args:
-        marks: {name: place in pixels} of all marks.
-        names: of the marks that are named, the most important first.
-        size: of the picture in pixels, which names don't leave.
-    """
+    """Return where each name goes: the first side on which it covers no mark and no name."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in marks.values()]
     found: dict[str, Offset] = {}
     for name in names:
@@ -147,7 +141,6 @@ def drawing(salt: str = "") -> Iterator[None]:
 
 
 def write_png(chart: Chart, path: Path) -> None:
-    """Draw a chart's panels beside and below each other."""
     columns = min(MOST_COLUMNS, len(chart.panels))
     rows: Sequence[list[Panel]] = [
         chart.panels[at : at + columns] for at in range(0, len(chart.panels), columns)
@@ -195,7 +188,6 @@ IDS = re.compile(r"(\bid=\"|href=\"#|url\(#)")
 
 
 def svg(panel: Panel, number: int) -> Markup:
-    """Return a panel as HTML."""
     hover, text = Hover(), StringIO()
     with drawing(str(number)):
         figure = new_figure(panel.width / UNIT, panel.height / UNIT)

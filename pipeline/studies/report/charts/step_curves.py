@@ -24,7 +24,6 @@ Histories = dict[str, dict[str, dict[int, Series]]]  # {key: {arm: {seed: series
 
 
 def histories(subject: ReportSubject, folder: Path) -> Histories:
-    """Read scores and cosines of the arms that curves are drawn of."""
     found: Histories = defaultdict(lambda: defaultdict(dict))
     scores = {f"valid/{task}/{metric}" for task, metric in subject.results.metrics.items()}
     for arm in subject.arms("multi_task", "variant", "single_task"):
@@ -38,7 +37,6 @@ def histories(subject: ReportSubject, folder: Path) -> Histories:
 
 
 def mean(runs: Iterable[Series]) -> Series:
-    """Return the mean at the steps that all runs have."""
     own = list(runs)
     steps = set(own[0]).intersection(*own[1:]) if own else set()
     return {step: sum(series[step] for series in own) / len(own) for step in sorted(steps)}
@@ -94,7 +92,6 @@ def draw_scores(
 
 
 def cosine_chart(subject: ReportSubject, found: Histories) -> Chart | None:
-    """Return a panel a pair of tasks, the lowest cosines first."""
     pairs: dict[str, tuple[float, Mapping[int, Series]]] = {}
     for key, arms in found.items():
         for arm, runs in arms.items():

@@ -31,7 +31,6 @@ CAPTION = (
 
 
 def transfer_chart(subject: ReportSubject) -> Chart | None:
-    """Return a heat map for pairs, and one for runs that begin from another's model."""
     unit = unit_of_all(subject)
     found: dict[ArmKind, dict[tuple[str, str], TransferGain]] = defaultdict(dict)
     for transfer in subject.answers.transfers:
@@ -58,7 +57,6 @@ def transfer_chart(subject: ReportSubject) -> Chart | None:
 
 
 def unit_of_all(subject: ReportSubject) -> ScoreUnit:
-    """Return the tasks' unit if they have one in common, otherwise percent."""
     units = {subject.units[t.target] for t in subject.answers.transfers}
     return units.pop() if len(units) == 1 else PERCENT
 
