@@ -7,9 +7,9 @@
 Budget: each method trains with three learning rates and seed 0; the one with the best mean
 validation score trains with two more seeds. Single-task training does this for each task, with as
 many rows a step, and as many steps, as the task has in multi-task training. Fixed weights get, at
-the best learning rate of equal weights, one more run for each task with its weight tripled; the best
-weights get the two more seeds. Runs that are in the file are not repeated. Scores are the tests' of
-the best validated weights; intervals are 95%, by Student's t over seeds.
+the best learning rate of equal weights, one more run for each task with its weight tripled; the
+best weights get the two more seeds. Runs that are in the file are not repeated. Scores are test
+scores of the best validated weights; intervals are 95%, by Student's t over seeds.
 """
 
 from __future__ import annotations

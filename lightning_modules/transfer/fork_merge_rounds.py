@@ -104,8 +104,8 @@ class ForkMergeRounds(Callback):
     are done; where each process trains its own, checkpoints are written between rounds only.
 
     Logged are ``fork_merge/accepted`` (1 or 0), ``fork_merge/coefficient/<branch>`` of the best
-    merge, ``fork_merge/score/<branch>/<task>`` of each branch by itself, and ``fork_merge/kept/<task>``
-    of the weights with which the next round starts.
+    merge, ``fork_merge/score/<branch>/<task>`` of each branch, and ``fork_merge/kept/<task>`` of
+    the weights with which the next round starts.
 
     Args:
         plan: branches, search, and when a merge is accepted.
