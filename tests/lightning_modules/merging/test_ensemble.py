@@ -61,5 +61,5 @@ def test_it_is_scored_by_any_trainer(tmp_path: Path) -> None:
 
 def test_only_a_class_that_combines_networks_can_be_named() -> None:
     config = {"combine": {"_target_": "pollinate.merging.Average"}, "allow_targets": []}
-    with pytest.raises(UsageError, match="one model of several networks, got pollinate.merging.A"):
+    with pytest.raises(UsageError, match=r"one model of several networks, got pollinate.merging.A"):
         build_combination(config, {}, {})
