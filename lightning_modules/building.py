@@ -279,11 +279,7 @@ def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
 
 
 def require_finite(path: str, value: object) -> None:
-    """Check that there is no infinity and no NaN among options.
-
-    Raises:
-        UsageError: there is.
-    """
+    """Check that there is no infinity and no NaN among options."""
     if isinstance(value, Mapping):
         for name, one in value.items():
             require_finite(f"{path}.{name}", one)

@@ -66,9 +66,6 @@ def refuse_ensemble(name: str, spec: Mapping[str, Any]) -> None:
     Args:
         name: as the user called it.
         spec: what its checkpoint says of it.
-
-    Raises:
-        UsageError: it is one.
     """
     if MEMBERS in spec["config"]:
         raise UsageError(

@@ -84,7 +84,6 @@ class OutputEnsemble(MergeMethod, CombinesNetworks):
     """
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
-        """Put all models side by side."""
         state = {
             f"members.{place}.{name}": tensor.clone()
             for place, read in enumerate(models.read)

@@ -35,9 +35,6 @@ class DividedSearch(CoefficientSearch):
 
     Args:
         divisions: >= 1; 1 tries the branches without any mixture.
-
-    Raises:
-        UsageError: it is less.
     """
 
     def __init__(self, divisions: int = 5) -> None:
@@ -66,9 +63,6 @@ class RandomSearch(CoefficientSearch):
 
     Args:
         draws: >= 0.
-
-    Raises:
-        UsageError: it is less.
     """
 
     def __init__(self, draws: int = 10) -> None:

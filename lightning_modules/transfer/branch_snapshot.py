@@ -57,7 +57,6 @@ class BranchSnapshot:
         return BranchSnapshot(**trainer.strategy.broadcast(own, owner))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain containers."""
         return {
             "weights": self.weights,
             "optimizer": self.optimizer,

@@ -91,7 +91,6 @@ class ForkMerge(TransferGroup):
 
     @property
     def trains_branches(self) -> bool:
-        """Its own."""
         return True
 
     @property
@@ -167,7 +166,6 @@ class ForkMerge(TransferGroup):
         return {task: losses[task] * weight for task, weight in found.items() if weight > 0}
 
     def callbacks(self, report: HookReporter) -> list[Callback]:
-        """Return what forks and merges."""
         return [ForkMergeRounds(self, report)]
 
     def _check_tasks(self, tasks: Sequence[str]) -> None:
@@ -210,11 +208,7 @@ def default_branches(tasks: Sequence[str], targets: Sequence[str]) -> dict[str, 
 
 
 def require_labels(task: str, datamodule: MixedDataModule) -> None:
-    """Check that a task can be measured on the validation split.
-
-    Raises:
-        UsageError: it can't.
-    """
+    """Check that a task can be measured on the validation split."""
     parts = datamodule.parts["valid"]
     if not any(parts[name].present[task].any() for name in datamodule.tasks[task].datasets):
         raise UsageError(
@@ -224,11 +218,7 @@ def require_labels(task: str, datamodule: MixedDataModule) -> None:
 
 
 def check_range(key: str, given: float | Mapping[str, float]) -> None:
-    """Check that all numbers are finite and >= 0.
-
-    Raises:
-        UsageError: one isn't.
-    """
+    """Check that all numbers are finite and >= 0."""
     values = given if isinstance(given, Mapping) else {"": given}
     for name, value in values.items():
         if not (math.isfinite(value) and value >= 0):

@@ -187,7 +187,6 @@ class ForkMergeRounds(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what ``state_dict`` returned."""
         self.round, self.batches = state_dict["round"], state_dict["batches"]
         start = state_dict["start"]
         self.start = None if start is None else BranchSnapshot(**start)
@@ -196,7 +195,6 @@ class ForkMergeRounds(Callback):
         self.plan.acceptance.baseline = dict(state_dict["baseline"])
 
     def _gather(self, trainer: Trainer, module: MultiTaskModule) -> None:
-        """Let all processes have all branches."""
         processes = self.plan.processes
         if processes == 1:
             return
