@@ -6,10 +6,10 @@
 
 Budget: each method trains with three learning rates and seed 0; the one with the best mean
 validation score trains with two more seeds. Single-task training does this for each task, with as
-many rows a step, and as many steps, as the task has in joint training. Fixed weights get, at the
-best learning rate of equal weights, one more run for each task with its weight tripled; the best
-weights get the two more seeds. Runs that are in the file are not repeated. Scores are the tests' of
-the best validated weights; intervals are 95%, by Student's t over seeds.
+many rows a step, and as many steps, as the task has in multi-task training. Fixed weights get, at
+the best learning rate of equal weights, one more run for each task with its weight tripled; the
+best weights get the two more seeds. Runs that are in the file are not repeated. Scores are test
+scores of the best validated weights; intervals are 95%, by Student's t over seeds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Study:
 
     arguments: of every run.
     tasks: {task: data set}.
-    rows: {task: rows in a step of joint training}, for a task alone: it gets as many, no more.
+    rows: {task: rows in a step of multi-task training}, for a task alone: it gets as many, no more.
     steps: of an epoch.
     lr: of the optimizer by default.
     """

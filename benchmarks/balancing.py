@@ -1,4 +1,4 @@
-"""Time and memory of balancing against the plain joint step, and against TorchJD.
+"""Time and memory of balancing against the plain multi-task step, and against TorchJD.
 
     python -m benchmarks.balancing [rounds=7] [steps=6] [tasks=3,8] [nets=mlp,cnn,transformer]
                                    [rows=N]

@@ -6,12 +6,14 @@ Two tasks on MNIST digits of the quickstart data, no picture in both: ``upright`
 and ``rotated`` by 90 degrees with a few. ``rotated`` is to be made good. ``dim`` is the network's
 width: 16 is too narrow for both, 32 is not. Compared at the same number of optimizer steps on the
 way from the first weights to the last:
-  alone   each task in a model of its own, with as many of its rows in a step: the baselines,
-  joint   both tasks in each step, equal weights,
-  target  fork_merge of two branches, both tasks and rotated only, merged on validation every
-          ``steps`` steps, or rolled back if rotated falls beyond TOLERANCE; upright may fall,
-  kept    fork_merge from the model of upright alone, which is a score to keep, of three branches,
-          with one of upright only besides; neither task may fall.
+  single_task  each task in a model of its own, with as many of its rows in a step: the
+               baselines,
+  multi_task   both tasks in each step, equal weights,
+  target       fork_merge of two branches, both tasks and rotated only, merged on validation every
+               ``steps`` steps, or rolled back if rotated falls beyond TOLERANCE; upright may
+               fall,
+  both         fork_merge from the single-task model of upright, which is a score to keep, of three
+               branches, with one of upright only besides; neither task may fall.
 Printed are test accuracies by seed, and the coefficients that were accepted.
 """
 
@@ -36,10 +38,10 @@ ROTATED = {"valid": 1000, "test": 1500}
 TASKS = ("rotated", "upright")
 TOLERANCE = 0.02
 FORKS = {  # {way: (branches, tasks that are held)}
-    "target": ("{joint: {}, rotated: {upright: 0}}", ("rotated",)),
-    "kept": ("{joint: {}, rotated: {upright: 0}, upright: {rotated: 0}}", TASKS),
+    "target": ("{multi_task: {}, rotated: {upright: 0}}", ("rotated",)),
+    "both": ("{multi_task: {}, rotated: {upright: 0}, upright: {rotated: 0}}", TASKS),
 }
-WAYS = ("alone", "joint", *FORKS)
+WAYS = ("single_task", "multi_task", *FORKS)
 OPTIONS = (
     *("tracking=none", "sampler=uniform", "sampler.batch_size=64", "balancer=equal"),
     *("schedule=constant", "optimizer=adam", "optimizer.lr=0.002", "encoder.image.dropout=0"),
@@ -71,19 +73,19 @@ IMAGE = {"size": [28, 28], "channels": 1, "shift": 2.0, "rotate": 0.0, "scale": 
 
 def arguments(way: str, seed: int, folder: Path, steps: int) -> dict[str, list[str]]:
     """Return {data file: the command line} of a way's runs."""
-    if way == "alone":  # as many rows of the task in a step as beside the other
+    if way == "single_task":  # as many rows of the task in a step as beside the other
         own = [f"sampler.steps_per_epoch={steps}", "sampler.batch_size=32"]
         monitors = {task: f"checkpoint.monitor=valid/{task}/accuracy" for task in TASKS}
         return {task: [f"data={folder / task}.yaml", *own, monitors[task]] for task in TASKS}
     both = [f"data={folder / 'both'}.yaml", "checkpoint.monitor=valid/rotated/accuracy"]
-    if way == "joint":
+    if way == "multi_task":
         return {"both": [*both, f"sampler.steps_per_epoch={steps}"]}
     branches, held = FORKS[way]
     limits = ", ".join(f"{task}: {TOLERANCE}" for task in held)
     options = f"targets: [rotated], tolerance: {{{limits}}}, every_n_steps: {steps}"
     methods = f"fork: {{name: fork_merge, {options}, branches: {branches}}}"
-    if way == "kept":
-        start = folder / f"alone-upright-{seed}"
+    if way == "both":
+        start = folder / f"single_task-upright-{seed}"
         methods = f"start: {{name: init, source: {start}}}, {methods}"
     return {"both": [*both, "transfer=several", f"transfer.methods={{{methods}}}"]}
 
@@ -110,13 +112,13 @@ def report(found: Mapping[str, list[dict[str, float]]]) -> None:
         for way, runs in found.items():
             scores = [run[task] for run in runs]
             shown = "  ".join(f"{score:.3f}" for score in scores)
-            gaps = [s - base[task] for s, base in zip(scores, found["alone"], strict=False)]
+            gaps = [s - base[task] for s, base in zip(scores, found["single_task"], strict=False)]
             spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
             mean, gap = statistics.mean(scores), statistics.mean(gaps)
             worst = min(gaps)
             print(
                 f"{task:8} {way:11} {shown}   {mean:.3f} +- {spread:.3f}   "
-                f"against alone {gap:+.3f}, at worst {worst:+.3f}"
+                f"against single-task {gap:+.3f}, at worst {worst:+.3f}"
             )
 
 

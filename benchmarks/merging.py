@@ -74,7 +74,7 @@ def write_data(folder: Path, convs: int) -> None:
         np.savez(folder / f"{name}.npz", image=pictures, digit=digits[rows])
     for name in LOOKS:
         (folder / f"{name}.yaml").write_text(described([name]), encoding="utf-8")
-    (folder / "joint.yaml").write_text(described(list(LOOKS)), encoding="utf-8")
+    (folder / "multi_task.yaml").write_text(described(list(LOOKS)), encoding="utf-8")
     (folder / "encoder.yaml").write_text(ENCODER.replace("{convs}", str(convs)), encoding="utf-8")
 
 
@@ -126,7 +126,7 @@ def score(run: Path) -> float:
 def measure(data: Path, seed: int, epochs: int, home: Path) -> dict[str, float]:
     """Return {what: mean test accuracy} for one seed."""
     starts = [
-        train(data, "joint", home / f"start-{own}", f"seed={own}", "trainer.max_epochs=1")
+        train(data, "multi_task", home / f"start-{own}", f"seed={own}", "trainer.max_epochs=1")
         for own in (seed, seed + 100, seed + 200)
     ]
     experts, others = (
@@ -136,13 +136,15 @@ def measure(data: Path, seed: int, epochs: int, home: Path) -> dict[str, float]:
         ]
         for some in (starts[:1] * 3, starts)
     )
-    joint = train(
-        data, "joint", home / f"joint-{seed}", f"seed={seed}", f"trainer.max_epochs={epochs + 1}"
-    )
-    found = {"experts": statistics.mean(map(score, experts)), "joint training": score(joint)}
+    length = f"trainer.max_epochs={epochs + 1}"
+    multi_task = train(data, "multi_task", home / f"multi_task-{seed}", f"seed={seed}", length)
+    found = {
+        "experts": statistics.mean(map(score, experts)),
+        "multi-task training": score(multi_task),
+    }
     base = f"base={starts[0]}"
-    apart = merge(others, ["method=average"], home / f"apart-{seed}")
-    found["average of three starts"] = score(apart)
+    average = merge(others, ["method=average"], home / f"three-starts-{seed}")
+    found["average of three starts"] = score(average)
     for name, options in MERGES.items():
         folder = home / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
         given = [*options, base] if name.startswith(WITH_BASE) else options
@@ -158,7 +160,7 @@ def main(argv: Sequence[str]) -> None:
         home = Path(named.get("output", place)).absolute()
         data = home / "data"
         data.mkdir(parents=True, exist_ok=True)
-        if not (data / "joint.yaml").exists():
+        if not (data / "multi_task.yaml").exists():
             write_data(data, int(named.get("convs", "3")))
         found = [measure(data, seed, epochs, home) for seed in seeds]
     for name in found[0]:

@@ -143,11 +143,7 @@ def assemble_for_tensors(
 
 
 def require_width(dim: int) -> None:
-    """Check the width of features.
-
-    Raises:
-        UsageError: it isn't positive.
-    """
+    """Check the width of features."""
     if dim < 1:
         raise UsageError(f"dim must be >= 1, got {dim}")
 

@@ -1,4 +1,4 @@
-"""Builds tasks, modalities, networks and ensembles from a configuration."""
+"""Builds tasks, modalities, networks and combinations of networks from a configuration."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from datamodules.modalities.base import Modality
 from datamodules.modalities.defaults import MODALITIES, make_modality
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.base import Encoder, PlainEncoder, PretrainedEncoder
-from lightning_modules.ensemble import Ensemble
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.network import HeadInput, MultiTaskNetwork, RestoresHeadInput, combination
-from lightning_modules.task_network import TaskNetwork
+from lightning_modules.task_network import CombinesNetworks, TaskNetwork
 from lightning_modules.tasks.base import Task, names_in
 from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
@@ -193,13 +192,13 @@ def restore_head_input(node: Config, allow: Sequence[str]) -> HeadInput:
     Raises:
         UsageError: the node names no class that can do so.
     """
-    kind = find_target(node["_target_"], allow, HEAD_INPUT)
+    kind = find_target(node[TARGET], allow, HEAD_INPUT)
     if not issubclass(kind, RestoresHeadInput):
         raise UsageError(
             f"{HEAD_INPUT}._target_ must name a class that restores what stands between trunk and "
-            f"heads, got {node['_target_']}"
+            f"heads, got {node[TARGET]}"
         )
-    return kind.restore_head_input({k: v for k, v in node.items() if k != "_target_"}, allow)
+    return kind.restore_head_input({k: v for k, v in node.items() if k != TARGET}, allow)
 
 
 def require_encoders(config: Config) -> None:
@@ -280,11 +279,7 @@ def build_balancer(config: Config, tasks: Sequence[str]) -> Balancer:
 
 
 def require_finite(path: str, value: object) -> None:
-    """Check that there is no infinity and no NaN among options.
-
-    Raises:
-        UsageError: there is.
-    """
+    """Check that there is no infinity and no NaN among options."""
     if isinstance(value, Mapping):
         for name, one in value.items():
             require_finite(f"{path}.{name}", one)
@@ -357,35 +352,46 @@ def as_plain_config(config: Config) -> dict[str, Any]:
     return {name: node(value) for name, value in config.items()}
 
 
-MEMBERS = "members"  # key of an ensemble's configuration
+# keys of a configuration of several networks: what each has of its own, and the node of the class
+# that makes one model of them
+MEMBERS, COMBINE = "members", "combine"
 
 
-def build_ensemble(
+def build_combination(
     config: Config, tasks: Mapping[str, Task], modalities: Mapping[str, Modality]
-) -> Ensemble:
-    """Return the networks of an ensemble, each with its own tasks; all weights are a checkpoint's.
+) -> TaskNetwork:
+    """Return the model of several networks, each with its own tasks; weights are a checkpoint's.
 
     Args:
-        config: a configuration with ``members``, whose keys stand in place of its own.
+        config: a configuration with ``combine`` and with ``members``, whose keys replace its own.
         tasks: {name: task}.
         modalities: {name: modality}.
+
+    Raises:
+        UsageError: ``combine`` names no class that makes one model of several networks.
     """
-    data, members = config["data"], []
+    node, allow = config[COMBINE], config["allow_targets"]
+    kind = find_target(node[TARGET], allow, COMBINE)
+    if not issubclass(kind, CombinesNetworks):
+        raise UsageError(
+            f"{COMBINE}._target_ must name a class that makes one model of several networks, got "
+            f"{node[TARGET]}"
+        )
+    data, networks = config["data"], []
     for own in config[MEMBERS]:
         datasets = {name: data["datasets"][name] for name in own["datasets"]}
         used = {modality for spec in datasets.values() for modality in spec["inputs"]}
         specs = {name: data["tasks"][name] for name in own["tasks"]}
-        rest = {key: value for key, value in config.items() if key != MEMBERS}
-        members.append(
+        networks.append(
             build_network(
-                {**rest, **own, "data": {**data, "datasets": datasets, "tasks": specs}},
+                {**config, **own, "data": {**data, "datasets": datasets, "tasks": specs}},
                 {name: tasks[name] for name in own["tasks"]},
                 {name: item for name, item in modalities.items() if name in used},
                 head_input=own.get(HEAD_INPUT),
             )
         )
     routes = {name: task_datasets(spec) for name, spec in data["tasks"].items()}
-    return Ensemble(members, tasks, routes)
+    return kind.combine(networks, tasks, routes, {k: v for k, v in node.items() if k != TARGET})
 
 
 def build_model(
@@ -394,17 +400,17 @@ def build_model(
     modalities: Mapping[str, Modality],
     head_input: Config | None = None,
 ) -> TaskNetwork:
-    """Return the network of a checkpoint, or the ensemble of them, whose weights it will be given.
+    """Return the network of a checkpoint, or its combination of networks, without their weights.
 
     Args:
         config: a composed configuration.
         tasks: {name: task}, with vocabularies, as the modalities.
         modalities: {name: modality}.
-        head_input: as for ``build_network``; an ensemble's configuration says it of each member.
+        head_input: as for ``build_network``; a combination's configuration has one in each member.
 
     Raises:
         UsageError: there is no encoder for a modality.
     """
     if MEMBERS in config:
-        return build_ensemble(config, tasks, modalities)
+        return build_combination(config, tasks, modalities)
     return build_network(config, tasks, modalities, head_input=head_input)

@@ -446,11 +446,7 @@ def spec_in(content: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
 
 
 def require_training_config(spec: Mapping[str, Any], checkpoint: Path) -> None:
-    """Check that a model knows how it was trained, which one that is served does not.
-
-    Raises:
-        PollinateError: it doesn't.
-    """
+    """Check that a model knows how it was trained, which one that is served does not."""
     if "trainer" not in spec["config"]:
         raise PollinateError(
             f"{checkpoint} is a model as it is served: it predicts, and knows neither its data nor "

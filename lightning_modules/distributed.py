@@ -54,11 +54,9 @@ class CommunicationStats:
         self.floats_sent += floats
 
     def state_dict(self) -> dict[str, int]:
-        """Return the counts."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on counting."""
         self.floats_sent = state["floats_sent"]
         self.synchronisations = state["synchronisations"]
 

@@ -85,7 +85,6 @@ class EvaluationModule(LightningModule):
         return {task: self.tasks[task].decode(output) for task, output in outputs.items()}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation scores."""
         self._end_evaluation("valid")
 
     def on_validation_end(self) -> None:
@@ -93,7 +92,6 @@ class EvaluationModule(LightningModule):
         self.trainer.callback_metrics.pop(STEP, None)
 
     def on_test_epoch_end(self) -> None:
-        """Log the test scores."""
         self._end_evaluation("test")
 
     def _read(self, batch: Any, dataloader_idx: int = 0) -> MixedBatch:
@@ -106,7 +104,6 @@ class EvaluationModule(LightningModule):
         return self.reader.read(batch, name, dtype)
 
     def _tasks_in(self, batch: MixedBatch) -> list[str]:
-        """Return the tasks that read a data set of a batch."""
         routes = self.network.routes.items()
         return [task for task, names in routes if any(name in batch.batches for name in names)]
 

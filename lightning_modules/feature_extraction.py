@@ -108,11 +108,7 @@ class FeatureExtraction:
         return None
 
     def _require_room(self, folder: Path, example: Features, rows: np.ndarray) -> None:
-        """Check that the disk has room.
-
-        Raises:
-            PollinateError: it hasn't.
-        """
+        """Check that the disk has room."""
         sizes = [sum(v.nbytes for v in row.values()) for row in unpad(example, self.whole)]
         needed, free = self._share(rows) * sum(sizes), shutil.disk_usage(folder).free
         if needed > free:

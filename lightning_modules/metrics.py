@@ -209,7 +209,6 @@ class Reduced(Metric):
         """Do nothing."""
 
     def compute(self) -> Tensor:
-        """Return the number."""
         return self.number
 
 

@@ -292,7 +292,6 @@ class MultiTaskModule(EvaluationModule):
         self.optimization.lr = value
 
     def _schedulers(self) -> list[LambdaLR]:
-        """Return the schedules of the run under way."""
         configs = () if self._trainer is None else self._trainer.lr_scheduler_configs
         return [one.scheduler for one in configs if isinstance(one.scheduler, LambdaLR)]
 
@@ -410,7 +409,6 @@ class MultiTaskModule(EvaluationModule):
         self._paused = time.perf_counter()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation scores."""
         super().on_validation_epoch_end()
         step, since = self._clock
         self._clock = step, since + time.perf_counter() - self._paused
@@ -459,7 +457,6 @@ class MultiTaskModule(EvaluationModule):
             self.trainer.callback_metrics.pop(name, None)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Make optimizer and per-step schedule."""
         plan = self.optimization
         roots = {"": self.network, "balancer": self.balancer, "transfer": self.transfer}
         optimizer = plan.optimizer(parameter_groups(roots, plan.lr, plan.lr_scale, plan.decay))
@@ -509,7 +506,6 @@ class MultiTaskModule(EvaluationModule):
         return own if self.engine.local else {}
 
     def _is_last(self) -> bool:
-        """Say whether an optimizer step follows the batch."""
         if self._step is None or self.engine.level is None:
             return True
         every = self.trainer.accumulate_grad_batches

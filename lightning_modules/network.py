@@ -250,7 +250,6 @@ class MultiTaskNetwork(TaskNetwork):
         yield from zip(units.values(), encoded, strict=True)
 
     def modalities(self) -> tuple[str, ...]:
-        """Return those that have an encoder."""
         return tuple(self.encoders)
 
     def encoder(self, modality: str) -> Encoder:
@@ -297,7 +296,6 @@ class MultiTaskNetwork(TaskNetwork):
         return [name for name in self.encoders if self.encoder(name).routing is not None]
 
     def _routed(self, batch: Batch) -> list[bool]:
-        """Return whether each encoder of a data set has adapters of each task's own."""
         return [self.encoder(name).routing is not None for name in batch.modalities]
 
     def _parted(self, batches: Mapping[str, Batch], routes: Routes) -> Iterator[Routes]:

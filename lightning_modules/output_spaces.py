@@ -46,7 +46,6 @@ class CategoricalOutput(OutputSpace):
     exclusive = True
 
     def divergence(self, student: Tensor, teacher: Tensor, divergence: Divergence) -> Tensor:
-        """Return the divergence: (N,)."""
         return divergence(student, teacher)
 
     def mean(self, outputs: Tensor, shares: Tensor, temperature: float) -> Tensor:
@@ -96,5 +95,4 @@ class NumericOutput(OutputSpace):
         return ((precise - teacher) / self.scale).square() / 2
 
     def mean(self, outputs: Tensor, shares: Tensor, temperature: float) -> Tensor:
-        """Return the weighted mean: (N,)."""
         return (outputs * shares).sum(dim=0)

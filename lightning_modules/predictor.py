@@ -122,11 +122,7 @@ class Predictor:
         return [t for t in self.tasks if any(given.intersection(m) for m in self.modalities_of(t))]
 
     def check_task(self, task: str) -> None:
-        """Check that there is such a task.
-
-        Raises:
-            UsageError: there isn't.
-        """
+        """Check that there is such a task."""
         if task not in self.tasks:
             raise UsageError(
                 f"the checkpoint has no task {task!r}{hint(task, self.tasks, 'tasks')}"

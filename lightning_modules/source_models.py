@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from lightning_modules.building import MEMBERS
 from lightning_modules.predictor import Predictor
 from pollinate.errors import UsageError
 
@@ -44,7 +45,7 @@ class SourceModel:
         return self.load()
 
     def single_network(self) -> SourceModel:
-        """Return itself, of which features or weights are wanted.
+        """Return itself, whose features or weights are wanted.
 
         Raises:
             UsageError: it is an ensemble.
@@ -65,11 +66,8 @@ def refuse_ensemble(name: str, spec: Mapping[str, Any]) -> None:
     Args:
         name: as the user called it.
         spec: what its checkpoint says of it.
-
-    Raises:
-        UsageError: it is one.
     """
-    if "members" in spec["config"]:
+    if MEMBERS in spec["config"]:
         raise UsageError(
             f"{name} is an ensemble, which predicts, but has neither features nor weights of its "
             "own; name one of its members, or learn from its predictions: transfer=hinton"

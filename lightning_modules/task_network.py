@@ -1,19 +1,21 @@
-"""What every network offers to those that only ask it: rows in, every task's output out."""
+"""What every model offers, of one network or of several: rows in, every task's output out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
+from lightning_modules.tasks.base import Task
 from lightning_modules.trunks.base import Routes
 from lightning_modules.views import EncodedDataset
 
 
 class TaskNetwork(nn.Module, ABC):
-    """Answers tasks on rows of data sets: one network, or several together.
+    """Predicts tasks on rows of data sets: one network, or a combination of several.
 
     Args:
         routes: {task: data sets whose rows it is predicted from}.
@@ -22,6 +24,11 @@ class TaskNetwork(nn.Module, ABC):
     def __init__(self, routes: Routes) -> None:
         super().__init__()
         self.routes = {task: tuple(names) for task, names in routes.items()}
+
+    @property
+    def networks(self) -> Sequence[TaskNetwork]:
+        """The networks that predict: several for a combination, else itself."""
+        return (self,)
 
     @abstractmethod
     def modalities(self) -> tuple[str, ...]:
@@ -66,3 +73,25 @@ class TaskNetwork(nn.Module, ABC):
     def routes_of(self, tasks: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
         """Return the data sets of some tasks; None: of all."""
         return {task: self.routes[task] for task in (self.routes if tasks is None else tasks)}
+
+
+class CombinesNetworks(ABC):
+    """A class that can make one model of several networks; see ``building.build_combination``."""
+
+    @classmethod
+    @abstractmethod
+    def combine(
+        cls,
+        networks: Sequence[TaskNetwork],
+        tasks: Mapping[str, Task],
+        routes: Routes,
+        options: Mapping[str, Any],
+    ) -> TaskNetwork:
+        """Return the model.
+
+        Args:
+            networks: of any shapes; their tasks may differ.
+            tasks: {name: task} of all of them.
+            routes: {task: data sets}.
+            options: of the class, as plain values.
+        """

@@ -58,7 +58,10 @@ def make_trainer(
     callbacks.insert(1, WarnIdleAdapters(say))
     callbacks.insert(0, last_batch)
     if config["trainer"].get("strategy") == BRANCHES and not transfer.trains_branches:
-        raise UsageError("trainer=branches needs branches to train; set transfer=fork_merge")
+        raise UsageError(
+            "trainer=branches needs a transfer method that trains branches, got "
+            f"{type(transfer).__name__}; name one in transfer, or use trainer=ddp"
+        )
     own = transfer.callbacks(HookReporter(publish, say))
     callbacks[-1:-1] = own  # RunCheckpoint stays last
     if averaging is not None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
@@ -26,7 +24,6 @@ from lightning_modules.checkpoints import (
     read_verified,
     shard_files,
 )
-from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import combination
 from lightning_modules.predictor import load_network_weights
@@ -42,11 +39,7 @@ from pipeline.frozen_features import FrozenFeatureCache, modalities_to_cache
 from pipeline.planning.cost import CostEstimator, dataset_modalities
 from pipeline.planning.cost_tables import one_line_cost
 from pipeline.planning.hardware import hardware_setup
-from pipeline.plots.confusion import plot_confusion_matrix
-from pipeline.plots.fork_merge import plot_fork_merge
-from pipeline.plots.gate_weights import plot_gate_weights
-from pipeline.plots.gradient_cosines import plot_gradient_cosines
-from pipeline.plots.metric_curves import plot_metric_curves
+from pipeline.plots.run_plots import draw_plots
 from pipeline.resume import ResumePoint
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import (
@@ -59,7 +52,6 @@ from pipeline.run_summary import (
 from pipeline.serving.model_folder import export_model
 from pipeline.terminal import say
 from pipeline.text_format import count, relpath
-from pipeline.tracking.journals import MetricPoint, read_points
 from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.mlflow_settings import DATABASE
 from pipeline.tracking.redact import redact
@@ -106,37 +98,6 @@ def record_end(
     tracker.log_artifact(checkpoint, "checkpoints")
     export_model(checkpoint, folder.model, config["allow_targets"])
     tracker.log_model(folder.model, "model")
-
-
-def draw_plots(
-    folder: RunFolder, module: MultiTaskModule, matrices: Mapping[str, Tensor]
-) -> list[Path]:
-    """Draw curves, gradients, what tasks take from where, confusion matrices; return them all."""
-    folder.plots.mkdir(exist_ok=True)
-    pictures = [folder.plots / "curves.png"]
-    plot_metric_curves(read_points(folder.metrics), pictures[0])
-    kinds = {"gates": "gate", "sources": "source", "attention": "attention"}
-    named: dict[str, Callable[[Iterable[MetricPoint], Path], bool]] = {
-        "gradients": plot_gradient_cosines,
-        "rounds": plot_fork_merge,
-    }
-    for name, drawn in (
-        named | {n: partial(plot_gate_weights, kind=k) for n, k in kinds.items()}
-    ).items():
-        path = folder.plots / f"{name}.png"
-        if drawn(read_points(folder.metrics), path):
-            pictures.append(path)
-    return pictures + draw_confusions(folder, module, matrices)
-
-
-def draw_confusions(
-    folder: RunFolder, module: EvaluationModule, matrices: Mapping[str, Tensor]
-) -> list[Path]:
-    """Draw each task's confusion matrix; return the pictures."""
-    pictures = {task: folder.plots / f"confusion-{task}.png" for task in matrices}
-    for task, path in pictures.items():
-        plot_confusion_matrix(matrices[task].numpy(), module.tasks[task].classes, task, path)
-    return list(pictures.values())
 
 
 SIGNAL_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these

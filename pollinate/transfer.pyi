@@ -6,6 +6,7 @@ from lightning_modules.transfer.attention_transfer import AttentionTransfer as A
 from lightning_modules.transfer.base import Transfer as Transfer
 from lightning_modules.transfer.branch_search import CoefficientSearch as CoefficientSearch
 from lightning_modules.transfer.branch_search import CoordinateSearch as CoordinateSearch
+from lightning_modules.transfer.branch_search import DividedSearch as DividedSearch
 from lightning_modules.transfer.branch_search import GridSearch as GridSearch
 from lightning_modules.transfer.branch_search import RandomSearch as RandomSearch
 from lightning_modules.transfer.cka import CKA as CKA

@@ -78,9 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     root = tmp_path_factory.mktemp("options")
     logs = {name: root / f"{directory(name)}.log" for name in TRAINED}
     sessions = [
-        Session(
-            arguments(name), str(log), plots=name == DRAWN, estimate=name in ESTIMATED.values()
-        )
+        Session(arguments(name), str(log), plots=name == DRAWN, estimate=name in ESTIMATED.values())
         for name, log in logs.items()
     ]
     codes = run_sessions(sessions, root)

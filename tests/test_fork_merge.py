@@ -29,8 +29,8 @@ FORKED = (
 )
 
 
-APART = ("trainer=branches", "trainer.accelerator=cpu", "sampler.steps_per_epoch=5")
-PAIRS = [("whole", "stopped"), ("apart", "apart-stopped")]
+PER_PROCESS = ("trainer=branches", "trainer.accelerator=cpu", "sampler.steps_per_epoch=5")
+PAIRS = [("whole", "stopped"), ("per-process", "per-process-stopped")]
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> ForkedRuns:
         ),
         session("stopped", going_on, fault=Fault("training step", 8, "SIGTERM")),
         session("stopped", going_on),
-        session("apart", *FORKED, *APART, f"run_dir={root / 'apart'}", processes=2),
+        session(
+            "per-process", *FORKED, *PER_PROCESS, f"run_dir={root / 'per-process'}", processes=2
+        ),
         # in the second round
         session(
-            "apart-stopped",
-            *(*FORKED, *APART, f"run_dir={root / 'apart-stopped'}"),
+            "per-process-stopped",
+            *(*FORKED, *PER_PROCESS, f"run_dir={root / 'per-process-stopped'}"),
             fault=Fault("training step", 8),
             processes=2,
         ),
-        session("apart-stopped", f"resume={root / 'apart-stopped'}", processes=2),
+        session("per-process-stopped", f"resume={root / 'per-process-stopped'}", processes=2),
     ]
     return ForkedRuns(root, run_sessions(sessions, root))
 
@@ -99,9 +101,9 @@ def test_a_stopped_run_has_one_history(whole: str, stopped: str, runs: ForkedRun
 
 
 def test_branches_in_processes_share_the_rounds(runs: ForkedRuns) -> None:
-    lines = [line for line in runs.log("apart").splitlines() if line.startswith("round ")]
+    lines = [line for line in runs.log("per-process").splitlines() if line.startswith("round ")]
     assert len(lines) == 3
-    summary = json.loads(runs.folder("apart").summary.read_text())
+    summary = json.loads(runs.folder("per-process").summary.read_text())
     assert (summary["steps"], summary["synchronisations"]) == (15, 3)
 
 
@@ -112,4 +114,4 @@ def test_a_run_tells_its_rounds(runs: ForkedRuns) -> None:
     assert (summary["status"], summary["steps"]) == ("finished", 30)
     assert (runs.folder("whole").plots / "rounds.png").exists()
     keys = {point.key for point in read_points(runs.folder("whole").metrics)}
-    assert {"fork_merge/accepted", "fork_merge/coefficient/alone"} <= keys
+    assert {"fork_merge/accepted", "fork_merge/coefficient/targets_only"} <= keys

@@ -39,7 +39,6 @@ class AlignedMTL(GramianBalancer):
         self.scale = scale
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         values, vectors = torch.linalg.eigh(gramian)
         kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
         values, vectors = values[kept], vectors[:, kept]

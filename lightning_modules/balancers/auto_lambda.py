@@ -57,7 +57,6 @@ class AutoLambda(JacobianBalancer):
         self.traces = TaskVectors(tasks)
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w J: (P,)."""
         self.traces.allocate(jacobian[0])
         goals = [row for task, row in zip(tasks, jacobian, strict=True) if task in self.primary]
         if goals:
@@ -77,5 +76,4 @@ class AutoLambda(JacobianBalancer):
                 self.weight[number] = (self.weight[number] + self.lr * cosine).clamp(min=0)
 
     def seen_weights(self, tasks: Sequence[str]) -> Tensor:
-        """Return w."""
         return self.weight.cpu()[[self.tasks.index(task) for task in tasks]]

@@ -130,7 +130,6 @@ class LossBalancer(Balancer):
         return total if penalty is None else total + penalty
 
     def task_weights(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return w by task."""
         if not losses:  # of a step without any label
             return {}
         values = torch.stack([loss.detach() for loss in losses.values()])

@@ -40,7 +40,6 @@ class CAGrad(GramianBalancer):
         self.c = c
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         matrix = np.asarray(gramian)
         count = len(matrix)
         radius = self.c * np.sqrt(np.maximum(matrix.mean(), 0))

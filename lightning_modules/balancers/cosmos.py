@@ -36,7 +36,6 @@ class Cosmos(Scalarization):
         self.preference = task_preferences("preference", tasks, preference or {}, 1.0, 0.0)
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return s."""
         preference = losses.new_tensor([self.preference[task] for task in tasks])
         along = functional.cosine_similarity(preference, losses, dim=0)
         return preference @ losses - self.strength * along

@@ -57,7 +57,6 @@ class CRMOGM(GramianBalancer):
         self.register_buffer("weight", torch.ones(len(tasks), dtype=torch.float64))
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         numbers = [self.tasks.index(task) for task in tasks]
         weight = self.weight.cpu()
         found = self.method.weights(gramian, losses, tasks)

@@ -22,5 +22,4 @@ class DualProj(GramianBalancer):
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         return from_numpy(dual_cone(gramian, np.ones(len(tasks))))

@@ -41,7 +41,6 @@ class DynamicWeightAverage(LossBalancer):
         self.register_buffer("counts", torch.zeros(count, dtype=torch.float64))
 
     def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the epoch's weights: (P,)."""
         ratios = torch.nan_to_num(self.means[1] / self.means[0], 1.0, 1.0, 1.0)
         present = ratios[[self.tasks.index(task) for task in tasks]]
         return torch.softmax(present / self.temperature, dim=0).to(losses) * len(tasks)
@@ -55,7 +54,6 @@ class DynamicWeightAverage(LossBalancer):
             self.epoch.fill_(epoch)
 
     def observe(self, losses: Mapping[str, Tensor], is_accumulation_end: bool) -> None:
-        """Add the losses to the epoch's means."""
         for task, loss in losses.items():
             number = self.tasks.index(task)
             self.sums[number] += loss.double()

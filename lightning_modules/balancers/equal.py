@@ -17,5 +17,4 @@ class Equal(LossBalancer):
     """
 
     def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return ones: (P,)."""
         return losses.new_ones(len(tasks))

@@ -45,7 +45,6 @@ class ExcessMTL(JacobianBalancer):
         self.traces = TaskVectors(tasks)
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w J: (P,)."""
         self.traces.allocate(jacobian[0])
         numbers = [self.tasks.index(task) for task in tasks]
         excess = torch.stack(
@@ -67,5 +66,4 @@ class ExcessMTL(JacobianBalancer):
         return (squares / (history + 1e-7).sqrt()).sum().double().cpu()
 
     def seen_weights(self, tasks: Sequence[str]) -> Tensor:
-        """Return w."""
         return self.weight.cpu()[[self.tasks.index(task) for task in tasks]]

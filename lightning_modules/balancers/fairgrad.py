@@ -39,5 +39,4 @@ class FairGrad(GramianBalancer):
         self.alpha = alpha
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         return from_numpy(fair(gramian / gramian.diagonal().mean(), power=1 / self.alpha))

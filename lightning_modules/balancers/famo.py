@@ -56,17 +56,14 @@ class FAMO(LossBalancer):
 
     @property
     def needs_losses_after_step(self) -> bool:
-        """Return True."""
         return True
 
     def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (P,)."""
         shares = torch.softmax(self.logits[self._numbers(tasks)], dim=0).to(losses)
         weights = shares / self._above(losses, tasks)
         return weights / weights.sum() * len(tasks)
 
     def observe(self, losses: Mapping[str, Tensor], is_accumulation_end: bool) -> None:
-        """Remember the losses before the step."""
         self._before = dict(losses)
 
     def after_step(self, losses: Mapping[str, Tensor]) -> None:

@@ -39,5 +39,4 @@ class Fixed(LossBalancer):
         self.task_weight = {task: float(task_weights.get(task, 1.0)) for task in tasks}
 
     def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the given weights: (P,)."""
         return losses.new_tensor([self.task_weight[task] for task in tasks])

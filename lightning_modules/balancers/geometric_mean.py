@@ -21,5 +21,4 @@ class GeometricMean(Scalarization):
     """
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return s."""
         return losses.clamp(min=torch.finfo(losses.dtype).tiny).log().mean().exp()

@@ -99,7 +99,6 @@ class GradientBalancer(Balancer):
 
     @property
     def needs_losses_after_step(self) -> bool:
-        """Say whether the loss method does."""
         return self.first.needs_losses_after_step
 
     @property
@@ -114,11 +113,9 @@ class GradientBalancer(Balancer):
         return "features" if same_features and "features" in self.levels else "parameters"
 
     def begin_epoch(self, epoch: int) -> None:
-        """Tell the loss method."""
         self.first.begin_epoch(epoch)
 
     def after_step(self, losses: Mapping[str, Tensor]) -> None:
-        """Tell the loss method."""
         self.first.after_step(losses)
 
     def backward(

@@ -47,7 +47,6 @@ class GradVac(GramianBalancer):
         self.register_buffer("cosine", torch.zeros(len(tasks), len(tasks), dtype=torch.float64))
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         numbers = [self.tasks.index(task) for task in tasks]
         usual = self.cosine.cpu().double()
         coefficients = torch.eye(len(tasks), dtype=gramian.dtype)

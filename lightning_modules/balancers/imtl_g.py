@@ -24,7 +24,6 @@ class IMTLG(GramianBalancer):
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         lengths, cosines = lengths_and_cosines(gramian)
         v = np.linalg.pinv(cosines, rcond=1e-12, hermitian=True).sum(axis=1) / lengths
         total = v.sum()

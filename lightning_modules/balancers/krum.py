@@ -43,7 +43,6 @@ class Krum(GramianBalancer):
         self.outliers, self.selected = outliers, selected
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         squares = gramian.diagonal()
         distances = (squares[:, None] + squares[None, :] - 2 * gramian).clamp(min=0).sqrt()
         near = min(max(len(tasks) - self.outliers - 2, 1), len(tasks) - 1)

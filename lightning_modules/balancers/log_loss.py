@@ -29,5 +29,4 @@ class LogLoss(Scalarization):
         self.epsilon = epsilon
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return s."""
         return torch.log(losses + self.epsilon).sum()

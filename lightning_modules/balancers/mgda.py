@@ -21,5 +21,4 @@ class MGDA(GramianBalancer):
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         return from_numpy(min_norm(gramian)) * len(tasks)

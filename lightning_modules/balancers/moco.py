@@ -78,5 +78,4 @@ class MoCo(JacobianBalancer):
         return total * project_to_simplex(share - self.gamma * (scaled @ share + self.rho * share))
 
     def seen_weights(self, tasks: Sequence[str]) -> Tensor:
-        """Return T v."""
         return self.weight.cpu()[[self.tasks.index(task) for task in tasks]] * len(self.tasks)

@@ -22,5 +22,4 @@ class NashMTL(GramianBalancer):
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         return from_numpy(fair(gramian / gramian.diagonal().mean(), power=1.0))

@@ -39,7 +39,6 @@ class PBI(Scalarization):
         self.ideal = task_preferences("ideal", tasks, ideal or {}, 0.0, float("-inf"))
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return s."""
         preference = losses.new_tensor([self.preference[task] for task in tasks])
         unit = preference / preference.norm()
         above = losses - losses.new_tensor([self.ideal[task] for task in tasks])

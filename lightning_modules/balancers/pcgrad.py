@@ -34,7 +34,6 @@ class PCGrad(GramianBalancer):
         self.order = RandomOrder(tasks, seed)
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         coefficients = torch.eye(len(tasks), dtype=gramian.dtype)  # row t: the changed g_t
         orders = self.order.next(tasks)
         for t, order in enumerate(orders):

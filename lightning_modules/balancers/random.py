@@ -27,11 +27,9 @@ class Random(LossBalancer):
         self.draws = StepGenerator(seed)
 
     def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the step's draws: (P,)."""
         drawn = self.draws.normal(self.tasks, tasks)
         return torch.softmax(drawn, dim=0).to(losses) * len(tasks)
 
     def observe(self, losses: Mapping[str, Tensor], is_accumulation_end: bool) -> None:
-        """Go on to the next draws."""
         if is_accumulation_end:
             self.draws.advance()

@@ -34,7 +34,6 @@ class RandomGradient(GramianBalancer):
         self.draws = StepGenerator(seed)
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         drawn = self.draws.normal(self.tasks, tasks)
         self.draws.advance()
         return torch.softmax(drawn, dim=0) * len(tasks)

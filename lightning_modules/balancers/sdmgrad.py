@@ -39,7 +39,6 @@ class SDMGrad(GramianBalancer):
         self.strength = strength
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         v = direction(np.asarray(gramian), self.strength)
         return from_numpy((v * len(tasks) + self.strength) / (1 + self.strength))
 

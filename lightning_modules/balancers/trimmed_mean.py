@@ -34,7 +34,6 @@ class TrimmedMean(JacobianBalancer):
         self.trimmed = trimmed
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the trimmed mean: (P,)."""
         count = len(tasks)
         cut = min(self.trimmed, (count - 1) // 2)
         kept = jacobian.sort(dim=0).values[cut : count - cut]

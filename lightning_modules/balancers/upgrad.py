@@ -22,5 +22,4 @@ class UPGrad(GramianBalancer):
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         return from_numpy(sum(dual_cone(gramian, e) for e in np.eye(len(tasks))))

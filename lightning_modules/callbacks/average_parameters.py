@@ -60,7 +60,6 @@ class AverageParameters(Callback):
         return {"averaging": self.averaging.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what ``state_dict`` returned."""
         self.averaging.load_state_dict(state_dict["averaging"])
 
     @torch.no_grad()

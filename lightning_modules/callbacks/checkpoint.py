@@ -105,11 +105,9 @@ class RunCheckpoint(Checkpoint):
             link(self.folder / LAST, self.folder / BEST)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best score so far."""
         return {"best": self.best, "best_step": self.best_step, "saved_step": self.saved_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best score so far."""
         self.best = state_dict["best"]
         self.best_step = state_dict["best_step"]
         self.saved_step = state_dict["saved_step"]

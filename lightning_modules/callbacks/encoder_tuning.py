@@ -21,7 +21,6 @@ class TuneEncoders(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Freeze and unfreeze."""
         module = as_multitask(pl_module)
         changed = [
             tuning.at(module.network.encoder(name), trainer.global_step)

@@ -37,7 +37,6 @@ class LastBatch(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Note a batch of training."""
         self._note("training", trainer, batch, batch_idx)
 
     def on_validation_batch_start(
@@ -48,7 +47,6 @@ class LastBatch(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Note a batch of validation."""
         self._note("validation", trainer, batch, batch_idx)
 
     def on_test_batch_start(
@@ -59,5 +57,4 @@ class LastBatch(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Note a batch of test."""
         self._note("test", trainer, batch, batch_idx)

@@ -33,7 +33,6 @@ class TrainingProgressBar(Callback):
         self._task = TaskID(0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar."""
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         self._bar = Progress(
@@ -60,7 +59,6 @@ class TrainingProgressBar(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Move the bar."""
         if self._bar is not None:
             speed = trainer.callback_metrics.get("train/steps_per_second")
             self._bar.update(
@@ -82,13 +80,11 @@ class TrainingProgressBar(Callback):
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
         self._close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Take the bar away."""
         self._close()
 
     def _close(self) -> None:
@@ -130,20 +126,16 @@ class EvaluationProgressBar(Callback):
         self._task = TaskID(0)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar."""
         self._task = self._bar.add_task("measuring", total=sum(trainer.num_test_batches))
         self._bar.start()
 
     def on_test_batch_end(self, *_: Any, **__: Any) -> None:
-        """Move the bar."""
         self._bar.advance(self._task)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
         self._bar.stop()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Take the bar away."""
         self._bar.stop()

@@ -104,7 +104,6 @@ class StopAtNonFiniteLoss(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: MixedBatch, batch_idx: int
     ) -> None:
-        """Remember the batch."""
         self._batch = batch
 
     def on_before_backward(

@@ -45,7 +45,6 @@ class MeasureTaskAffinities(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: MixedBatch, batch_idx: int
     ) -> None:
-        """Look, when it is time."""
         if trainer.global_step % self.every_n_steps == 0:
             with trainer.precision_plugin.train_step_context():
                 self.look(as_multitask(pl_module), batch)

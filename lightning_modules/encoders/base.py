@@ -131,7 +131,6 @@ class PretrainedEncoder(Encoder):
         """Bring features of the other library to the width D."""
 
     def forward(self, inputs: Tensor) -> Features:
-        """Encode a batch."""
         return self.finish(self.backbone(inputs))
 
     @abstractmethod

@@ -39,7 +39,6 @@ class MeanPooling(Pooling):
     """The mean of the real tokens."""
 
     def __call__(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Pool (N, L, D) with mask (N, L): (N, D)."""
         return masked_mean(rows, mask)
 
 
@@ -47,7 +46,6 @@ class FirstToken(Pooling):
     """The first token, which many encoders keep for the whole text."""
 
     def __call__(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Pool (N, L, D) with mask (N, L): (N, D)."""
         return rows[:, 0]
 
 
@@ -55,7 +53,6 @@ class LastToken(Pooling):
     """The last real token, the only one that has seen the whole text in a decoder."""
 
     def __call__(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Pool (N, L, D) with mask (N, L): (N, D)."""
         last = mask.sum(dim=1).clamp(min=1) - 1
         return rows[torch.arange(len(rows), device=rows.device), last]
 

@@ -326,7 +326,6 @@ class TimmImage(PretrainedEncoder):
         save_model(folder, self.known, weights)
 
     def tuned_part(self) -> nn.Module:
-        """Return timm's network."""
         network: nn.Module = self.network
         return network
 

@@ -111,7 +111,6 @@ class TransformersAudio(PretrainedEncoder):
         (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
     def tuned_part(self) -> nn.Module:
-        """Return the network of transformers."""
         network: nn.Module = self.network
         return network
 
@@ -138,7 +137,6 @@ class TransformersAudio(PretrainedEncoder):
         return Features(masked_mean(rows, mask), rows, mask=mask)
 
     def finish(self, features: Features) -> Features:
-        """Project (N, W) and (N, L', W) to D."""
         return project_rows(self.project, features)
 
 

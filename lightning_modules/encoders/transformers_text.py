@@ -204,7 +204,6 @@ class TransformersText(PretrainedEncoder):
         save_tokenizer(folder, self.known)
 
     def tuned_part(self) -> nn.Module:
-        """Return the network of transformers."""
         network: nn.Module = self.network
         return network
 
@@ -225,7 +224,6 @@ class TransformersText(PretrainedEncoder):
         return Features(self.pooling(rows, mask), rows, mask=mask)
 
     def finish(self, features: Features) -> Features:
-        """Project (N, W) and (N, L, W) to D."""
         return project_rows(self.project, features)
 
 

@@ -45,7 +45,6 @@ class EfficientNetLiteNames(WeightNames):
     """
 
     def __call__(self, name: str) -> str:
-        """Return timm's name."""
         match = BLOCK.fullmatch(name)
         if match is None:
             layer, _, kind = name.partition(".")

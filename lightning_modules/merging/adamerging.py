@@ -63,7 +63,6 @@ class AdaMerging(MergeMethod):
         self.seed = seed
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
-        """Optimise, and merge."""
         places = self._places(models)
         width = max(places.values(), default=0) + 1
         begun = torch.full((len(models), width), self.start, dtype=torch.float64)

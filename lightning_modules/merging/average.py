@@ -51,11 +51,7 @@ def average(models: Models, weights: Sequence[float]) -> dict[str, Tensor]:
 
 
 def require_weight_per_model(weights: Sequence[float], models: Models) -> None:
-    """Check that there is one weight for each model.
-
-    Raises:
-        UsageError: there isn't.
-    """
+    """Check that there is one weight for each model."""
     if len(weights) != len(models):
         raise UsageError(
             f"weights must be one for each of the {len(models)} models "

@@ -32,13 +32,14 @@ class MergeMethod(metaclass=Buildable):
         needs_base: whether it looks at what the models learnt since a common start.
         fewest: models that it takes at least.
         most: models that it takes at most; None: any number.
-        keeps_members: whether the result holds all models; then they need not have one shape.
+
+    The models have one shape, unless the method also is a ``CombinesNetworks``: then its result
+    holds all of them.
     """
 
     needs_base: ClassVar[bool] = False
     fewest: ClassVar[int] = 1
     most: ClassVar[int | None] = None
-    keeps_members: ClassVar[bool] = False
 
     @abstractmethod
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:

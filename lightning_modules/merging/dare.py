@@ -39,7 +39,6 @@ class Dare(TaskVectorMerge):
         self.seed = seed
 
     def details(self, models: Models) -> dict[str, Any]:
-        """Return p and the seed."""
         return {"drop": self.drop, "seed": self.seed}
 
     def combine(self, taus: Sequence[Tensor], unit: ResultTensor, first: int) -> Tensor:

@@ -56,7 +56,6 @@ class Fisher(MergeMethod):
         self.seed = seed
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
-        """Measure each model's information, and average."""
         weights = self.weights or [1.0] * len(models)
         require_weight_per_model(weights, models)
         merged = {name for unit in models.units if models.is_merged(unit) for name in unit.names}

@@ -19,7 +19,6 @@ class GreedySoup(MergeMethod):
     """
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
-        """Choose by validation scores, and average."""
         alone = [evaluator.score(soup(models, [model])) for model in range(len(models))]
         order = sorted(range(len(models)), key=lambda model: -alone[model])
         chosen, best = order[:1], alone[order[0]]

@@ -37,7 +37,6 @@ class Layerwise(MergeMethod):
         self.rounds = rounds
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
-        """Search, and merge."""
         count = len(models)
         layers: dict[str, list[ResultTensor]] = {}
         for unit in models.units:

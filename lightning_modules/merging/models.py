@@ -87,7 +87,6 @@ class Models:
         return self._find(self._weights)
 
     def __len__(self) -> int:
-        """Return the number of models."""
         return len(self.read)
 
     def is_merged(self, unit: ResultTensor) -> bool:

@@ -45,7 +45,6 @@ class RegMean(MergeMethod):
         self.seed = seed
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
-        """Gather what the models' layers see, and solve."""
         products = [self._products(evaluator, model) for model in range(len(models))]
 
         def rule(unit: ResultTensor, tensors: Sequence[Tensor], _: Tensor | None) -> Tensor:

@@ -38,8 +38,6 @@ class Slerp(MergeMethod):
         self.t = t
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
-        """Interpolate all tensors."""
-
         def rule(_: ResultTensor, tensors: Sequence[Tensor], __: Tensor | None) -> Tensor:
             return slerp(tensors[0], tensors[1], self.t)
 

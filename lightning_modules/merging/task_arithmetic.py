@@ -29,15 +29,12 @@ class TaskArithmetic(TaskVectorMerge):
         self.weights = None if weights is None else [float(weight) for weight in weights]
 
     def prepare(self, models: Models) -> None:
-        """Check that there is one weight a model."""
         require_weight_per_model(self._of(models), models)
 
     def details(self, models: Models) -> dict[str, Any]:
-        """Return the weights."""
         return {"weights": dict(zip(models.labels, self._of(models), strict=True))}
 
     def combine(self, taus: Sequence[Tensor], unit: ResultTensor, first: int) -> Tensor:
-        """Return sum_i w_i tau_i."""
         weights = [1.0 if self.weights is None else self.weights[i] for i in unit.owners]
         total = weights[0] * taus[0]
         for weight, tau in zip(weights[1:], taus[1:], strict=True):

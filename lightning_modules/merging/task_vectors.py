@@ -29,9 +29,6 @@ class TaskVectorMerge(MergeMethod):
 
     Args:
         scale: s; of several, the one that scores best on validation data, the first of the best.
-
-    Raises:
-        UsageError: there is no scale.
     """
 
     needs_base: ClassVar[bool] = True
@@ -60,7 +57,6 @@ class TaskVectorMerge(MergeMethod):
         return {}
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:
-        """Choose s, if there is a choice, and merge."""
         self.prepare(models)
         tried: dict[float, float] = {}
         if len(self.scales) > 1:

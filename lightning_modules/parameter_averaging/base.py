@@ -17,9 +17,6 @@ class ParameterAveraging(metaclass=Buildable):
 
     Args:
         every_n_steps: optimizer steps between two synchronisations, >= 1.
-
-    Raises:
-        UsageError: it is less.
     """
 
     def __init__(self, every_n_steps: int = 16) -> None:

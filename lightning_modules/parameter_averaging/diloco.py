@@ -58,9 +58,7 @@ class DiLoCo(ParameterAveraging):
         return moved
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the momentum."""
         return {"velocity": {name: value.cpu() for name, value in self.velocity.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the momentum."""
         self.velocity = dict(state["velocity"])

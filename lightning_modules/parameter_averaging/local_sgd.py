@@ -19,5 +19,4 @@ class LocalSGD(ParameterAveraging):
     """
 
     def step(self, start: Mapping[str, Tensor], mean: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the mean."""
         return dict(mean)

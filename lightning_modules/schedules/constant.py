@@ -9,5 +9,4 @@ class Constant(Schedule):
     """shape(p) = 1."""
 
     def shape(self, progress: float) -> float:
-        """Return 1."""
         return 1.0

@@ -83,7 +83,6 @@ class Classification(Task):
         self.counts: list[int] = []  # training rows of each class
 
     def output_space(self) -> CategoricalOutput:
-        """Return that logits of classes are compared."""
         return CategoricalOutput()
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
@@ -130,7 +129,6 @@ class Classification(Task):
         return EncodedTargets(targets.clamp(min=0), targets >= 0, unseen)
 
     def target_form(self) -> TargetForm:
-        """Return class numbers."""
         return TargetForm("class numbers (N,)", True, below=len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
@@ -179,11 +177,9 @@ class Classification(Task):
         return answers
 
     def ensemble_output(self, outputs: Tensor) -> Tensor:
-        """Return the logits of the mean probabilities."""
         return mean_softmax(outputs)
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
-        """Return the softmax of logits (N, C)."""
         return Categorical(logits=output.float(), validate_args=False)
 
     def label_columns(self, target: Tensor) -> Tensor:
@@ -191,11 +187,9 @@ class Classification(Task):
         return functional.one_hot(target, len(self.classes)).double()
 
     def class_numbers(self, target: Tensor) -> Tensor:
-        """Return the class numbers: (N,)."""
         return target
 
     def class_probabilities(self, output: Tensor) -> Tensor:
-        """Return the softmax of logits (N, C)."""
         return output.double().softmax(dim=-1)
 
     def baseline(self, target: Tensor) -> dict[str, float]:
@@ -206,11 +200,9 @@ class Classification(Task):
         return {"accuracy": (target == majority).double().mean().item()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the classes and their numbers of training rows."""
         return {"classes": list(self.classes), "counts": list(self.counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the classes and their numbers."""
         self.classes, self.counts = list(state["classes"]), list(state["counts"])
 
 

@@ -57,17 +57,12 @@ class MapHead(nn.Module):
         self.layers = nn.Sequential(*inner, nn.Conv2d(dim, outputs, 1))
 
     def forward(self, cells: Tensor) -> Tensor:
-        """Return numbers by cell."""
         found: Tensor = self.layers(cells)
         return found
 
 
 def require_layers(layers: int) -> None:
-    """Check a number of layers.
-
-    Raises:
-        UsageError: it is < 0.
-    """
+    """Check a number of layers."""
     if layers < 0:
         raise UsageError(f"layers must be >= 0 convolutions, got {layers}")
 
@@ -158,7 +153,6 @@ class DenseTask(Task):
         return {"": None if content is None else b64encode(content).decode()}
 
     def cell_types(self) -> dict[str, type]:
-        """Return a text."""
         return {"": str}
 
     def baseline(self, target: Tensor) -> dict[str, float]:

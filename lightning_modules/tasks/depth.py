@@ -95,7 +95,6 @@ class Depth(DenseTask):
         return EncodedTargets(targets, targets.ne(UNLABELLED_PIXEL).flatten(1).any(dim=1))
 
     def target_form(self) -> TargetForm:
-        """Return distances by pixel."""
         return TargetForm("distances (N, H, W), 0 or NaN where none is known", False, (None, None))
 
     def head(self, dim: int) -> nn.Module:
@@ -131,7 +130,6 @@ class Depth(DenseTask):
         )
 
     def decode(self, output: Tensor) -> list[Label]:
-        """Return distances by pixel."""
         answers, has = self.metric_input(output).float().cpu().numpy(), self.answered(output)
         return [{MAP: found} if own else {} for found, own in zip(answers, has, strict=True)]
 
@@ -145,11 +143,9 @@ class Depth(DenseTask):
         return self.mean
 
     def state_dict(self) -> dict[str, Any]:
-        """Return mean, standard deviation and size."""
         return {"mean": self.mean, "std": self.std, "size": list(self.size)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over mean and standard deviation."""
         self.mean, self.std = state["mean"], state["std"]
         self.size = (state["size"][0], state["size"][1])
 
@@ -218,5 +214,4 @@ class ThresholdAccuracy(Metric):
         self.pixels += (target != UNLABELLED_PIXEL).sum()
 
     def compute(self) -> Tensor:
-        """Return the share."""
         return self.hits / self.pixels.clamp(min=1)

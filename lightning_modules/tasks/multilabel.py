@@ -85,7 +85,6 @@ class Multilabel(Task):
         self.rows = 0  # labelled training rows
 
     def output_space(self) -> BinaryOutputs:
-        """Return that each label is compared."""
         return BinaryOutputs()
 
     def labels(self, cell: Any) -> list[str] | None:
@@ -167,7 +166,6 @@ class Multilabel(Task):
         return EncodedTargets(targets, torch.tensor(present, dtype=torch.bool), unseen)
 
     def target_form(self) -> TargetForm:
-        """Return 0 or 1 a label."""
         return TargetForm("0 or 1 for each label (N, C)", False, (len(self.classes),), 2)
 
     def head(self, dim: int) -> nn.Module:
@@ -209,7 +207,6 @@ class Multilabel(Task):
         )
 
     def metric_input(self, output: Tensor) -> Tensor:
-        """Return probabilities (N, C)."""
         return output.sigmoid()
 
     def decode(self, output: Tensor) -> list[Label]:
@@ -222,7 +219,6 @@ class Multilabel(Task):
         return answers
 
     def ensemble_output(self, outputs: Tensor) -> Tensor:
-        """Return the logits of the mean probabilities."""
         return mean_sigmoid(outputs)
 
     def predictive_distribution(self, output: Tensor) -> Bernoulli:
@@ -236,7 +232,6 @@ class Multilabel(Task):
         return {"": label} | {f"_{name}": known.get(name) for name in self.classes}
 
     def cell_types(self) -> dict[str, type]:
-        """Return a text, and a number a label."""
         return {"": str} | {f"_{name}": float for name in self.classes}
 
     def label_columns(self, target: Tensor) -> Tensor:
@@ -254,11 +249,9 @@ class Multilabel(Task):
         return {name: value.item() for name, value in metrics.compute().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the labels and how often they apply."""
         return {"classes": list(self.classes), "counts": list(self.counts), "rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the labels."""
         self.classes, self.counts = list(state["classes"]), list(state["counts"])
         self.rows = state["rows"]
 

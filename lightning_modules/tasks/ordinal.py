@@ -61,7 +61,6 @@ class Ordinal(Task):
         self.counts: list[int] = []
 
     def output_space(self) -> BinaryOutputs:
-        """Return that each threshold is compared."""
         return BinaryOutputs(ordered=True)
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
@@ -104,7 +103,6 @@ class Ordinal(Task):
         return EncodedTargets(found.clamp(min=0), found >= 0, unseen)
 
     def target_form(self) -> TargetForm:
-        """Return places in the order."""
         return TargetForm("places in the order (N,)", True, below=len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
@@ -153,7 +151,6 @@ class Ordinal(Task):
         return mean_sigmoid(outputs)
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
-        """Return each class's probability."""
         return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
 
     def label_columns(self, target: Tensor) -> Tensor:
@@ -161,7 +158,6 @@ class Ordinal(Task):
         return functional.one_hot(target, len(self.classes)).double()
 
     def class_numbers(self, target: Tensor) -> Tensor:
-        """Return the class numbers: (N,)."""
         return target
 
     def class_probabilities(self, output: Tensor) -> Tensor:
@@ -184,11 +180,9 @@ class Ordinal(Task):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the classes in order and their numbers of training rows."""
         return {"classes": list(self.classes), "counts": list(self.counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the classes."""
         self.classes, self.counts = list(state["classes"]), list(state["counts"])
 
 

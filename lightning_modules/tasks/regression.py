@@ -56,7 +56,6 @@ class Regression(Task):
         self.mean, self.std = float(mean), float(std)
 
     def output_space(self) -> NumericOutput:
-        """Return that numbers are compared in standard deviations."""
         return NumericOutput(self.std)
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
@@ -97,7 +96,6 @@ class Regression(Task):
         )
 
     def target_form(self) -> TargetForm:
-        """Return numbers in their own unit."""
         return TargetForm("numbers (N,)", False)
 
     def head(self, dim: int) -> nn.Module:
@@ -125,15 +123,12 @@ class Regression(Task):
         )
 
     def decode(self, output: Tensor) -> list[Label]:
-        """Return the numbers."""
         return [{"label": value} for value in output.float().tolist()]
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
-        """Return the number."""
         return {"": (answer or {}).get("label")}
 
     def cell_types(self) -> dict[str, type]:
-        """Return that it is a number."""
         return {"": float}
 
     def label_columns(self, target: Tensor) -> Tensor:
@@ -149,11 +144,9 @@ class Regression(Task):
         return {name: value.item() for name, value in metrics.compute().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return mean and standard deviation."""
         return {"mean": self.mean, "std": self.std}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over mean and standard deviation."""
         self.mean, self.std = state["mean"], state["std"]
 
 
@@ -166,7 +159,6 @@ class Rescaled(nn.Module):
         self.mean, self.std = mean, std
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return numbers in the target's unit."""
         scaled = self.linear(rows).squeeze(-1)
         precise = scaled.to(torch.promote_types(scaled.dtype, torch.float32))
         found: Tensor = self.mean + self.std * precise

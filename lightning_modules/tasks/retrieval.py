@@ -97,7 +97,6 @@ class BatchRecall(Metric):
         self.rows += len(both)
 
     def compute(self) -> Tensor:
-        """Return the share."""
         return self.hits / self.rows.clamp(min=1)
 
 
@@ -225,20 +224,16 @@ class Retrieval(Task):
         return {f"_{name}": None if v is None else json.dumps(v) for name, v in vectors.items()}
 
     def cell_types(self) -> dict[str, type]:
-        """Return a text a modality."""
         return {f"_{name}": str for name in self.modalities}
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of guessing."""
         count = len(target)
         return {f"recall_{k}": min(1.0, k / count) for k in RECALLS} if count else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of training rows."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the number of training rows."""
         self.rows = state["rows"]
 
 

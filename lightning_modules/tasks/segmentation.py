@@ -123,7 +123,6 @@ class Segmentation(DenseTask):
         return EncodedTargets(torch.from_numpy(targets), torch.from_numpy(present), unseen)
 
     def target_form(self) -> TargetForm:
-        """Return class numbers by pixel."""
         return TargetForm("class numbers (N, H, W)", True, (None, None), len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
@@ -203,7 +202,6 @@ class Segmentation(DenseTask):
         return self.counts.index(max(self.counts)) if self.counts else 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the classes, their numbers in masks and of training pixels, and the size."""
         return {
             "classes": list(self.classes),
             "numbers": list(self.numbers),
@@ -212,7 +210,6 @@ class Segmentation(DenseTask):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the classes."""
         self.classes, self.numbers = list(state["classes"]), list(state["numbers"])
         self.counts = list(state["counts"])
         self.size = (state["size"][0], state["size"][1])

@@ -102,7 +102,6 @@ class WordAccuracy(Metric):
         self.words += (target >= 0).sum()
 
     def compute(self) -> Tensor:
-        """Return the share."""
         return self.hits / self.words.clamp(min=1)
 
 
@@ -198,7 +197,6 @@ class Tagging(Task):
         )
 
     def target_form(self) -> TargetForm:
-        """Return tag numbers by word."""
         return TargetForm(
             "tag numbers (N, W), -1 beyond the last word", True, (None,), len(self.classes)
         )
@@ -251,11 +249,9 @@ class Tagging(Task):
         return Categorical(logits=output.float(), validate_args=False)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
-        """Return the tags."""
         return {"": (answer or {}).get("label")}
 
     def cell_types(self) -> dict[str, type]:
-        """Return a text."""
         return {"": str}
 
     def baseline(self, target: Tensor) -> dict[str, float]:
@@ -268,11 +264,9 @@ class Tagging(Task):
         return {name: value.item() for name, value in metrics.compute().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the tags and their numbers of training words."""
         return {"classes": list(self.classes), "counts": list(self.counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the tags."""
         self.classes, self.counts = list(state["classes"]), list(state["counts"])
 
 

@@ -60,7 +60,6 @@ class Adaptors(FeatureTransfer):
     def make_pairs(
         self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> FeaturePairs:
-        """Open each source once."""
         for task in [*self.teachers, *self.tasks]:
             require_own_task(task, list(module.network.routes))
         opened = {
@@ -89,7 +88,6 @@ class Adaptors(FeatureTransfer):
         nn.init.eye_(adaptor.weight)
 
     def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
-        """Return the mean over rows."""
         adaptor = self.adaptors[name]
         assert isinstance(adaptor, nn.Linear)
         own = adaptor(pair.own.to(adaptor.weight.dtype)).to(pair.own.dtype)

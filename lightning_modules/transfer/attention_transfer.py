@@ -60,7 +60,6 @@ class AttentionTransfer(SingleSourceTransfer):
                 )
 
     def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
-        """Return the mean over rows."""
         own, other = attention_map(pair.own, pair.mask), attention_map(pair.other, pair.mask)
         if own.dim() == 3:
             own, other = match_grids(own, other)

@@ -30,38 +30,39 @@ class CoefficientSearch(metaclass=Buildable):
         """
 
 
-class GridSearch(CoefficientSearch):
-    """All points whose coefficients are multiples of 1 / parts: C(parts + B - 1, B - 1) of them.
+class DividedSearch(CoefficientSearch):
+    """A search whose steps are multiples of 1 / divisions.
 
     Args:
-        parts: >= 1; 1 tries the branches alone.
-
-    Raises:
-        UsageError: it is less.
+        divisions: >= 1; 1 tries the branches without any mixture.
     """
 
-    def __init__(self, parts: int = 5) -> None:
-        if parts < 1:
-            raise UsageError(f"parts must be >= 1, got {parts}; 1 tries the branches alone")
-        self.parts = parts
+    def __init__(self, divisions: int = 5) -> None:
+        if divisions < 1:
+            raise UsageError(f"divisions must be >= 1, got {divisions}; 1 tries no mixtures")
+        self.divisions = divisions
+
+
+class GridSearch(DividedSearch):
+    """All points whose coefficients are multiples of 1 / d: C(d + B - 1, B - 1) of them.
+
+    Args:
+        divisions: d >= 1; 1 tries the branches without any mixture.
+    """
 
     def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
-        """Return the best point of the grid."""
         points = (
-            tuple(count / self.parts for count in counts)
-            for counts in compositions(self.parts, branches)
+            tuple(count / self.divisions for count in counts)
+            for counts in compositions(self.divisions, branches)
         )
         return max(points, key=value)
 
 
 class RandomSearch(CoefficientSearch):
-    """The branches alone, their mean, and points drawn evenly from the simplex.
+    """Each branch, their mean, and points drawn uniformly from the simplex.
 
     Args:
         draws: >= 0.
-
-    Raises:
-        UsageError: it is less.
     """
 
     def __init__(self, draws: int = 10) -> None:
@@ -70,7 +71,6 @@ class RandomSearch(CoefficientSearch):
         self.draws = draws
 
     def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
-        """Return the best point that was drawn."""
         generator = torch.Generator().manual_seed(seed)
         # exponential variables over their sum are uniform on the simplex
         drawn = torch.rand(self.draws, branches, generator=generator, dtype=torch.float64)
@@ -80,29 +80,20 @@ class RandomSearch(CoefficientSearch):
         return max([*points, *(tuple(row) for row in shares.tolist())], key=value)
 
 
-class CoordinateSearch(CoefficientSearch):
-    """From the best branch alone, mixes in one branch after the other: l <- (1 - a) l + a e_b.
+class CoordinateSearch(DividedSearch):
+    """Starts at the best branch and mixes in the others one by one: l <- (1 - a) l + a e_b.
 
     Source: ForkMerge's greedy search (Jiang et al. 2023, section 4.2), with a from a grid.
 
     Args:
-        parts: a is a multiple of 1 / parts, >= 1.
-
-    Raises:
-        UsageError: it is less.
+        divisions: a is a multiple of 1 / divisions, >= 1.
     """
 
-    def __init__(self, parts: int = 5) -> None:
-        if parts < 1:
-            raise UsageError(f"parts must be >= 1, got {parts}; 1 tries the branches alone")
-        self.parts = parts
-
     def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
-        """Return the best mix."""
         order = sorted(corners(branches), key=value, reverse=True)
         best = order[0]
         for other in order[1:]:
-            shares = [number / self.parts for number in range(self.parts)]
+            shares = [number / self.divisions for number in range(self.divisions)]
             best = max((interpolate(best, other, share) for share in shares), key=value)
         return best
 
@@ -113,18 +104,18 @@ def interpolate(first: Coefficients, second: Coefficients, share: float) -> Coef
 
 
 def corners(branches: int) -> list[Coefficients]:
-    """Return the corners of the simplex."""
+    """Return the corners of the simplex: point b has all weight on branch b."""
     return [tuple(float(b == own) for b in range(branches)) for own in range(branches)]
 
 
-def compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
-    """Yield all ways to write a number as an ordered sum of numbers >= 0."""
-    if parts == 1:
+def compositions(total: int, terms: int) -> Iterator[tuple[int, ...]]:
+    """Yield all ways to write a number as an ordered sum of that many numbers >= 0."""
+    if terms == 1:
         yield (total,)
         return
     for first in range(total, -1, -1):
-        for rest in compositions(total - first, parts - 1):
-            yield (first, *rest)
+        for others in compositions(total - first, terms - 1):
+            yield (first, *others)
 
 
 ROUNDING = 1e-6  # of scores, which are in 32 bits

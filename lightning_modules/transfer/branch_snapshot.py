@@ -57,7 +57,6 @@ class BranchSnapshot:
         return BranchSnapshot(**trainer.strategy.broadcast(own, owner))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain containers."""
         return {
             "weights": self.weights,
             "optimizer": self.optimizer,
@@ -79,15 +78,15 @@ def merge_snapshots(
         [{name: branch.weights[name] for name in common} for branch, _ in parts],
         [share for _, share in parts],
     )
-    kept, _ = max(parts, key=lambda part: part[1])
-    return BranchSnapshot(weights, kept.optimizer, kept.schedule)
+    largest, _ = max(parts, key=lambda part: part[1])
+    return BranchSnapshot(weights, largest.optimizer, largest.schedule)
 
 
 def load_weights(module: LightningModule, weights: Mapping[str, Tensor]) -> None:
     """Give a module its weights; a state that a balancer has made since begins at zero again."""
     own = module.state_dict()
-    with_schedule_of = {name: torch.zeros_like(own[name]) for name in own.keys() - weights.keys()}
-    module.load_state_dict({**weights, **with_schedule_of})
+    zeros = {name: torch.zeros_like(own[name]) for name in own.keys() - weights.keys()}
+    module.load_state_dict({**weights, **zeros})
 
 
 def validation_scores(

@@ -92,7 +92,6 @@ class Decoupled(Distillation):
         self.others = others
 
     def distance(self, distil_batch: DistillationBatch) -> Tensor:
-        """Return the mean over the rows."""
         likeliest = distil_batch.teacher.argmax(dim=1)
         target = torch.where(distil_batch.labelled, distil_batch.labels, likeliest)
         return distil_batch.mean(

@@ -74,7 +74,6 @@ class Dist(Distillation):
         self.intra = intra
 
     def distance(self, distil_batch: DistillationBatch) -> Tensor:
-        """Return the mean over the rows, and that over the classes."""
         student = log_soft(distil_batch.student, self.temperature).exp()
         teacher = log_soft(distil_batch.teacher, self.temperature).exp()
         by_row = distil_batch.mean(inter_class_distance(student, teacher))

@@ -69,7 +69,6 @@ class Distillation(Transfer):
     def setup(
         self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
-        """Open the teachers."""
         named = parse_teachers(self.teachers, self.names, list(module.tasks))
         opened_teachers = Teachers(named, self.inputs, self.temperature, datamodule, sources)
         for task, own in opened_teachers.by_task.items():

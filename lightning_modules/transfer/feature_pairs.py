@@ -118,7 +118,6 @@ class EncoderFeaturePairs(FeaturePairs):
         return {name: pair for name, pair in found.items() if pair is not None}
 
     def whose(self, name: str) -> str:
-        """Return the source."""
         return self.teacher.name
 
     def _pair(self, modality: str, step: TrainingStep) -> FeaturePair | None:
@@ -204,7 +203,6 @@ class HeadFeaturePairs(FeaturePairs):
         return found
 
     def whose(self, name: str) -> str:
-        """Return the source, and its task."""
         return f"{self.tasks[name]} of {self.teacher.name}"
 
     def required_tasks(self, sizes: Mapping[str, int]) -> list[str]:
@@ -234,21 +232,13 @@ def task_pair(
 
 
 def require_own_task(task: str, own: list[str]) -> None:
-    """Check that this run has a task.
-
-    Raises:
-        UsageError: it hasn't.
-    """
+    """Check that this run has a task."""
     if task not in own:
         raise UsageError(f"this run has no task {task!r}{hint(task, own, 'its tasks')}")
 
 
 def require_common_task(tasks: Mapping[str, str], own: list[str], teacher: FrozenModel) -> None:
-    """Check that there is a task to teach.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Check that there is a task to teach."""
     if not tasks:
         raise UsageError(
             f"{teacher.name} has no task of the same name as one of this run; it has "
@@ -312,7 +302,6 @@ class PeerFeaturePairs(FeaturePairs):
         return found
 
     def whose(self, name: str) -> str:
-        """Return the other task."""
         return self.source
 
     def required_tasks(self, sizes: Mapping[str, int]) -> list[str]:
@@ -334,7 +323,6 @@ class CombinedFeaturePairs(FeaturePairs):
         self._owner: dict[str, FeaturePairs] = {}
 
     def find(self, step: TrainingStep) -> dict[str, FeaturePair]:
-        """Ask all."""
         found: dict[str, FeaturePair] = {}
         for member in self.members:
             pairs = member.find(step)
@@ -343,9 +331,7 @@ class CombinedFeaturePairs(FeaturePairs):
         return found
 
     def whose(self, name: str) -> str:
-        """Return what the one says that found it."""
         return self._owner[name].whose(name)
 
     def required_tasks(self, sizes: Mapping[str, int]) -> list[str]:
-        """Return what any of them wants."""
         return [task for member in self.members for task in member.required_tasks(sizes)]

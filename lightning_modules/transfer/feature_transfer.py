@@ -95,7 +95,6 @@ class FeatureTransfer(Transfer):
         return lines
 
     def losses(self, step: TrainingStep) -> AddedLosses:
-        """Return the weighted distances."""
         if self.until is not None and step.steps_done >= self.until:
             self._latest = {}
             return AddedLosses()

@@ -20,7 +20,7 @@ from lightning_modules.transfer.group import TransferGroup
 from pollinate.errors import UsageError
 from pollinate.suggest import hint
 
-JOINT, TARGETS_ONLY = "joint", "alone"
+MULTI_TASK, TARGETS_ONLY = "multi_task", "targets_only"
 
 
 class ForkMerge(TransferGroup):
@@ -35,8 +35,8 @@ class ForkMerge(TransferGroup):
         targets: the tasks to make good.
         every_n_steps: H, batches that each branch trains in a round, >= 1.
         branches: {name: {task: weight of its loss, >= 0}}; a task that isn't named has weight 1,
-            one of weight 0 isn't trained. None: ``joint``, with all weights 1, and ``alone``, with
-            the targets only.
+            one of weight 0 isn't trained. None: ``multi_task``, with all weights 1, and
+            ``targets_only``; where all tasks are targets, ``TASK_only`` for each.
         methods: {name: transfer method}, that the branch of this name has besides its weights; a
             name that isn't among the branches is one more, with all weights 1.
         tolerance: how far a task's score may be below its best accepted one, >= 0: of all tasks,
@@ -80,7 +80,7 @@ class ForkMerge(TransferGroup):
         self.stop_at = dict(stop_at or {})
         self.search = search or GridSearch()
         self.acceptance = Acceptance(self.targets, {})
-        self.active: str = JOINT  # the branch that trains now
+        self.active: str = MULTI_TASK  # the branch that trains now
         self.processes = 1  # that train branches of their own
         self._data: MixedDataModule | None = None
 
@@ -91,7 +91,6 @@ class ForkMerge(TransferGroup):
 
     @property
     def trains_branches(self) -> bool:
-        """Its own."""
         return True
 
     @property
@@ -117,7 +116,7 @@ class ForkMerge(TransferGroup):
         if len(self.names) < 2:
             raise UsageError(
                 f"transfer.branches must be >= 2 to be merged, got {', '.join(self.names)}; leave "
-                "them out for joint and alone"
+                "them out for multi_task and targets_only"
             )
         watched = self.tolerance
         limits = (
@@ -167,7 +166,6 @@ class ForkMerge(TransferGroup):
         return {task: losses[task] * weight for task, weight in found.items() if weight > 0}
 
     def callbacks(self, report: HookReporter) -> list[Callback]:
-        """Return what forks and merges."""
         return [ForkMergeRounds(self, report)]
 
     def _check_tasks(self, tasks: Sequence[str]) -> None:
@@ -204,17 +202,13 @@ def default_branches(tasks: Sequence[str], targets: Sequence[str]) -> dict[str, 
     """Return all tasks equally, and the targets only; of targets that are all tasks, each."""
     others = [task for task in tasks if task not in targets]
     if others:
-        return {JOINT: {}, TARGETS_ONLY: dict.fromkeys(others, 0.0)}
-    apart = {f"{t} {TARGETS_ONLY}": {o: 0.0 for o in tasks if o != t} for t in tasks}
-    return {JOINT: {}, **(apart if len(tasks) > 1 else {})}
+        return {MULTI_TASK: {}, TARGETS_ONLY: dict.fromkeys(others, 0.0)}
+    single = {f"{t}_only": {o: 0.0 for o in tasks if o != t} for t in tasks}
+    return {MULTI_TASK: {}, **(single if len(tasks) > 1 else {})}
 
 
 def require_labels(task: str, datamodule: MixedDataModule) -> None:
-    """Check that a task can be measured on the validation split.
-
-    Raises:
-        UsageError: it can't.
-    """
+    """Check that a task can be measured on the validation split."""
     parts = datamodule.parts["valid"]
     if not any(parts[name].present[task].any() for name in datamodule.tasks[task].datasets):
         raise UsageError(
@@ -224,11 +218,7 @@ def require_labels(task: str, datamodule: MixedDataModule) -> None:
 
 
 def check_range(key: str, given: float | Mapping[str, float]) -> None:
-    """Check that all numbers are finite and >= 0.
-
-    Raises:
-        UsageError: one isn't.
-    """
+    """Check that all numbers are finite and >= 0."""
     values = given if isinstance(given, Mapping) else {"": given}
     for name, value in values.items():
         if not (math.isfinite(value) and value >= 0):

@@ -13,7 +13,12 @@ from lightning_modules.callbacks.average_parameters import AverageParameters
 from lightning_modules.callbacks.stopping import raise_if_others_nonfinite
 from lightning_modules.hooks import HookReporter
 from lightning_modules.module import MultiTaskModule, as_multitask
-from lightning_modules.transfer.branch_search import Acceptance, Coefficients, CoefficientSearch
+from lightning_modules.transfer.branch_search import (
+    Acceptance,
+    Coefficients,
+    CoefficientSearch,
+    corners,
+)
 from lightning_modules.transfer.branch_snapshot import (
     BranchSnapshot,
     load_weights,
@@ -99,8 +104,8 @@ class ForkMergeRounds(Callback):
     are done; where each process trains its own, checkpoints are written between rounds only.
 
     Logged are ``fork_merge/accepted`` (1 or 0), ``fork_merge/coefficient/<branch>`` of the best
-    merge, ``fork_merge/score/<branch>/<task>`` of each branch alone, and ``fork_merge/kept/<task>``
-    of the weights with which the next round starts.
+    merge, ``fork_merge/score/<branch>/<task>`` of each branch, and ``fork_merge/kept/<task>`` of
+    the weights with which the next round starts.
 
     Args:
         plan: branches, search, and when a merge is accepted.
@@ -182,7 +187,6 @@ class ForkMergeRounds(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what ``state_dict`` returned."""
         self.round, self.batches = state_dict["round"], state_dict["batches"]
         start = state_dict["start"]
         self.start = None if start is None else BranchSnapshot(**start)
@@ -191,7 +195,6 @@ class ForkMergeRounds(Callback):
         self.plan.acceptance.baseline = dict(state_dict["baseline"])
 
     def _gather(self, trainer: Trainer, module: MultiTaskModule) -> None:
-        """Let all processes have all branches."""
         processes = self.plan.processes
         if processes == 1:
             return
@@ -214,8 +217,8 @@ class ForkMergeRounds(Callback):
         def value(coefficients: Coefficients) -> float:
             return acceptance.value(self._try(trainer, module, coefficients))
 
-        for number in range(len(names)):  # for the record
-            self._try(trainer, module, one_branch(number, len(names)))
+        for branch in corners(len(names)):  # for the record
+            self._try(trainer, module, branch)
         best = self.plan.search.run(len(names), value, seed=self.round)
         accepted = value(best) > -float("inf")
         if not accepted:  # the best of those that were refused, for the record
@@ -251,8 +254,8 @@ class ForkMergeRounds(Callback):
         names, targets = self.plan.names, self.plan.targets
         numbers = {"fork_merge/accepted": float(accepted)}
         numbers |= {f"fork_merge/coefficient/{n}": c for n, c in zip(names, best, strict=True)}
-        for number, name in enumerate(names):
-            for task, score in self._tried[one_branch(number, len(names))].items():
+        for name, branch in zip(names, corners(len(names)), strict=True):
+            for task, score in self._tried[branch].items():
                 numbers[f"fork_merge/score/{name}/{task}"] = score
         numbers |= {f"fork_merge/kept/{task}": score for task, score in self.scores.items()}
         self.report.publish(trainer, numbers)
@@ -271,11 +274,6 @@ class ForkMergeRounds(Callback):
     def _reached(self) -> bool:
         aims = self.plan.stop_at
         return bool(aims) and all(self.scores.get(t, -1e9) >= aim for t, aim in aims.items())
-
-
-def one_branch(number: int, branches: int) -> Coefficients:
-    """Return the coefficients of one branch alone."""
-    return tuple(float(other == number) for other in range(branches))
 
 
 def datamodule_of(trainer: Trainer) -> MixedDataModule:

@@ -48,11 +48,9 @@ class BackboneEncoder(Encoder):
         self.encoder = encoder
 
     def forward(self, inputs: Tensor) -> Features:
-        """Encode a batch."""
         return self.encoder.backbone(inputs)
 
     def tuned_part(self) -> nn.Module:
-        """Return the network."""
         return self.encoder.tuned_part()
 
 
@@ -141,11 +139,7 @@ IGNORED = ("words", "decoding")  # what the numbers that reach an encoder don't 
 
 
 def require_raw_inputs(modality: str, module: HookedModule, name: str) -> None:
-    """Check that a step will have the rows, and not only what a frozen encoder made of them.
-
-    Raises:
-        UsageError: it won't.
-    """
+    """Check that a step will have the rows, and not only what a frozen encoder made of them."""
     tuning = module.network.tunings.get(modality)
     if tuning is not None and tuning.caches:
         raise UsageError(

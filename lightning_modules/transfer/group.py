@@ -42,41 +42,33 @@ class TransferGroup(Transfer):
     def setup(
         self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
-        """Set all up."""
         methods = self.named().values()
         return [line for one in methods for line in one.setup(module, datamodule, sources)]
 
     def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
-        """Prepare all."""
         for method in self.named().values():
             method.prepare(device, say)
 
     def attach(self, trainer: Trainer) -> None:
-        """Tell all."""
         for method in self.named().values():
             method.attach(trainer)
 
     def callbacks(self, report: HookReporter) -> list[Callback]:
-        """Return those of all."""
         return [one for method in self.named().values() for one in method.callbacks(report)]
 
     @property
     def trains_branches(self) -> bool:
-        """Whether any does."""
         return any(method.trains_branches for method in self.named().values())
 
     @property
     def changes_network(self) -> bool:
-        """Whether any does."""
         return any(method.changes_network for method in self.named().values())
 
     @property
     def num_branches(self) -> int:
-        """The product of all."""
         return math.prod(method.num_branches for method in self.named().values())
 
     def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
-        """Return what any of those at work wants."""
         methods = self.methods_at_work().values()
         return [task for method in methods for task in method.required_tasks(batch)]
 
@@ -95,7 +87,6 @@ class TransferGroup(Transfer):
         return found
 
     def weight_losses(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Let one after the other weigh them."""
         for method in self.methods_at_work().values():
             losses = method.weight_losses(losses)
         return dict(losses)

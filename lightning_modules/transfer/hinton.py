@@ -21,7 +21,6 @@ class Hinton(Distillation):
     """
 
     def distance(self, distil_batch: DistillationBatch) -> Tensor:
-        """Return the mean over the rows."""
         divergence = partial(soft_divergence, temperature=self.temperature)
         return distil_batch.mean(
             distil_batch.output_space.divergence(

@@ -58,7 +58,6 @@ class Hints(SingleSourceTransfer):
         nn.init.zeros_(regressor.bias)
 
     def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
-        """Return the mean over rows."""
         regressor = self.regressors[name]
         assert isinstance(regressor, nn.Linear)
         mine, theirs = pair.own, pair.other

@@ -54,5 +54,4 @@ class Init(Transfer):
         return fit.summary()
 
     def losses(self, step: TrainingStep) -> AddedLosses:
-        """Return no losses."""
         return AddedLosses()

@@ -75,7 +75,6 @@ class L2SP(Transfer):
         return fit.summary()
 
     def losses(self, step: TrainingStep) -> AddedLosses:
-        """Return the penalty."""
         held = [full_weight(weight) - getattr(self, start) for weight, start in self._held]
         others = [full_weight(weight) for weight in self._others]
         return AddedLosses(

@@ -28,7 +28,6 @@ class AttentionMixer(SourceMixer):
         nn.init.eye_(self.value.weight)
 
     def forward(self, rows: Tensor, source_features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Attend."""
         z = self.candidates(rows, source_features)
         scores = einsum("nd,nsd->ns", self.query(rows), self.key(z)) / rows.shape[1] ** 0.5
         weights = scores.softmax(dim=1)
@@ -51,5 +50,4 @@ class SourceAttention(FrozenSourceTransfer):
         super().__init__(sources, tasks)
 
     def options(self) -> dict[str, Any]:
-        """Return none."""
         return {}

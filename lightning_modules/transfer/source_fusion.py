@@ -117,7 +117,6 @@ class SourceFusion(HeadInput):
 
     @property
     def node(self) -> dict[str, Any]:
-        """See ``HeadInput``."""
         return self._node
 
     def source_features(
@@ -241,11 +240,9 @@ class FrozenSourceTransfer(Transfer, RestoresHeadInput):
         return SourceFusion(source_encoders, mixers, {"_target_": public_name(cls), **known})
 
     def losses(self, step: TrainingStep) -> AddedLosses:
-        """Return no losses."""
         return AddedLosses()
 
     def gauges(self) -> dict[str, float]:
-        """Return what each task takes from which source."""
         return self._gauges()
 
     def _fuse_sources(
@@ -327,11 +324,7 @@ class FrozenSourceTransfer(Transfer, RestoresHeadInput):
 
 
 def require_same_lengths(task: str, rows: int, source_features: Mapping[str, int]) -> None:
-    """Check that sources see as many words or cells of the rows as this run does.
-
-    Raises:
-        UsageError: they don't.
-    """
+    """Check that sources see as many words or cells of the rows as this run does."""
     wrong = {name: count for name, count in source_features.items() if count != rows}
     if wrong:
         name, count = next(iter(wrong.items()))

@@ -105,11 +105,7 @@ def column_of_training(
 
 
 def require_columns(name: str, loaded: LoadedDataset, modality: str, columns: InputColumns) -> None:
-    """Check that a data set has columns.
-
-    Raises:
-        UsageError: it hasn't.
-    """
+    """Check that a data set has columns."""
     for column in columns_named(columns):
         if column not in loaded.table.columns:
             known = hint(column, loaded.table.names, "columns")
@@ -367,11 +363,7 @@ class DatasetTeacher:
             self.tasks.append(task)
 
     def require_possible(self, data: MixedDataModule) -> None:
-        """Check that rows that are streamed can be shown to the teacher as they come.
-
-        Raises:
-            UsageError: they can't.
-        """
+        """Check that rows that are streamed can be shown to the teacher as they come."""
         if data.loaded[self.dataset].table.streamed and not self._can_run_online(data):
             raise UsageError(
                 f"the rows of {self.dataset} are streamed, so {self.name} must read them as the "
@@ -397,7 +389,6 @@ class DatasetTeacher:
         self._fill_table(data, part, device, say)
 
     def _run_online(self, part: SplitDataset) -> None:
-        """Keep the model, to look at rows as they come."""
         assert self.source is not None
         self.online = OnlineTeacher(FrozenModel(self.source), self.dataset, self.read, self.tasks)
         self.all_rows_complete = bool(all(part.stores[m].has[part.rows].all() for m in self.read))
@@ -409,7 +400,6 @@ class DatasetTeacher:
         device: torch.device,
         say: Callable[[str], None],
     ) -> None:
-        """Have all outputs in a table."""
         assert self.source is not None
         predictor = self.source.predictor()
         predictor.network.to(device)
@@ -433,7 +423,6 @@ class DatasetTeacher:
         return self.all_rows_complete if self.table is None else self.table.complete(task)
 
     def _can_run_online(self, data: MixedDataModule) -> bool:
-        """Say whether it can take rows as this run prepares them."""
         assert self.source is not None
         own = all(one.own for one in self.read.values())
         return own and can_run_online(
@@ -494,12 +483,10 @@ class ModelOutputs(TeacherOutputs):
         model.add_task(task)
 
     def outputs(self, step: TrainingStep) -> tuple[Tensor, Tensor]:
-        """Return the model's."""
         found, has = self.model.outputs(self.task, step.batch.batches[self.model.dataset])
         return reorder_classes(found, self.places), has
 
     def complete(self) -> bool:
-        """Ask the model."""
         return self.model.complete(self.task)
 
 
@@ -529,7 +516,6 @@ class PeerOutputs(TeacherOutputs):
         return reorder_classes(found, self.places), torch.ones(len(found), dtype=torch.bool)
 
     def complete(self) -> bool:
-        """Say that a task has outputs for every row."""
         return True
 
 

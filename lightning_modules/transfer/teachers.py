@@ -108,11 +108,7 @@ def parse_teacher(task: str, entry: Any, there: str) -> TeacherSpec:
 
 
 def require_known_task(key: str, name: str, tasks: Sequence[str]) -> None:
-    """Check that the run has a task.
-
-    Raises:
-        UsageError: it hasn't.
-    """
+    """Check that the run has a task."""
     if name not in tasks:
         raise UsageError(f"{key} names the task {name!r}{hint(name, tasks, 'tasks')}")
 
@@ -121,11 +117,7 @@ MAX_SHOWN = 10  # classes that a message lists
 
 
 def require_output_space(name: str, task: Task) -> OutputSpace:
-    """Return how a task's outputs are compared with a teacher's.
-
-    Raises:
-        UsageError: they can't be.
-    """
+    """Return how a task's outputs are compared with a teacher's."""
     found = task.output_space()
     if found is None:
         raise UsageError(
@@ -170,11 +162,7 @@ def class_positions(
 
 
 def require_same_classes(what: str, theirs: Sequence[str], name: str, here: Task) -> None:
-    """Check that teacher and student know the same classes.
-
-    Raises:
-        PollinateError: they don't.
-    """
+    """Check that teacher and student know the same classes."""
     missing = [label for label in here.classes if label not in theirs]
     extra = [label for label in theirs if label not in here.classes]
     if missing or extra:
@@ -369,7 +357,6 @@ class Teachers:
     def _task_teachers(
         self, name: str, teachers: Sequence[TeacherSpec], temperature: float
     ) -> TaskTeachers:
-        """Return the teachers of a task."""
         spec = self.data.tasks[name]
         output_space = require_output_space(name, as_task(spec))
         outputs_by_teacher = [dict(self._outputs(name, teacher)) for teacher in teachers]

@@ -214,11 +214,7 @@ class MatchedWeights:
             )
 
     def refuse_adapters(self) -> None:
-        """Check that no layer is taken without the adapter that was trained beside it.
-
-        Raises:
-            UsageError: there is one.
-        """
+        """Check that no layer is taken without the adapter that was trained beside it."""
         left = [name for name in self.match.unexpected if ADAPTER in name]
         matched = set(self.match.matched.values())
         if any(f"{name.partition(ADAPTER)[0]}.base_layer.weight" in matched for name in left):
@@ -230,11 +226,7 @@ class MatchedWeights:
             )
 
     def refuse_tokens(self, datamodule: MixedDataModule) -> None:
-        """Check that embeddings of tokens are of the same tokens.
-
-        Raises:
-            UsageError: they aren't.
-        """
+        """Check that embeddings of tokens are of the same tokens."""
         paired = [*self.match.matched, *self.match.mismatched]
         reads = any(name.startswith("encoders.text.") for name in paired)
         if not reads or self.source.spec is None:
@@ -254,11 +246,7 @@ def shapes(weights: Mapping[str, Tensor]) -> dict[str, Size]:
 
 
 def require_part(part: str, names: Mapping[str, Size]) -> None:
-    """Check that this network has a part.
-
-    Raises:
-        UsageError: it hasn't.
-    """
+    """Check that this network has a part."""
     if not any(is_in_part(name, part) for name in names):
         known = parts_of(names)
         raise UsageError(f"this network has no part {part!r}{hint(part, known, 'parts')}")
@@ -279,11 +267,7 @@ def relabelled(source: SourceModel, module: HookedModule, renamed: Mapping[str, 
 
 
 def refuse_relabelled(heads: Sequence[str], source: SourceModel) -> None:
-    """Refuse heads that were asked for.
-
-    Raises:
-        UsageError: there are some.
-    """
+    """Refuse heads that were asked for."""
     if heads:
         raise UsageError(
             f"{', '.join(heads)} can't be taken from {source.name}, since the task's labels differ "

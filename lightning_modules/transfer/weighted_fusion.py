@@ -28,7 +28,6 @@ class WeightedMixer(SourceMixer):
         self.logits = nn.Parameter(start)
 
     def forward(self, rows: Tensor, source_features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Weigh."""
         weights = self.logits.softmax(dim=0).expand(len(rows), -1)
         mixed = einsum("ns,nsd->nd", weights.to(rows.dtype), self.candidates(rows, source_features))
         return mixed, weights
@@ -62,5 +61,4 @@ class WeightedFusion(FrozenSourceTransfer):
         self.own = own
 
     def options(self) -> dict[str, Any]:
-        """Return the weight at the start."""
         return {"own": self.own}

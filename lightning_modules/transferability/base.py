@@ -93,22 +93,14 @@ class Score(metaclass=Buildable):
 
 
 def require_evidence(value: T | Absent) -> T:
-    """Return a value that is there.
-
-    Raises:
-        UnavailableError: it isn't.
-    """
+    """Return a value that is there."""
     if isinstance(value, Absent):
         raise UnavailableError(value.reason)
     return value
 
 
 def require_rows(count: int, least: int, what: str) -> None:
-    """Check that there are enough rows.
-
-    Raises:
-        UnavailableError: there aren't.
-    """
+    """Check that there are enough rows."""
     if count < least:
         raise UnavailableError(f"{what} needs >= {least} labelled rows, got {count}")
 

@@ -16,5 +16,4 @@ class ParameterCount(Score):
     reads = EvidenceKind.SIZE
 
     def score(self, evidence: Evidence) -> float:
-        """Return the number of weights."""
         return float(require_evidence(evidence.parameters))

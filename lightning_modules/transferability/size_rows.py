@@ -16,5 +16,4 @@ class RowCount(Score):
     reads = EvidenceKind.SIZE
 
     def score(self, evidence: Evidence) -> float:
-        """Return the number of rows."""
         return float(require_evidence(evidence.rows))

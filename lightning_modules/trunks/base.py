@@ -122,7 +122,6 @@ class PerTaskTrunk(Trunk):
         """Return the task's representation of its n rows: {name: (n, D)} -> (n, D)."""
 
     def forward(self, features: Mapping[str, Features], routes: Routes) -> Parts:
-        """Encode all rows together, then each task's."""
         states = self.common(torch.cat([item.pooled for item in features.values()]))
         sizes = [len(item.pooled) for item in features.values()]
         pieces = {
@@ -147,11 +146,7 @@ def concat_rows(parts: list[Tensor]) -> Tensor:
 
 
 def require_at_least(low: int, **values: float) -> None:
-    """Check options by their names.
-
-    Raises:
-        UsageError: one is too small.
-    """
+    """Check options by their names."""
     for name, value in values.items():
         if value < low:
             raise UsageError(f"{name} must be >= {low}, got {value}")

@@ -51,7 +51,6 @@ class CGC(ExpertMixture):
         self.gates = nn.ModuleDict({task: Gate(dim, own + shared) for task in self.tasks})
 
     def common(self, rows: Tensor) -> RowStates:
-        """Run the shared experts."""
         return {ROWS: rows} | expert_outputs(self.shared_experts, rows)
 
     def weighed(self, task: str, states: RowStates) -> tuple[Tensor, RowStates]:
@@ -61,5 +60,4 @@ class CGC(ExpertMixture):
         return self.gates[task](rows), expert_outputs(self.own_experts[task], rows) | shared
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the shared experts' parameters."""
         return self.shared_experts.parameters()

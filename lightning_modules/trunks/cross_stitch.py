@@ -53,7 +53,6 @@ class CrossStitch(PerTaskTrunk):
         self.norms = nn.ModuleDict({task: nn.LayerNorm(dim) for task in self.tasks})
 
     def common(self, rows: Tensor) -> RowStates:
-        """Run all towers, up to the last block."""
         states = dict.fromkeys(self.tasks, rows)
         for number, blocks in enumerate(self.layers):
             if number:

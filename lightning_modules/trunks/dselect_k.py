@@ -68,7 +68,6 @@ class DSelectK(ExpertMixture):
         self._terms: dict[str, tuple[Tensor, int]] = {}  # {task: sum of its rows' terms, rows}
 
     def common(self, rows: Tensor) -> RowStates:
-        """Run all experts."""
         return {ROWS: rows} | expert_outputs(self.experts, rows)
 
     def weighed(self, task: str, states: RowStates) -> tuple[Tensor, RowStates]:
@@ -95,7 +94,6 @@ class DSelectK(ExpertMixture):
         return (totals * factors.to(totals)).sum()
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the experts' parameters."""
         return self.experts.parameters()
 
     def _term(self, singles: Tensor) -> Tensor:

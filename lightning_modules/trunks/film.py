@@ -44,7 +44,6 @@ class FiLM(PerTaskTrunk):
         return {ROWS: rows}
 
     def own(self, task: str, states: RowStates) -> Tensor:
-        """Run the blocks under the task's condition."""
         rows = states[ROWS]
         condition = zip(self.scales[task], self.shifts[task], strict=True)
         for block, (scale, shift) in zip(self.blocks, condition, strict=True):

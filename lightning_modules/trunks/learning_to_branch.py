@@ -82,7 +82,6 @@ class LearningToBranch(PerTaskTrunk):
         self.draws.step.fill_(step)
 
     def common(self, rows: Tensor) -> RowStates:
-        """Run all layers."""
         first, *others = self.layers
         states = {name: block(rows) for name, block in first.named_children()}
         for number, (blocks, parents) in enumerate(zip(others, self.parents, strict=True)):

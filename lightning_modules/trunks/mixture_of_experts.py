@@ -44,7 +44,6 @@ class ExpertMixture(PerTaskTrunk):
         """Return what a task mixes: the weights (n, E), and {expert: its outputs (n, D)}."""
 
     def own(self, task: str, states: RowStates) -> Tensor:
-        """Mix the task's experts, row by row."""
         weights, experts = self.weighed(task, states)
         self._load.note(task, list(experts), weights)
         return mixed(weights, experts)

@@ -47,7 +47,6 @@ class MMoE(ExpertMixture):
         self.gates = nn.ModuleDict({task: Gate(dim, experts) for task in self.tasks})
 
     def common(self, rows: Tensor) -> RowStates:
-        """Run all experts."""
         return {ROWS: rows} | expert_outputs(self.experts, rows)
 
     def weighed(self, task: str, states: RowStates) -> tuple[Tensor, RowStates]:
@@ -55,5 +54,4 @@ class MMoE(ExpertMixture):
         return self.gates[task](states[ROWS]), {name: states[name] for name in self.experts}
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the experts' parameters."""
         return self.experts.parameters()

@@ -59,7 +59,6 @@ class MTAN(PerTaskTrunk):
         return states
 
     def own(self, task: str, states: RowStates) -> Tensor:
-        """Mask block after block."""
         inputs, masked = states["0"], states["0"]
         for number, attention in enumerate(self.masks[task].children()):
             if number:

@@ -52,7 +52,6 @@ class SoftSharing(PerTaskTrunk):
         return {ROWS: rows}
 
     def own(self, task: str, states: RowStates) -> Tensor:
-        """Run the task's tower."""
         rows: Tensor = self.towers[task](states[ROWS])
         return rows
 

@@ -22,5 +22,4 @@ class Frozen(Tuning):
         self.caches = cache
 
     def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:
-        """Freeze the backbone."""
         train_only(encoder.tuned_part(), ())

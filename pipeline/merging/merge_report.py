@@ -15,13 +15,14 @@ from lightning_modules.checkpoints import BEST
 from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.metrics import stage_metrics
 from pipeline.merging.merge_scores import MergeScores
+from pipeline.plots.run_plots import draw_confusions
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import RunSummary, TaskMetrics, print_result
 from pipeline.serving.model_folder import export_model
 from pipeline.terminal import new_table, print_labelled
 from pipeline.text_format import cell, relpath
 from pipeline.tracking.loggers import RunLogger
-from pipeline.training_run import draw_confusions, record_data
+from pipeline.training_run import record_data
 from pollinate.files import write_json
 from pollinate.program import shell_command
 

@@ -17,6 +17,7 @@ from lightning_modules.merging.base import MergeMethod, MergeResult
 from lightning_modules.merging.evaluator import MergeEvaluator, stale_batch_norms
 from lightning_modules.merging.models import Models
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
+from lightning_modules.task_network import CombinesNetworks
 from pipeline import terminal
 from pipeline.build import build_datamodule, build_evaluation_module
 from pipeline.merging.compatibility import (
@@ -75,8 +76,8 @@ class MergeRun:
         given = config["models"]
         self.parents = read_parents(models, list(given) if isinstance(given, Mapping) else None)
         self.base = None if base is None else read_parent(base, BASE)
-        keeps = self.method.keeps_members
-        self.spec = merged_spec(self.parents, self.base, keeps, config["name"], allow)
+        combine = redact(config["method"]) if isinstance(self.method, CombinesNetworks) else None
+        self.spec = merged_spec(self.parents, self.base, combine, config["name"], allow)
         network = Predictor.from_spec(self.spec, allow).network
         self.shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         self.models = Models(
@@ -88,7 +89,7 @@ class MergeRun:
         )
         self.notes: list[str] = []
         self.stale: list[str] = []
-        if not keeps:
+        if combine is None:
             self._check_whole({n: unit.shape for unit in self.models.units for n in unit.names})
             self.notes = check_starts(self.models, self.base)
             self.stale = (
@@ -162,7 +163,7 @@ class MergeRun:
             return score_all(
                 self.evaluator,
                 merged.state,
-                self.method.keeps_members,
+                isinstance(self.method, CombinesNetworks),
                 self.spec["config"]["trainer"],
                 self.console,
             )

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from lightning_modules.ensemble import Ensemble
 from lightning_modules.merging.evaluator import MergeEvaluator
 from lightning_modules.state_dicts import StateDict
 from pipeline.evaluation import evaluation_trainer
@@ -35,13 +34,22 @@ class MergeScores:
 def score_all(
     evaluator: MergeEvaluator,
     state: StateDict,
-    keeps_members: bool,
+    combined: bool,
     options: Mapping[str, Any],
     console: Console,
 ) -> MergeScores:
+    """Measure everything as ``pipeline.evaluate`` does.
+
+    Args:
+        evaluator: runs the result.
+        state: its weights.
+        combined: whether it holds the networks of all models.
+        options: of the trainer.
+        console: where progress is shown.
+    """
     models = []
     for place, tasks in enumerate(evaluator.models.tasks):
-        with use_single_model(evaluator, place, state if keeps_members else None):
+        with use_single_model(evaluator, place, state if combined else None):
             numbers, _ = evaluate_loaded(evaluator, options, console)
         own = {split: {t: n for t, n in ns.items() if t in tasks} for split, ns in numbers.items()}
         models.append(own)
@@ -68,16 +76,16 @@ def evaluate_loaded(
 
 @contextmanager
 def use_single_model(
-    evaluator: MergeEvaluator, place: int, ensemble: StateDict | None
+    evaluator: MergeEvaluator, place: int, combined: StateDict | None
 ) -> Iterator[None]:
-    if ensemble is None:
+    """Have the module predict by one of the models; combined: weights of all of them."""
+    if combined is None:
         evaluator.load_model(place)
         yield
         return
     whole = evaluator.network
-    assert isinstance(whole, Ensemble)
-    whole.load_state_dict(dict(ensemble))
-    evaluator.module.network = whole.member(place)
+    whole.load_state_dict(dict(combined))
+    evaluator.module.network = whole.networks[place]
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from datamodules.loading import table_digest
-from lightning_modules.building import HEAD_INPUT, TUNE
+from lightning_modules.building import COMBINE, HEAD_INPUT, MEMBERS, TUNE
 from lightning_modules.checkpoints import MERGED_KEY, SPEC_FORMAT
 from lightning_modules.tuning.base import Tuning
 from pipeline.configuration.composition import load_yaml
@@ -28,7 +28,7 @@ NETWORK = ("encoder", "fusion", "trunk", "dim")  # what a member of an ensemble 
 def merged_spec(
     parents: Sequence[Parent],
     base: Parent | None,
-    keeps_members: bool,
+    combine: Mapping[str, Any] | None,
     name: str,
     allow: Sequence[str],
 ) -> dict[str, Any]:
@@ -40,14 +40,15 @@ def merged_spec(
     Args:
         parents: one or more.
         base: the common start, or None.
-        keeps_members: whether the result holds the parents' networks.
+        combine: the node of the method, if its result holds the parents' networks; None: it has
+            one network, of their shape.
         name: of the result.
         allow: packages, besides our own, whose classes may be named.
     """
-    found = list(mismatches(parents, same_shape=not keeps_members))
+    found = list(mismatches(parents, same_shape=combine is None))
     if base is not None:
         found += [p for p in mismatches([base, *parents], True) if p not in found]
-    if not keeps_members:
+    if combine is None:
         found += adapter_problems(parents, allow)
     raise_all(list(dict.fromkeys(found)))
     config = copy.deepcopy(parents[0].config)
@@ -65,8 +66,9 @@ def merged_spec(
     config |= {"name": name, "resume": None, "run_dir": None, "compile": False}
     config["sampler"] = merged_sampler(parents)
     learnt = merged_learnt(parents)
-    if keeps_members:
-        config["members"] = [member_spec(parent) for parent in parents]
+    if combine is not None:
+        config[COMBINE] = dict(combine)
+        config[MEMBERS] = [member_spec(parent) for parent in parents]
         learnt.pop(HEAD_INPUT, None)  # each member has its own
     return {
         "format": SPEC_FORMAT,

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_modules.building import HEAD_INPUT
+from lightning_modules.building import HEAD_INPUT, MEMBERS
 from lightning_modules.checkpoints import (
     ShardReader,
     checkpoint_fingerprint,
@@ -158,7 +158,7 @@ def read_parent(path: Path, label: str) -> Parent:
     """Check a file and read what it says of its model; see ``read_parents``."""
     content = read_mapped(path)
     spec = spec_in(content, path)
-    if "members" in spec["config"]:
+    if MEMBERS in spec["config"]:
         raise PollinateError(
             f"{path} is an ensemble, which has no weights of its own to merge; give its members"
         )

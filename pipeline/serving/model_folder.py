@@ -130,12 +130,13 @@ def export_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = 
 
 def extra_packages(config: Mapping[str, Any], allow_targets: Sequence[str]) -> list[str]:
     """Return the packages that the network needs beside those of every network."""
+    from lightning_modules.building import MEMBERS
     from lightning_modules.encoders.base import PretrainedEncoder
     from lightning_modules.tuning.base import Tuning
     from pollinate.instantiate import find_target
 
     used = {name for data in config["data"]["datasets"].values() for name in data["inputs"]}
-    encoders = [config["encoder"], *(one["encoder"] for one in config.get("members", ()))]
+    encoders = [config["encoder"], *(one["encoder"] for one in config.get(MEMBERS, ()))]
     nodes = {
         f"encoder.{name}#{place}" if place else f"encoder.{name}": nodes[name]
         for place, nodes in enumerate(encoders)
@@ -159,9 +160,11 @@ def answer_columns(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dic
 
 
 def network_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    from lightning_modules.building import COMBINE, MEMBERS
+
     data = config["data"]
     datasets = {name: {"inputs": dict(spec["inputs"])} for name, spec in data["datasets"].items()}
-    network = {name: config[name] for name in (*NETWORK_KEYS, "members") if name in config}
+    network = {name: config[name] for name in (*NETWORK_KEYS, MEMBERS, COMBINE) if name in config}
     return {**network, "data": {**data, "datasets": datasets}}
 
 

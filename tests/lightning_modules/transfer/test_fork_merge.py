@@ -86,9 +86,9 @@ def test_the_first_of_equals_wins() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GridSearch(0), "parts must be >= 1, got 0"),
+        (lambda: GridSearch(0), "divisions must be >= 1, got 0"),
         (lambda: RandomSearch(-1), "draws must be >= 0, got -1"),
-        (lambda: CoordinateSearch(0), "parts must be >= 1, got 0"),
+        (lambda: CoordinateSearch(0), "divisions must be >= 1, got 0"),
     ],
 )
 def test_values_out_of_range(make: Callable[[], CoefficientSearch], message: str) -> None:
@@ -222,7 +222,7 @@ def test_an_accepted_round_goes_on_from_the_merge(tmp_path: Path) -> None:
     before = weights(run.module)
     run.fit()
     (found,) = run.numbers
-    shares = [found[f"fork_merge/coefficient/{name}"] for name in ("joint", "alone")]
+    shares = [found[f"fork_merge/coefficient/{name}"] for name in ("multi_task", "targets_only")]
     assert sum(shares) == pytest.approx(1)
     assert found["fork_merge/accepted"] == 1
     assert not equal(weights(run.module), before)
@@ -279,7 +279,7 @@ def test_a_method_is_a_branch_s_own() -> None:
 
 def test_a_method_s_branch_is_one_more(tmp_path: Path) -> None:
     run = Run(tmp_path, methods={"near": NoTransfer()})
-    assert run.plan.names == ["joint", "alone", "near"]
+    assert run.plan.names == ["multi_task", "targets_only", "near"]
 
 
 @pytest.mark.parametrize("method", [SourceAttention({"x": "a"}), ForkMerge(["notes"])])
@@ -305,7 +305,7 @@ def test_averages_are_refused_before_a_copy_of_the_module_is_made(tmp_path: Path
 
 def test_all_tasks_as_targets_have_a_branch_each(tmp_path: Path) -> None:
     run = Run(tmp_path, targets=["notes", "shapes"])
-    assert run.plan.names == ["joint", "notes alone", "shapes alone"]
+    assert run.plan.names == ["multi_task", "notes_only", "shapes_only"]
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_what_would_cut_a_round_is_refused(
     ("strategy", "processes", "message"),
     [
         (ModelParallelStrategy(1, 1), 2, "fork_merge needs whole weights, and trainer=fsdp2"),
-        (LocalSGDStrategy(), 3, "must divide the number of branches, got 3 for joint, alone"),
+        (LocalSGDStrategy(), 3, "must divide the number of branches, got 3 for multi_task, t"),
     ],
 )
 def test_processes_that_do_not_fit(

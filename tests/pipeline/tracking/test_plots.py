@@ -162,8 +162,9 @@ def test_without_gates_none_are_drawn(tmp_path: Path, history: list[MetricPoint]
 def merges() -> list[MetricPoint]:
     found = []
     for number, (accepted, share) in enumerate([(1.0, 0.4), (0.0, 1.0), (1.0, 0.6)], start=1):
-        values = {"accepted": accepted, "coefficient/joint": share, "coefficient/alone": 1 - share}
-        values |= {"score/joint/digit": 0.5, "score/alone/digit": 0.6, "kept/digit": 0.6}
+        values = {"accepted": accepted, "kept/digit": 0.6}
+        values |= {"coefficient/multi_task": share, "coefficient/targets_only": 1 - share}
+        values |= {"score/multi_task/digit": 0.5, "score/targets_only/digit": 0.6}
         found += [MetricPoint(f"fork_merge/{k}", v, 10 * number, 0) for k, v in values.items()]
     return found
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from datamodules.mixed_datamodule import MixedDataModule
-from lightning_modules.ensemble import Ensemble
+from lightning_modules.building import build_combination
 from lightning_modules.evaluation_module import EvaluationModule
+from lightning_modules.merging.ensemble import Ensemble
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import as_task
+from pollinate.errors import UsageError
 from tests.tiny import network, ready, trainer
 
 
@@ -33,6 +35,8 @@ def test_it_answers_as_a_network_and_has_nothing_else_of_one() -> None:
     assert ensemble(batches, ["notes"]).keys() == {"notes"}
     assert isinstance(ensemble, TaskNetwork)
     assert not hasattr(ensemble, "trunk")
+    assert list(ensemble.networks) == members
+    assert members[0].networks == (members[0],)
 
 
 def test_an_ensemble_of_ensembles_is_their_mean() -> None:
@@ -53,3 +57,9 @@ def test_it_is_scored_by_any_trainer(tmp_path: Path) -> None:
     assert found["test/score"] == pytest.approx(
         sum(found[f"test/{task}/accuracy"] for task in ensemble.tasks) / len(ensemble.tasks)
     )
+
+
+def test_only_a_class_that_combines_networks_can_be_named() -> None:
+    config = {"combine": {"_target_": "pollinate.merging.Average"}, "allow_targets": []}
+    with pytest.raises(UsageError, match=r"one model of several networks, got pollinate.merging.A"):
+        build_combination(config, {}, {})
