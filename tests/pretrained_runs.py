@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.fit import main as fit
+from tests.lean_fit import fit
 from tests.models import bert, with_weights
 
 SHOP = Path(__file__).parent / "data"

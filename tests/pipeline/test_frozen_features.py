@@ -17,10 +17,10 @@ from lightning_modules.checkpoints import read_checkpoint
 from lightning_modules.encoders.timm_image import TimmImage
 from lightning_modules.encoders.transformers_text import TransformersText
 from pipeline.evaluate import main as evaluate
-from pipeline.fit import main as fit
 from pipeline.predict import main as predict
 from pipeline.run_folder import RunFolder
 from pipeline.tracking.journals import read_points
+from tests.lean_fit import fit
 from tests.models import bert, with_weights
 
 pytest.importorskip("transformers", reason="needs the extra encoders")
@@ -32,11 +32,7 @@ Numbers = dict[tuple[str, int], float]
 
 
 def train(*arguments: str, code: int = 0) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "pipeline.training_run.draw_plots", lambda *_: []
-        )  # plots take longer than the rest
-        assert fit(arguments) == code
+    assert fit(arguments) == code
 
 
 def numbers(folder: Path) -> Numbers:

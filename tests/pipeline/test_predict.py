@@ -14,11 +14,11 @@ import yaml
 from PIL import Image
 
 from lightning_modules.predictor import Predictor
-from pipeline.fit import main as fit
 from pipeline.predict import main
 from pipeline.predict import main as predict
 from pipeline.serving.model_folder import DATA_FOLDER, DESCRIPTION, WEIGHTS, export_model
 from pipeline.serving.pyfunc import ServedModel
+from tests.lean_fit import fit
 
 
 def image(path: Path, seed: int = 0) -> Path:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.evaluate import main as evaluate
-from pipeline.fit import main as fit
 from pipeline.merge import main as merge
 from pipeline.serving.model_folder import DATA_FOLDER, WEIGHTS
+from tests.lean_fit import fit
 
 ASKED: dict[str, Callable[[Path, Path], int]] = {
     "evaluate": lambda served, out: evaluate([f"checkpoint={served}", f"run_dir={out}"]),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lightning_modules.checkpoints import read_checkpoint, write_checkpoint
-from pipeline.fit import main as fit
 from tests.data.make import HERE
+from tests.lean_fit import fit
 from tests.merged_runs import CHEAP, best, moved, only
 
 
@@ -16,9 +16,7 @@ from tests.merged_runs import CHEAP, best, moved, only
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``start``, a run, and the models ``a`` to ``d`` that were trained on from it."""
     root = tmp_path_factory.mktemp("merging")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
-        assert fit([f"data={HERE / 'tasks.yaml'}", *CHEAP, f"run_dir={root / 'start'}"]) == 0
+    assert fit([f"data={HERE / 'tasks.yaml'}", *CHEAP, f"run_dir={root / 'start'}"]) == 0
     start = read_checkpoint(best(root / "start"))
     for seed, name in enumerate("abcd"):
         write_checkpoint(moved(start, seed), root / f"{name}.ckpt")

@@ -14,12 +14,12 @@ import torch
 from lightning_modules.checkpoints import checkpoint_fingerprint, read_checkpoint
 from lightning_modules.predictor import Predictor
 from pipeline.evaluate import main as evaluate
-from pipeline.fit import main as fit
 from pipeline.merge import main
 from pipeline.predict import main as predict
 from pipeline.serving.model_folder import DATA_FOLDER
 from pipeline.serving.pyfunc import _load_pyfunc
 from pipeline.tracking.journals import read_lines, read_points
+from tests.lean_fit import fit
 from tests.merged_runs import QUIET, best, models, summary, weights
 
 

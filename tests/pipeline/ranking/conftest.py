@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline.configuration.composition import compose
-from pipeline.fit import main as fit
+from tests.lean_fit import fit
 
 ROWS = 64
 SMALL = ("tracking=none", "dim=8", "encoder.text.width=8", "encoder.text.pairs=64")

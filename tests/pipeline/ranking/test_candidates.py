@@ -11,7 +11,6 @@ import torch
 from lightning_modules.predictor import Predictor
 from lightning_modules.transferability.base import Absent
 from pipeline.build import build_datamodule
-from pipeline.fit import main as fit
 from pipeline.merge import main as merge
 from pipeline.ranking.candidates import (
     ENCODER_GROUP,
@@ -26,6 +25,7 @@ from pipeline.ranking.scoring import rank_sources, require_fit
 from pipeline.ranking.target_sample import sample_target
 from pollinate.errors import PollinateError, UsageError
 from pollinate.instantiate import instantiate
+from tests.lean_fit import fit
 from tests.models import bert, with_weights
 from tests.pipeline.ranking.conftest import KIND, LEVEL, PRICE, ROWS, SMALL, TAGS, Shop
 

@@ -1,0 +1,25 @@
+"""``pipeline.fit`` in this process, without what takes longer than the rest of a tiny run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+
+def fit(arguments: Sequence[str]) -> int:
+    """Run the command; no plots are drawn, and no step's cost is estimated."""
+    from pipeline.fit import main
+
+    with lean_runs():
+        return main(arguments)
+
+
+@contextmanager
+def lean_runs() -> Iterator[None]:
+    """Make all runs of this process so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
+        patch.setattr("pipeline.training_run.cost_line", lambda _: "no estimate")
+        yield
