@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from datamodules.features import Features
@@ -28,6 +27,9 @@ class CachedFeatures:
 
     features: Features
     whole: bool
+
+
+TensorMap = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -57,6 +59,30 @@ class Batch:
     def modalities(self) -> tuple[str, ...]:
         """The modalities of the data set's rows."""
         return *self.inputs, *self.kept
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the same on a device; Lightning asks for it."""
+        return self.map_tensors(mover(device))
+
+    def map_tensors(self, function: TensorMap) -> Batch:
+        """Return the same with other tensors.
+
+        Args:
+            function: makes one out of each.
+        """
+        kept = {
+            modality: replace(one, features=one.features.map_tensors(function))
+            for modality, one in self.kept.items()
+        }
+        return Batch(
+            map_tensors(function, self.inputs),
+            map_tensors(function, self.targets),
+            map_tensors(function, self.present),
+            function(self.index),
+            map_tensors(function, self.has),
+            map_tensors(function, self.words),
+            kept,
+        )
 
 
 @dataclass
@@ -120,10 +146,48 @@ class MixedBatch:
         batches = {name: rows_of(name, rows) for name, rows in datasets.items()}
         return cls(batches, *count_rows(batches), is_checked=False, counts_all_ranks=False)
 
+    def complete_tasks(self, routes: Mapping[str, Sequence[str]]) -> set[str]:
+        """Return the tasks of which every row has a label, on every rank.
+
+        That is known without a look at ``present``, which would wait for a device.
+
+        Args:
+            routes: {task: data sets}.
+        """
+        return {
+            task
+            for task, names in routes.items()
+            if self.labelled.get(task) == sum(self.sizes.get(name, 0) for name in names)
+        }
+
     def pin_memory(self) -> MixedBatch:
         """Return the same in page-locked memory; a DataLoader with ``pin_memory`` asks for it."""
-        pinned: MixedBatch = apply_to_collection(self, Tensor, Tensor.pin_memory)
-        return pinned
+        return self.map_tensors(Tensor.pin_memory)
+
+    def to(self, device: torch.device | str) -> MixedBatch:
+        """Return the same on a device; Lightning asks for it, and looks no further."""
+        return self.map_tensors(mover(device))
+
+    def map_tensors(self, function: TensorMap) -> MixedBatch:
+        """Return the same with other tensors; see ``Batch.map_tensors``."""
+        batches = {name: rows.map_tensors(function) for name, rows in self.batches.items()}
+        return replace(self, batches=batches)
+
+
+# to these a copy that isn't waited for may be read before it is there
+WAITED_FOR = ("cpu", "mps")
+
+
+def mover(device: torch.device | str) -> TensorMap:
+    """Return what moves a tensor; from pinned memory to a GPU without waiting."""
+    target = torch.device(device)
+    non_blocking = target.type not in WAITED_FOR
+    return lambda tensor: tensor.to(target, non_blocking=non_blocking)
+
+
+def map_tensors(function: TensorMap, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return {name: what is made of its tensor}."""
+    return {name: function(tensor) for name, tensor in tensors.items()}
 
 
 def count_rows(batches: Mapping[str, Batch]) -> tuple[dict[str, int], dict[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,11 @@ class Features:
     sequence: Tensor | None = None
     grid: Tensor | None = None
     mask: Tensor | None = None
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Features:
+        """Return the same with other tensors; ``function`` makes one out of each."""
+        parts = (self.pooled, self.sequence, self.grid, self.mask)
+        return Features(*[None if one is None else function(one) for one in parts])
 
 
 class PooledOnly(Features):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -180,13 +180,13 @@ class BackwardEngine:
         objective: Tensor,
         regularization: Tensor | None,
         is_accumulation_end: bool,
-        parameters: Sequence[nn.Parameter],
+        parameters: Iterable[nn.Parameter],
     ) -> None:
         """Fill ``.grad``; before an optimizer step, average it over the processes.
 
         Args:
             losses, objective, regularization, is_accumulation_end: as for ``Balancer.backward``.
-            parameters: all that the optimizer moves.
+            parameters: all that the optimizer moves; gone through only where it is needed.
         """
         if self.level == "parameters" and self._shared is None:
             # only now: a precision plugin may have changed the parameters

@@ -113,8 +113,12 @@ class EvaluationModule(LightningModule):
         with self.reader.explained(batch):
             outputs = self.network(batch.batches, tasks)
             found = targets_of(batch.batches, tasks, self.network.routes)
+            complete = batch.complete_tasks(self.network.routes)
             for task, (target, present) in found.items():
-                self.scores.update(task, outputs[task][present], target[present])
+                output = outputs[task]
+                if task not in complete:
+                    output, target = output[present], target[present]
+                self.scores.update(task, output, target)
 
     def _end_evaluation(self, stage: str) -> None:
         """Keep the scores of a split, and log them; nothing is left of a sanity check."""

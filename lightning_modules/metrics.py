@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -128,6 +128,7 @@ class TrainingMetrics(nn.Module):
         outputs: Mapping[str, Tensor],
         targets: Targets,
         labelled: Mapping[str, int],
+        complete: Collection[str] = (),
     ) -> None:
         """Add a step.
 
@@ -136,13 +137,15 @@ class TrainingMetrics(nn.Module):
             outputs: {task: (N, ...)} of this rank.
             targets: of this rank.
             labelled: {task: rows over all ranks}.
+            complete: tasks of which every row has a label.
         """
         own, metrics = {}, dict(self._metrics())
         for task, (target, present) in targets.items():
-            found = target[present]
-            own[task] = len(found)
-            metric_input = self.tasks[task].metric_input(outputs[task].detach()[present])
-            update_metric(metrics[task], metric_input, found)
+            output = outputs[task].detach()
+            if task not in complete:  # to look for rows without a label would wait for a device
+                output, target = output[present], target[present]
+            own[task] = len(target)
+            update_metric(metrics[task], self.tasks[task].metric_input(output), target)
             self.rows[task] += labelled[task]
             self.epoch_rows[task] += labelled[task]
         self.losses.add(sums, own)
@@ -213,12 +216,14 @@ class Reduced(Metric):
 
 
 def publish(trainer: Trainer, metrics: Mapping[str, float]) -> None:
-    """Give a callback's own metrics to loggers, and to callbacks that monitor one.
+    """Give metrics that all processes have to loggers, and to callbacks that monitor one.
 
-    They come when the callback has them, not every ``log_every_n_steps``; the step is the number of
-    optimizer steps.
+    A callback's own come when it has them, not every ``log_every_n_steps``; the step is the number
+    of optimizer steps. ``self.log`` does much besides: a tenth of a millisecond for each number.
     """
-    trainer.callback_metrics.update({name: torch.tensor(v) for name, v in metrics.items()})
+    values = {n: torch.tensor(value, dtype=torch.float64) for n, value in metrics.items()}
+    trainer.callback_metrics.update(values)
+    trainer.logged_metrics.update(values)
     for logger in trainer.loggers:
         logger.log_metrics(dict(metrics), step=trainer.global_step)
 

@@ -208,7 +208,6 @@ class MultiTaskModule(EvaluationModule):
         self._total: int | None = None  # optimizer steps of the run, known when it starts
         self.progress = TrainingMetrics(built.tasks)
         self._pending: dict[str, float] = {}  # metrics that no logger was given yet
-        self._logged: list[str] = []  # what was logged in the step before
         self._has_stepped = False
         self._lr_is_new = False  # since the schedule last set it
         self._clock = (0, 0.0)  # optimizer steps, and when, as the speed was last measured
@@ -311,7 +310,8 @@ class MultiTaskModule(EvaluationModule):
             self._replay.mark()
         step, targets = self._outputs(batch)
         sums = self._sums(step.outputs, targets)
-        self.progress.count(sums, step.outputs, targets, self._rows(batch))
+        complete = batch.complete_tasks(self.network.routes)
+        self.progress.count(sums, step.outputs, targets, self._rows(batch), complete)
         self.losses, regularization = self._losses(step, sums)
         penalty = self.network.trunk.penalty(list(self.losses))
         parts = [one for one in (regularization, penalty) if one is not None]
@@ -330,7 +330,7 @@ class MultiTaskModule(EvaluationModule):
         """Find out how processes exchange gradients; start the clock."""
         self.engine.start(self.trainer)
         self._clock = self.global_step, time.perf_counter()
-        self._logged, self._pending, self._has_stepped = [], {}, False
+        self._pending, self._has_stepped = {}, False
         if self._lr_is_new:  # a search gave all parts the same, and knows no warm-up
             for one in self._schedulers():
                 places = zip(one.optimizer.param_groups, one.base_lrs, one.lr_lambdas, strict=True)
@@ -342,7 +342,7 @@ class MultiTaskModule(EvaluationModule):
         """Let the balancer fill the gradients."""
         with local_only(self.engine.local):
             self.engine.backward(
-                self.losses, loss, self.regularization, self._is_last(), list(self.parameters())
+                self.losses, loss, self.regularization, self._is_last(), self.parameters()
             )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -374,24 +374,21 @@ class MultiTaskModule(EvaluationModule):
         else:
             clip_norm(self.parameters(), gradient_clip_val)
 
-    def on_train_batch_start(self, batch: MixedBatch, batch_idx: int) -> None:
-        """Forget what was logged in the step before."""
-        if self._logged:
-            self._forget_step()
-
     def on_train_batch_end(self, outputs: Any, batch: MixedBatch, batch_idx: int) -> None:
         """Log losses, weights, learning rates, rows and speed, every n optimizer steps."""
         metrics = self.pending_metrics()
         if metrics:
-            values = {n: torch.tensor(v, dtype=torch.float64) for n, v in metrics.items()}
-            self.log_dict(values | {STEP: torch.tensor(self.global_step, dtype=torch.float64)})
-            self._logged = [f"on_train_batch_end.{name}" for name in (*metrics, STEP)]
+            publish(self.trainer, metrics)
             self._pending = {}
 
     def on_train_epoch_start(self) -> None:
-        """Forget what was logged at the end of the epoch before."""
+        """Forget what was logged at the end of the epoch before.
+
+        Lightning would tell ModelCheckpoint of an old step or epoch.
+        """
         self._pending = {}
-        self._forget_step()
+        for name in (STEP, "epoch"):
+            self.trainer.callback_metrics.pop(name, None)
 
     def on_train_epoch_end(self) -> None:
         """Log the training scores of the epoch, and the rows that it had."""
@@ -416,7 +413,7 @@ class MultiTaskModule(EvaluationModule):
     def pending_metrics(self) -> dict[str, float]:
         """Return what this step or epoch logs, as long as no logger was given it.
 
-        Lightning hands metrics to the loggers after the callbacks. A callback asks for them that
+        The loggers get metrics after the callbacks have acted. A callback asks for them that
         needs them before: to write a checkpoint from which the history goes on, or to change what
         is measured. All processes must ask.
         """
@@ -441,20 +438,6 @@ class MultiTaskModule(EvaluationModule):
         (before, since), self._clock = self._clock, (self.global_step, time.perf_counter())
         speed = (self.global_step - before) / max(self._clock[1] - since, 1e-9)
         return metrics | {"train/steps_per_second": speed}
-
-    def _forget_step(self) -> None:
-        """Take back the metrics of a step, which loggers and monitors have by now.
-
-        Lightning would log them once more when the trainer stops, and tell ModelCheckpoint of an
-        old step or epoch.
-        """
-        results = self.trainer._results
-        if results is not None:
-            for key in self._logged:
-                results[key].reset()
-        self._logged = []
-        for name in (STEP, "epoch"):
-            self.trainer.callback_metrics.pop(name, None)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         plan = self.optimization

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from datamodules.batch import Batch
@@ -188,7 +187,7 @@ class Predictor:
                     batch, read = self._read(rows[start : start + batch_size], own, dataset, errors)
                     if read:
                         with torch.inference_mode():
-                            there = {dataset: move_data_to_device(batch, device)}
+                            there = {dataset: batch.to(device)}
                             seen = self.network.encode(there, routes)
                         yield EncodedRows(read, seen, routes)
 

@@ -14,9 +14,7 @@ A command is one file with a docstring, a function and its two doors::
 
 from __future__ import annotations
 
-import logging
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +22,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pipeline.configuration.flags import FLAGS
-from pipeline.process_state import LIBRARY_LOGGERS, command_process
 from pollinate.errors import PollinateError, UsageError, crash_file_of
 from pollinate.program import command_words, running_command
 from pollinate.suggest import hint
@@ -216,6 +213,7 @@ def _run(name: str, run: Run[CommandResult], arguments: CommandArguments) -> int
     if not arguments.print_config:
         return _invoke(name, run, arguments).exit_code
     from pipeline.configuration.composition import compose
+    from pipeline.process_state import command_process
 
     with command_process(own_packages(arguments.overrides)):
         sys.stdout.write(_as_yaml(compose(name, arguments.overrides, arguments.config_dirs)))
@@ -224,6 +222,7 @@ def _run(name: str, run: Run[CommandResult], arguments: CommandArguments) -> int
 
 def _invoke(name: str, run: Run[R], arguments: CommandArguments) -> R:
     from pipeline.configuration.composition import compose_with_requirements
+    from pipeline.process_state import command_process
     from pollinate.requirements import check_run_folder, require_all
 
     with command_process(own_packages(arguments.overrides)):
@@ -280,6 +279,8 @@ def _report_crash(error: Exception, name: str, debug: bool) -> int:
 
 
 def _print_traceback(error: BaseException) -> None:
+    import traceback
+
     from pipeline.crash_report import hide_secrets
 
     sys.stderr.write(hide_secrets("".join(traceback.format_exception(error)), {}))
@@ -311,6 +312,10 @@ def silence_libraries() -> None:
 
     Called after Lightning is imported: that sets the level of its own logs.
     """
+    import logging
+
+    from pipeline.process_state import LIBRARY_LOGGERS
+
     for name in LIBRARY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message, _ in HARMLESS_WARNINGS:

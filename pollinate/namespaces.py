@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pollinate.suggest import hint
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """Classes of one kind.
 
     package: whose modules have them; bases: the classes from which all descend.

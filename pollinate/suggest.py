@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from pollinate.errors import UsageError
@@ -17,6 +15,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 
     A dotted path also matches by its last part: ``max_epochs`` finds ``trainer.max_epochs``.
     """
+    from difflib import get_close_matches  # here, as most commands make no mistake
+
     names = list(allowed)
     for other in names:
         if other.rpartition(".")[2] == name:
@@ -40,6 +40,8 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
 
 def shown(value: Any) -> str:
     """Return a config value as its author would write it: null, true, "text"."""
+    import json  # here, as --help shows no value
+
     return json.dumps(value, default=str, ensure_ascii=False)
 
 

@@ -9,7 +9,6 @@ from itertools import islice
 
 import numpy as np
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -188,7 +187,7 @@ class MergeEvaluator:
         """Return {task: {metric: value}} of the weights that are loaded."""
         with torch.inference_mode():
             for step in self.datamodule.evaluation_loader(split):
-                self.module.validation_step(move_data_to_device(step, self.device), 0)
+                self.module.validation_step(step.to(self.device), 0)
         numbers, _ = self.module.scores.take()
         return numbers
 
@@ -218,5 +217,4 @@ class MergeEvaluator:
         return self._to_device({n: parts[n].batch(np.sort(rows)) for n, rows in chosen.items()})
 
     def _to_device(self, batches: Mapping[str, Batch]) -> dict[str, Batch]:
-        moved: dict[str, Batch] = move_data_to_device(dict(batches), self.device)
-        return moved
+        return {name: batch.to(self.device) for name, batch in batches.items()}

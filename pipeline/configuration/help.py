@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from pipeline.configuration.flags import FLAGS
@@ -19,6 +19,7 @@ from pipeline.configuration.groups import (
 from pollinate.program import shell_command
 
 DEFAULT = re.compile(r"^  - (?P<group>[\w/]+): (?P<option>\w+)", re.MULTILINE)
+SUMMARY = re.compile(r'"""(?P<text>.*?)(?:"""|$)', re.MULTILINE)  # a docstring's first line
 BELOW = re.compile(r"^  - (?P<command>[a-z]+)$", re.MULTILINE)  # a command's file it builds on
 
 
@@ -45,13 +46,15 @@ def help_text(command: str, config_dirs: Sequence[Path] = ()) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def commands() -> dict[str, str]:
+@cache
+def commands() -> Mapping[str, str]:
     """Return {command: its docstring's first line} of all files here that define ``run``."""
     found = {}
     for file in sorted(Path(__file__).parents[1].glob("*.py")):
         source = file.read_text(encoding="utf-8")
         if "\ndef run(" in source:
-            found[file.stem] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+            summary = SUMMARY.match(source)
+            found[file.stem] = summary["text"] if summary else ""
     return found
 
 
@@ -70,7 +73,7 @@ def section(title: str, lines: Sequence[str]) -> str:
     return "\n".join([f"{title}:", *(f"  {line}".rstrip() for line in lines)])
 
 
-def table(rows: dict[str, str]) -> list[str]:
+def table(rows: Mapping[str, str]) -> list[str]:
     width = max(map(len, rows), default=0)
     return [f"{name:{width}}  {text}" for name, text in rows.items()]
 

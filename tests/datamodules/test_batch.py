@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from datamodules.batch import ONE_DATASET, MixedBatch
+from datamodules.batch import ONE_DATASET, Batch, CachedFeatures, MixedBatch
+from datamodules.features import Features
 from pollinate.errors import UsageError
 
 NAN = float("nan")
@@ -130,3 +133,42 @@ def test_all_tensors_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pinned == [(3, 5), (3,), (3,), (3,)]  # inputs, targets, which are there, index
     assert found.batches[ONE_DATASET].inputs["text"] is not IDS
     assert found.labelled == batch.labelled
+
+
+def kept_rows() -> MixedBatch:
+    """Return three rows, one without an image, with features on disk for the image's encoder."""
+    features = Features(torch.ones(2, 4), mask=torch.ones(2, 1, dtype=torch.bool))
+    rows = Batch(
+        {"text": IDS},
+        {"tone": torch.tensor([1, 0, 1])},
+        {"tone": torch.tensor([True, True, False])},
+        torch.arange(3),
+        has={"image": torch.tensor([True, False, True])},
+        words={"text": torch.zeros(3, 2, dtype=torch.int64)},
+        kept={"image": CachedFeatures(features, whole=True)},
+    )
+    return MixedBatch({"notes": rows}, {"tone": 2}, {"notes": 3}, is_checked=False)
+
+
+def devices_of(batch: MixedBatch) -> list[str]:
+    """Return the device of every tensor, in whatever part of the batch it is."""
+    found: list[str] = []
+    apply_to_collection(batch, Tensor, lambda tensor: found.append(tensor.device.type))
+    return found
+
+
+def test_a_batch_moves_as_a_whole() -> None:
+    batch = kept_rows()
+    moved = move_data_to_device(batch, torch.device("meta"))  # as a Trainer does
+    rows = moved.batches["notes"]
+    assert devices_of(batch) == ["cpu"] * 8
+    assert devices_of(moved) == ["meta"] * 8
+    assert rows.kept["image"].features.grid is None
+    assert rows.kept["image"].whole
+    assert (moved.labelled, moved.sizes, moved.is_checked) == ({"tone": 2}, {"notes": 3}, False)
+
+
+def test_tasks_without_gaps() -> None:
+    batch = MixedBatch({}, {"a": 5, "b": 4, "c": 3}, {"x": 3, "y": 2})
+    routes = {"a": ("x", "y"), "b": ("x", "y"), "c": ("x",), "d": ("y",)}
+    assert batch.complete_tasks(routes) == {"a", "c"}
