@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
-from pipeline.configuration.flags import FLAGS
+from pipeline.configuration.groups import FLAGS
 from pipeline.process_state import LIBRARY_LOGGERS, command_process
 from pollinate.errors import PollinateError, UsageError, crash_file_of
 from pollinate.program import command_words, running_command

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from pipeline.configuration.flags import FLAGS
 from pipeline.configuration.groups import (
+    FLAGS,
     NAMED_IN_DATA,
     SHIPPED,
     find_option,
