@@ -13,7 +13,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from pollinate.errors import PollinateError, UsageError
-from pollinate.files import write_json, write_text
+from pollinate.files import as_yaml, write_json, write_text
 
 RUNS = Path("runs")
 RUN_DIR_VARIABLE = "POLLINATE_RUN_DIR"  # tells the processes of one run their folder
@@ -50,7 +50,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.yaml, whole or not at all."""
-        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        write_text(self.config, as_yaml(config))
 
     def read_config(self) -> dict[str, Any]:
         return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(self.config)))
