@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +20,10 @@ from lightning_modules.checkpoints import (
     verify_checkpoint,
 )
 from pipeline.configuration.schema import changed_values, dotted_items
+from pipeline.find_checkpoint import RUN_ID
 from pipeline.run_folder import RunFolder, new_run_folder, newest_run_folder
 from pipeline.tracking.redact import HIDDEN
 from pollinate.errors import PollinateError, UsageError
-
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 # What the saved weights, optimizer state and order of rows depend on.
 FIXED_KEYS = (
