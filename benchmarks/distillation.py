@@ -18,23 +18,20 @@ difference from the student alone, paired by seed.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from benchmarks.common import deviation, fit_here, numbers_and_rest, summary_of
 from datamodules.cache import Cache
 from datamodules.sources.quickstart import Quickstart
 from pipeline import training_run as record
 from pipeline.command import silence_libraries
-from pipeline.fit import main as fit
 
 STUDENT = ("encoder/image=mlp", "dim=16", "trunk.depth=0", "optimizer.lr=0.002")
 VALID, TEST = 200, 800
@@ -95,12 +92,8 @@ def trained(folder: Path, name: str, data: str, seed: int, options: Sequence[str
     """Train; return the test accuracy in percent."""
     arguments = [f"data={folder}/{data}.yaml", f"data.cache={folder}/cache", f"seed={seed}"]
     arguments += ["tracking=none", f"run_dir={folder}/{name}", "gradients.every_n_steps=0"]
-    with redirect_stdout(StringIO()) as said:
-        code = fit([*arguments, *options])
-    if code:
-        sys.exit(said.getvalue())
-    summary = json.loads((folder / name / "summary.json").read_text())
-    return 100 * float(summary["test"]["digit"]["accuracy"])
+    fit_here([*arguments, *options])
+    return 100 * float(summary_of(folder / name)["test"]["digit"]["accuracy"])
 
 
 def compare(seed: int, steps: int, labels: int, cases: Sequence[str]) -> dict[str, float]:
@@ -130,14 +123,8 @@ def compare(seed: int, steps: int, labels: int, cases: Sequence[str]) -> dict[st
 
 
 def main() -> None:
-    numbers = {"seeds": 3, "steps": 1000, "labels": 200}
-    cases: list[str] = []
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key in numbers:
-            numbers[key] = int(value)
-        else:
-            cases.append(value)
+    numbers, rest = numbers_and_rest({"seeds": 3, "steps": 1000, "labels": 200})
+    cases = [text.partition("=")[2] for text in rest]
     silence_libraries()
     record.draw_plots = lambda *_: []  # plots take longer than the students
     seeds = range(numbers["seeds"])
@@ -154,8 +141,7 @@ def main() -> None:
 
 def mean_and_deviation(values: Sequence[float], sign: str = "") -> str:
     """Return ``mean (standard deviation)``."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):{sign}.1f} ({deviation:.1f})"
+    return f"{statistics.mean(values):{sign}.1f} ({deviation(values):.1f})"
 
 
 if __name__ == "__main__":

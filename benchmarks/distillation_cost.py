@@ -18,16 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import fit_here, numbers_and_rest
 from benchmarks.distillation import write_data
 from lightning_modules.module import MultiTaskModule
 from pipeline import training_run as record
 from pipeline.command import silence_libraries
-from pipeline.fit import main as fit
 
 MOVED = ("data.image.shift=2.0", "data.image.rotate=10.0")
 TAUGHT = "transfer=hinton"
@@ -44,30 +42,17 @@ def stepping(folder: Path, name: str, steps: int, options: Sequence[str]) -> flo
 
     MultiTaskModule.optimizer_step = timed  # type: ignore[method-assign]  # to look at the clock
     arguments = [f"data={folder}/all.yaml", f"data.cache={folder}/cache", "tracking=none"]
-    arguments += [
-        "gradients.every_n_steps=0",
-        f"trainer.max_steps={steps}",
-        f"run_dir={folder}/{name}",
-    ]
-    arguments += [f"sampler.steps_per_epoch={steps}"]
+    arguments += ["gradients.every_n_steps=0", f"trainer.max_steps={steps}"]
+    arguments += [f"run_dir={folder}/{name}", f"sampler.steps_per_epoch={steps}"]
     try:
-        with redirect_stdout(StringIO()) as said:
-            code = fit([*arguments, *options])
+        fit_here([*arguments, *options])
     finally:
         MultiTaskModule.optimizer_step = step  # type: ignore[method-assign]  # as it was
-    if code:
-        sys.exit(said.getvalue())
     return ends[-1] - ends[0]
 
 
 def main() -> None:
-    numbers, overrides = {"rounds": 5, "steps": 100}, []
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key in numbers:
-            numbers[key] = int(value)
-        else:
-            overrides.append(argument)
+    numbers, overrides = numbers_and_rest({"rounds": 5, "steps": 100})
     silence_libraries()
     record.draw_plots = lambda *_: []
     ratios: dict[str, list[float]] = {"kept": [], "live": []}

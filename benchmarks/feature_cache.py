@@ -19,19 +19,16 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import yaml
 
+from benchmarks.common import fit_here, numbers_and_rest
 from pipeline.command import silence_libraries
-from pipeline.fit import main as fit
 from pipeline.run_folder import RunFolder
 from pipeline.tracking.journals import read_points
 
@@ -83,10 +80,7 @@ def data_file(folder: Path, datasets: dict[str, tuple[str, str, str]], rows: int
 def measured(folder: Path, arguments: Sequence[str]) -> Run:
     """Train; return times and numbers."""
     started = time.perf_counter()
-    with redirect_stdout(StringIO()) as said:
-        code = fit([*arguments, f"run_dir={folder}", "tracking=none"])
-    if code:
-        sys.exit(said.getvalue())
+    fit_here([*arguments, f"run_dir={folder}", "tracking=none"])
     seconds = time.perf_counter() - started
     points = list(read_points(RunFolder(folder).metrics))
     ends = [point.time_ms / 1e3 for point in points if point.key == "valid/score"]
@@ -132,17 +126,11 @@ def compare(case: str, numbers: dict[str, int], overrides: Sequence[str]) -> Non
 
 
 def main() -> None:
-    numbers, overrides, cases = {"rounds": 3, "epochs": 3, "rows": 400}, [], list(CASES)
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key in numbers:
-            numbers[key] = int(value)
-        elif key == "case":
-            cases = [value]
-        else:
-            overrides.append(argument)
+    numbers, rest = numbers_and_rest({"rounds": 3, "epochs": 3, "rows": 400})
+    cases = [text.removeprefix("case=") for text in rest if text.startswith("case=")]
+    overrides = [text for text in rest if not text.startswith("case=")]
     silence_libraries()
-    for case in cases:
+    for case in cases or CASES:
         compare(case, numbers, overrides)
 
 

@@ -19,7 +19,6 @@ Printed are test accuracies by seed, and the coefficients that were accepted.
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from benchmarks.common import deviation, summary_of
 from datamodules.cache import Cache, default_cache
 from datamodules.sources.quickstart import Quickstart
 
@@ -101,8 +101,8 @@ def run(
         command = [sys.executable, "-m", "pipeline.fit", *OPTIONS, f"seed={seed}", *own]
         command += [f"dim={dim}", f"trainer.max_epochs={rounds}", f"run_dir={target}"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
-        scores |= {task: found["accuracy"] for task, found in summary["test"].items()}
+        tested = summary_of(target)["test"]
+        scores |= {task: found["accuracy"] for task, found in tested.items()}
         lines += [line for line in done.stdout.splitlines() if line.startswith("round ")]
     return scores, lines
 
@@ -113,11 +113,10 @@ def report(found: Mapping[str, list[dict[str, float]]]) -> None:
             scores = [run[task] for run in runs]
             shown = "  ".join(f"{score:.3f}" for score in scores)
             gaps = [s - base[task] for s, base in zip(scores, found["single_task"], strict=False)]
-            spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
             mean, gap = statistics.mean(scores), statistics.mean(gaps)
             worst = min(gaps)
             print(
-                f"{task:8} {way:11} {shown}   {mean:.3f} +- {spread:.3f}   "
+                f"{task:8} {way:11} {shown}   {mean:.3f} +- {deviation(scores):.3f}   "
                 f"against single-task {gap:+.3f}, at worst {worst:+.3f}"
             )
 

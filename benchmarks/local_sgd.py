@@ -9,13 +9,13 @@ standard deviation over seeds), synchronisations, and floats that each process s
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import deviation, fit_apart
 
 DIGITS = Path(__file__).parent / "sets" / "digits.yaml"
 TWO = ("trainer.accelerator=cpu", "trainer.devices=2", "tracking=none", "gradients.every_n_steps=0")
@@ -34,10 +34,7 @@ def ways(every: list[int]) -> dict[str, tuple[str, ...]]:
 def run(options: tuple[str, ...]) -> dict[str, Any]:
     """Train; return summary.json."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pipeline.fit", *options, *TWO, f"run_dir={folder}/run"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        found: dict[str, Any] = json.loads(Path(folder, "run", "summary.json").read_text("utf-8"))
-        return found
+        return fit_apart(Path(folder, "run"), *options, *TWO)
 
 
 def score(summary: dict[str, Any]) -> float:
@@ -56,11 +53,10 @@ def main() -> None:
     for name, own in ways([int(count) for count in options["every"].split(",")]).items():
         found = [run((*own, *chosen, f"seed={seed}")) for seed in options["seeds"].split(",")]
         scores = [score(one) for one in found]
-        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
         sent = found[0]["floats_sent"]
         most = most or sent
         print(
-            f"{name:22} {statistics.mean(scores):7.3f} +- {spread:.3f} "
+            f"{name:22} {statistics.mean(scores):7.3f} +- {deviation(scores):.3f} "
             f"{found[0]['synchronisations']:13,} {sent:13,} {sent / most:7.1%}",
             flush=True,
         )

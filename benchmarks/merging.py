@@ -13,7 +13,6 @@ the output folder already isn't repeated.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import deviation, summary_of
 from datamodules.cache import Cache
 from datamodules.sources.quickstart import Quickstart
 
@@ -119,7 +119,7 @@ def merge(models: Sequence[Path], options: Sequence[str], output: Path) -> Path:
 
 
 def score(run: Path) -> float:
-    test = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
+    test = summary_of(run)["test"]
     return 100 * statistics.mean(numbers["accuracy"] for numbers in test.values())
 
 
@@ -165,9 +165,8 @@ def main(argv: Sequence[str]) -> None:
         found = [measure(data, seed, epochs, home) for seed in seeds]
     for name in found[0]:
         numbers = [one[name] for one in found]
-        spread = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
         each = "  ".join(f"{number:5.1f}" for number in numbers)
-        print(f"{name:38}{statistics.mean(numbers):6.1f} +- {spread:4.1f}   {each}")
+        print(f"{name:38}{statistics.mean(numbers):6.1f} +- {deviation(numbers):4.1f}   {each}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
@@ -45,6 +44,7 @@ from pipeline.configuration.composition import compose
 from pipeline.planning.cost import cost_estimator
 from pipeline.planning.counter import ATTENTION, ATTENTION_BACKWARD
 from pipeline.planning.dry_run import STEPS
+from pipeline.trainer import quiet_trainer
 
 MINILM = ["encoder/text=minilm", "dim=384", "data.text.max_length=64", "sampler.batch_size=48"]
 PHOTOS = [
@@ -87,18 +87,8 @@ def longest_batch(data: MixedDataModule) -> MixedBatch:
 
 
 def train(config: dict[str, Any], module: Any, batch: MixedBatch, steps: int = 3) -> None:
-    trainer = Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        precision=config["trainer"].get("precision"),
-        gradient_clip_val=config["trainer"]["gradient_clip_val"],
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
+    options = {**config["trainer"], "accelerator": "cpu"}
+    trainer = quiet_trainer(options, [], max_steps=steps, max_epochs=-1, limit_val_batches=0)
     trainer.fit(module, train_dataloaders=DataLoader([batch] * steps, batch_size=None))
 
 

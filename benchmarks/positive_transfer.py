@@ -12,11 +12,9 @@ sets are those of benchmarks.real_data. A run that is in the output folder alrea
 from __future__ import annotations
 
 import csv
-import json
 import math
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,6 +26,7 @@ from statistics import mean, stdev
 import yaml
 from scipy.stats import t as student
 
+from benchmarks.common import fit_apart, is_finished, summary_of
 from benchmarks.pretrained import MINILM
 from benchmarks.real_data import CONV, SETS, is_there
 
@@ -130,13 +129,10 @@ def thinned(
 
 def train(folder: Path, arguments: Sequence[str]) -> dict[str, float]:
     """Train, unless that is done; return {task: test score}."""
-    summary = folder / "summary.json"
-    if not summary.exists() or json.loads(summary.read_text())["status"] != "finished":
+    if not is_finished(folder):
         shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, "-m", "pipeline.fit", *arguments, f"run_dir={folder}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    found = json.loads(summary.read_text(encoding="utf-8"))["test"]
-    return {task: scores["accuracy"] for task, scores in found.items()}
+        fit_apart(folder, *arguments)
+    return {task: scores["accuracy"] for task, scores in summary_of(folder)["test"].items()}
 
 
 def scores(

@@ -10,13 +10,13 @@ that is in the output folder already isn't repeated, one that was interrupted go
 from __future__ import annotations
 
 import csv
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.common import is_finished, summary_of
 from benchmarks.real_data import SETS, is_there
 
 MINILM = (
@@ -61,13 +61,12 @@ CASES: Mapping[str, tuple[str, ...]] = {
 
 def run(name: str, seed: int, folder: Path) -> None:
     """Train, or go on with what was interrupted, unless that is done; print the scores."""
-    found = folder / "summary.json"
-    if not (found.exists() and json.loads(found.read_text("utf-8"))["status"] == "finished"):
+    if not is_finished(folder):
         start = [*CASES[name], f"seed={seed}", "tracking=none", "gradients.every_n_steps=0"]
         begun = (folder / "config.yaml").exists()
         arguments = [f"resume={folder}"] if begun else [*start, f"run_dir={folder}"]
         subprocess.run([sys.executable, "-m", "pipeline.fit", *arguments], check=True)
-    summary = json.loads(found.read_text(encoding="utf-8"))
+    summary = summary_of(folder)
     print(f"{name}, seed {seed}: {summary['seconds']:.0f} s")
     for task, found in summary["test"].items():
         print(f"  {task}  {'  '.join(f'{metric} {value:.3f}' for metric, value in found.items())}")

@@ -15,13 +15,11 @@ start from scratch, the mean over the seeds. The ranking sees the few labelled r
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +28,10 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from rich.console import Console
 
+from benchmarks.common import deviation, fit_here
 from benchmarks.real_data import SETS
 from lightning_modules.checkpoints import read_checkpoint, read_spec
 from lightning_modules.predictor import NETWORK_PREFIX
@@ -40,9 +39,9 @@ from pipeline.build import build_datamodule, build_module
 from pipeline.command import silence_libraries
 from pipeline.configuration.composition import compose
 from pipeline.evaluation import measure
-from pipeline.fit import main as fit
 from pipeline.rank_sources import main as rank_sources
 from pipeline.ranking.rank_agreement import RankAgreement, rank_agreement
+from pipeline.trainer import quiet_trainer
 
 COLUMN = {"trec": "coarse", "clinc": "intent"}  # others: label
 TENTHS = ("sst2", "subj", "clinc")  # sets of which a source also gets a tenth
@@ -114,8 +113,7 @@ def train_source(folder: Path, own: str, name: str, share: float) -> Path:
             folder / "data", own, few(table, {"train": train, "valid": TESTED, "test": TESTED})
         )
         options = [*NETWORK, "trainer.max_epochs=8", "tracking=none", f"run_dir={run}"]
-        with redirect_stdout(io.StringIO()):
-            assert fit([f"data={data}", *options]) == 0
+        fit_here([f"data={data}", *options])
         print(f"trained {own} on {train:,} rows", flush=True)
     return run
 
@@ -142,17 +140,11 @@ def accuracy(config: Mapping[str, Any], task: str, source: Path | None, seed: in
         }
         missing = module.network.load_state_dict(kept, strict=False).missing_keys
         assert all(name.startswith("heads.") for name in missing), missing
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=config["trainer"]["max_epochs"],
-        gradient_clip_val=1.0,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+    plain, epochs = (
+        {"accelerator": "cpu", "gradient_clip_val": 1.0},
+        config["trainer"]["max_epochs"],
     )
+    trainer = quiet_trainer(plain, [], max_epochs=epochs, limit_val_batches=0)
     module.engine.attach(trainer.strategy)
     trainer.fit(module, datamodule=data)
     on_cpu = {**config, "trainer": {"accelerator": "cpu"}}
@@ -243,7 +235,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"{target}: from scratch {statistics.mean(base):.3f}", flush=True)
         for name, own in sorted(scores.items(), key=lambda item: -gains[item[0]]):
             differences = [a - b for a, b in zip(own, base, strict=True)]
-            error = statistics.stdev(differences) / len(differences) ** 0.5 if len(own) > 1 else 0.0
+            error = deviation(differences) / len(differences) ** 0.5
             print(f"  {name:12} {gains[name]:+.3f} +- {error:.3f}", flush=True)
         found[target] = rank(folder, target, data, sources, gains)
     print("\nKendall's tau with the gains, pairs of all targets")

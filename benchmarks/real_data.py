@@ -9,8 +9,6 @@ as files or as a link to a folder that has them, and are not part of the project
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from benchmarks.common import fit_apart
 
 SETS = Path(__file__).parent / "sets"
 CONV = (
@@ -80,10 +80,8 @@ CASES = {
 def run(name: str) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pipeline.fit", f"data={SETS / name}.yaml"]
-        options = [*CASES[name].options, "tracking=none", f"run_dir={folder}/run"]
-        subprocess.run([*command, *options], check=True)
-        scores = json.loads(Path(folder, "run", "summary.json").read_text(encoding="utf-8"))["test"]
+        options = [f"data={SETS / name}.yaml", *CASES[name].options, "tracking=none"]
+        scores = fit_apart(Path(folder, "run"), *options, shown=True)["test"]
     print(f"{name}: {time.perf_counter() - began:.0f} s")
     for task, found in scores.items():
         reference = CASES[name].wanted.get(task)

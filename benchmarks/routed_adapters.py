@@ -15,7 +15,6 @@ are printed.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +22,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benchmarks.common import numbers_and_rest
 from datamodules.modalities.text import TextModality
 from lightning_modules.encoders.transformers_text import TransformersText
 from lightning_modules.tuning.base import Tuning
@@ -69,10 +69,8 @@ def seconds(run: Step) -> float:
 
 
 def main() -> None:
-    options = {"rounds": 7, "rows": 8, "length": 48, "tasks": 8, "uneven": 0}
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        options[key] = int(value)
+    defaults = {"rounds": 7, "rows": 8, "length": 48, "tasks": 8, "uneven": 0}
+    options, _ = numbers_and_rest(defaults)
     torch.manual_seed(0)
     torch.set_num_threads(1)
     tasks = [f"task_{number}" for number in range(options["tasks"])]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from rich.console import Console
 from torch.nn.utils import clip_grad_norm_
 
+from benchmarks.common import numbers_and_rest
 from datamodules.batch import MixedBatch
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.callbacks.last_batch import LastBatch
@@ -36,20 +36,11 @@ from pipeline.build import build_datamodule, build_module
 from pipeline.command import silence_libraries
 from pipeline.configuration.composition import compose
 from pipeline.run_folder import RunFolder
+from pipeline.studies.profiling import StepClock
 from pipeline.trainer import make_trainer
 from pollinate.instantiate import instantiate
 
 WARM_UP = 20  # steps that don't count
-
-
-class StepClock(Callback):
-    """Notes when each step ended."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        self.times.append(time.perf_counter())
 
 
 def median_gap(times: Sequence[float]) -> float:
@@ -143,15 +134,8 @@ def fit(trainer: Trainer, module: LightningModule, datamodule: MixedDataModule) 
 
 
 def main() -> None:
-    options = {"steps": 200, "rounds": 5}
-    overrides = []
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key in options:
-            options[key] = int(value)
-        else:
-            overrides.append(argument)
-    steps, rounds = options["steps"], options["rounds"]
+    numbers, overrides = numbers_and_rest({"steps": 200, "rounds": 5})
+    steps, rounds = numbers["steps"], numbers["rounds"]
     silence_libraries()
     settings = [f"trainer.max_steps={steps}", "checkpoint.every_n_steps=1000000"]
     config = compose("fit", [*settings, *overrides])

@@ -23,11 +23,7 @@ KEPT_DAYS = 30  # an entry that nobody used for so long is thrown away
 
 
 class Cache:
-    """Folders by what they were made from; several processes share it.
-
-    Args:
-        folder: is made when it is needed.
-    """
+    """Folders by what they were made from; several processes share it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -34,11 +34,7 @@ class Features:
 
 
 class PooledOnly(Features):
-    """Features of which tokens and cells were left out.
-
-    Raises:
-        UsageError: they are read all the same.
-    """
+    """Features of which tokens and cells were left out."""
 
     def __getattribute__(self, name: str) -> Any:
         """Refuse what was left out."""

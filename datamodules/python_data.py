@@ -61,11 +61,7 @@ def plain_cell(cell: Any) -> Any:
 
 
 class PythonSource(Source):
-    """Rows of a Python object; paths among them may lead anywhere.
-
-    Args:
-        name: what the object is to the user: train, valid, test.
-    """
+    """Rows of a Python object; paths among them may lead anywhere."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -94,9 +90,6 @@ class Frame(PythonSource):
     Args:
         frame: of at least one row; a column's name counts as text.
         name: what it is to the user.
-
-    Raises:
-        PollinateError: it has no rows, or two columns of one name.
     """
 
     def __init__(self, frame: pd.DataFrame, name: str = "train") -> None:
@@ -132,15 +125,7 @@ class Frame(PythonSource):
 
 
 class HuggingFace(PythonSource):
-    """A data set of Hugging Face, whose cells are read from its files when they are asked for.
-
-    Args:
-        dataset: of at least one row.
-        name: what it is to the user.
-
-    Raises:
-        PollinateError: it has no rows.
-    """
+    """A data set of Hugging Face, whose cells are read from its files when they are asked for."""
 
     def __init__(self, dataset: datasets.Dataset, name: str = "train") -> None:
         super().__init__(name)
@@ -180,14 +165,6 @@ class Items(PythonSource):
 
     Each item is read once, in order, and kept; where it is streamed, its inputs are read again when
     a batch asks for them. So items must not change at random: augmentation is the data module's.
-
-    Args:
-        items: of at least one row.
-        name: what it is to the user.
-        pictures: columns with pictures, which are kept as pixels.
-
-    Raises:
-        PollinateError: it is empty, or an item is no dict, has other keys than the first, or fails.
     """
 
     def __init__(

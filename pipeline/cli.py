@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from pipeline.command import report_error
-from pipeline.configuration.flags import FLAGS
+from pipeline.configuration.groups import FLAGS
 from pipeline.configuration.help import commands, section, table
 from pipeline.fit import exit_process
 from pollinate.errors import UsageError

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pipeline.configuration.flags import FLAGS
+from pipeline.text_format import relpath
 from pollinate.errors import PollinateError, UsageError, crash_file_of
+from pollinate.files import as_yaml
 from pollinate.program import command_words, running_command
 from pollinate.suggest import hint
 
@@ -216,7 +218,7 @@ def _run(name: str, run: Run[CommandResult], arguments: CommandArguments) -> int
     from pipeline.process_state import command_process
 
     with command_process(own_packages(arguments.overrides)):
-        sys.stdout.write(_as_yaml(compose(name, arguments.overrides, arguments.config_dirs)))
+        sys.stdout.write(as_yaml(compose(name, arguments.overrides, arguments.config_dirs)))
     return 0
 
 
@@ -246,19 +248,13 @@ def given_keys(overrides: Sequence[str]) -> list[str]:
     return [text.partition("=")[0].lstrip("+~") for text in overrides]
 
 
-def _as_yaml(config: dict[str, Any]) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(config))
-
-
 def report_error(error: BaseException, exit_code: int, debug: bool) -> int:
     """Write one line about an error that needs no more, and where the cause of one is kept."""
     if debug:
         _print_traceback(error)
     message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
     file = crash_file_of(error)
-    more = "" if file is None else f"; its cause is in {_shown(file)}"
+    more = "" if file is None else f"; its cause is in {relpath(file)}"
     sys.stderr.write(f"error: {message}{more}\n")
     return exit_code
 
@@ -273,7 +269,7 @@ def _report_crash(error: Exception, name: str, debug: bool) -> int:
         file = None
     if debug or file is None:
         _print_traceback(error)
-    more = "no report of it could be written" if file is None else f"all about it: {_shown(file)}"
+    more = "no report of it could be written" if file is None else f"all about it: {relpath(file)}"
     sys.stderr.write(f"error: {hide_secrets(one_line(error), {})}; {more}\n")
     return PollinateError.exit_code
 
@@ -284,14 +280,6 @@ def _print_traceback(error: BaseException) -> None:
     from pipeline.crash_report import hide_secrets
 
     sys.stderr.write(hide_secrets("".join(traceback.format_exception(error)), {}))
-
-
-def _shown(path: Path) -> Path:
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:  # it was removed
-        return path
-    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 # (message, why a user needn't see it)

@@ -25,7 +25,8 @@ from pipeline.configuration.schema import dotted_items
 from pipeline.tracking.redact import HIDDEN, is_secret, redact, redact_arguments, redact_text
 from pipeline.tracking.sender import CRASH_REPORTS
 from pollinate.errors import PollinateError, crash_file_of, note_crash_file
-from pollinate.program import running_command
+from pollinate.files import as_yaml
+from pollinate.program import current_folder, running_command
 from pollinate.version import VERSION
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def report_text(
         f"==== crash of {time.strftime('%Y-%m-%d %H:%M:%S %z')}",
         f"error:     {one_line(error)}",
         f"command:   {shlex.join(redact_arguments(arguments))}",
-        f"folder:    {_current_folder()}",
+        f"folder:    {current_folder() or 'removed meanwhile'}",
         f"versions:  {', '.join(versions())}",
         f"process:   {os.getpid()}, rank {process_rank()}, on {socket.gethostname()}",
         *facts,
@@ -154,7 +155,7 @@ def report_text(
         "".join(traceback.format_exception(error)),
     ]
     if config is not None:
-        lines += ["configuration", _as_yaml(redact(config))]
+        lines += ["configuration", as_yaml(redact(config))]
     return hide_secrets("\n".join(lines), config or {}) + "\n"
 
 
@@ -237,16 +238,3 @@ def has_crashed_before(folder: Path) -> bool:
     """
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return bool(names) and all(LEFT_BY_A_CRASH.fullmatch(name) for name in names)
-
-
-def _as_yaml(config: Mapping[str, Any]) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
-
-
-def _current_folder() -> str:
-    try:
-        return str(Path.cwd())
-    except FileNotFoundError:
-        return "removed meanwhile"

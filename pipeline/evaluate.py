@@ -28,6 +28,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     from pipeline.command import silence_libraries
     from pipeline.evaluation import evaluate, print_evaluation, results_file, write_evaluation
     from pipeline.find_checkpoint import find_checkpoint
+    from pipeline.terminal import say
     from pollinate.console import new_console
 
     silence_libraries()
@@ -40,7 +41,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     print_evaluation(console, found)
     was_there = write_evaluation(found, path)
     done = "replaced the earlier" if was_there else "wrote"
-    console.print(f"{done} {path}", highlight=False, soft_wrap=True)
+    say(console, f"{done} {path}")
     return EvaluateResult(evaluation=found, file=path)
 
 

@@ -29,6 +29,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
     from lightning_modules.predictor import Predictor
     from pipeline.command import silence_libraries
     from pipeline.exporting import find_adapted_encoder, write_adapter, write_merged
+    from pipeline.terminal import say
     from pollinate.console import new_console
 
     silence_libraries()
@@ -36,7 +37,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
     found = find_adapted_encoder(predictor, config["task"], config["modality"])
     with fill_atomically(output) as folder:
         text = write_merged(found, folder) if config["merge"] else write_adapter(found, folder)
-    new_console().print(f"{text} -> {output}", highlight=False, soft_wrap=True, markup=False)
+    say(new_console(), f"{text} -> {output}")
     return ExportResult(folder=output)
 
 

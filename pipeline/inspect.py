@@ -30,9 +30,8 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> InspectResult:
     from pipeline.command import silence_libraries
     from pipeline.crash_report import crash_evidence
     from pipeline.fit import with_absolute_uri
-    from pipeline.inspection.inspection_page import save_inspection
+    from pipeline.inspection.inspection_page import print_findings, save_inspection
     from pipeline.inspection.inspection_run import inspect_data
-    from pipeline.inspection.inspection_tables import print_findings
     from pipeline.run_folder import new_run_folder
     from pipeline.terminal import print_labelled
     from pipeline.text_format import relpath

@@ -27,7 +27,7 @@ class MergeCommandResult(CommandResult):
 def run(config: Mapping[str, Any], _: CommandArguments) -> MergeCommandResult:
     from pipeline.exporting import check_output_folder
     from pipeline.find_checkpoint import find_checkpoint
-    from pipeline.merging.output_folder import check_not_inside
+    from pipeline.run_folder import check_not_inside
     from pollinate.requirements import check_writable
 
     started = time.perf_counter()

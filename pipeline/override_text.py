@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pollinate.errors import UsageError
+from pollinate.files import as_yaml
 from pollinate.recipes import plain
 
 KEPT_DATA = Path("runs", "data")  # files that commands in a study's report still name
@@ -26,6 +27,10 @@ def override(key: str, value: Any) -> str:
     """
     text = str(value) if isinstance(value, str | PurePath) else ""
     return f"{key}={text if SIMPLE.fullmatch(text) else value_text(value)}"
+
+
+def overrides_of(**values: Any) -> list[str]:
+    return [override(key, value) for key, value in values.items()]
 
 
 def value_text(value: Any) -> str:
@@ -68,9 +73,7 @@ def data_override(
 
 def data_yaml(data: Mapping[str, Any]) -> str:
     """Return the content of a data file, with absolute paths."""
-    from omegaconf import OmegaConf  # takes a moment, and composing needs it anyway
-
-    from pipeline.configuration.composition import absolute_paths
+    from pipeline.configuration.composition import absolute_paths  # takes a moment
 
     try:
         values = absolute_paths(plain(data, "data"), Path.cwd())
@@ -78,4 +81,4 @@ def data_yaml(data: Mapping[str, Any]) -> str:
         raise UsageError(
             f"{error}; rows that Python holds go into po.MixedDataModule, files are named here"
         ) from error
-    return OmegaConf.to_yaml(OmegaConf.create(values))
+    return as_yaml(values)

@@ -37,8 +37,10 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
     from pipeline.command import silence_libraries
     from pipeline.planning.cost import cost_estimator, largest_batch
     from pipeline.planning.cost_tables import plan_values, print_plan
+    from pipeline.terminal import say
     from pipeline.text_format import format_bytes
     from pollinate.console import new_console
+    from pollinate.files import write_json
 
     silence_libraries()
     console = new_console()
@@ -47,14 +49,10 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
     print_plan(console, cost, estimate.setting, rows)
     largest = None if limit is None else largest_batch(estimate, limit)
     if largest is not None and limit is not None:
-        text = f"into {format_bytes(limit)} a device fits sampler.batch_size={largest}"
-        console.print(text, highlight=False, soft_wrap=True)
+        say(console, f"into {format_bytes(limit)} a device fits sampler.batch_size={largest}")
     if output is not None:
-        import json
-
-        text = json.dumps(plan_values(cost, estimate.setting, rows, largest), indent=2)
-        output.write_text(f"{text}\n", encoding="utf-8")
-        console.print(f"written to {output}", highlight=False, soft_wrap=True, markup=False)
+        write_json(output, plan_values(cost, estimate.setting, rows, largest))
+        say(console, f"written to {output}")
     return PlanResult(cost=cost, largest_batch=largest)
 
 

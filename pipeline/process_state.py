@@ -10,9 +10,13 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from pollinate.program import SAFE_PATH_VARIABLE, UserPackages, searches_current_folder
+from pollinate.program import (
+    SAFE_PATH_VARIABLE,
+    UserPackages,
+    current_folder,
+    searches_current_folder,
+)
 
 # Variables that a command, or a library that it calls, sets. Those that libraries set when they are
 # imported stay, as do those by which Lightning's launcher tells the processes of a run of each
@@ -33,7 +37,7 @@ def command_process(packages: Sequence[str] = ()) -> Iterator[None]:
     Args:
         packages: that ``allow_targets`` names; they are also looked for in the current folder.
     """
-    folder = _current_folder()
+    folder = current_folder()
     variables = dict(os.environ)
     levels = {
         name: logging.getLogger(name).level
@@ -62,7 +66,7 @@ def command_process(packages: Sequence[str] = ()) -> Iterator[None]:
         for name in LIBRARY_LOGGERS:
             # INFO is what Lightning sets when it is imported
             logging.getLogger(name).setLevel(levels.get(name, logging.INFO))
-        if folder is not None and _current_folder() != folder:
+        if folder is not None and current_folder() != folder:
             os.chdir(folder)
         if states is not None:
             from pollinate.reproducibility import restore_random_states
@@ -87,10 +91,3 @@ def _restore_variables(before: dict[str, str]) -> None:
             os.environ[name] = before[name]
         else:
             del os.environ[name]
-
-
-def _current_folder() -> Path | None:
-    try:
-        return Path.cwd()
-    except FileNotFoundError:  # it was removed
-        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +19,11 @@ from lightning_modules.checkpoints import (
     require_training_config,
     verify_checkpoint,
 )
-from pipeline.configuration.schema import dotted_items
+from pipeline.configuration.schema import changed_values, dotted_items
+from pipeline.find_checkpoint import RUN_ID
 from pipeline.run_folder import RunFolder, new_run_folder, newest_run_folder
 from pipeline.tracking.redact import HIDDEN
 from pollinate.errors import PollinateError, UsageError
-
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 # What the saved weights, optimizer state and order of rows depend on.
 FIXED_KEYS = (
@@ -190,14 +188,9 @@ def require_secrets(config: dict[str, Any]) -> dict[str, Any]:
 
 def changed_fixed_keys(saved: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
     """Return ``key is NEW, the checkpoint has OLD`` for each fixed key that differs."""
-    old, new = dict(dotted_items(saved)), dict(dotted_items(merged))
-
-    def text(values: Mapping[str, Any], key: str) -> str:
-        return repr(values[key]) if key in values else "not set"
-
-    return [
-        f"{key} is {text(new, key)}, the checkpoint has {text(old, key)}"
-        for key in sorted(old.keys() | new.keys())
-        if text(old, key) != text(new, key)
-        and any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_KEYS)
-    ]
+    return changed_values(
+        saved,
+        merged,
+        "the checkpoint has",
+        lambda key: any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_KEYS),
+    )

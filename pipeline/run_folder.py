@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from pollinate.errors import PollinateError
-from pollinate.files import write_json, write_text
+from pollinate.errors import PollinateError, UsageError
+from pollinate.files import as_yaml, write_json, write_text
 
 RUNS = Path("runs")
 RUN_DIR_VARIABLE = "POLLINATE_RUN_DIR"  # tells the processes of one run their folder
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunFolder:
     """Where the files of one run are."""
 
     path: Path
 
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of last.ckpt, previous.ckpt and best.ckpt."""
-        return self.path / "checkpoints"
-
-    @property
-    def plots(self) -> Path:
-        return self.path / "plots"
-
-    @property
-    def model(self) -> Path:
-        """Folder of the best weights and the code that reads them, for MLflow."""
-        return self.path / "model"
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "summary.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+    def __post_init__(self) -> None:
+        self.checkpoints = self.path / "checkpoints"  # last.ckpt, previous.ckpt and best.ckpt
+        self.plots = self.path / "plots"
+        self.model = (
+            self.path / "model"
+        )  # the best weights and the code that reads them, for MLflow
+        self.config = self.path / "config.yaml"
+        self.summary = self.path / "summary.json"
+        self.metrics = self.path / "metrics.jsonl"
 
     def create(self) -> None:
         """Make the folder."""
@@ -65,7 +50,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.yaml, whole or not at all."""
-        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        write_text(self.config, as_yaml(config))
 
     def read_config(self) -> dict[str, Any]:
         return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(self.config)))
@@ -105,3 +90,35 @@ def newest_run_folder() -> RunFolder:
         )
     newest = max(files, key=lambda path: path.stat().st_mtime_ns)
     return RunFolder((RUNS / newest.relative_to(RUNS).parts[0]).absolute())
+
+
+# what a run leaves in its folder
+OWN_FILES = (
+    "config.yaml",
+    "summary.json",
+    "coefficients.json",
+    "tokenizer.json",
+    "git.diff",
+    "metrics.jsonl",
+    "operations.jsonl",
+    "system.jsonl",
+    "tracking.json",
+    "evaluation-*.json",
+    "crash*.txt",
+)
+OWN_FOLDERS = ("checkpoints", "plots", "model")
+
+
+def check_not_inside(output: Path, models: Sequence[Path]) -> None:
+    for model in models:
+        if model.resolve().is_relative_to(output.resolve()):
+            raise UsageError(f"output {output} holds {model}, which is merged; choose another")
+
+
+def clear_previous_run(folder: RunFolder) -> None:
+    """Remove what an earlier run left in its folder, and nothing else."""
+    for pattern in OWN_FILES:
+        for path in folder.path.glob(pattern):
+            path.unlink()
+    for name in OWN_FOLDERS:
+        shutil.rmtree(folder.path / name, ignore_errors=True)

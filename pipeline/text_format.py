@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pollinate.errors import UsageError
+from pollinate.program import current_folder
 
 PLURALS = {"is": "are", "was": "were", "has": "have", "guesses": "guess"}
 
@@ -94,4 +95,5 @@ def format_scaled(count: float) -> str:
 
 def relpath(path: Path) -> Path:
     """Return a path as short as it can be written: relative, if it is below the current folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    here = current_folder()
+    return path.relative_to(here) if here is not None and path.is_relative_to(here) else path

@@ -32,9 +32,9 @@ from lightning_modules.fsdp2_strategy import FSDP2Strategy
 from lightning_modules.hooks import HookReporter, TrainingHooks
 from lightning_modules.local_strategy import LocalSGDStrategy
 from lightning_modules.metrics import publish
-from lightning_modules.parameter_averaging.base import ParameterAveraging
 from pipeline.configuration.method_rules import AVERAGING, BRANCHES, LOCAL_STRATEGIES, SHARDED
 from pipeline.run_folder import RunFolder
+from pipeline.terminal import say
 from pollinate.errors import PollinateError, UsageError
 from pollinate.instantiate import instantiate
 from pollinate.interrupt import StopRequest
@@ -50,23 +50,13 @@ def make_trainer(
 ) -> Trainer:
     """Return the trainer of a run, without a logger yet."""
     options = trainer_options(config["trainer"])
-    averaging = averaging_schedule(config)
     options.setdefault("log_every_n_steps", 10)
-    stop = StopTraining(StopRequest(), config["trainer"].get("max_steps"))
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    callbacks = make_callbacks(config, folder, stop, console)
-    callbacks.insert(1, WarnIdleAdapters(say))
-    callbacks.insert(0, last_batch)
     if config["trainer"].get("strategy") == BRANCHES and not transfer.trains_branches:
         raise UsageError(
             "trainer=branches needs a transfer method that trains branches, got "
             f"{type(transfer).__name__}; name one in transfer, or use trainer=ddp"
         )
-    own = transfer.callbacks(HookReporter(publish, say))
-    callbacks[-1:-1] = own  # RunCheckpoint stays last
-    if averaging is not None:
-        callbacks.insert(0, AverageParameters(averaging))
-    callbacks.insert(callbacks.index(stop), AdaptSampler(sampler))
+    callbacks = make_callbacks(config, folder, console, sampler, transfer, last_batch)
     try:
         return Trainer(
             **options,
@@ -125,42 +115,33 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def averaging_schedule(config: Mapping[str, Any]) -> ParameterAveraging | None:
-    node = config["trainer"].get(AVERAGING)
-    if node is None:
-        return None
-    averaging: ParameterAveraging = instantiate(
-        node, config["allow_targets"], f"trainer.{AVERAGING}"
-    )
-    return averaging
-
-
 def make_callbacks(
     config: Mapping[str, Any],
     folder: RunFolder,
-    stop: StopTraining,
     console: Console,
+    sampler: Sampler,
+    transfer: TrainingHooks,
+    last_batch: LastBatch,
 ) -> list[Callback]:
-    """Return the callbacks in the order in which they act; RunCheckpoint acts last."""
-    checkpoint, patience = config["checkpoint"], config["early_stopping"]["patience"]
-    callbacks: list[Callback] = [StopAtNonFiniteLoss(folder.path)]
+    """Return the callbacks in the order in which they act."""
+    checkpoint, stopping = config["checkpoint"], config["early_stopping"]
+    say_here, average = partial(say, console), config["trainer"].get(AVERAGING)
+    stop = StopTraining(StopRequest(), config["trainer"].get("max_steps"))
+    found: list[Callback] = [last_batch, StopAtNonFiniteLoss(folder.path)]
+    if average is not None:
+        schedule = instantiate(average, config["allow_targets"], f"trainer.{AVERAGING}")
+        found.insert(0, AverageParameters(schedule))
+    found.append(WarnIdleAdapters(say_here))
     if config["ema_decay"] is not None:
-        callbacks.append(EMAWeightAveraging(decay=config["ema_decay"]))
-    callbacks += [
-        TuneEncoders(),
-        LogGradientConflicts(config["gradients"]["every_n_steps"]),
-    ]
-    callbacks += [stop, RankState(), TrainingProgressBar(console)]
-    if patience is not None:
-        callbacks.append(
-            ResumableEarlyStopping(
-                checkpoint["monitor"],
-                mode=checkpoint["mode"],
-                patience=patience,
-                min_delta=config["early_stopping"]["min_delta"],
-            )
+        found.append(EMAWeightAveraging(decay=config["ema_decay"]))
+    found += [TuneEncoders(), LogGradientConflicts(config["gradients"]["every_n_steps"])]
+    found += [AdaptSampler(sampler), stop, RankState(), TrainingProgressBar(console)]
+    if stopping["patience"] is not None:
+        found.append(
+            ResumableEarlyStopping(checkpoint["monitor"], mode=checkpoint["mode"], **stopping)
         )
-    return [*callbacks, RunCheckpoint(folder.checkpoints, stop, **checkpoint)]
+    found += transfer.callbacks(HookReporter(publish, say_here))
+    return [*found, RunCheckpoint(folder.checkpoints, stop, **checkpoint)]
 
 
 # how torch's allocator for the CPU says it, as a plain RuntimeError

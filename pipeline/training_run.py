@@ -58,6 +58,7 @@ from pipeline.tracking.redact import redact
 from pipeline.trainer import explain_out_of_memory, make_trainer
 from pipeline.transfer_sources import SourceOpener
 from pollinate.console import new_console
+from pollinate.interrupt import SIGNAL_EXIT_CODES
 from pollinate.program import shell_command
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -98,9 +99,6 @@ def record_end(
     tracker.log_artifact(checkpoint, "checkpoints")
     export_model(checkpoint, folder.model, config["allow_targets"])
     tracker.log_model(folder.model, "model")
-
-
-SIGNAL_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from lightning_modules.checkpoints import read_checkpoint, read_spec
 from lightning_modules.encoders.pretrained_files import PACKAGE, SUFFIXES, in_package, read_weights
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
 from lightning_modules.source_models import SourceModel
+from lightning_modules.state_dicts import StateDict
 from pipeline.find_checkpoint import find_checkpoint
 from pipeline.tracking.mlflow_settings import DATABASE
 from pollinate.errors import PollinateError
 
-CHUNK = 1 << 20  # bytes
 # keys whose values name models
 MODEL_KEYS = ("labels_of", "source", "sources", "teacher", "teachers", "tokenizer")
 
@@ -74,7 +72,7 @@ class SourceOpener:
         return SourceModel(
             what,
             file_digest(path),
-            network_weights(read_checkpoint(path)),
+            network_weights(read_checkpoint(path)["state_dict"]),
             spec,
             partial(Predictor.load, path, self.allow_targets),
         )
@@ -116,18 +114,15 @@ def external_source(what: str, path: Path) -> SourceModel:
     return SourceModel(what, file_digest(path), read_weights(path), None, load)
 
 
-def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return {name in the network: tensor} of a checkpoint."""
+def network_weights(weights: StateDict) -> StateDict:
+    """Return the network's part of a module's weights, by the network's own names."""
     return {
-        name.removeprefix(NETWORK_PREFIX): value
-        for name, value in checkpoint["state_dict"].items()
-        if name.startswith(NETWORK_PREFIX)
+        k.removeprefix(NETWORK_PREFIX): v
+        for k, v in weights.items()
+        if k.startswith(NETWORK_PREFIX)
     }
 
 
 def file_digest(path: Path) -> str:
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

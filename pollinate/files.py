@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write plain values; see ``write_text``."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def as_yaml(content: Mapping[str, Any]) -> str:
+    from omegaconf import OmegaConf  # takes a moment
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -8,6 +8,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+SIGNAL_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
 STOPPING = (
     "\nstopping: the step under way is finished and saved "
     "(a validation under way is finished first); Ctrl-C again stops at once\n"
@@ -16,9 +17,6 @@ STOPPING = (
 
 class StopRequest:
     """Remembers that a signal asked the run to stop; a second Ctrl-C stops at once.
-
-    Args:
-        message: what the user is told.
 
     Attributes:
         signal_name: the signal that asked, None before.

@@ -35,11 +35,18 @@ def shell_command(name: str, *arguments: str) -> str:
 
 def searches_current_folder() -> bool:
     """Say whether modules are looked for where the user stands: after ``python -m``, say."""
+    here = current_folder()
+    return here is not None and any(
+        entry == "" or Path(entry).resolve() == here for entry in sys.path
+    )
+
+
+def current_folder() -> Path | None:
+    """Return where the user stands, None if that was removed."""
     try:
-        here = Path.cwd()
-    except FileNotFoundError:  # it was removed, so nothing is found there
-        return False
-    return any(entry == "" or Path(entry).resolve() == here for entry in sys.path)
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 class UserPackages:

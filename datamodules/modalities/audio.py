@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -125,9 +125,6 @@ class PretrainedFeatureExtractor:
 
     Attributes:
         rate: samples a second that it takes.
-
-    Raises:
-        UsageError: transformers isn't installed.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -227,9 +224,6 @@ class AudioModality(Modality):
         self.dtype = np.float32 if mels == 1 else np.float16
         self.masks = SpecAugmentOptions(time_masks, time_share, band_masks, band_width)
 
-    def fit(self, columns: Sequence[Column]) -> None:
-        """Learn nothing."""
-
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
         """Read recordings: paths, files' contents, (samples, rate) or {array, sampling_rate}."""
         has = arrays.create("has", (len(column),), bool)
@@ -277,13 +271,6 @@ class AudioModality(Modality):
     def encoder_arguments(self) -> dict[str, Any]:
         brought = {"brought": self.brought} if self.brought else {}
         return {"in_features": self.mels, **brought}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what came with the encoder; all else is in the config."""
-        return {"brought": self.brought} if self.brought else {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over nothing: what came with the encoder was given at the start."""
 
 
 class SpecAugmentOptions:

@@ -104,8 +104,7 @@ class Modality(ABC):
     def with_options(self, **changes: Any) -> Self:
         return type(self)(**{**self.arguments, **changes})
 
-    @abstractmethod
-    def fit(self, columns: Sequence[Column]) -> None:
+    def fit(self, columns: Sequence[Column]) -> None:  # noqa: B027  # optional
         """Learn what must be learnt (a tokenizer) from the training rows of all data sets."""
 
     def map_size(self) -> tuple[int, int] | None:
@@ -162,12 +161,11 @@ class Modality(ABC):
     def encoder_arguments(self) -> dict[str, Any]:
         """What the encoder must know: vocab_size, in_channels."""
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Plain values that ``load_state_dict`` needs; part of every checkpoint."""
+        """Plain values, part of every checkpoint: what came with the encoder, or was learnt."""
+        return {"brought": self.brought} if self.brought else {}
 
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # optional
         """Take over what ``fit`` learnt in the run that made the checkpoint."""
 
 

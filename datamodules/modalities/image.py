@@ -242,9 +242,6 @@ class ImageModality(Modality):
             augment, {"shift": shift, "rotate": rotate, "scale": scale}
         )
 
-    def fit(self, columns: Sequence[Column]) -> None:
-        """Learn nothing."""
-
     def map_size(self) -> tuple[int, int]:
         """Return the images' size; check that what moves them in training can move maps."""
         if self.augmentation.transform is not None:
@@ -268,9 +265,8 @@ class ImageModality(Modality):
         for row, image in enumerate(column):
             if image is not None:
                 try:
-                    pixels[row] = resize(decode_image(image)[None], self.size, self.channels)[
-                        0
-                    ].numpy()
+                    found = resize(decode_image(image)[None], self.size, self.channels)
+                    pixels[row] = found[0].numpy()
                     has[row] = True
                 except PollinateError as error:
                     errors[row] = str(error)
@@ -291,13 +287,6 @@ class ImageModality(Modality):
     def encoder_arguments(self) -> dict[str, Any]:
         brought = {"size": list(self.size), "brought": self.brought} if self.brought else {}
         return {"in_channels": self.channels, **brought}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what came with the encoder; all else is in the config."""
-        return {"brought": self.brought} if self.brought else {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over nothing: what came with the encoder was given at the start."""
 
 
 @dataclass

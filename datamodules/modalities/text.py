@@ -46,9 +46,6 @@ class TextModality(Modality):
         brought: what a pre-trained encoder brings: its tokenizer, which is used instead of a
             trained one, its padding, and the most tokens that it reads; empty: nothing.
         tokenizer: one that was trained before, in the format of tokenizer.json; None: train one.
-
-    Raises:
-        UsageError: an option is out of range, or there are two tokenizers.
     """
 
     unit = "tokens"
@@ -143,9 +140,7 @@ class TextModality(Modality):
         return {"vocab_size": self.tokenizer.vocab_size, **brought}
 
     def state_dict(self) -> dict[str, Any]:
-        if self.brought:
-            return {"brought": self.brought}
-        return {"tokenizer": self.tokenizer.to_json()}
+        return super().state_dict() or {"tokenizer": self.tokenizer.to_json()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the tokenizer; what came with the encoder was given at the start."""

@@ -245,10 +245,6 @@ def drop_tokens(
     return ids.masked_fill(~keep, PAD_ID).gather(1, order), keep.sum(dim=1)
 
 
-# Workers fork after the tokenizer was used; its thread pool would not survive that.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
 class PretrainedTokenizer(Tokenizer):
     """A model's own tokens, with the special tokens that it wants round a text and between two.
 

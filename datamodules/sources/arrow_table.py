@@ -13,7 +13,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # no types
 
 from datamodules.cache import content_digest
 from datamodules.progress_bar import track
-from datamodules.sources.row_files import RowFile
+from datamodules.sources.row_files import FileRow, RowFile
 from datamodules.table import ORIGIN_COLUMNS, SPLIT_COLUMN, Column, LazyColumn, SourceTable
 from pollinate.errors import PollinateError
 
@@ -117,15 +117,9 @@ def write_table(
                 bad |= {count + place: row.error for place, row in enumerate(rows) if row.error}
                 count += len(rows)
                 cells = [{} if row.error else row.values for row in rows]
-                arrays = [
-                    pa.array(
-                        [as_cell(c.get(field.name), field.type, empty) for c in cells], field.type
-                    )
-                    for field in schema
-                ]
-                arrays.append(pa.array([number] * len(rows), pa.int32()))
-                arrays.append(pa.array([row.line for row in rows], pa.int64()))
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=full))
+                writer.write_batch(
+                    record_batch(rows, number, cell_arrays(cells, schema, empty), full)
+                )
                 if len(bad) > MOST_BAD:
                     raise PollinateError(
                         f"{file.path} has more than {MOST_BAD:,} rows that can't be read, the "
@@ -133,6 +127,24 @@ def write_table(
                         "really a file of this kind?"
                     )
     (folder / ABOUT).write_text(json.dumps(table_facts(files, bad, options)), encoding="utf-8")
+
+
+def cell_arrays(
+    cells: Sequence[Mapping[str, Any]], schema: pa.Schema, empty: frozenset[str]
+) -> list[pa.Array]:
+    return [
+        pa.array([as_cell(c.get(field.name), field.type, empty) for c in cells], field.type)
+        for field in schema
+    ]
+
+
+def record_batch(
+    rows: Sequence[FileRow], file: int, arrays: Sequence[pa.Array], full: pa.Schema
+) -> pa.RecordBatch:
+    """Return arrays with the rows' places behind them: the file's number and the line."""
+    numbers = pa.array([file] * len(rows), pa.int32())
+    lines = pa.array([row.line for row in rows], pa.int64())
+    return pa.RecordBatch.from_arrays([*arrays, numbers, lines], schema=full)
 
 
 def table_facts(
@@ -178,9 +190,6 @@ class MappedDataset:
     """A data set of Hugging Face, opened when it is read, and again when it is read after that.
 
     What was read of a mapped file counts as the process's memory until it is released.
-
-    Args:
-        open: returns the data set, always the same.
     """
 
     def __init__(self, open: Callable[[], Dataset]) -> None:  # noqa: A002  # that is what it does

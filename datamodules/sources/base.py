@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -123,59 +124,43 @@ class FileSource(Source):
         """Return what, besides the files, the rows depend on: plain values."""
         return {"empty": sorted(self.empty)}
 
-    def _checked(self, files: Sequence[RowFile]) -> Any:
-        schema = self.schema(files)
-        require_usable_names(files[0].path, schema.names)
-        return schema
-
     def load(self, cache: Cache) -> SourceTable:
         """Read every row."""
         # imports of a second that a command without files does not need
         from datamodules.sources.arrow_table import read_table, write_table
 
         found = self._files()
-
-        def make(folder: Path) -> None:
-            files = [(split, self.open(path)) for split, path in found]
-            readers = [file for _, file in files]
-            write_table(folder, files, self._checked(readers), self.options())
-
-        what = [
-            FORMAT,
-            type(self).__name__,
-            self.options(),
-            [[s, *file_stamp(p)] for s, p in found],
-        ]
-        entry = cache.get("tables", what, make)
-        table = read_table(entry, self._folder(found))
-        require_rows(table, found)
-        return table
+        entry = self._made("tables", cache, found, write_table)
+        return require_rows(read_table(entry, self._folder(found)), found)
 
     def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
         """Index the rows, once; the given columns stay in the files."""
         from datamodules.sources.row_index import read_index, write_index
 
         found = self._files()
-
-        def make(folder: Path) -> None:
-            files = [(split, self.open(path)) for split, path in found]
-            schema = self._checked([file for _, file in files])
-            own = [name for name in columns if name in schema.names]
-            write_index(folder, files, schema, own, self.options())
-
-        what = [
-            FORMAT,
-            type(self).__name__,
-            self.options(),
-            [[s, *file_stamp(p)] for s, p in found],
-        ]
-        entry = cache.get("streams", [*what, sorted(columns)], make)
-        kept = self._folder(found)
+        write = partial(write_index, streamed=columns)
+        entry = self._made("streams", cache, found, write, sorted(columns))
         known = self.schema([self.open(path) for _, path in found[:1]]).names
         own = [name for name in columns if name in known]
-        table = read_index(entry, kept, self.open, own, self.empty)
-        require_rows(table, found)
-        return table
+        table = read_index(entry, self._folder(found), self.open, own, self.empty)
+        return require_rows(table, found)
+
+    def _made(
+        self,
+        kind: str,
+        cache: Cache,
+        found: Sequence[tuple[str, Path]],
+        write: Callable[..., None],
+        *more: Any,
+    ) -> Path:
+        def make(folder: Path) -> None:
+            files = [(split, self.open(path)) for split, path in found]
+            schema = self.schema([file for _, file in files])
+            require_usable_names(found[0][1], schema.names)
+            write(folder, files, schema=schema, options=self.options())
+
+        stamps = [[split, *file_stamp(path)] for split, path in found]
+        return cache.get(kind, [FORMAT, type(self).__name__, self.options(), stamps, *more], make)
 
     def _files(self) -> list[tuple[str, Path]]:
         found = find_files(self.path)
@@ -190,8 +175,8 @@ class FileSource(Source):
         return Path(self.folder) if self.folder else found[0][1].parent
 
 
-def require_rows(table: SourceTable, files: Sequence[tuple[str, Path]]) -> None:
-    """Check that there is any row."""
+def require_rows(table: SourceTable, files: Sequence[tuple[str, Path]]) -> SourceTable:
+    """Return a table that has a row."""
     if not len(table):
         names = ", ".join(str(path) for _, path in files[:3])
         if table.bad:
@@ -199,6 +184,7 @@ def require_rows(table: SourceTable, files: Sequence[tuple[str, Path]]) -> None:
             count = f"none of its {len(table.bad):,} rows can be read"
             raise PollinateError(f"{names}: {count}, the first: {table.place(row)}: {why}")
         raise PollinateError(f"{names} must have at least one row behind the header, got none")
+    return table
 
 
 def require_usable_names(path: Path, names: Sequence[str]) -> None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from datamodules.sources.base import FileSource
 from datamodules.sources.row_files import (
-    BLOCK_ROWS,
-    ByteLines,
     FileRow,
+    LineRows,
     RowFile,
     known_encoding,
     require_same_columns,
-    require_utf8,
     text_lines,
 )
 from pollinate.errors import PollinateError, UsageError
@@ -27,43 +24,19 @@ DELIMITERS = (",", ";", "\t", "|")
 UNCLOSED = "unexpected end of data"  # csv's words for it
 
 
-class CsvRows(RowFile):
-    """A CSV or TSV file; a row with too few or too many cells is an error of that row.
+class CsvRows(LineRows):
+    """A CSV or TSV file; a row with too few or too many cells is an error of that row."""
 
-    Raises:
-        PollinateError: no header, a column without a name or with another's name, a header that is
-            parted by something else; in ``rows``: another encoding, a quote that is never closed.
-    """
+    has_header = True
 
     def __init__(self, path: Path, delimiter: str = ",", encoding: str = "utf-8") -> None:
-        self.path = path
+        super().__init__(path, encoding)
         self.delimiter = delimiter
-        self.encoding = encoding
         self.columns = self._header()
 
-    def rows(self) -> Iterator[FileRow]:
-        """Yield the rows behind the header; blank lines don't count."""
-        cells = self._cells()
-        next(cells)
-        for line, found in cells:
+    def parsed(self, lines: Iterator[str]) -> Iterator[FileRow]:
+        for line, found in self._parts(lines):
             yield self._row(found, line)
-
-    def blocks(self) -> Iterator[tuple[int, list[FileRow]]]:
-        """Yield (byte, rows)."""
-        require_utf8(self.path, self.encoding)
-        lines = ByteLines(self.path)
-        cells = self._parts(iter(lines))
-        next(cells)
-        while True:
-            mark = lines.place
-            rows = [self._row(found, line) for line, found in islice(cells, BLOCK_ROWS)]
-            if not rows:
-                return
-            yield mark, rows
-
-    def block(self, mark: int, size: int) -> list[FileRow]:
-        cells = self._parts(iter(ByteLines(self.path, mark)))
-        return [self._row(found, line) for line, found in islice(cells, size)]
 
     def _row(self, found: list[str] | csv.Error, line: int) -> FileRow:
         if isinstance(found, csv.Error):
@@ -75,11 +48,8 @@ class CsvRows(RowFile):
             return FileRow(values, wrong, line)
         return FileRow(values, line=line)
 
-    def _cells(self) -> Iterator[tuple[int, list[str] | csv.Error]]:
-        """Yield each row's first line and its cells, or what is wrong with its quotes."""
-        yield from self._parts(text_lines(self.path, self.encoding))
-
     def _parts(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+        """Yield each row's first line and its cells, or what is wrong with its quotes."""
         csv.field_size_limit(LONGEST_CELL)
         reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
         while True:
@@ -100,7 +70,7 @@ class CsvRows(RowFile):
                     yield line, cells
 
     def _header(self) -> list[str]:
-        _, header = next(self._cells(), (0, None))
+        _, header = next(self._parts(text_lines(self.path, self.encoding)), (0, None))
         if not isinstance(header, list):
             raise PollinateError(
                 f"{self.path} must start with a line of column names, got "

@@ -5,55 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from datamodules.sources.base import FileSource
-from datamodules.sources.row_files import (
-    BLOCK_ROWS,
-    ByteLines,
-    FileRow,
-    RowFile,
-    known_encoding,
-    require_utf8,
-    text_lines,
-)
+from datamodules.sources.row_files import FileRow, LineRows, RowFile, known_encoding, text_lines
 from pollinate.errors import PollinateError
 
 
-class JsonLinesRows(RowFile):
+class JsonLinesRows(LineRows):
     """One JSON object a line; the columns are all names that any of them has."""
-
-    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
-        self.path = path
-        self.encoding = encoding
 
     @cached_property
     def columns(self) -> list[str]:  # type: ignore[override]  # found by reading the file
         """Names, in the order in which they turn up."""
         return list(dict.fromkeys(name for row in self.rows() for name in row.values))
 
-    def rows(self) -> Iterator[FileRow]:
-        """Yield the objects; blank lines don't count."""
-        yield from self._rows(text_lines(self.path, self.encoding))
-
-    def blocks(self) -> Iterator[tuple[int, list[FileRow]]]:
-        """Yield (byte, rows)."""
-        require_utf8(self.path, self.encoding)
-        lines = ByteLines(self.path)
-        rows = self._rows(iter(lines))
-        while True:
-            mark = lines.place
-            found = list(islice(rows, BLOCK_ROWS))
-            if not found:
-                return
-            yield mark, found
-
-    def block(self, mark: int, size: int) -> list[FileRow]:
-        return list(islice(self._rows(iter(ByteLines(self.path, mark))), size))
-
-    def _rows(self, lines: Iterator[str]) -> Iterator[FileRow]:
+    def parsed(self, lines: Iterator[str]) -> Iterator[FileRow]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield self._row(line, number)

@@ -17,11 +17,7 @@ BATCH = 256  # rows in memory at a time
 
 
 class ParquetRows(RowFile):
-    """A parquet file.
-
-    Raises:
-        PollinateError: it is none, or damaged.
-    """
+    """A parquet file."""
 
     unit = "row"
 

@@ -112,9 +112,6 @@ class ByteLines:
     Args:
         path: of the file.
         place: in bytes; 0 is the beginning, before a byte-order mark.
-
-    Raises:
-        PollinateError: a line is not UTF-8.
     """
 
     def __init__(self, path: Path, place: int = 0) -> None:
@@ -137,6 +134,45 @@ class ByteLines:
                     raise PollinateError(
                         wrong_encoding(self.path, "utf-8", byte, number)
                     ) from error
+
+
+class LineRows(RowFile):
+    """A text file whose rows come of its lines.
+
+    Args:
+        path: of the file.
+        encoding: of the file; only UTF-8 can be streamed.
+    """
+
+    has_header = False  # a row that is none of the data
+
+    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
+        self.path = path
+        self.encoding = encoding
+
+    @abstractmethod
+    def parsed(self, lines: Iterator[str]) -> Iterator[FileRow]:
+        """Yield the rows that lines hold; blank lines don't count."""
+
+    def rows(self) -> Iterator[FileRow]:
+        return islice(self.parsed(text_lines(self.path, self.encoding)), self.has_header, None)
+
+    def blocks(self) -> Iterator[tuple[int, list[FileRow]]]:
+        """Yield (byte, rows)."""
+        require_utf8(self.path, self.encoding)
+        lines = ByteLines(self.path)
+        rows = self.parsed(iter(lines))
+        if self.has_header:
+            next(rows)
+        while True:
+            mark = lines.place
+            found = list(islice(rows, BLOCK_ROWS))
+            if not found:
+                return
+            yield mark, found
+
+    def block(self, mark: int, size: int) -> list[FileRow]:
+        return list(islice(self.parsed(iter(ByteLines(self.path, mark))), size))
 
 
 def require_same_columns(first: RowFile, other: RowFile) -> None:

@@ -18,8 +18,9 @@ from datamodules.sources.arrow_table import (
     FILE,
     LINE,
     ROWS,
-    as_cell,
+    cell_arrays,
     read_table,
+    record_batch,
     table_facts,
 )
 from datamodules.sources.row_files import FileRow, RowFile
@@ -104,9 +105,10 @@ def write_index(
     options: Mapping[str, Any],
 ) -> None:
     """Keep where each block of rows begins, and all columns but the streamed ones."""
+    own = [name for name in streamed if name in schema.names]
     empty = frozenset(options["empty"])
-    small = pa.schema([field for field in schema if field.name not in streamed])
-    fields = [*small, *(pa.field(has_name(name), pa.bool_()) for name in streamed)]
+    small = pa.schema([field for field in schema if field.name not in own])
+    fields = [*small, *(pa.field(has_name(name), pa.bool_()) for name in own)]
     full = pa.schema([*fields, pa.field(FILE, pa.int32()), pa.field(LINE, pa.int64())])
     bad: dict[int, str] = {}
     index: list[tuple[int, int, int]] = []
@@ -118,14 +120,9 @@ def write_index(
                 bad |= {count + place: row.error for place, row in enumerate(rows) if row.error}
                 count += len(rows)
                 cells = [{} if row.error else row.values for row in rows]
-                arrays = [
-                    pa.array([as_cell(c.get(f.name), f.type, empty) for c in cells], f.type)
-                    for f in small
-                ]
-                arrays += [pa.array([not blank(c.get(n), empty) for c in cells]) for n in streamed]
-                arrays.append(pa.array([number] * len(rows), pa.int32()))
-                arrays.append(pa.array([row.line for row in rows], pa.int64()))
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=full))
+                arrays = cell_arrays(cells, small, empty)
+                arrays += [pa.array([not blank(c.get(n), empty) for c in cells]) for n in own]
+                writer.write_batch(record_batch(rows, number, arrays, full))
     np.save(folder / INDEX, np.array(index, np.int64).reshape(-1, 3))
     text = json.dumps(table_facts(files, bad, options) | {"count": count})
     (folder / ABOUT).write_text(text, encoding="utf-8")

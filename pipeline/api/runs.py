@@ -16,7 +16,7 @@ from pipeline import export as export_command
 from pipeline import fit as fit_command
 from pipeline import merge as merge_command
 from pipeline.command import own_packages
-from pipeline.override_text import override
+from pipeline.override_text import override, overrides_of
 from pipeline.run_folder import RunFolder, new_run_folder
 from pipeline.tracking.journals import read_points
 from pipeline.tracking.mlflow_settings import DATABASE
@@ -382,10 +382,8 @@ def merge(
     folder = Path(output).expanduser() if output is not None else new_run_folder("merge", None).path
     words = [
         *method_overrides(method),
-        override("models", named),
-        override("output", folder),
+        *overrides_of(models=named, output=folder, uri=uri),
         *([] if base is None else [override("base", checkpoint_of(base, uri))]),
-        override("uri", uri),
         *overrides,
     ]
     found = merge_command.call(words, quiet=quiet)
@@ -435,13 +433,8 @@ def evaluate(
         >>> scores["mood"] == po.Run(folder).valid_scores["mood"]
         True
     """
-    words = [
-        override("checkpoint", checkpoint_of(what, uri)),
-        override("split", split),
-        override("uri", uri),
-        *overrides,
-    ]
-    return evaluate_command.call(words, quiet=quiet).evaluation.scores
+    words = overrides_of(checkpoint=checkpoint_of(what, uri), split=split, uri=uri)
+    return evaluate_command.call([*words, *overrides], quiet=quiet).evaluation.scores
 
 
 def export(
@@ -479,13 +472,7 @@ def export(
         Traceback (most recent call last):
         pollinate.errors.UsageError: no encoder of this model has adapters; ...
     """
-    words = [
-        override("checkpoint", checkpoint_of(what, uri)),
-        override("output", output),
-        override("task", task),
-        override("modality", modality),
-        override("merge", merge),
-        override("uri", uri),
-        *overrides,
-    ]
+    checkpoint = checkpoint_of(what, uri)
+    chosen = overrides_of(output=output, task=task, modality=modality, merge=merge, uri=uri)
+    words = [override("checkpoint", checkpoint), *chosen, *overrides]
     return export_command.call(words, quiet=quiet).folder

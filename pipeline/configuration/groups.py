@@ -1,4 +1,4 @@
-"""Groups and their options, as folders of YAML files. Light: no YAML is parsed here."""
+"""Flags, groups and their options, as folders of YAML files. Light: no YAML is parsed here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from pollinate.errors import UsageError
 # beside this package both in the repository and in site-packages; found by path, because a
 # folder named configs in the current directory would win an import
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
+FLAGS = {
+    "--help": "this page",
+    "--print-config": "print the composed configuration, run nothing",
+    "--config-dir": "DIR with configs of your own, searched before the shipped ones; repeatable",
+    "--debug": "show the traceback of an error",
+}
 NAMED_IN_DATA = {
     "augment": "data.image.augment",
     "score": "scores",

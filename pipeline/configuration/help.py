@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from pipeline.configuration.flags import FLAGS
 from pipeline.configuration.groups import (
+    FLAGS,
     NAMED_IN_DATA,
     SHIPPED,
     find_option,

@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.dataset_rules import is_number
 from pipeline.configuration.data_rules import MODALITIES
-from pipeline.configuration.schema import UNSET
+from pipeline.configuration.schema import UNSET, dotted_items
 from pipeline.configuration.signatures import (
     Option,
     Signature,
@@ -201,18 +201,10 @@ def lr_scale_problems(optimizer: Any) -> Iterator[str]:
     if not isinstance(scale, dict):
         yield f"optimizer.lr_scale must be {{part: factor}}, got {shown(scale)}"
         return
-    optimizer["lr_scale"] = flat = dict(_flat(scale, ""))
+    optimizer["lr_scale"] = flat = dict(dotted_items(scale))
     for part, factor in flat.items():
         if not is_number(factor) or not factor > 0:
             yield f"optimizer.lr_scale.{part} must be a factor > 0, got {shown(factor)}"
-
-
-def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 NAMED = ("sources", "methods")  # options that are {name of the user's choice: ...}

@@ -442,6 +442,18 @@ def _choice_problems(value: Any, where: str) -> Iterator[str]:
         yield f"{where} has no _target_, got {shown(value)}; {choose}"
 
 
+def changed_values(
+    saved: Mapping[str, Any], given: Mapping[str, Any], there: str, matters: Callable[[str], bool]
+) -> list[str]:
+    """Return ``key is NEW, THERE OLD`` for each dotted key that matters and differs."""
+    old, new = ({k: repr(v) for k, v in dotted_items(one)} for one in (saved, given))
+    return [
+        f"{key} is {new.get(key, 'not set')}, {there} {old.get(key, 'not set')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and matters(key)
+    ]
+
+
 def dotted_items(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of every leaf."""
     for name, value in config.items():

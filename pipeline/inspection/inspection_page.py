@@ -1,4 +1,4 @@
-"""Findings as one HTML file that needs nothing else, kept in a run folder and tracked."""
+"""Findings for people: one HTML file that needs nothing else, tracked, and tables in a terminal."""
 
 from __future__ import annotations
 
@@ -11,17 +11,28 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from datamodules.label_maps import UNLABELLED_PIXEL
 from datamodules.modalities.image import ImageStore
 from datamodules.table import Column
 from lightning_modules.tasks.dense import class_colormap
-from pipeline.inspection.data_checks import SEVERITIES, InspectedDataset, data_verdict
+from pipeline.inspection.data_checks import (
+    ERROR,
+    NOTE,
+    SEVERITIES,
+    WARNING,
+    InspectedDataset,
+    data_verdict,
+)
 from pipeline.inspection.data_statistics import SPLITS, DatasetStatistics, TaskStatistics
 from pipeline.inspection.inspection_run import InspectionFindings
 from pipeline.pages import render
 from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder
+from pipeline.terminal import new_table, say
 from pollinate.errors import PollinateError
 from pollinate.files import write_json, write_text
 
@@ -219,3 +230,49 @@ def text_of(column: Column, row: int) -> str:
     if cell is None:
         return "-"
     return " | ".join(map(str, cell)) if isinstance(cell, list | tuple) else str(cell)
+
+
+COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "cyan"}
+LISTED = 3  # places of a problem
+PIXEL_UNIT, MOST_CLASSES = "pixels", 40  # classes of pixels that are listed
+
+
+def print_findings(console: Console, found: InspectionFindings) -> None:
+    for table in finding_tables(found):
+        if table.row_count:
+            console.print(table)
+            console.print()
+    for problem in found.problems:
+        colour = COLOURS[problem.severity]
+        count = f"{problem.count:,} " if problem.count else ""
+        console.print(
+            f"[bold {colour}]{problem.severity}[/] [bold]{escape(problem.where)}[/]: "
+            f"{count}{escape(problem.what)}; {escape(problem.advice)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for place in problem.places[:LISTED]:
+            say(console, f"  {place}")
+        if len(problem.places) > LISTED:
+            console.print("  ...")
+    console.print(f"[bold]{data_verdict(found.problems)}[/]", highlight=False)
+
+
+def finding_tables(found: InspectionFindings) -> Iterator[Table]:
+    """Yield a line a data set, a figure of its inputs, a task of it, and a class of pixels."""
+    rows = new_table("data set", "inputs", *SPLITS, numbers=3)
+    figures = new_table("data set", "figure", "min / 5 % / middle / 95 % / max", numbers=1)
+    tasks = new_table("task", "data set", "type", "labelled", "classes", "imbalance", numbers=3)
+    pixels = new_table("task", "data set", "share of pixels", *SPLITS, numbers=3)
+    for name, facts in found.facts.items():
+        counts = [f"{facts.rows[split]:,}" for split in SPLITS]
+        rows.add_row(escape(name), "+".join(facts.inputs), *counts)
+        for figure, value in facts.figures():
+            figures.add_row(escape(name), escape(figure), value)
+        for task, own in facts.tasks.items():
+            tasks.add_row(escape(task), escape(name), own.kind, *own.cells(facts.rows))
+            for label in own.classes[:MOST_CLASSES] if own.unit == PIXEL_UNIT else ():
+                shares = [own.labels[s][label] / max(1, own.labels[s].total()) for s in SPLITS]
+                cells = [f"{share:.2%}" for share in shares]
+                pixels.add_row(escape(task), escape(name), escape(label), *cells)
+    yield from (rows, figures, tasks, pixels)

@@ -37,10 +37,9 @@ from pipeline.merging.merge_report import (
 )
 from pipeline.merging.merge_scores import MergeScores, score_all
 from pipeline.merging.merged_spec import merged_spec
-from pipeline.merging.output_folder import clear_previous_run
 from pipeline.merging.parents import BASE, read_parent, read_parents
 from pipeline.recorded_run import recorded_run
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RunFolder, clear_previous_run
 from pipeline.run_summary import constant_baselines
 from pipeline.text_format import relpath
 from pipeline.tracking.loggers import RunLogger

@@ -23,9 +23,9 @@ from lightning_modules.checkpoints import (
     shard_files,
     spec_in,
 )
-from lightning_modules.predictor import NETWORK_PREFIX
 from lightning_modules.state_dicts import StateDict
 from pipeline.find_checkpoint import run_folder_of_checkpoint
+from pipeline.transfer_sources import network_weights
 from pollinate.errors import PollinateError
 
 
@@ -50,15 +50,6 @@ class WeightsFile:
             return network_weights(ShardReader(self._shards).filled(self._weights, "/state_dict"))
         release_pages(self._weights.values())
         return network_weights(self._weights)
-
-
-def network_weights(weights: StateDict) -> StateDict:
-    """Return the network's part of a module's weights, by the network's own names."""
-    return {
-        k.removeprefix(NETWORK_PREFIX): v
-        for k, v in weights.items()
-        if k.startswith(NETWORK_PREFIX)
-    }
 
 
 def release_pages(tensors: Iterable[Tensor]) -> None:

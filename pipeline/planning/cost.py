@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from datamodules.mixed_datamodule import MixedDataModule
@@ -26,7 +27,6 @@ from pipeline.planning.dry_run import (
     rows_per_device,
 )
 from pipeline.planning.hardware import HardwareSetup, hardware_setup
-from pipeline.planning.meta_tensors import preserved_rng
 from pipeline.text_format import format_bytes
 from pollinate.errors import PollinateError
 
@@ -88,13 +88,7 @@ class StepCost:
 
 
 class CostEstimator:
-    """Costs of a module on rows of a data module that is set up, for any size of batch.
-
-    Args:
-        module: whose tensors need not have numbers.
-        data: that is set up.
-        setting: on what it will run.
-    """
+    """Costs of a module on rows of a data module that is set up, for any size of batch."""
 
     def __init__(
         self, module: MultiTaskModule, data: MixedDataModule, setting: HardwareSetup
@@ -296,7 +290,7 @@ def build_meta_module(config: Mapping[str, Any], data: MixedDataModule) -> Multi
             module = build_module(config, data, load=False)
     except (NotImplementedError, RuntimeError):
         # some networks look at numbers while they are built
-        with preserved_rng():
+        with isolate_rng():
             return build_module(config, data, load=False)
     # what a balancer keeps is found with real numbers
     module.balancer = module.engine.balancer = build_balancer(config, list(data.tasks))

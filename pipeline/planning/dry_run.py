@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -30,7 +31,7 @@ from lightning_modules.optimization import parameter_groups
 from lightning_modules.task_rows import concat_targets
 from pipeline.planning.counter import FlopMemoryCounter
 from pipeline.planning.hardware import HardwareSetup
-from pipeline.planning.meta_tensors import fake_copy, fake_tensors, preserved_rng
+from pipeline.planning.meta_tensors import fake_copy, fake_tensors
 
 STEPS = 100  # of the first epoch, whose lengths are looked at
 Counts = Mapping[str, int]  # {data set: rows}
@@ -153,7 +154,7 @@ def bytes_of_two_steps(balancer: Balancer, size: int) -> tuple[int, int]:
     weights = nn.Parameter(torch.ones(size))
     shared = ParameterGradients([weights])
     flop_counter = FlopMemoryCounter()
-    with preserved_rng(), flop_counter:
+    with isolate_rng(), flop_counter:
         own.begin_epoch(0)
         for _ in range(2):
             weights.grad = None

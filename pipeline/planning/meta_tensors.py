@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -56,24 +55,12 @@ def fake_tensors(cast: Cast) -> Iterator[None]:
     """Inside, tensors have no numbers; nobody's random numbers change."""
     usual = torch.get_default_dtype()
     guesses = GuessedValues()  # type: ignore[no-untyped-call]  # torch's is not annotated
-    with preserved_rng(), FakeTensorMode(allow_non_fake_inputs=True), guesses:
+    with isolate_rng(), FakeTensorMode(allow_non_fake_inputs=True), guesses:
         torch.set_default_dtype(cast(usual))
         try:
             yield
         finally:
             torch.set_default_dtype(usual)
-
-
-@contextmanager
-def preserved_rng() -> Iterator[None]:
-    """Put the state of all random numbers back at the end."""
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before[0])
-        np.random.set_state(before[1])
-        random.setstate(before[2])
 
 
 def fake_copy(module: M, cast: Cast) -> M:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.figure_style import INK, SLANT, clean, is_drawable, new_figure, write
+from pipeline.plots.figure_style import (
+    INK,
+    SLANT,
+    clean,
+    is_drawable,
+    new_figure,
+    write,
+    write_title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +83,7 @@ def _matrix_figure(matrix: NDArray[Any], names: list[str], title: str) -> Figure
     axis.grid(which="minor", color="white", linewidth=1.2)
     axis.tick_params(which="minor", length=0)
     axis.spines[:].set_visible(False)
-    axis.set_title(f"{title}\n{_accuracy(matrix)}", loc="left", fontsize=10.5, color=INK)
+    write_title(axis, f"{title}\n{_accuracy(matrix)}")
     return figure
 
 
@@ -98,7 +106,7 @@ def _pairs_figure(matrix: NDArray[Any], names: list[str], title: str) -> Figure:
     axis.margins(x=0.32, y=0.02)
     axis.set_xlabel("rows, true class → predicted class", fontsize=8.5, color=INK)
     head = f"{title}: most frequent confusions of {len(names)} classes"
-    axis.set_title(f"{head}\n{_accuracy(matrix)}", loc="left", fontsize=10.5, color=INK)
+    write_title(axis, f"{head}\n{_accuracy(matrix)}")
     clean(axis)
     axis.grid(visible=False, axis="y")
     return figure

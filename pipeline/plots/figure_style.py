@@ -31,6 +31,10 @@ def clean(axis: Axes) -> None:
     axis.tick_params(colors=INK, labelsize=8, length=0)
 
 
+def write_title(axis: Axes, text: str) -> None:
+    axis.set_title(text, loc="left", fontsize=10.5, color=INK)
+
+
 def label_axis(axis: Axes, x: str | None = None, y: str | None = None, size: int = 10) -> None:
     """Name the axes, and take away what is not data."""
     if x is not None:

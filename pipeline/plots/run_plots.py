@@ -10,10 +10,12 @@ from torch import Tensor
 
 from lightning_modules.evaluation_module import EvaluationModule
 from pipeline.plots.confusion import plot_confusion_matrix
-from pipeline.plots.fork_merge import plot_fork_merge
-from pipeline.plots.gate_weights import plot_gate_weights
-from pipeline.plots.gradient_cosines import plot_gradient_cosines
-from pipeline.plots.metric_curves import plot_metric_curves
+from pipeline.plots.history import (
+    plot_fork_merge,
+    plot_gate_weights,
+    plot_gradient_cosines,
+    plot_metric_curves,
+)
 from pipeline.run_folder import RunFolder
 from pipeline.tracking.journals import MetricPoint, read_points
 

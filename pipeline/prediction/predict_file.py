@@ -20,7 +20,8 @@ from pipeline.prediction.inputs import (
     raw_values,
 )
 from pipeline.prediction.output_files import output_columns, output_file, output_rows, picture_files
-from pipeline.text_format import relpath as shown_path
+from pipeline.terminal import say
+from pipeline.text_format import relpath
 from pipeline.trainer import explain_out_of_memory
 from pollinate.errors import PollinateError, UsageError
 
@@ -87,13 +88,9 @@ def predict_file(
             writer.write(list(output_rows(rows, input_names, found, chosen, files, done)))
             done += len(rows)
             progress.update(bar, completed=done)
-    console.print(
-        prediction_report(source, output, tasks, done, bad), highlight=False, soft_wrap=True
-    )
+    say(console, prediction_report(source, output, tasks, done, bad))
     for task, folder in files.folders.items():
-        console.print(
-            f"pictures of {task} -> {shown_path(folder)}", highlight=False, soft_wrap=True
-        )
+        say(console, f"pictures of {task} -> {relpath(folder)}")
 
 
 def choose_tasks(

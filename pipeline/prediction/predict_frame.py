@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from datamodules.inputs import InputColumns, columns_named
+from datamodules.python_data import plain_cell
 from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictor
 from lightning_modules.tasks.base import Label, Task
@@ -25,9 +25,6 @@ class FrameRows(RowFile):
 
     Args:
         rows: a DataFrame, whose columns' names count as text, or {column: cells}.
-
-    Raises:
-        UsageError: two columns have one name or different lengths, or it is something else.
     """
 
     unit = "row"
@@ -77,10 +74,7 @@ def as_frame(rows: pd.DataFrame | Mapping[str, Sequence[Any]]) -> pd.DataFrame:
 
 def frame_cell(cell: Any, is_media: bool) -> Any:
     """Return a cell as the library knows it: None for a missing one, a path for a file's name."""
-    if isinstance(cell, np.generic):
-        cell = cell.item()
-    if pd.api.types.is_scalar(cell) and pd.isna(cell):
-        return None
+    cell = plain_cell(cell)
     return Path(cell).expanduser().absolute() if is_media and isinstance(cell, str) else cell
 
 

@@ -26,6 +26,7 @@ from lightning_modules.task_rows import keys_of_task
 from lightning_modules.transferability.base import Absent
 from pipeline.configuration.composition import compose_with_requirements
 from pipeline.find_checkpoint import find_checkpoint
+from pipeline.override_text import value_text
 from pipeline.ranking.target_sample import Cells
 from pipeline.tracking.mlflow_settings import DATABASE
 from pollinate.errors import UsageError
@@ -91,16 +92,7 @@ def mismatch(source: CandidateSource, modalities: Sequence[str]) -> str:
 
 
 class CheckpointSource(CandidateSource):
-    """Features are what the trunk makes of the rows for each head, as the heads read them.
-
-    Args:
-        name: as the user wrote it.
-        checkpoint: written by ``pipeline.fit``.
-        allow_targets: packages, besides our own, whose classes it may name.
-
-    Raises:
-        UsageError: it is an ensemble.
-    """
+    """Features are what the trunk makes of the rows for each head, as the heads read them."""
 
     def __init__(self, name: str, checkpoint: Path, allow_targets: Sequence[str] = ()) -> None:
         self.name = name
@@ -184,16 +176,7 @@ TARGET_OPTIONS = {"image": {"size": None, "augment": None}, "text": {"tokenizer"
 
 
 class EncoderSource(CandidateSource):
-    """Features are what the encoder's own network makes of the rows, before any new layer.
-
-    Args:
-        name: as the user wrote it.
-        modality: that it reads.
-        config: of a run with this encoder; the encoder's own size of images counts.
-
-    Raises:
-        UsageError: it isn't pre-trained.
-    """
+    """Features are what the encoder's own network makes of the rows, before any new layer."""
 
     def __init__(self, name: str, modality: str, config: Mapping[str, Any]) -> None:
         node = {k: v for k, v in config["encoder"][modality].items() if k != TUNE}
@@ -274,7 +257,7 @@ def find_source(name: str, config: Mapping[str, Any]) -> CandidateSource:
     model = model_folder(Path(name).expanduser())
     if model is not None:
         modality, option = model
-        overrides = [f"encoder/{modality}={option}", f"encoder.{modality}.model={quoted(name)}"]
+        overrides = [f"encoder/{modality}={option}", f"encoder.{modality}.model={value_text(name)}"]
         return EncoderSource(name, modality, composed(overrides, config))
     place = str(Path(name).expanduser()) if name.startswith("~") else name
     checkpoint = find_checkpoint(place, uri_of(config))
@@ -289,14 +272,8 @@ def overrides_of(match: re.Match[str]) -> list[str]:
     modality, rest = match["modality"], match["rest"]
     chosen = f"encoder/{modality}={match['option']}"
     if rest.startswith(":"):
-        return [chosen, f"encoder.{modality}.model={quoted(rest[1:])}"]
+        return [chosen, f"encoder.{modality}.model={value_text(rest[1:])}"]
     return [chosen, *shlex.split(rest)]
-
-
-def quoted(text: str) -> str:
-    """Return a value as Hydra's grammar takes any text."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def composed(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:

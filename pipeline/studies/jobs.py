@@ -68,6 +68,10 @@ class Job(ABC):
         launcher = [python] if words == ["python"] else words
         return [*launcher, "-m", *self.arguments()]
 
+    @property
+    def config_dirs(self) -> list[str]:
+        return [f"--config-dir={folder}" for folder in self.context.config_dirs]
+
     def ledger(self) -> TrialLedger:
         return TrialLedger(self.files)
 
@@ -92,11 +96,10 @@ class FitJob(Job):
         self.files.clear()
 
     def arguments(self) -> list[str]:
-        dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
         if self.files.can_go_on():
             told = combined(resume_overrides(self.base), self._parent())
-            return ["pipeline.fit", *dirs, f"resume={self.files.path}", *told]
-        return ["pipeline.fit", *dirs, *self.overrides(), f"run_dir={self.files.path}"]
+            return ["pipeline.fit", *self.config_dirs, f"resume={self.files.path}", *told]
+        return ["pipeline.fit", *self.config_dirs, *self.overrides(), f"run_dir={self.files.path}"]
 
     def overrides(self) -> list[str]:
         name = f"name={self.name}"
@@ -111,11 +114,10 @@ class FitJob(Job):
         return [] if parent is None else [f"tracking.parent={parent}"]
 
     def shown(self) -> list[str]:
-        dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
         mine = combined(self.base, self.own, self.values())
         words = shlex.split(self.context.launcher)
         start = command_words("fit") if words == ["python"] else [*words, "-m", "pipeline.fit"]
-        command = [*start, *dirs, *mine, f"run_dir={self.files.path}"]
+        command = [*start, *self.config_dirs, *mine, f"run_dir={self.files.path}"]
         return [redact_text(word) for word in command]
 
 

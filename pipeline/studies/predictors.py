@@ -39,7 +39,6 @@ class RankJob(Job):
         shutil.rmtree(self.files.path, ignore_errors=True)
 
     def arguments(self) -> list[str]:
-        dirs = [f"--config-dir={folder}" for folder in self.context.config_dirs]
         models = ",".join(f'"{files.path}"' for files in self.models.values())
         own = [
             f"tasks=[{','.join(self.tasks)}]",
@@ -51,7 +50,7 @@ class RankJob(Job):
             f"run_dir={self.files.path}",
         ]
         base = [text for text in self.base if not text.startswith("tracking")]
-        return ["pipeline.rank_sources", *dirs, *combined(base, own)]
+        return ["pipeline.rank_sources", *self.config_dirs, *combined(base, own)]
 
 
 def rank_job(plan: StudyPlan, context: JobContext) -> RankJob | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.command import CommandArguments, given_keys
 from pipeline.configuration.composition import compose, compose_with_requirements
-from pipeline.configuration.schema import dotted_items
+from pipeline.configuration.schema import changed_values
 from pipeline.configuration.study_rules import flat_keys
 from pipeline.crash_report import LEFT_BY_A_CRASH
 from pipeline.run_folder import RUNS, RunFolder, unused_folder
@@ -55,7 +55,12 @@ SHOWN = 6  # keys in a message
 
 def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequence[int]) -> None:
     """Check that a study's folder is that of this configuration; seeds may be added."""
-    changed = differing_keys(folder.read_config(), redact(config))
+    changed = changed_values(
+        folder.read_config(),
+        redact(config),
+        "there",
+        lambda key: not any(is_below(key, free) for free in FREE),
+    )
     lacking = [seed for seed in seeds if seed not in config["seeds"]]
     if lacking:
         changed.append(f"seeds is {config['seeds']}, there {list(seeds)}; seeds can only be added")
@@ -65,20 +70,6 @@ def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequ
             f"run_dir {folder.path} belongs to another study: {'; '.join(changed[:SHOWN])}{more}. "
             f"Choose another run_dir, or resume that one: resume={folder.path}"
         )
-
-
-def differing_keys(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Return ``key is NEW, there OLD`` for each key that makes another study."""
-    old, new = dict(dotted_items(saved)), dict(dotted_items(given))
-
-    def text(values: Mapping[str, Any], key: str) -> str:
-        return repr(values[key]) if key in values else "not set"
-
-    return [
-        f"{key} is {text(new, key)}, there {text(old, key)}"
-        for key in sorted(old.keys() | new.keys())
-        if text(old, key) != text(new, key) and not any(is_below(key, free) for free in FREE)
-    ]
 
 
 def is_empty(folder: Path) -> bool:

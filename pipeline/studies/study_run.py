@@ -29,10 +29,9 @@ from pipeline.studies.trials import TrialJob, collect, trials_of
 from pipeline.terminal import say
 from pipeline.text_format import count, relpath, verb
 from pollinate.errors import PollinateError
-from pollinate.interrupt import StopRequest
+from pollinate.interrupt import SIGNAL_EXIT_CODES, StopRequest
 from pollinate.program import shell_command
 
-CODES = {"SIGINT": 130, "SIGTERM": 143}  # what a shell reports for these
 STOPPING = (
     "\nstopping: the runs under way are asked to save, which takes a step, or what is left of a "
     "validation; Ctrl-C again stops at once\n"
@@ -128,7 +127,7 @@ class StudyRun:
             self.console,
             f"\nstopped by {signal_name}; everything is saved. Go on with\n  {command}",
         )
-        code = CODES.get(signal_name, 1)
+        code = SIGNAL_EXIT_CODES.get(signal_name, 1)
         return StudyResult(exit_code=code, interrupted=signal_name, folder=self.want.folder)
 
     def _report(self, own: StudyTracker | None) -> StudyResult:

@@ -33,7 +33,7 @@ STEP = re.compile(rb'^\{"step": ?(\d+)', re.MULTILINE)
 TAIL = 65_536  # bytes of a history that are looked at for its last step
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrialFiles:
     """A trial's run folder and, beside it, its log, lock and ledger.
 
@@ -42,24 +42,11 @@ class TrialFiles:
 
     path: Path
 
-    @property
-    def run(self) -> RunFolder:
-        return RunFolder(self.path)
-
-    @property
-    def log(self) -> Path:
-        return self._beside("log")
-
-    @property
-    def lock(self) -> Path:
-        return self._beside("lock")
-
-    @property
-    def ledger(self) -> Path:
-        return self._beside("json")
-
-    def _beside(self, suffix: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{suffix}")
+    def __post_init__(self) -> None:
+        self.run = RunFolder(self.path)
+        self.log, self.lock, self.ledger = (
+            self.path.with_name(f"{self.path.name}.{suffix}") for suffix in ("log", "lock", "json")
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return summary.json, empty if there is none or it is damaged: the run writes it anew."""

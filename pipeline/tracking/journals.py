@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.tracking.redact import flatten_params, redact, redact_text
+from pipeline.configuration.schema import dotted_items
+from pipeline.tracking.redact import redact, redact_text
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +261,7 @@ class OperationJournal:
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Append settings. MLflow never changes one: a resume's new value becomes a tag."""
-        flat = {key: _text(value) for key, value in flatten_params(redact(params)).items()}
+        flat = {key: _text(value) for key, value in dotted_items(redact(params))}
         new = {key: value for key, value in flat.items() if key not in self._params}
         changed = {k: v for k, v in flat.items() if self._params.get(k, v) != v}
         if new:

@@ -132,11 +132,7 @@ _REQUEST = 200_000  # characters of parameters a call; servers refuse bodies ove
 
 
 class MlflowServer:
-    """Carries out a run's operations on MLflow.
-
-    Args:
-        settings: the run and its address, which the caller has freed of user and password.
-    """
+    """Carries out a run's operations on MLflow."""
 
     def __init__(self, settings: SenderSettings) -> None:
         self._settings = settings

@@ -54,14 +54,3 @@ def redact_arguments(arguments: Sequence[str]) -> list[str]:
         key + "=" + HIDDEN if sep and is_secret(key) else redact_text(key + sep + value)
         for key, sep, value in pairs
     ]
-
-
-def flatten_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into one with dotted keys: {"trainer.max_steps": 5}."""
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten_params(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -19,7 +19,6 @@ from pipeline.ranking.candidates import (
     find_source,
     find_sources,
     model_folder,
-    quoted,
 )
 from pipeline.ranking.scoring import rank_sources, require_fit
 from pipeline.ranking.target_sample import sample_target
@@ -179,7 +178,6 @@ def test_folders_of_models(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UsageError, match="names neither an architecture of timm nor"):
         model_folder(tmp_path)
-    assert quoted('a "b"\\') == '"a \\"b\\"\\\\"'
 
 
 def test_a_source_of_another_modality_is_refused(trained: Shop) -> None:

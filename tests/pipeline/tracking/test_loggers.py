@@ -87,7 +87,7 @@ def test_resumed_run_is_the_same_without_gap_or_repetition(tmp_path: Path, datab
 
 KILLED = """
 import sys, time
-from pipeline.tracking import MLflowRunLogger
+from pipeline.tracking.loggers import MLflowRunLogger
 places = dict(run_dir=sys.argv[2], run_name="a", resume=False)
 tracker = MLflowRunLogger(sys.argv[1], "exp", None, 60.0, **places)
 for step in range(1000):
@@ -184,7 +184,7 @@ def test_first_process_of_another_node_does_nothing(
 def test_local_tracker_writes_journals_without_mlflow(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from pipeline.tracking import LocalRunLogger\n"
+        "from pipeline.tracking.loggers import LocalRunLogger\n"
         "t = LocalRunLogger(run_dir=sys.argv[1], run_name='one', resume=False)\n"
         "t.log_metrics({'a': 1.0}, 0); t.close('finished')\n"
         "assert not any(name.split('.')[0] == 'mlflow' for name in sys.modules)\n"

@@ -9,10 +9,15 @@ import pytest
 from matplotlib.image import imread
 
 from pipeline.plots.confusion import plot_confusion_matrix
-from pipeline.plots.fork_merge import plot_fork_merge
-from pipeline.plots.gate_weights import plot_gate_weights
-from pipeline.plots.gradient_cosines import plot_gradient_cosines
-from pipeline.plots.metric_curves import _by_task, _main_metrics, _smooth, plot_metric_curves
+from pipeline.plots.history import (
+    _by_task,
+    _main_metrics,
+    _smooth,
+    plot_fork_merge,
+    plot_gate_weights,
+    plot_gradient_cosines,
+    plot_metric_curves,
+)
 from pipeline.tracking.journals import MetricPoint
 
 
