@@ -134,6 +134,13 @@ def class_names(classes: int | Sequence[Any] | None) -> list[str] | None:
     return texts
 
 
+def class_problem(label: str | None, classes: Sequence[str] | None) -> str:
+    """Say that a label is none of the classes that a user gave; nothing is an empty text."""
+    if label is None or classes is None or label in classes:
+        return ""
+    return f"must be one of the classes, got {label!r}{hint(label, classes, 'classes')}"
+
+
 def require_classes(classes: Sequence[str]) -> int:
     """Return the number of classes.
 

@@ -27,13 +27,13 @@ from lightning_modules.tasks.base import (
     TargetForm,
     Task,
     class_names,
+    class_problem,
     label_text,
     mean_sigmoid,
     number_problem,
     parse_number,
     require_classes,
 )
-from lightning_modules.tasks.classification import class_problem
 from pollinate.errors import PollinateError, UsageError
 
 THRESHOLDS = 200  # at which precision is looked at, so that its memory is bounded

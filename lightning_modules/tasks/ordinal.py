@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -21,17 +20,15 @@ from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
-    Task,
-    class_names,
+    class_problem,
     label_text,
     mean_sigmoid,
     require_classes,
 )
-from lightning_modules.tasks.classification import class_problem
-from pollinate.errors import PollinateError
+from lightning_modules.tasks.single_label import SingleLabelTask
 
 
-class Ordinal(Task):
+class Ordinal(SingleLabelTask):
     """Is the class above k, for each k: L = -sum_k [y > k] log s(z_k) + [y <= k] log s(-z_k).
 
     z_k = w x + b_k with one w for all thresholds, so that the answers agree with each other. The
@@ -55,10 +52,7 @@ class Ordinal(Task):
         unseen: str = "refuse",
         unlabelled: str | Sequence[str] = (),
     ) -> None:
-        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
-        self.given = class_names(classes)
-        self.classes: list[str] = list(self.given or ())
-        self.counts: list[int] = []
+        super().__init__(dataset, target, classes, unseen, unlabelled)
 
     def output_space(self) -> BinaryOutputs:
         return BinaryOutputs(ordered=True)
@@ -77,20 +71,9 @@ class Ordinal(Task):
                 found[row] = problem
         return found
 
-    def learn(self, values: Iterable[Any]) -> None:
-        """Count the classes; take the numbers in their order unless classes were given.
-
-        Raises:
-            PollinateError: fewer than two classes.
-        """
-        counts = Counter(text for value in values if (text := label_text(value)) is not None)
-        self.classes = list(self.given or sorted(counts, key=float))
-        self.counts = [counts[name] for name in self.classes]
-        if len(counts) < 2:
-            raise PollinateError(
-                f"classes must be >= 2 in the training split, got {len(counts)} "
-                f"({', '.join(counts) or 'no labels at all'}); check target and split"
-            )
+    def in_order(self, labels: Iterable[str]) -> list[str]:
+        """Return the labels as numbers, lowest first."""
+        return sorted(labels, key=float)
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Map labels to places in the order, 0 where there is none: (N,) int64."""
@@ -135,16 +118,7 @@ class Ordinal(Task):
     def decode(self, output: Tensor) -> list[Label]:
         """Return the class, its probability, and those of all classes."""
         rows = self.class_probabilities(output.float()).tolist()
-        answers = []
-        for place, row in zip(places(output).tolist(), rows, strict=True):
-            answers.append(
-                {
-                    "label": self.classes[place],
-                    "probability": row[place],
-                    "probabilities": dict(zip(self.classes, row, strict=True)),
-                }
-            )
-        return answers
+        return self.answers(places(output).tolist(), rows)
 
     def ensemble_output(self, outputs: Tensor) -> Tensor:
         """Return the logits of the mean probabilities of being above each class."""
@@ -152,13 +126,6 @@ class Ordinal(Task):
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
         return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
-
-    def label_columns(self, target: Tensor) -> Tensor:
-        """Return a column a class: (N, C)."""
-        return functional.one_hot(target, len(self.classes)).double()
-
-    def class_numbers(self, target: Tensor) -> Tensor:
-        return target
 
     def class_probabilities(self, output: Tensor) -> Tensor:
         """Return p(class >= k) - p(class >= k + 1) of logits (N, C - 1), thresholds in order."""
@@ -178,12 +145,6 @@ class Ordinal(Task):
             "accuracy": (error == 0).double().mean().item(),
             "mae": error.mean().item(),
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"classes": list(self.classes), "counts": list(self.counts)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.classes, self.counts = list(state["classes"]), list(state["counts"])
 
 
 class Thresholds(nn.Module):

@@ -21,10 +21,10 @@ from lightning_modules.tasks.base import (
     TargetForm,
     Task,
     class_names,
+    class_problem,
     mean_softmax,
     require_classes,
 )
-from lightning_modules.tasks.classification import class_problem
 from lightning_modules.views import TEXT, WordView
 from pollinate.errors import PollinateError, UsageError
 
