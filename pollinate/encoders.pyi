@@ -15,6 +15,7 @@ from lightning_modules.encoders.spectrogram import Spectrogram as _Spectrogram
 from lightning_modules.encoders.timm_image import TimmImage as _TimmImage
 from lightning_modules.encoders.transformer import Transformer as _Transformer
 from lightning_modules.encoders.transformers_audio import TransformersAudio as _TransformersAudio
+from lightning_modules.encoders.transformers_models import TransformersEncoder as TransformersEncoder
 from lightning_modules.encoders.transformers_text import TransformersText as _TransformersText
 from lightning_modules.encoders.weight_names import EfficientNetLiteNames as EfficientNetLiteNames
 from lightning_modules.encoders.weight_names import WeightNames as WeightNames
