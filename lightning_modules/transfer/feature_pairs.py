@@ -247,9 +247,6 @@ def require_common_task(tasks: Mapping[str, str], own: list[str], teacher: Froze
         )
 
 
-PEER_PREFIX = "task:"  # task:NAME is a task of the same run
-
-
 class PeerFeaturePairs(FeaturePairs):
     """{task: what its head reads, and, detached, what another task's reads of the same rows}.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datamodules.batch import Batch
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.building import HEAD_INPUT
-from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
+from lightning_modules.hooks import HookedModule
 from lightning_modules.network import HeadInput, MultiTaskNetwork, RestoresHeadInput, combination
 from lightning_modules.source_models import SourceModel, SourceProvider
 from lightning_modules.transfer.base import Transfer, probe_step
@@ -238,9 +238,6 @@ class FrozenSourceTransfer(Transfer, RestoresHeadInput):
         }
         mixers = {task: cls.mixer(**options) for task, options in known["mixers"].items()}
         return SourceFusion(source_encoders, mixers, {"_target_": public_name(cls), **known})
-
-    def losses(self, step: TrainingStep) -> AddedLosses:
-        return AddedLosses()
 
     def gauges(self) -> dict[str, float]:
         return self._gauges()
