@@ -132,7 +132,7 @@ class MixedDataModule(LightningDataModule):
         self.history: list[dict[str, int]] = []  # counts of the epochs before ``position``
         self.plan: EpochPlan | None = None
         self._loader: StepLoader | None = None
-        self.divided = (
+        self.divides_rows = (
             True  # whether the processes divide a training step's rows, or each takes all
         )
         sampler.bind({name: list(self._tasks_of(name)) for name in self.datasets})
@@ -203,7 +203,7 @@ class MixedDataModule(LightningDataModule):
         """
         for parts in self.parts.values():
             for name, rows in kept.items():
-                parts[name].kept = {**parts[name].kept, modality: rows}
+                parts[name].cached = {**parts[name].cached, modality: rows}
 
     def load(self, name: str) -> LoadedDataset:
         """Read and split one data set.
@@ -243,7 +243,7 @@ class MixedDataModule(LightningDataModule):
         """Return the mixed training steps, from where the run stands."""
         self.setup()
         self.plan = EpochPlan(self.sampler, self.sizes, self.history)
-        share = self._share() if self.divided else RankSlice()
+        share = self._share() if self.divides_rows else RankSlice()
         steps = TrainingSteps(self.parts["train"], self.plan, self.seed, share)
         self._loader = StepLoader(steps, self.plan, self.position, **self._loader_options())
         return self._loader

@@ -45,10 +45,10 @@ class Predictions:
 
 @dataclass
 class EncodedRows:
-    """rows: which they are; seen: what ``network.encode`` made of them; routes: what for."""
+    """rows: their numbers; datasets: what ``network.encode`` returned; routes: of their tasks."""
 
     rows: list[int]
-    seen: Mapping[str, EncodedDataset]
+    datasets: Mapping[str, EncodedDataset]
     routes: Routes
 
 
@@ -169,7 +169,7 @@ class Predictor:
         """
         for one in self.encoded(columns, tasks, batch_size, errors):
             with torch.inference_mode():
-                outputs = self.network.predict(one.seen, one.routes)
+                outputs = self.network.predict(one.datasets, one.routes)
             yield one.rows, outputs
 
     def encoded(
@@ -189,8 +189,8 @@ class Predictor:
                     if read:
                         with torch.inference_mode():
                             there = {dataset: move_data_to_device(batch, device)}
-                            seen = self.network.encode(there, routes)
-                        yield EncodedRows(read, seen, routes)
+                            encoded = self.network.encode(there, routes)
+                        yield EncodedRows(read, encoded, routes)
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:

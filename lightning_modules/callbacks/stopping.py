@@ -174,7 +174,7 @@ def plain_batch(batch: MixedBatch | None) -> dict[str, object]:
             "targets": b.targets,
             "present": b.present,
             "index": b.index,
-            "kept": {modality: kept.features.pooled for modality, kept in b.kept.items()},
+            "kept": {modality: kept.features.pooled for modality, kept in b.cached.items()},
         }
         for name, b in batch.batches.items()
     }
