@@ -137,24 +137,24 @@ class MixedDataModule(LightningDataModule):
         )
         sampler.bind({name: list(self._tasks_of(name)) for name in self.datasets})
 
-    def use_preprocessing(self, brought: Mapping[str, Mapping[str, Any]]) -> None:
+    def use_preprocessing(self, assets: Mapping[str, Mapping[str, Any]]) -> None:
         """Prepare inputs as pre-trained encoders need them; anew, if they were prepared otherwise.
 
         Args:
-            brought: {modality: what its encoder brings along: its size, tokenizer or the like}.
+            assets: {modality: what its encoder brings along: its size, tokenizer or the like}.
 
         Raises:
             UsageError: no data set has the modality.
         """
         changed = False
-        for name, own in brought.items():
+        for name, own in assets.items():
             if name not in self.modalities:
                 raise UsageError(
                     f"an encoder reads {name!r}, which no data set has among its inputs"
                     f"{hint(name, self.modalities, 'modalities')}"
                 )
-            if self.modalities[name].brought != dict(own):
-                self.modalities[name] = self.modalities[name].with_options(brought=own)
+            if self.modalities[name].assets != dict(own):
+                self.modalities[name] = self.modalities[name].with_options(assets=own)
                 changed = True
         if changed and self.parts:
             self.notes, self.parts, self.loaded = [], {}, {}

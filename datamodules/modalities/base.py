@@ -92,14 +92,14 @@ class Modality(ABC):
 
     Attributes:
         arguments: those of the constructor, by name.
-        brought: the preprocessing that a pre-trained encoder brings along; empty: none.
+        assets: the preprocessing that a pre-trained encoder brings along; empty: none.
         unit: what ``InputStore.lengths`` counts, for people; scale: how many units a count of 1 is.
     """
 
     unit: str = ""
     scale: float = 1.0
     arguments: dict[str, Any]
-    brought: dict[str, Any]
+    assets: dict[str, Any]
 
     def with_options(self, **changes: Any) -> Self:
         return type(self)(**{**self.arguments, **changes})

@@ -41,7 +41,7 @@ class TransformersAudio(TransformersEncoder):
         model: an id of the hub, or a local folder.
         weights: whether the model's weights are loaded; False: start from scratch.
         checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
-        brought: what ``brings`` returned in the run that made a checkpoint; None: ask the model.
+        assets: what ``assets_of`` returned in the run that made a checkpoint; None: ask the model.
 
     Raises:
         UsageError: transformers isn't installed.
@@ -58,16 +58,16 @@ class TransformersAudio(TransformersEncoder):
         model: str,
         weights: bool = True,
         checkpointing: bool = False,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
-        known = brought or self.brings({"model": model})
+        known = assets or self.assets_of({"model": model})
         super().__init__(dim, model, weights, checkpointing, known)
         self.extractor = known["extractor"]
         self.in_features, self.masked = in_features, known["masked"]
         self.least = least_samples(known["architecture"])
 
     @classmethod
-    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def assets_of(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the architecture, the feature extractor, and what it makes of a recording.
 
         Raises:

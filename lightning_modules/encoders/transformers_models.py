@@ -207,7 +207,7 @@ class TransformersEncoder(PretrainedEncoder):
         model: an id of the hub, or a local folder.
         weights: whether the model's weights are loaded; False: start from scratch.
         checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
-        known: what ``brings`` returned.
+        known: what ``assets_of`` returned.
 
     Attributes:
         key: the option that names the model, for messages.

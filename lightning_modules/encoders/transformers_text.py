@@ -135,7 +135,7 @@ class TransformersText(TransformersEncoder):
         weights: whether the model's weights are loaded; False: start from scratch.
         pooling: mean, cls (the first token) or last.
         checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
-        brought: what ``brings`` returned in the run that made a checkpoint; None: ask the model.
+        assets: what ``assets_of`` returned in the run that made a checkpoint; None: ask the model.
 
     Raises:
         UsageError: transformers isn't installed, or the tokenizer has more tokens than the model.
@@ -153,9 +153,9 @@ class TransformersText(TransformersEncoder):
         weights: bool = True,
         pooling: str = "mean",
         checkpointing: bool = False,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
-        known = brought or self.brings({"model": model})
+        known = assets or self.assets_of({"model": model})
         super().__init__(dim, model, weights, checkpointing, known)
         self.pooling = pooling_named(pooling)
         self.padding, self.separator = known["padding"] or 0, known["separator"]
@@ -168,7 +168,7 @@ class TransformersText(TransformersEncoder):
             )
 
     @classmethod
-    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def assets_of(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the architecture, the tokenizer, and how texts must be given to the network.
 
         Raises:
