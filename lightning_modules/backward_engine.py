@@ -1,4 +1,4 @@
-"""Where a run's task gradients meet, under the strategy of its trainer."""
+"""The backward pass of a run: exchanges the tasks' gradients under the strategy of its trainer."""
 
 from __future__ import annotations
 

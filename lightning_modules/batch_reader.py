@@ -1,4 +1,4 @@
-"""Batches of anyone's loader become ``MixedBatch``, checked against what the model has."""
+"""Turns batches of any loader into ``MixedBatch`` and checks them against the model."""
 
 from __future__ import annotations
 

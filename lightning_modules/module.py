@@ -494,7 +494,7 @@ class MultiTaskModule(EvaluationModule):
         }
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with what ``rank_state`` returned."""
+        """Restore what ``rank_state`` returned."""
         self.progress.load_state(state)
         self.engine.traffic.load_state_dict(state["traffic"])
         for name, part in self._own_parts().items():
@@ -562,6 +562,6 @@ class MultiTaskModule(EvaluationModule):
 
 
 def as_multitask(module: LightningModule) -> MultiTaskModule:
-    """Return the module as what it is; callbacks are given it as any LightningModule."""
+    """Narrow the type of a module, which callbacks get as a LightningModule."""
     assert isinstance(module, MultiTaskModule)
     return module

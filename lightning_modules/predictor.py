@@ -1,4 +1,4 @@
-"""Answers for new rows, from a checkpoint alone: no data, no config file."""
+"""Predictions for new rows from a checkpoint: no data or config file needed."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Predictor:
     def predict(
         self, columns: Columns, tasks: Sequence[str] | None = None, batch_size: int = 256
     ) -> Predictions:
-        """Answer every row that has what a task reads; a row that can't be read stops no other.
+        """Predict every row that has what a task reads; a row that can't be read is skipped.
 
         Args:
             columns: texts or pairs of them; images and sounds as arrays, paths or contents of

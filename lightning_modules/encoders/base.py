@@ -150,7 +150,7 @@ class PlainEncoder(Encoder):
     """Any module of one's own as an encoder: (N, ...) -> (N, D).
 
     Args:
-        module: gives one vector a row.
+        module: gives one vector per row.
         dim: width D that the trunk reads.
         modality: for messages.
     """

@@ -115,7 +115,7 @@ class Classification(SingleLabelTask):
         return TargetForm("class numbers (N,)", True, below=len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
-        """Return a linear layer to one logit a class."""
+        """Return a linear layer to one logit per class."""
         return nn.Linear(dim, require_classes(self.classes))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class Classification(SingleLabelTask):
         return output.double().softmax(dim=-1)
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of always answering the training split's most frequent class."""
+        """Score of always predicting the training split's most frequent class."""
         if not len(target):
             return {}
         majority = self.counts.index(max(self.counts)) if self.counts else 0

@@ -99,7 +99,7 @@ class Ordinal(SingleLabelTask):
         return functional.binary_cross_entropy_with_logits(logits, above, reduction="none").mean(1)
 
     def metric_input(self, output: Tensor) -> Tensor:
-        """Return the answered places: (N,)."""
+        """Return the predicted places: (N,)."""
         return places(output)
 
     def metrics(self) -> MetricCollection:
@@ -134,7 +134,7 @@ class Ordinal(SingleLabelTask):
         return edges[:, :-1] - edges[:, 1:]
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of always answering the training split's middle class."""
+        """Score of always predicting the training split's middle class."""
         if not len(target):
             return {}
         total = list(accumulate(self.counts or [1] * len(self.classes)))
@@ -156,13 +156,13 @@ class Thresholds(nn.Module):
         self.bias = nn.Parameter(torch.linspace(1.0, -1.0, count) if count > 1 else torch.zeros(1))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return one logit a threshold."""
+        """Return one logit per threshold."""
         logits: Tensor = self.linear(rows) + self.bias
         return logits
 
 
 def places(output: Tensor) -> Tensor:
-    """Return the answered places: (N, K - 1) -> (N,) int64."""
+    """Return the predicted places: (N, K - 1) -> (N,) int64."""
     return (output > 0).sum(dim=1)
 
 

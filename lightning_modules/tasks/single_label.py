@@ -72,7 +72,7 @@ class SingleLabelTask(Task):
         ]
 
     def label_columns(self, target: Tensor) -> Tensor:
-        """Return a column a class: (N, C)."""
+        """Return a column per class: (N, C)."""
         return functional.one_hot(target, len(self.classes)).double()
 
     def class_numbers(self, target: Tensor) -> Tensor:

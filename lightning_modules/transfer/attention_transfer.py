@@ -1,4 +1,4 @@
-"""Look where the source looks."""
+"""Attend where the source attends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Representations that are alike up to a turn."""
+"""Representations that agree up to a rotation."""
 
 from __future__ import annotations
 

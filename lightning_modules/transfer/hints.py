@@ -1,4 +1,4 @@
-"""Features from which the source's can be read off."""
+"""Features from which a linear map predicts the source's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that lie to each other as they do at the source."""
+"""Distances and angles between rows as in the source."""
 
 from __future__ import annotations
 
