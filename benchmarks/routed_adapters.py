@@ -35,9 +35,9 @@ Step = Callable[[], None]
 
 
 def encoder(tuning: Tuning, tasks: list[str]) -> TransformersText:
-    brought = TransformersText.brings({"model": MODEL})
-    vocabulary = TextModality(8000, 160, brought=brought).encoder_arguments()["vocab_size"]
-    found = TransformersText(vocabulary, DIM, MODEL, brought=brought)
+    assets = TransformersText.assets_of({"model": MODEL})
+    vocabulary = TextModality(8000, 160, assets=assets).encoder_arguments()["vocab_size"]
+    found = TransformersText(vocabulary, DIM, MODEL, assets=assets)
     found.load()
     tuning.apply(found, tasks)
     return found.train()

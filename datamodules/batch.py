@@ -44,7 +44,7 @@ class Batch:
     has: {modality: (N,) bool}, True where the row has it; all rows have a modality not named here.
     words: {modality: (N_m, W) int64}, the place in the token sequence of each word's first token,
         -1 for a word that was cut off, -2 beyond the row's last word; only where a task needs it.
-    kept: {modality: features of its N_m rows} in place of inputs, of frozen encoders.
+    cached: {modality: features of its N_m rows} in place of inputs, of frozen encoders.
     """
 
     inputs: dict[str, Tensor]
@@ -53,12 +53,12 @@ class Batch:
     index: Tensor
     has: dict[str, Tensor] = field(default_factory=dict)
     words: dict[str, Tensor] = field(default_factory=dict)
-    kept: dict[str, CachedFeatures] = field(default_factory=dict)
+    cached: dict[str, CachedFeatures] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities of the data set's rows."""
-        return *self.inputs, *self.kept
+        return *self.inputs, *self.cached
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same on a device; Lightning asks for it."""

@@ -132,29 +132,29 @@ class MixedDataModule(LightningDataModule):
         self.history: list[dict[str, int]] = []  # counts of the epochs before ``position``
         self.plan: EpochPlan | None = None
         self._loader: StepLoader | None = None
-        self.divided = (
+        self.divides_rows = (
             True  # whether the processes divide a training step's rows, or each takes all
         )
         sampler.bind({name: list(self._tasks_of(name)) for name in self.datasets})
 
-    def use_preprocessing(self, brought: Mapping[str, Mapping[str, Any]]) -> None:
+    def use_preprocessing(self, assets: Mapping[str, Mapping[str, Any]]) -> None:
         """Prepare inputs as pre-trained encoders need them; anew, if they were prepared otherwise.
 
         Args:
-            brought: {modality: what its encoder brings along: its size, tokenizer or the like}.
+            assets: {modality: what its encoder brings along: its size, tokenizer or the like}.
 
         Raises:
             UsageError: no data set has the modality.
         """
         changed = False
-        for name, own in brought.items():
+        for name, own in assets.items():
             if name not in self.modalities:
                 raise UsageError(
                     f"an encoder reads {name!r}, which no data set has among its inputs"
                     f"{hint(name, self.modalities, 'modalities')}"
                 )
-            if self.modalities[name].brought != dict(own):
-                self.modalities[name] = self.modalities[name].with_options(brought=own)
+            if self.modalities[name].assets != dict(own):
+                self.modalities[name] = self.modalities[name].with_options(assets=own)
                 changed = True
         if changed and self.parts:
             self.notes, self.parts, self.loaded = [], {}, {}
@@ -203,7 +203,7 @@ class MixedDataModule(LightningDataModule):
         """
         for parts in self.parts.values():
             for name, rows in kept.items():
-                parts[name].kept = {**parts[name].kept, modality: rows}
+                parts[name].cached = {**parts[name].cached, modality: rows}
 
     def load(self, name: str) -> LoadedDataset:
         """Read and split one data set.
@@ -243,7 +243,7 @@ class MixedDataModule(LightningDataModule):
         """Return the mixed training steps, from where the run stands."""
         self.setup()
         self.plan = EpochPlan(self.sampler, self.sizes, self.history)
-        share = self._share() if self.divided else RankSlice()
+        share = self._share() if self.divides_rows else RankSlice()
         steps = TrainingSteps(self.parts["train"], self.plan, self.seed, share)
         self._loader = StepLoader(steps, self.plan, self.position, **self._loader_options())
         return self._loader

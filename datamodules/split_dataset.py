@@ -54,7 +54,7 @@ class SplitDataset:
     streamed: whether rows are read from files as they come, so that neighbours should come soon
         after each other.
     maps: {task: targets that lie on inputs}.
-    kept: {modality: features of all rows of the data set}, given in place of the inputs.
+    cached: {modality: features of all rows of the data set}, given in place of the inputs.
     """
 
     name: str
@@ -64,7 +64,7 @@ class SplitDataset:
     present: dict[str, Tensor]
     streamed: bool = False
     maps: Mapping[str, MapTargets] = field(default_factory=dict)
-    kept: Mapping[str, FeatureTable] = field(default_factory=dict)
+    cached: Mapping[str, FeatureTable] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -125,8 +125,8 @@ class SplitDataset:
             chosen = self.rows[rows]
             has = store.has[chosen]
             moved = self._maps(modality, chosen[has])
-            if modality in self.kept:
-                batch.kept[modality] = self.kept[modality].rows(chosen[has])
+            if modality in self.cached:
+                batch.cached[modality] = self.cached[modality].rows(chosen[has])
             else:
                 batch.inputs[modality], moved = read(store, chosen[has], has, moved)
             for task, values in moved.items():

@@ -1,4 +1,4 @@
-"""Where a run's task gradients meet, under the strategy of its trainer."""
+"""The backward pass of a run: exchanges the tasks' gradients under the strategy of its trainer."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class BackwardEngine:
         self.sharded = False  # whether devices hold pieces of the weights
         self.local = False  # whether each process takes steps on its own
         self.weights_differ = False  # whether they have other weights at the moment
-        self.divided = True  # whether they divide a step's rows, or each takes all
+        self.divides_rows = True  # whether they divide a step's rows, or each takes all
 
     def attach(self, strategy: Strategy) -> None:
         """Choose where gradients meet under a strategy, before training; see ``choose``."""

@@ -1,4 +1,4 @@
-"""Batches of anyone's loader become ``MixedBatch``, checked against what the model has."""
+"""Turns batches of any loader into ``MixedBatch`` and checks them against the model."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ class BatchReader:
                 )
             targets[task] = self._target(name, task, target, rows.present[task], precise)
         return Batch(
-            rows.inputs, targets, dict(rows.present), rows.index, rows.has, rows.words, rows.kept
+            rows.inputs, targets, dict(rows.present), rows.index, rows.has, rows.words, rows.cached
         )
 
     def _target(

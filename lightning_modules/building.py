@@ -58,7 +58,7 @@ def build_modalities(
     Args:
         config: a composed configuration.
         tasks: what the data are for.
-        learnt: of the run to go on with, which knows what its encoders brought along.
+        learnt: of the run to go on with, which knows the assets of its encoders.
         tokenizer: content of a tokenizer.json that a new run takes over; None: it trains its own.
     """
     used = {m for spec in config["data"]["datasets"].values() for m in spec["inputs"]}
@@ -78,7 +78,7 @@ def build_modalities(
     for name in used:
         found = pretrained_assets(config, name, learnt)
         if found:
-            known.setdefault(name, {})["brought"] = found
+            known.setdefault(name, {})["assets"] = found
     return {
         name: make_modality(name, {**config["data"][name], **known.get(name, {})})
         for name in sorted(used)
@@ -88,7 +88,7 @@ def build_modalities(
 def pretrained_assets(
     config: Config, modality: str, learnt: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return what a modality's encoder brings along, empty for one that isn't pre-trained.
+    """Return the assets of a modality's encoder, empty for one that isn't pre-trained.
 
     Data are also loaded where no encoder is chosen, to be inspected.
 
@@ -98,7 +98,7 @@ def pretrained_assets(
         learnt: of the run to go on with, None: a new one, whose model is asked.
     """
     if learnt is not None:
-        return dict(learnt["modalities"][modality].get("brought", {}))
+        return dict(learnt["modalities"][modality].get("assets", {}))
     node, key = config.get("encoder", {}).get(modality), f"encoder.{modality}"
     if node is None:
         return {}
@@ -106,7 +106,7 @@ def pretrained_assets(
 
 
 def assets_of(given: Any, allow: Sequence[str], key: str) -> dict[str, Any]:
-    """Return what a pre-trained encoder's node, recipe or itself brings along, else nothing."""
+    """Return the assets of a pre-trained encoder, its node or its recipe; of others nothing."""
     if isinstance(given, PretrainedEncoder):
         return dict(given.known)
     kind: type[Any]
@@ -116,7 +116,7 @@ def assets_of(given: Any, allow: Sequence[str], key: str) -> dict[str, Any]:
         kind, options = find_target(given[TARGET], allow, key), given
     else:
         return {}
-    return dict(kind.brings(options)) if issubclass(kind, PretrainedEncoder) else {}
+    return dict(kind.assets_of(options)) if issubclass(kind, PretrainedEncoder) else {}
 
 
 def restore_vocabularies(
@@ -288,7 +288,7 @@ def require_finite(path: str, value: object) -> None:
 
 
 # arguments of modalities that are no options: they are learnt, or come with an encoder
-FOUND_BY_RUN = ("augment", "brought", "tokenizer", "words")
+FOUND_BY_RUN = ("augment", "assets", "tokenizer", "words")
 
 
 def describe_model(

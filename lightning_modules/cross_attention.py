@@ -1,4 +1,4 @@
-"""Attention to what an encoder gives besides one vector a row."""
+"""Attention to what an encoder gives besides one vector per row."""
 
 from __future__ import annotations
 

@@ -149,6 +149,6 @@ def loader_name(trainer: Trainer, number: int) -> str | None:
 
 
 def as_evaluated(module: LightningModule) -> EvaluationModule:
-    """Return the module as what it is; callbacks are given it as any LightningModule."""
+    """Narrow the type of a module, which callbacks get as a LightningModule."""
     assert isinstance(module, EvaluationModule)
     return module

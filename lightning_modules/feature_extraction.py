@@ -1,4 +1,4 @@
-"""One pass of a frozen backbone over all rows of a data set, whose features are kept."""
+"""One pass of a frozen backbone over all rows of a data set, whose features are cached."""
 
 from __future__ import annotations
 

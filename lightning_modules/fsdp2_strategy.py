@@ -84,7 +84,7 @@ class FSDP2Strategy(ModelParallelStrategy):
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Return a checkpoint, whoever wrote it, with this process's pieces of what is sharded."""
+        """Return a checkpoint, of whatever rank, with this process's shards."""
         path = Path(self.broadcast(checkpoint_path))
         saved = read_index(path)
         found = ShardReader(shard_files(saved, path)).filled(

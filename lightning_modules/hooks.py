@@ -114,7 +114,7 @@ class TrainingHooks(nn.Module):
     def prepare(self, device: torch.device, say: Callable[[str], None]) -> None:
         """Do what takes long before the first step, on the device that trains.
 
-        By then it is known which encoders' features are kept: ``Part.kept``.
+        By then it is known which encoders' features are cached: ``SplitDataset.cached``.
 
         Args:
             device: of this process.

@@ -1,4 +1,4 @@
-"""Lightning's strategy for processes that move weights on their own between synchronisations."""
+"""Lightning's strategy for processes that step on their own between synchronisations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LocalSGDStrategy(DDPStrategy):
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Return a checkpoint, whoever wrote it, with this process' optimizer state.
+        """Return a checkpoint, whatever rank wrote it, with this process' optimizer state.
 
         One of another number of processes has rank 0's for all.
         """

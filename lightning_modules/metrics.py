@@ -182,7 +182,7 @@ class TrainingMetrics(nn.Module):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with what ``state`` returned."""
+        """Restore what ``state`` returned."""
         self.losses.totals = state["losses"].clone()
         self.rows = dict(state["rows_seen"])
         self.epoch_rows = dict(state["epoch_rows"])

@@ -298,7 +298,7 @@ class MultiTaskModule(EvaluationModule):
         """Return the objective of one step."""
         read = self._read(batch)
         with local_only(self.engine.local), self.reader.explained(read):
-            if not read.counts_all_ranks and self.engine.divided:
+            if not read.counts_all_ranks and self.engine.divides_rows:
                 read = self.reader.add_up_counts(read)
             return self._objective(read, batch_idx)
 
@@ -477,7 +477,7 @@ class MultiTaskModule(EvaluationModule):
         }
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with what ``rank_state`` returned."""
+        """Restore what ``rank_state`` returned."""
         self.progress.load_state(state)
         self.engine.traffic.load_state_dict(state["traffic"])
         for name, part in self._own_parts().items():
@@ -500,7 +500,7 @@ class MultiTaskModule(EvaluationModule):
         required_tasks = set(labelled) | set(self.transfer.required_tasks(batch))
         tasks, trace = [task for task in self.tasks if task in required_tasks], ForwardTrace()
         outputs = self.engine.forward(batch.batches, tasks, trace)
-        done, world = self.global_step, self.trainer.world_size if self.engine.divided else 1
+        done, world = self.global_step, self.trainer.world_size if self.engine.divides_rows else 1
         step = TrainingStep(batch, outputs, trace, done, self._total, world)
         return step, targets_of(batch.batches, labelled, self.network.routes)
 
@@ -540,11 +540,11 @@ class MultiTaskModule(EvaluationModule):
 
     def _rows(self, batch: MixedBatch) -> dict[str, int]:
         """Return {task: labelled rows of all processes}."""
-        times = 1 if self.engine.divided else self.trainer.world_size
+        times = 1 if self.engine.divides_rows else self.trainer.world_size
         return {task: rows * times for task, rows in batch.labelled.items()}
 
 
 def as_multitask(module: LightningModule) -> MultiTaskModule:
-    """Return the module as what it is; callbacks are given it as any LightningModule."""
+    """Narrow the type of a module, which callbacks get as a LightningModule."""
     assert isinstance(module, MultiTaskModule)
     return module

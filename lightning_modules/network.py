@@ -36,21 +36,18 @@ from lightning_modules.views import EncodedDataset, RowView, View
 class ForwardTrace:
     """Filled by ``MultiTaskNetwork.forward``.
 
-    seen: {data set: its encoded rows}; where encoders have adapters a task, {key of ``copies``}.
-    parts: {task: what its head read, (N_i, D) of each group of rows}.
+    encoded: {key of ``encoding_keys``: encoded rows}, the names of data sets where no encoder has
+        adapters per task.
+    head_inputs: {task: what its head read, (N_i, D) of each group of rows}.
     """
 
-    seen: dict[str, EncodedDataset] = field(default_factory=dict)
-    parts: dict[str, list[Tensor]] = field(default_factory=dict)
-
-    def encoded(self, seen: Mapping[str, EncodedDataset]) -> None:
-        """Take note of encoded rows."""
-        self.seen.update(seen)
+    encoded: dict[str, EncodedDataset] = field(default_factory=dict)
+    head_inputs: dict[str, list[Tensor]] = field(default_factory=dict)
 
     @property
     def representations(self) -> dict[str, Tensor]:
         """{task: what its head read, (N, D)}, rows in the order of the task's outputs."""
-        return {task: torch.cat(rows) for task, rows in self.parts.items()}
+        return {task: torch.cat(rows) for task, rows in self.head_inputs.items()}
 
 
 ROW_VIEW = RowView()
@@ -64,10 +61,10 @@ def shared_rows(task: str, rows: Tensor) -> Tensor:
 
 
 class HeadInput(nn.Module, ABC):
-    """Makes of the trunk's rows what heads read; a network has one at most, or none.
+    """Turns the trunk's rows into what heads read; a network has at most one.
 
-    It is a part of the network and of its checkpoints, beside which ``node`` says how it is built
-    again: what put it there, and where that took it from, isn't needed any more.
+    It is a part of the network and of its checkpoints, in which ``node`` says how to build it
+    again: neither the method that made it nor that method's sources are needed any more.
     """
 
     @property
@@ -81,20 +78,20 @@ class HeadInput(nn.Module, ABC):
         rows: Mapping[str, Tensor],
         views: Mapping[str, View],
         keys: Mapping[str, Sequence[str]],
-        seen: Mapping[str, EncodedDataset],
+        encoded: Mapping[str, EncodedDataset],
     ) -> dict[str, Tensor]:
         """Return {task: what its head reads, (N, D)}.
 
         Args:
             rows: {task: (N, D) of the trunk}.
-            views: {task: as what it sees its rows}.
-            keys: {task: keys in ``seen`` of its data sets, in order}.
-            seen: the encoded rows.
+            views: {task: what it reads of its rows: one vector, words or cells}.
+            keys: {task: keys in ``encoded`` of its data sets, in order}.
+            encoded: the encoded rows.
         """
 
 
 class RestoresHeadInput(ABC):
-    """A class that can be named by a ``HeadInput``'s node."""
+    """A class that the node of a ``HeadInput`` can name."""
 
     @classmethod
     @abstractmethod
@@ -115,8 +112,8 @@ class MultiTaskNetwork(TaskNetwork):
         trunk: how the tasks share.
         heads: {task: output layer}.
         routes: {task: data sets whose rows it is predicted from}.
-        fusions: {``combination`` of modalities: how they become one vector a row}.
-        views: {task: as what it sees the rows}; default: one vector a row.
+        fusions: {``combination`` of modalities: how they become one vector per row}.
+        views: {task: what it reads of its rows: words or cells}; default: one vector per row.
         tunings: {modality: how much of its encoder trains}; they were applied.
     """
 
@@ -152,16 +149,16 @@ class MultiTaskNetwork(TaskNetwork):
         Args:
             batches, tasks: as there.
             tap: what each head reads in place of its shared rows: (task, rows) -> rows.
-            separate_graphs: whether tasks that have no encoded rows in common go through graphs of
-                their own.
-            trace: takes note of what is made on the way.
+            separate_graphs: whether tasks that have no encoded rows in common get graphs of their
+                own.
+            trace: records intermediate results.
         """
         routes = self.routes_of(tasks)
         trace = ForwardTrace() if trace is None else trace
         if not separate_graphs:
             return self.predict(self.encode(batches, routes), routes, tap, trace)
         outputs: dict[str, Tensor] = {}
-        for some in self._parted(batches, routes):
+        for some in self._split_routes(batches, routes):
             names = {name for route in some.values() for name in route}
             read = {name: batch for name, batch in batches.items() if name in names}
             if read:
@@ -170,7 +167,7 @@ class MultiTaskNetwork(TaskNetwork):
 
     def predict(
         self,
-        seen: Mapping[str, EncodedDataset],
+        encoded: Mapping[str, EncodedDataset],
         routes: Routes,
         tap: HeadTap = shared_rows,
         trace: ForwardTrace | None = None,
@@ -178,35 +175,37 @@ class MultiTaskNetwork(TaskNetwork):
         """Send encoded rows through trunk and heads.
 
         Args:
-            seen: what ``encode_batches`` returned.
+            encoded: what ``encode_batches`` returned.
             routes: {task: data sets}; those that were not encoded are left out.
             tap, trace: as for ``forward``.
         """
         trace = ForwardTrace() if trace is None else trace
-        trace.encoded(seen)
+        trace.encoded.update(encoded)
         # all rows go through, wanted or not: which parameters a step reaches must not depend on it
-        groups = {name: one.fused for name, one in seen.items()}
+        groups = {name: one.fused for name, one in encoded.items()}
         paths: dict[str, list[str]] = {}
         for task, names in routes.items():
-            for name in keys_of_task(seen, task, names):
-                for group, features in self.views[task].groups(seen[name]).items():
+            for name in keys_of_task(encoded, task, names):
+                for group, features in self.views[task].groups(encoded[name]).items():
                     key = f"{name}:{group}" if group else name
                     groups.setdefault(key, features)
                     paths.setdefault(task, []).append(key)
         rows: dict[str, Tensor] = {}
         for task, parts in self.trunk(groups, paths).items():
-            trace.parts[task] = read = [tap(task, part) for part in parts]
+            trace.head_inputs[task] = read = [tap(task, part) for part in parts]
             rows[task] = torch.cat(read) if len(read) > 1 else read[0]
-        keys = {task: keys_of_task(seen, task, routes[task]) for task in rows}
+        keys = {task: keys_of_task(encoded, task, routes[task]) for task in rows}
         if self.head_input is not None:
-            rows = self.head_input(rows, self.views, keys, seen)
+            rows = self.head_input(rows, self.views, keys, encoded)
         return {
-            task: self.views[task].output(self.heads[task], own, [seen[key] for key in keys[task]])
+            task: self.views[task].output(
+                self.heads[task], own, [encoded[key] for key in keys[task]]
+            )
             for task, own in rows.items()
         }
 
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
-        """Encode all rows of a modality in one call, part them again, and fuse.
+        """Encode all rows of a modality in one call, split them by data set, and fuse.
 
         Args:
             batches: {data set: rows}.
@@ -298,11 +297,12 @@ class MultiTaskNetwork(TaskNetwork):
     def _routed(self, batch: Batch) -> list[bool]:
         return [self.encoder(name).routing is not None for name in batch.modalities]
 
-    def _parted(self, batches: Mapping[str, Batch], routes: Routes) -> Iterator[Routes]:
-        """Yield tasks whose rows meet in an encoder, apart from those that they don't meet."""
-        alone = {name for name, batch in batches.items() if all(self._routed(batch))}
+    def _split_routes(self, batches: Mapping[str, Batch], routes: Routes) -> Iterator[Routes]:
+        """Yield the routes of tasks whose rows share an encoder's forward, group by group."""
+        separate = {name for name, batch in batches.items() if all(self._routed(batch))}
         keys = {
-            t: [task_key(n, t) if n in alone else n for n in names] for t, names in routes.items()
+            t: [task_key(n, t) if n in separate else n for n in names]
+            for t, names in routes.items()
         }
         for some in disjoint_groups(keys):
             yield {task: names for task, names in routes.items() if set(keys[task]) & set(some)}
@@ -314,8 +314,8 @@ def combination(modalities: Iterable[str]) -> str:
 
 
 def encode_batches(encoder: Encoder, modality: str, batches: Sequence[Batch]) -> list[Features]:
-    """Return each batch's features, from its inputs or from what was kept of a frozen backbone."""
-    kept = [batch.kept[modality] for batch in batches if modality in batch.kept]
+    """Return each batch's features, of its inputs or of a frozen backbone's cached features."""
+    kept = [batch.cached[modality] for batch in batches if modality in batch.cached]
     if not kept:
         inputs = [batch.inputs[modality] for batch in batches]
         return split_features(encoder(concat_inputs(inputs)), [len(rows) for rows in inputs])
@@ -332,7 +332,7 @@ def encode_routed(
     batches: Sequence[Batch],
     tasks: Sequence[str],
 ) -> list[Features]:
-    """Return each batch's features under its task's adapters; nothing is kept of such encoders."""
+    """Return each batch's features under its task's adapters; such encoders are never cached."""
     inputs = [batch.inputs[modality] for batch in batches]
     sizes = [len(rows) for rows in inputs]
     shares = list(zip(tasks, sizes, strict=True))
@@ -357,11 +357,11 @@ def concat_inputs(inputs: Sequence[Tensor]) -> Tensor:
 
 
 def split_features(features: Features, sizes: Sequence[int]) -> list[Features]:
-    """Undo ``concat_inputs``: features of sum(sizes) rows -> one Features a size."""
+    """Undo ``concat_inputs``: features of sum(sizes) rows -> one Features per size."""
 
     def split(rows: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * len(sizes) if rows is None else torch.split(rows, list(sizes))
 
     pooled = torch.split(features.pooled, list(sizes))
-    rest = map(split, (features.sequence, features.grid, features.mask))
-    return [Features(*parts) for parts in zip(pooled, *rest, strict=True)]
+    others = map(split, (features.sequence, features.grid, features.mask))
+    return [Features(*fields) for fields in zip(pooled, *others, strict=True)]

@@ -1,4 +1,4 @@
-"""Answers for new rows, from a checkpoint alone: no data, no config file."""
+"""Predictions for new rows from a checkpoint: no data or config file needed."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Predictions:
 
 @dataclass
 class EncodedRows:
-    """rows: which they are; seen: what ``network.encode`` made of them; routes: what for."""
+    """rows: their numbers; datasets: what ``network.encode`` returned; routes: of their tasks."""
 
     rows: list[int]
-    seen: Mapping[str, EncodedDataset]
+    datasets: Mapping[str, EncodedDataset]
     routes: Routes
 
 
@@ -130,7 +130,7 @@ class Predictor:
     def predict(
         self, columns: Columns, tasks: Sequence[str] | None = None, batch_size: int = 256
     ) -> Predictions:
-        """Answer every row that has what a task reads; a row that can't be read stops no other.
+        """Predict every row that has what a task reads; a row that can't be read is skipped.
 
         Args:
             columns: texts or pairs of them; images and sounds as arrays, paths or contents of
@@ -168,7 +168,7 @@ class Predictor:
         """
         for one in self.encoded(columns, tasks, batch_size, errors):
             with torch.inference_mode():
-                outputs = self.network.predict(one.seen, one.routes)
+                outputs = self.network.predict(one.datasets, one.routes)
             yield one.rows, outputs
 
     def encoded(
@@ -188,8 +188,8 @@ class Predictor:
                     if read:
                         with torch.inference_mode():
                             there = {dataset: batch.to(device)}
-                            seen = self.network.encode(there, routes)
-                        yield EncodedRows(read, seen, routes)
+                            encoded = self.network.encode(there, routes)
+                        yield EncodedRows(read, encoded, routes)
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:

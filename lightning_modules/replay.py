@@ -1,4 +1,4 @@
-"""A step's losses once more, with the weights after it."""
+"""Repeats a step's forward with the weights after it."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Routing:
         if rest or (times > 1 and rows.ndim > 2 and not self.now.cut):
             others = [kind for kind in self.kinds if kind != layer.rpartition(".")[2]]
             raise UsageError(
-                f"adapters a task need layers that see row by row, but {layer} is given "
+                f"adapters per task need layers that see row by row, but {layer} is given "
                 f"{tuple(rows.shape)} for {total} rows; leave it out: "
                 f"tune.targets=[{', '.join(others)}]"
             )

@@ -47,11 +47,11 @@ class TaskNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def predict(self, seen: Mapping[str, EncodedDataset], routes: Routes) -> dict[str, Tensor]:
+    def predict(self, encoded: Mapping[str, EncodedDataset], routes: Routes) -> dict[str, Tensor]:
         """Return {task: (N, ...)} of encoded rows.
 
         Args:
-            seen: what ``encode`` returned.
+            encoded: what ``encode`` returned.
             routes: {task: data sets}; those that were not encoded are left out.
         """
 

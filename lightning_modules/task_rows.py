@@ -29,7 +29,7 @@ def encoding_keys(
 
     Args:
         datasets: those of the step.
-        routed: those of which an encoder has adapters a task.
+        routed: those of which an encoder has adapters per task.
         routes: {task: data sets}; a task's copies stand one after the other.
     """
     found = {name: (name, ALL_TASKS) for name in datasets if name not in routed}

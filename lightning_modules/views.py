@@ -47,31 +47,31 @@ class View(ABC):
     reads_tokens_of: tuple[str, ...] = ()
 
     @abstractmethod
-    def groups(self, seen: EncodedDataset) -> dict[str, Features]:
+    def groups(self, encoded: EncodedDataset) -> dict[str, Features]:
         """Return {group: features}: what the trunk takes as rows.
 
         "" stands for the rows as such.
         """
 
     @abstractmethod
-    def output(self, head: nn.Module, rows: Tensor, seen: Sequence[EncodedDataset]) -> Tensor:
+    def output(self, head: nn.Module, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
         """Return the task's output (N, ...).
 
         Args:
             head: the task's output layer.
             rows: what the trunk made of all groups, one after the other.
-            seen: the task's data sets, in the same order.
+            encoded: the task's data sets, in the same order.
         """
 
 
 class RowView(View):
     """The rows' features."""
 
-    def groups(self, seen: EncodedDataset) -> dict[str, Features]:
+    def groups(self, encoded: EncodedDataset) -> dict[str, Features]:
         """Return the features of N rows."""
-        return {"": seen.fused}
+        return {"": encoded.fused}
 
-    def output(self, head: nn.Module, rows: Tensor, seen: Sequence[EncodedDataset]) -> Tensor:
+    def output(self, head: nn.Module, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
         """Return the head's outputs (N, ...)."""
         output: Tensor = head(rows)
         return output
@@ -85,20 +85,20 @@ class GridView(View):
 
     reads_tokens_of = (IMAGE,)
 
-    def groups(self, seen: EncodedDataset) -> dict[str, Features]:
+    def groups(self, encoded: EncodedDataset) -> dict[str, Features]:
         """Return the features of all pictures' cells: (N_image H' W', D)."""
-        return {"cells": Features(pixel_features(seen).permute(0, 2, 3, 1).flatten(0, 2))}
+        return {"cells": Features(pixel_features(encoded).permute(0, 2, 3, 1).flatten(0, 2))}
 
-    def output(self, head: nn.Module, rows: Tensor, seen: Sequence[EncodedDataset]) -> Tensor:
+    def output(self, head: nn.Module, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
         """Return (N, ..., H', W'), 0 for a row without a picture.
 
         Args:
             head: takes the cells as pictures (N, D, H', W').
             rows: what the trunk made of all cells, picture by picture.
-            seen: the data sets.
+            encoded: the data sets.
         """
         tables, start = [], 0
-        for one in seen:
+        for one in encoded:
             count, _, height, width = pixel_features(one).shape
             stop = start + count * height * width
             cells = rows[start:stop].reshape(count, height, width, rows.shape[1])
@@ -112,13 +112,13 @@ class GridView(View):
         return torch.cat(tables)
 
 
-def pixel_features(seen: EncodedDataset) -> Tensor:
+def pixel_features(encoded: EncodedDataset) -> Tensor:
     """Return the pictures' features by cell: (N_image, D, H', W').
 
     Raises:
         UsageError: the encoder gives none.
     """
-    found = seen.by_modality[IMAGE].grid
+    found = encoded.by_modality[IMAGE].grid
     if found is None:
         raise UsageError(
             "encoder.image gives no grid of cells, which tasks that label pixels need; choose "
@@ -138,20 +138,20 @@ class PairView(View):
     def __init__(self, modalities: Sequence[str]) -> None:
         self.modalities = tuple(modalities)
 
-    def groups(self, seen: EncodedDataset) -> dict[str, Features]:
+    def groups(self, encoded: EncodedDataset) -> dict[str, Features]:
         """Return each modality's features of N_m rows."""
-        return {name: seen.by_modality[name] for name in self.modalities}
+        return {name: encoded.by_modality[name] for name in self.modalities}
 
-    def output(self, head: nn.Module, rows: Tensor, seen: Sequence[EncodedDataset]) -> Tensor:
+    def output(self, head: nn.Module, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
         """Return (N, 2, E), 0 where a row lacks the modality.
 
         Args:
             head: takes the rows of one modality and the modality's place.
             rows: for each data set the rows of the first, then of the second modality.
-            seen: the data sets.
+            encoded: the data sets.
         """
         tables, start = [], 0
-        for one in seen:
+        for one in encoded:
             sides = []
             for side, name in enumerate(self.modalities):
                 stop = start + len(one.by_modality[name].pooled)
@@ -176,27 +176,27 @@ class WordView(View):
     words = True
     reads_tokens_of = (TEXT,)
 
-    def groups(self, seen: EncodedDataset) -> dict[str, Features]:
+    def groups(self, encoded: EncodedDataset) -> dict[str, Features]:
         """Return the features of all words that have a token, pooled: (number of words, D)."""
-        sequence = seen.by_modality[TEXT].sequence
+        sequence = encoded.by_modality[TEXT].sequence
         if sequence is None:
             raise UsageError(
                 "encoder.text gives no features of tokens, which a task that labels words needs; "
                 "choose another, such as encoder/text=conv"
             )
-        row, word = word_positions(seen).ge(0).nonzero(as_tuple=True)
-        return {"words": Features(sequence[row, word_positions(seen)[row, word]])}
+        row, word = word_positions(encoded).ge(0).nonzero(as_tuple=True)
+        return {"words": Features(sequence[row, word_positions(encoded)[row, word]])}
 
-    def output(self, head: nn.Module, rows: Tensor, seen: Sequence[EncodedDataset]) -> Tensor:
+    def output(self, head: nn.Module, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
         """Return (N, W, C), 0 beyond a row's last word.
 
         A word without a token, because it was cut off, gets the faintest vote for the first class:
         it counts as answered so, and nothing is learnt from it.
         """
         outputs = head(rows)
-        widest = max(word_positions(one).shape[1] for one in seen)
+        widest = max(word_positions(one).shape[1] for one in encoded)
         tables, start = [], 0
-        for one in seen:
+        for one in encoded:
             has = one.batch.has.get(TEXT)
             found = functional.pad(
                 word_positions(one), (0, widest - word_positions(one).shape[1]), value=BEYOND
@@ -212,6 +212,6 @@ class WordView(View):
         return torch.cat(tables)
 
 
-def word_positions(seen: EncodedDataset) -> Tensor:
+def word_positions(encoded: EncodedDataset) -> Tensor:
     """Return where the words' first tokens are: (N_text, W), -1 where there is none."""
-    return seen.batch.words[TEXT]
+    return encoded.batch.words[TEXT]

@@ -8,4 +8,5 @@ from lightning_modules.tasks.ordinal import Ordinal as Ordinal
 from lightning_modules.tasks.regression import Regression as Regression
 from lightning_modules.tasks.retrieval import Retrieval as Retrieval
 from lightning_modules.tasks.segmentation import Segmentation as Segmentation
+from lightning_modules.tasks.single_label import SingleLabelTask as SingleLabelTask
 from lightning_modules.tasks.tagging import Tagging as Tagging

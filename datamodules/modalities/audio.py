@@ -163,7 +163,7 @@ class AudioModality(Modality):
         time_share: longest of them, as a share of the recording, in [0, 1).
         band_masks: bands of frequency that are hidden in training.
         band_width: widest of them, in numbers of a frame, <= mels.
-        brought: what a pre-trained encoder brings: its feature extractor, which is used instead of
+        assets: what a pre-trained encoder brings: its feature extractor, which is used instead of
             the spectrogram, and its rate; empty: nothing.
     """
 
@@ -180,7 +180,7 @@ class AudioModality(Modality):
         time_share: float = 0.1,
         band_masks: int = 2,
         band_width: int = 8,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
         self.arguments = {
             "rate": rate,
@@ -192,10 +192,10 @@ class AudioModality(Modality):
             "time_share": time_share,
             "band_masks": band_masks,
             "band_width": band_width,
-            "brought": brought,
+            "assets": assets,
         }
-        self.brought = dict(brought or {})
-        rate, mels = self.brought.get("rate", rate), self.brought.get("features", mels)
+        self.assets = dict(assets or {})
+        rate, mels = self.assets.get("rate", rate), self.assets.get("features", mels)
         if mels == 1:
             time_masks = band_masks = band_width = 0  # stripes are for spectrograms
         for name, value in (("rate", rate), ("mels", mels), ("window", window), ("hop", hop)):
@@ -218,9 +218,7 @@ class AudioModality(Modality):
         self.hop = max(1, round(rate * hop / 1000))
         self.scale = self.hop / rate
         self.longest = max(1, round(rate * max_seconds))
-        self.extract = (
-            PretrainedFeatureExtractor(self.brought["extractor"]) if self.brought else None
-        )
+        self.extract = PretrainedFeatureExtractor(self.assets["extractor"]) if self.assets else None
         self.dtype = np.float32 if mels == 1 else np.float16
         self.masks = SpecAugmentOptions(time_masks, time_share, band_masks, band_width)
 
@@ -266,11 +264,11 @@ class AudioModality(Modality):
     def options(self) -> dict[str, Any]:
         names = ("rate", "mels", "window", "hop", "longest")
         own = {name: getattr(self, name) for name in names}
-        return {**own, "extractor": self.brought["extractor"]} if self.brought else own
+        return {**own, "extractor": self.assets["extractor"]} if self.assets else own
 
     def encoder_arguments(self) -> dict[str, Any]:
-        brought = {"brought": self.brought} if self.brought else {}
-        return {"in_features": self.mels, **brought}
+        assets = {"assets": self.assets} if self.assets else {}
+        return {"in_features": self.mels, **assets}
 
 
 class SpecAugmentOptions:

@@ -92,14 +92,14 @@ class Modality(ABC):
 
     Attributes:
         arguments: those of the constructor, by name.
-        brought: the preprocessing that a pre-trained encoder brings along; empty: none.
+        assets: the preprocessing that a pre-trained encoder brings along; empty: none.
         unit: what ``InputStore.lengths`` counts, for people; scale: how many units a count of 1 is.
     """
 
     unit: str = ""
     scale: float = 1.0
     arguments: dict[str, Any]
-    brought: dict[str, Any]
+    assets: dict[str, Any]
 
     def with_options(self, **changes: Any) -> Self:
         return type(self)(**{**self.arguments, **changes})
@@ -163,7 +163,7 @@ class Modality(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, part of every checkpoint: what came with the encoder, or was learnt."""
-        return {"brought": self.brought} if self.brought else {}
+        return {"assets": self.assets} if self.assets else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # optional
         """Take over what ``fit`` learnt in the run that made the checkpoint."""

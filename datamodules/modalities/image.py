@@ -208,7 +208,7 @@ class ImageModality(Modality):
         scale: largest relative change of size, in [0, 1).
         augment: a random transform of torchvision for one image (C, H, W) uint8, or None; it comes
             before the shift.
-        brought: what a pre-trained encoder brings; empty: nothing.
+        assets: what a pre-trained encoder brings; empty: nothing.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class ImageModality(Modality):
         rotate: float = 10.0,
         scale: float = 0.1,
         augment: Transform | None = None,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
         self.arguments = {
             "size": size,
@@ -228,10 +228,10 @@ class ImageModality(Modality):
             "rotate": rotate,
             "scale": scale,
             "augment": augment,
-            "brought": brought,
+            "assets": assets,
         }
-        self.brought = dict(brought or {})
-        size = size or self.brought.get("size", SIZE)
+        self.assets = dict(assets or {})
+        size = size or self.assets.get("size", SIZE)
         if len(size) != 2 or min(size) < 1:
             raise UsageError(f"data.image.size must be [height, width], both >= 1, got {size}")
         if channels not in (1, 3):
@@ -285,8 +285,8 @@ class ImageModality(Modality):
         return {"size": list(self.size), "channels": self.channels, "decoding": DECODING}
 
     def encoder_arguments(self) -> dict[str, Any]:
-        brought = {"size": list(self.size), "brought": self.brought} if self.brought else {}
-        return {"in_channels": self.channels, **brought}
+        assets = {"size": list(self.size), "assets": self.assets} if self.assets else {}
+        return {"in_channels": self.channels, **assets}
 
 
 @dataclass

@@ -43,7 +43,7 @@ class TextModality(Modality):
         max_length: tokens of a text that are kept, >= 1; no more than the encoder reads.
         dropout: share of tokens left out in training, in [0, 1).
         words: whether the words' places among the tokens are kept, for tasks that label words.
-        brought: what a pre-trained encoder brings: its tokenizer, which is used instead of a
+        assets: what a pre-trained encoder brings: its tokenizer, which is used instead of a
             trained one, its padding, and the most tokens that it reads; empty: nothing.
         tokenizer: one that was trained before, in the format of tokenizer.json; None: train one.
     """
@@ -56,7 +56,7 @@ class TextModality(Modality):
         max_length: int = 160,
         dropout: float = 0.0,
         words: bool = False,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
         tokenizer: str | None = None,
     ) -> None:
         self.arguments = {
@@ -64,7 +64,7 @@ class TextModality(Modality):
             "max_length": max_length,
             "dropout": dropout,
             "words": words,
-            "brought": brought,
+            "assets": assets,
             "tokenizer": tokenizer,
         }
         if max_length < 1:
@@ -76,21 +76,21 @@ class TextModality(Modality):
                 f"data.text.dropout must be 0 where a task labels words, got {dropout}: "
                 "a word that is left out can't be labelled"
             )
-        if brought and tokenizer is not None:
+        if assets and tokenizer is not None:
             raise UsageError(
                 "data.text.tokenizer must be left out where the encoder brings a tokenizer, as "
                 "this pre-trained one does"
             )
         self.vocab_size = vocab_size
-        self.brought = dict(brought or {})
-        self.max_length = min(max_length, self.brought.get("limit") or max_length)
+        self.assets = dict(assets or {})
+        self.max_length = min(max_length, self.assets.get("limit") or max_length)
         self.dropout = dropout
         self.words = words
         self._tokenizer: Tokenizer | None = None
         if tokenizer is not None:
             self._tokenizer = BPETokenizer.from_json(tokenizer)
-        if self.brought:
-            text, padding = self.brought["tokenizer"], self.brought["padding"]
+        if self.assets:
+            text, padding = self.assets["tokenizer"], self.assets["padding"]
             self._tokenizer = PretrainedTokenizer(text, padding, words)
 
     @property
@@ -136,15 +136,15 @@ class TextModality(Modality):
 
     def encoder_arguments(self) -> dict[str, Any]:
         """Return the number of token ids."""
-        brought = {"brought": self.brought} if self.brought else {}
-        return {"vocab_size": self.tokenizer.vocab_size, **brought}
+        assets = {"assets": self.assets} if self.assets else {}
+        return {"vocab_size": self.tokenizer.vocab_size, **assets}
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() or {"tokenizer": self.tokenizer.to_json()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the tokenizer; what came with the encoder was given at the start."""
-        if not self.brought:
+        if not self.assets:
             self._tokenizer = BPETokenizer.from_json(state["tokenizer"])
 
     def _encode(

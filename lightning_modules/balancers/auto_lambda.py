@@ -20,7 +20,7 @@ class AutoLambda(JacobianBalancer):
     after step k - 1 by w_t. Source: Liu et al. 2022, "Auto-Lambda", equations 4 to 6. Their
     validation batch after a trial step is the next training batch after the real one here, which
     is as new to the weights, and costs nothing; the cosine takes the place of Adam on w. State:
-    one vector a task.
+    one vector per task.
 
     Args:
         tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.

@@ -18,7 +18,7 @@ class ExcessMTL(JacobianBalancer):
     The excess risk is estimated as e_t = g_t^T diag(h_t)^-1/2 g_t with h_t the sum of all squared
     gradients so far, divided by its first value; w <- w exp(lr e) / sum, times T.
     Source: He et al. 2024, "Robust Multi-Task Learning with Excess Risks", equations 6, 7 and 9.
-    State: one vector a task.
+    State: one vector per task.
 
     Args:
         tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.

@@ -21,7 +21,7 @@ class MoCo(JacobianBalancer):
     tracked gradients take the noise of a batch out of the choice of v.
     Source: Fernando et al. 2023, "Mitigating Gradient Bias in Multi-objective Learning",
     algorithm 1. y starts at the first gradient in place of 0; Y Y^T is divided by its mean
-    diagonal, so that gamma has no unit. State: one vector a task.
+    diagonal, so that gamma has no unit. State: one vector per task.
 
     Args:
         tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.

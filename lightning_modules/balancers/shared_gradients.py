@@ -205,7 +205,7 @@ class SharedParameterFinder:
 
 
 class ParameterGradients(SharedGradients):
-    """One backward a task, through the graph of its own rows.
+    """One backward per task, through the graph of its own rows.
 
     Tasks whose rows went through the network apart cost no more than one backward of all rows;
     T tasks on the same rows cost T backwards of the shared part. Memory: T rows of P numbers.
@@ -239,7 +239,7 @@ class ParameterGradients(SharedGradients):
         self._reached = [False] * len(self.parameters)
 
     def differentiate(self, losses: Mapping[str, Tensor], cotangents: Mapping[str, Tensor]) -> None:
-        """Run one backward a task."""
+        """Run one backward per task."""
         self._reserve(len({*self._rows, *losses}))
         for number, (task, loss) in enumerate(losses.items()):
             alone = [leaf for leaf in graph_leaves(loss) if id(leaf) not in self._own]

@@ -1,4 +1,4 @@
-"""Tells the sampler how the tasks do."""
+"""Gives the tasks' validation scores to the sampler."""
 
 from __future__ import annotations
 

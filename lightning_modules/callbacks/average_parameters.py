@@ -1,4 +1,4 @@
-"""Brings together the weights that processes have moved on their own."""
+"""Averages the weights of processes that step on their own."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class WarnIdleAdapters(Callback):
         self._here = {name for part in parts if len(part.index) for name in part.modalities}
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at gradients, once a modality."""
+        """Look at gradients, once per modality."""
         network = as_multitask(pl_module).network
         for modality in adapted(network) & self._here - self._known:
             self._known.add(modality)

@@ -1,4 +1,4 @@
-"""Looks at the tasks' gradients now and then."""
+"""Logs how the tasks' gradients conflict, every n steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows this process worked on last, for the report of a crash."""
+"""The rows of a process's last batch, for a crash report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains or a split is evaluated."""
+"""Progress bars of training and evaluation."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class ResumableEarlyStopping(EarlyStopping):
             trainer.should_stop = True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the count, and with the patience that is set now."""
+        """Restore the count, but keep the patience that is configured now."""
         super().load_state_dict({**state_dict, "patience": self.patience})
 
 
@@ -174,7 +174,7 @@ def plain_batch(batch: MixedBatch | None) -> dict[str, object]:
             "targets": b.targets,
             "present": b.present,
             "index": b.index,
-            "kept": {modality: kept.features.pooled for modality, kept in b.kept.items()},
+            "kept": {modality: kept.features.pooled for modality, kept in b.cached.items()},
         }
         for name, b in batch.batches.items()
     }

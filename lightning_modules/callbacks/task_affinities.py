@@ -1,4 +1,4 @@
-"""Looks at what the tasks of a run do to each other."""
+"""Measures the affinities of a run's tasks."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def flat(parts: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def moved(weights: Sequence[nn.Parameter], step: Sequence[Tensor], size: float) -> Iterator[None]:
-    """Inside, weights are ``size`` times ``step`` further; afterwards they are bit for bit back."""
+    """Inside, weights are moved by ``size`` times ``step``; afterwards they are restored."""
     kept = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         for weight, part in zip(weights, step, strict=True):

@@ -32,7 +32,7 @@ class Encoder(nn.Module, metaclass=Buildable):
     """
 
     given_later: ClassVar[frozenset[str]] = frozenset(
-        {"dim", "vocab_size", "in_channels", "in_features", "brought"}
+        {"dim", "vocab_size", "in_channels", "in_features", "assets"}
     )
     for_builder: ClassVar[frozenset[str]] = frozenset({"tune"})
 
@@ -84,12 +84,12 @@ class Encoder(nn.Module, metaclass=Buildable):
 class PretrainedEncoder(Encoder):
     """An encoder around a network of another library.
 
-    It is built from what ``brings`` returns, which is part of every checkpoint: a checkpoint can be
+    It is built from what ``assets_of`` returns, which is in every checkpoint: a checkpoint can be
     loaded where the model that the run started from is gone.
 
     Attributes:
         model: a public name, or a place here.
-        known: what ``brings`` returned.
+        known: what ``assets_of`` returned.
     """
 
     outer: ClassVar[frozenset[str]] = frozenset(
@@ -100,7 +100,7 @@ class PretrainedEncoder(Encoder):
 
     @classmethod
     @abstractmethod
-    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def assets_of(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return architecture and preprocessing as plain values.
 
         Args:
@@ -150,7 +150,7 @@ class PlainEncoder(Encoder):
     """Any module of one's own as an encoder: (N, ...) -> (N, D).
 
     Args:
-        module: gives one vector a row.
+        module: gives one vector per row.
         dim: width D that the trunk reads.
         modality: for messages.
     """

@@ -16,7 +16,7 @@ class EfficientNetLite0(TimmImage):
     ``pretrained``). Source: Tan and Le 2019; Liu 2020 for the Lite variants.
 
     Args:
-        in_channels, dim, model, weights, checkpointing, stride, size, brought: as for
+        in_channels, dim, model, weights, checkpointing, stride, size, assets: as for
             ``TimmImage``.
         file: a local file of its weights.
         names: translates the file's names of weights; None: those of the package's file.
@@ -34,9 +34,9 @@ class EfficientNetLite0(TimmImage):
         checkpointing: bool = False,
         stride: int | None = None,
         size: Sequence[int] | None = None,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
         names = names or EfficientNetLiteNames()
         super().__init__(
-            in_channels, dim, model, weights, file, names, checkpointing, stride, size, brought
+            in_channels, dim, model, weights, file, names, checkpointing, stride, size, assets
         )

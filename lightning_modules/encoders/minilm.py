@@ -15,7 +15,7 @@ class MiniLM(TransformersText):
     ``pretrained``). Source: Wang et al. 2020; Reimers and Gurevych 2019 for the training on pairs.
 
     Args:
-        vocab_size, dim, model, weights, pooling, checkpointing, brought: as for
+        vocab_size, dim, model, weights, pooling, checkpointing, assets: as for
             ``TransformersText``.
     """
 
@@ -27,6 +27,6 @@ class MiniLM(TransformersText):
         weights: bool = True,
         pooling: str = "mean",
         checkpointing: bool = False,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(vocab_size, dim, model, weights, pooling, checkpointing, brought)
+        super().__init__(vocab_size, dim, model, weights, pooling, checkpointing, assets)

@@ -17,7 +17,7 @@ def masked_mean(rows: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_max(rows: Tensor, mask: Tensor) -> Tensor:
-    """Maximum over the tokens where the mask is True, at least one a row: (N, L, D) -> (N, D)."""
+    """Maximum over the tokens where the mask is True, at least one per row: (N, L, D) -> (N, D)."""
     return rows.masked_fill(~mask[..., None], -inf).amax(dim=1)
 
 

@@ -102,7 +102,7 @@ def create_network(
     """Return timm's network, with random weights and without a classifier.
 
     Args:
-        known: what ``TimmImage.brings`` returned.
+        known: what ``TimmImage.assets_of`` returned.
         size: height and width of the pictures.
         stride: pixels of a cell of the grid along a side; None: what is usual for the network.
 
@@ -177,7 +177,7 @@ def save_model(folder: Path, known: Mapping[str, Any], weights: Mapping[str, Ten
 
     Args:
         folder: exists.
-        known: what an encoder's ``brings`` returned.
+        known: what an encoder's ``assets_of`` returned.
         weights: of the network.
     """
     from safetensors.torch import save_file
@@ -249,7 +249,7 @@ class TimmImage(PretrainedEncoder):
         stride: 8 or 16: pixels of a cell of the grid along a side, finer than usual, for tasks that
             label pixels; strides beyond become dilations (Yu and Koltun 2016). None: as it is.
         size: height and width of the pictures, which some networks must know.
-        brought: what ``brings`` returned in the run that made a checkpoint; None: ask the model.
+        assets: what ``assets_of`` returned in the run that made a checkpoint; None: ask the model.
 
     Raises:
         UsageError: timm isn't installed, or the model can't do what is asked.
@@ -271,10 +271,10 @@ class TimmImage(PretrainedEncoder):
         checkpointing: bool = False,
         stride: int | None = None,
         size: Sequence[int] | None = None,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.known = known = brought or self.brings({"model": model})
+        self.known = known = assets or self.assets_of({"model": model})
         self.dim = dim
         self.model, self.weights, self.file, self.names = model, weights, file, names
         self.network = create_network(known, size, stride)
@@ -291,7 +291,7 @@ class TimmImage(PretrainedEncoder):
             self.register_buffer(name, values[:, None, None], persistent=False)
 
     @classmethod
-    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def assets_of(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return architecture, arguments, and size, mean and std of the pictures.
 
         Raises:

@@ -8,28 +8,26 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from datamodules.features import Features
 from datamodules.modalities.audio import PretrainedFeatureExtractor
-from lightning_modules.encoders.base import PretrainedEncoder
-from lightning_modules.encoders.pooling import masked_mean, project_rows
+from lightning_modules.encoders.pooling import masked_mean
 from lightning_modules.encoders.pretrained_files import hub_or_cache, local_copy
 from lightning_modules.encoders.transformers_models import (
+    TransformersEncoder,
     architecture_of,
     build_model,
-    load_model,
     local_options,
     save_model,
-    width_of,
 )
 from pollinate.errors import PollinateError
 
 KEY, INPUT = "encoder.audio.model", "input_values"
 
 
-class TransformersAudio(PretrainedEncoder):
+class TransformersAudio(TransformersEncoder):
     """A network of transformers: sequence = W f(recording), pooled = W mean f(recording).
 
     W is learnt, and left out if the widths agree. The recording reaches the network as the model's
@@ -43,15 +41,15 @@ class TransformersAudio(PretrainedEncoder):
         model: an id of the hub, or a local folder.
         weights: whether the model's weights are loaded; False: start from scratch.
         checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
-        brought: what ``brings`` returned in the run that made a checkpoint; None: ask the model.
+        assets: what ``assets_of`` returned in the run that made a checkpoint; None: ask the model.
 
     Raises:
         UsageError: transformers isn't installed.
         PollinateError: there is no such model, or it takes no sound.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("transformers", "safetensors")
-    network: Any  # the classes of transformers have no common type
+    key: ClassVar[str] = KEY
+    takes: ClassVar[str] = INPUT
 
     def __init__(
         self,
@@ -60,22 +58,16 @@ class TransformersAudio(PretrainedEncoder):
         model: str,
         weights: bool = True,
         checkpointing: bool = False,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.known = known = brought or self.brings({"model": model})
-        self.dim, self.extractor = dim, known["extractor"]
-        self.model, self.weights = model, weights
+        known = assets or self.assets_of({"model": model})
+        super().__init__(dim, model, weights, checkpointing, known)
+        self.extractor = known["extractor"]
         self.in_features, self.masked = in_features, known["masked"]
-        self.network = build_model(known["architecture"], KEY, INPUT)
         self.least = least_samples(known["architecture"])
-        if checkpointing:
-            self.network.activation_checkpointing_enable({"use_reentrant": False})
-        width = width_of(self.network)
-        self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
 
     @classmethod
-    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def assets_of(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the architecture, the feature extractor, and what it makes of a recording.
 
         Raises:
@@ -95,11 +87,6 @@ class TransformersAudio(PretrainedEncoder):
             "masked": bool(settings.get("return_attention_mask")),
         }
 
-    def load(self) -> None:
-        """Load the weights of the folder or of the hub."""
-        if self.weights:
-            load_model(self.network, self.model, KEY)
-
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """Write the network and its feature extractor.
 
@@ -110,18 +97,10 @@ class TransformersAudio(PretrainedEncoder):
         text = json.dumps(self.extractor, indent=2) + "\n"
         (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
-    def tuned_part(self) -> nn.Module:
-        network: nn.Module = self.network
-        return network
-
     def backbone(self, inputs: Tensor) -> Features:
         """Encode (N, L, F), NaN beyond a row's end: pooled (N, W), sequence and mask (N, L')."""
         if not len(inputs):
-            # a network needs a sound; every process must reach the same parameters all the same
-            one = self.backbone(inputs.new_zeros((1, max(1, inputs.shape[1]), self.in_features)))
-            assert one.sequence is not None
-            assert one.mask is not None
-            return Features(one.pooled[:0], one.sequence[:0], mask=one.mask[:0])
+            return self.no_rows(inputs.new_zeros((1, max(1, inputs.shape[1]), self.in_features)))
         if inputs.shape[1] < self.least:
             short = self.least - inputs.shape[1]
             inputs = functional.pad(inputs, (0, 0, 0, short), value=torch.nan)
@@ -135,9 +114,6 @@ class TransformersAudio(PretrainedEncoder):
         rows = self.network(**known).last_hidden_state
         mask = shortened(real, rows.shape[1])
         return Features(masked_mean(rows, mask), rows, mask=mask)
-
-    def finish(self, features: Features) -> Features:
-        return project_rows(self.project, features)
 
 
 def shortened(real: Tensor, length: int) -> Tensor:

@@ -1,15 +1,18 @@
-"""Models of transformers: what they are, and their weights."""
+"""Encoders around models of transformers: architectures and weights."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from datamodules.features import Features
+from lightning_modules.encoders.base import PretrainedEncoder
+from lightning_modules.encoders.pooling import project_rows
 from lightning_modules.encoders.pretrained_files import (
     differences,
     hub_or_cache,
@@ -194,3 +197,61 @@ def unavailable(model: str, place: Any, key: str, error: Exception) -> str:
         f"{model} can't be had from the hub; give a local copy: {key}=FOLDER, made where the hub "
         f"can be reached: hf download {model} --local-dir FOLDER"
     )
+
+
+class TransformersEncoder(PretrainedEncoder):
+    """A network of transformers: sequence = W f(inputs), where W is left out if the widths agree.
+
+    Args:
+        dim: width D of the features.
+        model: an id of the hub, or a local folder.
+        weights: whether the model's weights are loaded; False: start from scratch.
+        checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
+        known: what ``assets_of`` returned.
+
+    Attributes:
+        key: the option that names the model, for messages.
+        takes: the input that the network must take.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("transformers", "safetensors")
+    key: ClassVar[str]
+    takes: ClassVar[str]
+    network: Any  # the classes of transformers have no common type
+
+    def __init__(
+        self, dim: int, model: str, weights: bool, checkpointing: bool, known: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        self.known = known
+        self.dim, self.model, self.weights = dim, model, weights
+        self.network = build_model(known["architecture"], self.key, self.takes)
+        if checkpointing:
+            self.network.activation_checkpointing_enable({"use_reentrant": False})
+        width = width_of(self.network)
+        self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
+
+    def load(self) -> None:
+        """Load the weights of the folder or of the hub."""
+        if self.weights:
+            load_model(self.network, self.model, self.key)
+
+    def tuned_part(self) -> nn.Module:
+        network: nn.Module = self.network
+        return network
+
+    def finish(self, features: Features) -> Features:
+        return project_rows(self.project, features)
+
+    def no_rows(self, row: Tensor) -> Features:
+        """Return the features of no rows, by way of one: a network can't take an empty batch.
+
+        Every process must reach the same parameters, whatever rows it has.
+
+        Args:
+            row: (1, ...) any that the network takes.
+        """
+        one = self.backbone(row)
+        assert one.sequence is not None
+        assert one.mask is not None
+        return Features(one.pooled[:0], one.sequence[:0], mask=one.mask[:0])

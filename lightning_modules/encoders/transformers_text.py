@@ -11,16 +11,14 @@ from torch import Tensor, nn
 
 from datamodules.features import Features
 from datamodules.modalities.tokenization import padding_shift
-from lightning_modules.encoders.base import PretrainedEncoder
-from lightning_modules.encoders.pooling import pooling_named, project_rows
+from lightning_modules.encoders.pooling import pooling_named
 from lightning_modules.encoders.pretrained_files import hub_or_cache, local_copy
 from lightning_modules.encoders.transformers_models import (
+    TransformersEncoder,
     architecture_of,
     build_model,
-    load_model,
     local_options,
     save_model,
-    width_of,
 )
 from pollinate.errors import PollinateError, UsageError
 
@@ -123,7 +121,7 @@ def positions(network: Any) -> int | None:
 KEY, INPUT = "encoder.text.model", "input_ids"
 
 
-class TransformersText(PretrainedEncoder):
+class TransformersText(TransformersEncoder):
     """A network of transformers: sequence = W f(tokens), pooled = W mean, first or last of f.
 
     W is learnt, and left out if the widths agree. The texts of a pair are told apart as the model
@@ -137,15 +135,15 @@ class TransformersText(PretrainedEncoder):
         weights: whether the model's weights are loaded; False: start from scratch.
         pooling: mean, cls (the first token) or last.
         checkpointing: compute again in the backward pass instead of keeping: less memory, slower.
-        brought: what ``brings`` returned in the run that made a checkpoint; None: ask the model.
+        assets: what ``assets_of`` returned in the run that made a checkpoint; None: ask the model.
 
     Raises:
         UsageError: transformers isn't installed, or the tokenizer has more tokens than the model.
         PollinateError: there is no such model, or it takes no texts.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("transformers", "safetensors")
-    network: Any  # the classes of transformers have no common type
+    key: ClassVar[str] = KEY
+    takes: ClassVar[str] = INPUT
 
     def __init__(
         self,
@@ -155,14 +153,11 @@ class TransformersText(PretrainedEncoder):
         weights: bool = True,
         pooling: str = "mean",
         checkpointing: bool = False,
-        brought: Mapping[str, Any] | None = None,
+        assets: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.known = known = brought or self.brings({"model": model})
-        self.dim = dim
-        self.model, self.weights = model, weights
+        known = assets or self.assets_of({"model": model})
+        super().__init__(dim, model, weights, checkpointing, known)
         self.pooling = pooling_named(pooling)
-        self.network = build_model(known["architecture"], KEY, INPUT)
         self.padding, self.separator = known["padding"] or 0, known["separator"]
         self.shift = padding_shift(known["padding"])
         rows = self.network.get_input_embeddings().num_embeddings
@@ -171,13 +166,9 @@ class TransformersText(PretrainedEncoder):
                 f"the tokenizer must have <= {rows:,} tokens, as the model has, got "
                 f"{vocab_size - self.shift:,}; take the tokenizer that belongs to {model}"
             )
-        if checkpointing:
-            self.network.activation_checkpointing_enable({"use_reentrant": False})
-        width = width_of(self.network)
-        self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
 
     @classmethod
-    def brings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def assets_of(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the architecture, the tokenizer, and how texts must be given to the network.
 
         Raises:
@@ -189,11 +180,6 @@ class TransformersText(PretrainedEncoder):
             network = build_model(architecture, KEY, INPUT)
         return {"architecture": architecture, **tokenizer_of(options["model"], KEY, network)}
 
-    def load(self) -> None:
-        """Load the weights of the folder or of the hub."""
-        if self.weights:
-            load_model(self.network, self.model, KEY)
-
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """Write the network and its tokenizer.
 
@@ -203,18 +189,10 @@ class TransformersText(PretrainedEncoder):
         save_model(self.network, folder, weights, KEY)
         save_tokenizer(folder, self.known)
 
-    def tuned_part(self) -> nn.Module:
-        network: nn.Module = self.network
-        return network
-
     def backbone(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, W), sequence (N, L, W) and mask (N, L)."""
         if not len(inputs):
-            # a network needs a text; every process must reach the same parameters all the same
-            one = self.backbone(inputs.new_ones((1, 1)))
-            assert one.sequence is not None
-            assert one.mask is not None
-            return Features(one.pooled[:0], one.sequence[:0], mask=one.mask[:0])
+            return self.no_rows(inputs.new_ones((1, 1)))
         mask = inputs != 0
         ids = torch.where(mask, inputs - self.shift, self.padding)
         known = {INPUT: ids, "attention_mask": mask.long()}
@@ -222,9 +200,6 @@ class TransformersText(PretrainedEncoder):
             known["token_type_ids"] = sides(ids, self.separator) * mask
         rows = self.network(**known).last_hidden_state
         return Features(self.pooling(rows, mask), rows, mask=mask)
-
-    def finish(self, features: Features) -> Features:
-        return project_rows(self.project, features)
 
 
 def sides(ids: Tensor, separator: int) -> Tensor:

@@ -25,7 +25,7 @@ class Fusion(nn.Module, metaclass=Buildable):
 
     @abstractmethod
     def forward(self, features: Mapping[str, Features], has: Mapping[str, Tensor]) -> Tensor:
-        """Return one vector a row: (N, D).
+        """Return one vector per row: (N, D).
 
         Args:
             features: {modality: features of the N_m rows that have it}.

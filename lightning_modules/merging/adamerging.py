@@ -1,4 +1,4 @@
-"""AdaMerging: coefficients that make the merged model sure of its answers."""
+"""AdaMerging: coefficients that minimise the entropy of the merged model's predictions."""
 
 from __future__ import annotations
 

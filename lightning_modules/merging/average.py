@@ -34,7 +34,7 @@ class Average(MergeMethod):
         """Average all tensors.
 
         Raises:
-            UsageError: there isn't one weight a model.
+            UsageError: there isn't one weight per model.
         """
         weights = self.weights or [1.0] * len(models)
         require_weight_per_model(weights, models)

@@ -50,16 +50,18 @@ class Ensemble(TaskNetwork):
         for place, member, own in self._members_with_tasks(routes):
             names = {name for datasets in own.values() for name in datasets}
             read = {name: batch for name, batch in batches.items() if name in names}
-            for key, seen in member.encode(read, own).items():
-                found[f"{place}/{key}"] = seen
+            for key, encoded in member.encode(read, own).items():
+                found[f"{place}/{key}"] = encoded
         return found
 
-    def predict(self, seen: Mapping[str, EncodedDataset], routes: Routes) -> dict[str, Tensor]:
+    def predict(self, encoded: Mapping[str, EncodedDataset], routes: Routes) -> dict[str, Tensor]:
         """Average what the members make of the rows that they encoded."""
         outputs: dict[str, list[Tensor]] = {}
         for place, member, own in self._members_with_tasks(routes):
             start = f"{place}/"
-            read = {k.removeprefix(start): rows for k, rows in seen.items() if k.startswith(start)}
+            read = {
+                k.removeprefix(start): rows for k, rows in encoded.items() if k.startswith(start)
+            }
             if read:
                 for task, output in member.predict(read, own).items():
                     outputs.setdefault(task, []).append(output)

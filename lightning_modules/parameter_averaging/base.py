@@ -1,4 +1,4 @@
-"""The averaging contract: what becomes of weights that processes have moved on their own."""
+"""The averaging contract: how the weights of processes that step on their own are combined."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ class ParameterAveraging(metaclass=Buildable):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # most have none
-        """Go on with what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""

@@ -1,4 +1,4 @@
-"""One cycle: up, then down below where it began."""
+"""One cycle: up, then down below the start."""
 
 from __future__ import annotations
 

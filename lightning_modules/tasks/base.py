@@ -134,6 +134,13 @@ def class_names(classes: int | Sequence[Any] | None) -> list[str] | None:
     return texts
 
 
+def class_problem(label: str | None, classes: Sequence[str] | None) -> str:
+    """Say that a label is none of the classes that a user gave; nothing is an empty text."""
+    if label is None or classes is None or label in classes:
+        return ""
+    return f"must be one of the classes, got {label!r}{hint(label, classes, 'classes')}"
+
+
 def require_classes(classes: Sequence[str]) -> int:
     """Return the number of classes.
 
@@ -172,7 +179,7 @@ class Task(metaclass=Buildable):
         known: what another run learnt of the labels, for a task that no data set has labels of.
         score: the metric, larger is better, by which runs are compared.
         classes: names of the classes, in the order of the outputs; empty if there are none.
-        view: as what the task sees the rows.
+        view: what the task reads of its rows: one vector, words or cells.
         modalities: those that a row must have to be labelled; empty: the target says it.
         maps: how a target that has a value for each pixel is read; None: a cell is a target.
     """
@@ -328,7 +335,7 @@ class Task(metaclass=Buildable):
     def label_columns(self, target: Tensor) -> Tensor | None:
         """Return targets (N, ...) as numbers that a linear model can predict: (N, K) float64.
 
-        A column a class, 1 where it applies, or a number of mean 0; None: a target is no such row.
+        A column per class, 1 where it applies, or a number of mean 0; None: targets are neither.
         """
         return None
 
@@ -337,7 +344,7 @@ class Task(metaclass=Buildable):
         return None
 
     def class_probabilities(self, output: Tensor) -> Tensor | None:
-        """Return what outputs (N, ...) say of the classes: (N, C), sum 1 a row.
+        """Return what outputs (N, ...) say of the classes: (N, C), sum 1 per row.
 
         None: there are no classes of which a row has one.
         """
@@ -366,6 +373,6 @@ def names_in(given: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def as_task(task: LabelledTask) -> Task:
-    """Return a task of the data as what it is; the layer of the data knows less of it."""
+    """Narrow the type of a task of the data, whose layer knows only a part of it."""
     assert isinstance(task, Task)
     return task

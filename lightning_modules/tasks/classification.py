@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,21 +25,20 @@ from lightning_modules.output_spaces import CategoricalOutput
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
-    Task,
-    class_names,
+    class_problem,
     label_text,
     mean_softmax,
     require_classes,
 )
 from lightning_modules.tasks.row_weights import class_weights, focal_factor, require_class_weights
-from pollinate.errors import PollinateError, UsageError
-from pollinate.suggest import hint
+from lightning_modules.tasks.single_label import SingleLabelTask
+from pollinate.errors import UsageError
 
 SEVERAL = (list, tuple, set, Mapping, np.ndarray, Tensor, Image.Image)
 THRESHOLDS = 200  # at which the ROC curve is looked at, so that its memory is bounded
 
 
-class Classification(Task):
+class Classification(SingleLabelTask):
     """Softmax cross-entropy over classes, by default those of the training split.
 
     L = -w_y (1 - p_y)^g sum_c q_c log p_c, p = softmax(z), q = (1 - a) onehot(y) + a / C. Source:
@@ -69,7 +67,7 @@ class Classification(Task):
         unseen: str = "refuse",
         unlabelled: str | Sequence[str] = (),
     ) -> None:
-        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
+        super().__init__(dataset, target, classes, unseen, unlabelled)
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         if not focal >= 0:
@@ -78,9 +76,6 @@ class Classification(Task):
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
         self.focal = focal
-        self.given = class_names(classes)
-        self.classes: list[str] = list(self.given or ())
-        self.counts: list[int] = []  # training rows of each class
 
     def output_space(self) -> CategoricalOutput:
         return CategoricalOutput()
@@ -96,20 +91,8 @@ class Classification(Task):
                 found[row] = problem
         return found
 
-    def learn(self, values: Iterable[Any]) -> None:
-        """Count the classes; take the sorted distinct labels unless they were given.
-
-        Raises:
-            PollinateError: fewer than two classes.
-        """
-        counts = Counter(text for value in values if (text := label_text(value)) is not None)
-        self.classes = sorted(counts) if self.given is None else list(self.given)
-        self.counts = [counts[name] for name in self.classes]
-        if len(counts) < 2:
-            raise PollinateError(
-                f"classes must be >= 2 in the training split, got {len(counts)} "
-                f"({', '.join(counts) or 'no labels at all'}); check target and split"
-            )
+    def in_order(self, labels: Iterable[str]) -> list[str]:
+        return sorted(labels)
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Map labels to class numbers, 0 where there is none: (N,) int64 and (N,) bool."""
@@ -132,7 +115,7 @@ class Classification(Task):
         return TargetForm("class numbers (N,)", True, below=len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
-        """Return a linear layer to one logit a class."""
+        """Return a linear layer to one logit per class."""
         return nn.Linear(dim, require_classes(self.classes))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -164,17 +147,7 @@ class Classification(Task):
     def decode(self, output: Tensor) -> list[Label]:
         """Return the likeliest class and its probability, and those of all classes."""
         rows = output.float().softmax(dim=-1).tolist()
-        answers = []
-        for row in rows:
-            best = max(range(len(row)), key=row.__getitem__)
-            answers.append(
-                {
-                    "label": self.classes[best],
-                    "probability": row[best],
-                    "probabilities": dict(zip(self.classes, row, strict=True)),
-                }
-            )
-        return answers
+        return self.answers([max(range(len(row)), key=row.__getitem__) for row in rows], rows)
 
     def ensemble_output(self, outputs: Tensor) -> Tensor:
         return mean_softmax(outputs)
@@ -182,32 +155,12 @@ class Classification(Task):
     def predictive_distribution(self, output: Tensor) -> Categorical:
         return Categorical(logits=output.float(), validate_args=False)
 
-    def label_columns(self, target: Tensor) -> Tensor:
-        """Return a column a class: (N, C)."""
-        return functional.one_hot(target, len(self.classes)).double()
-
-    def class_numbers(self, target: Tensor) -> Tensor:
-        return target
-
     def class_probabilities(self, output: Tensor) -> Tensor:
         return output.double().softmax(dim=-1)
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of always answering the training split's most frequent class."""
+        """Score of always predicting the training split's most frequent class."""
         if not len(target):
             return {}
         majority = self.counts.index(max(self.counts)) if self.counts else 0
         return {"accuracy": (target == majority).double().mean().item()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"classes": list(self.classes), "counts": list(self.counts)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.classes, self.counts = list(state["classes"]), list(state["counts"])
-
-
-def class_problem(label: str | None, classes: Sequence[str] | None) -> str:
-    """Say that a label is none of the classes that a user gave; nothing is an empty text."""
-    if label is None or classes is None or label in classes:
-        return ""
-    return f"must be one of the classes, got {label!r}{hint(label, classes, 'classes')}"

@@ -47,7 +47,7 @@ class MapHead(nn.Module):
 
     Args:
         dim: width of a cell's features.
-        outputs: numbers a cell.
+        outputs: numbers per cell.
         layers: 3 x 3 convolutions with GELU before the last one, which is 1 x 1; >= 0.
     """
 
@@ -156,11 +156,11 @@ class DenseTask(Task):
         return {"": str}
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of the constant answer on targets (N, H, W)."""
+        """Score of the constant prediction on targets (N, H, W)."""
         return self.baseline_of([target])
 
     def baseline_of(self, parts: Iterable[Tensor]) -> dict[str, float]:
-        """Score of the constant answer on targets that come in parts (n, H, W)."""
+        """Score of the constant prediction on targets that come in parts (n, H, W)."""
         metrics, rows = self.metrics(), 0
         for target in parts:
             rows += len(target)

@@ -98,7 +98,7 @@ class Depth(DenseTask):
         return TargetForm("distances (N, H, W), 0 or NaN where none is known", False, (None, None))
 
     def head(self, dim: int) -> nn.Module:
-        """Return convolutions to one number a cell, and its scale."""
+        """Return convolutions to a number per cell, and its scale."""
         return Scaled(MapHead(dim, 1, self.layers), self.mean, self.std)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

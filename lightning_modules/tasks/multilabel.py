@@ -27,13 +27,13 @@ from lightning_modules.tasks.base import (
     TargetForm,
     Task,
     class_names,
+    class_problem,
     label_text,
     mean_sigmoid,
     number_problem,
     parse_number,
     require_classes,
 )
-from lightning_modules.tasks.classification import class_problem
 from pollinate.errors import PollinateError, UsageError
 
 THRESHOLDS = 200  # at which precision is looked at, so that its memory is bounded
@@ -43,7 +43,7 @@ LONE = 0.5  # probability above which a label is answered
 class Multilabel(Task):
     """One yes or no for each label: L = -1/C sum_c w_c q_c log s(z_c) + (1 - q_c) log s(-z_c).
 
-    q_c = y_c (1 - a) + a / 2. A target is a list, a text with separators, or a column a label.
+    q_c = y_c (1 - a) + a / 2. A target is a list, a text with separators, or a column per label.
 
     Args:
         dataset, target, unseen, unlabelled: as for ``Task``.
@@ -169,7 +169,7 @@ class Multilabel(Task):
         return TargetForm("0 or 1 for each label (N, C)", False, (len(self.classes),), 2)
 
     def head(self, dim: int) -> nn.Module:
-        """Return a linear layer to one logit a label."""
+        """Return a linear layer to one logit per label."""
         return nn.Linear(dim, require_classes(self.classes))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -235,11 +235,11 @@ class Multilabel(Task):
         return {"": str} | {f"_{name}": float for name in self.classes}
 
     def label_columns(self, target: Tensor) -> Tensor:
-        """Return a column a label: (N, C)."""
+        """Return a column per label: (N, C)."""
         return target.double()
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of always answering the labels that most training rows have."""
+        """Score of always predicting the labels that most training rows have."""
         if not len(target):
             return {}
         counts = self.counts or [0] * len(self.classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -21,17 +20,15 @@ from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
-    Task,
-    class_names,
+    class_problem,
     label_text,
     mean_sigmoid,
     require_classes,
 )
-from lightning_modules.tasks.classification import class_problem
-from pollinate.errors import PollinateError
+from lightning_modules.tasks.single_label import SingleLabelTask
 
 
-class Ordinal(Task):
+class Ordinal(SingleLabelTask):
     """Is the class above k, for each k: L = -sum_k [y > k] log s(z_k) + [y <= k] log s(-z_k).
 
     z_k = w x + b_k with one w for all thresholds, so that the answers agree with each other. The
@@ -55,10 +52,7 @@ class Ordinal(Task):
         unseen: str = "refuse",
         unlabelled: str | Sequence[str] = (),
     ) -> None:
-        super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
-        self.given = class_names(classes)
-        self.classes: list[str] = list(self.given or ())
-        self.counts: list[int] = []
+        super().__init__(dataset, target, classes, unseen, unlabelled)
 
     def output_space(self) -> BinaryOutputs:
         return BinaryOutputs(ordered=True)
@@ -77,20 +71,9 @@ class Ordinal(Task):
                 found[row] = problem
         return found
 
-    def learn(self, values: Iterable[Any]) -> None:
-        """Count the classes; take the numbers in their order unless classes were given.
-
-        Raises:
-            PollinateError: fewer than two classes.
-        """
-        counts = Counter(text for value in values if (text := label_text(value)) is not None)
-        self.classes = list(self.given or sorted(counts, key=float))
-        self.counts = [counts[name] for name in self.classes]
-        if len(counts) < 2:
-            raise PollinateError(
-                f"classes must be >= 2 in the training split, got {len(counts)} "
-                f"({', '.join(counts) or 'no labels at all'}); check target and split"
-            )
+    def in_order(self, labels: Iterable[str]) -> list[str]:
+        """Return the labels as numbers, lowest first."""
+        return sorted(labels, key=float)
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Map labels to places in the order, 0 where there is none: (N,) int64."""
@@ -116,7 +99,7 @@ class Ordinal(Task):
         return functional.binary_cross_entropy_with_logits(logits, above, reduction="none").mean(1)
 
     def metric_input(self, output: Tensor) -> Tensor:
-        """Return the answered places: (N,)."""
+        """Return the predicted places: (N,)."""
         return places(output)
 
     def metrics(self) -> MetricCollection:
@@ -135,16 +118,7 @@ class Ordinal(Task):
     def decode(self, output: Tensor) -> list[Label]:
         """Return the class, its probability, and those of all classes."""
         rows = self.class_probabilities(output.float()).tolist()
-        answers = []
-        for place, row in zip(places(output).tolist(), rows, strict=True):
-            answers.append(
-                {
-                    "label": self.classes[place],
-                    "probability": row[place],
-                    "probabilities": dict(zip(self.classes, row, strict=True)),
-                }
-            )
-        return answers
+        return self.answers(places(output).tolist(), rows)
 
     def ensemble_output(self, outputs: Tensor) -> Tensor:
         """Return the logits of the mean probabilities of being above each class."""
@@ -153,13 +127,6 @@ class Ordinal(Task):
     def predictive_distribution(self, output: Tensor) -> Categorical:
         return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
 
-    def label_columns(self, target: Tensor) -> Tensor:
-        """Return a column a class: (N, C)."""
-        return functional.one_hot(target, len(self.classes)).double()
-
-    def class_numbers(self, target: Tensor) -> Tensor:
-        return target
-
     def class_probabilities(self, output: Tensor) -> Tensor:
         """Return p(class >= k) - p(class >= k + 1) of logits (N, C - 1), thresholds in order."""
         above = output.sigmoid().cummin(dim=1).values
@@ -167,7 +134,7 @@ class Ordinal(Task):
         return edges[:, :-1] - edges[:, 1:]
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of always answering the training split's middle class."""
+        """Score of always predicting the training split's middle class."""
         if not len(target):
             return {}
         total = list(accumulate(self.counts or [1] * len(self.classes)))
@@ -179,12 +146,6 @@ class Ordinal(Task):
             "mae": error.mean().item(),
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"classes": list(self.classes), "counts": list(self.counts)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.classes, self.counts = list(state["classes"]), list(state["counts"])
-
 
 class Thresholds(nn.Module):
     """w x + b_k: (N, dim) -> (N, K - 1); the thresholds start in order, even."""
@@ -195,13 +156,13 @@ class Thresholds(nn.Module):
         self.bias = nn.Parameter(torch.linspace(1.0, -1.0, count) if count > 1 else torch.zeros(1))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return one logit a threshold."""
+        """Return one logit per threshold."""
         logits: Tensor = self.linear(rows) + self.bias
         return logits
 
 
 def places(output: Tensor) -> Tensor:
-    """Return the answered places: (N, K - 1) -> (N,) int64."""
+    """Return the predicted places: (N, K - 1) -> (N,) int64."""
     return (output > 0).sum(dim=1)
 
 

@@ -136,7 +136,7 @@ class Regression(Task):
         return ((target.double() - self.mean) / self.std)[:, None]
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of always answering the training split's mean."""
+        """Score of always predicting the training split's mean."""
         if not len(target):
             return {}
         metrics = self.metrics()

@@ -1,4 +1,4 @@
-"""Which text belongs to which picture."""
+"""Retrieval: which text belongs to which picture."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Retrieval(Task):
 
     def target_form(self) -> TargetForm:
         """Return any number: which rows are pairs is all that counts."""
-        return TargetForm("a number a row (N,)", True)
+        return TargetForm("a number per row (N,)", True)
 
     def head(self, dim: int) -> nn.Module:
         """Return two linear maps to vectors of length 1."""

@@ -32,7 +32,7 @@ def require_class_weights(weights: ClassWeights) -> None:
 def class_weights(
     weights: ClassWeights, classes: Sequence[str], counts: Sequence[int]
 ) -> Tensor | None:
-    """Return one weight a class (C,), whose mean over the training rows is 1; None: all are 1.
+    """Return one weight per class (C,), whose mean over the training rows is 1; None: all are 1.
 
     Balanced: w_c = n / (C n_c). Given ones, 1 where a class is left out, are scaled.
 

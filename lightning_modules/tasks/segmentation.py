@@ -126,7 +126,7 @@ class Segmentation(DenseTask):
         return TargetForm("class numbers (N, H, W)", True, (None, None), len(self.classes))
 
     def head(self, dim: int) -> nn.Module:
-        """Return convolutions to one logit a class and cell."""
+        """Return convolutions to one logit per class and cell."""
         return MapHead(dim, require_classes(self.classes), self.layers)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class Segmentation(DenseTask):
         return class_weights(self.class_weights, self.classes, self.counts)
 
     def metric_input(self, output: Tensor) -> Tensor:
-        """Return the places of the answered classes: (N, H, W) int32."""
+        """Return the places of the predicted classes: (N, H, W) int32."""
         parts = [logits.argmax(dim=1).int() for logits in upsampled(output, self.size)]
         return torch.cat(parts)
 

@@ -21,10 +21,10 @@ from lightning_modules.tasks.base import (
     TargetForm,
     Task,
     class_names,
+    class_problem,
     mean_softmax,
     require_classes,
 )
-from lightning_modules.tasks.classification import class_problem
 from lightning_modules.views import TEXT, WordView
 from pollinate.errors import PollinateError, UsageError
 
@@ -111,7 +111,7 @@ NO_WORD = -1
 class Tagging(Task):
     """Softmax cross-entropy over the tags: L = mean over a row's words of -log softmax(z)_y.
 
-    A target is a list of tags or a text with one tag a word, parted by white space. Words beyond
+    A target is a list of tags or a text with one tag per word, separated by white space. Words beyond
     the tokens that are kept count as answered ``O``.
 
     Args:
@@ -152,8 +152,8 @@ class Tagging(Task):
             tags, words = tags_of(cell), words_of(first_text(text))
             if tags is not None and len(tags) != len(words):
                 found[row] = (
-                    f"must have one tag a word, got {len(tags)} tags for {len(words)} words; words "
-                    "are parted by white space"
+                    f"must have one tag per word, got {len(tags)} tags for {len(words)} words; "
+                    "words are separated by white space"
                 )
                 continue
             wrong = (class_problem(tag, self.given) for tag in tags or ())
@@ -219,7 +219,7 @@ class Tagging(Task):
         return losses.sum(dim=1) / (wanted >= 0).sum(dim=1).clamp(min=1)
 
     def metric_input(self, output: Tensor) -> Tensor:
-        """Return the answered tag numbers: (N, W') int64."""
+        """Return the predicted tag numbers: (N, W') int64."""
         return output.argmax(dim=-1)
 
     def metrics(self) -> MetricCollection:
@@ -255,7 +255,7 @@ class Tagging(Task):
         return {"": str}
 
     def baseline(self, target: Tensor) -> dict[str, float]:
-        """Score of always answering the training split's most frequent tag."""
+        """Score of always predicting the training split's most frequent tag."""
         if not len(target):
             return {}
         metrics = self.metrics()

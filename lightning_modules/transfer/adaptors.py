@@ -1,4 +1,4 @@
-"""A shared representation from which each task's own can be read off."""
+"""A shared representation from which linear adaptors predict each single-task representation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A method whose part falls to nothing over the run."""
+"""A method whose weight falls to zero over the run."""
 
 from __future__ import annotations
 

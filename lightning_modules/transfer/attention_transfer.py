@@ -1,4 +1,4 @@
-"""Look where the source looks."""
+"""Attend where the source attends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch.nn import functional
 from lightning_modules.hooks import TrainingStep
 from lightning_modules.transfer.feature_pairs import FeaturePair, match_grids
 from lightning_modules.transfer.feature_transfer import (
-    FeatureSelection,
     SingleSourceTransfer,
     mean_over_rows,
 )
@@ -30,7 +29,7 @@ class AttentionTransfer(SingleSourceTransfer):
     Args:
         source, modalities: as for ``FeatureSelection``.
         at: grid or sequence.
-        weight, until: as for ``Comparing``.
+        weight, until: as for ``FeatureTransfer``.
 
     Raises:
         UsageError: an option is out of range; in setup: a grid is of one cell, which all attention
@@ -47,7 +46,7 @@ class AttentionTransfer(SingleSourceTransfer):
         weight: float = 1.0,
         until: int | None = None,
     ) -> None:
-        super().__init__(FeatureSelection(source, at, modalities, None), weight, until)
+        super().__init__(source, at, modalities, None, weight, until)
 
     def prepare_pair(self, name: str, pair: FeaturePair) -> None:
         """Check that there is more than one cell to look at."""

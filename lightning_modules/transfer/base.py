@@ -16,6 +16,14 @@ class Transfer(TrainingHooks, metaclass=Buildable):
     """A method that brings knowledge from a source into this run."""
 
 
+PEER_PREFIX = "task:"  # task:NAME is another task of the same run
+
+
+def peer_task(source: str) -> str | None:
+    """Return the task of this run that ``task:NAME`` names; None: the source is another model."""
+    return source.removeprefix(PEER_PREFIX) if source.startswith(PEER_PREFIX) else None
+
+
 PROBE_ROWS = 2  # of each data set
 
 

@@ -1,8 +1,7 @@
-"""Representations that are alike up to a turn."""
+"""Representations that agree up to a rotation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -12,7 +11,6 @@ from lightning_modules.hooks import TrainingStep
 from lightning_modules.transfer.feature_pairs import FeaturePair
 from lightning_modules.transfer.feature_transfer import (
     REPRESENTATION,
-    FeatureSelection,
     SingleSourceTransfer,
     distance_of_all_rows,
 )
@@ -32,24 +30,13 @@ class CKA(SingleSourceTransfer):
 
     Args:
         source, at, modalities, tasks: as for ``FeatureSelection``; at is pooled or representation.
-        weight, until: as for ``Comparing``.
+        weight, until: as for ``FeatureTransfer``.
 
     Raises:
         UsageError: an option is out of range.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("pooled", REPRESENTATION)
-
-    def __init__(
-        self,
-        source: str,
-        at: str | None = None,
-        modalities: Sequence[str] | None = None,
-        tasks: Mapping[str, str] | Sequence[str] | None = None,
-        weight: float = 1.0,
-        until: int | None = None,
-    ) -> None:
-        super().__init__(FeatureSelection(source, at, modalities, tasks), weight, until)
 
     def distance(self, name: str, pair: FeaturePair, step: TrainingStep) -> Tensor:
         """Return 1 - CKA of all processes' rows."""

@@ -1,4 +1,4 @@
-"""Decoupled distillation: the target class by itself, and the others among each other."""
+"""Decoupled distillation: target and non-target classes apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DIST: a student whose answers correlate with the teachers', by row and by class."""
+"""DIST: a student whose probabilities correlate with the teachers', by row and by class."""
 
 from __future__ import annotations
 

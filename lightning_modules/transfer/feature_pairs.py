@@ -123,16 +123,16 @@ class EncoderFeaturePairs(FeaturePairs):
     def _pair(self, modality: str, step: TrainingStep) -> FeaturePair | None:
         batches = step.batch.batches
         names = {id(batch): name for name, batch in batches.items()}
-        seen = [
+        compared = [
             (names[id(one.batch)], one.by_modality[modality])
-            for one in step.trace.seen.values()
+            for one in step.trace.encoded.values()
             if modality in one.by_modality
         ]
-        if not seen:
+        if not compared:
             return None
         taught = self.teacher.features(modality, batches)
-        mine = concat_features([features for _, features in seen])
-        theirs = concat_features([taught[name] for name, _ in seen])
+        mine = concat_features([features for _, features in compared])
+        theirs = concat_features([taught[name] for name, _ in compared])
         own = self._tensor(mine, f"encoder.{modality}")
         other = self._tensor(theirs, f"the encoder of {modality} of {self.teacher.name}")
         if self.kind == "sequence" and own.shape[1] != other.shape[1]:
@@ -140,7 +140,7 @@ class EncoderFeaturePairs(FeaturePairs):
                 f"tokens of {modality} must be the same, got {own.shape[1]} of this run's encoder "
                 f"and {other.shape[1]} of {self.teacher.name}'s; compare transfer.at=pooled"
             )
-        rows = sum(step.batch.sizes[name] for name, _ in seen)
+        rows = sum(step.batch.sizes[name] for name, _ in compared)
         return FeaturePair(own, other, rows, mine.mask if self.kind == "sequence" else None)
 
     def _tensor(self, features: Features, whose: str) -> Tensor:
@@ -245,9 +245,6 @@ def require_common_task(tasks: Mapping[str, str], own: list[str], teacher: Froze
             f"{', '.join(teacher.network.heads) or 'none'}: say which teaches which, "
             f"transfer.tasks={{{own[0]}: TASK OF THE SOURCE}}"
         )
-
-
-PEER_PREFIX = "task:"  # task:NAME is a task of the same run
 
 
 class PeerFeaturePairs(FeaturePairs):

@@ -15,9 +15,8 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.distributed import all_reduce_sum, gather_rows
 from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
 from lightning_modules.source_models import SourceProvider
-from lightning_modules.transfer.base import Transfer, probe_step
+from lightning_modules.transfer.base import Transfer, peer_task, probe_step
 from lightning_modules.transfer.feature_pairs import (
-    PEER_PREFIX,
     EncoderFeaturePairs,
     FeaturePair,
     FeaturePairs,
@@ -178,19 +177,12 @@ class FeatureSelection:
     modalities: Sequence[str] | None
     tasks: Mapping[str, str] | Sequence[str] | None
 
-    @property
-    def peer(self) -> str | None:
-        """The task of this run that is the source, if one is."""
-        return (
-            self.source.removeprefix(PEER_PREFIX) if self.source.startswith(PEER_PREFIX) else None
-        )
-
 
 class SingleSourceTransfer(FeatureTransfer):
     """Finds pairs of features, of encoders or of heads.
 
     Args:
-        compared: what is compared.
+        source, at, modalities, tasks: as for ``FeatureSelection``.
         weight, until: as for ``FeatureTransfer``.
 
     Attributes:
@@ -202,9 +194,18 @@ class SingleSourceTransfer(FeatureTransfer):
 
     kinds: ClassVar[tuple[str, ...]]
 
-    def __init__(self, compared: FeatureSelection, weight: float, until: int | None) -> None:
+    def __init__(
+        self,
+        source: str,
+        at: str | None = None,
+        modalities: Sequence[str] | None = None,
+        tasks: Mapping[str, str] | Sequence[str] | None = None,
+        weight: float = 1.0,
+        until: int | None = None,
+    ) -> None:
         super().__init__(weight, until)
-        peer = compared.peer is not None
+        compared = FeatureSelection(source, at, modalities, tasks)
+        peer = peer_task(source)
         if peer and REPRESENTATION not in self.kinds:
             raise UsageError(
                 f"transfer.source must be another model, got {compared.source}: all tasks of a run "
@@ -223,9 +224,10 @@ class SingleSourceTransfer(FeatureTransfer):
     ) -> FeaturePairs:
         """Open the source, unless it is a task of this run."""
         chosen = self.compared
-        if chosen.peer is not None:
+        peer = peer_task(chosen.source)
+        if peer is not None:
             tasks = None if chosen.tasks is None else list(chosen.tasks)
-            return PeerFeaturePairs(chosen.peer, tasks, module)
+            return PeerFeaturePairs(peer, tasks, module)
         teacher = FrozenModel(sources.open(chosen.source).single_network())
         if self.at == REPRESENTATION:
             return HeadFeaturePairs(teacher, task_mapping(chosen.tasks), module, datamodule)

@@ -124,8 +124,8 @@ class ForkMergeRounds(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let each process that trains a branch of its own take all rows."""
-        divided = self.plan.processes == 1
-        as_multitask(pl_module).engine.divided = datamodule_of(trainer).divided = divided
+        divides = self.plan.processes == 1
+        as_multitask(pl_module).engine.divides_rows = datamodule_of(trainer).divides_rows = divides
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure where the first round starts; end at once if the aim was reached.

@@ -67,23 +67,23 @@ def library_network(source: SourceModel) -> MultiTaskNetwork:
 
 
 def library_encoder(
-    modality: str, model: str, brought: Mapping[str, Any] | None = None
+    modality: str, model: str, assets: Mapping[str, Any] | None = None
 ) -> PretrainedEncoder:
     """Return the library's encoder of a modality, without its weights.
 
     Args:
         modality: image, text or audio.
         model: its folder.
-        brought: what it brings along; None: ask the folder.
+        assets: its architecture and preprocessing; None: ask the folder.
     """
     if modality == "image":
-        known = brought or TimmImage.brings({"model": model})
-        return TimmImage(3, UNUSED_WIDTH, model, size=known["size"], brought=known)
+        known = assets or TimmImage.assets_of({"model": model})
+        return TimmImage(3, UNUSED_WIDTH, model, size=known["size"], assets=known)
     if modality == "audio":
-        known = brought or TransformersAudio.brings({"model": model})
-        return TransformersAudio(known["features"], UNUSED_WIDTH, model, brought=known)
-    known = brought or TransformersText.brings({"model": model})
-    return TransformersText(0, UNUSED_WIDTH, model, brought=known)
+        known = assets or TransformersAudio.assets_of({"model": model})
+        return TransformersAudio(known["features"], UNUSED_WIDTH, model, assets=known)
+    known = assets or TransformersText.assets_of({"model": model})
+    return TransformersText(0, UNUSED_WIDTH, model, assets=known)
 
 
 def encoder_spec(source: SourceModel) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def encoder_spec(source: SourceModel) -> dict[str, Any]:
         learnt = {name: source.spec["learnt"][name] for name in ("tasks", "modalities")}
         return {"config": source.spec["config"], "learnt": learnt}
     modality = modality_of(source.name)
-    return {"modality": modality, "brought": dict(library_encoder(modality, source.name).known)}
+    return {"modality": modality, "assets": dict(library_encoder(modality, source.name).known)}
 
 
 def rebuild_network(known: Mapping[str, Any], allow: Sequence[str]) -> MultiTaskNetwork:
@@ -108,7 +108,7 @@ def rebuild_network(known: Mapping[str, Any], allow: Sequence[str]) -> MultiTask
         return build_network(config, *restore_vocabularies(config, tasks, known["learnt"]))
     modality = known["modality"]
     return encoders_only(
-        {modality: BackboneEncoder(library_encoder(modality, "", known["brought"]))}
+        {modality: BackboneEncoder(library_encoder(modality, "", known["assets"]))}
     )
 
 
@@ -198,8 +198,8 @@ def differing_options(
 def differing_library_options(
     own: Modality, known: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return {option: (here, there)} for another library's model, which brings ``known``."""
-    here = own.state_dict().get("brought", {})
+    """Return {option: (here, there)} for another library's model, whose assets are ``known``."""
+    here = own.state_dict().get("assets", {})
     if "tokenizer" in known:
         same = all(here.get(key) == known[key] for key in ("tokenizer", "padding"))
         return {} if same else {"tokenizer": ("another", "its own")}

@@ -1,4 +1,4 @@
-"""Transfer methods inside a method."""
+"""A transfer method that consists of others."""
 
 from __future__ import annotations
 

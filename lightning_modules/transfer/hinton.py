@@ -1,4 +1,4 @@
-"""Answers as soft as the teachers'."""
+"""Soft targets from teachers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features from which the source's can be read off."""
+"""Features from which a linear map predicts the source's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from lightning_modules.hooks import TrainingStep
 from lightning_modules.transfer.feature_pairs import FeaturePair, match_grids
 from lightning_modules.transfer.feature_transfer import (
     REPRESENTATION,
-    FeatureSelection,
     SingleSourceTransfer,
     mean_over_rows,
 )
@@ -30,7 +29,7 @@ class Hints(SingleSourceTransfer):
     Args:
         source, at, modalities, tasks: as for ``FeatureSelection``; at is pooled, sequence, grid or
             representation.
-        weight, until: as for ``Comparing``.
+        weight, until: as for ``FeatureTransfer``.
 
     Raises:
         UsageError: an option is out of range.
@@ -47,7 +46,7 @@ class Hints(SingleSourceTransfer):
         weight: float = 1.0,
         until: int | None = None,
     ) -> None:
-        super().__init__(FeatureSelection(source, at, modalities, tasks), weight, until)
+        super().__init__(source, at, modalities, tasks, weight, until)
         self.regressors = nn.ModuleDict()
 
     def prepare_pair(self, name: str, pair: FeaturePair) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from datamodules.mixed_datamodule import MixedDataModule
-from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
+from lightning_modules.hooks import HookedModule
 from lightning_modules.source_models import SourceProvider
 from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.weight_matching import MatchedWeights
@@ -47,11 +45,5 @@ class Init(Transfer):
         if datamodule.learnt is not None:
             return []
         fit = MatchedWeights.of(sources.open(self.source), module, datamodule, self.parts, self.map)
-        own = module.network.state_dict()
-        with torch.no_grad():
-            for name, value in fit.weights().items():
-                own[name].copy_(value)
+        fit.copy_into(module.network)
         return fit.summary()
-
-    def losses(self, step: TrainingStep) -> AddedLosses:
-        return AddedLosses()

@@ -58,10 +58,8 @@ class L2SP(Transfer):
             UsageError: weights, classes or tokenizers don't fit.
         """
         fit = MatchedWeights.of(sources.open(self.source), module, datamodule, self.parts, self.map)
-        start, own = fit.weights(), module.network.state_dict()
-        with torch.no_grad():
-            for name, value in start.items():
-                own[name].copy_(value)
+        fit.copy_into(module.network)
+        start = fit.weights()
         for name, parameter in module.network.named_parameters():
             if not parameter.requires_grad:
                 continue

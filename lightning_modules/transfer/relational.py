@@ -1,4 +1,4 @@
-"""Rows that lie to each other as they do at the source."""
+"""Distances and angles between rows as in the source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from lightning_modules.hooks import TrainingStep
 from lightning_modules.transfer.feature_pairs import FeaturePair
 from lightning_modules.transfer.feature_transfer import (
     REPRESENTATION,
-    FeatureSelection,
     SingleSourceTransfer,
     distance_of_all_rows,
 )
@@ -35,7 +34,7 @@ class Relational(SingleSourceTransfer):
         source, at, modalities, tasks: as for ``FeatureSelection``; at is pooled or representation.
         distances, angles: lambda_D and lambda_A, >= 0.
         rows: whose angles are looked at, the first of a step; memory grows with the cube.
-        weight, until: as for ``Comparing``.
+        weight, until: as for ``FeatureTransfer``.
 
     Raises:
         UsageError: an option is out of range.
@@ -55,7 +54,7 @@ class Relational(SingleSourceTransfer):
         weight: float = 1.0,
         until: int | None = None,
     ) -> None:
-        super().__init__(FeatureSelection(source, at, modalities, tasks), weight, until)
+        super().__init__(source, at, modalities, tasks, weight, until)
         if min(distances, angles) < 0:
             raise UsageError(
                 f"transfer.distances and angles must be >= 0, got {distances} and {angles}"

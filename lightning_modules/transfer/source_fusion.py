@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datamodules.batch import Batch
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.building import HEAD_INPUT
-from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
+from lightning_modules.hooks import HookedModule
 from lightning_modules.network import HeadInput, MultiTaskNetwork, RestoresHeadInput, combination
 from lightning_modules.source_models import SourceModel, SourceProvider
 from lightning_modules.transfer.base import Transfer, probe_step
@@ -120,10 +120,10 @@ class SourceFusion(HeadInput):
         return self._node
 
     def source_features(
-        self, seen: Mapping[str, EncodedDataset]
+        self, encoded: Mapping[str, EncodedDataset]
     ) -> dict[str, dict[str, EncodedDataset]]:
         """Return {source: {key: what it makes of these rows}}."""
-        batches = {key: one.batch for key, one in seen.items()}
+        batches = {key: one.batch for key, one in encoded.items()}
         return {name: encoders(batches) for name, encoders in self.source_encoders.items()}
 
     def forward(
@@ -131,10 +131,10 @@ class SourceFusion(HeadInput):
         rows: Mapping[str, Tensor],
         views: Mapping[str, View],
         keys: Mapping[str, Sequence[str]],
-        seen: Mapping[str, EncodedDataset],
+        encoded: Mapping[str, EncodedDataset],
     ) -> dict[str, Tensor]:
         """Mix; a task without a mixer reads its own rows."""
-        source_features = self.source_features(seen)
+        source_features = self.source_features(encoded)
         read = dict(rows)
         for task in (task for task in rows if task in self.mixers):
             mixer = self.mixers[task]
@@ -152,9 +152,9 @@ class SourceFusion(HeadInput):
         return self._load.read(self._load.tasks)
 
 
-def view_features(view: View, seen: Sequence[EncodedDataset]) -> Tensor:
+def view_features(view: View, encoded: Sequence[EncodedDataset]) -> Tensor:
     """Return rows, words or cells as a task sees them: (N, D_s)."""
-    return torch.cat([group.pooled for one in seen for group in view.groups(one).values()])
+    return torch.cat([group.pooled for one in encoded for group in view.groups(one).values()])
 
 
 class FrozenSourceTransfer(Transfer, RestoresHeadInput):
@@ -238,9 +238,6 @@ class FrozenSourceTransfer(Transfer, RestoresHeadInput):
         }
         mixers = {task: cls.mixer(**options) for task, options in known["mixers"].items()}
         return SourceFusion(source_encoders, mixers, {"_target_": public_name(cls), **known})
-
-    def losses(self, step: TrainingStep) -> AddedLosses:
-        return AddedLosses()
 
     def gauges(self) -> dict[str, float]:
         return self._gauges()

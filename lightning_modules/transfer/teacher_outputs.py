@@ -378,7 +378,7 @@ class DatasetTeacher:
         part, loaded = data.parts["train"][self.dataset], data.loaded[self.dataset]
         changing = ", ".join(key for modality in self.read for key in random_keys(data, modality))
         rows = f"the rows of {self.dataset}"
-        if part.kept.keys() & self.read.keys() or not self._can_run_online(data):
+        if part.cached.keys() & self.read.keys() or not self._can_run_online(data):
             if changing:
                 say(f"note: {self.name} sees {rows} before {changing} changes them")
         elif changing or loaded.table.streamed:

@@ -16,6 +16,7 @@ from lightning_modules.output_spaces import OutputSpace
 from lightning_modules.predictor import Predictor
 from lightning_modules.source_models import SourceModel, SourceProvider
 from lightning_modules.tasks.base import Task, as_task
+from lightning_modules.transfer.base import peer_task
 from lightning_modules.transfer.teacher_outputs import (
     DatasetTeacher,
     ModelOutputs,
@@ -33,7 +34,6 @@ from pollinate.suggest import hint
 TeacherOption = str | Sequence[Any] | Mapping[str, Any]
 
 KEY = "transfer.teachers"
-PEER_PREFIX = "task:"  # before the name of another task of the run
 SOURCE, TASK, WEIGHT = "source", "task", "weight"
 
 
@@ -48,9 +48,7 @@ class TeacherSpec:
     @property
     def peer(self) -> str | None:
         """The task of this run that teaches, None if it is another model."""
-        return (
-            self.source.removeprefix(PEER_PREFIX) if self.source.startswith(PEER_PREFIX) else None
-        )
+        return peer_task(self.source)
 
 
 def parse_teachers(
@@ -369,11 +367,14 @@ class Teachers:
         )
 
     def _outputs(self, name: str, teacher: TeacherSpec) -> Iterator[tuple[str, TeacherOutputs]]:
-        return self._peers(name, teacher) if teacher.peer else self._models(name, teacher)
+        peer = teacher.peer
+        return self._models(name, teacher) if peer is None else self._peers(name, teacher, peer)
 
-    def _peers(self, name: str, teacher: TeacherSpec) -> Iterator[tuple[str, TeacherOutputs]]:
+    def _peers(
+        self, name: str, teacher: TeacherSpec, peer: str
+    ) -> Iterator[tuple[str, TeacherOutputs]]:
         """Yield (data set, what another task of the run says)."""
-        tasks, peer = self.data.tasks, teacher.source.removeprefix(PEER_PREFIX)
+        tasks = self.data.tasks
         require_known_task(f"transfer.teachers.{name}", peer, list(tasks))
         if peer == name:
             raise UsageError(f"transfer.teachers.{name}: a task can't teach itself; name another")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Size, Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
@@ -157,6 +158,13 @@ class MatchedWeights:
     def weights(self) -> dict[str, Tensor]:
         """Return {name here: the source's tensor}."""
         return {own: self.source.weights[name] for own, name in self.match.matched.items()}
+
+    def copy_into(self, network: MultiTaskNetwork) -> None:
+        """Give a network the source's tensors."""
+        own = network.state_dict()
+        with torch.no_grad():
+            for name, value in self.weights().items():
+                own[name].copy_(value)
 
     def summary(self) -> list[str]:
         """Return what was taken, what wasn't, and what has no place here."""

@@ -37,8 +37,8 @@ class Evidence:
 
     features: (N, D), what the source makes of the rows.
     probabilities: (N, S), what one of the source's own heads says of its S classes.
-    labels: (N, K), a column a class or number that is to be predicted.
-    classes: (N,) int64, of tasks with one class a row.
+    labels: (N, K), a column per class or number that is to be predicted.
+    classes: (N,) int64, of tasks with one class per row.
     reference: (N, R), what the features are compared with.
 
     Of the source itself:

@@ -22,7 +22,7 @@ class LinearCKA(Score):
     """HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)), each by its unbiased estimator.
 
     X are the source's features. Y are the features of a model of the target, if one is given (how
-    alike are the two models? Dwivedi and Roig 2019), else the labels, a column a class (how alike
+    alike are the two models? Dwivedi and Roig 2019), else the labels, a column per class (how alike
     are rows of the same class? that is the centred kernel-target alignment of Cortes et al. 2012).
 
     Source: Kornblith et al. 2019; the estimator of HSIC is that of Song et al. 2012: the plain one,

@@ -59,7 +59,7 @@ def log_evidence(features: Tensor, labels: Tensor) -> Tensor:
     tiny = total * torch.finfo(torch.float64).eps
 
     def evidence(log_lambda: Tensor) -> Tensor:
-        """Return the evidence at one lambda a column: (K,) -> (K,)."""
+        """Return the evidence at one lambda per column: (K,) -> (K,)."""
         ratio = variances[:, None] / log_lambda.exp()
         r = (total - (explained * ratio / (1 + ratio)).sum(dim=0)).maximum(tiny)
         fit = n * (n / r).log() - n * math.log(2 * math.pi) - n

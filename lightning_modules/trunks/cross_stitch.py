@@ -14,7 +14,7 @@ from pollinate.errors import UsageError
 
 
 class CrossStitch(PerTaskTrunk):
-    """A stack of blocks a task; after each block, x_t <- sum_u a_tu x_u.
+    """A stack of blocks per task; after each block, x_t <- sum_u a_tu x_u.
 
     Source: Misra et al. 2016, "Cross-stitch networks for multi-task learning", equation 1, with one
     a a pair of tasks and layer. Towers end with a norm of their own. The rows of a task go through
@@ -45,7 +45,7 @@ class CrossStitch(PerTaskTrunk):
             nn.ModuleDict({task: ResidualBlock(dim, dropout) for task in self.tasks})
             for _ in range(depth)
         )
-        # one vector a task: weight decay, which is for matrices, would draw them to 0
+        # one vector per task: weight decay, which is for matrices, would draw them to 0
         self.stitches = nn.ModuleList(
             nn.ParameterDict({t: nn.Parameter(start(self.tasks, t, own)) for t in self.tasks})
             for _ in range(depth)

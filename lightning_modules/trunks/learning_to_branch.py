@@ -1,4 +1,4 @@
-"""Learning where tasks part ways."""
+"""Learning to branch: which layers tasks share."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from lightning_modules.trunks.mixture_of_experts import (
 
 
 class MMoE(ExpertMixture):
-    """r_t = sum_e g_te(x) f_e(x), g_t(x) = softmax(W_t x): all experts for all, a gate a task.
+    """r_t = sum_e g_te(x) f_e(x), g_t(x) = softmax(W_t x): all experts for all, a gate per task.
 
     Source: Ma et al. 2018, "Modeling task relationships in multi-task learning with multi-gate
     mixture-of-experts", section 4.2. An expert is what the shared trunk is. Gates read the

@@ -21,7 +21,7 @@ class MTAN(PerTaskTrunk):
 
     Source: Liu, Johns and Davison 2019, "End-to-end multi-task learning with attention", equations
     1 and 2. There, f, G and H are convolutions on maps and u is inside a block; here they are
-    linear layers on one vector a row. f, which belongs to no task, is shared as there.
+    linear layers on one vector per row. f, which belongs to no task, is shared as there.
 
     Args:
         tasks: names of all tasks.

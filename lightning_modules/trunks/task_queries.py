@@ -1,4 +1,4 @@
-"""Each task looks at the rows with a query of its own."""
+"""Each task attends to the rows with its own query."""
 
 from __future__ import annotations
 

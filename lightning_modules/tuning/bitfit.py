@@ -1,4 +1,4 @@
-"""Biases train."""
+"""BitFit: only biases train."""
 
 from __future__ import annotations
 

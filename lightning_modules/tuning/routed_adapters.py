@@ -75,7 +75,7 @@ def linear_sizes(layer: nn.Module) -> tuple[int, int]:
         inputs, outputs = layer.get_parameter("weight").shape
         return inputs, outputs
     raise UsageError(
-        f"adapters a task need linear layers or convolutions of pictures, got "
+        f"adapters per task need linear layers or convolutions of pictures, got "
         f"{type(layer).__name__}; leave it out of tune.targets"
     )
 

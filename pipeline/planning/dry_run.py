@@ -345,7 +345,7 @@ class DryRun:
                 with torch.no_grad():
                     features = network.encoder(modality).backbone(batch.inputs.pop(modality))
                 found = features if whole else Features(features.pooled)
-                batch.kept[modality] = CachedFeatures(found, whole)
+                batch.cached[modality] = CachedFeatures(found, whole)
         return batches
 
     def _base(self, found: StepCounts) -> int:

@@ -143,20 +143,20 @@ class CheckpointSource(CandidateSource):
         groups: dict[str, Features] = {}
         paths = {}
         for task, names in encoded.routes.items():
-            keys = keys_of_task(encoded.seen, task, names)
-            groups |= {key: encoded.seen[key].fused for key in keys}
+            keys = keys_of_task(encoded.datasets, task, names)
+            groups |= {key: encoded.datasets[key].fused for key in keys}
             paths[task] = list(keys)
         with torch.inference_mode():
             found = {task: torch.cat(list(r)) for task, r in network.trunk(groups, paths).items()}
         if network.trunk.same_for_all and not network.adapted():
-            (name,) = encoded.seen
+            (name,) = encoded.datasets
             return {name: next(iter(found.values()))}
         return found
 
     def _probabilities(self, encoded: EncodedRows) -> dict[str, Tensor]:
         """Return {head with classes: (n, S)}."""
         with torch.inference_mode():
-            outputs = self.predictor.network.predict(encoded.seen, encoded.routes)
+            outputs = self.predictor.network.predict(encoded.datasets, encoded.routes)
             found = {
                 task: self.predictor.tasks[task].class_probabilities(output)
                 for task, output in outputs.items()

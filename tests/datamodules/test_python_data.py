@@ -726,20 +726,20 @@ def test_the_modalities_defaults_are_those_of_a_data_file() -> None:
 
 
 def test_an_encoder_s_preprocessing_comes_before_or_after_setup() -> None:
-    brought = {"image": {"size": [4, 4]}}
+    assets = {"image": {"size": [4, 4]}}
     tasks = {"kind": Classification(target="label")}
     modules = [MixedDataModule({"own": Dataset(Items())}, tasks) for _ in range(2)]
     modules[0].setup()
     assert modules[0].parts["train"]["own"].batch(np.arange(2)).inputs["image"].shape[-1] == 64
     first = modules[0].learnt_state()["digests"]
     for module in modules:
-        module.use_preprocessing(brought)
+        module.use_preprocessing(assets)
         module.setup()
         assert module.parts["train"]["own"].batch(np.arange(2)).inputs["image"].shape[-1] == 4
-        assert module.learnt_state()["modalities"]["image"] == {"brought": brought["image"]}
+        assert module.learnt_state()["modalities"]["image"] == {"assets": assets["image"]}
         assert module.learnt_state()["digests"] == first
     before = modules[0].parts
-    modules[0].use_preprocessing(brought)  # nothing new
+    modules[0].use_preprocessing(assets)  # nothing new
     assert modules[0].parts is before
     with pytest.raises(UsageError, match="an encoder reads 'text', which no data set has"):
         modules[0].use_preprocessing({"text": {}})

@@ -161,7 +161,7 @@ class Doubled(HeadInput, RestoresHeadInput):
         rows: Mapping[str, Tensor],
         views: Mapping[str, View],
         keys: Mapping[str, Sequence[str]],
-        seen: Mapping[str, EncodedDataset],
+        encoded: Mapping[str, EncodedDataset],
     ) -> dict[str, Tensor]:
         assert keys == {task: list(names) for task, names in ROUTES.items() if task in rows}
         return {t: 2 * own if t in self.tasks else own for t, own in rows.items()}

@@ -260,7 +260,7 @@ def test_span_f1_by_hand() -> None:
 def test_tags_must_be_as_many_as_words() -> None:
     found = Tagging().problems(["O O", "O", None], {"text": ["a b", "a b", "a b"]})
     assert found == {
-        1: "must have one tag a word, got 1 tags for 2 words; words are parted by white space"
+        1: "must have one tag per word, got 1 tags for 2 words; words are separated by white space"
     }
 
 

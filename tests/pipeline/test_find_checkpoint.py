@@ -33,7 +33,7 @@ def test_of_a_file_and_of_a_checkpoint(tmp_path: Path) -> None:
         assert inherited_tokenizer(config(place)) == TOKENIZER.to_json()
 
 
-@pytest.mark.parametrize("text", [{}, {"text": {"brought": {"tokenizer": "x"}}}])
+@pytest.mark.parametrize("text", [{}, {"text": {"assets": {"tokenizer": "x"}}}])
 def test_a_run_without_one_of_its_own(text: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be a run that trained its own tokenizer"):
         inherited_tokenizer(config(write(tmp_path / "a.ckpt", text)))
@@ -47,7 +47,7 @@ def test_a_given_tokenizer_is_not_trained() -> None:
 
 def test_two_tokenizers_are_refused() -> None:
     with pytest.raises(UsageError, match=r"data.text.tokenizer must be left out"):
-        TextModality(500, 8, brought={"tokenizer": "x"}, tokenizer=TOKENIZER.to_json())
+        TextModality(500, 8, assets={"tokenizer": "x"}, tokenizer=TOKENIZER.to_json())
 
 
 TYPE = "pollinate.tasks.Classification"

@@ -123,7 +123,7 @@ def ids(*names: str) -> list[int]:
     return [PIECES.index(name) for name in names]
 
 
-def brought(**change: object) -> dict[str, object]:
+def assets(**change: object) -> dict[str, object]:
     known = {"tokenizer": pieces().to_str(), "padding": 0, "separator": SEP, "limit": 8}
     return {**known, **change}
 
@@ -180,7 +180,7 @@ def test_max_length_leaves_room_for_special_tokens() -> None:
 
 
 def test_the_modality_reads_no_more_than_the_model_and_says_how_much_it_cut() -> None:
-    modality = TextModality(vocab_size=300, max_length=100, brought=brought())
+    modality = TextModality(vocab_size=300, max_length=100, assets=assets())
     modality.fit([])
     store = modality.prepare(["big " * 20, "cup", None]).store
     assert store.lengths().tolist() == [8, 3, 2]
@@ -189,7 +189,7 @@ def test_the_modality_reads_no_more_than_the_model_and_says_how_much_it_cut() ->
 
 
 def test_dropping_tokens_keeps_the_special_ones() -> None:
-    modality = TextModality(vocab_size=300, max_length=8, dropout=0.99, brought=brought())
+    modality = TextModality(vocab_size=300, max_length=8, dropout=0.99, assets=assets())
     store = modality.prepare(["big cup hat"] * 20).store
     found = store.augmented(np.arange(20), seed=0, passes=np.zeros(20, dtype=np.int64))
     assert (found[:, 0] == CLS).all()
@@ -198,9 +198,9 @@ def test_dropping_tokens_keeps_the_special_ones() -> None:
 
 
 def test_the_tokenizer_travels_in_the_state() -> None:
-    modality = TextModality(vocab_size=300, max_length=8, brought=brought())
+    modality = TextModality(vocab_size=300, max_length=8, assets=assets())
     state = modality.state_dict()
-    again = TextModality(vocab_size=300, max_length=8, brought=state["brought"])
+    again = TextModality(vocab_size=300, max_length=8, assets=state["assets"])
     again.load_state_dict(state)
     assert again.tokenizer.to_json() == modality.tokenizer.to_json()
     assert again.encoder_arguments() == modality.encoder_arguments()

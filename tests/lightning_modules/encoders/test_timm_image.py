@@ -43,7 +43,7 @@ def test_the_features_are_those_of_the_library(tmp_path: Path) -> None:
     colours = (pictures.expand(-1, 3, -1, -1) - mean[:, None, None]) / std[:, None, None]
     expected = network.forward_head(network.forward_features(colours), pre_logits=True)
     torch.testing.assert_close(encoder.eval()(pictures).pooled, expected)
-    assert TimmImage.brings({"model": str(place)})["size"] == [40, 40]
+    assert TimmImage.assets_of({"model": str(place)})["size"] == [40, 40]
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_one_picture_leaves_the_statistics_alone() -> None:
 
 def test_a_checkpoint_needs_no_folder(tmp_path: Path) -> None:
     place, _ = folder(tmp_path)
-    brought = TimmImage.brings({"model": str(place)})
-    assert json.loads(json.dumps(brought)) == brought
-    first = TimmImage(1, 4, str(place), brought=brought).eval()
-    again = TimmImage(1, 4, "/gone", brought=brought).eval()
+    assets = TimmImage.assets_of({"model": str(place)})
+    assert json.loads(json.dumps(assets)) == assets
+    first = TimmImage(1, 4, str(place), assets=assets).eval()
+    again = TimmImage(1, 4, "/gone", assets=assets).eval()
     again.load_state_dict(first.state_dict())
     pictures = torch.rand(1, 1, 40, 40)
     assert torch.equal(again(pictures).pooled, first(pictures).pooled)
@@ -173,7 +173,7 @@ def test_no_model_is_not_the_folder_here() -> None:
 def test_a_hub_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_modules.encoders.pretrained_files.hub_answers", lambda _: False)
     with pytest.raises(PollinateError, match=r"hub; give a local copy: encoder.image.model=FOLDER"):
-        TimmImage.brings({"model": "hf-hub:somebody/no-such-model"})
+        TimmImage.assets_of({"model": "hf-hub:somebody/no-such-model"})
     with pytest.raises(PollinateError, match=r"hub; give a local copy.*weights=false"):
         TimmImage(3, 4, "resnet18").load()
 

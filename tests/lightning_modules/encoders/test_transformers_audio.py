@@ -34,8 +34,8 @@ def sounds() -> list[np.ndarray]:
 
 def encoded(model: Path, dim: int = 8) -> tuple[TransformersAudio, torch.Tensor]:
     """The encoder of a model, without dropout, and two recordings."""
-    brought = TransformersAudio.brings({"model": str(model)})
-    modality = AudioModality(brought=brought)
+    assets = TransformersAudio.assets_of({"model": str(model)})
+    modality = AudioModality(assets=assets)
     store = modality.prepare([(sound, RATE) for sound in sounds()]).store
     torch.manual_seed(0)
     encoder = TransformersAudio(dim=dim, model=str(model), **modality.encoder_arguments())
@@ -92,9 +92,9 @@ def test_shortened_by_hand() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpoint_needs_no_folder(kind: Callable[[Path], Path], tmp_path: Path) -> None:
     first, inputs = encoded(with_weights(kind(tmp_path)))
-    brought = TransformersAudio.brings({"model": str(tmp_path)})
-    assert json.loads(json.dumps(brought)) == brought
-    modality = AudioModality(brought=AudioModality(brought=brought).state_dict()["brought"])
+    assets = TransformersAudio.assets_of({"model": str(tmp_path)})
+    assert json.loads(json.dumps(assets)) == assets
+    modality = AudioModality(assets=AudioModality(assets=assets).state_dict()["assets"])
     again = TransformersAudio(dim=8, model="/gone", **modality.encoder_arguments()).eval()
     again.load_state_dict(first.state_dict())
     assert torch.equal(again(inputs).pooled, first(inputs).pooled)

@@ -25,8 +25,8 @@ KINDS = [models.bert, models.roberta, models.gpt2, models.t5]
 
 def texts(model: Path | str, *cells: Any, **options: Any) -> tuple[TransformersText, torch.Tensor]:
     """The encoder of a model, without dropout, and tokens of some texts."""
-    brought = TransformersText.brings({"model": str(model)})
-    modality = TextModality(vocab_size=300, max_length=32, brought=brought)
+    assets = TransformersText.assets_of({"model": str(model)})
+    modality = TextModality(vocab_size=300, max_length=32, assets=assets)
     store = modality.prepare(list(cells)).store
     torch.manual_seed(0)
     encoder = TransformersText(
@@ -72,7 +72,9 @@ def test_the_features_are_those_of_the_library(
 
 
 def test_the_limit_is_that_of_the_positions(tmp_path: Path) -> None:
-    limits = {k: TransformersText.brings({"model": str(k(tmp_path / k.__name__))}) for k in KINDS}
+    limits = {
+        k: TransformersText.assets_of({"model": str(k(tmp_path / k.__name__))}) for k in KINDS
+    }
     assert [found["limit"] for found in limits.values()] == [32, 30, 32, None]
 
 
@@ -92,9 +94,9 @@ def test_sides_by_hand() -> None:
 
 def test_a_checkpoint_needs_no_folder(tmp_path: Path) -> None:
     first, ids = texts(with_weights(models.bert(tmp_path / "model")), "big cup")
-    brought = TransformersText.brings({"model": str(tmp_path / "model")})
-    assert json.loads(json.dumps(brought)) == brought
-    again = TransformersText(49, 8, "/gone", brought=brought).eval()
+    assets = TransformersText.assets_of({"model": str(tmp_path / "model")})
+    assert json.loads(json.dumps(assets)) == assets
+    again = TransformersText(49, 8, "/gone", assets=assets).eval()
     again.load_state_dict(first.state_dict())
     assert torch.equal(again(ids).pooled, first(ids).pooled)
 
@@ -150,7 +152,7 @@ def test_what_is_no_text_model_is_refused(tmp_path: Path) -> None:
 def test_a_hub_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_modules.encoders.pretrained_files.hub_answers", lambda _: False)
     with pytest.raises(PollinateError, match=r"hub; give a local copy: encoder.text.model=FOLDER"):
-        TransformersText.brings({"model": "somebody/no-such-model"})
+        TransformersText.assets_of({"model": "somebody/no-such-model"})
 
 
 def test_a_local_folder_asks_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

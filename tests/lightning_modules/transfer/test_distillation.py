@@ -365,7 +365,7 @@ def test_kept_features_leave_a_table(tmp_path: Path) -> None:
     """The step then has no inputs that a teacher could look at."""
     data = deterministic_data({"notes": texts(40)}, {"kind": task("notes")}, tmp_path)
     kept: Any = {"text": object()}
-    data.parts["train"]["notes"].kept = kept
+    data.parts["train"]["notes"].cached = kept
     module, source = multitask(data), teacher_source(data)
     set_up(Hinton("teacher"), module, data, teacher=source)
     assert module.transfer.opened_teachers.models["teacher", "notes"].online is None  # type: ignore[union-attr]

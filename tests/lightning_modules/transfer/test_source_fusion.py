@@ -118,7 +118,7 @@ def test_heads_read_the_mixture_and_balancers_the_trunk() -> None:
     outputs = module.network(batches, trace=trace)
     rows = trace.representations["shapes"]
     keys = {"shapes": ["shapes"]}
-    read = borrowed({"shapes": rows}, module.network.views, keys, trace.seen)["shapes"]
+    read = borrowed({"shapes": rows}, module.network.views, keys, trace.encoded)["shapes"]
     assert torch.equal(module.network.heads["shapes"](read), outputs["shapes"])
     assert not torch.equal(read, rows)
 

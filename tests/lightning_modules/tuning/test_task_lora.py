@@ -64,7 +64,7 @@ def windows() -> TimmImage:
         "mean": [0.5] * 3,
         "std": [0.5] * 3,
     }
-    return picture("swin", size=[32, 32], brought=known)
+    return picture("swin", size=[32, 32], assets=known)
 
 
 def tokens(rows: int) -> Tensor:
