@@ -119,6 +119,15 @@ class Tagging(Task):
         dataset, target, unseen, unlabelled: as for ``Task``.
         classes: names of the tags; None: those of the training split, ``O`` first.
         label_smoothing: a of ``Classification``, in [0, 1).
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Tagging("notes", target="tags", classes=["O", "B-place"])
+        >>> logits = torch.tensor([[[0.0, 3.0], [3.0, 0.0]]])  # a row of two words
+        >>> task.decode(logits)
+        [{'label': 'B-place O'}]
+        >>> task.loss(logits, torch.tensor([[1, -1]]))  # the second isn't labelled
+        tensor([0.0486])
     """
 
     score = "f1"

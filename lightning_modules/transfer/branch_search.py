@@ -17,7 +17,17 @@ Objective = Callable[[Coefficients], float]  # larger is better; -inf for what i
 
 
 class CoefficientSearch(metaclass=Buildable):
-    """Looks for the coefficients with the largest value."""
+    """Looks for the coefficients with the largest value.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class BestAlone(po.transfer.CoefficientSearch):
+        ...     def run(self, branches, value, seed):
+        ...         corners = torch.eye(branches).tolist()
+        ...         return max(map(tuple, corners), key=value)
+        >>> BestAlone().run(3, value=lambda shares: shares[1], seed=0)
+        (0.0, 1.0, 0.0)
+    """
 
     @abstractmethod
     def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
@@ -38,6 +48,13 @@ class GridSearch(CoefficientSearch):
 
     Raises:
         UsageError: it is less.
+
+    Examples:
+        >>> import pollinate as po
+        >>> def value(shares):  # in a run, the validation score of the merged branches
+        ...     return -abs(shares[0] - 0.7)
+        >>> po.transfer.GridSearch(parts=4).run(2, value, seed=0)
+        (0.75, 0.25)
     """
 
     def __init__(self, parts: int = 5) -> None:
@@ -62,6 +79,14 @@ class RandomSearch(CoefficientSearch):
 
     Raises:
         UsageError: it is less.
+
+    Examples:
+        >>> import pollinate as po
+        >>> def value(shares):  # in a run, the validation score of the merged branches
+        ...     return -abs(shares[0] - 0.7)
+        >>> found = po.transfer.RandomSearch(draws=100).run(2, value, seed=0)
+        >>> abs(found[0] - 0.7) < 0.1, round(sum(found), 4)
+        (True, 1.0)
     """
 
     def __init__(self, draws: int = 10) -> None:
@@ -90,6 +115,13 @@ class CoordinateSearch(CoefficientSearch):
 
     Raises:
         UsageError: it is less.
+
+    Examples:
+        >>> import pollinate as po
+        >>> def value(shares):  # in a run, the validation score of the merged branches
+        ...     return -abs(shares[0] - 0.7)
+        >>> po.transfer.CoordinateSearch(parts=4).run(2, value, seed=0)
+        (0.75, 0.25)
     """
 
     def __init__(self, parts: int = 5) -> None:
