@@ -45,6 +45,17 @@ class Batch:
     words: {modality: (N_m, W) int64}, the place in the token sequence of each word's first token,
         -1 for a word that was cut off, -2 beyond the row's last word; only where a task needs it.
     cached: {modality: features of its N_m rows} in place of inputs, of frozen encoders.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> batch = po.Batch(
+        ...     inputs={"text": torch.tensor([[4, 7, 9], [4, 8, 0]])},
+        ...     targets={"mood": torch.tensor([1, 0])},
+        ...     present={"mood": torch.tensor([True, False])},  # the second row isn't labelled
+        ...     index=torch.arange(2),
+        ... )
+        >>> batch.modalities
+        ('text',)
     """
 
     inputs: dict[str, Tensor]
@@ -95,6 +106,13 @@ class MixedBatch:
     sizes: {data set: rows over all ranks}, >= 0.
     is_checked: False: the rows are someone else's, and the model checks them before it reads them.
     counts_all_ranks: False: the counts are of this rank's rows, and training adds them up.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> pixels = torch.rand(3, 1, 8, 8)
+        >>> batch = po.MixedBatch.of(inputs={"image": pixels}, targets={"object": [4, None, 1]})
+        >>> batch.labelled
+        {'object': 2}
     """
 
     batches: dict[str, Batch]

@@ -14,12 +14,25 @@ from pollinate.errors import PollinateError
 
 @dataclass
 class DataErrorPolicy:
-    """What to do about faults of the data.
+    r"""What to do about faults of the data.
 
     skip_bad_rows: leave rows out that can't be read; else they are an error.
     strict: rows of valid or test that stand in an earlier split, too, are an error.
     every_split: a task without rows in a split is an error; else that split has no score of it.
     cache: where results are kept that take long to compute.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import pollinate as po
+        >>> _ = Path("prices.csv").write_text("name,price\n" + "tea,3\nsoup,much\npie,5\n" * 20)
+        >>> data = po.MixedDataModule(
+        ...     {"prices": po.Dataset("prices.csv", inputs={"text": "name"})},
+        ...     tasks={"price": po.tasks.Regression("prices", target="price")},
+        ...     policy=po.DataErrorPolicy(skip_bad_rows=True),  # else they are an error
+        ... )
+        >>> data.setup()
+        >>> data.notes[0].splitlines()[0]
+        'prices: 20 bad rows left out'
     """
 
     skip_bad_rows: bool = False

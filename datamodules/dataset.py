@@ -72,6 +72,15 @@ class Dataset:
 
     Attributes:
         source: where all rows come from.
+
+    Examples:
+        >>> import pandas as pd, pollinate as po
+        >>> reviews = pd.DataFrame({"review": ["good tea", "bad soup"] * 10, "stars": [5, 1] * 10})
+        >>> data = po.Dataset(reviews, valid=0.2, inputs={"text": "review"})
+        >>> data.split
+        {'train': 0.8, 'valid': 0.2}
+        >>> po.Dataset("reviews.csv", inputs={"text": "review"}).source.location
+        'reviews.csv'
     """
 
     def __init__(

@@ -20,6 +20,13 @@ class Features:
     sequence: (N, L, D), one vector a token, or None.
     grid: (N, D, H, W), one vector a cell, or None.
     mask: (N, L) bool, True where ``sequence`` holds a real token, or None.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> tokens = torch.randn(2, 6, 8)  # 2 rows of 6 tokens
+        >>> features = po.Features(pooled=tokens.mean(dim=1), sequence=tokens)
+        >>> features.pooled.shape, features.grid
+        (torch.Size([2, 8]), None)
     """
 
     pooled: Tensor

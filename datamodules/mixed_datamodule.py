@@ -75,6 +75,18 @@ class MixedDataModule(LightningDataModule):
 
     Attributes:
         notes: what a user should know of the data, found by ``setup``.
+
+    Examples:
+        >>> import pollinate as po
+        >>> data = po.MixedDataModule(
+        ...     {"reviews": po.Dataset("reviews.csv", inputs={"text": "review"})},
+        ...     tasks={"mood": po.tasks.Classification("reviews", target="mood")},
+        ...     sampler=po.samplers.Temperature(batch_size=16),
+        ... )
+        >>> data.setup()
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch.sizes, batch.labelled
+        ({'reviews': 16}, {'mood': 16})
     """
 
     def __init__(

@@ -238,8 +238,16 @@ def tasks_of_modality(modality: str, datasets: Config, routes: Routes) -> list[s
 def apply_tuning(
     encoder: Encoder, node: Config, tasks: Sequence[str], allow: Sequence[str], key: str
 ) -> Tuning:
-    """Choose how much of an encoder, which the given tasks read, trains."""
-    tuning: Tuning = build(node, allow, key)
+    """Choose how much of an encoder, which the given tasks read, trains.
+
+    Raises:
+        UsageError: ``node`` stands for no ``Tuning``, or for one that the encoder can't have.
+    """
+    tuning = build(node, allow, key)
+    if not isinstance(tuning, Tuning):
+        raise UsageError(
+            f"{key} must be one of po.tuning, such as po.tuning.LoRA(), got {tuning!r:.60}"
+        )
     try:
         tuning.apply(encoder, tasks)
     except UsageError as error:

@@ -103,19 +103,6 @@ class MultiTaskModule(EvaluationModule):
     steps. What belongs to single steps comes every ``Trainer(log_every_n_steps=...)``, the rest at
     the ends of epochs.
 
-        model = MultiTaskModule(data)                       # good defaults for everything
-        model = MultiTaskModule(
-            data,
-            encoders={"text": po.encoders.MiniLM(tune=po.tuning.LoRA())},
-            trunk=po.trunks.MMoE(experts=4),
-            balancer=po.balancers.UPGrad(),
-        )
-        model = MultiTaskModule(                            # batches of tensors, no data module
-            tasks={"object": po.tasks.Classification(classes=10)},
-            encoders={"image": resnet},                     # any module (N, ...) -> (N, dim)
-            dim=512,
-        )
-
     Args:
         data: tasks, modalities and vocabularies; it is set up here, with what the encoders bring
             along. None: batches come as tensors (``MixedBatch.of``), and ``tasks`` and
@@ -143,6 +130,26 @@ class MultiTaskModule(EvaluationModule):
     Raises:
         UsageError: a part is of another kind, or parts don't fit each other.
         PollinateError: the data can't be used.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> model = po.MultiTaskModule(data)  # good defaults for everything
+        >>> trainer.fit(model, data)
+        >>> model = po.MultiTaskModule(
+        ...     data,
+        ...     encoders={"text": po.encoders.GRU(hidden=16)},
+        ...     trunk=po.trunks.MMoE(experts=2),
+        ...     balancer=po.balancers.UPGrad(),
+        ... )
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32))
+        >>> model = po.MultiTaskModule(  # batches of tensors, no data module
+        ...     tasks={"object": po.tasks.Classification(classes=10)},
+        ...     encoders={"image": network},  # any module (N, ...) -> (N, dim)
+        ...     dim=32,
+        ... )
+        >>> batch = po.MixedBatch.of(inputs={"image": torch.rand(4, 1, 8, 8)})
+        >>> model.predict_step(batch, 0)["object"][0]["label"] in map(str, range(10))
+        True
     """
 
     network: MultiTaskNetwork

@@ -115,6 +115,19 @@ class MultiTaskNetwork(TaskNetwork):
         fusions: {``combination`` of modalities: how they become one vector per row}.
         views: {task: what it reads of its rows: words or cells}; default: one vector per row.
         tunings: {modality: how much of its encoder trains}; they were applied.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> network = po.MultiTaskNetwork(
+        ...     encoders={"text": po.encoders.Bag(vocab_size=50, dim=8)},
+        ...     trunk=po.trunks.SharedTrunk(["mood", "stars"], dim=8),
+        ...     heads={"mood": torch.nn.Linear(8, 2), "stars": torch.nn.Linear(8, 5)},
+        ...     routes={"mood": ["reviews"], "stars": ["reviews"]},
+        ... )
+        >>> tokens = torch.tensor([[4, 7, 9], [4, 8, 0]])
+        >>> rows = po.MixedBatch.of({"reviews": {"inputs": {"text": tokens}}}).batches
+        >>> {task: tuple(output.shape) for task, output in network(rows).items()}
+        {'mood': (2, 2), 'stars': (2, 5)}
     """
 
     def __init__(

@@ -32,6 +32,13 @@ class SourceOpener:
 
     Attributes:
         digests: {name: digest} of what was opened.
+
+    Examples:
+        >>> import pollinate as po
+        >>> sources = po.SourceOpener()
+        >>> source = sources.open("runs/first")
+        >>> list(source.predictor().tasks), list(sources.digests)
+        (['mood', 'stars'], ['runs/first'])
     """
 
     def __init__(

@@ -26,6 +26,7 @@ _HOMES = {
     "MultiTaskModule": "lightning_modules.module",
     "MultiTaskNetwork": "lightning_modules.network",
     "Features": "datamodules.features",
+    "Evidence": "lightning_modules.transferability.base",
     "Recipe": "pollinate.recipes",
     "SourceOpener": "pipeline.transfer_sources",
     "fit": "pipeline.api.runs",

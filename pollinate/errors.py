@@ -11,13 +11,28 @@ class PollinateError(Exception):
     """A failure with a message for the user: the rule, the value found, the next step.
 
     ``exit_code`` is what the command returns: 1 for a failure, 2 for wrong usage.
+
+    Examples:
+        >>> import pollinate as po
+        >>> try:
+        ...     po.load("runs/gone")
+        ... except po.PollinateError as error:  # a message for people
+        ...     print(error)
+        checkpoint must be a file, a run folder, ...; runs/gone is none of them
     """
 
     exit_code = 1
 
 
 class UsageError(PollinateError):
-    """The command line or a config file is wrong; nothing was started."""
+    """The command line or a config file is wrong; nothing was started.
+
+    Examples:
+        >>> import pollinate as po
+        >>> po.trunks.MMoE(expert=4)
+        Traceback (most recent call last):
+        pollinate.errors.UsageError: MMoE has no option 'expert'; did you mean experts? ...
+    """
 
     exit_code = 2
 

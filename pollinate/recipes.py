@@ -31,6 +31,14 @@ class Recipe:
     Args:
         kind: the class.
         options: its keyword arguments, as far as they are known.
+
+    Examples:
+        >>> import pollinate as po
+        >>> trunk = po.trunks.MMoE(experts=3)  # for which tasks, only the model knows
+        >>> isinstance(trunk, po.Recipe), trunk.takes("depth")
+        (True, True)
+        >>> trunk.node()
+        {'_target_': 'pollinate.trunks.MMoE', 'experts': 3, 'depth': 1, 'dropout': 0.1}
     """
 
     kind: Buildable

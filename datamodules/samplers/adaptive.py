@@ -27,6 +27,16 @@ class Adaptive(Sampler):
         sharpness: a, > 0; larger reacts to smaller lags.
         floor: e, > 0; the largest w is 1 / e, that of a task without lag 1 / (1 + e).
         rate: r, in (0, 1].
+
+    Examples:
+        >>> import pollinate as po
+        >>> sampler = po.samplers.Adaptive(batch_size=20, targets={"mood": 0.9, "object": 0.9})
+        >>> sampler.bind({"reviews": ["mood"], "photos": ["object"]})
+        >>> sampler.counts({"reviews": 500, "photos": 500})
+        {'reviews': 10, 'photos': 10}
+        >>> sampler.observe({"mood": 0.9, "object": 0.5})  # object lags behind
+        >>> sampler.counts({"reviews": 500, "photos": 500})
+        {'reviews': 7, 'photos': 13}
     """
 
     def __init__(

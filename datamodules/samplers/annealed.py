@@ -21,6 +21,13 @@ class AnnealedTemperature(Sampler):
         start: temperature of the first epoch, > 0.
         end: temperature from epoch ``epochs`` on, > 0.
         epochs: >= 1.
+
+    Examples:
+        >>> import pollinate as po
+        >>> sampler = po.samplers.AnnealedTemperature(batch_size=10, end=1000.0, epochs=10)
+        >>> rows = {"reviews": 900, "photos": 100}
+        >>> [sampler.counts(rows, epoch)["photos"] for epoch in (0, 5, 10)]
+        [2, 3, 5]
     """
 
     def __init__(

@@ -21,6 +21,14 @@ class Sampler(metaclass=Buildable):
         steps_per_epoch: steps of one epoch, >= 1; None: all rows / batch_size, rounded up.
         bucket: steps whose rows are sorted by length before they are dealt out, >= 1; more leaves
             less padding, 1 is off.
+
+    Examples:
+        >>> import pollinate as po
+        >>> class SquareRoot(po.samplers.Sampler):
+        ...     def shares(self, sizes, epoch):
+        ...         return {name: size**0.5 for name, size in sizes.items()}
+        >>> SquareRoot(batch_size=10).counts({"reviews": 900, "photos": 100})
+        {'reviews': 7, 'photos': 3}
     """
 
     def __init__(

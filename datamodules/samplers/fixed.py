@@ -17,6 +17,12 @@ class FixedShares(Sampler):
         steps_per_epoch: steps of one epoch; None: all rows / batch_size, rounded up.
         bucket: steps whose rows are sorted by length before they are dealt out.
         weights: {data set: w}, > 0; a data set that is left out has 1.
+
+    Examples:
+        >>> import pollinate as po
+        >>> sampler = po.samplers.FixedShares(batch_size=10, weights={"reviews": 4.0})
+        >>> sampler.counts({"reviews": 900, "photos": 100})  # rows of each step
+        {'reviews': 7, 'photos': 3}
     """
 
     def __init__(

@@ -19,6 +19,15 @@ class Temperature(Sampler):
         steps_per_epoch: steps of one epoch; None: all rows / batch_size, rounded up.
         bucket: steps whose rows are sorted by length before they are dealt out.
         temperature: T, > 0.
+
+    Examples:
+        >>> import pollinate as po
+        >>> rows = {"reviews": 900, "photos": 100}
+        >>> for temperature in (1.0, 2.0, 1000.0):
+        ...     po.samplers.Temperature(batch_size=10, temperature=temperature).counts(rows)
+        {'reviews': 8, 'photos': 2}
+        {'reviews': 7, 'photos': 3}
+        {'reviews': 5, 'photos': 5}
     """
 
     def __init__(

@@ -24,6 +24,14 @@ class Arrow(Source):
     Args:
         path: a file, a folder of ``save_to_disk``, a pattern, a list of them, or {split: either}.
         folder: where relative paths of pictures and recordings begin; default: the file's folder.
+
+    Examples:
+        >>> import datasets, pollinate as po
+        >>> tea = datasets.Dataset.from_dict({"review": ["good tea", "bad tea"], "stars": [5, 1]})
+        >>> tea.save_to_disk("tea")
+        >>> rows = po.sources.Arrow("tea").table()
+        >>> rows.names, len(rows)
+        (['review', 'stars'], 2)
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from datamodules.cache import Cache, file_stamp
+from datamodules.cache import Cache, default_cache, file_stamp
 from datamodules.sources.row_files import RowFile
 from datamodules.table import HAS_PREFIX, ORIGIN_COLUMNS, SourceTable
 from pollinate.errors import PollinateError, UsageError
@@ -22,6 +22,15 @@ class Source(metaclass=Buildable):
 
     Attributes:
         location: where the rows come from, for people: a path, an address, a package's file.
+
+    Examples:
+        >>> import pollinate as po
+        >>> source = po.sources.Csv("reviews.csv")
+        >>> isinstance(source, po.sources.Source), source.location
+        (True, 'reviews.csv')
+        >>> rows = source.table()
+        >>> len(rows), rows.names
+        (100, ['review', 'mood', 'stars', 'split'])
     """
 
     location: str
@@ -36,6 +45,10 @@ class Source(metaclass=Buildable):
         Raises:
             pollinate.errors.PollinateError: the data can't be found or read.
         """
+
+    def table(self) -> SourceTable:
+        """Read every row, as a run does: what takes long to make is kept in the user's cache."""
+        return self.load(Cache(default_cache()))
 
     def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
         """Read every row, but leave the given columns where they are.
@@ -93,12 +106,23 @@ FORMAT = 1  # of what the cache holds; raised when older entries can't be read
 
 
 class FileSource(Source):
-    """Copies the rows into an Arrow file in the cache, once, and maps that into memory.
+    r"""Copies the rows into an Arrow file in the cache, once, and maps that into memory.
 
     Args:
         path: a file, a pattern, a list of them, or {split: either}.
         folder: where relative paths of pictures and recordings begin; default: the file's folder.
         empty: texts that stand for an empty cell, besides the empty text.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import pollinate as po
+        >>> for month in ("may", "june"):
+        ...     _ = Path(f"{month}.csv").write_text("review,mood\ngood tea,glad\nbad soup,n/a\n")
+        >>> source = po.sources.Csv(["may.csv", "june.csv"], empty=["n/a"])
+        >>> isinstance(source, po.sources.FileSource)
+        True
+        >>> list(source.table().columns["mood"])
+        ['glad', None, 'glad', None]
     """
 
     def __init__(

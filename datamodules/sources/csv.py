@@ -102,7 +102,7 @@ def require_names(path: Path, names: Sequence[str]) -> None:
 
 
 class Csv(FileSource):
-    """CSV or TSV files with a header; every cell is text.
+    r"""CSV or TSV files with a header; every cell is text.
 
     Args:
         path: a file, a pattern, a list of them, or {split: either}; all with the same columns.
@@ -113,6 +113,14 @@ class Csv(FileSource):
 
     Raises:
         UsageError: delimiter isn't one character, or the encoding isn't known.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import pollinate as po
+        >>> _ = Path("tea.tsv").write_text("review\tmood\ngood tea\tglad\nbad tea\t\n")
+        >>> rows = po.sources.Csv("tea.tsv", delimiter="\t").table()
+        >>> {name: list(column) for name, column in rows.columns.items()}
+        {'review': ['good tea', 'bad tea'], 'mood': ['glad', None]}
     """
 
     def __init__(

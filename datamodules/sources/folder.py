@@ -35,6 +35,17 @@ class Folder(Source):
 
     Args:
         path: the folder, or {split: folder}.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import pollinate as po
+        >>> class Clips(po.sources.Folder):
+        ...     column, suffixes = "clip", {".mp4"}
+        >>> for kind in ("cat", "dog"):
+        ...     Path("clips", kind).mkdir(parents=True)
+        ...     Path("clips", kind, "1.mp4").touch()
+        >>> list(Clips("clips").table().columns["label"])
+        ['cat', 'dog']
     """
 
     column: str
@@ -99,14 +110,37 @@ class Folder(Source):
 
 
 class ImageFolder(Folder):
-    """A folder of pictures: the column ``image`` and what its class ``Folder`` says."""
+    """A folder of pictures: the column ``image`` and what its class ``Folder`` says.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> import pollinate as po
+        >>> for folder in ("photos/train/cat", "photos/test/dog"):
+        ...     Path(folder).mkdir(parents=True)
+        ...     Image.new("L", (8, 8)).save(f"{folder}/1.png")
+        >>> rows = po.sources.ImageFolder("photos").table()
+        >>> sorted(rows.columns["label"]), sorted(rows.columns["split"])
+        (['cat', 'dog'], ['test', 'train'])
+    """
 
     column = "image"
     suffixes = IMAGES
 
 
 class AudioFolder(Folder):
-    """A folder of recordings: the column ``audio`` and what its class ``Folder`` says."""
+    """A folder of recordings: the column ``audio`` and what its class ``Folder`` says.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import pollinate as po
+        >>> for folder in ("sounds/rain", "sounds/wind"):
+        ...     Path(folder).mkdir(parents=True)
+        ...     Path(folder, "1.wav").touch()
+        >>> rows = po.sources.AudioFolder("sounds").table()
+        >>> [path.name for path in rows.columns["audio"]], sorted(rows.columns["label"])
+        (['1.wav', '1.wav'], ['rain', 'wind'])
+    """
 
     column = "audio"
     suffixes = SOUNDS

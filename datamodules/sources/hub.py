@@ -23,6 +23,16 @@ class Hub(Source):
         repo: as in its address, ``owner/name``.
         config: which of its configurations; None: the only one.
         revision: branch, tag or commit; None: the newest.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import pandas as pd, pollinate as po
+        >>> Path("owner/tea").mkdir(parents=True)  # in place of an address, a folder
+        >>> frame = pd.DataFrame({"review": ["good tea"], "stars": [5]})
+        >>> frame.to_parquet("owner/tea/train.parquet")
+        >>> rows = po.sources.Hub("owner/tea").table()
+        >>> rows.names, list(rows.columns["split"])
+        (['review', 'stars', 'split'], ['train'])
     """
 
     def __init__(self, repo: str, config: str | None = None, revision: str | None = None) -> None:

@@ -95,13 +95,21 @@ def as_row(value: Any, number: int, what: str) -> FileRow:
 
 
 class Json(FileSource):
-    """One object a line (.jsonl), or a list of objects.
+    r"""One object a line (.jsonl), or a list of objects.
 
     Args:
         path: a file, a pattern, a list of them, or {split: either}.
         encoding: of the files.
         folder: where relative paths of pictures and recordings begin; default: the file's folder.
         empty: texts that stand for an empty cell, besides null and the empty text.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import pollinate as po
+        >>> _ = Path("tea.jsonl").write_text('{"review": "tea", "stars": 5}\n{"review": "soup"}\n')
+        >>> rows = po.sources.Json("tea.jsonl").table()
+        >>> {name: list(column) for name, column in rows.columns.items()}
+        {'review': ['tea', 'soup'], 'stars': [5, None]}
     """
 
     def __init__(

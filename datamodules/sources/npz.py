@@ -28,6 +28,14 @@ class Npz(Source):
         lengths: {array: array of lengths}: the first holds all rows behind each other, as
             recordings are kept; row i is the next lengths[i] values.
         names: {column: array of names}: the column's numbers become names.
+
+    Examples:
+        >>> import numpy as np, pollinate as po
+        >>> pictures = np.zeros((3, 8, 8), "uint8")
+        >>> np.savez("shapes.npz", image=pictures, kind=[0, 1, 0], kinds=["a", "b"])
+        >>> rows = po.sources.Npz("shapes.npz", names={"kind": "kinds"}).table()
+        >>> list(rows.columns["kind"]), rows.columns["image"].shape
+        (['a', 'b', 'a'], (3, 8, 8))
     """
 
     def __init__(

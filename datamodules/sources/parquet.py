@@ -112,6 +112,14 @@ class Parquet(FileSource):
         path: a file, a pattern, a list of them, or {split: either}; all with the same columns.
         folder: where relative paths of pictures and recordings begin; default: the file's folder.
         empty: texts that stand for an empty cell, besides null and the empty text.
+
+    Examples:
+        >>> import pandas as pd, pollinate as po
+        >>> frame = pd.DataFrame({"review": ["good tea", "bad tea"], "stars": [5, 1]})
+        >>> frame.to_parquet("tea.parquet")
+        >>> rows = po.sources.Parquet("tea.parquet").table()
+        >>> rows.names, len(rows)
+        (['review', 'stars'], 2)
     """
 
     def open(self, path: Path) -> RowFile:

@@ -103,6 +103,12 @@ class Quickstart(Source):
 
     Raises:
         UsageError: another name, rows < 1, or ``load`` doesn't find the package with the data.
+
+    Examples:
+        >>> import pollinate as po
+        >>> rows = po.sources.Quickstart("optdigits", rows=30).table()
+        >>> rows.names, rows.columns["image"].shape
+        (['image', 'digit'], (30, 8, 8))
     """
 
     def __init__(self, name: str, rows: int | None = None) -> None:

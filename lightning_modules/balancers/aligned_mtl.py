@@ -24,6 +24,14 @@ class AlignedMTL(GramianBalancer):
         tasks, level, losses: as for every ``GradientBalancer``.
         scale: sigma is the smallest (``min``), ``median`` or root mean square (``rmse``) of the
             singular values that aren't 0.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> po.balancers.AlignedMTL(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # both as long as the shorter one
+        tensor([1., 1.])
     """
 
     def __init__(

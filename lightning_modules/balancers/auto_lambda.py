@@ -29,6 +29,16 @@ class AutoLambda(JacobianBalancer):
 
     Raises:
         UsageError: a primary task that there isn't.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> balancer = po.balancers.AutoLambda(["mood", "stars"], primary=["mood"], lr=0.1)
+        >>> for _ in range(2):  # a step on stars raises the loss of mood
+        ...     losses = {"mood": shared.sum(), "stars": -shared.sum()}
+        ...     balancer.backward(losses)
+        >>> {task: round(weight, 2) for task, weight in balancer.task_weights(losses).items()}
+        {'mood': 1.1, 'stars': 0.9}
     """
 
     levels = ("auto", "parameters")

@@ -22,6 +22,17 @@ class Balancer(nn.Module, metaclass=Buildable):
 
     Args:
         tasks: names of all tasks of the run.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> losses = {"mood": 3 * shared[0], "stars": shared[1] - shared[0]}
+        >>> balancer = po.balancers.Fixed(["mood", "stars"], {"mood": 0.5})
+        >>> isinstance(balancer, po.balancers.Balancer), balancer.task_weights(losses)
+        (True, {'mood': 0.5, 'stars': 1.0})
+        >>> balancer.backward(losses)
+        >>> shared.grad
+        tensor([0.5000, 1.0000])
     """
 
     given_later: ClassVar[frozenset[str]] = frozenset({"tasks"})
@@ -99,7 +110,18 @@ class Balancer(nn.Module, metaclass=Buildable):
 
 
 class LossBalancer(Balancer):
-    """Weighs losses: objective = sum_t w_t L_t + penalty, over the step's tasks."""
+    """Weighs losses: objective = sum_t w_t L_t + penalty, over the step's tasks.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class OneOver(po.balancers.LossBalancer):
+        ...     def weights(self, losses, tasks):
+        ...         return 1 / losses
+        >>> losses = torch.tensor([2.0, 8.0], requires_grad=True)
+        >>> OneOver(["mood", "stars"]).backward({"mood": losses[0], "stars": losses[1]})
+        >>> losses.grad
+        tensor([0.5000, 0.1250])
+    """
 
     @abstractmethod
     def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
@@ -153,7 +175,17 @@ class LossBalancer(Balancer):
 
 
 class Scalarization(LossBalancer):
-    """Minimises s(L_1, ..., L_P); a task's weight is ds / dL_t."""
+    """Minimises s(L_1, ..., L_P); a task's weight is ds / dL_t.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Worst(po.balancers.Scalarization):
+        ...     def scalarize(self, losses, tasks):
+        ...         return losses.max()
+        >>> losses = {"mood": torch.tensor(2.0), "stars": torch.tensor(8.0)}
+        >>> Worst(["mood", "stars"]).task_weights(losses)
+        {'mood': 0.0, 'stars': 1.0}
+    """
 
     @abstractmethod
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:

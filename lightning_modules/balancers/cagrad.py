@@ -25,6 +25,15 @@ class CAGrad(GramianBalancer):
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
         c: >= 0; 0 is the plain sum, a large c nears ``MGDA``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 3 * shared[0], "stars": shared[0]}
+        >>> balancer = po.balancers.CAGrad(["mood", "stars"], c=0.5)
+        >>> balancer.backward(losses)
+        >>> {task: round(weight, 2) for task, weight in balancer.task_weights(losses).items()}
+        {'mood': 0.67, 'stars': 2.0}
     """
 
     def __init__(

@@ -20,6 +20,14 @@ class ConFIG(GramianBalancer):
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> po.balancers.ConFIG(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # the same angle to both
+        tensor([1.5000, 1.5000])
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:

@@ -21,6 +21,14 @@ class Cosmos(Scalarization):
         tasks: names of all tasks of the run.
         strength: >= 0, of the pull towards losses in the ratio of the preference.
         preference: {task: p_t > 0}; 1 for a task that is not named.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.Cosmos(["mood", "stars"], preference={"mood": 2.0})
+        >>> losses = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
+        >>> losses.grad  # each task's weight, near its preference
+        tensor([1.9284, 1.0537])
     """
 
     def __init__(

@@ -23,6 +23,16 @@ class CRMOGM(GramianBalancer):
         tasks, level, losses: as for every ``GradientBalancer``.
         method: whose weights are smoothed; level and loss method are this one's.
         rate: in [0, 1), share of the old weights.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1] - shared[0]}
+        >>> inner = po.balancers.MGDA(["mood", "stars"])  # weights 0.8 and 1.2
+        >>> balancer = po.balancers.CRMOGM(["mood", "stars"], method=inner, rate=0.9)
+        >>> balancer.backward(losses)
+        >>> {task: round(weight, 4) for task, weight in balancer.task_weights(losses).items()}
+        {'mood': 0.98, 'stars': 1.02}
     """
 
     weight: Tensor

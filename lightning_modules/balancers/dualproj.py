@@ -19,6 +19,14 @@ class DualProj(GramianBalancer):
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": 0.5 * shared[1] - shared[0]}  # they conflict
+        >>> po.balancers.DualProj(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # the sum (1, 0.5) would raise the loss of stars, this doesn't
+        tensor([0.4000, 0.8000])
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:

@@ -21,6 +21,16 @@ class DynamicWeightAverage(LossBalancer):
     Args:
         tasks: names of all tasks of the run.
         temperature: > 0; large values come close to equal weighting.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.DynamicWeightAverage(["mood", "stars"], temperature=1.0)
+        >>> for epoch, mood in enumerate([1.0, 0.5]):  # mood learns, stars stands still
+        ...     balancer.begin_epoch(epoch)
+        ...     balancer.observe({"mood": torch.tensor(mood), "stars": torch.tensor(1.0)}, True)
+        >>> balancer.begin_epoch(2)
+        >>> balancer.weights(torch.tensor([0.5, 1.0]), ["mood", "stars"])
+        tensor([0.7551, 1.2449])
     """
 
     epoch: Tensor

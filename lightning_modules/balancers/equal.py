@@ -14,6 +14,12 @@ class Equal(LossBalancer):
 
     A sum and not a mean, so that a task's gradient doesn't depend on how many other tasks the
     step happens to have.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.Equal(["mood", "stars"])
+        >>> balancer.objective({"mood": torch.tensor(2.0), "stars": torch.tensor(8.0)})
+        tensor(10.)
     """
 
     def weights(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:

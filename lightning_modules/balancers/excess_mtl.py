@@ -23,6 +23,16 @@ class ExcessMTL(JacobianBalancer):
     Args:
         tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.
         lr: > 0, of the weights.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> balancer = po.balancers.ExcessMTL(["mood", "stars"], lr=0.1)
+        >>> for slope in (1.0, 0.1):  # stars comes near its best
+        ...     losses = {"mood": shared[0], "stars": slope * shared[1]}
+        ...     balancer.backward(losses)
+        >>> {task: round(weight, 2) for task, weight in balancer.task_weights(losses).items()}
+        {'mood': 1.03, 'stars': 0.97}
     """
 
     levels = ("auto", "parameters")

@@ -24,6 +24,14 @@ class FairGrad(GramianBalancer):
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
         alpha: in [0.2, 100].
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> po.balancers.FairGrad(["mood", "stars"], alpha=0.5).backward(losses)
+        >>> shared.grad
+        tensor([1.7100, 1.3572])
     """
 
     def __init__(

@@ -29,6 +29,18 @@ class FAMO(LossBalancer):
         lr: > 0, of the logits.
         decay: >= 0, of the logits.
         ideal: {task: best loss it could reach}; 0 for a task that isn't named.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.FAMO(["mood", "stars"])
+        >>> losses = torch.tensor([2.0, 8.0], requires_grad=True)
+        >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
+        >>> losses.grad
+        tensor([1.6000, 0.4000])
+        >>> after = {"mood": torch.tensor(1.0), "stars": torch.tensor(8.0)}  # mood gained
+        >>> balancer.after_step(after)
+        >>> balancer.weights(torch.tensor([2.0, 8.0]), ["mood", "stars"])
+        tensor([1.5838, 0.4162])
     """
 
     logits: Tensor

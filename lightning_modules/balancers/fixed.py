@@ -20,6 +20,12 @@ class Fixed(LossBalancer):
 
     Raises:
         UsageError: a weight for an unknown task, or a negative or infinite one.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.Fixed(["mood", "stars"], task_weights={"stars": 0.25})
+        >>> balancer.objective({"mood": torch.tensor(2.0), "stars": torch.tensor(8.0)})
+        tensor(4.)
     """
 
     def __init__(

@@ -18,6 +18,14 @@ class GeometricMean(Scalarization):
 
     Args:
         tasks: names of all tasks of the run.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.GeometricMean(["mood", "stars"])
+        >>> losses = torch.tensor([2.0, 8.0], requires_grad=True)
+        >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
+        >>> losses.grad  # each task's weight: 4 / (2 L)
+        tensor([1.0000, 0.2500])
     """
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:

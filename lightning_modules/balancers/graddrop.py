@@ -22,6 +22,14 @@ class GradDrop(JacobianBalancer):
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
         seed: with the number of the step it gives the same draws on all processes.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": shared[0] - 2 * shared[1], "stars": 3 * shared[0] - shared[1]}
+        >>> po.balancers.GradDrop(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # where signs agree nothing is dropped
+        tensor([ 4., -3.])
     """
 
     def __init__(

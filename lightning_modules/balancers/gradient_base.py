@@ -51,6 +51,17 @@ class GradientBalancer(Balancer):
 
     Raises:
         UsageError: an unknown level, or one that the method can't work on.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared, head = (torch.ones(2, requires_grad=True) for _ in range(2))
+        >>> losses = {"mood": (3 * shared * head).sum(), "stars": -shared.sum()}
+        >>> balancer = po.balancers.MGDA(["mood", "stars"])
+        >>> isinstance(balancer, po.balancers.GradientBalancer)
+        True
+        >>> balancer.backward(losses)
+        >>> shared.grad, head.grad  # the head's own, unweighted
+        (tensor([0., 0.]), tensor([3., 3.]))
     """
 
     levels: ClassVar[tuple[str, ...]] = LEVELS  # those that the method can work on
@@ -193,6 +204,17 @@ class GramianBalancer(GradientBalancer):
 
     Where gradients are orthogonal and of one length, all w_t are 1, the gradient of the plain
     sum: what a paper normalises to sum_t w_t = 1 is multiplied by the number of tasks here.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class EqualLengths(po.balancers.GramianBalancer):
+        ...     def weights(self, gramian, losses, tasks):
+        ...         return gramian.diagonal().rsqrt()
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 4 * shared[0], "stars": -2 * shared[1]}
+        >>> EqualLengths(["mood", "stars"]).backward(losses)
+        >>> shared.grad
+        tensor([ 1., -1.])
     """
 
     @abstractmethod
@@ -239,6 +261,17 @@ class JacobianBalancer(GradientBalancer):
 
     Scaled like a ``GramianBalancer``: T times a mean. Under several processes every one of them
     has the whole Jacobian.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Largest(po.balancers.JacobianBalancer):
+        ...     def combine(self, jacobian, losses, tasks):
+        ...         return jacobian.max(dim=0).values
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": shared[0] + 2 * shared[1], "stars": 3 * shared[0] - shared[1]}
+        >>> Largest(["mood", "stars"]).backward(losses)
+        >>> shared.grad
+        tensor([3., 2.])
     """
 
     @abstractmethod

@@ -24,6 +24,16 @@ class GradNorm(GramianBalancer):
         tasks, level, losses: as for every ``GradientBalancer``.
         alpha: >= 0, how strongly training rates are evened out.
         lr: > 0, of w; the gradient lengths are divided by their mean, so that it has no unit.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> balancer = po.balancers.GradNorm(["mood", "stars"], lr=0.1)
+        >>> losses = {"mood": 4 * shared[0], "stars": shared[1]}
+        >>> for _ in range(2):
+        ...     balancer.backward(losses)
+        >>> balancer.task_weights(losses)["mood"] < 1 < balancer.task_weights(losses)["stars"]
+        True
     """
 
     weight: Tensor

@@ -26,6 +26,15 @@ class GradVac(GramianBalancer):
         tasks, level, losses: as for every ``GradientBalancer``.
         rate: in (0, 1], of the moving average of a pair's cosine, which starts at 0.
         seed: of the orders, as for ``PCGrad``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1] - shared[0]}  # they conflict
+        >>> balancer = po.balancers.GradVac(["mood", "stars"])
+        >>> balancer.backward(losses)
+        >>> shared.grad, balancer.task_weights(losses)
+        (tensor([1., 2.]), {'mood': 1.5, 'stars': 2.0})
     """
 
     cosine: Tensor

@@ -21,6 +21,14 @@ class IMTLG(GramianBalancer):
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 4 * shared[0], "stars": shared[1]}
+        >>> po.balancers.IMTLG(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # as far along the one as along the other
+        tensor([1.6000, 1.6000])
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:

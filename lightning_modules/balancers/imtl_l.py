@@ -18,6 +18,16 @@ class IMTLL(LossBalancer):
     Args:
         tasks: names of all tasks of the run.
         initial: s_t at the start; 0 starts from equal weighting.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.IMTLL(["mood", "stars"])
+        >>> optimizer = torch.optim.SGD(balancer.parameters(), lr=0.1)  # s is learnt, too
+        >>> losses = {"mood": torch.tensor(0.5), "stars": torch.tensor(4.0)}
+        >>> balancer.backward(losses)
+        >>> optimizer.step()
+        >>> {task: round(weight, 2) for task, weight in balancer.task_weights(losses).items()}
+        {'mood': 1.05, 'stars': 0.74}
     """
 
     def __init__(self, tasks: Sequence[str], initial: float = 0.0) -> None:

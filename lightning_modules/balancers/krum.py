@@ -24,6 +24,15 @@ class Krum(GramianBalancer):
         tasks, level, losses: as for every ``GradientBalancer``.
         outliers: >= 0, tasks whose gradient may be far off.
         selected: >= 1, tasks that count.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(1, requires_grad=True)
+        >>> losses = {"mood": shared[0], "stars": 2 * shared[0], "broken": 1000 * shared[0]}
+        >>> balancer = po.balancers.Krum(list(losses), outliers=0)
+        >>> balancer.backward(losses)
+        >>> balancer.task_weights(losses)
+        {'mood': 1.5, 'stars': 1.5, 'broken': 0.0}
     """
 
     def __init__(

@@ -20,6 +20,14 @@ class LogLoss(Scalarization):
     Args:
         tasks: names of all tasks of the run.
         epsilon: > 0; bounds a weight.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.LogLoss(["mood", "stars"])
+        >>> losses = torch.tensor([2.0, 8.0], requires_grad=True)
+        >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
+        >>> losses.grad  # each task's weight: 1 / L
+        tensor([0.5000, 0.1250])
     """
 
     def __init__(self, tasks: Sequence[str], epsilon: float = 1e-8) -> None:

@@ -18,6 +18,14 @@ class MGDA(GramianBalancer):
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1] - shared[0]}  # they conflict
+        >>> po.balancers.MGDA(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # 0.8 of the one's gradient, 1.2 of the other's
+        tensor([0.4000, 1.2000])
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:

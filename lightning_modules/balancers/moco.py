@@ -28,6 +28,15 @@ class MoCo(JacobianBalancer):
         beta: in (0, 1], of the tracking.
         gamma: > 0, step of v.
         rho: >= 0, pull of v towards equal weights.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> balancer = po.balancers.MoCo(["mood", "stars"])
+        >>> balancer.backward(losses)
+        >>> shared.grad  # v = (0.47, 0.53)
+        tensor([1.8800, 1.0600])
     """
 
     levels = ("auto", "parameters")

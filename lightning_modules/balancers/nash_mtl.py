@@ -19,6 +19,14 @@ class NashMTL(GramianBalancer):
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> po.balancers.NashMTL(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # the shorter gradient got the larger weight
+        tensor([1.5811, 1.5811])
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:

@@ -22,6 +22,14 @@ class PBI(Scalarization):
         penalty: >= 0, of the distance from the ray along p.
         preference: {task: p_t > 0}; 1 for a task that is not named.
         ideal: {task: z_t}, the loss that a task could reach; 0 for one that is not named.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.PBI(["mood", "stars"], ideal={"stars": 0.5})
+        >>> losses = torch.tensor([3.0, 2.0], requires_grad=True)
+        >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
+        >>> losses.grad  # each task's weight: stars is nearer to its ideal
+        tensor([ 1.4142e+00, -5.9605e-08])
     """
 
     def __init__(

@@ -21,6 +21,14 @@ class PCGrad(GramianBalancer):
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
         seed: of the orders; with the number of the step it gives the same ones on all processes.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1] - shared[0]}  # they conflict
+        >>> po.balancers.PCGrad(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # (1, 1) and (0, 1): each without its part along the other
+        tensor([1., 2.])
     """
 
     def __init__(

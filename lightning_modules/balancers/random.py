@@ -20,6 +20,13 @@ class Random(LossBalancer):
     Args:
         tasks: names of all tasks of the run.
         seed: with the number of the step it gives the same draws on all processes.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.Random(["mood", "stars"], seed=1)
+        >>> losses = {"mood": torch.tensor(2.0), "stars": torch.tensor(8.0)}
+        >>> round(sum(balancer.task_weights(losses).values()), 4)
+        2.0
     """
 
     def __init__(self, tasks: Sequence[str], seed: int = 0) -> None:

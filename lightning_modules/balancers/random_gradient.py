@@ -21,6 +21,14 @@ class RandomGradient(GramianBalancer):
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
         seed: with the number of the step it gives the same draws on all processes.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared, head = (torch.ones(1, requires_grad=True) for _ in range(2))
+        >>> losses = {"mood": 2 * (shared * head).sum(), "stars": shared.sum()}
+        >>> po.balancers.RandomGradient(["mood", "stars"]).backward(losses)
+        >>> head.grad  # drawn weights don't reach it
+        tensor([2.])
     """
 
     def __init__(

@@ -24,6 +24,14 @@ class SDMGrad(GramianBalancer):
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
         strength: >= 0, lambda of the paper; 0 is ``MGDA``, a large one nears the plain sum.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> po.balancers.SDMGrad(["mood", "stars"], strength=1.0).backward(losses)
+        >>> shared.grad
+        tensor([1.0000, 1.5000])
     """
 
     def __init__(

@@ -22,6 +22,14 @@ class SmoothTchebycheff(Scalarization):
         mu: > 0; small values follow the worst task alone, large weighs by preference alone.
         preference: {task: p_t > 0}; 1 for a task that is not named.
         ideal: {task: z_t}, the loss that a task could reach; 0 for one that is not named.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> balancer = po.balancers.SmoothTchebycheff(["mood", "stars"], mu=0.5)
+        >>> losses = torch.tensor([2.0, 3.0], requires_grad=True)
+        >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
+        >>> losses.grad  # each task's weight: the worse one counts most
+        tensor([0.1192, 0.8808])
     """
 
     def __init__(

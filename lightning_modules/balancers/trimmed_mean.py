@@ -19,6 +19,14 @@ class TrimmedMean(JacobianBalancer):
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
         trimmed: >= 0, tasks left out at either end; fewer where a step has too few tasks.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(1, requires_grad=True)
+        >>> losses = {"mood": shared[0], "stars": 2 * shared[0], "broken": 1000 * shared[0]}
+        >>> po.balancers.TrimmedMean(list(losses)).backward(losses)
+        >>> shared.grad  # three times the middle one
+        tensor([6.])
     """
 
     def __init__(

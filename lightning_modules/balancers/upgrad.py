@@ -19,6 +19,14 @@ class UPGrad(GramianBalancer):
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1] - shared[0]}  # they conflict
+        >>> po.balancers.UPGrad(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # against neither (2, 0) nor (-1, 1)
+        tensor([1., 2.])
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:

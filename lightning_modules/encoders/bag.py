@@ -27,6 +27,16 @@ class Bag(Encoder):
         width: width of the embeddings.
         pairs: number of pair embeddings, >= 1; more give fewer collisions.
         dropout: share of occurrences left out in training, in [0, 1).
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.Bag(vocab_size=50, dim=8).eval()
+        >>> tokens = torch.tensor([[4, 7, 9, 0, 0], [4, 7, 9, 1, 2]])  # 0 is padding
+        >>> features = encoder(tokens)
+        >>> features.pooled.shape, features.sequence.shape
+        (torch.Size([2, 8]), torch.Size([2, 5, 8]))
+        >>> torch.allclose(features.pooled[:1], encoder(tokens[:1, :3]).pooled, atol=1e-6)
+        True
     """
 
     def __init__(

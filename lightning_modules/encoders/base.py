@@ -29,6 +29,18 @@ class Encoder(nn.Module, metaclass=Buildable):
         needs: packages, besides those of every run, that it is built with.
         outer: options on which what ``backbone`` returns doesn't depend, its weights given.
         routing: must know the tasks of the rows of a call; None: rows are alike to all tasks.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Means(po.encoders.Encoder):
+        ...     def __init__(self, in_features, dim):
+        ...         super().__init__()
+        ...         self.dim = dim
+        ...         self.layer = torch.nn.Linear(in_features, dim)
+        ...     def forward(self, inputs):
+        ...         return po.Features(self.layer(inputs.nanmean(dim=1)))
+        >>> Means(in_features=3, dim=8)(torch.ones(4, 10, 3)).pooled.shape
+        torch.Size([4, 8])
     """
 
     given_later: ClassVar[frozenset[str]] = frozenset(
@@ -90,6 +102,14 @@ class PretrainedEncoder(Encoder):
     Attributes:
         model: a public name, or a place here.
         known: what ``assets_of`` returned.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> isinstance(encoder, po.encoders.PretrainedEncoder)
+        True
+        >>> encoder.known["architecture"]["model_type"]  # what a checkpoint brings along
+        'bert'
     """
 
     outer: ClassVar[frozenset[str]] = frozenset(
@@ -153,6 +173,13 @@ class PlainEncoder(Encoder):
         module: gives one vector per row.
         dim: width D that the trunk reads.
         modality: for messages.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 8))
+        >>> encoder = po.encoders.PlainEncoder(network, dim=8, modality="image")
+        >>> encoder(torch.ones(4, 1, 3, 3)).pooled.shape
+        torch.Size([4, 8])
     """
 
     def __init__(self, module: nn.Module, dim: int, modality: str) -> None:

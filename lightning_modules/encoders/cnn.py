@@ -30,6 +30,13 @@ class CNN(Encoder):
 
     Raises:
         UsageError: width isn't a multiple of 8, or stages or stride < 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.CNN(in_channels=1, dim=8)
+        >>> features = encoder(torch.rand(4, 1, 28, 28))
+        >>> features.pooled.shape, features.grid.shape
+        (torch.Size([4, 8]), torch.Size([4, 8, 7, 7]))
     """
 
     def __init__(

@@ -30,6 +30,13 @@ class Conv(Encoder):
 
     Raises:
         UsageError: no kernels, or an even one.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.Conv(vocab_size=50, dim=8, kernels=[1, 3, 5])
+        >>> features = encoder(torch.tensor([[4, 7, 9, 0, 0], [4, 7, 9, 1, 2]]))  # 0 is padding
+        >>> features.pooled.shape, features.sequence.shape, features.mask.sum(dim=1).tolist()
+        (torch.Size([2, 8]), torch.Size([2, 5, 8]), [3, 5])
     """
 
     def __init__(

@@ -20,6 +20,13 @@ class EfficientNetLite0(TimmImage):
             ``TimmImage``.
         file: a local file of its weights.
         names: translates the file's names of weights; None: those of the package's file.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.EfficientNetLite0(in_channels=3, dim=8)
+        >>> encoder.load()  # a run does this when it starts
+        >>> encoder(torch.rand(1, 3, 64, 64)).pooled.shape
+        torch.Size([1, 8])
     """
 
     def __init__(

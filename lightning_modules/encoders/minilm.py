@@ -17,6 +17,14 @@ class MiniLM(TransformersText):
     Args:
         vocab_size, dim, model, weights, pooling, checkpointing, assets: as for
             ``TransformersText``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> po.encoders.MiniLM(tune=po.tuning.Frozen()).takes("dim")  # which the model says
+        True
+        >>> encoder = po.encoders.MiniLM(vocab_size=30522, dim=8, weights=False)
+        >>> encoder(torch.tensor([[101, 2204, 5572, 102]])).pooled.shape
+        torch.Size([1, 8])
     """
 
     def __init__(

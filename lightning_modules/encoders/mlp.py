@@ -26,6 +26,12 @@ class MLP(Encoder):
 
     Raises:
         UsageError: layers < 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.MLP(in_channels=1, dim=8, size=[16, 16])
+        >>> encoder(torch.rand(4, 1, 16, 16)).pooled.shape
+        torch.Size([4, 8])
     """
 
     def __init__(

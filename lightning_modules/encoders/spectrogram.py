@@ -29,6 +29,14 @@ class Spectrogram(Encoder):
 
     Raises:
         UsageError: depth < 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> frames = torch.randn(2, 12, 64)
+        >>> frames[1, 8:] = torch.nan  # the second recording is shorter
+        >>> features = po.encoders.Spectrogram(in_features=64, dim=8)(frames)
+        >>> features.pooled.shape, features.sequence.shape, features.mask.sum(dim=1).tolist()
+        (torch.Size([2, 8]), torch.Size([2, 3, 8]), [3, 2])
     """
 
     def __init__(

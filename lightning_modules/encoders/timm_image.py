@@ -253,6 +253,13 @@ class TimmImage(PretrainedEncoder):
 
     Raises:
         UsageError: timm isn't installed, or the model can't do what is asked.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.TimmImage(3, dim=8, model="test_resnet", weights=False)
+        >>> features = encoder(torch.rand(2, 3, 64, 64))
+        >>> features.pooled.shape, features.grid.shape
+        (torch.Size([2, 8]), torch.Size([2, 8, 2, 2]))
     """
 
     needs: ClassVar[tuple[str, ...]] = ("timm", "safetensors")

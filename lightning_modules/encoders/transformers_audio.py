@@ -46,6 +46,12 @@ class TransformersAudio(TransformersEncoder):
     Raises:
         UsageError: transformers isn't installed.
         PollinateError: there is no such model, or it takes no sound.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.TransformersAudio(64, dim=8, model="audio_model", weights=False)
+        >>> encoder(torch.randn(2, 32, 64)).pooled.shape
+        torch.Size([2, 8])
     """
 
     key: ClassVar[str] = KEY

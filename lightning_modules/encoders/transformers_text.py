@@ -140,6 +140,13 @@ class TransformersText(TransformersEncoder):
     Raises:
         UsageError: transformers isn't installed, or the tokenizer has more tokens than the model.
         PollinateError: there is no such model, or it takes no texts.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> features = encoder(torch.tensor([[4, 7, 9, 0, 0], [4, 7, 9, 1, 2]]))  # 0 is padding
+        >>> features.pooled.shape, features.sequence.shape
+        (torch.Size([2, 8]), torch.Size([2, 5, 8]))
     """
 
     key: ClassVar[str] = KEY

@@ -9,7 +9,16 @@ from pollinate.recipes import Buildable
 
 
 class WeightNames(metaclass=Buildable):
-    """Translates the names of a state dict."""
+    """Translates the names of a state dict.
+
+    Examples:
+        >>> import pollinate as po
+        >>> class Prefixed(po.encoders.WeightNames):
+        ...     def __call__(self, name):
+        ...         return name.removeprefix("backbone.")
+        >>> Prefixed()("backbone.conv1.weight")
+        'conv1.weight'
+    """
 
     @abstractmethod
     def __call__(self, name: str) -> str:
@@ -42,6 +51,11 @@ class EfficientNetLiteNames(WeightNames):
 
     There the blocks are numbered through, in timm by stage; the stages' sizes are those of Tan & Le
     2019, table 1, whose first and last stage EfficientNet-Lite doesn't deepen.
+
+    Examples:
+        >>> import pollinate as po
+        >>> po.encoders.EfficientNetLiteNames()("_blocks.1._expand_conv.weight")
+        'blocks.1.0.conv_pw.weight'
     """
 
     def __call__(self, name: str) -> str:

@@ -28,6 +28,16 @@ class Attention(Fusion):
 
     Raises:
         UsageError: heads doesn't divide dim.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> fusion = po.fusions.Attention(["image", "text"], dim=4, heads=2)
+        >>> tokens = torch.randn(2, 5, 4)
+        >>> rows = {"text": po.Features(tokens.mean(dim=1), sequence=tokens)}
+        >>> rows["image"] = po.Features(torch.ones(1, 4))
+        >>> has = {"text": torch.tensor([True, True]), "image": torch.tensor([False, True])}
+        >>> fusion(rows, has).shape
+        torch.Size([2, 4])
     """
 
     reads_tokens = True

@@ -17,6 +17,17 @@ class Fusion(nn.Module, metaclass=Buildable):
 
     Attributes:
         reads_tokens: whether it looks at more of ``Features`` than the pooled vectors.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class First(po.fusions.Fusion):  # reads one modality, which no row lacks
+        ...     def forward(self, features, has):
+        ...         return next(iter(features.values())).pooled
+        >>> rows = {"text": po.Features(torch.ones(2, 4)), "image": po.Features(torch.zeros(1, 4))}
+        >>> has = {"text": torch.tensor([True, True]), "image": torch.tensor([False, True])}
+        >>> First()(rows, has)
+        tensor([[1., 1., 1., 1.],
+                [1., 1., 1., 1.]])
     """
 
     given_later: ClassVar[frozenset[str]] = frozenset({"modalities", "dim"})

@@ -17,6 +17,14 @@ class Concat(Fusion):
     Args:
         modalities: their names.
         dim: width D of the features.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> fusion = po.fusions.Concat(["image", "text"], dim=4)
+        >>> rows = {"text": po.Features(torch.ones(2, 4)), "image": po.Features(torch.ones(1, 4))}
+        >>> has = {"text": torch.tensor([True, True]), "image": torch.tensor([False, True])}
+        >>> fusion(rows, has).shape  # the first row lacks an image
+        torch.Size([2, 4])
     """
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:

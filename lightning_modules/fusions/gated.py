@@ -23,6 +23,14 @@ class Gated(Fusion):
     Args:
         modalities: their names.
         dim: width D of the features.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> fusion = po.fusions.Gated(["image", "text"], dim=4)
+        >>> rows = {"text": po.Features(torch.ones(2, 4)), "image": po.Features(torch.ones(1, 4))}
+        >>> has = {"text": torch.tensor([True, True]), "image": torch.tensor([False, True])}
+        >>> fusion(rows, has).abs().max().item() < 1  # weighted means of tanh
+        True
     """
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:

@@ -37,6 +37,14 @@ class AdaMerging(MergeMethod):
 
     Raises:
         UsageError: an option is out of its range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> method = po.merging.AdaMerging(steps=2, layers=False)
+        >>> options = {"base": "runs/first", "overrides": ["tracking=none"], "quiet": True}
+        >>> both = po.merge({"a": "runs/first", "b": "runs/first"}, method, "runs/both", **options)
+        >>> list(both.tasks)
+        ['mood', 'stars']
     """
 
     needs_base: ClassVar[bool] = True

@@ -23,6 +23,16 @@ class Average(MergeMethod):
 
     Raises:
         UsageError: a weight is negative, or all are 0.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> a, b = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+        >>> method = po.merging.Average(weights=[3, 1])
+        >>> found = method.merge_state_dicts({"a": a.state_dict(), "b": b.state_dict()})
+        >>> torch.allclose(found.state["weight"], 0.75 * a.weight + 0.25 * b.weight)
+        True
+        >>> found.coefficients
+        {'weights': {'a': 0.75, 'b': 0.25}}
     """
 
     def __init__(self, weights: Sequence[float] | None = None) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lightning_modules.merging.evaluator import MergeEvaluator
+from lightning_modules.merging.evaluator import STATISTICS, MergeEvaluator, ScoreEvaluator
 from lightning_modules.merging.models import Models
+from lightning_modules.state_dicts import StateDict
+from pollinate.errors import UsageError
 from pollinate.recipes import Buildable
 
 
@@ -35,6 +39,17 @@ class MergeMethod(metaclass=Buildable):
 
     The models have one shape, unless the method also is a ``CombinesNetworks``: then its result
     holds all of them.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> method = po.merging.Average()
+        >>> isinstance(method, po.merging.MergeMethod)
+        True
+        >>> method.needs_base, po.merging.Ties.needs_base  # the models' common start
+        (False, True)
+        >>> models = {"a": {"w": torch.tensor([1.0])}, "b": {"w": torch.tensor([3.0])}}
+        >>> method.merge_state_dicts(models).state
+        {'w': tensor([2.])}
     """
 
     needs_base: ClassVar[bool] = False
@@ -49,3 +64,60 @@ class MergeMethod(metaclass=Buildable):
             models: their tensors.
             evaluator: runs networks on data, which are loaded when they are first asked for.
         """
+
+    def merge_state_dicts(
+        self,
+        models: Mapping[str, StateDict],
+        base: StateDict | None = None,
+        score: Callable[[StateDict], float] | None = None,
+    ) -> MergeResult:
+        """Merge the weights of any modules, without a run.
+
+        Tensors named like BatchNorm's statistics, and those of whole numbers, are no weights: they
+        are averaged.
+
+        Args:
+            models: {name: its state dict}.
+            base: of the model that all of them were trained from.
+            score: of a merged model, larger is better, for methods that choose by it.
+
+        Raises:
+            UsageError: the method needs what isn't given, or shapes differ.
+        """
+        name = type(self).__name__
+        check_method(self, name, list(models), "..." if base is not None else None)
+        weights = {
+            key
+            for state in models.values()
+            for key, tensor in state.items()
+            if tensor.is_floating_point() and key.rpartition(".")[2] not in STATISTICS
+        }
+        readers = [partial(dict, state) for state in models.values()]
+        start = None if base is None else partial(dict, base)
+        merged = Models(list(models), readers, weights, [[]] * len(models), start)
+        return self.merge(merged, ScoreEvaluator(merged, score, name))
+
+
+NO_START = (
+    "subtracts from each model the one that all were trained on from, to see what it learnt; "
+    "without that start there is nothing to subtract"
+)
+
+
+def check_method(method: MergeMethod, name: str, models: Sequence[Any], base: Any) -> None:
+    """Check that a method is given what it takes.
+
+    Raises:
+        UsageError: too few models or too many; a start is missing, or given for nothing.
+    """
+    count = len(models)
+    if count < method.fewest or (method.most is not None and count > method.most):
+        wanted = f"{method.fewest}" if method.most == method.fewest else f">= {method.fewest}"
+        raise UsageError(f"models must be {wanted} for {name}, got {count}: models=[A,B]")
+    if method.needs_base and base is None:
+        raise UsageError(
+            f"{name} {NO_START}: name it with base=CHECKPOINT. Models that were initialised "
+            "independently have none: average their predictions with method=ensemble"
+        )
+    if base is not None and not method.needs_base:
+        raise UsageError(f"{name} doesn't use a common start; leave out base={base}")

@@ -27,6 +27,14 @@ class Dare(TaskVectorMerge):
 
     Raises:
         UsageError: drop is out of its range.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> base, a = {"w": torch.zeros(10000)}, {"w": torch.ones(10000)}
+        >>> method = po.merging.Dare(drop=0.9, scale=1.0)
+        >>> found = method.merge_state_dicts({"a": a}, base).state["w"]
+        >>> found.unique()  # what is left is ten times as large
+        tensor([ 0., 10.])
     """
 
     def __init__(

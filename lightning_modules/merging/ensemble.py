@@ -83,6 +83,12 @@ class OutputEnsemble(MergeMethod, CombinesNetworks):
     No weights are merged: the result holds all models, and costs as much as all of them. They may
     have different encoders, trunks, widths and starts. Source: Lakshminarayanan et al. 2017,
     "Simple and scalable predictive uncertainty estimation using deep ensembles", section 2.4.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> a, b = {"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}
+        >>> po.merging.OutputEnsemble().merge_state_dicts({"a": a, "b": b}).state
+        {'members.0.w': tensor([1.]), 'members.1.w': tensor([3.])}
     """
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:

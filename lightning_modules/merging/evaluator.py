@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -218,3 +219,36 @@ class MergeEvaluator:
 
     def _to_device(self, batches: Mapping[str, Batch]) -> dict[str, Batch]:
         return {name: batch.to(self.device) for name, batch in batches.items()}
+
+
+class ScoreEvaluator(MergeEvaluator):
+    """Scores merged weights by a function, and has neither a network nor data.
+
+    Args:
+        models: what is merged.
+        given: the score of a state; None: there is none.
+        method: its name, for messages.
+    """
+
+    def __init__(
+        self, models: Models, given: Callable[[StateDict], float] | None, method: str
+    ) -> None:
+        super().__init__(models, self._no_data, [], 0, torch.device("cpu"))
+        self._given, self._method = given, method
+
+    def score(self, state: StateDict) -> float:
+        """Return the given score.
+
+        Raises:
+            UsageError: none was given.
+        """
+        if self._given is None:
+            raise UsageError(
+                f"{self._method} chooses by a score; give score, a function of a state dict"
+            )
+        return self._given(state)
+
+    def _no_data(self) -> Any:
+        raise UsageError(
+            f"{self._method} runs models on data, and state dicts have none; merge runs: po.merge"
+        )

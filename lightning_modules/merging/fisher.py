@@ -37,6 +37,14 @@ class Fisher(MergeMethod):
 
     Raises:
         UsageError: an option is out of its range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> method = po.merging.Fisher(rows=8)
+        >>> models = {"first": "runs/first", "again": "runs/first"}  # runs of the same data
+        >>> both = po.merge(models, method, "runs/both", overrides=["tracking=none"], quiet=True)
+        >>> list(both.tasks)
+        ['mood', 'stars']
     """
 
     def __init__(

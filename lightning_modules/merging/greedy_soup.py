@@ -16,6 +16,15 @@ class GreedySoup(MergeMethod):
     A model joins if the validation score of the average with it is at least that without it. What
     none of those in the soup has, a task's head, comes from the others. Source: Wortsman et al.
     2022, "Model soups", recipe 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> models = {"a": {"w": torch.tensor(1.0)}, "b": {"w": torch.tensor(2.5)}}
+        >>> models["broken"] = {"w": torch.tensor(9.0)}
+        >>> def score(state):  # in a run, the validation score
+        ...     return -abs(state["w"].item() - 2)
+        >>> po.merging.GreedySoup().merge_state_dicts(models, score=score).state
+        {'w': tensor(1.7500)}
     """
 
     def merge(self, models: Models, evaluator: MergeEvaluator) -> MergeResult:

@@ -26,6 +26,14 @@ class Layerwise(MergeMethod):
 
     Raises:
         UsageError: an option is out of its range.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> a, b = {"w": torch.tensor(1.0)}, {"w": torch.tensor(5.0)}
+        >>> def score(state):  # in a run, the validation score
+        ...     return -abs(state["w"].item() - 2)
+        >>> po.merging.Layerwise().merge_state_dicts({"a": a, "b": b}, score=score).state
+        {'w': tensor(2.)}
     """
 
     def __init__(self, step: float = 0.5, rounds: int = 2) -> None:

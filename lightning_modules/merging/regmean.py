@@ -33,6 +33,14 @@ class RegMean(MergeMethod):
 
     Raises:
         UsageError: an option is out of its range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> method = po.merging.RegMean(rows=64, shrink=0.9)
+        >>> models = {"first": "runs/first", "again": "runs/first"}  # runs of the same data
+        >>> both = po.merge(models, method, "runs/both", overrides=["tracking=none"], quiet=True)
+        >>> list(both.tasks)
+        ['mood', 'stars']
     """
 
     def __init__(self, rows: int = 1024, shrink: float = 0.9, seed: int = 0) -> None:

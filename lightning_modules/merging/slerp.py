@@ -27,6 +27,12 @@ class Slerp(MergeMethod):
 
     Raises:
         UsageError: t is out of its range.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> a, b = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 1.0])}
+        >>> po.merging.Slerp(t=0.5).merge_state_dicts({"a": a, "b": b}).state  # as long as both
+        {'w': tensor([0.7071, 0.7071])}
     """
 
     fewest: ClassVar[int] = 2

@@ -20,6 +20,14 @@ class TaskArithmetic(TaskVectorMerge):
     Args:
         scale: s; if several, the best on validation data is used.
         weights: w_i of each model; null: 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> base = {"w": torch.tensor([1.0, 1.0])}
+        >>> a, b = {"w": torch.tensor([2.0, 1.0])}, {"w": torch.tensor([1.0, 3.0])}
+        >>> method = po.merging.TaskArithmetic(scale=0.5, weights=[1, -1])  # what b learnt goes
+        >>> method.merge_state_dicts({"a": a, "b": b}, base).state
+        {'w': tensor([1.5000, 0.0000])}
     """
 
     def __init__(

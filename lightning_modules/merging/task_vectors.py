@@ -29,6 +29,16 @@ class TaskVectorMerge(MergeMethod):
 
     Args:
         scale: s; of several, the one that scores best on validation data, the first of the best.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Largest(po.merging.TaskVectorMerge):
+        ...     def combine(self, taus, unit, first):
+        ...         return torch.stack(list(taus)).max(dim=0).values
+        >>> base = {"w": torch.tensor([1.0, 1.0])}
+        >>> a, b = {"w": torch.tensor([3.0, 1.0])}, {"w": torch.tensor([1.0, 2.0])}
+        >>> Largest(scale=0.5).merge_state_dicts({"a": a, "b": b}, base).state
+        {'w': tensor([2.0000, 1.5000])}
     """
 
     needs_base: ClassVar[bool] = True

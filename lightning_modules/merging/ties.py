@@ -70,6 +70,15 @@ class Ties(TaskVectorMerge):
 
     Raises:
         UsageError: keep is out of its range.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> base = {"w": torch.zeros(4)}
+        >>> a = {"w": torch.tensor([4.0, -1.0, 0.5, 3.0])}
+        >>> b = {"w": torch.tensor([-2.0, -3.0, 1.0, 0.0])}
+        >>> method = po.merging.Ties(keep=0.5)
+        >>> method.merge_state_dicts({"a": a, "b": b}, base).state
+        {'w': tensor([ 4., -3.,  0.,  3.])}
     """
 
     def __init__(self, keep: float = 0.2, scale: float | Sequence[float] = 1.0) -> None:

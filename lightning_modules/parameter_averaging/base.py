@@ -17,6 +17,15 @@ class ParameterAveraging(metaclass=Buildable):
 
     Args:
         every_n_steps: optimizer steps between two synchronisations, >= 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Half(po.averaging.ParameterAveraging):
+        ...     def step(self, start, mean):
+        ...         return {name: (start[name] + mean[name]) / 2 for name in start}
+        >>> start, mean = {"w": torch.tensor([1.0])}, {"w": torch.tensor([0.5])}
+        >>> Half(every_n_steps=8).step(start, mean)
+        {'w': tensor([0.7500])}
     """
 
     def __init__(self, every_n_steps: int = 16) -> None:

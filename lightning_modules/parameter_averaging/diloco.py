@@ -30,6 +30,13 @@ class DiLoCo(ParameterAveraging):
     Source: Douillard et al. 2023, "DiLoCo: Distributed Low-Communication Training of Language
     Models", algorithm 1; outer learning rate 0.7 and momentum 0.9 are its section 3's. Deviations:
     a validation and an epoch's end synchronise, too; running statistics of norms are averaged.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> method = po.averaging.DiLoCo(every_n_steps=50, lr=0.7, momentum=0.9)
+        >>> start, mean = {"w": torch.tensor([1.0])}, {"w": torch.tensor([0.5])}
+        >>> method.step(start, mean)  # 1 - 0.7 (0.5 + 0.9 * 0.5)
+        {'w': tensor([0.3350])}
     """
 
     copies = 2  # the start and the velocity

@@ -16,6 +16,13 @@ class LocalSGD(ParameterAveraging):
 
     Source: Stich 2019, "Local SGD Converges Fast and Communicates Little", algorithm 1. Deviations:
     a validation and an epoch's end synchronise, too; any optimizer takes the inner steps.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> method = po.averaging.LocalSGD(every_n_steps=8)
+        >>> start, mean = {"w": torch.tensor([1.0])}, {"w": torch.tensor([0.5])}
+        >>> method.step(start, mean)  # all processes go on from the mean of their weights
+        {'w': tensor([0.5000])}
     """
 
     def step(self, start: Mapping[str, Tensor], mean: Mapping[str, Tensor]) -> dict[str, Tensor]:

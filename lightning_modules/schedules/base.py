@@ -16,6 +16,15 @@ class Schedule(metaclass=Buildable):
 
     Args:
         warmup: W, optimizer steps, >= 0.
+
+    Examples:
+        >>> import pollinate as po
+        >>> class Square(po.schedules.Schedule):
+        ...     def shape(self, progress):
+        ...         return (1 - progress) ** 2
+        >>> schedule = Square(warmup=3)
+        >>> [schedule.factor(step, 7) for step in range(8)]
+        [0.25, 0.5, 0.75, 1.0, 0.5625, 0.25, 0.0625, 0.0]
     """
 
     def __init__(self, warmup: int = 0) -> None:

@@ -11,6 +11,12 @@ class Cosine(Schedule):
     Args:
         warmup: optimizer steps, >= 0.
         end: e, the factor at the last step.
+
+    Examples:
+        >>> import pollinate as po
+        >>> schedule = po.schedules.Cosine(end=0.1)
+        >>> [round(schedule.factor(step, 100), 3) for step in (0, 50, 100)]
+        [1.0, 0.55, 0.1]
     """
 
     def __init__(self, warmup: int = 0, end: float = 0.0) -> None:

@@ -11,6 +11,12 @@ class Linear(Schedule):
     Args:
         warmup: optimizer steps, >= 0.
         end: e, the factor at the last step.
+
+    Examples:
+        >>> import pollinate as po
+        >>> schedule = po.schedules.Linear(warmup=1)
+        >>> [schedule.factor(step, 5) for step in range(6)]
+        [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
 
     def __init__(self, warmup: int = 0, end: float = 0.0) -> None:

@@ -16,6 +16,12 @@ class OneCycle(Schedule):
         rise: share of the steps in which the rate goes up, in [0, 1).
         start: factor at the start, > 0.
         end: factor at the last step.
+
+    Examples:
+        >>> import pollinate as po
+        >>> schedule = po.schedules.OneCycle(rise=0.25, start=0.04, end=0.001)
+        >>> [round(schedule.factor(step, 100), 3) for step in (0, 25, 50, 100)]
+        [0.04, 1.0, 0.75, 0.001]
     """
 
     def __init__(

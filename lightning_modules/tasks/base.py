@@ -182,6 +182,18 @@ class Task(metaclass=Buildable):
         view: what the task reads of its rows: one vector, words or cells.
         modalities: those that a row must have to be labelled; empty: the target says it.
         maps: how a target that has a value for each pixel is read; None: a cell is a target.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Regression("reviews", target="stars")
+        >>> isinstance(task, po.tasks.Task), task.score  # the metric by which runs are compared
+        (True, 'r2')
+        >>> task.learn([1.0, 3.0, 5.0])  # a data module does this with the training rows
+        >>> task.decode(torch.tensor([4.0]))
+        [{'label': 4.0}]
+        >>> scores = task.baseline(torch.tensor([2.0, 4.0]))  # of always answering the mean
+        >>> round(scores["mae"], 3)
+        1.0
     """
 
     # a recipe, in a checkpoint, is of the type of task alone

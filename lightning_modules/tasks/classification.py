@@ -51,6 +51,17 @@ class Classification(SingleLabelTask):
         class_weights: w: null (1), balanced (n / (C n_c)), or {class: weight}; scaled so that their
             mean over the training rows is 1.
         focal: g, >= 0; 0 is plain cross-entropy.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Classification("reviews", target="mood", classes=["angry", "glad"])
+        >>> logits = torch.tensor([[0.0, 2.0], [0.0, 2.0]])
+        >>> task.loss(logits, torch.tensor([1, 0]))
+        tensor([0.1269, 2.1269])
+        >>> [answer["label"] for answer in task.decode(logits)]
+        ['glad', 'glad']
+        >>> task.head(dim=8)
+        Linear(in_features=8, out_features=2, bias=True)
     """
 
     score = "accuracy"

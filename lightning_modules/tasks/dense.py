@@ -92,6 +92,14 @@ class DenseTask(Task):
 
     Attributes:
         size: height and width of the pictures; (1, 1) while they are not known.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Segmentation("scenes", "mask", classes=["ground", "ball"], size=[4, 4])
+        >>> isinstance(task, po.tasks.DenseTask)
+        True
+        >>> task.head(dim=8)(torch.randn(2, 8, 2, 2)).shape  # of a grid of cells
+        torch.Size([2, 2, 2, 2])
     """
 
     maps: MapFormat

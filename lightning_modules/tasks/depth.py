@@ -40,6 +40,13 @@ class Depth(DenseTask):
         size: height and width of the pictures, where no data module says it.
         scale: > 0, metres of a unit of a PNG of whole numbers; an .npy with a point is in metres.
         layers: 3 x 3 convolutions of the head, >= 0.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Depth("scenes", target="depth", size=[1, 2])
+        >>> output = torch.tensor([[[[3.0]]]])  # one cell for two pixels, in metres
+        >>> task.loss(output, torch.tensor([[[2.0, 0.0]]]))  # 0: a pixel that wasn't measured
+        tensor([1.])
     """
 
     score = "delta1"

@@ -53,6 +53,17 @@ class Multilabel(Task):
         label_smoothing: a, in [0, 1).
         balanced: w_c = (n - n_c) / n_c, so that rare labels count as much when they apply as
             when they don't; else 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Multilabel("reviews", "topics", classes=["food", "price", "staff"])
+        >>> targets, present, _ = vars(task.encode(["food|staff", "price", ""])).values()
+        >>> targets, present
+        (tensor([[1., 0., 1.],
+                [0., 1., 0.],
+                [0., 0., 0.]]), tensor([ True,  True, False]))
+        >>> task.loss(torch.zeros(3, 3), targets)
+        tensor([0.6931, 0.6931, 0.6931])
     """
 
     score = "f1"

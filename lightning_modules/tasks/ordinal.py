@@ -39,6 +39,15 @@ class Ordinal(SingleLabelTask):
         dataset, target, unseen, unlabelled: as for ``Task``.
         classes: names, lowest first, or n for "0" ... "n - 1"; None: the numbers of the training
             split.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Ordinal("reviews", target="stars", classes=["poor", "fair", "good"])
+        >>> logits = torch.tensor([[3.0, -1.0]])  # surely above poor, hardly above fair
+        >>> task.decode(logits)[0]["label"]
+        'fair'
+        >>> task.loss(logits, torch.tensor([1])), task.loss(logits, torch.tensor([0]))
+        (tensor([0.1809]), tensor([1.6809]))
     """
 
     score = "kappa"

@@ -29,6 +29,14 @@ class Regression(Task):
         scale: [m, s], in the target's unit, s > 0; None: learnt, and 0 and 1 before that.
         huber: d > 0: beyond d standard deviations the loss is linear, d (|e| - d / 2), so that
             outliers pull less (Huber 1964); None: squared everywhere.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Regression("shop", target="price", scale=[20.0, 5.0], huber=2.0)
+        >>> task.loss(torch.tensor([25.0, 60.0]), torch.tensor([20.0, 20.0]))  # 1 and 8 s off
+        tensor([ 0.5000, 14.0000])
+        >>> task.decode(torch.tensor([25.0]))
+        [{'label': 25.0}]
     """
 
     score = "r2"

@@ -117,6 +117,17 @@ class Retrieval(Task):
         modalities: the two.
         width: size of an embedding, >= 1.
         temperature: 1 / t at the start, > 0.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Retrieval("photos", modalities=["image", "text"], width=4)
+        >>> pairs = torch.eye(4)[:3, None].expand(3, 2, 4)  # of 3 rows: image and text agree
+        >>> task.loss(pairs, torch.zeros(3)).shape
+        torch.Size([3])
+        >>> metrics = task.metrics()
+        >>> metrics.update(pairs, torch.zeros(3))
+        >>> {name: value.item() for name, value in metrics.compute().items()}["recall_1"]
+        1.0
     """
 
     score = "recall_5"

@@ -49,6 +49,16 @@ class Segmentation(DenseTask):
         ignore: the number of pixels that are not labelled; None: all are.
         label_smoothing, class_weights: as for ``Classification``, with pixels for rows.
         layers: 3 x 3 convolutions of the head, >= 0.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Segmentation("scenes", "mask", classes=["ground", "ball"], size=[2, 2])
+        >>> logits = torch.tensor([[[[0.0]], [[2.0]]]])  # one cell for four pixels
+        >>> task.loss(logits, torch.tensor([[[1, 1], [1, -1]]]))  # -1: a pixel without a label
+        tensor([0.1269])
+        >>> task.metric_input(logits)
+        tensor([[[1, 1],
+                 [1, 1]]], dtype=torch.int32)
     """
 
     score = "miou"

@@ -111,13 +111,22 @@ NO_WORD = -1
 class Tagging(Task):
     """Softmax cross-entropy over the tags: L = mean over a row's words of -log softmax(z)_y.
 
-    A target is a list of tags or a text with one tag per word, separated by white space. Words beyond
-    the tokens that are kept count as answered ``O``.
+    A target is a list of tags or a text with one tag per word, separated by white space. Words
+    beyond the tokens that are kept count as answered ``O``.
 
     Args:
         dataset, target, unseen, unlabelled: as for ``Task``.
         classes: names of the tags; None: those of the training split, ``O`` first.
         label_smoothing: a of ``Classification``, in [0, 1).
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> task = po.tasks.Tagging("notes", target="tags", classes=["O", "B-place"])
+        >>> logits = torch.tensor([[[0.0, 3.0], [3.0, 0.0]]])  # a row of two words
+        >>> task.decode(logits)
+        [{'label': 'B-place O'}]
+        >>> task.loss(logits, torch.tensor([[1, -1]]))  # the second isn't labelled
+        tensor([0.0486])
     """
 
     score = "f1"

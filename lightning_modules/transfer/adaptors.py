@@ -39,6 +39,14 @@ class Adaptors(FeatureTransfer):
 
     Raises:
         UsageError: there are no teachers, or an option is out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.Adaptors({"mood": "runs/first"})
+        >>> model = po.MultiTaskModule(data, dim=32, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> trainer.callback_metrics["transfer/adaptors/mood"].item() > 0
+        True
     """
 
     def __init__(

@@ -19,6 +19,15 @@ class AnnealedTransfer(TransferGroup):
         steps: optimizer steps until it is gone, >= 1; None: all of the run.
 
     Source: Clark et al. 2019, section 3.2.
+
+    Examples:
+        >>> import pollinate as po
+        >>> teacher = po.transfer.Hinton("runs/first", alpha=1.0, temperature=1.0)
+        >>> transfer = po.transfer.AnnealedTransfer(teacher, steps=4)
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)  # for 2 steps
+        >>> trainer.callback_metrics["annealed/labels"].item()
+        0.25
     """
 
     def __init__(self, method: Transfer, steps: int | None = None) -> None:

@@ -34,6 +34,14 @@ class AttentionTransfer(SingleSourceTransfer):
     Raises:
         UsageError: an option is out of range; in setup: a grid is of one cell, which all attention
             is on.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.AttentionTransfer("runs/first", at="sequence")
+        >>> model = po.MultiTaskModule(data, dim=32, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> 0 < trainer.callback_metrics["transfer/attentiontransfer/text"].item() < 1
+        True
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("grid", "sequence")

@@ -13,7 +13,16 @@ from pollinate.recipes import Buildable
 
 
 class Transfer(TrainingHooks, metaclass=Buildable):
-    """A method that brings knowledge from a source into this run."""
+    """A method that brings knowledge from a source into this run.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Auxiliary(po.transfer.Transfer):  # one task is there to help the others
+        ...     def weight_losses(self, losses):
+        ...         return losses | {"stars": 0.1 * losses["stars"]}
+        >>> Auxiliary().weight_losses({"mood": torch.tensor(1.0), "stars": torch.tensor(2.0)})
+        {'mood': tensor(1.), 'stars': tensor(0.2000)}
+    """
 
 
 PEER_PREFIX = "task:"  # task:NAME is another task of the same run

@@ -17,7 +17,17 @@ Objective = Callable[[Coefficients], float]  # larger is better; -inf for what i
 
 
 class CoefficientSearch(metaclass=Buildable):
-    """Looks for the coefficients with the largest value."""
+    """Looks for the coefficients with the largest value.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class BestAlone(po.transfer.CoefficientSearch):
+        ...     def run(self, branches, value, seed):
+        ...         corners = torch.eye(branches).tolist()
+        ...         return max(map(tuple, corners), key=value)
+        >>> BestAlone().run(3, value=lambda shares: shares[1], seed=0)
+        (0.0, 1.0, 0.0)
+    """
 
     @abstractmethod
     def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
@@ -35,6 +45,13 @@ class DividedSearch(CoefficientSearch):
 
     Args:
         divisions: >= 1; 1 tries the branches without any mixture.
+
+    Examples:
+        >>> import pollinate as po
+        >>> def value(shares):  # in a run, the validation score of the merged branches
+        ...     return -abs(shares[0] - 0.7)
+        >>> po.transfer.GridSearch(divisions=4).run(2, value, seed=0)
+        (0.75, 0.25)
     """
 
     def __init__(self, divisions: int = 5) -> None:
@@ -48,6 +65,13 @@ class GridSearch(DividedSearch):
 
     Args:
         divisions: d >= 1; 1 tries the branches without any mixture.
+
+    Examples:
+        >>> import pollinate as po
+        >>> def value(shares):  # in a run, the validation score of the merged branches
+        ...     return -abs(shares[0] - 0.7)
+        >>> po.transfer.GridSearch(divisions=4).run(2, value, seed=0)
+        (0.75, 0.25)
     """
 
     def run(self, branches: int, value: Objective, seed: int) -> Coefficients:
@@ -63,6 +87,14 @@ class RandomSearch(CoefficientSearch):
 
     Args:
         draws: >= 0.
+
+    Examples:
+        >>> import pollinate as po
+        >>> def value(shares):  # in a run, the validation score of the merged branches
+        ...     return -abs(shares[0] - 0.7)
+        >>> found = po.transfer.RandomSearch(draws=100).run(2, value, seed=0)
+        >>> abs(found[0] - 0.7) < 0.1, round(sum(found), 4)
+        (True, 1.0)
     """
 
     def __init__(self, draws: int = 10) -> None:
@@ -87,6 +119,13 @@ class CoordinateSearch(DividedSearch):
 
     Args:
         divisions: a is a multiple of 1 / divisions, >= 1.
+
+    Examples:
+        >>> import pollinate as po
+        >>> def value(shares):  # in a run, the validation score of the merged branches
+        ...     return -abs(shares[0] - 0.7)
+        >>> po.transfer.CoordinateSearch(divisions=4).run(2, value, seed=0)
+        (0.75, 0.25)
     """
 
     def run(self, branches: int, value: Objective, seed: int) -> Coefficients:

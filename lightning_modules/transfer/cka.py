@@ -34,6 +34,14 @@ class CKA(SingleSourceTransfer):
 
     Raises:
         UsageError: an option is out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.CKA("runs/first", at="pooled")
+        >>> model = po.MultiTaskModule(data, dim=32, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> 0 < trainer.callback_metrics["transfer/cka/text"].item() < 2
+        True
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("pooled", REPRESENTATION)

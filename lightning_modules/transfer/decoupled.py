@@ -71,6 +71,14 @@ class Decoupled(Distillation):
         teachers, map, inputs, alpha, temperature: as for ``Distillation``.
 
     Source: Zhao, Cui, Song, Qiu & Liang 2022, equation 7.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.Decoupled({"mood": "runs/first"}, target=1.0, others=8.0)
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> trainer.callback_metrics["distil/mood"].item() > 0
+        True
     """
 
     classes_only = True

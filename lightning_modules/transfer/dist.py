@@ -53,6 +53,14 @@ class Dist(Distillation):
         teachers, map, inputs, alpha, temperature: as for ``Distillation``.
 
     Source: Huang, You, Wang, Qian & Xu 2022, section 4; T^2 as in the authors' code.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.Dist("runs/first", inter=1.0, intra=1.0)
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> trainer.callback_metrics["distil/mood"].item() > 0
+        True
     """
 
     classes_only = True

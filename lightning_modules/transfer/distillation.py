@@ -36,6 +36,15 @@ class Distillation(Transfer):
         inputs: {data set: {modality: column}} that teachers read and the run doesn't.
         alpha: a, in [0, 1]; 1 leaves the labels out.
         temperature: divides the logits, > 0.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.Hinton({"mood": "task:stars"}, alpha=0.5)
+        >>> isinstance(transfer, po.transfer.Distillation), transfer.temperature
+        (True, 4.0)
+        >>> po.transfer.Hinton("runs/first", alpha=1.5)
+        Traceback (most recent call last):
+        pollinate.errors.UsageError: alpha must be in [0, 1], got 1.5
     """
 
     classes_only: bool = False  # whether it teaches only tasks that choose one of several classes

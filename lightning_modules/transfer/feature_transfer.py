@@ -39,6 +39,16 @@ class FeatureTransfer(Transfer):
 
     Raises:
         UsageError: a value out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.Hints("runs/first", weight=0.5, until=1000)
+        >>> isinstance(transfer, po.transfer.FeatureTransfer)
+        True
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> trainer.callback_metrics["transfer/hints/text"].item() > 0
+        True
     """
 
     def __init__(self, weight: float, until: int | None) -> None:
@@ -190,6 +200,14 @@ class SingleSourceTransfer(FeatureTransfer):
 
     Raises:
         UsageError: a value out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.CKA("task:mood", tasks=["stars"])  # of this run
+        >>> isinstance(transfer, po.transfer.SingleSourceTransfer), transfer.at
+        (True, 'representation')
+        >>> po.transfer.CKA("runs/first").at, po.transfer.CKA.kinds
+        ('pooled', ('pooled', 'representation'))
     """
 
     kinds: ClassVar[tuple[str, ...]]

@@ -50,6 +50,17 @@ class ForkMerge(TransferGroup):
     Source: Jiang et al. 2023, "ForkMerge: Mitigating Negative Transfer in Auxiliary-Task Learning",
     algorithm 1. Deviations: acceptance by task with roll-back; the optimizer's state comes from the
     branch with the largest coefficient.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.ForkMerge(targets=["mood"], every_n_steps=1)
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> transfer.names  # the branches
+        ['joint', 'alone']
+        >>> found = trainer.callback_metrics
+        >>> sum(round(found[f"fork_merge/coefficient/{n}"].item(), 4) for n in transfer.names)
+        1.0
     """
 
     def __init__(

@@ -25,6 +25,13 @@ class TransferGroup(Transfer):
 
     Args:
         methods: {name: method}, in the order in which they set the run up.
+
+    Examples:
+        >>> import pollinate as po
+        >>> start, teacher = po.transfer.Init("runs/first"), po.transfer.Hinton("runs/first")
+        >>> transfer = po.transfer.Several({"start": start, "teacher": teacher})
+        >>> isinstance(transfer, po.transfer.TransferGroup), list(transfer.named())
+        (True, ['start', 'teacher'])
     """
 
     def __init__(self, methods: Mapping[str, Transfer]) -> None:

@@ -18,6 +18,14 @@ class Hinton(Distillation):
     deviations.
 
     Source: Hinton, Vinyals & Dean 2015, section 2.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.Hinton("runs/first", alpha=0.9, temperature=4.0)
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> sorted(name for name in trainer.callback_metrics if name.startswith("distil"))
+        ['distil/mood', 'distil/stars']
     """
 
     def distance(self, distil_batch: DistillationBatch) -> Tensor:

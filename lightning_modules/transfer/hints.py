@@ -33,6 +33,13 @@ class Hints(SingleSourceTransfer):
 
     Raises:
         UsageError: an option is out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.Hints("runs/first")
+        >>> model = po.MultiTaskModule(data, dim=32, transfer=transfer, sources=po.SourceOpener())
+        >>> model.transfer.regressors["text"]  # the source is 16 wide
+        Linear(in_features=32, out_features=16, bias=True)
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("pooled", "sequence", "grid", REPRESENTATION)

@@ -22,6 +22,14 @@ class Init(Transfer):
             or file of weights of timm, transformers or peft.
         parts: of this network, ``[encoders.text, trunk]``, say; None: all that have a counterpart.
         map: {part here: part there}, where their names differ.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> transfer = po.transfer.Init("runs/first")
+        >>> model = po.MultiTaskModule(data, dim=16, transfer=transfer, sources=po.SourceOpener())
+        >>> own, theirs = model.network.state_dict(), po.load("runs/first").network.state_dict()
+        >>> all(torch.equal(own[name], theirs[name]) for name in theirs)
+        True
     """
 
     def __init__(

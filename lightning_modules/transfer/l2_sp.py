@@ -30,6 +30,14 @@ class L2SP(Transfer):
 
     Raises:
         UsageError: a value out of range.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> transfer = po.transfer.L2SP("runs/first", alpha=0.1, beta=0.01)
+        >>> model = po.MultiTaskModule(data, dim=16, transfer=transfer, sources=po.SourceOpener())
+        >>> own, theirs = model.network.state_dict(), po.load("runs/first").network.state_dict()
+        >>> all(torch.equal(own[name], theirs[name]) for name in theirs)  # and it is held near them
+        True
     """
 
     def __init__(

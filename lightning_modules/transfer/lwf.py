@@ -26,6 +26,19 @@ class LwF(Several):
     Args:
         source, parts, map: as for ``Init``.
         temperature: T, > 0.
+
+    Examples:
+        >>> import pollinate as po
+        >>> reviews = po.Dataset("reviews.csv", inputs={"text": "review"})
+        >>> old = po.tasks.Classification((), unlabelled="reviews")
+        >>> old.known = po.load("runs/first").tasks["stars"].state_dict()  # its classes
+        >>> tasks = {"mood": po.tasks.Classification("reviews", target="mood"), "stars": old}
+        >>> data = po.MixedDataModule({"reviews": reviews}, tasks)
+        >>> transfer = po.transfer.LwF("runs/first")
+        >>> model = po.MultiTaskModule(data, dim=16, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> trainer.callback_metrics["distil/stars"].item() >= 0  # 0 is: as the source says
+        True
     """
 
     def __init__(

@@ -38,6 +38,16 @@ class Relational(SingleSourceTransfer):
 
     Raises:
         UsageError: an option is out of range.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> transfer = po.transfer.Relational("runs/first", distances=1.0, angles=2.0)
+        >>> rows = torch.randn(5, 4)
+        >>> larger = 3 * rows @ torch.linalg.qr(torch.randn(4, 4)).Q  # and turned
+        >>> round(transfer.between(rows, larger).item(), 4)
+        0.0
+        >>> transfer.between(rows, rows.flip(0)).item() > 0.01
+        True
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("pooled", REPRESENTATION)

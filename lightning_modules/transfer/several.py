@@ -22,6 +22,15 @@ class Several(TransferGroup):
 
     Raises:
         UsageError: there are none, or several that fork and merge.
+
+    Examples:
+        >>> import pollinate as po
+        >>> start, teacher = po.transfer.Init("runs/first"), po.transfer.Hinton("runs/first")
+        >>> transfer = po.transfer.Several({"start": start, "teacher": teacher})
+        >>> model = po.MultiTaskModule(data, dim=16, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> "distil/mood" in trainer.callback_metrics
+        True
     """
 
     def __init__(self, methods: Mapping[str, Transfer]) -> None:

@@ -19,6 +19,13 @@ class AttentionMixer(SourceMixer):
 
     Args:
         dim, widths: as for ``SourceMixer``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> mixer = po.transfer.AttentionMixer(dim=4, widths={"photos": 6})
+        >>> mixed, weights = mixer(torch.ones(2, 4), {"photos": torch.ones(2, 6)})
+        >>> mixed.shape, weights.shape, weights.sum(dim=1).detach().round(decimals=4)
+        (torch.Size([2, 4]), torch.Size([2, 2]), tensor([1., 1.]))
     """
 
     def __init__(self, dim: int, widths: Mapping[str, int]) -> None:
@@ -42,6 +49,14 @@ class SourceAttention(FrozenSourceTransfer):
 
     Raises:
         UsageError: as for ``FrozenSourceTransfer``.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.SourceAttention({"first": "runs/first"}, tasks=["mood"])
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> sorted(name for name in trainer.callback_metrics if name.startswith("source"))
+        ['source/mood/first', 'source/mood/own', 'source_load/mood/first', 'source_load/mood/own']
     """
 
     mixer: ClassVar[type[SourceMixer]] = AttentionMixer

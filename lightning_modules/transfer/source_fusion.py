@@ -63,6 +63,18 @@ class SourceMixer(nn.Module, metaclass=Buildable):
     Args:
         dim: width D of the rows.
         widths: {source: width D_s of what it lends}.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Mean(po.transfer.SourceMixer):
+        ...     def forward(self, rows, source_features):
+        ...         candidates = self.candidates(rows, source_features)
+        ...         even = torch.full(candidates.shape[:2], 1 / candidates.shape[1])
+        ...         return candidates.mean(dim=1), even
+        >>> mixer = Mean(dim=4, widths={"photos": 6})
+        >>> mixed, weights = mixer(torch.ones(2, 4), {"photos": torch.ones(2, 6)})
+        >>> mixed.shape, weights.shape  # of the rows themselves, and of the source
+        (torch.Size([2, 4]), torch.Size([2, 2]))
     """
 
     given_later: ClassVar[frozenset[str]] = frozenset({"dim", "widths"})
@@ -173,6 +185,15 @@ class FrozenSourceTransfer(Transfer, RestoresHeadInput):
     Raises:
         UsageError: there are no sources, or one has the name of what is this run's own; no task is
             to borrow.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.WeightedFusion({"first": "runs/first"}, own=0.75)
+        >>> isinstance(transfer, po.transfer.FrozenSourceTransfer), transfer.changes_network
+        (True, True)
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> any("first" in name for name in model.network.state_dict())  # it is part of the model
+        True
     """
 
     mixer: ClassVar[type[SourceMixer]]

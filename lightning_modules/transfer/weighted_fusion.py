@@ -19,6 +19,16 @@ class WeightedMixer(SourceMixer):
     Args:
         dim, widths: as for ``SourceMixer``.
         own: a_own at the start; the sources share the rest.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> mixer = po.transfer.WeightedMixer(dim=4, widths={"photos": 6}, own=0.75)
+        >>> mixed, weights = mixer(torch.ones(2, 4), {"photos": torch.ones(2, 6)})
+        >>> mixed.shape
+        torch.Size([2, 4])
+        >>> weights.detach().round(decimals=4)
+        tensor([[0.7500, 0.2500],
+                [0.7500, 0.2500]])
     """
 
     def __init__(self, dim: int, widths: Mapping[str, int], own: float) -> None:
@@ -45,6 +55,14 @@ class WeightedFusion(FrozenSourceTransfer):
 
     Raises:
         UsageError: as for ``FrozenSourceTransfer``, or own is out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> transfer = po.transfer.WeightedFusion({"first": "runs/first"}, own=0.75)
+        >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
+        >>> trainer.fit(model, data)
+        >>> round(trainer.callback_metrics["source/mood/first"].item(), 1)
+        0.3
     """
 
     mixer: ClassVar[type[SourceMixer]] = WeightedMixer

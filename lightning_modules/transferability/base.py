@@ -50,6 +50,14 @@ class Evidence:
 
     affinity: (S,), ``lookahead_affinity`` of the source for the target.
     cosine: (S,), of the two gradients of the shared weights.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> evidence = po.Evidence(rows=5000)
+        >>> po.scores.RowCount().score(evidence)
+        5000.0
+        >>> evidence.features.reason
+        'it was not asked for'
     """
 
     features: Tensor | Absent = NOT_ASKED
@@ -78,6 +86,15 @@ class Score(metaclass=Buildable):
     Attributes:
         title: for people.
         reads: what of the evidence.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Spread(po.scores.Score):
+        ...     title = "spread"
+        ...     def score(self, evidence):
+        ...         return evidence.features.std(dim=0).mean().item()
+        >>> Spread().score(po.Evidence(features=torch.tensor([[1.0, 0.0], [3.0, 0.0]]))) > 0.5
+        True
     """
 
     title: str

@@ -27,6 +27,14 @@ class LinearCKA(Score):
 
     Source: Kornblith et al. 2019; the estimator of HSIC is that of Song et al. 2012: the plain one,
     of mean > 0 also for unrelated features, favours wide ones.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> features = torch.randn(20, 4)
+        >>> turned = features[:, [3, 2, 1, 0]] * 5
+        >>> score = po.scores.LinearCKA().score(po.Evidence(features=features, reference=turned))
+        >>> round(score, 4)
+        1.0
     """
 
     title = "CKA"

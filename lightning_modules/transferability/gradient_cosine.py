@@ -11,6 +11,12 @@ class GradientCosine(Score):
     """Mean over training of g_i . g_j / (|g_i| |g_j|), g the gradients of the shared weights.
 
     The same for both directions. Source: Du et al. 2018.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> evidence = po.Evidence(cosine=torch.tensor([-1.0, 0.5]))  # of two looks
+        >>> po.scores.GradientCosine().score(evidence)
+        -0.25
     """
 
     title = "cosine"

@@ -27,6 +27,15 @@ class HScore(Score):
 
     Args:
         shrinkage: a, in [0, 1]; null: that of Ledoit and Wolf, from the features.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> features = torch.tensor([[-1.0], [-1.0], [1.0], [1.0]])
+        >>> told = po.Evidence(features=features, classes=torch.tensor([0, 0, 1, 1]))
+        >>> mixed = po.Evidence(features=features, classes=torch.tensor([0, 1, 0, 1]))
+        >>> score = po.scores.HScore(shrinkage=0.5)
+        >>> round(score.score(told), 4), round(score.score(mixed), 4)
+        (0.5, 0.0)
     """
 
     title = "H-score"

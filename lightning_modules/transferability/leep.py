@@ -21,6 +21,13 @@ class LEEP(Score):
     P(y, z) = 1 / n sum_{i: y_i = y} P(z | x_i).
 
     Source: Nguyen, Hassner, Seeger and Archambeau 2020.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> says = torch.tensor([[1.0, 0.0], [0.5, 0.5]])  # a head of the source
+        >>> evidence = po.Evidence(probabilities=says, classes=torch.tensor([0, 1]))
+        >>> round(po.scores.LEEP().score(evidence), 4)  # log(2 / 3)
+        -0.4055
     """
 
     title = "LEEP"

@@ -21,6 +21,14 @@ class LogME(Score):
     """Mean over the label columns y of max_{alpha, beta} log p(y | F, alpha, beta) / n.
 
     Source: You, Liu, Wang and Long 2021, algorithm 1. See ``log_evidence``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> labels = torch.tensor([[1.0], [-1.0]]).repeat(4, 1)
+        >>> good = po.Evidence(features=labels + 0.1 * torch.randn(8, 1), labels=labels)
+        >>> useless = po.Evidence(features=torch.zeros(8, 1), labels=labels)
+        >>> po.scores.LogME().score(good) > po.scores.LogME().score(useless)
+        True
     """
 
     title = "LogME"

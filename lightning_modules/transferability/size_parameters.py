@@ -10,6 +10,11 @@ class ParameterCount(Score):
 
     It knows nothing of the target: a score that ranks no better tells nothing. On usual benchmarks
     of pre-trained models such fixed rankings beat scores that look at the data (Singh et al. 2025).
+
+    Examples:
+        >>> import pollinate as po
+        >>> po.scores.ParameterCount().score(po.Evidence(parameters=4_700_000))
+        4700000.0
     """
 
     title = "weights"

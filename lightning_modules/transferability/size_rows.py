@@ -10,6 +10,11 @@ class RowCount(Score):
 
     It knows nothing of the target: a score that ranks no better tells nothing. Sources of one
     architecture, which have the same number of weights, differ in it.
+
+    Examples:
+        >>> import pollinate as po
+        >>> po.scores.RowCount().score(po.Evidence(rows=5000))
+        5000.0
     """
 
     title = "rows"

@@ -13,6 +13,12 @@ class TAG(Score):
     i is the source, j the target; the step is plain gradient descent with the run's learning rate.
 
     Source: Fifty et al. 2021, section 4.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> evidence = po.Evidence(affinity=torch.tensor([0.125, 0.375]))  # of two looks
+        >>> po.scores.TAG().score(evidence)
+        0.25
     """
 
     title = "TAG"

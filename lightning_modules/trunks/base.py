@@ -38,6 +38,17 @@ class Trunk(nn.Module, metaclass=Buildable):
     Args:
         tasks: names of all tasks of the run; kept in alphabetical order, so that the order in
             which they were given changes nothing.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Doubled(po.trunks.Trunk):
+        ...     def forward(self, features, routes):
+        ...         return {t: [2 * features[name].pooled for name in routes[t]] for t in routes}
+        ...     def shared_parameters(self):
+        ...         return iter(())
+        >>> rows = {"reviews": po.Features(torch.tensor([[1.0, 2.0]]))}
+        >>> Doubled(["mood", "stars"])(rows, {"stars": ["reviews"]})
+        {'stars': [tensor([[2., 4.]])]}
     """
 
     given_later: ClassVar[frozenset[str]] = frozenset({"tasks", "dim"})
@@ -111,6 +122,19 @@ class PerTaskTrunk(Trunk):
 
     ``common`` has what several tasks' gradients can reach, whatever tasks a step has; ``own``
     alone may use what belongs to one task, so that nothing of an absent task gets a gradient.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Scaled(po.trunks.PerTaskTrunk):
+        ...     def common(self, rows):
+        ...         return {"rows": rows}
+        ...     def own(self, task, states):
+        ...         return len(task) * states["rows"]
+        ...     def shared_parameters(self):
+        ...         return iter(())
+        >>> rows = {"reviews": po.Features(torch.ones(1, 2))}
+        >>> Scaled(["mood", "stars"])(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        {'mood': [tensor([[4., 4.]])], 'stars': [tensor([[5., 5.]])]}
     """
 
     @abstractmethod

@@ -31,6 +31,16 @@ class CGC(ExpertMixture):
 
     Raises:
         UsageError: shared < 1 or own < 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.CGC(["mood", "stars"], dim=8, shared=2, own=1)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> [name for name in trunk.gauges(["mood"]) if name.startswith("gate")]
+        ['gate/mood/own_0', 'gate/mood/shared_0', 'gate/mood/shared_1']
     """
 
     def __init__(

@@ -29,6 +29,16 @@ class CrossStitch(PerTaskTrunk):
 
     Raises:
         UsageError: depth < 1 or own isn't in [0, 1].
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.CrossStitch(["mood", "stars"], dim=8, own=0.75)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> trunk.gauges(["mood"])  # at the start
+        {'gate/mood/mood': 0.75, 'gate/mood/stars': 0.25}
     """
 
     def __init__(

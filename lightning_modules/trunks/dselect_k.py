@@ -40,6 +40,16 @@ class DSelectK(ExpertMixture):
 
     Raises:
         UsageError: experts < 2, k < 1, gamma <= 0, or a factor < 0.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.DSelectK(["mood", "stars"], dim=8, experts=4, k=2)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> bool(trunk.penalty(["mood", "stars"]) > 0)  # the tasks haven't chosen two experts yet
+        True
     """
 
     def __init__(

@@ -27,6 +27,17 @@ class FiLM(PerTaskTrunk):
 
     Raises:
         UsageError: depth < 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.FiLM(["mood", "stars"], dim=8, depth=2)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> own = set(trunk.parameters()) - set(trunk.shared_parameters())
+        >>> sum(one.numel() for one in own)  # 2 tasks, 2 blocks, a scale and a shift of 8 numbers
+        64
     """
 
     def __init__(

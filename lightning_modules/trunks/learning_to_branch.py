@@ -37,6 +37,15 @@ class LearningToBranch(PerTaskTrunk):
 
     Raises:
         UsageError: depth, branches or steps < 1, or the temperatures are out of range.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.LearningToBranch(["mood", "stars"], dim=8, branches=2, steps=100)
+        >>> trunk.begin_step(50)
+        >>> round(trunk.temperature, 3)  # between 5.0 and 0.1
+        0.707
+        >>> trunk.gauges(["mood"])  # no branch is preferred yet
+        {'gate/mood/branch_0': 0.5, 'gate/mood/branch_1': 0.5}
     """
 
     def __init__(

@@ -33,6 +33,17 @@ class ExpertMixture(PerTaskTrunk):
 
     Args:
         tasks: names of all tasks.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.MMoE(["mood", "stars"], dim=8, experts=3)
+        >>> isinstance(trunk, po.trunks.ExpertMixture)
+        True
+        >>> weights, outputs = trunk.weighed("mood", trunk.common(torch.ones(4, 8)))
+        >>> weights.shape, weights.sum(dim=1).round(decimals=4)
+        (torch.Size([4, 3]), tensor([1., 1., 1., 1.], grad_fn=<RoundBackward1>))
+        >>> len(outputs)
+        3
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:

@@ -31,6 +31,16 @@ class MMoE(ExpertMixture):
 
     Raises:
         UsageError: experts < 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.MMoE(["mood", "stars"], dim=8, experts=2)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> sorted(trunk.gauges(["mood"]))  # what mood takes from where
+        ['gate/mood/expert_0', 'gate/mood/expert_1', 'load/mood/expert_0', 'load/mood/expert_1']
     """
 
     def __init__(

@@ -31,6 +31,16 @@ class MTAN(PerTaskTrunk):
 
     Raises:
         UsageError: depth < 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.MTAN(["mood", "stars"], dim=8, depth=2)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> list(trunk.masks), len(trunk.blocks)  # masks a task, blocks for all
+        (['mood', 'stars'], 2)
     """
 
     def __init__(

@@ -38,6 +38,17 @@ class PLE(ExpertMixture):
 
     Raises:
         UsageError: levels < 2, shared < 1 or own < 1.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.PLE(["mood", "stars"], dim=8, levels=2)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> one_level = po.trunks.CGC(["mood", "stars"], dim=8)
+        >>> len(list(trunk.parameters())) > 2 * len(list(one_level.parameters()))
+        True
     """
 
     def __init__(

@@ -23,6 +23,14 @@ class SharedTrunk(Trunk):
         dim: width D of the features, >= 1.
         depth: number of blocks, >= 0.
         dropout: share of hidden units left out in training, in [0, 1).
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.SharedTrunk(["mood", "stars"], dim=8, depth=2)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape, parts["mood"][0] is parts["stars"][0]
+        (torch.Size([4, 8]), True)
     """
 
     same_for_all = True

@@ -39,6 +39,16 @@ class Sluice(PerTaskTrunk):
 
     Raises:
         UsageError: depth < 1, dim is odd, own isn't in [0, 1] or orthogonality < 0.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.Sluice(["mood", "stars"], dim=8, depth=2)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> bool(trunk.penalty(["mood", "stars"]) > 0)  # halves of a layer aren't orthogonal yet
+        True
     """
 
     def __init__(

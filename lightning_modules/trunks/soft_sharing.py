@@ -31,6 +31,16 @@ class SoftSharing(PerTaskTrunk):
 
     Raises:
         UsageError: strength < 0.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.SoftSharing(["mood", "stars"], dim=8, strength=0.1)
+        >>> rows = {"reviews": po.Features(torch.ones(4, 8))}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
+        >>> trunk.penalty(["mood", "stars"]).item()  # towers start alike
+        0.0
     """
 
     def __init__(

@@ -31,6 +31,15 @@ class TaskQueries(Trunk):
 
     Raises:
         UsageError: heads doesn't divide dim.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> trunk = po.trunks.TaskQueries(["mood", "stars"], dim=8, heads=2)
+        >>> tokens = torch.randn(4, 6, 8)  # 4 rows of 6 tokens
+        >>> rows = {"reviews": po.Features(tokens.mean(dim=1), sequence=tokens)}
+        >>> parts = trunk(rows, {"mood": ["reviews"], "stars": ["reviews"]})
+        >>> parts["mood"][0].shape
+        torch.Size([4, 8])
     """
 
     reads_tokens = True

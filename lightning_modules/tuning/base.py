@@ -77,6 +77,17 @@ class Tuning(metaclass=Buildable):
         needs: packages, besides those of every run, that it is built with.
         caches: whether what the backbone makes of a row, the same in all steps, is kept on disk.
         adapts: whether it puts adapters beside the backbone, which can be taken out again.
+
+    Examples:
+        >>> import pollinate as po
+        >>> class NormsOnly(po.tuning.Tuning):
+        ...     def apply(self, encoder, tasks):
+        ...         for name, weight in encoder.tuned_part().named_parameters():
+        ...             weight.requires_grad_("norm" in name)
+        >>> encoder = po.encoders.Transformer(vocab_size=50, dim=8, heads=2)
+        >>> NormsOnly().apply(encoder, ["mood"])
+        >>> sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
+        80
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -116,6 +127,16 @@ class SteppedTuning(Tuning):
     """Chooses anew at every step, by the step's number alone, so that a resumed run does the same.
 
     All weights that ever train are trainable after ``apply``, so that the optimizer knows them.
+
+    Examples:
+        >>> import pollinate as po
+        >>> tuning = po.tuning.Gradual(every=100)
+        >>> isinstance(tuning, po.tuning.SteppedTuning)
+        True
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> tuning.apply(encoder, ["mood"])
+        >>> [tuning.at(encoder, step) for step in (0, 1, 100)]  # whether anything changed
+        [True, False, True]
     """
 
     @abstractmethod

@@ -14,6 +14,13 @@ class BitFit(Tuning):
     """Train the biases of the backbone alone, those of norms among them.
 
     Source: Ben Zaken, Ravfogel and Goldberg 2022, "BitFit", section 3.
+
+    Examples:
+        >>> import pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> po.tuning.BitFit().apply(encoder, ["mood"])
+        >>> {n.rpartition(".")[2] for n, w in encoder.network.named_parameters() if w.requires_grad}
+        {'bias'}
     """
 
     def apply(self, encoder: Encoder, tasks: Sequence[str]) -> None:

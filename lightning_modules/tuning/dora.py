@@ -12,6 +12,13 @@ class DoRA(PeftTuning):
 
     Source: Liu et al. 2024, "DoRA: weight-decomposed low-rank adaptation", equation 5; the norms
     are of columns.
+
+    Examples:
+        >>> import pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> po.tuning.DoRA(rank=4).apply(encoder, ["mood", "stars"])
+        >>> sum(one.numel() for one in encoder.network.parameters() if one.requires_grad)
+        2016
     """
 
     decomposed: ClassVar[bool] = True

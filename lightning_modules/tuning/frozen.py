@@ -16,6 +16,15 @@ class Frozen(Tuning):
 
     Args:
         cache: whether they are computed once and kept on disk.
+
+    Examples:
+        >>> import pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> po.tuning.Frozen().apply(encoder, ["mood"])
+        >>> any(weight.requires_grad for weight in encoder.tuned_part().parameters())
+        False
+        >>> all(weight.requires_grad for weight in encoder.project.parameters())  # to the width 8
+        True
     """
 
     def __init__(self, cache: bool = True) -> None:

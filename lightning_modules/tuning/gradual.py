@@ -22,6 +22,18 @@ class Gradual(SteppedTuning):
 
     Raises:
         UsageError: a value out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> tuning = po.tuning.Gradual(every=100, first=1)
+        >>> tuning.apply(encoder, ["mood"])
+        >>> for step in (0, 100, 200):  # one block, two, and the embeddings too
+        ...     _ = tuning.at(encoder, step)
+        ...     print(sum(one.numel() for one in encoder.network.parameters() if one.requires_grad))
+        2224
+        4448
+        6384
     """
 
     def __init__(self, every: int = 200, first: int = 1) -> None:

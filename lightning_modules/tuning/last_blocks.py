@@ -17,6 +17,15 @@ class LastBlocks(Tuning):
 
     Args:
         blocks: n >= 1.
+
+    Examples:
+        >>> import pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> po.tuning.LastBlocks(blocks=1).apply(encoder, ["mood"])
+        >>> sum(one.numel() for one in encoder.network.parameters() if one.requires_grad)
+        2224
+        >>> sum(one.numel() for one in encoder.network.parameters())
+        6384
     """
 
     def __init__(self, blocks: int = 1) -> None:

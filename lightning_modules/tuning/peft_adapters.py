@@ -28,6 +28,16 @@ class LowRankTuning(Tuning):
 
     Raises:
         UsageError: a value is out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> tuning = po.tuning.TaskLoRA(rank=4, targets=["query", "value"])
+        >>> isinstance(tuning, po.tuning.LowRankTuning)
+        True
+        >>> tuning.apply(encoder, ["mood"])
+        >>> sum(one.numel() for one in encoder.network.parameters() if one.requires_grad)
+        512
     """
 
     adapts: ClassVar[bool] = True
@@ -53,6 +63,16 @@ class PeftTuning(LowRankTuning):
 
     Attributes:
         decomposed: whether lengths of W's columns are learnt apart (DoRA).
+
+    Examples:
+        >>> import pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> tuning = po.tuning.LoRA(rank=4)
+        >>> isinstance(tuning, po.tuning.PeftTuning)
+        True
+        >>> tuning.apply(encoder, ["mood", "stars"])
+        >>> tuning.adapter(encoder, "mood").rank
+        4
     """
 
     needs: ClassVar[tuple[str, ...]] = ("peft",)

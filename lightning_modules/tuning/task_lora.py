@@ -37,6 +37,13 @@ class TaskLoRA(LowRankTuning):
 
     Raises:
         UsageError: a value is out of range.
+
+    Examples:
+        >>> import pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> po.tuning.TaskLoRA(rank=4, shared_rank=4).apply(encoder, ["mood", "stars"])
+        >>> sum(one.numel() for one in encoder.network.parameters() if one.requires_grad)
+        5376
     """
 
     def __init__(

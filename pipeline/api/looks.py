@@ -27,6 +27,15 @@ class Inspection:
         rows: rows of each data set: a row a data set, a column a split.
         problems: the worst first: severity (error, warning, note), where (data set or task), what,
             advice, count (rows concerned), places (the first of them, with file and line).
+
+    Examples:
+        >>> import pollinate as po
+        >>> found = po.inspect("shop.yaml", ["tracking=none", "run_dir=looks"], quiet=True)
+        >>> isinstance(found, po.Inspection), found.page.name
+        (True, 'inspect.html')
+        >>> found.rows
+                 train  valid  test
+        reviews     60     20    20
     """
 
     folder: Path
@@ -51,11 +60,11 @@ def inspect(
     Raises:
         UsageError: the configuration is wrong. What is wrong with rows is no error but a problem.
 
-    Example:
+    Examples:
         >>> import pollinate as po
-        >>> found = po.inspect(shop, ["tracking=none"], quiet=True)
-        >>> int(found.rows.loc["reviews"].sum()), found.problems.severity.isin(["error"]).any()
-        (240, False)
+        >>> found = po.inspect("shop.yaml", ["tracking=none"], quiet=True)
+        >>> int(found.rows.loc["reviews"].sum()), "error" in set(found.problems.severity)
+        (100, False)
     """
     found = inspect_command.call(overrides, data=data, config_dirs=config_dirs, quiet=quiet)
     facts = found.findings.facts
@@ -89,6 +98,13 @@ def rank_sources(
     Raises:
         UsageError: the configuration is wrong.
         PollinateError: the data or a source can't be read.
+
+    Examples:
+        >>> import pollinate as po
+        >>> options = ["scores=[log_me]", "steps=0", "tracking=none"]
+        >>> ranks = po.rank_sources("shop.yaml", ["runs/first"], options, quiet=True)
+        >>> ranks[ranks.source == "runs/first"][["task", "score"]].values.tolist()
+        [['mood', 'log_me'], ['stars', 'log_me']]
     """
     from pipeline.ranking.ranking_report import as_csv  # imports torch
 
@@ -118,9 +134,10 @@ def plan(
     Raises:
         UsageError: the configuration is wrong.
 
-    Example:
+    Examples:
         >>> import pollinate as po
-        >>> po.plan(shop, ["memory=1GB"], quiet=True).largest_batch > 64
+        >>> found = po.plan("shop.yaml", ["memory=1GB"], quiet=True)
+        >>> found.largest_batch > 64
         True
     """
     return plan_command.call(overrides, data=data, config_dirs=config_dirs, quiet=quiet)

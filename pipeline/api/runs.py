@@ -58,9 +58,9 @@ def fit(
         PollinateError: the run failed in a way that the message explains.
         InterruptedRunError: Ctrl-C or SIGTERM stopped it, after everything was saved.
 
-    Example:
+    Examples:
         >>> import pollinate as po
-        >>> run = po.fit(shop, ["trainer.max_epochs=3"], quiet=True)
+        >>> run = po.fit("shop.yaml", ["trainer.max_steps=2", "tracking=none"], quiet=True)
         >>> run.status, run.checkpoint.name
         ('finished', 'best.ckpt')
         >>> sorted(run.scores)
@@ -81,12 +81,12 @@ class Run:
     Raises:
         PollinateError: the folder holds no run.
 
-    Example:
-        >>> import pollinate as po
-        >>> run = po.Run(folder)
+    Examples:
+        >>> import pandas as pd, pollinate as po
+        >>> run = po.Run("runs/first")
         >>> run.table.columns.tolist()
         ['valid', 'test', 'baseline']
-        >>> run.predict(frame, tasks=["mood"]).columns.tolist()
+        >>> run.predict(pd.read_csv("reviews.csv"), tasks=["mood"]).columns.tolist()
         ['mood', 'mood_probability', 'error']
     """
 
@@ -227,11 +227,13 @@ def load(
         PollinateError: nothing of that name is there, or it is torn or of another format.
         UsageError: it names a class that isn't allowed.
 
-    Example:
+    Examples:
         >>> import pollinate as po
-        >>> model = po.load(folder)
+        >>> model = po.load("runs/first")
         >>> list(model.tasks)
         ['mood', 'stars']
+        >>> len(model.predict({"text": ["good bread", "bad tea"]}))
+        2
     """
     from lightning_modules.predictor import Predictor  # imports torch
 
@@ -256,13 +258,14 @@ class Model:
     Attributes:
         checkpoint: path of the file that it was loaded from.
 
-    Example:
-        >>> import pollinate as po
-        >>> model = po.load(folder)
+    Examples:
+        >>> import pandas as pd, pollinate as po
+        >>> model = po.load("runs/first")
+        >>> frame = pd.read_csv("reviews.csv")
         >>> answers = model.predict(frame)
         >>> answers.index.equals(frame.index), answers.columns.tolist()
-        (True, ['mood', 'mood_probability', 'stars', 'error'])
-        >>> model.predict_rows({"text": ["good bread"]}).answers["mood"][0]["label"]
+        (True, ['mood', 'mood_probability', 'stars', 'stars_probability', 'error'])
+        >>> model.predict_rows({"text": ["good fresh bread"]}).answers["mood"][0]["label"]
         'glad'
     """
 
@@ -367,10 +370,11 @@ def merge(
         UsageError: the models don't fit together, or not to the method.
         PollinateError: a model can't be read.
 
-    Example:
+    Examples:
         >>> import pollinate as po
-        >>> both = po.merge({"a": folder, "b": folder}, po.merging.Average(weights=[1, 3]),
-        ...                 overrides=["evaluate=false", "tracking=none"], quiet=True)
+        >>> models = {"a": "runs/first", "b": "runs/first"}  # runs of the same data
+        >>> method = po.merging.Average(weights=[1, 3])
+        >>> both = po.merge(models, method, overrides=["tracking=none"], quiet=True)
         >>> list(both.tasks)
         ['mood', 'stars']
     """
@@ -427,10 +431,10 @@ def evaluate(
         UsageError: there is no such split, or the results have no place: ``run_dir=PATH``.
         PollinateError: the model doesn't know its data, or they have changed.
 
-    Example:
+    Examples:
         >>> import pollinate as po
-        >>> scores = po.evaluate(folder, "valid", quiet=True)
-        >>> scores["mood"] == po.Run(folder).valid_scores["mood"]
+        >>> scores = po.evaluate("runs/first", "valid", quiet=True)
+        >>> scores["mood"] == po.Run("runs/first").valid_scores["mood"]
         True
     """
     words = overrides_of(checkpoint=checkpoint_of(what, uri), split=split, uri=uri)
@@ -466,11 +470,16 @@ def export(
     Raises:
         UsageError: no encoder has adapters, or it isn't clear which are meant.
 
-    Example:
+    Examples:
         >>> import pollinate as po
-        >>> po.export(folder, "adapter")
-        Traceback (most recent call last):
-        pollinate.errors.UsageError: no encoder of this model has adapters; ...
+        >>> tune = po.tuning.LoRA()
+        >>> encoder = po.encoders.TransformersText(model="text_model", weights=False, tune=tune)
+        >>> model = po.MultiTaskModule(data, encoders={"text": encoder})
+        >>> trainer.fit(model, data)
+        >>> trainer.save_checkpoint("adapted.ckpt")
+        >>> folder = po.export("adapted.ckpt", "adapter", quiet=True)
+        >>> sorted(file.name for file in folder.iterdir())
+        ['adapter_config.json', 'adapter_model.safetensors']
     """
     checkpoint = checkpoint_of(what, uri)
     chosen = overrides_of(output=output, task=task, modality=modality, merge=merge, uri=uri)

@@ -40,6 +40,12 @@ def study(
         UsageError: the configuration or the data are wrong; nothing was started.
         PollinateError: all runs failed. Those that failed among others are in ``Study.failed``.
         InterruptedRunError: Ctrl-C stopped it; ``overrides=["resume=FOLDER"]`` goes on.
+
+    Examples:
+        >>> import pollinate as po
+        >>> study = po.study("shop.yaml", seeds=[0, 1], overrides=["resume=runs/study"], quiet=True)
+        >>> study.report.name  # the study was complete, so it is only reported anew
+        'report.html'
     """
     words = [override("seeds", list(seeds)), *overrides]
     found = study_command.call(words, data=data, config_dirs=config_dirs, quiet=quiet)
@@ -59,6 +65,14 @@ class Study:
 
     Raises:
         PollinateError: the folder holds no study, or none of its runs has finished.
+
+    Examples:
+        >>> import pollinate as po
+        >>> study = po.Study("runs/study")
+        >>> sorted(study.verdicts), set(study.verdicts.values()) <= {"helped", "hurt", "unclear"}
+        (['mood', 'stars'], True)
+        >>> study.table[study.table.verdict.notna()].arm.unique().tolist()
+        ['multi_task']
     """
 
     def __init__(self, folder: str | Path) -> None:

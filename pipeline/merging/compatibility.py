@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.loading import table_digest
-from lightning_modules.merging.base import MergeMethod
 from lightning_modules.merging.models import Models, unrelated_models
 from pipeline.configuration.schema import dotted_items
 from pipeline.merging.parents import Parent
@@ -171,25 +170,6 @@ def short_value(value: Any) -> str:
 
 
 Shapes = Mapping[str, tuple[int, ...]]
-NO_START = (
-    "subtracts from each model the one that all were trained on from, to see what it learnt; "
-    "without that start there is nothing to subtract"
-)
-
-
-def check_method(method: MergeMethod, name: str, models: Sequence[Any], base: Any) -> None:
-    """Check that a method is given what it takes."""
-    count = len(models)
-    if count < method.fewest or (method.most is not None and count > method.most):
-        wanted = f"{method.fewest}" if method.most == method.fewest else f">= {method.fewest}"
-        raise UsageError(f"models must be {wanted} for {name}, got {count}: models=[A,B]")
-    if method.needs_base and base is None:
-        raise UsageError(
-            f"{name} {NO_START}: name it with base=CHECKPOINT. Models that were initialised "
-            "independently have none: average their predictions with method=ensemble"
-        )
-    if base is not None and not method.needs_base:
-        raise UsageError(f"{name} doesn't use a common start; leave out base={base}")
 
 
 def check_starts(models: Models, base: Parent | None) -> list[str]:

@@ -13,7 +13,7 @@ from lightning.pytorch import seed_everything
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, MERGED_KEY, write_checkpoint
 from lightning_modules.evaluation_module import EvaluationModule
-from lightning_modules.merging.base import MergeMethod, MergeResult
+from lightning_modules.merging.base import MergeMethod, MergeResult, check_method
 from lightning_modules.merging.evaluator import MergeEvaluator, stale_batch_norms
 from lightning_modules.merging.models import Models
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
@@ -24,7 +24,6 @@ from pipeline.merging.compatibility import (
     Shapes,
     check_complete,
     check_finite,
-    check_method,
     check_starts,
 )
 from pipeline.merging.merge_report import (

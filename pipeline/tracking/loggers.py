@@ -41,6 +41,17 @@ class RunLogger(FlushableLogger):
 
     Raises:
         PollinateError: ``run_dir`` holds a history and ``resume`` is False.
+
+    Examples:
+        >>> import pollinate as po
+        >>> logger = po.tracking.LocalRunLogger(run_dir="runs/mine", run_name="mine", resume=False)
+        >>> isinstance(logger, po.tracking.RunLogger)
+        True
+        >>> logger.log_params({"optimizer": {"lr": 0.01}, "token": "s3cret"})  # secrets are hidden
+        >>> logger.log_metrics({"train/loss": 0.5}, step=10)
+        >>> logger.point_count, logger.version
+        (1, 'mine')
+        >>> logger.close("finished")
     """
 
     def __init__(self, *, run_dir: Path | str, run_name: str, resume: bool) -> None:
@@ -221,7 +232,19 @@ def _has_content(*paths: Path) -> bool:
 
 
 class LocalRunLogger(RunLogger):
-    """Keeps the history in the run folder only; ``pipeline.sync`` can send it later."""
+    """Keeps the history in the run folder only; ``pipeline.sync`` can send it later.
+
+    Examples:
+        >>> import json
+        >>> from pathlib import Path
+        >>> import pollinate as po
+        >>> logger = po.tracking.LocalRunLogger(run_dir="runs/mine", run_name="mine", resume=False)
+        >>> logger.log_metrics({"train/loss": 0.5}, step=10)
+        >>> logger.close("finished")
+        >>> point = json.loads(Path("runs/mine/metrics.jsonl").read_text())
+        >>> point["step"], point["metrics"]
+        (10, {'train/loss': 0.5})
+    """
 
     def __init__(self, *, run_dir: Path | str, run_name: str, resume: bool) -> None:
         super().__init__(run_dir=run_dir, run_name=run_name, resume=resume)
@@ -254,6 +277,17 @@ class MLflowRunLogger(RunLogger):
     Raises:
         UsageError: ``uri`` is no address or ``system_seconds`` is not positive.
         PollinateError: ``run_dir`` holds a history and ``resume`` is False.
+
+    Examples:
+        >>> import pollinate as po
+        >>> logger = po.tracking.MLflowRunLogger(
+        ...     "sqlite:///my.db", "shop", register=None, system_seconds=10,
+        ...     run_dir="runs/mine", run_name="mine", resume=False,
+        ... )
+        >>> logger.log_metrics({"train/loss": 0.5}, step=10)
+        >>> logger.close("finished")  # what wasn't sent yet is sent
+        >>> len(logger.run_id)
+        32
     """
 
     def __init__(
