@@ -81,9 +81,9 @@ class Batch:
         Args:
             function: makes one out of each.
         """
-        kept = {
+        cached = {
             modality: replace(one, features=one.features.map_tensors(function))
-            for modality, one in self.kept.items()
+            for modality, one in self.cached.items()
         }
         return Batch(
             map_tensors(function, self.inputs),
@@ -92,7 +92,7 @@ class Batch:
             function(self.index),
             map_tensors(function, self.has),
             map_tensors(function, self.words),
-            kept,
+            cached,
         )
 
 

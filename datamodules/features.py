@@ -36,8 +36,10 @@ class Features:
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Features:
         """Return the same with other tensors; ``function`` makes one out of each."""
-        parts = (self.pooled, self.sequence, self.grid, self.mask)
-        return Features(*[None if one is None else function(one) for one in parts])
+        others = (self.sequence, self.grid, self.mask)
+        return Features(
+            function(self.pooled), *[None if one is None else function(one) for one in others]
+        )
 
 
 class PooledOnly(Features):

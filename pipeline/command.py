@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
-from pipeline.configuration.flags import FLAGS
+from pipeline.configuration.groups import FLAGS
 from pipeline.text_format import relpath
 from pollinate.errors import PollinateError, UsageError, crash_file_of
 from pollinate.files import as_yaml
