@@ -21,7 +21,6 @@ LATE = {  # file: what it imports only when it is needed, which takes a second
     "datamodules/sources/json.py": {"datamodules.sources.arrow_table"},
 }
 FOR_TYPES = {  # what a type checker should know of modules that are imported late on purpose
-    "pipeline/tracking/__init__.py": {"pipeline.tracking.loggers"},
     "pipeline/serving/pyfunc.py": {"lightning_modules.predictor"},
 }
 
