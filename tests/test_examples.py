@@ -48,6 +48,7 @@ NEEDS = {  # packages of extras that examples need
     "encoders.PretrainedEncoder": ENCODERS,
     "encoders.TimmImage": ("timm", "safetensors"),
     "encoders.TransformersAudio": ENCODERS,
+    "encoders.TransformersEncoder": ENCODERS,
     "encoders.TransformersText": ENCODERS,
     "export": (*ENCODERS, "peft"),
     "sources.Quickstart": ("sklearn",),

@@ -212,6 +212,14 @@ class TransformersEncoder(PretrainedEncoder):
     Attributes:
         key: the option that names the model, for messages.
         takes: the input that the network must take.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> encoder = po.encoders.TransformersText(85, dim=8, model="text_model", weights=False)
+        >>> isinstance(encoder, po.encoders.TransformersEncoder), encoder.takes
+        (True, 'input_ids')
+        >>> encoder.finish(encoder.backbone(torch.ones(2, 5, dtype=torch.int64))).pooled.shape
+        torch.Size([2, 8])
     """
 
     needs: ClassVar[tuple[str, ...]] = ("transformers", "safetensors")

@@ -21,6 +21,15 @@ class SingleLabelTask(Task):
     Args:
         dataset, target, unseen, unlabelled: as for ``Task``.
         classes: names, or n for "0" ... "n - 1"; None: the labels of the training split.
+
+    Examples:
+        >>> import pollinate as po
+        >>> task = po.tasks.Classification("reviews", target="mood")
+        >>> isinstance(task, po.tasks.SingleLabelTask)
+        True
+        >>> task.learn(["sad", "happy", "sad"])  # a data module does this with the training rows
+        >>> task.classes, task.counts
+        (['happy', 'sad'], [1, 2])
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class ForkMerge(TransferGroup):
         >>> model = po.MultiTaskModule(data, transfer=transfer, sources=po.SourceOpener())
         >>> trainer.fit(model, data)
         >>> transfer.names  # the branches
-        ['joint', 'alone']
+        ['multi_task', 'targets_only']
         >>> found = trainer.callback_metrics
         >>> sum(round(found[f"fork_merge/coefficient/{n}"].item(), 4) for n in transfer.names)
         1.0

@@ -145,7 +145,7 @@ def kept_rows() -> MixedBatch:
         torch.arange(3),
         has={"image": torch.tensor([True, False, True])},
         words={"text": torch.zeros(3, 2, dtype=torch.int64)},
-        kept={"image": CachedFeatures(features, whole=True)},
+        cached={"image": CachedFeatures(features, whole=True)},
     )
     return MixedBatch({"notes": rows}, {"tone": 2}, {"notes": 3}, is_checked=False)
 
@@ -163,8 +163,8 @@ def test_a_batch_moves_as_a_whole() -> None:
     rows = moved.batches["notes"]
     assert devices_of(batch) == ["cpu"] * 8
     assert devices_of(moved) == ["meta"] * 8
-    assert rows.kept["image"].features.grid is None
-    assert rows.kept["image"].whole
+    assert rows.cached["image"].features.grid is None
+    assert rows.cached["image"].whole
     assert (moved.labelled, moved.sizes, moved.is_checked) == ({"tone": 2}, {"notes": 3}, False)
 
 
