@@ -7,6 +7,7 @@ from datamodules.features import Features as Features
 from datamodules.mixed_datamodule import MixedDataModule as MixedDataModule
 from lightning_modules.module import MultiTaskModule as MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork as MultiTaskNetwork
+from lightning_modules.transferability.base import Evidence as Evidence
 from pipeline.api.looks import Inspection as Inspection
 from pipeline.api.looks import inspect as inspect
 from pipeline.api.looks import plan as plan
@@ -52,6 +53,7 @@ __all__ = [
     "MultiTaskModule",
     "MultiTaskNetwork",
     "Features",
+    "Evidence",
     "Recipe",
     "SourceOpener",
     "fit",
