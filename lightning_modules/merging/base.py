@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lightning_modules.merging.evaluator import STATISTICS, MergeEvaluator, ScoreEvaluator
-from lightning_modules.merging.models import Models
+from lightning_modules.merging.models import Models, StateReader
 from lightning_modules.state_dicts import StateDict
 from pollinate.errors import UsageError
 from pollinate.recipes import Buildable
@@ -91,8 +91,8 @@ class MergeMethod(metaclass=Buildable):
             for key, tensor in state.items()
             if tensor.is_floating_point() and key.rpartition(".")[2] not in STATISTICS
         }
-        readers = [partial(dict, state) for state in models.values()]
-        start = None if base is None else partial(dict, base)
+        readers: list[StateReader] = [partial(dict, state) for state in models.values()]
+        start: StateReader | None = None if base is None else partial(dict, base)
         merged = Models(list(models), readers, weights, [[]] * len(models), start)
         return self.merge(merged, ScoreEvaluator(merged, score, name))
 
