@@ -16,8 +16,9 @@ INSTALLED := .venv/.installed
 fit: $(INSTALLED)
 	$(BIN)/python -m pipeline.fit $(ARGS)
 
+# bytecode: else every process of every test compiles the project anew
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 ui: $(INSTALLED)
 	$(BIN)/python -m pipeline.ui $(ARGS)

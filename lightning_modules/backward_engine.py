@@ -67,11 +67,12 @@ class BackwardEngine:
                 f"of {' and '.join(network.adapted())} has adapters of each task's own; set "
                 "balancer.level=parameters or auto"
             )
-        if balancer.tracks_shared_gradients and self._stepped():
+        stepped = next(iter(self._stepped()), None)
+        if balancer.tracks_shared_gradients and stepped is not None:
             raise UsageError(
                 f"{type(balancer).__name__} follows the shared weights' gradients over the steps, "
-                f"and encoder.{self._stepped()[0]}.tune changes which of them train; choose "
-                "another tune or balancer"
+                f"and encoder.{stepped}.tune changes which of them train; choose another tune or "
+                "balancer"
             )
         self._shared: SharedGradients | None = None
         self.traffic = CommunicationStats()
@@ -105,10 +106,11 @@ class BackwardEngine:
                 train in some steps only.
         """
         self.sharded = sharded
-        if self.sharded and self._stepped():
+        stepped = next(iter(self._stepped()), None)
+        if self.sharded and stepped is not None:
             raise UsageError(
-                f"encoder.{self._stepped()[0]}.tune changes what trains from step to step, which "
-                "sharded weights can't; choose another tune, or trainer=ddp"
+                f"encoder.{stepped}.tune changes what trains from step to step, which sharded "
+                "weights can't; choose another tune, or trainer=ddp"
             )
         if self.sharded and self.level == "parameters":
             self.level = self.balancer.level(self.network.trunk.same_for_all)
@@ -158,9 +160,11 @@ class BackwardEngine:
         if self._reduces or (self._averages and self._ranks.size > 1):
             self.traffic.synchronisations += 1
 
-    def reset_shared(self) -> None:
-        """Look anew at which parameters train, at the start of a step."""
-        if self.level == "parameters":
+    def tune(self, step: int) -> None:
+        """Freeze and unfreeze parts of encoders, as their tunings say of an optimizer step."""
+        found = self._stepped().items()
+        changed = [tuning.at(self.network.encoder(name), step) for name, tuning in found]
+        if any(changed) and self.level == "parameters":
             self._shared = None
 
     def forward(
@@ -208,9 +212,9 @@ class BackwardEngine:
         """Say whether all tasks are learnt from the same rows, by and large."""
         return self._same_rows and self.network.tasks_share_rows()
 
-    def _stepped(self) -> list[str]:
-        """Return the modalities whose encoders train in part, another part from step to step."""
-        return [n for n, t in self.network.tunings.items() if isinstance(t, SteppedTuning)]
+    def _stepped(self) -> dict[str, SteppedTuning]:
+        """Return {modality: tuning} of encoders of which another part trains from step to step."""
+        return {n: t for n, t in self.network.tunings.items() if isinstance(t, SteppedTuning)}
 
 
 def finds_unused(strategy: Strategy) -> bool:

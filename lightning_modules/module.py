@@ -381,6 +381,10 @@ class MultiTaskModule(EvaluationModule):
         else:
             clip_norm(self.parameters(), gradient_clip_val)
 
+    def on_train_batch_start(self, batch: MixedBatch, batch_idx: int) -> None:
+        """Choose which parts of the encoders train, by the step's number alone."""
+        self.engine.tune(self.global_step)
+
     def on_train_batch_end(self, outputs: Any, batch: MixedBatch, batch_idx: int) -> None:
         """Log losses, weights, learning rates, rows and speed, every n optimizer steps."""
         metrics = self.pending_metrics()

@@ -18,8 +18,8 @@ from datamodules.samplers.base import Sampler
 from lightning_modules.callbacks.adaptive_sampling import AdaptSampler
 from lightning_modules.callbacks.average_parameters import AverageParameters
 from lightning_modules.callbacks.checkpoint import RankState, RunCheckpoint
-from lightning_modules.callbacks.encoder_tuning import TuneEncoders, WarnIdleAdapters
 from lightning_modules.callbacks.gradient_conflicts import LogGradientConflicts
+from lightning_modules.callbacks.idle_adapters import WarnIdleAdapters
 from lightning_modules.callbacks.last_batch import LastBatch
 from lightning_modules.callbacks.progress_bars import TrainingProgressBar
 from lightning_modules.callbacks.stopping import (
@@ -134,7 +134,7 @@ def make_callbacks(
     found.append(WarnIdleAdapters(say_here))
     if config["ema_decay"] is not None:
         found.append(EMAWeightAveraging(decay=config["ema_decay"]))
-    found += [TuneEncoders(), LogGradientConflicts(config["gradients"]["every_n_steps"])]
+    found.append(LogGradientConflicts(config["gradients"]["every_n_steps"]))
     found += [AdaptSampler(sampler), stop, RankState(), TrainingProgressBar(console)]
     if stopping["patience"] is not None:
         found.append(

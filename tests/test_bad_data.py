@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,19 +160,21 @@ PICTURES = [
     ("text", b"not a picture", "the content is not an image"),
     ("cut", png(64, 64)[:60], "damaged|truncated"),
     ("nothing", b"", "the content is not an image|empty"),
-    ("bomb", png(10_000, 10_000), "must have <= 89,478,485 pixels"),
+    ("bomb", partial(png, 10_000, 10_000), "must have <= 89,478,485 pixels"),
 ]
 
 
 @pytest.mark.parametrize(
     ("content", "message"), [p[1:] for p in PICTURES], ids=[p[0] for p in PICTURES]
 )
-def test_pictures(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_pictures(
+    content: bytes | Callable[[], bytes] | None, message: str, tmp_path: Path
+) -> None:
     table = "photo,label\n" + "".join(f"{row}.png,{'ab'[row % 2]}\n" for row in range(12))
     write(tmp_path, {f"{row}.png": png(shade=row) for row in range(12)})
     write(tmp_path, {"shop.csv": table + "bad.png,a\n"})
     if content is not None:
-        write(tmp_path, {"bad.png": content})
+        write(tmp_path, {"bad.png": content() if callable(content) else content})
     spec = data(inputs={"image": "photo"})
     found = refusal(tmp_path, spec)
     assert re.search(f"shop.csv, line 14, column photo: .*({message})", found), found

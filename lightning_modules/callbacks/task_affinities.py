@@ -46,8 +46,10 @@ class MeasureTaskAffinities(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: MixedBatch, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every_n_steps == 0:
+            module = as_multitask(pl_module)
+            module.engine.tune(trainer.global_step)  # the module's own turn comes after callbacks
             with trainer.precision_plugin.train_step_context():
-                self.look(as_multitask(pl_module), batch)
+                self.look(module, batch)
 
     def look(self, module: MultiTaskModule, batch: MixedBatch) -> None:
         """Add one matrix of each kind, if the batch has two tasks and they share weights."""

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch import seed_everything
 from torch import Tensor
 
-from lightning_modules.callbacks.encoder_tuning import TuneEncoders
 from lightning_modules.callbacks.stopping import StopAtNonFiniteLoss
 from lightning_modules.callbacks.task_affinities import MeasureTaskAffinities
 from lightning_modules.transferability.base import Absent
@@ -54,7 +53,7 @@ def measure_task_relations(config: Mapping[str, Any], folder: RunFolder) -> Task
     trainer = {**config["trainer"], "max_steps": config["steps"]}
     module = build_module({**config, "trainer": trainer, "transfer": NO_TRANSFER}, data)
     watch = MeasureTaskAffinities(list(data.tasks), config["every"], module.optimization.lr)
-    callbacks = [StopAtNonFiniteLoss(folder.path), TuneEncoders(), watch]
+    callbacks = [StopAtNonFiniteLoss(folder.path), watch]
     own = {"max_steps": config["steps"], "limit_val_batches": 0, "default_root_dir": folder.path}
     run = quiet_trainer(config["trainer"], callbacks, **own)
     module.engine.attach(run.strategy)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import (
+    Callback,
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
@@ -27,6 +28,7 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules import batch_reader
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.tasks.classification import Classification
+from lightning_modules.tuning.gradual import Gradual
 from pollinate.errors import UsageError
 from tests.processes import alone_and_both
 from tests.tiny import multitask, ready
@@ -97,6 +99,23 @@ def stock(folder: Path, **options: Any) -> Trainer:
         enable_model_summary=False,
         **{"log_every_n_steps": 1} | options,
     )
+
+
+def test_an_encoder_thaws_by_the_step(
+    module: MultiTaskModule, data: MixedDataModule, tmp_path: Path
+) -> None:
+    module.network.tunings["text"] = Gradual(every=2, first=0)
+    weights = list(module.network.encoder("text").tuned_part().parameters())
+    before = [weight.detach().clone() for weight in weights]
+    moved = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            pairs = zip(weights, before, strict=True)
+            moved.append(any(not torch.equal(weight, old) for weight, old in pairs))
+
+    stock(tmp_path, callbacks=[Watch()], limit_train_batches=3, max_epochs=1).fit(module, data)
+    assert moved == [False, False, True]
 
 
 def test_checkpoint_and_early_stopping_follow_the_score(

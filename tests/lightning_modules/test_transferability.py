@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.covariance import ledoit_wolf as sklearn_shrinkage
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -139,9 +138,11 @@ def test_h_score_is_its_definition() -> None:
 
 @pytest.mark.parametrize(("n", "dim"), [(40, 6), (10, 30)])
 def test_shrinkage_is_sklearns(n: int, dim: int) -> None:
+    from sklearn import covariance  # here, as it takes half a second
+
     rows = draw(n, dim) * torch.linspace(0.1, 3, dim)
     rows -= rows.mean(dim=0)
-    _, expected = sklearn_shrinkage(rows.numpy(), assume_centered=True)
+    _, expected = covariance.ledoit_wolf(rows.numpy(), assume_centered=True)
     assert ledoit_wolf(rows) == pytest.approx(expected)
 
 

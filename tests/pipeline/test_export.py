@@ -31,18 +31,18 @@ from pipeline.serving.model_folder import DATA_FOLDER, REQUIREMENTS
 from pipeline.serving.model_folder import export_model as serve
 from pipeline.serving.pyfunc import _load_pyfunc
 from pollinate.errors import UsageError
+from tests.extras import needs
 from tests.lightning_modules.tuning.test_task_lora import adapted
 from tests.models import bert, gpt2, with_weights
 from tests.pretrained_runs import pretrained, train
 
-pytest.importorskip("transformers", reason="needs the extra encoders")
-pytest.importorskip("timm", reason="needs the extra encoders")
-peft = pytest.importorskip("peft", reason="needs the extra peft")
-
 # peft's: of a name that transformers is giving up, and of the layers of GPT-2
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.is_gradient_checkpointing. is deprecated", "ignore:fan_in_fan_out"
-)
+pytestmark = [
+    needs("transformers", "timm", "peft"),
+    pytest.mark.filterwarnings(
+        "ignore:.is_gradient_checkpointing. is deprecated", "ignore:fan_in_fan_out"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,7 @@ def test_served_without_peft(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_adapter_of_a_task_in_peft(run: Path, tmp_path: Path) -> None:
+    from peft import PeftModel  # here, as it takes a second
     from transformers import AutoModel
 
     predictor = Predictor.load(last(run))
@@ -111,7 +112,7 @@ def test_the_adapter_of_a_task_in_peft(run: Path, tmp_path: Path) -> None:
         )
         base = AutoModel.from_pretrained(run.parent / "model")
         predictor.network.encoder("text").network, own = (
-            peft.PeftModel.from_pretrained(base, out).eval(),
+            PeftModel.from_pretrained(base, out).eval(),
             predictor.network.encoder("text").network,
         )
         found[task] = predictor.network.encoder("text")(inputs).pooled
@@ -195,6 +196,7 @@ def test_nothing_is_overwritten_unasked(run: Path, tmp_path: Path, capsys: Any) 
 @pytest.mark.parametrize("kind", [LoRA, DoRA, TaskLoRA])
 @pytest.mark.parametrize("model", [bert, gpt2])
 def test_every_kind_of_adapter(kind: Any, model: Any, tmp_path: Path) -> None:
+    from peft import PeftModel
     from transformers import AutoModel
 
     folder = with_weights(model(tmp_path / "model"))
@@ -213,7 +215,7 @@ def test_every_kind_of_adapter(kind: Any, model: Any, tmp_path: Path) -> None:
     plain.project.load_state_dict(encoder.project.state_dict())
     plain.network.load_state_dict(merged)
     torch.testing.assert_close(plain(ids).pooled, wanted, atol=1e-6, rtol=1e-5)
-    plain.network = peft.PeftModel.from_pretrained(AutoModel.from_pretrained(folder), tmp_path)
+    plain.network = PeftModel.from_pretrained(AutoModel.from_pretrained(folder), tmp_path)
     torch.testing.assert_close(plain.eval()(ids).pooled, wanted, atol=1e-6, rtol=1e-5)
     shutil.rmtree(folder)
 

@@ -20,11 +20,11 @@ from pipeline.evaluate import main as evaluate
 from pipeline.predict import main as predict
 from pipeline.run_folder import RunFolder
 from pipeline.tracking.journals import read_points
+from tests.extras import needs
 from tests.lean_fit import fit
 from tests.models import bert, with_weights
 
-pytest.importorskip("transformers", reason="needs the extra encoders")
-pytest.importorskip("timm", reason="needs the extra encoders")
+pytestmark = needs("transformers", "timm")
 
 SHOP = Path(__file__).parents[1] / "data"
 FOLDERS = 2  # of features: one of texts, one of pictures

@@ -19,11 +19,10 @@ from pipeline.evaluate import main as evaluate
 from pipeline.predict import main as predict
 from pipeline.serving.model_folder import DATA_FOLDER, REQUIREMENTS, export_model
 from pipeline.serving.pyfunc import _load_pyfunc
+from tests.extras import needs
 from tests.pretrained_runs import SHOP, pretrained, train
 
-pytest.importorskip("transformers", reason="needs the extra encoders")
-pytest.importorskip("timm", reason="needs the extra encoders")
-pytest.importorskip("peft", reason="needs the extra peft")
+pytestmark = needs("transformers", "timm", "peft")
 
 
 @pytest.fixture(scope="module")

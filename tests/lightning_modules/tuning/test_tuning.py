@@ -24,14 +24,13 @@ from lightning_modules.tuning.gradual import Gradual
 from lightning_modules.tuning.last_blocks import LastBlocks
 from lightning_modules.tuning.lora import LoRA
 from pollinate.errors import UsageError
+from tests.extras import needs
 from tests.rows.groups import rows
 from tests.rows.row import DATA, Row, ids
 
 TASKS = ("a", "b")
 
-pytest.importorskip("transformers", reason="needs the extra encoders")
-pytest.importorskip("timm", reason="needs the extra encoders")
-pytest.importorskip("peft", reason="needs the extra peft")
+pytestmark = needs("transformers", "timm", "peft")
 
 
 def text() -> TransformersText:

@@ -17,14 +17,16 @@ import pytest
 
 from pipeline.tracking.mlflow_settings import artifact_location, prepare_sqlite
 from pipeline.ui import ui_command
+from tests.extras import needs
 from tests.pipeline.tracking.test_mlflow_server import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PATIENCE = 60_000  # milliseconds that a page may take on a busy machine
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the test extra's playwright")
-if CHROMIUM is None:
-    pytest.skip("needs a browser: apt-get install chromium", allow_module_level=True)
+pytestmark = [
+    needs("playwright"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium"),
+]
 
 
 @dataclass
@@ -38,6 +40,8 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    from playwright import sync_api
+
     with sync_api.sync_playwright() as playwright:
         # Chromium's own sandbox refuses to run as root, as CI does
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.callbacks.encoder_tuning import sort_layers
+from lightning_modules.callbacks.idle_adapters import sort_layers
 from tests import models
 from tests.pretrained_runs import train
 from tests.rows.row import DATA

@@ -1,9 +1,8 @@
-"""Freezes and unfreezes encoders by the step; names adapters that get no gradient."""
+"""Names adapters that get no gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
@@ -11,25 +10,7 @@ from torch import nn
 from datamodules.batch import MixedBatch
 from lightning_modules.module import as_multitask
 from lightning_modules.network import MultiTaskNetwork
-from lightning_modules.tuning.base import SteppedTuning
 from lightning_modules.tuning.routed_adapters import PLACE
-
-
-class TuneEncoders(Callback):
-    """Asks each encoder's tuning before each batch; it answers by the step's number alone."""
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        module = as_multitask(pl_module)
-        changed = [
-            tuning.at(module.network.encoder(name), trainer.global_step)
-            for name, tuning in module.network.tunings.items()
-            if isinstance(tuning, SteppedTuning)
-        ]
-        if any(changed):
-            module.engine.reset_shared()
-
 
 MARKS = (".lora_", f".{PLACE}.")  # what follows a layer's name in those of its adapters' weights
 
@@ -45,21 +26,26 @@ class WarnIdleAdapters(Callback):
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
-        self._known: set[str] = set()  # modalities
-        self._here: set[str] = set()
+        self._unknown: set[str] = set()  # modalities with adapters that had no step yet
+        self._here: set[str] = set()  # of those, the ones that have rows in this step
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the adapters."""
+        self._unknown = adapted(as_multitask(pl_module).network)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: MixedBatch, batch_idx: int
     ) -> None:
         """Remember which modalities have rows."""
-        parts = batch.batches.values()
-        self._here = {name for part in parts if len(part.index) for name in part.modalities}
+        if self._unknown:
+            parts = [part for part in batch.batches.values() if len(part.index)]
+            self._here = self._unknown & {name for part in parts for name in part.modalities}
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at gradients, once per modality."""
         network = as_multitask(pl_module).network
-        for modality in adapted(network) & self._here - self._known:
-            self._known.add(modality)
+        for modality in self._unknown & self._here:
+            self._unknown.remove(modality)
             idle, busy = sort_layers(network.encoder(modality).tuned_part())
             if idle and trainer.is_global_zero:
                 rest = f"leave them out: encoder.{modality}.tune.targets=[{', '.join(busy)}]"
