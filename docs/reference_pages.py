@@ -1,4 +1,4 @@
-"""MkDocs hook: the reference pages that are made from the code, so that they can't fall behind it.
+"""MkDocs hook: the pages that are made from code and notebooks, so that they can't fall behind.
 
 ``mkdocs.yml`` names this file. A list in its ``nav`` that holds only a folder's name, such as
 ``[reference/api]``, is replaced by the pages of that folder.
@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -19,6 +21,8 @@ from pipeline.configuration.help import commands, leading_comment
 from pollinate.namespaces import FAMILIES, ROOT
 
 TARGET = re.compile(r"^_target_: (?P<target>[\w.]+)$", re.MULTILINE)
+NOTEBOOKS = Path(__file__).with_name("notebooks")
+VALUES = ("__version__",)  # names of the public API that have no docstring
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -43,6 +47,8 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/api/po.md", api_page(ROOT)
     for name in FAMILIES:
         yield f"reference/api/{name}.md", api_page(f"{ROOT}.{name}")
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        yield f"notebooks/{path.stem}.md", notebook_page(path)
 
 
 def commands_page() -> str:
@@ -70,14 +76,18 @@ def group_page(group: str) -> str:
 
 
 def api_page(namespace: str) -> str:
-    """Return the page of a module of the public API: its names, then their docstrings."""
+    """Return the page of a module of the public API: its names, then their docstrings.
+
+    Raises:
+        AttributeError, ImportError: a name can't be loaded.
+    """
     module = import_module(namespace)
     chosen = _options_by_target()
     rows, blocks = [], []
     for name in module.__all__:
-        public = getattr(module, name, None)
-        if not hasattr(public, "__qualname__"):
-            continue  # a namespace, or a plain value
+        if namespace == ROOT and name in (*FAMILIES, *VALUES):
+            continue  # a namespace has its own page
+        public = getattr(module, name)
         path = f"{public.__module__}.{public.__qualname__}"
         first = (public.__doc__ or "").strip().partition("\n")[0]
         option = ", ".join(f"`{key}`" for key in chosen.get(f"{namespace}.{name}", []))
@@ -88,6 +98,33 @@ def api_page(namespace: str) -> str:
     head = f"| name | what it is | {last} |\n|---|---|---|\n"
     about = (module.__doc__ or "").strip()
     return "\n\n".join([f"# {title}", about, head + "\n".join(rows), *blocks]) + "\n"
+
+
+def notebook_page(path: Path) -> str:
+    """Return a notebook with its stored outputs."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts += (
+            [text] if cell["cell_type"] == "markdown" else ["\n".join(["```python", text, "```"])]
+        )
+        parts += [_output(one) for one in cell.get("outputs", [])]
+    parts.append(f"[Download the notebook]({path.name}), to run it yourself.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    """Return a picture, a table, or text."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        content = "".join(data["image/png"].split())
+        return f'<img alt="What the cell draws" src="data:image/png;base64,{content}">'
+    if "text/html" in data:
+        table = re.search(r"<table.*</table>", "".join(data["text/html"]), re.DOTALL)
+        assert table is not None, "only tables are HTML"
+        return re.sub(r"<table[^>]*>", "<table>", re.sub(r"\n\s*", "", table[0]))
+    text = "".join(output.get("text", data.get("text/plain", "")))
+    return "\n".join(["```text", text.rstrip(), "```"])
 
 
 def _options_by_target() -> dict[str, list[str]]:

@@ -6,6 +6,8 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from pipeline.configuration.composition import compose
 from pipeline.configuration.groups import SHIPPED, options
 from pipeline.configuration.schema import SCHEMAS
+from pollinate.namespaces import FAMILIES
 from pollinate.requirements import check_run_folder
 from tests.pipeline.studies.warm_server import warm
 
@@ -87,6 +90,40 @@ def test_the_site_lists_every_page() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in PAGES[2:]]
     assert [page for page in pages if f" {page}\n" not in site] == []
+
+
+@pytest.fixture
+def made() -> Any:
+    """The module that makes pages."""
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    spec = spec_from_file_location("reference_pages", ROOT / "docs/reference_pages.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_has_every_public_name(made: Any) -> None:
+    for family in ("pollinate", *(f"pollinate.{name}" for name in FAMILIES)):
+        page = made.api_page(family)
+        names = [n for n in import_module(family).__all__ if n not in (*FAMILIES, *made.VALUES)]
+        assert [name for name in names if f"\n| [`{name}`]" not in page] == []
+
+
+def test_a_public_name_that_cannot_be_loaded_stops_the_site(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module("pollinate.balancers")
+    monkeypatch.setattr(module, "__all__", [*module.__all__, "UPGard"])
+    with pytest.raises(AttributeError, match="has no 'UPGard'; did you mean UPGrad"):
+        made.api_page("pollinate.balancers")
+
+
+def test_a_notebook_is_a_page_with_its_outputs(made: Any) -> None:
+    (page,) = (text for uri, text in made.pages() if uri.startswith("notebooks/"))
+    assert page.count('<img alt="What the cell draws" src="data:image/png;base64,') == 2
+    assert page.count("<table>") == page.count("</table>") > 3
+    assert "'priority': 'helped'" in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -19,6 +19,7 @@ from lightning_modules.merging.regmean import RegMean
 from lightning_modules.merging.slerp import Slerp, slerp
 from lightning_modules.merging.task_arithmetic import TaskArithmetic
 from lightning_modules.merging.ties import Ties, magnitude_thresholds
+from pollinate.errors import UsageError
 from tests.merging import LayerEvaluator, W, models, result, state_dict_of
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
@@ -319,3 +320,29 @@ def test_as_by_sorting_everything(keep: float) -> None:
 def test_a_vector_without_entries_has_the_limit_zero() -> None:
     """A model that shares no tensor with the start."""
     assert magnitude_thresholds(lambda: halves([torch.tensor([3.0, 1.0])]), 2, 0.5) == [3.0, 0.0]
+
+
+def test_state_dicts_of_any_modules_are_merged() -> None:
+    torch.manual_seed(0)
+    a, b = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)) for _ in range(2))
+    a(torch.randn(8, 2))
+    found = Slerp(0.5).merge_state_dicts({"a": a.state_dict(), "b": b.state_dict()}).state
+    expected = slerp(a.state_dict()["0.weight"], b.state_dict()["0.weight"], 0.5)
+    assert torch.allclose(found["0.weight"], expected, atol=1e-6)
+    statistics = torch.stack([one.state_dict()["1.running_mean"] for one in (a, b)])
+    assert torch.allclose(found["1.running_mean"], statistics.mean(dim=0))  # no weights
+    a.load_state_dict(found)
+
+
+def test_a_method_says_what_state_dicts_lack() -> None:
+    one: dict[str, dict[str, Tensor]] = {"a": {"w": torch.ones(1)}}
+    with pytest.raises(UsageError, match="Ties subtracts from each model .* base=CHECKPOINT"):
+        Ties().merge_state_dicts(one)
+    with pytest.raises(UsageError, match="GreedySoup doesn't use a common start"):
+        GreedySoup().merge_state_dicts(one, base=one["a"])
+    with pytest.raises(UsageError, match="models must be 2 for Slerp, got 1"):
+        Slerp().merge_state_dicts(one)
+    with pytest.raises(UsageError, match="TaskArithmetic chooses by a score; give score"):
+        TaskArithmetic(scale=[0.5, 1.0]).merge_state_dicts(one, one["a"])
+    with pytest.raises(UsageError, match="RegMean runs models on data, .* merge runs: po.merge"):
+        RegMean().merge_state_dicts(one)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_modules.building import apply_tuning
 from lightning_modules.encoders.bag import Bag
 from lightning_modules.encoders.cnn import CNN
 from lightning_modules.encoders.timm_image import TimmImage
@@ -56,6 +57,12 @@ def test_row(row: Row) -> None:
         assert not tuning.at(encoder, row.given)
     assert trained(encoder.tuned_part()) == row.expected
     assert trained(encoder.project) == 16 * 8 + 8
+
+
+@pytest.mark.parametrize("wrong", ["lora", LoRA])
+def test_a_tuning_that_is_none_is_refused(wrong: object) -> None:
+    with pytest.raises(UsageError, match=r"encoder.text.tune must be .* po.tuning.LoRA\(\), got"):
+        apply_tuning(Bag(30, 8), wrong, TASKS, (), "encoder.text.tune")  # type: ignore[arg-type]
 
 
 def test_equal_weights_are_told_apart() -> None:
