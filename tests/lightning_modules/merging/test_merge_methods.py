@@ -336,7 +336,7 @@ def test_state_dicts_of_any_modules_are_merged() -> None:
 
 def test_a_method_says_what_state_dicts_lack() -> None:
     one: dict[str, dict[str, Tensor]] = {"a": {"w": torch.ones(1)}}
-    with pytest.raises(UsageError, match="Ties subtracts from each model .* base=CHECKPOINT"):
+    with pytest.raises(UsageError, match=r"Ties subtracts from each model .* base=CHECKPOINT"):
         Ties().merge_state_dicts(one)
     with pytest.raises(UsageError, match="GreedySoup doesn't use a common start"):
         GreedySoup().merge_state_dicts(one, base=one["a"])
@@ -344,5 +344,5 @@ def test_a_method_says_what_state_dicts_lack() -> None:
         Slerp().merge_state_dicts(one)
     with pytest.raises(UsageError, match="TaskArithmetic chooses by a score; give score"):
         TaskArithmetic(scale=[0.5, 1.0]).merge_state_dicts(one, one["a"])
-    with pytest.raises(UsageError, match="RegMean runs models on data, .* merge runs: po.merge"):
+    with pytest.raises(UsageError, match=r"RegMean runs models on data, .* merge runs: po\.merge"):
         RegMean().merge_state_dicts(one)
