@@ -41,13 +41,13 @@ def told(notebook: Any) -> str:
 def test_a_notebook_runs_and_says_what_it_says_in_the_docs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nbclient = pytest.importorskip("nbclient")
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook, stored = opened(path), opened(path)
     with warm(tmp_path / "warm") as launcher:
         first = WARM.format(launcher=f"launcher={launcher}")
-        notebook.cells.insert(0, {"cell_type": "code", "source": first, "metadata": {}})
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
         nbclient.NotebookClient(
             notebook, timeout=400, resources={"metadata": {"path": str(tmp_path)}}
         ).execute()
