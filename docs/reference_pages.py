@@ -23,6 +23,15 @@ from pollinate.namespaces import FAMILIES, ROOT
 TARGET = re.compile(r"^_target_: (?P<target>[\w.]+)$", re.MULTILINE)
 NOTEBOOKS = Path(__file__).with_name("notebooks")
 VALUES = ("__version__",)  # names of the public API that have no docstring
+# what tests/test_examples.py gives to examples
+GIVEN = re.compile(r">>> .*(\((data|trainer)\b|trainer\.|runs/(first|study)|shop\.yaml|_model\")")
+ABOUT_EXAMPLES = (
+    "The examples run in a folder with `reviews.csv`, whose columns are `review`, `mood`, `stars` "
+    "and `split`, `shop.yaml`, a data file that describes it, `runs/first`, a run of it, "
+    "`runs/study`, a study of it, and two small models of transformers, `text_model` and "
+    "`audio_model`. `data` is a [data module][datamodules.mixed_datamodule.MixedDataModule] of the "
+    "reviews, and `trainer` a Trainer of Lightning for two steps."
+)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -83,13 +92,15 @@ def api_page(namespace: str) -> str:
     """
     module = import_module(namespace)
     chosen = _options_by_target()
-    rows, blocks = [], []
+    rows, blocks, given = [], [], False
     for name in module.__all__:
         if namespace == ROOT and name in (*FAMILIES, *VALUES):
             continue  # a namespace has its own page
         public = getattr(module, name)
         path = f"{public.__module__}.{public.__qualname__}"
-        first = (public.__doc__ or "").strip().partition("\n")[0]
+        docstring = (public.__doc__ or "").strip()
+        first = docstring.partition("\n")[0]
+        given |= GIVEN.search(docstring) is not None
         option = ", ".join(f"`{key}`" for key in chosen.get(f"{namespace}.{name}", []))
         rows.append(f"| [`{name}`][{path}] | {_cell(first)} | {option} |")
         blocks.append(f"::: {path}")
@@ -97,6 +108,8 @@ def api_page(namespace: str) -> str:
     last = "" if namespace == ROOT else "in a configuration"
     head = f"| name | what it is | {last} |\n|---|---|---|\n"
     about = (module.__doc__ or "").strip()
+    if given:
+        about += f"\n\n{ABOUT_EXAMPLES}"
     return "\n\n".join([f"# {title}", about, head + "\n".join(rows), *blocks]) + "\n"
 
 
