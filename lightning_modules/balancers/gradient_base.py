@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightning_modules.balancers.base import Balancer, LossBalancer
+from lightning_modules.balancers.base import Balancer, LossBalancer, task_preferences
 from lightning_modules.balancers.equal import Equal
 from lightning_modules.balancers.shared_gradients import (
     ParameterGradients,
@@ -254,6 +256,32 @@ class GramianBalancer(GradientBalancer):
         weights = self.weigh(gramian, losses, tasks)
         shared.apply(tasks, weights)
         self.seen = GradientSummary(tuple(tasks), gramian, weights)
+
+
+class PreferenceBalancer(GramianBalancer):
+    """A method in whose equations a weighted sum of the tasks stands where others have the sum.
+
+    Args:
+        tasks, level, losses: as for every ``GradientBalancer``.
+        preference: {task: p_t > 0}; 1 for a task that isn't named.
+
+    Raises:
+        UsageError: as for every one, and a preference that isn't > 0, or for an unknown task.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        preference: Mapping[str, float] | None = None,
+        level: str = "auto",
+        losses: LossBalancer | None = None,
+    ) -> None:
+        super().__init__(tasks, level, losses)
+        self.preference = task_preferences("preference", tasks, preference or {}, 1.0, 0.0)
+
+    def preferred(self, tasks: Sequence[str]) -> NDArray[np.float64]:
+        """Return p of the present tasks: (T,)."""
+        return np.array([self.preference[task] for task in tasks])
 
 
 class JacobianBalancer(GradientBalancer):

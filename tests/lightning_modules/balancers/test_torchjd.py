@@ -131,6 +131,37 @@ def test_combination(name: str, kind: str, count: int) -> None:
     close(found, expected, 1e-3)
 
 
+PREFERRED: dict[str, tuple[Callable[..., Any], Callable[[Tensor], Any], int]] = {
+    "upgrad": (UPGrad, lambda p: jd.UPGrad(p, projector=Clarabel()), 1),
+    "dualproj": (DualProj, lambda p: jd.DualProj(p, projector=Clarabel()), 1),
+    "config": (ConFIG, jd.ConFIG, 1),
+    "aligned_mtl": (AlignedMTL, jd.AlignedMTL, 1),
+    "sdmgrad": (SDMGrad, lambda p: SDMGradTo(p / len(p)), 4),
+}
+
+
+class SDMGradTo:
+    """Their descent, after many steps."""
+
+    def __init__(self, preference: Tensor) -> None:
+        self.weighting = jd.SDMGradWeighting(
+            lr=0.1, momentum=0.5, n_iter=5000, lambda_=0.3, pref_vector=preference
+        )
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return self.weighting(rows @ rows.T) @ rows
+
+
+@pytest.mark.parametrize("name", PREFERRED)
+@pytest.mark.parametrize("kind", ["random", "conflicting"])
+def test_preference(name: str, kind: str) -> None:
+    ours, theirs, factor = PREFERRED[name]
+    rows = jacobian(kind, 4)
+    found = combined(ours(names(4), preference={"t0": 3.0, "t2": 0.5}), rows)
+    p = torch.tensor([3.0, 1.0, 0.5, 1.0], dtype=torch.float64)
+    close(found, theirs(p)(rows) * factor, 1e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", COUNTS)
 def test_mgda_is_at_least_as_short(kind: str, count: int) -> None:
