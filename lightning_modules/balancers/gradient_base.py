@@ -316,15 +316,21 @@ class JacobianBalancer(GradientBalancer):
         self, shared: SharedGradients, tasks: Sequence[str], losses: Tensor, scale: float
     ) -> None:
         jacobian = shared.jacobian(tasks)
-        if not torch.isfinite(jacobian.sum()):
+        if not shared.is_finite(jacobian):
             shared.apply_vector(jacobian.sum(dim=0))  # shown to the precision plugin, or the rule
             return
         if scale != 1:
             jacobian = jacobian / scale
-        found = self.combine(jacobian, losses, tasks)
+        found = self.combine_at(shared, jacobian, losses, tasks)
         products = gramian(jacobian).cpu() if self.watched else None
         self.seen = GradientSummary(tuple(tasks), products, self.seen_weights(tasks))
         shared.apply_vector(found * scale if scale != 1 else found)
+
+    def combine_at(
+        self, shared: SharedGradients, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]
+    ) -> Tensor:
+        """Return ``combine``, for a method to which it matters where the gradients meet: (P,)."""
+        return self.combine(jacobian, losses, tasks)
 
     def seen_weights(self, tasks: Sequence[str]) -> Tensor | None:
         """Return the weights of the last step for the log: (T,), or None if it has none."""

@@ -41,6 +41,22 @@ class SharedGradients(ABC):
     def jacobian(self, tasks: Sequence[str]) -> Tensor:
         """Return the rows of all processes together: (T, P)."""
 
+    def is_finite(self, jacobian: Tensor) -> bool:
+        """Say whether all numbers of all processes are finite: all of them get the same answer."""
+        return bool(torch.isfinite(jacobian.sum()))
+
+    def column_sums(self, jacobian: Tensor) -> Tensor:
+        """Return what each column of the shared tensor gets: (T, P) -> (T, Q); here P is Q.
+
+        Where a column has several rows: the sum of sign(a) g over all of them and all processes,
+        a the activation.
+        """
+        return jacobian
+
+    def spread(self, columns: Tensor) -> Tensor:
+        """Return a column's value for each of its rows: (Q,) -> (P,)."""
+        return columns
+
     @abstractmethod
     def apply(self, tasks: Sequence[str], weights: Tensor) -> None:
         """Send sum_t w_t row_t to ``.grad``, and forget the rows; weights: (T,)."""
@@ -379,6 +395,28 @@ class FeatureGradients(SharedGradients):
             for task in tasks
         ]
         return torch.stack(rows)
+
+    def is_finite(self, jacobian: Tensor) -> bool:
+        """Ask all processes, each with its own rows."""
+        return bool(torch.isfinite(self.ranks.sum_(jacobian.sum())))
+
+    def column_sums(self, jacobian: Tensor) -> Tensor:
+        """Sum over rows, also of other sources whose rows have the same shape: (T, P) -> (T, Q)."""
+        sums: dict[torch.Size, Tensor] = {}
+        parts = torch.split(jacobian, [source.numel() for source in self._sources], dim=1)
+        for source, part in zip(self._sources, parts, strict=True):
+            signed = part.view(len(jacobian), *source.shape) * source.detach().sign()
+            own = signed.sum(dim=1)
+            shape = source.shape[1:]
+            sums[shape] = sums[shape] + own if shape in sums else own
+        columns = torch.cat([own.flatten(start_dim=1) for own in sums.values()], dim=1)
+        return self.ranks.sum_(columns)
+
+    def spread(self, columns: Tensor) -> Tensor:
+        """Repeat the columns for the rows of each source: (Q,) -> (P,)."""
+        shapes = list(dict.fromkeys(source.shape[1:] for source in self._sources))
+        own = dict(zip(shapes, torch.split(columns, [s.numel() for s in shapes]), strict=True))
+        return torch.cat([own[s.shape[1:]].repeat(len(s)) for s in self._sources])
 
     def apply(self, tasks: Sequence[str], weights: Tensor) -> None:
         """Run the shared network's backward with the weighted sum of the feature gradients."""

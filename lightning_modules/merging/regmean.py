@@ -22,9 +22,9 @@ BATCH_SIZE = 64  # rows that go through a network at a time
 class RegMean(MergeMethod):
     """W = (sum_i G_i)^-1 sum_i G_i W_i, G_i = X_i^T X_i of a linear layer's inputs X_i: (rows, in).
 
-    In directions in which no row has been, weights are averaged. Off the diagonal G_i is multiplied by ``shrink``. What is no weight of a linear layer is
-    averaged. Source: Jin et al. 2023, "Dataless knowledge fusion by merging weights of language
-    models", equation 2 and section 3.2.
+    In directions in which no row has been, weights are averaged. Off the diagonal G_i is multiplied
+    by ``shrink``. What is no weight of a linear layer is averaged. Source: Jin et al. 2023,
+    "Dataless knowledge fusion by merging weights of language models", equation 2 and section 3.2.
 
     Args:
         rows: training rows of each data set that each model sees, >= 1.

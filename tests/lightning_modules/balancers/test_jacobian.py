@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.balancers.auto_lambda import AutoLambda
 from lightning_modules.balancers.excess_mtl import ExcessMTL
 from lightning_modules.balancers.graddrop import GradDrop
 from lightning_modules.balancers.gradient_base import JacobianBalancer
 from lightning_modules.balancers.moco import MoCo
+from lightning_modules.balancers.shared_gradients import FeatureGradients
 from lightning_modules.balancers.solvers import project_to_simplex
 from lightning_modules.balancers.trimmed_mean import TrimmedMean
 from pollinate.errors import UsageError
 from tests.lightning_modules.balancers.build import build
+from tests.lightning_modules.balancers.nets import TASKS, Tiny, rows, same
 from tests.lightning_modules.balancers.test_gramian import KINDS, jacobian, names
 from tests.rows.balancers import JACOBIAN_BALANCERS
 from tests.rows.row import Row, ids
@@ -77,6 +79,50 @@ def test_graddrop_keeps_a_sign_as_often_as_it_is_strong() -> None:
     found = combine(GradDrop(names(2)), rows)
     assert set(found.tolist()) == {3.0, -1.0}
     assert (found > 0).float().mean().item() == pytest.approx(0.75, abs=0.02)
+
+
+def paper_graddrop(
+    features: Tensor, gradients: Tensor, drawn: Tensor
+) -> Tensor:  # algorithm 1, one column at a time
+    """features: (N, D), gradients: (T, N, D), drawn: (D,) -> (N, D)."""
+    found = torch.zeros_like(features)
+    for d in range(features.shape[1]):
+        sums = [(features[:, d].sign() * g[:, d]).sum() for g in gradients]
+        purity = (1 + sum(sums) / sum(abs(s) for s in sums)) / 2
+        for s, g in zip(sums, gradients, strict=True):
+            if (s > 0) if purity > drawn[d] else (s < 0):
+                found[:, d] += g[:, d]
+    return found
+
+
+def test_graddrop_on_features_is_the_paper_s() -> None:
+    net, balancer = Tiny(), GradDrop(TASKS, seed=3)
+    drawn = torch.rand(6, generator=balancer.draws.generator())
+    features = net.shared(rows(7)).detach().requires_grad_()
+    losses = Tiny().losses(rows(7), lambda _, z: features)
+    gradients = torch.stack([torch.autograd.grad(one, features)[0] for one in losses.values()])
+    wanted = paper_graddrop(features.detach(), gradients, drawn)
+    net.shared(rows(7)).backward(wanted)
+    expected = {name: gradient for name, gradient in net.gradients().items() if "shared" in name}
+    net.zero_grad()
+    shared, read = net.engine("features")
+    balancer.backward(net.losses(rows(7), read), shared)
+    found = {name: gradient for name, gradient in net.gradients().items() if "shared" in name}
+    same(found, expected)
+
+
+def test_graddrop_draws_once_a_column_for_tasks_of_different_rows() -> None:
+    """Two tasks that pull one column apart, each in its own rows: one of them wins it in all."""
+    source = nn.Parameter(torch.ones(4, 50))
+    for seed in range(3):
+        cut, balancer = FeatureGradients(), GradDrop(["a", "b"], seed)
+        first, second = source[:2] * 1, source[2:] * 1
+        source.grad = None
+        balancer.backward({"a": cut("a", first).sum(), "b": -cut("b", second).sum()}, cut)
+        kept = source.grad != 0
+        assert (kept[:2].all(dim=0) ^ kept[2:].all(dim=0)).all()
+        assert (kept[:2].any(dim=0) ^ kept[2:].any(dim=0)).all()
+        assert 0 < kept[0].sum() < 50
 
 
 def test_trimmed_mean_of_few_tasks_is_the_sum() -> None:
