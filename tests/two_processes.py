@@ -35,8 +35,6 @@ def names() -> list[str]:
         levels = getattr(row.kind(), "levels", ("auto",))
         chosen = [level for level in levels if level != "auto"] or ["losses"]
         found += [f"{row.option}, {level}" for level in chosen]
-    # on features each process draws signs for the numbers of its own rows
-    found.remove("graddrop, features")
     return [*found, "pcgrad, bf16", *SHARDED, *ROUTED]
 
 

@@ -23,14 +23,14 @@ LOSS_BALANCERS = (
         (1.25 + math.log(4), {"a": 0.25, "b": 0.25}),
         {"initial": math.log(4)},
     ),
-    # sqrt(2 * 8) = 4; w = 4 / (2 * L)
-    Row("balancer", "geometric_mean", {"a": 2.0, "b": 8.0}, (4.0, {"a": 1.0, "b": 0.25})),
+    # 2 sqrt(2 * 8) = 8; w = 8 / (2 * L)
+    Row("balancer", "geometric_mean", {"a": 2.0, "b": 8.0}, (8.0, {"a": 2.0, "b": 0.5})),
     Row("balancer", "log_loss", {"a": 2.0, "b": 8.0}, (math.log(16), {"a": 0.5, "b": 0.125})),
-    Row(  # p (L - z) = 4, 4: the maximum plus mu ln 2, half the weight each
+    Row(  # p (L - z) = 4, 4: twice the maximum plus mu ln 2
         "balancer",
         "smooth_tchebycheff",
         {"a": 2.0, "b": 5.0},
-        (4 + 0.5 * math.log(2), {"a": 1.0, "b": 0.5}),
+        (8 + math.log(2), {"a": 2.0, "b": 1.0}),
         {"mu": 0.5, "preference": {"a": 2.0}, "ideal": {"b": 1.0}},
     ),
     Row(  # p = (2, 1), L = (3, 4): p.L = 10, cos = 10 / (5 sqrt 5)
@@ -43,11 +43,11 @@ LOSS_BALANCERS = (
         ),
         {"strength": 1.0, "preference": {"a": 2.0}},
     ),
-    Row(  # above z = (3, 1), p = (1, 1): d_1 = 4 / sqrt 2, the rest (1, -1)
+    Row(  # above z = (3, 1), p = (1, 1): d_1 = 4 / sqrt 2, the rest (1, -1), times sqrt 2
         "balancer",
         "pbi",
         {"a": 3.0, "b": 2.0},
-        (3 * math.sqrt(2), {"a": math.sqrt(2), "b": 0.0}),
+        (6.0, {"a": 2.0, "b": 0.0}),
         {"penalty": 1.0, "ideal": {"b": 1.0}},
     ),
     Row(  # 2 * 4 + 3 * 4 - 2 ln 4

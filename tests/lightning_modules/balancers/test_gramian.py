@@ -155,6 +155,18 @@ def test_mgda_is_the_point_of_least_norm(kind: str, count: int) -> None:
     assert torch.allclose(products[active], square, rtol=1e-4, atol=1e-6 * scale.item())
 
 
+@pytest.mark.parametrize("norm", ["l2", "loss", "loss+"])
+def test_mgda_with_norms_weighs_divided_gradients(norm: str) -> None:
+    rows = jacobian("badly scaled")
+    losses = torch.tensor([0.5, 2.0, 1.0, 8.0], dtype=torch.float64)
+    lengths = rows.norm(dim=1)
+    divisor = {"l2": lengths, "loss": losses, "loss+": lengths * losses}[norm]
+    divided = rows / divisor[:, None]
+    found = MGDA(names(4), norm).weigh(rows @ rows.T, losses, names(4))
+    plain = MGDA(names(4)).weigh(divided @ divided.T, losses, names(4))
+    assert torch.allclose(found, plain, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", [UPGrad, DualProj])
 @pytest.mark.parametrize("count", [2, 5, 20])
@@ -300,6 +312,16 @@ def test_gradnorm_evens_out_lengths() -> None:
     assert (weights[0] * 4 / weights[1]).item() == pytest.approx(1, abs=0.2)
 
 
+def test_gradnorm_comes_to_rest_near_its_target() -> None:
+    rows = torch.diag(torch.tensor([4.0, 1.0, 0.5]).double())
+    balancer = GradNorm(names(3), alpha=0.0)
+    weights = torch.stack([weigh(balancer, rows) for _ in range(1000)])[500:]
+    lengths = weights * rows.diagonal()
+    assert torch.allclose(
+        lengths / lengths.mean(dim=1, keepdim=True), torch.ones(()).double(), atol=0.1
+    )
+
+
 def test_gradnorm_helps_who_trains_slowly() -> None:
     balancer = GradNorm(names(2), alpha=1.0)
     same = torch.eye(2, dtype=torch.float64)
@@ -312,6 +334,7 @@ def test_gradnorm_helps_who_trains_slowly() -> None:
     ("make", "message"),
     [
         (lambda: MGDA(["a"], level="rows"), "level must be auto or features or parameters"),
+        (lambda: MGDA(["a"], norm="l1"), r"norm must be none or l2 or loss or loss\+, got l1"),
         (lambda: CAGrad(["a"], c=-1), "c must be >= 0, got -1"),
         (lambda: FairGrad(["a"], alpha=0), r"alpha must be in \[0.2, 100\], got 0"),
         (lambda: GradVac(["a"], rate=0), "rate must be in"),

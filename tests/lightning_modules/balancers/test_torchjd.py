@@ -245,10 +245,10 @@ def test_cr_mogm_over_steps() -> None:
         close(combined(ours, rows), theirs(rows @ rows.T) @ rows * count, 1e-2)
 
 
-def test_excess_mtl_over_steps() -> None:
-    """Their warm-up of one step is our first step, whose excess risks are the unit."""
+@pytest.mark.parametrize("warmup", [1, 3])
+def test_excess_mtl_over_steps(warmup: int) -> None:
     count = 3
-    ours, theirs = ExcessMTL(names(count), lr=0.1), jd.ExcessMTL(0.1, n_warmup_steps=1)
+    ours, theirs = ExcessMTL(names(count), 0.1, warmup), jd.ExcessMTL(0.1, n_warmup_steps=warmup)
     for seed in range(6):
         rows = jacobian("random", count, seed=seed)
         close(combined(ours, rows), theirs(rows) * count)
@@ -266,15 +266,15 @@ PREFERENCE = {"t0": 0.5, "t1": 2.0, "t2": 1.0}
 IDEAL = {"t0": 0.1, "t1": 1.0, "t2": 0.0}
 P, Z = (torch.tensor(list(given.values())) for given in (PREFERENCE, IDEAL))
 SCALARIZERS: dict[str, tuple[LossBalancer, Any, float]] = {
-    "geometric_mean": (GeometricMean(names(3)), jds.GeometricMean(), 1),
+    "geometric_mean": (GeometricMean(names(3)), jds.GeometricMean(), 3),
     "imtl_l": (IMTLL(names(3)), jds.IMTLL(3), 1),
     "smooth_tchebycheff": (
         SmoothTchebycheff(names(3), 0.3, PREFERENCE, IDEAL),
         jds.STCH(0.3, P, Z),
-        1,
+        3,
     ),
     "cosmos": (Cosmos(names(3), 1.5, PREFERENCE), jds.COSMOS(1.5, P), 1),
-    "pbi": (PBI(names(3), 2.0, PREFERENCE, IDEAL), jds.PBI(2.0, P, Z), 1),
+    "pbi": (PBI(names(3), 2.0, PREFERENCE, IDEAL), jds.PBI(2.0, P, Z), float(P.norm())),
 }
 
 
