@@ -3,10 +3,10 @@
     python -m benchmarks.gradnorm_rate [rates=0.1,0.025,...] [seeds=3] [steps=4000]
 
 Three tasks with gradients of lengths 1, 3 and 0.3, each times exp(0.2 N(0, 1)) at each step, that
-train at the rates 1.3, 1 and 0.7. The target is w_t proportional to r_t^alpha / |g_t|, with the sum 3.
-``off`` is the mean of |w / target - 1| for the mean w of the second half of the steps; ``jitter`` is
-the standard deviation of w there, divided by its mean; ``steps`` are those until all weights are within
-10% of the target for the first time. A cell holds the seeds' figures.
+train at the rates 1.3, 1 and 0.7. The target is w_t proportional to r_t^alpha / |g_t|, with the
+sum 3. ``off`` is the mean of |w / target - 1| for the mean w of the second half of the steps;
+``jitter`` is the standard deviation of w there, divided by its mean; ``steps`` are those until all
+weights are within 10% of the target for the first time. A cell holds the seeds' figures.
 """
 
 from __future__ import annotations

@@ -156,6 +156,7 @@ class GradientBalancer(Balancer):
         if losses and objective is not None:
             cotangents, scale = self._cotangents(losses, objective, regularization)
             shared.differentiate(losses, cotangents)
+            self._look_at_part(shared, list(losses), scale, is_accumulation_end)
         elif regularization is not None and regularization.requires_grad:
             (regularization if objective is None else objective).backward()  # type: ignore[no-untyped-call]  # torch's is not annotated
         self._calls += 1
@@ -164,6 +165,18 @@ class GradientBalancer(Balancer):
         if is_accumulation_end or shared.applies_each_call:
             self._finish(shared, scale)
         self.first.observe(every, is_accumulation_end)
+
+    def _look_at_part(
+        self, shared: SharedGradients, tasks: Sequence[str], scale: float, is_accumulation_end: bool
+    ) -> None:
+        """Look at the gradients of the calls so far, of which an optimizer step may have several.
+
+        Args:
+            shared: holds the sum of the calls' rows.
+            tasks: those of this call.
+            scale: what this call's rows are multiplied by.
+            is_accumulation_end: whether this call is the last.
+        """
 
     def _finish(self, shared: SharedGradients, scale: float) -> None:
         tasks = list(self._sums)

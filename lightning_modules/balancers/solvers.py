@@ -65,6 +65,22 @@ def dual_cone(gramian: Tensor | Array, reference: Array) -> Array:
     return projected
 
 
+def project_to_half_spaces(gramian: Array, lacking: Array) -> Array | None:
+    """Return argmin_v v^T G v / 2 - lacking^T v over v >= 0: (T,); None if G v >= lacking has none.
+
+    x + J^T v is the point nearest to x with g_t . (x + J^T v) >= b_t, where lacking = b - J x.
+    """
+    lengths, cosines = lengths_and_cosines(gramian)
+    goal = lacking / lengths
+    root = _root(cosines)
+    unit = max(np.abs(goal).max(initial=0.0), np.finfo(np.float64).tiny)
+    found = nnls(root, np.linalg.solve(root.T, goal / unit), maxiter=_steps(lengths))[0]
+    if found.max(initial=0.0) > 1e5 or (goal / unit - cosines @ found).max(initial=0.0) > 1e-5:
+        return None
+    weights: Array = found * unit / lengths
+    return weights
+
+
 def fair(gramian: Tensor | Array, power: float) -> Array:
     """Return the w > 0 with G w = w^-power: (T,); power > 0.
 

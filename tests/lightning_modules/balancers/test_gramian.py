@@ -32,8 +32,6 @@ from tests.rows.balancers import GRAMIAN_BALANCERS
 from tests.rows.row import Row, ids
 
 each = pytest.mark.parametrize("row", GRAMIAN_BALANCERS, ids=ids)
-CHOOSE = {"balancer/krum", "balancer/random_gradient"}  # among equal gradients
-IMPARTIAL = [row for row in GRAMIAN_BALANCERS if row.name not in CHOOSE]
 
 
 def names(count: int) -> list[str]:
@@ -87,12 +85,6 @@ def test_finite_on_any_jacobian(row: Row, kind: str, count: int) -> None:
     weights = weigh(of(row, count), rows)
     assert torch.isfinite(weights).all()
     assert weights.dtype == torch.float64
-
-
-@pytest.mark.parametrize("row", IMPARTIAL, ids=ids)
-def test_orthogonal_gradients_of_one_length_are_summed(row: Row) -> None:
-    rows = 3 * torch.eye(5, 9, dtype=torch.float64)
-    assert weigh(of(row, 5), rows).tolist() == pytest.approx([1.0] * 5, abs=1e-6)
 
 
 @each
@@ -317,9 +309,7 @@ def test_gradnorm_comes_to_rest_near_its_target() -> None:
     balancer = GradNorm(names(3), alpha=0.0)
     weights = torch.stack([weigh(balancer, rows) for _ in range(1000)])[500:]
     lengths = weights * rows.diagonal()
-    assert torch.allclose(
-        lengths / lengths.mean(dim=1, keepdim=True), torch.ones(()).double(), atol=0.1
-    )
+    assert ((lengths / lengths.mean(dim=1, keepdim=True) - 1).abs() < 0.1).all()
 
 
 def test_gradnorm_helps_who_trains_slowly() -> None:

@@ -7,12 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.balancers.auto_lambda import AutoLambda
+from lightning_modules.balancers.db_mtl import DBMTL
+from lightning_modules.balancers.double_sampling import DoubleSampling
+from lightning_modules.balancers.equal import Equal
 from lightning_modules.balancers.excess_mtl import ExcessMTL
 from lightning_modules.balancers.graddrop import GradDrop
 from lightning_modules.balancers.gradient_base import JacobianBalancer
 from lightning_modules.balancers.moco import MoCo
+from lightning_modules.balancers.modo import MoDo
 from lightning_modules.balancers.shared_gradients import FeatureGradients
 from lightning_modules.balancers.solvers import project_to_simplex
+from lightning_modules.balancers.stochastic_sdmgrad import StochasticSDMGrad
 from lightning_modules.balancers.trimmed_mean import TrimmedMean
 from pollinate.errors import UsageError
 from tests.lightning_modules.balancers.build import build
@@ -136,6 +141,84 @@ def test_moco_finds_the_shortest_combination_of_steady_gradients() -> None:
     for _ in range(200):
         found = combine(balancer, rows)
     assert torch.allclose(found, torch.tensor([0.8 - 0.6, 0.6]) * 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_db_mtl_is_the_paper_s(sigma: float) -> None:
+    """y_k = g_k + b_k (y - g_k), all brought to the longest; the first step starts at g."""
+    balancer, tracked = DBMTL(names(3), 0.8, sigma), torch.zeros(())
+    for step in range(1, 6):
+        rows = jacobian("badly scaled", 3, seed=step)
+        kept = 0.0 if step == 1 else 0.8 / step**sigma
+        tracked = rows + kept * (tracked - rows)
+        lengths = tracked.norm(dim=1)
+        expected = sum(lengths.max() / n * y for n, y in zip(lengths, tracked, strict=True))
+        assert torch.allclose(combine(balancer, rows), expected)
+
+
+def test_db_mtl_takes_the_logarithms_of_the_losses() -> None:
+    net, logs = Tiny(), Tiny()
+    balancer = DBMTL(TASKS, beta=0.0)
+    balancer.backward(net.losses(rows()), net.engine("parameters")[0])
+    losses = {task: torch.log(loss + 1e-8) for task, loss in logs.losses(rows()).items()}
+    plain = DBMTL(TASKS, beta=0.0, losses=Equal(TASKS))
+    plain.backward(losses, logs.engine("parameters")[0])
+    same(net.gradients(), logs.gradients())
+
+
+@pytest.mark.parametrize("method", [MoDo, StochasticSDMGrad])
+def test_parts_of_a_step_are_independent_samples(method: type[DoubleSampling]) -> None:
+    """Two accumulated parts: A of the first, B of the second, at the same weights."""
+    net, balancer, wanted = Tiny(), method(TASKS), method(TASKS)
+    shared, read = net.engine("parameters")
+    jacobians = []
+    for seed in (1, 2):
+        engine, _ = net.engine("parameters")
+        losses = net.losses(rows(seed=seed))
+        engine.differentiate(losses, dict.fromkeys(losses, torch.ones(())))
+        jacobians.append(engine.jacobian(TASKS))
+    net.zero_grad()
+    for seed in (1, 2):
+        losses = net.losses(rows(seed=seed), read)
+        objective = balancer.objective(losses) / 2
+        balancer.backward(losses, shared, objective=objective, is_accumulation_end=seed == 2)
+    first, second = jacobians
+    unit = (first.norm(dim=1) * second.norm(dim=1)).mean()
+    share = torch.full((3,), 1 / 3, dtype=torch.float64)
+    moved = wanted.descend(share, (first @ second.T / unit).double(), TASKS)
+    torch.testing.assert_close(balancer.weight, moved, rtol=1e-5, atol=1e-6)
+    found = torch.cat([p.grad.flatten() for p in net.shared.parameters()])
+    mean = (first + second) / 2
+    torch.testing.assert_close(
+        found, wanted.combined(moved, TASKS).float() @ mean, rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("method", [MoDo, StochasticSDMGrad])
+def test_without_parts_the_step_before_is_the_other_sample(method: type[DoubleSampling]) -> None:
+    balancer, wanted = method(names(3)), method(names(3))
+    first, second = jacobian("conflicting", 3), jacobian("conflicting", 3, seed=1)
+    combine(balancer, first)
+    assert torch.allclose(balancer.weight, torch.full((3,), 1 / 3).double())
+    combine(balancer, second)
+    unit = (first.norm(dim=1) * second.norm(dim=1)).mean()
+    share = torch.full((3,), 1 / 3, dtype=torch.float64)
+    moved = wanted.descend(share, first @ second.T / unit, names(3))
+    assert torch.allclose(balancer.weight, moved)
+
+
+def test_the_noise_of_a_batch_does_not_pull_modo_to_the_quiet_task() -> None:
+    """Both tasks have the same gradient; one of them is noisy. The Gramian of one batch differs."""
+    draws = torch.Generator().manual_seed(0)
+    mean = torch.ones(2, 400, dtype=torch.float64)
+    balancer, biased = MoDo(names(2), gamma=0.01, rho=0.0), MoCo(names(2), beta=1.0, gamma=0.01)
+    for _ in range(150):
+        noise = torch.randn(2, 400, generator=draws, dtype=torch.float64)
+        rows = mean + torch.tensor([[2.0], [0.1]]) * noise
+        combine(balancer, rows)
+        combine(biased, rows)
+    assert balancer.weight[0] > 0.4
+    assert biased.weight[0] < 0.25
 
 
 def test_excess_mtl_raises_the_task_that_stays_behind() -> None:
