@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -293,6 +294,30 @@ class ParameterGradients(SharedGradients):
         accumulate_grad([p for p, _ in found], [part for _, part in found])
         self._rows = {}
         self._reached = [False] * len(self.parameters)
+
+    @contextmanager
+    def moved(self, by: Tensor) -> Iterator[None]:
+        """Inside, the parameters are moved by a vector (P,); afterwards they are as before."""
+        before = [p.detach().clone() for p in self.parameters]
+        parts = torch.split(by, [p.numel() for p in self.parameters])
+        with torch.no_grad():
+            for parameter, part in zip(self.parameters, parts, strict=True):
+                parameter.add_(part.view_as(parameter))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters, before, strict=True):
+                    parameter.copy_(value)
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Return a scalar's gradient, the mean of the processes': (P,)."""
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        parts = [
+            torch.zeros_like(p) if gradient is None else gradient
+            for p, gradient in zip(self.parameters, found, strict=True)
+        ]
+        return self.ranks.mean_(torch.cat([part.flatten() for part in parts]))
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._block):

@@ -239,6 +239,47 @@ def test_auto_lambda_raises_what_helps_the_primary_task() -> None:
     assert harms < 0.7
 
 
+def test_auto_lambda_looks_ahead() -> None:
+    """The derivative of the last part's primary loss after a trial step, by w, by autograd."""
+    net, parts, primary = Tiny(), [rows(seed=seed) for seed in (1, 2, 3)], "b"
+    balancer = AutoLambda(TASKS, primary=[primary], lr=0.1, trial_lr=0.05)
+    shared, _ = net.engine("parameters")
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for number, part in enumerate(parts):
+        losses = net.losses(part)
+        balancer.probe = lambda: net.losses(parts[-1])
+        objective = balancer.objective(losses) / 3
+        balancer.backward(losses, shared, objective=objective, is_accumulation_end=number == 2)
+    assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
+    found = torch.cat([p.grad.flatten() for p in net.shared.parameters()])
+
+    other, weight = Tiny(), torch.ones(3, requires_grad=True)
+    inner = list(other.shared.named_parameters())
+    jacobian, whole = (
+        torch.stack(
+            [
+                torch.cat([g.flatten() for g in torch.autograd.grad(mean, [p for _, p in inner])])
+                for mean in (
+                    torch.stack([other.losses(part)[task] for part in some]).mean()
+                    for task in TASKS
+                )
+            ]
+        )
+        for some in (parts[:-1], parts)
+    )
+    split = torch.split(weight @ jacobian, [p.numel() for _, p in inner])
+    moved = {n: p - 0.05 * s.view_as(p) for (n, p), s in zip(inner, split, strict=True)}
+    features = torch.func.functional_call(other.shared, moved, parts[-1])
+    targets = torch.arange(5).float()[:, None]
+    loss = torch.nn.functional.mse_loss(other.heads[primary](features), 2 * targets)
+    slope = torch.autograd.grad(loss, weight, retain_graph=True)[0]
+    goal = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(moved.values()))])
+    cosines = -slope / 0.05 / jacobian.norm(dim=1) / goal.norm()
+    expected = 1 + 0.1 * cosines
+    torch.testing.assert_close(balancer.weight.float(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found * 3, expected @ whole * 3, rtol=1e-4, atol=1e-6)
+
+
 def test_auto_lambda_refuses_an_unknown_task() -> None:
     with pytest.raises(UsageError, match="primary names b; the tasks are a"):
         AutoLambda(["a"], primary=["b"])
