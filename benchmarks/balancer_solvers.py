@@ -2,9 +2,9 @@
 
     python -m benchmarks.balancer_solvers [METHOD ...] [tasks=3,8,20] [rounds=200]
 
-``left`` is how much of its usual length the shortest positive combination of the gradients has: 1 far
-from every Pareto point, 0 at one. The unit is numpy's eigendecomposition of the same Gramian, which
-takes turns with the method; the figures are medians of the ratios, and their 95th percentile.
+``left`` is how much of its usual length the shortest positive combination of the gradients has: 1
+far from every Pareto point, 0 at one. The unit is numpy's eigendecomposition of the same Gramian,
+which takes turns with the method; the figures are medians of the ratios, and their 95th percentile.
 """
 
 from __future__ import annotations

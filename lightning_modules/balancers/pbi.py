@@ -55,4 +55,5 @@ class PBI(Scalarization):
         apart = above - along * unit
         noise = 4 * torch.finfo(losses.dtype).eps * above.detach().abs().max()
         beside: Tensor = torch.linalg.vector_norm(torch.where(apart.abs() > noise, apart, 0))
-        return preference.norm() * (along + self.strength * beside)
+        length: Tensor = torch.linalg.vector_norm(preference)
+        return length * (along + self.strength * beside)

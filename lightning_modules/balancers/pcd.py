@@ -70,10 +70,11 @@ class PCD(GramianBalancer):
         lead = tasks.index(self.primary)
         scaled = np.asarray(gramian) * scale * scale[:, None]
         weights = nearest_helping(scaled, lead, self.tau)
-        length = np.sqrt(max(weights @ scaled @ weights, 0.0))
+        length = float(np.sqrt(np.maximum(weights @ scaled @ weights, 0.0)))
         if length <= 1e-7 * (np.abs(weights) @ np.sqrt(np.diagonal(scaled))):
             return torch.zeros(len(tasks), dtype=torch.float64)
-        return from_numpy(weights * scale) * gramian[lead, lead].sqrt() / length
+        found: Tensor = from_numpy(weights * scale) * (gramian[lead, lead].sqrt() / length)
+        return found
 
     def _scales(self, squares: Tensor, tasks: Sequence[str]) -> Array:
         """Return 1 / sqrt(v), after |g|^2 of this step was averaged in: (T,)."""
