@@ -9,6 +9,7 @@ Source of the problem: Navon et al. 2022, appendix B, and Liu et al. 2023 (FAMO)
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,7 +35,7 @@ Array = NDArray[np.float64]
 # there is no slope at (0, 0): hence -1e-3
 STARTS = ((-8.5, 7.5), (0.0, -1e-3), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 TASKS = ("L1", "L2")
-STILL = 10  # points, 1,000 steps
+REST = 50  # points, 5,000 steps
 SCALE = 0.1
 LEAST = 5e-6
 IDEAL = {"L1": -2.1, "L2": -21.0}  # below anything that the losses reach
@@ -69,15 +70,34 @@ def surfaces(x: Array, y: Array) -> tuple[Array, Array]:
     return values, cotangents
 
 
+def at_point(x: float, y: float) -> tuple[list[float], list[list[float]]]:
+    """Return what ``surfaces`` does, at one point, many times as fast: (2,), (2, 2)."""
+    half_tanh, tanh = math.tanh(0.5 * y), math.tanh(y)
+    above, below = max(half_tanh, 0.0), max(-half_tanh, 0.0)
+    half, steep = 0.5 - 0.5 * half_tanh**2, 1 - tanh**2
+    values, slopes = [], []
+    for sign, shift, scale in ((1, -7, SCALE), (-1, 7, 1.0)):
+        inner = 0.5 * (-x + (-7 if sign > 0 else 3)) + sign * tanh + (0 if sign > 0 else 2)
+        inverse = 1 / inner if abs(inner) > LEAST else 0.0
+        hill = math.log(max(abs(inner), LEAST)) + 6
+        valley = ((x + shift) ** 2 + 0.1 * (y + 8) ** 2) / 10 - 20
+        by_x = -0.5 * inverse * above + (x + shift) / 5 * below
+        by_y = sign * inverse * steep * above + (y + 8) / 50 * below
+        by_y += hill * half * (y > 0) - valley * half * (y < 0)
+        values.append(scale * (hill * above + valley * below))
+        slopes.append([scale * by_x, scale * by_y])
+    return values, slopes
+
+
 class Surfaces(torch.autograd.Function):
     """L1 and L2 at x (2,), in one operation of autograd."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        values, cotangents = surfaces(*x.detach().double().numpy())
-        ctx.cotangents = torch.from_numpy(cotangents).float()
-        first, second = torch.from_numpy(values).float()
-        return first, second
+        """Return both values."""
+        (first, second), slopes = at_point(*x.tolist())
+        ctx.cotangents = torch.tensor(slopes)
+        return torch.tensor(first), torch.tensor(second)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -101,7 +121,7 @@ def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor
     x = torch.tensor(start, requires_grad=True)
     balancer = method(name)
     shared = ParameterGradients([x])
-    optimizer = torch.optim.Adam([x, *balancer.parameters()], lr=lr)
+    optimizer = torch.optim.Adam([x, *balancer.parameters()], lr=lr, fused=True)
     points = [x.detach().clone()]
     for step in range(steps):
         optimizer.zero_grad()
@@ -119,10 +139,14 @@ def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor
 
 
 def ended(points: Sequence[Tensor]) -> bool:
-    """Say whether a way has come to rest on the front; elsewhere it may still get away."""
-    if len(points) <= STILL or not all(map(reached, points[-STILL:])):
+    """Say whether a way has come to rest on the front; elsewhere it may still get away.
+
+    At less than 0.001 in 5,000 steps, 50,000 steps more would change it by 0.01 at most.
+    """
+    if len(points) <= REST + 10 or not all(map(reached, points[-REST:])):
         return False
-    return bool((points[-STILL] - points[-1]).abs().max() < 0.02)
+    now, before = torch.stack(points[-10:]), torch.stack(points[-REST - 10 : -REST])
+    return bool((now.mean(dim=0) - before.mean(dim=0)).abs().max() < 0.001)
 
 
 def given(name: str, x: Tensor) -> dict[str, Tensor]:

@@ -313,7 +313,7 @@ class MultiTaskModule(EvaluationModule):
         self.balancer.begin_epoch(self.current_epoch)
         self.network.trunk.begin_step(self.global_step)
         self._step = batch, batch_idx
-        if self.balancer.needs_losses_after_step:
+        if self.balancer.needs_losses_after_step or self.balancer.needs_probe:
             self._replay.mark()
         step, targets = self._outputs(batch)
         sums = self._sums(step.outputs, targets)
@@ -335,6 +335,12 @@ class MultiTaskModule(EvaluationModule):
 
     def on_train_start(self) -> None:
         """Find out how processes exchange gradients; start the clock."""
+        if self.balancer.needs_probe and self.trainer.accumulate_grad_batches < 2:
+            raise UsageError(
+                "balancer.trial_lr tries a step on the first parts of an optimizer step and looks "
+                "at the last, so it needs trainer.accumulate_grad_batches >= 2, got "
+                f"{self.trainer.accumulate_grad_batches}; set that, or balancer.trial_lr=null"
+            )
         self.engine.start(self.trainer)
         self._clock = self.global_step, time.perf_counter()
         self._pending, self._has_stepped = {}, False
@@ -348,9 +354,22 @@ class MultiTaskModule(EvaluationModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Let the balancer fill the gradients."""
         with local_only(self.engine.local):
+            if self.balancer.needs_probe:
+                self.balancer.probe = self._losses_again
             self.engine.backward(
                 self.losses, loss, self.regularization, self._is_last(), self.parameters()
             )
+            self.balancer.probe = None  # a copy of the balancer must not hold the module
+
+    def _losses_again(self, with_graph: bool = True) -> dict[str, Tensor]:
+        """Return the losses of the last call's rows with the weights of the moment."""
+        assert self._step is not None
+        batch, _ = self._step
+        context = self.trainer.precision_plugin.train_step_context()
+        with self._replay.replayed(), torch.set_grad_enabled(with_graph), context:
+            step, targets = self._outputs(batch)
+            losses, _ = self._losses(step, self._sums(step.outputs, targets))
+        return losses
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step; then tell the balancer what the step did to the losses, if it wants to know."""
@@ -358,12 +377,8 @@ class MultiTaskModule(EvaluationModule):
         self.engine.count_step()
         self._has_stepped = True
         if self.balancer.needs_losses_after_step and self._step is not None:
-            batch, _ = self._step
-            context = self.trainer.precision_plugin.train_step_context()
-            with local_only(self.engine.local), self._replay.replayed(), context:
-                step, targets = self._outputs(batch)
-                losses, _ = self._losses(step, self._sums(step.outputs, targets))
-            self.balancer.after_step(losses)
+            with local_only(self.engine.local):
+                self.balancer.after_step(self._losses_again(with_graph=False))
 
     def configure_gradient_clipping(
         self,

@@ -25,6 +25,7 @@ from tests.tiny import DIM, images, multitask, ready, task, texts, trainer
 STEPS = 20
 SHARDED = ("mgda, fsdp2", "trimmed_mean, fsdp2")  # whole parameters are nowhere
 ROUTED = ("equal, task_lora", "upgrad, task_lora")
+AHEAD = "auto_lambda, ahead"
 ROWS = {row.option: row for row in BALANCERS}
 
 
@@ -35,14 +36,14 @@ def names() -> list[str]:
         levels = getattr(row.kind(), "levels", ("auto",))
         chosen = [level for level in levels if level != "auto"] or ["losses"]
         found += [f"{row.option}, {level}" for level in chosen]
-    # on features each process draws signs for the numbers of its own rows
-    found.remove("graddrop, features")
-    return [*found, "pcgrad, bf16", *SHARDED, *ROUTED]
+    return [*found, "pcgrad, bf16", AHEAD, *SHARDED, *ROUTED]
 
 
 def make(name: str, level: str, tasks: Any) -> Balancer:
     node = ROWS[name].node()
-    if "level" in node:
+    if level == "ahead":
+        node["trial_lr"] = 0.1
+    elif "level" in node:
         node["level"] = level
     return build_balancer({"balancer": node, "allow_targets": ()}, list(tasks))
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from lightning_modules.balancers.base import LossBalancer
-from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.balancers.gradient_base import PreferenceBalancer
 from pollinate.errors import UsageError
 
 SCALES = ("min", "median", "rmse")
 
 
-class AlignedMTL(GramianBalancer):
-    """w = sigma V S^-1 V^T 1 for G = V S^2 V^T: the Jacobian's singular values all become sigma.
+class AlignedMTL(PreferenceBalancer):
+    """w = sigma V S^-1 V^T p for G = V S^2 V^T: the Jacobian's singular values all become sigma.
 
     Source: Senushkin et al. 2023, "Independent Component Alignment for Multi-Task Learning",
     algorithm 1.
 
     Args:
-        tasks, level, losses: as for every ``GradientBalancer``.
+        tasks, preference, level, losses: as for every ``PreferenceBalancer``.
         scale: sigma is the smallest (``min``), ``median`` or root mean square (``rmse``) of the
             singular values that aren't 0.
 
@@ -38,10 +38,11 @@ class AlignedMTL(GramianBalancer):
         self,
         tasks: Sequence[str],
         scale: str = "min",
+        preference: Mapping[str, float] | None = None,
         level: str = "auto",
         losses: LossBalancer | None = None,
     ) -> None:
-        super().__init__(tasks, level, losses)
+        super().__init__(tasks, preference, level, losses)
         if scale not in SCALES:
             raise UsageError(f"balancer.scale must be {' or '.join(SCALES)}, got {scale}")
         self.scale = scale
@@ -51,5 +52,6 @@ class AlignedMTL(GramianBalancer):
         kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
         values, vectors = values[kept], vectors[:, kept]
         sigma = {"min": values[0], "median": values.median(), "rmse": values.mean()}[self.scale]
-        weights: Tensor = vectors @ ((sigma / values).sqrt() * vectors.sum(dim=0))
+        p = from_numpy(self.preferred(tasks))
+        weights: Tensor = vectors @ ((sigma / values).sqrt() * (p @ vectors))
         return weights

@@ -1,4 +1,4 @@
-"""Weights learnt by looking ahead."""
+"""Weights learnt from what a step does to the primary tasks."""
 
 from __future__ import annotations
 
@@ -9,26 +9,38 @@ from torch import Tensor
 
 from lightning_modules.balancers.base import LossBalancer
 from lightning_modules.balancers.gradient_base import JacobianBalancer, TaskVectors
+from lightning_modules.balancers.shared_gradients import ParameterGradients, SharedGradients
 from pollinate.errors import UsageError
 
 
 class AutoLambda(JacobianBalancer):
-    """A task's weight grows if its last step lowered the primary tasks' loss on the next batch.
+    """A task's weight grows if a step along its gradient lowers the primary tasks' next loss.
 
-    w_t <- max(0, w_t + lr cos(g_t(k - 1), sum_{s primary} g_s(k))).
-    The inner product is minus the derivative, up to the learning rate, of the primary tasks' loss
-    after step k - 1 by w_t. Source: Liu et al. 2022, "Auto-Lambda", equations 4 to 6. Their
-    validation batch after a trial step is the next training batch after the real one here, which
-    is as new to the weights, and costs nothing; the cosine takes the place of Adam on w. State:
-    one vector per task.
+    w_t <- max(0, w_t + lr cos(g_t, h)), h the gradient of the primary tasks' summed loss on other
+    rows after a step: -g_t . h is that loss's derivative by w_t, up to the rate of the step.
+
+    Without ``trial_lr`` it looks one step *back*: g_t is of the step before, h of this step's rows
+    after the real optimizer step in between. This costs no forward, and the weights that a step
+    uses were learnt from the steps before it. State: one vector a task.
+
+    With ``trial_lr`` it looks *ahead*, as in the paper, and needs gradient accumulation: g_t is of
+    all parts of the step but the last; h is of the last part's rows after the trial step
+    -trial_lr sum_t w_t g_t on the shared parameters, which is then undone; and the same step, which
+    takes all parts, has the new weights. One more forward and backward of the last part.
+
+    Source: Liu et al. 2022, "Auto-Lambda", equations 4 to 6, whose validation batch is another
+    batch of the training data as well. Deviations: the trial step is without momentum and doesn't
+    move the heads; the cosine takes the place of Adam on w; g_t is used itself, where the paper
+    takes finite differences of the losses along h.
 
     Args:
         tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.
         primary: tasks that matter; empty: all.
         lr: > 0, of the weights.
+        trial_lr: > 0, rate of the trial step; null: it looks back.
 
     Raises:
-        UsageError: a primary task that there isn't.
+        UsageError: a primary task that there isn't; an option out of its range.
 
     Examples:
         >>> import torch, pollinate as po
@@ -50,6 +62,7 @@ class AutoLambda(JacobianBalancer):
         tasks: Sequence[str],
         primary: Sequence[str] = (),
         lr: float = 0.01,
+        trial_lr: float | None = None,
         level: str = "auto",
         losses: LossBalancer | None = None,
     ) -> None:
@@ -61,10 +74,47 @@ class AutoLambda(JacobianBalancer):
             )
         if not lr > 0:
             raise UsageError(f"balancer.lr must be > 0, got {lr}")
-        self.primary, self.lr = tuple(primary) or tuple(tasks), lr
+        if trial_lr is not None and not trial_lr > 0:
+            raise UsageError(f"balancer.trial_lr must be > 0 or null, got {trial_lr}")
+        self.primary, self.lr, self.trial_lr = tuple(primary) or tuple(tasks), lr, trial_lr
         self.register_buffer("weight", torch.ones(len(tasks), dtype=torch.float64))
         self.register_buffer("known", torch.zeros(len(tasks), dtype=torch.bool))
         self.traces = TaskVectors(tasks)
+        self._earlier: dict[str, Tensor] = {}  # gradients of the parts before the last, by task
+
+    @property
+    def needs_probe(self) -> bool:
+        """Say whether it looks ahead."""
+        return self.trial_lr is not None
+
+    def _look_at_part(
+        self, shared: SharedGradients, tasks: Sequence[str], scale: float, is_accumulation_end: bool
+    ) -> None:
+        """Keep the gradients of the parts so far, if others follow."""
+        if self.trial_lr is not None and not is_accumulation_end:
+            seen = list(dict.fromkeys([*self._earlier, *tasks]))
+            rows = shared.jacobian(seen) / (scale * (self._calls + 1))
+            self._earlier = dict(zip(seen, rows, strict=True))
+
+    def combine_at(
+        self, shared: SharedGradients, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]
+    ) -> Tensor:
+        """Look ahead, where a step has several parts, or back: (P,)."""
+        earlier, self._earlier = self._earlier, {}
+        if not earlier or self.probe is None or self.trial_lr is None:
+            return self.combine(jacobian, losses, tasks)
+        assert isinstance(shared, ParameterGradients)
+        rows = torch.stack(list(earlier.values()))
+        numbers = [self.tasks.index(task) for task in earlier]
+        with shared.moved(-self.trial_lr * (self.weight[numbers].to(rows) @ rows)):
+            after = self.probe()
+            goals = [loss for task, loss in after.items() if task in self.primary]
+            goal = shared.gradient(torch.stack(goals).sum()) if goals else None
+        if goal is not None and torch.isfinite(goal).all():
+            for number, row in zip(numbers, rows, strict=True):
+                self._move(number, row, goal)
+        own = [self.tasks.index(task) for task in tasks]
+        return self.weight[own].to(jacobian) @ jacobian
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
         self.traces.allocate(jacobian[0])
@@ -82,8 +132,11 @@ class AutoLambda(JacobianBalancer):
         """Compare the last step's gradients with the primary tasks' new one."""
         for number, task in enumerate(self.tasks):
             if self.known[number]:
-                cosine = torch.cosine_similarity(self.traces[task], goal, dim=0)
-                self.weight[number] = (self.weight[number] + self.lr * cosine).clamp(min=0)
+                self._move(number, self.traces[task], goal)
+
+    def _move(self, number: int, gradient: Tensor, goal: Tensor) -> None:
+        cosine = torch.cosine_similarity(gradient, goal, dim=0)
+        self.weight[number] = (self.weight[number] + self.lr * cosine).clamp(min=0)
 
     def seen_weights(self, tasks: Sequence[str]) -> Tensor:
         return self.weight.cpu()[[self.tasks.index(task) for task in tasks]]

@@ -40,6 +40,14 @@ class Balancer(nn.Module, metaclass=Buildable):
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
+        # returns the losses of the present call's rows once more, with a graph, for the weights of
+        # the moment; for a method that needs it, set for each call
+        self.probe: Callable[[], Mapping[str, Tensor]] | None = None
+
+    @property
+    def needs_probe(self) -> bool:
+        """Say whether it needs ``probe``, and steps of several accumulated calls."""
+        return False
 
     @property
     def needs_losses_after_step(self) -> bool:

@@ -82,8 +82,15 @@ def conflict_averse(gramian: Array, radius: float) -> Array:
     return point(brentq(excess, shortest, longest * (1 + 1e-9), xtol=1e-12 * longest, rtol=1e-12))
 
 
-def shifted(gramian: Array, factor: float) -> Array:
-    """Return the Gramian of the points g_t + factor g_0, g_0 the mean of all g_t: (T, T)."""
-    means = gramian.mean(axis=1)
-    moved: Array = gramian + factor * (means[:, None] + means[None, :]) + factor**2 * means.mean()
+def shifted(gramian: Array, factor: float, preference: Array | None = None) -> Array:
+    """Return the Gramian of the points g_t + factor g_0, g_0 = sum_t p_t g_t / T: (T, T).
+
+    Args:
+        preference: p, (T,); None: ones, so that g_0 is the mean of all g_t.
+    """
+    count = len(gramian)
+    share = (np.ones(count) if preference is None else preference) / count
+    means = gramian @ share
+    square = factor**2 * (share @ means)
+    moved: Array = gramian + factor * (means[:, None] + means[None, :]) + square
     return moved

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor, from_numpy
 
-from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.balancers.gradient_base import PreferenceBalancer
 from lightning_modules.balancers.solvers import dual_cone
 
 
-class DualProj(GramianBalancer):
-    """sum_t g_t projected onto the cone of directions that harm no task.
+class DualProj(PreferenceBalancer):
+    """sum_t p_t g_t projected onto the cone of directions that harm no task.
 
-    w = argmin_{v >= 1} v^T G v. Source: Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory",
+    w = argmin_{v >= p} v^T G v. Source: Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory",
     equation 11, with the sum of the tasks' gradients in place of the last task's.
 
     Args:
-        tasks, level, losses: as for every ``GradientBalancer``.
+        tasks, preference, level, losses: as for every ``PreferenceBalancer``.
 
     Examples:
         >>> import torch, pollinate as po
@@ -30,4 +29,4 @@ class DualProj(GramianBalancer):
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        return from_numpy(dual_cone(gramian, np.ones(len(tasks))))
+        return from_numpy(dual_cone(gramian, self.preferred(tasks)))

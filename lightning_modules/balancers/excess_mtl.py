@@ -16,13 +16,15 @@ class ExcessMTL(JacobianBalancer):
     """Weights grow with how far each task's loss lies above the best that it could reach.
 
     The excess risk is estimated as e_t = g_t^T diag(h_t)^-1/2 g_t with h_t the sum of all squared
-    gradients so far, divided by its first value; w <- w exp(lr e) / sum, times T.
-    Source: He et al. 2024, "Robust Multi-Task Learning with Excess Risks", equations 6, 7 and 9.
-    State: one vector per task.
+    gradients so far, divided by its mean in the task's first ``warmup`` steps, in which weights
+    rest; w <- w exp(lr e) / sum, times T. Source: He et al. 2024, "Robust Multi-Task Learning with
+    Excess Risks", equations 6, 7 and 9; the paper warms up for three epochs (appendix C.1), its
+    code for one step. State: one vector a task.
 
     Args:
         tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.
         lr: > 0, of the weights.
+        warmup: >= 1, steps that have the task.
 
     Examples:
         >>> import torch, pollinate as po
@@ -38,20 +40,26 @@ class ExcessMTL(JacobianBalancer):
     levels = ("auto", "parameters")
     weight: Tensor
     initial: Tensor
+    seen_steps: Tensor
 
     def __init__(
         self,
         tasks: Sequence[str],
         lr: float = 0.01,
+        warmup: int = 1,
         level: str = "auto",
         losses: LossBalancer | None = None,
     ) -> None:
         super().__init__(tasks, level, losses)
         if not lr > 0:
             raise UsageError(f"balancer.lr must be > 0, got {lr}")
-        self.lr = lr
+        if warmup < 1:
+            raise UsageError(f"balancer.warmup must be >= 1 step, got {warmup}")
+        self.lr, self.warmup = lr, warmup
         self.register_buffer("weight", torch.ones(len(tasks), dtype=torch.float64))
-        self.register_buffer("initial", torch.full((len(tasks),), torch.nan, dtype=torch.float64))
+        # the mean of e over the steps of the warm-up
+        self.register_buffer("initial", torch.zeros(len(tasks), dtype=torch.float64))
+        self.register_buffer("seen_steps", torch.zeros(len(tasks), dtype=torch.int64))
         self.traces = TaskVectors(tasks)
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
@@ -60,13 +68,15 @@ class ExcessMTL(JacobianBalancer):
         excess = torch.stack(
             [self._excess(task, row) for task, row in zip(tasks, jacobian, strict=True)]
         )
-        initial, weights = self.initial.cpu(), self.weight.cpu()
-        first = initial[numbers].isnan()
-        initial[numbers] = torch.where(first, excess, initial[numbers])
-        scaled = excess / initial[numbers].clamp(min=1e-12)
-        logits = weights[numbers].log() + self.lr * torch.where(first, 0.0, scaled)
+        initial, weights = self.initial.cpu()[numbers], self.weight.cpu()
+        steps = self.seen_steps.cpu()[numbers] + 1
+        warming = steps <= self.warmup
+        initial = torch.where(warming, initial + (excess - initial) / steps, initial)
+        scaled = excess / initial.clamp(min=1e-12)
+        logits = weights[numbers].log() + self.lr * torch.where(warming, 0.0, scaled)
         weights[numbers] = torch.softmax(logits, dim=0) * weights[numbers].sum()
-        self.initial.copy_(initial)
+        self.initial[numbers] = initial.to(self.initial)
+        self.seen_steps[numbers] = steps.to(self.seen_steps)
         self.weight.copy_(weights)
         return weights[numbers].to(jacobian) @ jacobian
 

@@ -11,9 +11,10 @@ from lightning_modules.balancers.base import Scalarization
 
 
 class GeometricMean(Scalarization):
-    """s = (prod_t L_t)^(1/P), so w_t = s / (P L_t): the scale of a loss does not matter.
+    """s = P (prod_t L_t)^(1/P), so w_t = s / (P L_t): the scale of a loss does not matter.
 
-    Losses must not be negative; those of 0 count as the smallest positive number.
+    P times the paper's mean, so that equal losses are summed. Losses must not be negative; those of
+    0 count as the smallest positive number.
     Source: Chennupati et al. 2019, "MultiNet++".
 
     Args:
@@ -29,4 +30,6 @@ class GeometricMean(Scalarization):
     """
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        return losses.clamp(min=torch.finfo(losses.dtype).tiny).log().mean().exp()
+        """Return s."""
+        mean = losses.clamp(min=torch.finfo(losses.dtype).tiny).log().mean().exp()
+        return mean * len(tasks)

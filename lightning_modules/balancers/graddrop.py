@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from lightning_modules.balancers.base import LossBalancer
 from lightning_modules.balancers.gradient_base import JacobianBalancer
+from lightning_modules.balancers.shared_gradients import SharedGradients
 from lightning_modules.balancers.step_random import StepGenerator
 
 
 class GradDrop(JacobianBalancer):
-    """Each number of the gradient keeps the positive or the negative contributions only.
+    """Each column of the gradient keeps the tasks whose contributions have the drawn sign.
 
-    The sign is + with probability (1 + sum_t g_t / sum_t |g_t|) / 2, drawn for each number.
-    On features every process draws for its own rows: other signs than one process would draw.
-    Source: Chen et al. 2020, "Just Pick a Sign", algorithm 1, without leaks.
+    G_t = g_t on parameters; on features G_t = sum over all rows of sign(a) g_t, a the activation,
+    so that a column has one sign per task. The sign is + with probability
+    (1 + sum_t G_t / sum_t |G_t|) / 2, drawn once for each column; g_t stays in all rows of the
+    columns where G_t has it, and is dropped elsewhere. Source: Chen et al. 2020, "Just Pick a
+    Sign", algorithm 1, without leaks, and with f(p) = p; the authors' code restores the length
+    of the sum in addition, the algorithm doesn't.
 
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
@@ -43,11 +47,28 @@ class GradDrop(JacobianBalancer):
         self.draws = StepGenerator(seed)
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return the sum of the contributions of the drawn sign, each number a column: (P,)."""
+        return masked_sum(jacobian, self._kept(jacobian), lambda kept: kept)
+
+    def combine_at(
+        self, shared: SharedGradients, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]
+    ) -> Tensor:
         """Return the sum of the contributions of the drawn sign: (P,)."""
-        total, size = jacobian.sum(dim=0), jacobian.abs().sum(dim=0)
+        return masked_sum(jacobian, self._kept(shared.column_sums(jacobian)), shared.spread)
+
+    def _kept(self, columns: Tensor) -> Tensor:
+        """Return which tasks count in which column: (T, Q), bool."""
+        total, size = columns.sum(dim=0), columns.abs().sum(dim=0)
         # one generator of the CPU: the same draws whatever the device
-        drawn = torch.rand(len(total), generator=self.draws.generator()).to(jacobian)
+        drawn = torch.rand(len(total), generator=self.draws.generator()).to(columns)
         self.draws.advance()
-        # sum of positives (size + total) / 2 and of negatives (total - size) / 2
         positive = 2 * drawn * size < size + total
-        return torch.where(positive, total + size, total - size) / 2
+        return torch.where(positive, columns >= 0, columns <= 0)
+
+
+def masked_sum(jacobian: Tensor, kept: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return sum_t g_t where it is kept: (P,)."""
+    total = torch.zeros_like(jacobian[0])
+    for row, mask in zip(jacobian, kept, strict=True):
+        total += row * spread(mask)
+    return total

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightning_modules.balancers.base import Balancer, LossBalancer
+from lightning_modules.balancers.base import Balancer, LossBalancer, task_preferences
 from lightning_modules.balancers.equal import Equal
 from lightning_modules.balancers.shared_gradients import (
     ParameterGradients,
@@ -154,6 +156,7 @@ class GradientBalancer(Balancer):
         if losses and objective is not None:
             cotangents, scale = self._cotangents(losses, objective, regularization)
             shared.differentiate(losses, cotangents)
+            self._look_at_part(shared, list(losses), scale, is_accumulation_end)
         elif regularization is not None and regularization.requires_grad:
             (regularization if objective is None else objective).backward()  # type: ignore[no-untyped-call]  # torch's is not annotated
         self._calls += 1
@@ -162,6 +165,18 @@ class GradientBalancer(Balancer):
         if is_accumulation_end or shared.applies_each_call:
             self._finish(shared, scale)
         self.first.observe(every, is_accumulation_end)
+
+    def _look_at_part(
+        self, shared: SharedGradients, tasks: Sequence[str], scale: float, is_accumulation_end: bool
+    ) -> None:
+        """Look at the gradients of the calls so far, of which an optimizer step may have several.
+
+        Args:
+            shared: holds the sum of the calls' rows.
+            tasks: those of this call.
+            scale: what this call's rows are multiplied by.
+            is_accumulation_end: whether this call is the last.
+        """
 
     def _finish(self, shared: SharedGradients, scale: float) -> None:
         tasks = list(self._sums)
@@ -256,6 +271,32 @@ class GramianBalancer(GradientBalancer):
         self.seen = GradientSummary(tuple(tasks), gramian, weights)
 
 
+class PreferenceBalancer(GramianBalancer):
+    """A method in whose equations a weighted sum of the tasks stands where others have the sum.
+
+    Args:
+        tasks, level, losses: as for every ``GradientBalancer``.
+        preference: {task: p_t > 0}; 1 for a task that isn't named.
+
+    Raises:
+        UsageError: as for every one, and a preference that isn't > 0, or for an unknown task.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        preference: Mapping[str, float] | None = None,
+        level: str = "auto",
+        losses: LossBalancer | None = None,
+    ) -> None:
+        super().__init__(tasks, level, losses)
+        self.preference = task_preferences("preference", tasks, preference or {}, 1.0, 0.0)
+
+    def preferred(self, tasks: Sequence[str]) -> NDArray[np.float64]:
+        """Return p of the present tasks: (T,)."""
+        return np.array([self.preference[task] for task in tasks])
+
+
 class JacobianBalancer(GradientBalancer):
     """Shared gradient = A(J), a function of the tasks' gradients themselves.
 
@@ -288,15 +329,21 @@ class JacobianBalancer(GradientBalancer):
         self, shared: SharedGradients, tasks: Sequence[str], losses: Tensor, scale: float
     ) -> None:
         jacobian = shared.jacobian(tasks)
-        if not torch.isfinite(jacobian.sum()):
+        if not shared.is_finite(jacobian):
             shared.apply_vector(jacobian.sum(dim=0))  # shown to the precision plugin, or the rule
             return
         if scale != 1:
             jacobian = jacobian / scale
-        found = self.combine(jacobian, losses, tasks)
+        found = self.combine_at(shared, jacobian, losses, tasks)
         products = gramian(jacobian).cpu() if self.watched else None
         self.seen = GradientSummary(tuple(tasks), products, self.seen_weights(tasks))
         shared.apply_vector(found * scale if scale != 1 else found)
+
+    def combine_at(
+        self, shared: SharedGradients, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]
+    ) -> Tensor:
+        """Return ``combine``, for a method to which it matters where the gradients meet: (P,)."""
+        return self.combine(jacobian, losses, tasks)
 
     def seen_weights(self, tasks: Sequence[str]) -> Tensor | None:
         """Return the weights of the last step for the log: (T,), or None if it has none."""

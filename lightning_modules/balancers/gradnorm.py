@@ -23,7 +23,10 @@ class GradNorm(GramianBalancer):
     Args:
         tasks, level, losses: as for every ``GradientBalancer``.
         alpha: >= 0, how strongly training rates are evened out.
-        lr: > 0, of w; the gradient lengths are divided by their mean, so that it has no unit.
+        lr: > 0, of w; the gradient lengths are divided by their mean, so that it has no unit. The
+            steps keep their size, so that weights go on swinging about their target, the more the
+            larger it is: by 8% of themselves at 0.025, and 3% at 0.005, which takes 200 steps to
+            get there (benchmarks.gradnorm_rate).
 
     Examples:
         >>> import torch, pollinate as po
@@ -43,7 +46,7 @@ class GradNorm(GramianBalancer):
         self,
         tasks: Sequence[str],
         alpha: float = 1.5,
-        lr: float = 0.025,
+        lr: float = 0.005,
         level: str = "auto",
         losses: LossBalancer | None = None,
     ) -> None:

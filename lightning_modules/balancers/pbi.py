@@ -12,9 +12,10 @@ from pollinate.errors import UsageError
 
 
 class PBI(Scalarization):
-    """s = d_1 + penalty * d_2: how far L lies along the preference p, and how far beside it.
+    """s = |p| (d_1 + penalty * d_2): how far L lies along the preference p, and how far beside it.
 
-    d_1 = |(L - z) . p| / |p| and d_2 = |L - z - d_1 p / |p||.
+    d_1 = |(L - z) . p| / |p|, d_2 = |L - z - d_1 p / |p||. |p| times the paper's s, so that equal
+    losses are summed; a d_2 that is nothing but rounding counts as 0.
     Source: Zhang and Li 2007, "MOEA/D", the penalty-based boundary intersection approach.
 
     Args:
@@ -51,5 +52,8 @@ class PBI(Scalarization):
         unit = preference / preference.norm()
         above = losses - losses.new_tensor([self.ideal[task] for task in tasks])
         along: Tensor = (above @ unit).abs()
-        beside: Tensor = torch.linalg.vector_norm(above - along * unit)
-        return along + self.strength * beside
+        apart = above - along * unit
+        noise = 4 * torch.finfo(losses.dtype).eps * above.detach().abs().max()
+        beside: Tensor = torch.linalg.vector_norm(torch.where(apart.abs() > noise, apart, 0))
+        length: Tensor = torch.linalg.vector_norm(preference)
+        return length * (along + self.strength * beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -40,6 +41,22 @@ class SharedGradients(ABC):
     @abstractmethod
     def jacobian(self, tasks: Sequence[str]) -> Tensor:
         """Return the rows of all processes together: (T, P)."""
+
+    def is_finite(self, jacobian: Tensor) -> bool:
+        """Say whether all numbers of all processes are finite: all of them get the same answer."""
+        return bool(torch.isfinite(jacobian.sum()))
+
+    def column_sums(self, jacobian: Tensor) -> Tensor:
+        """Return what each column of the shared tensor gets: (T, P) -> (T, Q); here P is Q.
+
+        Where a column has several rows: the sum of sign(a) g over all of them and all processes,
+        a the activation.
+        """
+        return jacobian
+
+    def spread(self, columns: Tensor) -> Tensor:
+        """Return a column's value for each of its rows: (Q,) -> (P,)."""
+        return columns
 
     @abstractmethod
     def apply(self, tasks: Sequence[str], weights: Tensor) -> None:
@@ -278,6 +295,30 @@ class ParameterGradients(SharedGradients):
         self._rows = {}
         self._reached = [False] * len(self.parameters)
 
+    @contextmanager
+    def moved(self, by: Tensor) -> Iterator[None]:
+        """Inside, the parameters are moved by a vector (P,); afterwards they are as before."""
+        before = [p.detach().clone() for p in self.parameters]
+        parts = torch.split(by, [p.numel() for p in self.parameters])
+        with torch.no_grad():
+            for parameter, part in zip(self.parameters, parts, strict=True):
+                parameter.add_(part.view_as(parameter))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters, before, strict=True):
+                    parameter.copy_(value)
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Return a scalar's gradient, the mean of the processes': (P,)."""
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        parts = [
+            torch.zeros_like(p) if gradient is None else gradient
+            for p, gradient in zip(self.parameters, found, strict=True)
+        ]
+        return self.ranks.mean_(torch.cat([part.flatten() for part in parts]))
+
     def _reserve(self, rows: int) -> None:
         if rows > len(self._block):
             grown = self._block.new_empty(rows, self.size)
@@ -379,6 +420,28 @@ class FeatureGradients(SharedGradients):
             for task in tasks
         ]
         return torch.stack(rows)
+
+    def is_finite(self, jacobian: Tensor) -> bool:
+        """Ask all processes, each with its own rows."""
+        return bool(torch.isfinite(self.ranks.sum_(jacobian.sum())))
+
+    def column_sums(self, jacobian: Tensor) -> Tensor:
+        """Sum over rows, also of other sources whose rows have the same shape: (T, P) -> (T, Q)."""
+        sums: dict[torch.Size, Tensor] = {}
+        parts = torch.split(jacobian, [source.numel() for source in self._sources], dim=1)
+        for source, part in zip(self._sources, parts, strict=True):
+            signed = part.view(len(jacobian), *source.shape) * source.detach().sign()
+            own = signed.sum(dim=1)
+            shape = source.shape[1:]
+            sums[shape] = sums[shape] + own if shape in sums else own
+        columns = torch.cat([own.flatten(start_dim=1) for own in sums.values()], dim=1)
+        return self.ranks.sum_(columns)
+
+    def spread(self, columns: Tensor) -> Tensor:
+        """Repeat the columns for the rows of each source: (Q,) -> (P,)."""
+        shapes = list(dict.fromkeys(source.shape[1:] for source in self._sources))
+        own = dict(zip(shapes, torch.split(columns, [s.numel() for s in shapes]), strict=True))
+        return torch.cat([own[s.shape[1:]].repeat(len(s)) for s in self._sources])
 
     def apply(self, tasks: Sequence[str], weights: Tensor) -> None:
         """Run the shared network's backward with the weighted sum of the feature gradients."""

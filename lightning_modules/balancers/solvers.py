@@ -10,7 +10,9 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 RIDGE = 1e-12  # added to the diagonal of C, which may be singular
-NEWTON_RIDGE = 1e-10  # of problems that have no finite solution where gradients cancel out
+LEAST_EIGENVALUE = 1e-7  # below, single precision can't tell gradients that cancel out
+FAIR_STEPS = 50  # Newton's; about 12 are taken
+EPSILON = float(np.finfo(np.float64).eps)
 
 
 def lengths_and_cosines(gramian: Tensor | Array) -> tuple[Array, Array]:
@@ -20,6 +22,11 @@ def lengths_and_cosines(gramian: Tensor | Array) -> tuple[Array, Array]:
     cosines = matrix / lengths[:, None] / lengths[None, :]
     np.fill_diagonal(cosines, 1.0)
     return lengths, (cosines + cosines.T) / 2
+
+
+def mean_length_one(gramian: Tensor) -> Tensor:
+    """Return G divided by the mean of |g_t|^2: (T, T)."""
+    return gramian / gramian.diagonal().mean()
 
 
 def _root(cosines: Array) -> Array:
@@ -58,48 +65,58 @@ def dual_cone(gramian: Tensor | Array, reference: Array) -> Array:
     return projected
 
 
+def project_to_half_spaces(gramian: Array, lacking: Array) -> Array | None:
+    """Return argmin_v v^T G v / 2 - lacking^T v over v >= 0: (T,); None if G v >= lacking has none.
+
+    x + J^T v is the point nearest to x with g_t . (x + J^T v) >= b_t, where lacking = b - J x.
+    """
+    lengths, cosines = lengths_and_cosines(gramian)
+    goal = lacking / lengths
+    root = _root(cosines)
+    unit = max(np.abs(goal).max(initial=0.0), np.finfo(np.float64).tiny)
+    found = nnls(root, np.linalg.solve(root.T, goal / unit), maxiter=_steps(lengths))[0]
+    if found.max(initial=0.0) > 1e5 or (goal / unit - cosines @ found).max(initial=0.0) > 1e-5:
+        return None
+    weights: Array = found * unit / lengths
+    return weights
+
+
 def fair(gramian: Tensor | Array, power: float) -> Array:
     """Return the w > 0 with G w = w^-power: (T,); power > 0.
 
     With u = D w it is C u = k u^-power for k = d^(power - 1), the minimum of the convex
-    u^T C u / 2 - sum_t k_t phi(u_t), phi' = u^-power, found by Newton's method with halved steps.
+    u^T C u / 2 - sum_t k_t phi(u_t), phi' = u^-power. Eigenvalues of C count as at least 1e-7, so
+    that u stays bounded where gradients cancel out: sum_t u_t^2 <= T / 1e-7 for power 1. Newton's
+    method, whose steps are halved while the slope along the line rises too much; it ends where
+    both sides agree to 1e-12, or as well as they can be computed.
     """
     lengths, cosines = lengths_and_cosines(gramian)
-    exponent = 1 / (1 + power)
     mean = np.exp(np.log(lengths).mean())
     k = (lengths / mean) ** (power - 1)
-    matrix = cosines + NEWTON_RIDGE * np.eye(len(k))
-    u = k**exponent
-    for _ in range(200):
-        slope = matrix @ u - k * u**-power
-        step = np.linalg.solve(matrix + np.diag(power * k * u ** (-power - 1)), slope)
-        relative = float(np.abs(step / u).max())
-        u = u - _step_size(matrix, k, u, power, step, slope @ step) * step
-        if relative <= 1e-12:
+    values, vectors = np.linalg.eigh(cosines)
+    matrix = (vectors * np.maximum(values, LEAST_EIGENVALUE)) @ vectors.T
+    u = k ** (1 / (1 + power))
+    u *= (k @ u ** (1 - power) / (u @ matrix @ u)) ** (1 / (1 + power))  # best of its multiples
+    for _ in range(FAIR_STEPS):
+        goal = k * u**-power
+        slope = _slope(matrix, k, u, power)
+        noise = 8 * EPSILON * len(u) * (np.abs(matrix) @ u + goal)
+        if (np.abs(slope) <= 1e-12 * goal + noise).all():
             break
+        step = np.linalg.solve(matrix + np.diag(power * goal / u), -slope)
+        size = min(1.0, 0.99 / max(float((-step / u).max()), EPSILON))  # keeps u > 0
+        most = abs(slope @ step) / 2
+        while size > EPSILON and _slope(matrix, k, u + size * step, power) @ step > most:
+            size /= 2
+        u = u + size * step
     # u solves the problem of lengths divided by their mean: G w = w^-power scales with it
     found: Array = u / (lengths / mean) * mean ** (-2 / (1 + power))
     return found
 
 
-def _step_size(
-    matrix: Array, k: Array, u: Array, power: float, step: Array, decrement: float
-) -> float:
-    """Return the share of Newton's step that keeps u > 0 and lowers the value."""
-    factor = min(1.0, 0.99 / max(float((step / u).max()), 1e-300))
-    before = _fair_value(matrix, k, u, power)
-    noise = 1e-12 * abs(before)  # of the value itself; near the end a step gains less
-    while factor > 1e-10:
-        value = _fair_value(matrix, k, u - factor * step, power)
-        if value <= before - 1e-4 * factor * decrement + noise:
-            break
-        factor /= 2
-    return factor
-
-
-def _fair_value(matrix: Array, k: Array, u: Array, power: float) -> float:
-    phi = np.log(u) if power == 1 else u ** (1 - power) / (1 - power)
-    return float(u @ matrix @ u / 2 - k @ phi)
+def _slope(matrix: Array, k: Array, u: Array, power: float) -> Array:
+    slope: Array = matrix @ u - k * u**-power
+    return slope
 
 
 def _steps(lengths: Array) -> int:

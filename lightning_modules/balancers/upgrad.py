@@ -7,18 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, from_numpy
 
-from lightning_modules.balancers.gradient_base import GramianBalancer
+from lightning_modules.balancers.gradient_base import PreferenceBalancer
 from lightning_modules.balancers.solvers import dual_cone
 
 
-class UPGrad(GramianBalancer):
-    """Sum of all g_t, each projected onto the cone of directions that harm no task.
+class UPGrad(PreferenceBalancer):
+    """Sum of all p_t g_t, each projected onto the cone of directions that harm no task.
 
-    w = sum_t argmin_{v >= e_t} v^T G v, so that no task conflicts with the result: J J^T w >= 0.
-    Source: Quinton and Rey 2024, "Jacobian Descent for Multi-Objective Optimization", section 3.
+    w = sum_t p_t argmin_{v >= e_t} v^T G v, so that no task conflicts with the result: J J^T w is
+    not negative. Source: Quinton and Rey 2024, "Jacobian Descent for Multi-Objective Optimization",
+    section 3.
 
     Args:
-        tasks, level, losses: as for every ``GradientBalancer``.
+        tasks, preference, level, losses: as for every ``PreferenceBalancer``.
 
     Examples:
         >>> import torch, pollinate as po
@@ -30,4 +31,5 @@ class UPGrad(GramianBalancer):
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        return from_numpy(sum(dual_cone(gramian, e) for e in np.eye(len(tasks))))
+        projections = [dual_cone(gramian, e) for e in np.eye(len(tasks))]
+        return from_numpy(self.preferred(tasks) @ projections)

@@ -16,8 +16,6 @@ from lightning_modules.merging.evaluator import MergeEvaluator
 from lightning_modules.merging.models import Models, ResultTensor
 from pollinate.errors import UsageError
 
-FLOOR = 1e-6  # of the mean information: what no model knows about is averaged
-
 
 class Fisher(MergeMethod):
     """theta = sum_i v_i F_i theta_i / sum_i v_i F_i, F_i the diagonal of model i's information.
@@ -25,6 +23,7 @@ class Fisher(MergeMethod):
     F_i = mean_x E_y (d log p_i(y | x) / d theta)^2 over training rows, y drawn once from
     p_i(. | x); v_i = w_i / ||F_i||_2 over all merged weights, or w_i with ``normalize=False``: the
     less sure a model is of its answers, the larger its F, and the largest outweighs the others.
+    What no model knows about, F_i = 0 of all, is averaged.
     Source: Matena and Raffel 2022, "Merging models with Fisher-weighted averaging", section 3;
     the norm is of their implementation. Deviations: y is drawn, not gone through; of a task that
     states no distribution, such as regression, y is the row's label and -log p its loss.
@@ -80,16 +79,14 @@ class Fisher(MergeMethod):
                     part = scale * information[name]
                     add_to(above, name, part * theta.detach().double())
                     add_to(below, name, part)
-        entries = sum(part.numel() for part in below.values())
-        floor = FLOOR * sum(part.sum().item() for part in below.values()) / max(entries, 1)
 
         def rule(unit: ResultTensor, tensors: Sequence[Tensor], _: Tensor | None) -> Tensor:
             mean = torch.stack([tensor.double() for tensor in tensors]).mean(dim=0)
             name = next((name for name in unit.names if name in below), None)
-            if name is None or not floor:
+            if name is None:
                 return mean.to(tensors[0].dtype)
-            result = (above[name].cpu() + floor * mean) / (below[name].cpu() + floor)
-            return result.to(tensors[0].dtype)
+            known = below[name].cpu()
+            return torch.where(known > 0, above[name].cpu() / known, mean).to(tensors[0].dtype)
 
         named = dict(zip(models.labels, weights, strict=True))
         chosen = {"normalize": self.normalize, "seed": self.seed}

@@ -15,16 +15,16 @@ from lightning_modules.merging.evaluator import MergeEvaluator
 from lightning_modules.merging.models import Models, ResultTensor, weighted_mean
 from pollinate.errors import UsageError
 
-RIDGE = 1e-6  # of the mean of a matrix's diagonal: where no row has been, weights are averaged
+CUTOFF = 1e-12  # eigenvalues of correlations below it: directions in which no row has been
 BATCH_SIZE = 64  # rows that go through a network at a time
 
 
 class RegMean(MergeMethod):
     """W = (sum_i G_i)^-1 sum_i G_i W_i, G_i = X_i^T X_i of a linear layer's inputs X_i: (rows, in).
 
-    Off the diagonal G_i is multiplied by ``shrink``. What is no weight of a linear layer is
-    averaged. Source: Jin et al. 2023, "Dataless knowledge fusion by merging weights of language
-    models", equation 2 and section 3.2.
+    In directions in which no row has been, weights are averaged. Off the diagonal G_i is multiplied
+    by ``shrink``. What is no weight of a linear layer is averaged. Source: Jin et al. 2023,
+    "Dataless knowledge fusion by merging weights of language models", equation 2 and section 3.2.
 
     Args:
         rows: training rows of each data set that each model sees, >= 1.
@@ -85,17 +85,24 @@ class RegMean(MergeMethod):
 
 
 def regression_mean(weights: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
-    """Return the weight that minimises sum_i |X_i W - X_i W_i|^2.
+    """Return the weight that minimises sum_i |X_i W - X_i W_i|^2, near the mean of all W_i.
+
+    With D the lengths of the inputs' columns, sum_i G_i = D C D, and W is the mean plus
+    D^-1 C^+ D^-1 sum_i G_i (W_i - mean): the scale of an input doesn't matter.
 
     Args:
         weights: (out, in) each, as ``nn.Linear`` has them.
         grams: (in, in) float64 each.
     """
     total = torch.stack(list(grams)).sum(dim=0)
-    ridge = RIDGE * max(total.diagonal().mean().item(), RIDGE) * torch.eye(len(total)).double()
+    mean = torch.stack([weight.double() for weight in weights]).mean(dim=0)
     pairs = zip(grams, weights, strict=True)
-    right = torch.stack([(gram + ridge) @ weight.double().T for gram, weight in pairs]).sum(dim=0)
-    found: Tensor = torch.linalg.solve(total + len(grams) * ridge, right).T
+    missing = torch.stack([gram @ (one.double() - mean).T for gram, one in pairs]).sum(dim=0)
+    lengths = total.diagonal().sqrt()
+    scale = torch.where(lengths > 0, 1 / lengths, 0)
+    correlations = scale[:, None] * total * scale
+    inverse = torch.linalg.pinv(correlations, rtol=CUTOFF, hermitian=True)
+    found: Tensor = mean + (scale[:, None] * (inverse @ (scale[:, None] * missing))).T
     return found.contiguous()
 
 

@@ -23,14 +23,14 @@ LOSS_BALANCERS = (
         (1.25 + math.log(4), {"a": 0.25, "b": 0.25}),
         {"initial": math.log(4)},
     ),
-    # sqrt(2 * 8) = 4; w = 4 / (2 * L)
-    Row("balancer", "geometric_mean", {"a": 2.0, "b": 8.0}, (4.0, {"a": 1.0, "b": 0.25})),
+    # 2 sqrt(2 * 8) = 8; w = 8 / (2 * L)
+    Row("balancer", "geometric_mean", {"a": 2.0, "b": 8.0}, (8.0, {"a": 2.0, "b": 0.5})),
     Row("balancer", "log_loss", {"a": 2.0, "b": 8.0}, (math.log(16), {"a": 0.5, "b": 0.125})),
-    Row(  # p (L - z) = 4, 4: the maximum plus mu ln 2, half the weight each
+    Row(  # p (L - z) = 4, 4: twice the maximum plus mu ln 2
         "balancer",
         "smooth_tchebycheff",
         {"a": 2.0, "b": 5.0},
-        (4 + 0.5 * math.log(2), {"a": 1.0, "b": 0.5}),
+        (8 + math.log(2), {"a": 2.0, "b": 1.0}),
         {"mu": 0.5, "preference": {"a": 2.0}, "ideal": {"b": 1.0}},
     ),
     Row(  # p = (2, 1), L = (3, 4): p.L = 10, cos = 10 / (5 sqrt 5)
@@ -43,11 +43,11 @@ LOSS_BALANCERS = (
         ),
         {"strength": 1.0, "preference": {"a": 2.0}},
     ),
-    Row(  # above z = (3, 1), p = (1, 1): d_1 = 4 / sqrt 2, the rest (1, -1)
+    Row(  # above z = (3, 1), p = (1, 1): d_1 = 4 / sqrt 2, the rest (1, -1), times sqrt 2
         "balancer",
         "pbi",
         {"a": 3.0, "b": 2.0},
-        (3 * math.sqrt(2), {"a": math.sqrt(2), "b": 0.0}),
+        (6.0, {"a": 2.0, "b": 0.0}),
         {"penalty": 1.0, "ideal": {"b": 1.0}},
     ),
     Row(  # 2 * 4 + 3 * 4 - 2 ln 4
@@ -63,6 +63,7 @@ LOSS_BALANCERS = (
     Row("balancer", "famo", {"a": 2.0, "b": 8.0}, (6.4, {"a": 1.6, "b": 0.4})),
 )
 CONFLICT = [[4.0, -2.0], [-2.0, 2.0]]
+V = 0.5 + math.sqrt(0.5)
 LONG = [[4.0, 0.0], [0.0, 1.0]]
 
 # given: the Gramian of the tasks a, b, ...; expected: their weights
@@ -99,6 +100,17 @@ GRAMIAN_BALANCERS = (
         [1.5, 1.5, 0.0],
         {"outliers": 0},
     ),
+    # h = (2, 0) / 2 and (-1, 1) / sqrt 2: x = h_a + v h_b with h_b . x = 0.5, v = 0.5 + sqrt(1/2)
+    Row(
+        "balancer",
+        "pcd",
+        CONFLICT,
+        [
+            1 / math.sqrt(1 + V * V - math.sqrt(2) * V),
+            math.sqrt(2) * V / math.sqrt(1 + V * V - math.sqrt(2) * V),
+        ],
+        {"tau": 0.5},
+    ),
     Row("balancer", "random_gradient", [[4.0]], [1.0]),  # drawn, but they sum up to T
 )
 
@@ -108,6 +120,9 @@ JACOBIAN_BALANCERS = (
     Row("balancer", "trimmed_mean", [[1.0, 5.0], [2.0, 6.0], [9.0, -9.0]], [6.0, 15.0]),
     # Y Y^T / its mean = diag(1.6, 0.4): v = (0.42, 0.48) + 0.05
     Row("balancer", "moco", [[2.0, 0.0], [0.0, 1.0]], [1.88, 1.06]),
+    Row("balancer", "db_mtl", [[2.0, 0.0], [0.0, 1.0]], [2.0, 2.0]),  # both as long as g_a
+    Row("balancer", "modo", [[2.0, 0.0], [0.0, 1.0]], [2.0, 1.0]),  # before it learns
+    Row("balancer", "stochastic_sdmgrad", [[2.0, 0.0], [0.0, 1.0]], [2.0, 1.0]),  # as well
     Row("balancer", "excess_mtl", [[2.0, 0.0], [0.0, 1.0]], [2.0, 1.0]),  # before it learns
     Row("balancer", "auto_lambda", [[2.0, 0.0], [0.0, 1.0]], [2.0, 1.0]),  # before it learns
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cvxpy
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from lightning_modules.balancers import solvers
 from lightning_modules.balancers.cagrad import CAGrad
 from lightning_modules.balancers.cr_mogm import CRMOGM
 from lightning_modules.balancers.dualproj import DualProj
@@ -21,7 +23,7 @@ from lightning_modules.balancers.mgda import MGDA
 from lightning_modules.balancers.nash_mtl import NashMTL
 from lightning_modules.balancers.pcgrad import PCGrad
 from lightning_modules.balancers.sdmgrad import SDMGrad
-from lightning_modules.balancers.solvers import fair
+from lightning_modules.balancers.solvers import LEAST_EIGENVALUE, fair, lengths_and_cosines
 from lightning_modules.balancers.uncertainty import Uncertainty
 from lightning_modules.balancers.upgrad import UPGrad
 from pollinate.errors import UsageError
@@ -30,8 +32,6 @@ from tests.rows.balancers import GRAMIAN_BALANCERS
 from tests.rows.row import Row, ids
 
 each = pytest.mark.parametrize("row", GRAMIAN_BALANCERS, ids=ids)
-CHOOSE = {"balancer/krum", "balancer/random_gradient"}  # among equal gradients
-IMPARTIAL = [row for row in GRAMIAN_BALANCERS if row.name not in CHOOSE]
 
 
 def names(count: int) -> list[str]:
@@ -85,12 +85,6 @@ def test_finite_on_any_jacobian(row: Row, kind: str, count: int) -> None:
     weights = weigh(of(row, count), rows)
     assert torch.isfinite(weights).all()
     assert weights.dtype == torch.float64
-
-
-@pytest.mark.parametrize("row", IMPARTIAL, ids=ids)
-def test_orthogonal_gradients_of_one_length_are_summed(row: Row) -> None:
-    rows = 3 * torch.eye(5, 9, dtype=torch.float64)
-    assert weigh(of(row, 5), rows).tolist() == pytest.approx([1.0] * 5, abs=1e-6)
 
 
 @each
@@ -153,6 +147,18 @@ def test_mgda_is_the_point_of_least_norm(kind: str, count: int) -> None:
     assert torch.allclose(products[active], square, rtol=1e-4, atol=1e-6 * scale.item())
 
 
+@pytest.mark.parametrize("norm", ["l2", "loss", "loss+"])
+def test_mgda_with_norms_weighs_divided_gradients(norm: str) -> None:
+    rows = jacobian("badly scaled")
+    losses = torch.tensor([0.5, 2.0, 1.0, 8.0], dtype=torch.float64)
+    lengths = rows.norm(dim=1)
+    divisor = {"l2": lengths, "loss": losses, "loss+": lengths * losses}[norm]
+    divided = rows / divisor[:, None]
+    found = MGDA(names(4), norm).weigh(rows @ rows.T, losses, names(4))
+    plain = MGDA(names(4)).weigh(divided @ divided.T, losses, names(4))
+    assert torch.allclose(found, plain, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", [UPGrad, DualProj])
 @pytest.mark.parametrize("count", [2, 5, 20])
@@ -177,11 +183,60 @@ def test_fair_weights_solve_their_equation(kind: str, power: float, count: int) 
     assert np.allclose(gramian @ weights * weights**power, 1, atol=1e-6)
 
 
-def test_nash_has_the_norm_of_its_tasks() -> None:
-    rows = jacobian("conflicting")
-    weights = weigh(NashMTL(names(4)), rows)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_nash_has_the_length_of_its_tasks_or_of_the_paper(scale: float) -> None:
+    rows = scale * jacobian("conflicting")
+    found, papers = (weigh(NashMTL(names(4), flag), rows) @ rows for flag in (True, False))
     mean = rows.square().sum(dim=1).mean()
-    assert (weights @ rows).square().sum().item() == pytest.approx(4 * mean.item())
+    assert found.square().sum().item() == pytest.approx(4 * mean.item())
+    assert papers.norm().item() == pytest.approx(2)  # sqrt T
+    assert torch.allclose(found / found.norm(), papers / papers.norm())
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_fairgrad_as_in_the_paper(alpha: float) -> None:
+    rows = 7 * jacobian("random")
+    weights = weigh(FairGrad(names(4), alpha, normalize=False), rows)
+    assert torch.allclose(rows @ rows.T @ weights, weights ** (-1 / alpha), rtol=1e-9)
+
+
+def nearly_cancelling(count: int, left: float, seed: int = 0) -> Tensor:
+    """Gradients (T, P) of which a positive combination has ``left`` of its usual length."""
+    rows = jacobian("random", count, 60, seed)
+    v = 0.2 + 1.8 * torch.rand(count, generator=torch.Generator().manual_seed(seed)).double()
+    return rows - (1 - left) * torch.outer(v, v @ rows) / (v @ v)
+
+
+@pytest.mark.parametrize("scales", [0, 3])
+@pytest.mark.parametrize("left", [1e-1, 1e-2, 1e-4, 1e-8, 0.0])
+@pytest.mark.parametrize("count", [2, 3, 8, 20])
+def test_nash_near_pareto_points(
+    count: int, left: float, scales: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = nearly_cancelling(count, left)
+    rows = rows * torch.logspace(-scales, scales, count, dtype=torch.float64)[:, None]
+    gramian = (rows @ rows.T).numpy()
+    monkeypatch.setattr(solvers, "FAIR_STEPS", 20)
+    weights = fair(gramian, 1.0)
+    monkeypatch.undo()
+    assert np.allclose(weights, fair(gramian, 1.0), rtol=1e-12)  # it had ended before
+    assert weights.min() > 0
+    lengths, cosines = lengths_and_cosines(gramian)
+    assert np.square(weights * lengths).sum() <= count / LEAST_EIGENVALUE * (1 + 1e-6)
+    if np.linalg.eigvalsh(cosines)[0] > 2 * LEAST_EIGENVALUE:
+        assert np.allclose(gramian @ weights * weights, 1, atol=1e-8)
+    if not left:  # nothing helps all tasks
+        assert (torch.from_numpy(weights) @ rows).norm() < 1e-3 * np.sqrt(count)
+
+
+@pytest.mark.parametrize("left", [1e-1, 1e-2, 1e-3])
+def test_nash_is_what_a_general_solver_finds(left: float) -> None:
+    rows = nearly_cancelling(4, left)
+    gramian = (rows @ rows.T / rows.square().sum(dim=1).mean()).numpy()
+    w = cvxpy.Variable(4)
+    goal = cvxpy.sum_squares(np.linalg.cholesky(gramian).T @ w) / 2 - cvxpy.sum(cvxpy.log(w))
+    cvxpy.Problem(cvxpy.Minimize(goal)).solve(cvxpy.CLARABEL)
+    assert np.allclose(fair(gramian, 1.0), w.value, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["random", "conflicting", "badly scaled"])
@@ -249,6 +304,14 @@ def test_gradnorm_evens_out_lengths() -> None:
     assert (weights[0] * 4 / weights[1]).item() == pytest.approx(1, abs=0.2)
 
 
+def test_gradnorm_comes_to_rest_near_its_target() -> None:
+    rows = torch.diag(torch.tensor([4.0, 1.0, 0.5]).double())
+    balancer = GradNorm(names(3), alpha=0.0)
+    weights = torch.stack([weigh(balancer, rows) for _ in range(1000)])[500:]
+    lengths = weights * rows.diagonal()
+    assert ((lengths / lengths.mean(dim=1, keepdim=True) - 1).abs() < 0.1).all()
+
+
 def test_gradnorm_helps_who_trains_slowly() -> None:
     balancer = GradNorm(names(2), alpha=1.0)
     same = torch.eye(2, dtype=torch.float64)
@@ -261,10 +324,13 @@ def test_gradnorm_helps_who_trains_slowly() -> None:
     ("make", "message"),
     [
         (lambda: MGDA(["a"], level="rows"), "level must be auto or features or parameters"),
+        (lambda: MGDA(["a"], norm="l1"), r"norm must be none or l2 or loss or loss\+, got l1"),
         (lambda: CAGrad(["a"], c=-1), "c must be >= 0, got -1"),
         (lambda: FairGrad(["a"], alpha=0), r"alpha must be in \[0.2, 100\], got 0"),
         (lambda: GradVac(["a"], rate=0), "rate must be in"),
         (lambda: SDMGrad(["a"], strength=-1), "strength must be >= 0"),
+        (lambda: UPGrad(["a"], {"b": 1.0}), "preference names 'b'; the tasks are a"),
+        (lambda: UPGrad(["a"], {"a": 0.0}), "preference.a must be finite and > 0.0, got 0.0"),
         (lambda: GradNorm(["a"], lr=0), "lr > 0"),
         (
             lambda: CRMOGM(["a"], MGDA(["a"], level="features")),

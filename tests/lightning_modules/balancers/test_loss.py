@@ -12,6 +12,8 @@ from torch import Tensor
 from lightning_modules.balancers.base import LossBalancer
 from lightning_modules.balancers.equal import Equal
 from lightning_modules.balancers.fixed import Fixed
+from lightning_modules.balancers.pbi import PBI
+from lightning_modules.balancers.smooth_tchebycheff import SmoothTchebycheff
 from lightning_modules.balancers.uncertainty import Uncertainty
 from pollinate.errors import UsageError
 from tests.lightning_modules.balancers.build import build
@@ -134,6 +136,68 @@ def test_uncertainty_rests_where_the_variance_is_twice_the_loss() -> None:
 def test_equal_weights_are_the_start_of_uncertainty() -> None:
     losses = losses_of(shared())
     assert torch.equal(Equal(TASKS).objective(losses), Uncertainty(TASKS).objective(losses))
+
+
+def author_recipe(epochs: list[list[Tensor]], warmup: int, mu: float) -> list[Tensor]:
+    """The authors' steps, by plain code: d s / d L of each; ``warmup`` epochs and one."""
+    slopes, nadir, seen = [], None, []
+    for number, epoch in enumerate(epochs):
+        for losses in epoch:
+            values = losses.clone().requires_grad_()
+            if number <= warmup:
+                value = values.log().sum()
+                seen += [losses] if number == warmup else []
+            else:
+                nadir = torch.stack(seen).mean(dim=0) if nadir is None else nadir
+                relative = (values / nadir).log()
+                value = mu * (relative / mu).exp().sum().log() * len(losses)
+            slopes.append(torch.autograd.grad(value, values)[0])
+    return slopes
+
+
+@pytest.mark.parametrize("mu", [0.5, 1.0])
+def test_smooth_tchebycheff_recipe(mu: float) -> None:
+    draws = torch.Generator().manual_seed(0)
+    scale = torch.tensor([1.0, 100.0, 0.01])
+    epochs = [[scale * torch.rand(3, generator=draws) for _ in range(4)] for _ in range(4)]
+    names = ["a", "b", "c"]
+    balancer = SmoothTchebycheff(names, mu, log=True, warmup=2)
+    found = []
+    for number, epoch in enumerate(epochs):
+        for losses in epoch:
+            balancer.begin_epoch(number)
+            found.append(balancer.weights(losses, names))
+            balancer.observe(dict(zip(names, losses, strict=True)), is_accumulation_end=True)
+    for ours, theirs in zip(found, author_recipe(epochs, 1, mu), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_smooth_tchebycheff_takes_ideal_and_nadir() -> None:
+    """y = log((3 - 1) / 4), log((6 - 2) / 4): mu = 1 and p = 1 weigh by the ratios 1/2 and 1."""
+    balancer = SmoothTchebycheff(
+        TASKS, ideal={"a": 1.0, "b": 2.0}, nadir={"a": 4.0, "b": 4.0}, log=True
+    )
+    losses = {"a": torch.tensor(3.0), "b": torch.tensor(6.0)}
+    assert balancer.objective(losses).item() == pytest.approx(2 * math.log(1.5))  # no warm-up
+    assert balancer.task_weights(losses) == pytest.approx({"a": 1 / 3, "b": 1 / 3})
+
+
+def test_smooth_tchebycheff_of_a_task_that_comes_late() -> None:
+    balancer = SmoothTchebycheff(TASKS, log=True, warmup=1)
+    balancer.observe({"a": torch.tensor(2.0)}, is_accumulation_end=True)
+    balancer.begin_epoch(1)
+    losses = {"a": torch.tensor(1.0), "b": torch.tensor(5.0)}  # relative: 1/2 and 1
+    wanted = {"a": 2 / 3, "b": 2 * (2 / 3) / 5}
+    assert balancer.task_weights(losses) == pytest.approx(wanted)
+    balancer.observe(losses, is_accumulation_end=True)
+    assert (balancer.sums / balancer.counts).tolist() == [2.0, 5.0]
+
+
+def test_pbi_of_equal_losses_is_their_sum_whatever_the_rounding() -> None:
+    names = ["a", "b", "c", "d", "e", "f", "g"]
+    for value in (0.1, 0.7, 1 / 3, 1e-3, 1e4):
+        losses = {task: torch.tensor(value) for task in names}
+        assert PBI(names).task_weights(losses) == pytest.approx(dict.fromkeys(names, 1.0))
 
 
 def test_fixed_zero_switches_a_task_off() -> None:

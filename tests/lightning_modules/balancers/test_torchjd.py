@@ -22,6 +22,7 @@ from lightning_modules.balancers.cagrad import CAGrad
 from lightning_modules.balancers.config import ConFIG
 from lightning_modules.balancers.cosmos import Cosmos
 from lightning_modules.balancers.cr_mogm import CRMOGM
+from lightning_modules.balancers.double_sampling import DoubleSampling
 from lightning_modules.balancers.dualproj import DualProj
 from lightning_modules.balancers.dynamic_weight_average import DynamicWeightAverage
 from lightning_modules.balancers.excess_mtl import ExcessMTL
@@ -39,11 +40,14 @@ from lightning_modules.balancers.imtl_g import IMTLG
 from lightning_modules.balancers.imtl_l import IMTLL
 from lightning_modules.balancers.krum import Krum
 from lightning_modules.balancers.mgda import MGDA
+from lightning_modules.balancers.modo import MoDo
 from lightning_modules.balancers.pbi import PBI
+from lightning_modules.balancers.pcd import PCD
 from lightning_modules.balancers.pcgrad import PCGrad
 from lightning_modules.balancers.sdmgrad import SDMGrad
 from lightning_modules.balancers.smooth_tchebycheff import SmoothTchebycheff
 from lightning_modules.balancers.step_random import RandomOrder
+from lightning_modules.balancers.stochastic_sdmgrad import StochasticSDMGrad
 from lightning_modules.balancers.trimmed_mean import TrimmedMean
 from lightning_modules.balancers.upgrad import UPGrad
 from tests.lightning_modules.balancers.test_gramian import KINDS, jacobian, names
@@ -132,6 +136,37 @@ def test_combination(name: str, kind: str, count: int) -> None:
     close(found, expected, 1e-3)
 
 
+PREFERRED: dict[str, tuple[Callable[..., Any], Callable[[Tensor], Any], int]] = {
+    "upgrad": (UPGrad, lambda p: jd.UPGrad(p, projector=Clarabel()), 1),
+    "dualproj": (DualProj, lambda p: jd.DualProj(p, projector=Clarabel()), 1),
+    "config": (ConFIG, jd.ConFIG, 1),
+    "aligned_mtl": (AlignedMTL, jd.AlignedMTL, 1),
+    "sdmgrad": (SDMGrad, lambda p: SDMGradTo(p / len(p)), 4),
+}
+
+
+class SDMGradTo:
+    """Their descent, after many steps."""
+
+    def __init__(self, preference: Tensor) -> None:
+        self.weighting = jd.SDMGradWeighting(
+            lr=0.1, momentum=0.5, n_iter=5000, lambda_=0.3, pref_vector=preference
+        )
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return self.weighting(rows @ rows.T) @ rows
+
+
+@pytest.mark.parametrize("name", PREFERRED)
+@pytest.mark.parametrize("kind", ["random", "conflicting"])
+def test_preference(name: str, kind: str) -> None:
+    ours, theirs, factor = PREFERRED[name]
+    rows = jacobian(kind, 4)
+    found = combined(ours(names(4), preference={"t0": 3.0, "t2": 0.5}), rows)
+    p = torch.tensor([3.0, 1.0, 0.5, 1.0], dtype=torch.float64)
+    close(found, theirs(p)(rows) * factor, 1e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", COUNTS)
 def test_mgda_is_at_least_as_short(kind: str, count: int) -> None:
@@ -215,13 +250,66 @@ def test_cr_mogm_over_steps() -> None:
         close(combined(ours, rows), theirs(rows @ rows.T) @ rows * count, 1e-2)
 
 
-def test_excess_mtl_over_steps() -> None:
-    """Their warm-up of one step is our first step, whose excess risks are the unit."""
+@pytest.mark.parametrize("warmup", [1, 3])
+def test_excess_mtl_over_steps(warmup: int) -> None:
     count = 3
-    ours, theirs = ExcessMTL(names(count), lr=0.1), jd.ExcessMTL(0.1, n_warmup_steps=1)
+    ours, theirs = ExcessMTL(names(count), 0.1, warmup), jd.ExcessMTL(0.1, n_warmup_steps=warmup)
     for seed in range(6):
         rows = jacobian("random", count, seed=seed)
         close(combined(ours, rows), theirs(rows) * count)
+
+
+@pytest.mark.parametrize("kind", ["random", "conflicting", "parallel", "badly scaled"])
+@pytest.mark.parametrize("tau", [0.0, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("count", COUNTS)
+def test_pcd_over_steps(kind: str, tau: float, count: int) -> None:
+    ours, theirs = PCD(names(count), "t0", tau, decay=0.9), jd.PCD(tau, beta=0.9)
+    for seed in range(4):
+        rows = jacobian(kind if count > 1 else "random", count, seed=seed)
+        close(combined(ours, rows), theirs(rows), 1e-5)
+
+
+def test_pcd_drops_constraints_that_contradict_each_other() -> None:
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -2.0]]).double()
+    close(combined(PCD(names(3), "t0"), rows), rows[0])
+
+
+def pairs(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Two noisy Jacobians of the same gradients."""
+    rows = jacobian("conflicting", count)
+    noise = 0.3 * jacobian("random", 2 * count, seed=seed).view(2, count, -1)
+    return rows + noise[0], rows + noise[1]
+
+
+def of_two_parts(balancer: DoubleSampling, first: Tensor, second: Tensor) -> Tensor:
+    """The combination of a step of two parts."""
+    ones = torch.ones(len(first), dtype=torch.float64)
+    balancer._first, balancer._calls = dict(zip(balancer.tasks, first, strict=True)), 2
+    return balancer.combine((first + second) / 2, ones, balancer.tasks)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_modo_over_steps(count: int) -> None:
+    ours, theirs = MoDo(names(count), gamma=0.3, rho=0.1), jd.MoDoWeighting(gamma=0.3, rho=0.1)
+    for seed in range(6):
+        first, second = pairs(count, seed)
+        unit = (first.norm(dim=1) * second.norm(dim=1)).mean()
+        weights = theirs(first @ second.T / unit) * count
+        close(of_two_parts(ours, first, second), weights @ (first + second) / 2, 1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_stochastic_sdmgrad_over_steps(count: int) -> None:
+    ours = StochasticSDMGrad(names(count), strength=0.5, lr=0.2)
+    theirs = jd.SDMGradWeighting(lr=0.2, momentum=0.5, n_iter=20, lambda_=0.5)
+    for seed in range(6):
+        first, second = pairs(count, seed)
+        products = first @ second.T
+        unit = (first.norm(dim=1) * second.norm(dim=1)).mean()
+        scale = products.diagonal().clamp(min=0).sqrt().mean() ** 2  # their unit
+        theirs.lr = 0.2 * float(scale / unit)
+        weights = theirs(products) * count
+        close(of_two_parts(ours, first, second), weights @ (first + second) / 2, 1e-6)
 
 
 def test_graddrop() -> None:
@@ -236,15 +324,15 @@ PREFERENCE = {"t0": 0.5, "t1": 2.0, "t2": 1.0}
 IDEAL = {"t0": 0.1, "t1": 1.0, "t2": 0.0}
 P, Z = (torch.tensor(list(given.values())) for given in (PREFERENCE, IDEAL))
 SCALARIZERS: dict[str, tuple[LossBalancer, Any, float]] = {
-    "geometric_mean": (GeometricMean(names(3)), jds.GeometricMean(), 1),
+    "geometric_mean": (GeometricMean(names(3)), jds.GeometricMean(), 3),
     "imtl_l": (IMTLL(names(3)), jds.IMTLL(3), 1),
     "smooth_tchebycheff": (
         SmoothTchebycheff(names(3), 0.3, PREFERENCE, IDEAL),
         jds.STCH(0.3, P, Z),
-        1,
+        3,
     ),
     "cosmos": (Cosmos(names(3), 1.5, PREFERENCE), jds.COSMOS(1.5, P), 1),
-    "pbi": (PBI(names(3), 2.0, PREFERENCE, IDEAL), jds.PBI(2.0, P, Z), 1),
+    "pbi": (PBI(names(3), 2.0, PREFERENCE, IDEAL), jds.PBI(2.0, P, Z), float(P.norm())),
 }
 
 

@@ -15,7 +15,7 @@ from lightning_modules.merging.base import MergeMethod
 from lightning_modules.merging.dare import Dare
 from lightning_modules.merging.fisher import Fisher
 from lightning_modules.merging.greedy_soup import GreedySoup
-from lightning_modules.merging.regmean import RegMean
+from lightning_modules.merging.regmean import RegMean, regression_mean
 from lightning_modules.merging.slerp import Slerp, slerp
 from lightning_modules.merging.task_arithmetic import TaskArithmetic
 from lightning_modules.merging.ties import Ties, magnitude_thresholds
@@ -199,13 +199,31 @@ def test_fisher_of_a_regression(normalize: bool) -> None:
     data, weights = regression_rows(1), [1.0, 2.0, 3.0]
     above, below = torch.zeros(1, 3).double(), torch.zeros(1, 3).double()
     for own, (inputs, targets), weight in zip(states, data.values(), weights, strict=True):
-        errors = inputs @ own[W][0] - targets
+        inputs, targets = inputs.double(), targets.double()
+        errors = inputs @ own[W][0].double() - targets
         information = (errors[:, None] * inputs).square().mean(dim=0)
         information = information / information.norm() if normalize else information
         above += weight * information * own[W]
         below += weight * information
     found = result(Fisher(20, weights, normalize), models(states), data)[W]
-    torch.testing.assert_close(found.double(), above / below, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.double(), above / below, rtol=1e-6, atol=0)
+
+
+def test_fisher_is_exact_where_little_is_known_and_averages_where_nothing_is() -> None:
+    """Inputs of very different sizes give informations of 1e8 and 1e-8; one input is 0."""
+    states = [{W: one[W][:1]} for one in MODELS]
+    scale = torch.tensor([1e4, 1e-4, 0.0])
+    data = {task: (x * scale, y) for task, (x, y) in regression_rows(1).items()}
+    above, below = torch.zeros(1, 3).double(), torch.zeros(1, 3).double()
+    for own, (inputs, targets) in zip(states, data.values(), strict=True):
+        x = inputs.double()
+        errors = x @ own[W][0].double() - targets.double()
+        information = (errors[:, None] * x).square().mean(dim=0)
+        above, below = above + information * own[W], below + information
+    found = result(Fisher(20, normalize=False), models(states), data)[W].double()
+    torch.testing.assert_close(found[:, :2], (above / below)[:, :2], rtol=1e-6, atol=0)
+    mean = torch.stack([own[W] for own in states]).double().mean(dim=0)
+    torch.testing.assert_close(found[:, 2], mean[:, 2], rtol=1e-6, atol=0)
 
 
 def test_fisher_of_a_classification_is_that_of_drawn_answers() -> None:
@@ -229,7 +247,36 @@ def test_regmean_minimises_the_distance_of_outputs() -> None:
     )
     expected = torch.linalg.lstsq(stacked, wanted).solution.T
     found = result(RegMean(shrink=1.0), models(states), data)[W]
-    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+
+
+def test_regmean_does_not_mind_the_size_of_an_input_and_averages_where_no_row_has_been() -> None:
+    """A large and a small input give what they would at one size; an input of 0 the mean."""
+    states = [{W: one[W]} for one in MODELS]
+    scale = torch.tensor([1e3, 1e-3, 0.0])
+    data = {task: (x * scale, y) for task, (x, y) in regression_rows(2).items()}
+    total, right = torch.zeros(2, 2).double(), torch.zeros(2, 2).double()
+    for own, (inputs, _) in zip(states, data.values(), strict=True):
+        x = (inputs.double() / scale)[:, :2]
+        total += x.T @ x
+        right += x.T @ x @ (own[W].double() * scale)[:, :2].T
+    expected = torch.linalg.solve(total, right).T / scale[:2]
+    found = result(RegMean(shrink=1.0), models(states), data)[W].double()
+    torch.testing.assert_close(found[:, :2], expected, rtol=1e-6, atol=0)
+    mean = torch.stack([own[W] for own in states]).double().mean(dim=0)
+    torch.testing.assert_close(found[:, 2], mean[:, 2], rtol=1e-6, atol=0)
+
+
+def test_regmean_of_parallel_inputs_is_the_minimum_nearest_to_the_mean() -> None:
+    weights = [one[W] for one in MODELS]
+    rows = [torch.randn(5, 1).double() @ torch.ones(1, 3).double() for _ in weights]
+    found = regression_mean(weights, [x.T @ x for x in rows]).double()
+    mean = torch.stack(weights).double().mean(dim=0)
+    mass = [x.square().sum() for x in rows]
+    means = [m * w.double().mean(dim=1) for m, w in zip(mass, weights, strict=True)]
+    along = torch.stack(means).sum(dim=0) / sum(mass)
+    expected = mean + (along - mean.mean(dim=1))[:, None]
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_regmean_with_shrinking() -> None:
@@ -242,7 +289,7 @@ def test_regmean_with_shrinking() -> None:
         total += gram
         right += gram @ own[W].double().T
     found = result(RegMean(shrink=alpha), models(states), data)[W]
-    torch.testing.assert_close(found.double(), (total.inverse() @ right).T, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.double(), (total.inverse() @ right).T, rtol=1e-6, atol=0)
 
 
 def test_adamerging_descends_the_entropy() -> None:
