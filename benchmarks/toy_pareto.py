@@ -94,7 +94,6 @@ class Surfaces(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both values."""
         (first, second), slopes = at_point(*x.tolist())
         ctx.cotangents = torch.tensor(slopes)
         return torch.tensor(first), torch.tensor(second)

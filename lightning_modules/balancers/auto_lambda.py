@@ -84,13 +84,11 @@ class AutoLambda(JacobianBalancer):
 
     @property
     def needs_probe(self) -> bool:
-        """Say whether it looks ahead."""
         return self.trial_lr is not None
 
     def _look_at_part(
         self, shared: SharedGradients, tasks: Sequence[str], scale: float, is_accumulation_end: bool
     ) -> None:
-        """Keep the gradients of the parts so far, if others follow."""
         if self.trial_lr is not None and not is_accumulation_end:
             seen = list(dict.fromkeys([*self._earlier, *tasks]))
             rows = shared.jacobian(seen) / (scale * (self._calls + 1))
@@ -99,7 +97,6 @@ class AutoLambda(JacobianBalancer):
     def combine_at(
         self, shared: SharedGradients, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]
     ) -> Tensor:
-        """Look ahead, where a step has several parts, or back: (P,)."""
         earlier, self._earlier = self._earlier, {}
         if not earlier or self.probe is None or self.trial_lr is None:
             return self.combine(jacobian, losses, tasks)

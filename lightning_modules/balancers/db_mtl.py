@@ -27,6 +27,14 @@ class DBMTL(JacobianBalancer):
         beta: in [0, 1); 0 takes each step's gradients as they are.
         sigma: >= 0, how fast the memory shortens.
         losses: a loss method that comes first; null: ``LogLoss``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> po.balancers.DBMTL(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # log losses, of one length
+        tensor([1., 1.])
     """
 
     levels = ("auto", "parameters")
@@ -52,7 +60,6 @@ class DBMTL(JacobianBalancer):
         self.traces = TaskVectors(tasks)
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the sum of the tracked gradients at the length of the longest: (P,)."""
         self.traces.allocate(jacobian[0])
         numbers = [self.tasks.index(task) for task in tasks]
         for task, step, gradient in zip(tasks, self.steps[numbers].tolist(), jacobian, strict=True):
@@ -66,5 +73,4 @@ class DBMTL(JacobianBalancer):
         return weights.to(rows) @ rows
 
     def seen_weights(self, tasks: Sequence[str]) -> Tensor:
-        """Return what the tracked gradients are multiplied by."""
         return self.weight.cpu()[[self.tasks.index(task) for task in tasks]]

@@ -27,6 +27,18 @@ class DoubleSampling(JacobianBalancer):
 
     Args:
         tasks, losses: as for every ``GradientBalancer``; the level is ``parameters``.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Steadiest(po.balancers.DoubleSampling):
+        ...     def descend(self, share, products, tasks):  # a gradient that noise reverses gets 0
+        ...         return (products.diagonal() > 0).double() / len(tasks)
+        >>> balancer, shared = Steadiest(["mood", "stars"]), torch.ones(2, requires_grad=True)
+        >>> for sign in (1, -1):
+        ...     shared.grad = None
+        ...     balancer.backward({"mood": 2 * shared[0], "stars": sign * shared[1]})
+        >>> shared.grad
+        tensor([4., 0.])
     """
 
     levels = ("auto", "parameters")
@@ -59,14 +71,12 @@ class DoubleSampling(JacobianBalancer):
     def _look_at_part(
         self, shared: SharedGradients, tasks: Sequence[str], scale: float, is_accumulation_end: bool
     ) -> None:
-        """Keep the first part's gradients, if others follow."""
         if self._calls:
             return
         rows = () if is_accumulation_end else shared.jacobian(tasks) / scale
         self._first = dict(zip(tasks, rows, strict=False))
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the weighted sum: (P,)."""
         numbers = [self.tasks.index(task) for task in tasks]
         pairs = self._pairs(jacobian, tasks)
         self._first = {}
@@ -112,6 +122,5 @@ class DoubleSampling(JacobianBalancer):
         return (total * self.descend(weights / total, products, tasks)).to(self.weight)
 
     def seen_weights(self, tasks: Sequence[str]) -> Tensor:
-        """Return what the gradients are multiplied by."""
         weights = self.weight.cpu()[[self.tasks.index(task) for task in tasks]]
         return self.combined(weights / weights.sum().clamp(min=1e-12), tasks)

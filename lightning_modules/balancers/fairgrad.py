@@ -51,6 +51,5 @@ class FairGrad(GramianBalancer):
         self.alpha, self.normalize = alpha, normalize
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         matrix = mean_length_one(gramian) if self.normalize else gramian
         return from_numpy(fair(matrix, power=1 / self.alpha))

@@ -26,10 +26,9 @@ class GeometricMean(Scalarization):
         >>> losses = torch.tensor([2.0, 8.0], requires_grad=True)
         >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
         >>> losses.grad  # each task's weight: 4 / (2 L)
-        tensor([1.0000, 0.2500])
+        tensor([2.0000, 0.5000])
     """
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return s."""
         mean = losses.clamp(min=torch.finfo(losses.dtype).tiny).log().mean().exp()
         return mean * len(tasks)

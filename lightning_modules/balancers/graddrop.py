@@ -47,13 +47,11 @@ class GradDrop(JacobianBalancer):
         self.draws = StepGenerator(seed)
 
     def combine(self, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the sum of the contributions of the drawn sign, each number a column: (P,)."""
         return masked_sum(jacobian, self._kept(jacobian), lambda kept: kept)
 
     def combine_at(
         self, shared: SharedGradients, jacobian: Tensor, losses: Tensor, tasks: Sequence[str]
     ) -> Tensor:
-        """Return the sum of the contributions of the drawn sign: (P,)."""
         return masked_sum(jacobian, self._kept(shared.column_sums(jacobian)), shared.spread)
 
     def _kept(self, columns: Tensor) -> Tensor:

@@ -217,8 +217,9 @@ class GradientBalancer(Balancer):
 class GramianBalancer(GradientBalancer):
     """Shared gradient = sum_t w_t g_t, where w is a function of G = J J^T and the losses.
 
-    Where gradients are orthogonal and of one length, all w_t are 1, the gradient of the plain
-    sum: what a paper normalises to sum_t w_t = 1 is multiplied by the number of tasks here.
+    What a paper normalises to sum_t w_t = 1 is multiplied by the number of tasks here, so that all
+    w_t are 1, the gradient of the plain sum, where gradients are orthogonal and of one length:
+    for all methods but those that choose among tasks.
 
     Examples:
         >>> import torch, pollinate as po
@@ -280,6 +281,17 @@ class PreferenceBalancer(GramianBalancer):
 
     Raises:
         UsageError: as for every one, and a preference that isn't > 0, or for an unknown task.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Preferred(po.balancers.PreferenceBalancer):
+        ...     def weights(self, gramian, losses, tasks):
+        ...         return torch.from_numpy(self.preferred(tasks))
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> Preferred(["mood", "stars"], {"stars": 3.0}).backward(losses)
+        >>> shared.grad
+        tensor([2., 3.])
     """
 
     def __init__(

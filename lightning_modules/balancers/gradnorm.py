@@ -60,7 +60,6 @@ class GradNorm(GramianBalancer):
         self.register_buffer("initial", torch.full((len(tasks),), torch.nan, dtype=torch.float64))
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w as learnt before this step, and learn: (T,)."""
         numbers = [self.tasks.index(task) for task in tasks]
         all_weights, initial = self.weight.cpu(), self.initial.cpu()
         initial[numbers] = torch.where(initial[numbers].isnan(), losses, initial[numbers])

@@ -54,7 +54,6 @@ class MGDA(GramianBalancer):
         self.norm = norm
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         positive = losses.clamp(min=torch.finfo(losses.dtype).tiny)
         scale = NORMS[self.norm](gramian.diagonal().sqrt(), positive)
         scale = scale / scale.max()

@@ -22,6 +22,14 @@ class MoDo(DoubleSampling):
         tasks, level, losses: as for every ``DoubleSampling``.
         gamma: > 0, step of v.
         rho: >= 0, pull of v towards equal weights.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> po.balancers.MoDo(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # a first step has no other batch
+        tensor([2., 1.])
     """
 
     def __init__(
@@ -40,5 +48,4 @@ class MoDo(DoubleSampling):
         self.gamma, self.rho = gamma, rho
 
     def descend(self, share: Tensor, products: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return v after its step: (T,)."""
         return project_to_simplex(share - self.gamma * (products @ share + self.rho * share))

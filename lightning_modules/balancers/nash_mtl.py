@@ -45,5 +45,4 @@ class NashMTL(GramianBalancer):
         self.normalize = normalize
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         return from_numpy(fair(mean_length_one(gramian) if self.normalize else gramian, power=1.0))

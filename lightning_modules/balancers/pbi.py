@@ -30,7 +30,7 @@ class PBI(Scalarization):
         >>> losses = torch.tensor([3.0, 2.0], requires_grad=True)
         >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
         >>> losses.grad  # each task's weight: stars is nearer to its ideal
-        tensor([ 1.4142e+00, -5.9605e-08])
+        tensor([ 2.0000e+00, -5.9605e-08])
     """
 
     def __init__(

@@ -34,6 +34,14 @@ class PCD(GramianBalancer):
 
     Raises:
         UsageError: as for every one; a primary task that there isn't; an option out of its range.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1] - shared[0]}
+        >>> po.balancers.PCD(["mood", "stars"], "mood", tau=0.5).backward(losses)
+        >>> shared.grad  # stars gain, too
+        tensor([0.3382, 1.9712])
     """
 
     square: Tensor
@@ -63,7 +71,6 @@ class PCD(GramianBalancer):
         self.register_buffer("steps", torch.zeros(len(tasks), dtype=torch.float64))
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         scale = self._scales(gramian.diagonal(), tasks)
         if self.primary not in tasks:
             return torch.ones(len(tasks), dtype=torch.float64)

@@ -48,7 +48,6 @@ class SDMGrad(PreferenceBalancer):
         self.strength = strength
 
     def weights(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         p = self.preferred(tasks)
         v = direction(np.asarray(gramian), self.strength, p)
         return from_numpy((v * len(tasks) + self.strength * p) / (1 + self.strength))

@@ -41,7 +41,7 @@ class SmoothTchebycheff(Scalarization):
         >>> losses = torch.tensor([2.0, 3.0], requires_grad=True)
         >>> balancer.backward({"mood": losses[0], "stars": losses[1]})
         >>> losses.grad  # each task's weight: the worse one counts most
-        tensor([0.1192, 0.8808])
+        tensor([0.2384, 1.7616])
     """
 
     epoch: Tensor
@@ -74,7 +74,6 @@ class SmoothTchebycheff(Scalarization):
         self.register_buffer("counts", torch.zeros(len(tasks), dtype=torch.float64))
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return s."""
         above = losses - losses.new_tensor([self.ideal[task] for task in tasks])
         if self.log:
             above = above.clamp(min=torch.finfo(losses.dtype).tiny)
@@ -87,11 +86,9 @@ class SmoothTchebycheff(Scalarization):
         return len(tasks) * self.mu * smooth
 
     def begin_epoch(self, epoch: int) -> None:
-        """Take note of the epoch."""
         self.epoch.fill_(epoch)
 
     def observe(self, losses: Mapping[str, Tensor], is_accumulation_end: bool) -> None:
-        """Measure the nadir in the last epoch of the warm-up, or at a task's first loss after."""
         if not self.log or int(self.epoch) < self.warmup - 1:
             return
         for task, loss in losses.items():

@@ -29,6 +29,14 @@ class StochasticSDMGrad(DoubleSampling):
         lr: > 0, of v.
         momentum: in [0, 1), of v.
         steps: >= 1, on v for each optimizer step.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> losses = {"mood": 2 * shared[0], "stars": shared[1]}
+        >>> po.balancers.StochasticSDMGrad(["mood", "stars"]).backward(losses)
+        >>> shared.grad  # a first step has no other batch
+        tensor([2., 1.])
     """
 
     def __init__(
@@ -52,7 +60,6 @@ class StochasticSDMGrad(DoubleSampling):
         self.preference = task_preferences("preference", tasks, preference or {}, 1.0, 0.0)
 
     def descend(self, share: Tensor, products: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return v after its steps: (T,)."""
         pull = products @ self._preferred(tasks) * self.strength / len(tasks)
         velocity = torch.zeros_like(share)
         for _ in range(self.steps):
@@ -61,7 +68,6 @@ class StochasticSDMGrad(DoubleSampling):
         return share
 
     def combined(self, share: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return w: (T,)."""
         pull = self.strength * self._preferred(tasks)
         return (share * len(tasks) + pull) / (1 + self.strength)
 
