@@ -217,14 +217,18 @@ class MixedDataModule(LightningDataModule):
             for name, rows in kept.items():
                 parts[name].cached = {**parts[name].cached, modality: rows}
 
-    def load(self, name: str) -> LoadedDataset:
+    def load(self, name: str, every_column: bool = False) -> LoadedDataset:
         """Read and split one data set.
+
+        Args:
+            name: of the data set.
+            every_column: whether columns are read that nothing needs.
 
         Raises:
             PollinateError: it can't be read.
         """
-        cache, tasks = self.policy.cache, self._tasks_of(name)
-        loaded = load_dataset(name, self.datasets[name], tasks, self.split_seed, cache)
+        cache, tasks, seed = self.policy.cache, self._tasks_of(name), self.split_seed
+        loaded = load_dataset(name, self.datasets[name], tasks, seed, cache, every_column)
         load_maps(loaded, tasks, self.datasets[name], self.modalities, cache)
         return loaded
 

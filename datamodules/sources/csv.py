@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.sources.base import FileSource
 from datamodules.sources.row_files import (
@@ -14,10 +13,13 @@ from datamodules.sources.row_files import (
     LineRows,
     RowFile,
     known_encoding,
-    require_same_columns,
+    require_names,
     text_lines,
 )
 from pollinate.errors import PollinateError, UsageError
+
+if TYPE_CHECKING:
+    from datamodules.sources.arrow_types import TableSchema
 
 LONGEST_CELL = 10_000_000  # characters; an unclosed quote must not take in a large file
 DELIMITERS = (",", ";", "\t", "|")
@@ -92,15 +94,6 @@ class CsvRows(LineRows):
                 )
 
 
-def require_names(path: Path, names: Sequence[str]) -> None:
-    doubles = sorted(name for name, count in Counter(names).items() if count > 1)
-    if "" in names or doubles:
-        found = "an empty one" if "" in names else f"{', '.join(doubles)} twice"
-        frame = "; pandas leaves out its row numbers with to_csv(index=False)"
-        advice = frame if names[0] == "" else "; mend the first line"
-        raise PollinateError(f"{path}: column names must be given and differ, got {found}{advice}")
-
-
 class Csv(FileSource):
     r"""CSV or TSV files with a header; every cell is text.
 
@@ -141,13 +134,14 @@ class Csv(FileSource):
         """Return the reader of a file."""
         return CsvRows(path, self.delimiter, self.encoding)
 
-    def schema(self, files: Sequence[RowFile]) -> Any:
+    def schema(self, files: Sequence[RowFile]) -> TableSchema:
         """Return text for every column."""
+        # take a moment; other formats don't need them
         import pyarrow as pa  # type: ignore[import-untyped]  # no types
 
-        for file in files[1:]:
-            require_same_columns(files[0], file)
-        return pa.schema([(name, pa.string()) for name in files[0].columns])
+        from datamodules.sources.arrow_types import unify_types
+
+        return unify_types([(str(f.path), dict.fromkeys(f.columns, pa.string())) for f in files])
 
     def options(self) -> dict[str, Any]:
         """Return what, besides the files, the rows depend on."""

@@ -45,7 +45,7 @@ def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
     found = InspectionFindings()
     for name in data.datasets:
         try:
-            data.loaded[name] = data.load(name)
+            data.loaded[name] = data.load(name, every_column=True)
         except PollinateError as error:
             advice = "the others were inspected"
             found.problems.append(DataProblem(ERROR, name, str(error), advice))
