@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,14 @@ class DataErrorPolicy:
 
 
 SHOWN = 5  # rows that are listed
+
+
+def doubt_notes(name: str, table: SourceTable) -> Iterator[str]:
+    """Yield a note if rows may not be what they seem to be."""
+    if table.doubtful:
+        row, why = next(iter(table.doubts.items()))
+        rows = "row is" if table.doubtful == 1 else "rows are"
+        yield f"{name}: {table.doubtful:,} {rows} doubtful, the first in {table.place(row)}: {why}"
 
 
 @dataclass

@@ -112,6 +112,13 @@ class Dataset:
             )
         self.split = chosen_split(sources, shares) if split is None else checked(split)
 
+    @property
+    def split_columns(self) -> set[str]:
+        """Columns that may say how rows are split."""
+        keys = ("column", "group", "stratify")
+        named = {str(name) for key in keys if (name := (self.split or {}).get(key)) is not None}
+        return named if self.split is not None else {OWN_SPLIT}
+
     def split_of(self, table: SourceTable) -> Mapping[str, Any]:
         """Return how the rows are split; see ``datamodules.splits.split_rows``."""
         if self.split is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pollinate.suggest import hint, listing, shown
+from pollinate.yaml_words import quotes_hint
 
 SPLITS = ("train", "valid", "test")
 SPLIT_KEYS = ("group", "stratify")
@@ -64,7 +65,8 @@ def split_problems(path: str, split: Any) -> Iterator[str]:
     )
     for key in ("column", *SPLIT_KEYS):
         if split.get(key) is not None and not isinstance(split[key], str):
-            yield f"{path}.{key} must be a column's name, got {shown(split[key])}"
+            advice = quotes_hint(split[key])
+            yield f"{path}.{key} must be a column's name, got {shown(split[key])}{advice}"
     for key in ("files", "values"):
         if key in split:
             yield from _by_split_problems(f"{path}.{key}", split[key])

@@ -43,6 +43,7 @@ class LabelledTask(Protocol):
     known: Mapping[str, Any] | None
     modalities: Sequence[str]
     maps: MapFormat | None
+    classes: Sequence[str]
 
     @property
     def labels_words(self) -> bool: ...

@@ -92,18 +92,40 @@ def table_digest(digest: str) -> str:
 
 
 def load_dataset(
-    name: str, spec: Dataset, tasks: Mapping[str, LabelledTask], split_seed: int, cache: Cache
+    name: str,
+    spec: Dataset,
+    tasks: Mapping[str, LabelledTask],
+    split_seed: int,
+    cache: Cache,
+    every_column: bool = False,
 ) -> LoadedDataset:
     """Read a data set, find rows that can't be used, and deal out the others.
 
     The rows are stratified by the first task's labels, unless the split says otherwise.
+
+    Args:
+        name: of the data set.
+        spec: its source, inputs and split.
+        tasks: {task: what it is}, of those with rows in it.
+        split_seed: of the split.
+        cache: where what takes long is kept.
+        every_column: whether columns are read that nothing needs.
+
+    Raises:
+        PollinateError: rows can't be read, or a column that is needed is missing.
     """
+    needed = {column for _, column in named_columns(name, spec, tasks)} | spec.split_columns
+    wanted = None if every_column else needed
     try:
         if spec.streaming:
             inner = [column for given in spec.inputs.values() for column in columns_named(given)]
-            table = spec.source.stream(cache, inner)
+            table = spec.source.stream(cache, inner, wanted)
         else:
-            table = spec.source.load(cache)
+            table = (
+                spec.source.load(cache)
+                if wanted is None
+                else spec.source.load_columns(cache, wanted)
+            )
     except PollinateError as error:
         raise PollinateError(f"data set {name}: {error}") from error
     require_columns(name, spec, tasks, table)
@@ -164,6 +186,11 @@ def require_columns(
     """Check that all columns that are named are there."""
     for use, column in named_columns(name, spec, tasks):
         if column not in table.columns:
+            if why := table.unread.get(column):
+                raise PollinateError(
+                    f"data set {name}: {use} names the column {column!r}, which can't be read: "
+                    f"{why}"
+                )
             require_in_every_split(name, use, column, table)
             known = hint(column, table.names, "columns")
             raise PollinateError(

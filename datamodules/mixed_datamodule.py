@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 
-from datamodules.data_errors import DataErrorPolicy
+from datamodules.data_errors import DataErrorPolicy, doubt_notes
 from datamodules.dataset import Dataset
 from datamodules.duplicates import cross_dataset_notes, duplicate_notes
 from datamodules.feature_table import FeatureTable
@@ -28,6 +28,7 @@ from datamodules.loading import (
     load_maps,
     prepare_inputs,
 )
+from datamodules.lookalikes import lookalike_notes
 from datamodules.modalities.base import InputStore, Modality
 from datamodules.modalities.defaults import make_modality
 from datamodules.modalities.text import TextModality
@@ -189,6 +190,7 @@ class MixedDataModule(LightningDataModule):
         self._refuse_bad_rows()
         for name, loaded in self.loaded.items():
             self._leave_bad_rows_out(loaded)
+            self.notes += doubt_notes(name, loaded.table)
             require_training_rows(name, loaded)
             tasks = list(self._tasks_of(name))
             self.notes += duplicate_notes(name, loaded, tasks, self.policy.strict)
@@ -202,6 +204,7 @@ class MixedDataModule(LightningDataModule):
             if self.policy.every_split:
                 require_task_rows(name, task, parts)
             self.notes += missing_label_notes(name, task, parts)
+            self.notes += lookalike_notes(name, task.classes)
         self.parts = parts
         for loaded in self.loaded.values():
             loaded.table.release()  # training reads what was prepared
@@ -217,14 +220,18 @@ class MixedDataModule(LightningDataModule):
             for name, rows in kept.items():
                 parts[name].cached = {**parts[name].cached, modality: rows}
 
-    def load(self, name: str) -> LoadedDataset:
+    def load(self, name: str, every_column: bool = False) -> LoadedDataset:
         """Read and split one data set.
+
+        Args:
+            name: of the data set.
+            every_column: whether columns are read that nothing needs.
 
         Raises:
             PollinateError: it can't be read.
         """
-        cache, tasks = self.policy.cache, self._tasks_of(name)
-        loaded = load_dataset(name, self.datasets[name], tasks, self.split_seed, cache)
+        cache, tasks, seed = self.policy.cache, self._tasks_of(name), self.split_seed
+        loaded = load_dataset(name, self.datasets[name], tasks, seed, cache, every_column)
         load_maps(loaded, tasks, self.datasets[name], self.modalities, cache)
         return loaded
 

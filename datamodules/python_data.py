@@ -71,7 +71,9 @@ class PythonSource(Source):
     def column_names(self) -> list[str]:
         """Names of the columns, in order."""
 
-    def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
+    def stream(
+        self, cache: Cache, columns: Sequence[str], others: Collection[str] | None = None
+    ) -> SourceTable:
         """Leave it to each batch to prepare the given columns."""
         table = self.load(cache)
         own = [name for name in columns if name in table.columns]
@@ -230,7 +232,9 @@ class Items(PythonSource):
     def load(self, cache: Cache) -> SourceTable:
         return self._read(())
 
-    def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
+    def stream(
+        self, cache: Cache, columns: Sequence[str], others: Collection[str] | None = None
+    ) -> SourceTable:
         """Read all items, once, and keep all but the given columns."""
         return self._read([name for name in columns if name in self.keys])
 
@@ -297,9 +301,15 @@ class Joined(Source):
     def load(self, cache: Cache) -> SourceTable:
         return self._join(lambda part: part.load(cache))
 
-    def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
+    def load_columns(self, cache: Cache, columns: Collection[str]) -> SourceTable:
+        """Read these columns of all parts."""
+        return self._join(lambda part: part.load_columns(cache, columns))
+
+    def stream(
+        self, cache: Cache, columns: Sequence[str], others: Collection[str] | None = None
+    ) -> SourceTable:
         """Read all parts, and leave the given columns where they are."""
-        return self._join(lambda part: part.stream(cache, columns))
+        return self._join(lambda part: part.stream(cache, columns, others))
 
     def _join(self, read: Callable[[Source], SourceTable]) -> SourceTable:
         tables = {name: read(part) for name, part in self.parts.items()}
@@ -320,7 +330,7 @@ def join_tables(tables: Mapping[str, SourceTable]) -> SourceTable:
     """
     own, splits = list(tables.values()), list(tables)
     starts = [0, *accumulate(map(len, own))]
-    names = dict.fromkeys(name for table in own for name in table.names)
+    names = dict.fromkeys(n for table in own for n in table.columns if n != SPLIT_COLUMN)
     lacking = {n: [s for s, table in tables.items() if n not in table.columns] for n in names}
     whole = [name for name, parts in lacking.items() if not parts]
     columns: dict[str, Column] = {
@@ -347,6 +357,9 @@ def join_tables(tables: Mapping[str, SourceTable]) -> SourceTable:
         place,
         parts=own,
         partial={name: " and ".join(parts) for name, parts in lacking.items() if parts},
+        unread={name: why for table in own for name, why in table.unread.items()},
+        doubts={start + row: why for start, table in pairs for row, why in table.doubts.items()},
+        doubtful=sum(table.doubtful for table in own),
         mapped=any(table.mapped for table in own),
         streamed={name: np.concatenate([t.streamed[name] for t in own]) for name in lazy},
         release=release,

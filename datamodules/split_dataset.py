@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from zlib import crc32
@@ -16,6 +16,7 @@ from datamodules.feature_table import FeatureTable
 from datamodules.label_maps import UNLABELLED_PIXEL, MapStore
 from datamodules.labelled_task import EncodedTargets, LabelledTask
 from datamodules.loading import LoadedDataset, encode_map_presence
+from datamodules.lookalikes import lookalike_hint
 from datamodules.modalities.base import InputStore, Maps
 from datamodules.row_order import LaneStream, ShuffledStream
 from pollinate.errors import PollinateError
@@ -183,29 +184,37 @@ def make_split(
             present[task], unseen = encode_map_presence(spec, values)
         if unseen:
             if spec.unseen != "drop":
-                refuse_unseen(task, name, split, unseen, loaded)
-            notes.append(unseen_note(task, name, split, unseen))
+                refuse_unseen(task, name, split, unseen, loaded, spec.classes)
+            notes.append(unseen_note(task, name, split, unseen, spec.classes))
     streamed = bool(loaded.table.streamed)
     return SplitDataset(name, stores, loaded.rows[split], targets, present, streamed, maps), notes
 
 
 def refuse_unseen(
-    task: str, name: str, split: str, unseen: Mapping[int, str], loaded: LoadedDataset
+    task: str,
+    name: str,
+    split: str,
+    unseen: Mapping[int, str],
+    loaded: LoadedDataset,
+    classes: Sequence[str],
 ) -> None:
     """Refuse labels that the training split lacks."""
     first = loaded.rows[split][next(iter(unseen))]
     raise PollinateError(
         f"task {task}: data set {name} has labels in {split} that the training split "
-        f"lacks: {first_labels(unseen)} (first in {loaded.table.place(int(first))}); add "
-        f"training rows of them, or don't count them: unseen=drop (data.tasks.{task}.unseen=drop)"
+        f"lacks: {first_labels(unseen)} (first in {loaded.table.place(int(first))})"
+        f"{lookalike_hint(unseen.values(), classes)}; add training rows of them, or don't count "
+        f"them: unseen=drop (data.tasks.{task}.unseen=drop)"
     )
 
 
-def unseen_note(task: str, name: str, split: str, unseen: Mapping[int, str]) -> str:
+def unseen_note(
+    task: str, name: str, split: str, unseen: Mapping[int, str], classes: Sequence[str]
+) -> str:
     """Note that rows with labels that the training split lacks don't count."""
     return (
         f"{name}: {len(unseen):,} labels of {task} in {split} don't count, the training split "
-        f"lacks them: {first_labels(unseen)}"
+        f"lacks them: {first_labels(unseen)}{lookalike_hint(unseen.values(), classes)}"
     )
 
 

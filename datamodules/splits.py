@@ -9,6 +9,7 @@ import numpy as np
 
 from datamodules.table import SPLIT_COLUMN, Column, Columns, take
 from pollinate.errors import PollinateError
+from pollinate.yaml_words import may_mean
 
 SPLITS = ("train", "valid", "test")
 SYNONYMS = {
@@ -82,21 +83,25 @@ def _column(name: str, use: str, columns: Columns) -> Column:
 def _by_word(
     words: Column, rows: np.ndarray, what: str, values: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    meaning = {
-        str(word): split
-        for split, given in values.items()
-        for word in (given if isinstance(given, list) else [given])
+    given_words = {
+        split: given if isinstance(given, list) else [given] for split, given in values.items()
     }
-    texts = np.asarray([str(word) for word in words], dtype=object)
+    texts = np.asarray([str(word).strip() for word in words], dtype=object)
     distinct = sorted(set(texts))
+    meaning: dict[str, str] = {}
     for word in distinct:
-        if not values and (own := split_name(word)):
+        exact = [s for s, own in given_words.items() if word in map(str, own)]
+        alike = [s for s, own in given_words.items() if any(may_mean(one, word) for one in own)]
+        chosen = exact or alike
+        own = chosen[0] if len(chosen) == 1 else None if values else split_name(word)
+        if own is not None:
             meaning[word] = own
     unknown = [word for word in distinct if word not in meaning]
     if unknown:
+        named = ", ".join(str(one) for own in given_words.values() for one in own)
         given = "" if values else "; or say what its values mean: values: {train: ..., test: ...}"
         raise PollinateError(
-            f"{what} must hold {', '.join(meaning) if values else 'train, valid or test'}, found "
+            f"{what} must hold {named or 'train, valid or test'}, found "
             f"{', '.join(unknown[:5])}{given}"
         )
     found = np.asarray([meaning[word] for word in texts], dtype=object)

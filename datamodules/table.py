@@ -159,6 +159,8 @@ class SourceTable:
         ones begin in the working directory.
     parts: the tables that this one was put together of, in order; their folders count.
     partial: {column: which parts lack it}, which therefore is none of the table's.
+    unread: {column: why it isn't read}, an empty text where nobody asked for it.
+    doubts: {row: why it may not be what it seems to be}, of the first of ``doubtful`` rows.
     mapped: whether the cells are read from disk when they are asked for, so that what is made of
         them should be kept there, too.
     streamed: {column: (N,) bool, True where the cell isn't empty} of columns that stay in their
@@ -174,6 +176,9 @@ class SourceTable:
     anywhere: bool = False
     parts: Sequence[SourceTable] = ()
     partial: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[int, str] = field(default_factory=dict)
+    doubtful: int = 0
     mapped: bool = False
     streamed: Mapping[str, np.ndarray] = field(default_factory=dict)
     release: Callable[[], None] = nothing_to_release
@@ -187,7 +192,8 @@ class SourceTable:
     @property
     def names(self) -> list[str]:
         """The columns that a user knows."""
-        return [name for name in self.columns if name != SPLIT_COLUMN]
+        names = [*self.columns, *(name for name in self.unread if name not in self.columns)]
+        return [name for name in names if name != SPLIT_COLUMN]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))

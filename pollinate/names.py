@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pollinate.suggest import shown
+from pollinate.yaml_words import quotes_hint
 
 # all attributes of nn.ModuleDict and nn.ParameterDict: an entry of such a name raises KeyError.
 # smart_apply is put there by transformers
@@ -35,8 +36,9 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def name_problem(name: object) -> str:
     """Say why a task or data set can't be called so; nothing is an empty text."""
-    if not NAME.fullmatch(str(name)):
-        return f"a name is letters, digits and _, no digit first, got {shown(name)}"
-    if name in RESERVED_NAMES or str(name).startswith("__"):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        rule = "a name is letters, digits and _, no digit first"
+        return f"{rule}, got {shown(name)}{quotes_hint(name) if isinstance(name, bool) else ''}"
+    if name in RESERVED_NAMES or name.startswith("__"):
         return f"{name!r} is reserved by PyTorch's containers; choose another name"
     return ""

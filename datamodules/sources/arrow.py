@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.cache import Cache, content_digest
 from datamodules.sources.base import Source, find_files
-from datamodules.table import SPLIT_COLUMN, Column, LazyColumn, SourceTable
+from datamodules.sources.row_files import require_names
+from datamodules.table import SPLIT_COLUMN, LazyColumn, SourceTable
 from pollinate.errors import PollinateError
 
 if TYPE_CHECKING:
@@ -44,27 +45,28 @@ class Arrow(Source):
     def load(self, cache: Cache) -> SourceTable:
         """Map every row."""
         found = find_files(self.path)
-        parts = [(split, *one) for split, path in found for one in open_arrow(path)]
+        parts = [(split, path, *one) for split, path in found for one in open_arrow(path)]
         files = [file for _, path in found for file in arrow_files(path)]
         first = found[0][1]
         folder = Path(self.folder) if self.folder else first if first.is_dir() else first.parent
-        given = any(split for split, _, _ in parts)
-        own = any(name for _, name, _ in parts)
-        splits = [split if given else name for split, name, _ in parts]
-        table = concat_columns(
-            [d for _, _, d in parts], splits, SPLIT_COLUMN if given else "split" if own else ""
-        )
-        return SourceTable(table, content_digest(files), folder=folder, mapped=True)
+        given = any(split for split, _, _, _ in parts)
+        splits = [split if given else own for split, _, own, _ in parts]
+        column = SPLIT_COLUMN if given else "split" if any(splits) else ""
+        named = [(f"{path} {own}".strip(), part) for _, path, own, part in parts]
+        table = concat_datasets(named, splits, column)
+        table.digest, table.folder = content_digest(files), folder
+        table.unread = {**table.unread, **unheld_columns(found)}
+        return table
 
 
 def open_arrow(path: Path) -> list[tuple[str, Dataset]]:
     """Return (split or "", data set) of a file or a saved folder."""
-    from datasets import Dataset, DatasetDict, load_from_disk
+    from datasets import DatasetDict, load_from_disk
     from pyarrow import ArrowException  # type: ignore[import-untyped]  # no types
 
     try:
         if not path.is_dir():
-            return [("", Dataset.from_file(str(path)))]
+            return [("", map_file(path))]
         loaded = load_from_disk(str(path))
     except (ArrowException, OSError, ValueError) as error:
         raise PollinateError(
@@ -75,20 +77,54 @@ def open_arrow(path: Path) -> list[tuple[str, Dataset]]:
     return [("", loaded)]
 
 
-def concat_columns(parts: list[Dataset], splits: list[str], column: str) -> dict[str, Column]:
-    """Return the columns of all parts, and one that says the split, unless its name is empty."""
-    from datasets import concatenate_datasets
+def map_file(path: Path) -> Dataset:
+    """Map an Arrow stream file; columns that no data set can hold are left out."""
+    from datasets import Dataset
+    from datasets.table import MemoryMappedTable
 
-    from datamodules.sources.arrow_table import MappedDataset
+    from datamodules.sources.arrow_types import unheld
 
-    try:
-        columns = MappedDataset(partial(concatenate_datasets, parts)).columns()
-    except ValueError as error:
-        raise PollinateError(f"the parts' columns must be the same: {error}") from error
+    table = MemoryMappedTable.from_file(str(path))
+    require_names(path, table.column_names, "rename one")
+    out = unheld(table.schema)
+    return Dataset(table.drop(list(out)) if out else table)
+
+
+def unheld_columns(found: Sequence[tuple[str, Path]]) -> dict[str, str]:
+    """Return {column: why no data set can hold it} of Arrow files."""
+    from datasets.table import MemoryMappedTable
+
+    from datamodules.sources.arrow_types import unheld
+
+    files = [path for _, path in found if not path.is_dir()]
+    tables = (MemoryMappedTable.from_file(str(path)) for path in files)
+    return {name: why for table in tables for name, why in unheld(table.schema).items()}
+
+
+def concat_datasets(
+    parts: Sequence[tuple[str, Dataset]], splits: Sequence[str], column: str
+) -> SourceTable:
+    """Return the rows of all parts, and a column that says the split unless its name is empty.
+
+    Args:
+        parts: (what a part is called, its rows).
+        splits: of each part.
+        column: the name of the column.
+    """
+    from datamodules.sources.arrow_table import MappedDataset, concat_parts
+
+    mapped = [(name, MappedDataset(partial(_same, part))) for name, part in parts]
+    columns, unread = concat_parts(mapped)
     if column:
-        names = [split for split, part in zip(splits, parts, strict=True) for _ in range(len(part))]
+        names = [
+            split for split, (_, part) in zip(splits, mapped, strict=True) for _ in range(len(part))
+        ]
         columns[column] = LazyColumn(len(names), lambda rows: [names[row] for row in rows])
-    return columns
+    return SourceTable(columns, "", unread=unread, mapped=True)
+
+
+def _same(part: Dataset) -> Dataset:
+    return part
 
 
 def arrow_files(path: Path) -> list[Path]:

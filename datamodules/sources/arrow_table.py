@@ -13,8 +13,18 @@ import pyarrow as pa  # type: ignore[import-untyped]  # no types
 
 from datamodules.cache import content_digest
 from datamodules.progress_bar import track
+from datamodules.sources.arrow_types import TableSchema, Types, cast_value, caster, unify_types
+from datamodules.sources.class_names import class_names_of
 from datamodules.sources.row_files import FileRow, RowFile
-from datamodules.table import ORIGIN_COLUMNS, SPLIT_COLUMN, Column, LazyColumn, SourceTable
+from datamodules.table import (
+    ORIGIN_COLUMNS,
+    SPLIT_COLUMN,
+    Column,
+    LazyColumn,
+    SourceTable,
+    combine_columns,
+    stack_columns,
+)
 from pollinate.errors import PollinateError
 
 if TYPE_CHECKING:
@@ -66,36 +76,86 @@ def narrowest(kinds: set[Any]) -> pa.DataType:
     return pa.string()
 
 
-def cast_value(value: Any, kind: pa.DataType) -> Any:
-    if value is None:
-        return None
-    if pa.types.is_list(kind):
-        return [cast_value(item, kind.value_type) for item in value]
-    if pa.types.is_string(kind) and not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if pa.types.is_floating(kind):
-        return float(value)  # Arrow refuses whole numbers beyond 2^53 itself
-    return value
-
-
-def schema_of(rows: Iterable[Mapping[str, Any]]) -> pa.Schema:
+def schema_of(rows: Iterable[Mapping[str, Any]]) -> TableSchema:
+    """Return the narrowest type for each key that any row has."""
     kinds: dict[str, TypeInference] = {}
     for row in rows:
         for name, value in row.items():
             kinds.setdefault(name, TypeInference()).add(value)
-    return pa.schema([(name, kind.type) for name, kind in kinds.items()])
+    return TableSchema({name: kind.type for name, kind in kinds.items()})
 
 
 ROWS, ABOUT = "rows.arrow", "about.json"
 FILE, LINE = ORIGIN_COLUMNS
 CHUNK = 2048  # rows in memory at a time while a table is written
 MOST_BAD = 10_000  # unreadable rows before reading is given up
+MOST_DOUBTS = 8  # doubtful rows that are remembered
+
+
+class TableFacts:
+    """What is known of a table besides its cells, gathered while its files are read.
+
+    Args:
+        files: (split or "", file).
+        schema: of the columns.
+        options: what, besides the files, the rows depend on; ``empty``: texts that stand for an
+            empty cell.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[tuple[str, RowFile]],
+        schema: TableSchema,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.files, self.schema, self.options = files, schema, options
+        self.empty = frozenset(options["empty"])
+        self.bad: dict[int, str] = {}
+        self.doubts: dict[int, str] = {}
+        self.doubtful = 0
+        self.count = 0
+
+    def add(self, file: RowFile, rows: Sequence[FileRow]) -> None:
+        """Take the next rows into account.
+
+        Raises:
+            PollinateError: there are too many rows that can't be read.
+        """
+        for number, row in enumerate(rows, start=self.count):
+            if row.error:
+                self.bad[number] = row.error
+            elif row.doubt:
+                self.doubtful += 1
+                if len(self.doubts) < MOST_DOUBTS:
+                    self.doubts[number] = row.doubt
+        self.count += len(rows)
+        if len(self.bad) > MOST_BAD:
+            raise PollinateError(
+                f"{file.path} has more than {MOST_BAD:,} rows that can't be read, the "
+                f"first: {file.unit} {rows[0].line}: {next(iter(self.bad.values()))}; is it "
+                "really a file of this kind?"
+            )
+
+    def write(self, folder: Path, **more: Any) -> None:
+        """Keep everything in the file ``ABOUT``."""
+        facts = {
+            "bad": list(self.bad.items()),
+            "doubts": list(self.doubts.items()),
+            "doubtful": self.doubtful,
+            "unread": self.schema.unread,
+            "count": self.count,
+            "digest": content_digest([file.path for _, file in self.files], self.options),
+            "files": [str(file.path) for _, file in self.files],
+            "units": [file.unit for _, file in self.files],
+            "splits": [split for split, _ in self.files],
+        }
+        (folder / ABOUT).write_text(json.dumps(facts | more), encoding="utf-8")
 
 
 def write_table(
     folder: Path,
     files: Sequence[tuple[str, RowFile]],
-    schema: pa.Schema,
+    schema: TableSchema,
     options: Mapping[str, Any],
 ) -> None:
     """Copy rows of files into one Arrow file, with where each comes from.
@@ -104,38 +164,49 @@ def write_table(
         folder: gets the files ``ROWS`` and ``ABOUT``.
         files: (split or "", file).
         schema: of the columns; a file may lack some.
-        options: what, besides the files, the rows depend on; ``empty``: texts that stand for an
-            empty cell.
+        options: see ``TableFacts``.
     """
-    empty = frozenset(options["empty"])
-    full = schema.append(pa.field(FILE, pa.int32())).append(pa.field(LINE, pa.int64()))
-    bad: dict[int, str] = {}
-    count = 0
+    facts = TableFacts(files, schema, options)
+    fields = list(schema.types.items())
+    full = pa.schema([*fields, (FILE, pa.int32()), (LINE, pa.int64())])
     with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_stream(sink, full) as writer:
         for number, (_, file) in enumerate(files):
             for rows in track(file.chunks(CHUNK), f"reading {file.path.name}"):
-                bad |= {count + place: row.error for place, row in enumerate(rows) if row.error}
-                count += len(rows)
-                cells = [{} if row.error else row.values for row in rows]
-                writer.write_batch(
-                    record_batch(rows, number, cell_arrays(cells, schema, empty), full)
-                )
-                if len(bad) > MOST_BAD:
-                    raise PollinateError(
-                        f"{file.path} has more than {MOST_BAD:,} rows that can't be read, the "
-                        f"first: {file.unit} {rows[0].line}: {next(iter(bad.values()))}; is it "
-                        "really a file of this kind?"
-                    )
-    (folder / ABOUT).write_text(json.dumps(table_facts(files, bad, options)), encoding="utf-8")
+                facts.add(file, rows)
+                arrays = cell_arrays(rows, schema.types, facts.empty, file)
+                writer.write_batch(record_batch(rows, number, arrays, full))
+    facts.write(folder)
 
 
 def cell_arrays(
-    cells: Sequence[Mapping[str, Any]], schema: pa.Schema, empty: frozenset[str]
+    rows: Sequence[FileRow], types: Types, empty: frozenset[str], file: RowFile
 ) -> list[pa.Array]:
-    return [
-        pa.array([as_cell(c.get(field.name), field.type, empty) for c in cells], field.type)
-        for field in schema
-    ]
+    """Return the cells of rows, a column each; those of rows that can't be read are empty.
+
+    Raises:
+        PollinateError: a cell would be another value in its column.
+    """
+    found = []
+    for name, kind in types.items():
+        cells = [None if row.error else row.values.get(name) for row in rows]
+        try:
+            found.append(pa.array([as_cell(cell, kind, empty) for cell in cells], kind))
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise PollinateError(cell_problem(rows, name, kind, empty, file)) from error
+    return found
+
+
+def cell_problem(
+    rows: Sequence[FileRow], name: str, kind: pa.DataType, empty: frozenset[str], file: RowFile
+) -> str:
+    """Say which cell doesn't fit into its column, and why."""
+    for row in rows:
+        try:
+            pa.array([None if row.error else as_cell(row.values.get(name), kind, empty)], kind)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            where = f"{file.path}, {file.unit} {row.line}, column {name}"
+            return f"{where}: {row.values[name]!r:.40} is no {kind}: {error}"
+    return f"{file.path}: column {name} is no {kind}"
 
 
 def record_batch(
@@ -145,18 +216,6 @@ def record_batch(
     numbers = pa.array([file] * len(rows), pa.int32())
     lines = pa.array([row.line for row in rows], pa.int64())
     return pa.RecordBatch.from_arrays([*arrays, numbers, lines], schema=full)
-
-
-def table_facts(
-    files: Sequence[tuple[str, RowFile]], bad: Mapping[int, str], options: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "bad": list(bad.items()),
-        "digest": content_digest([file.path for _, file in files], options),
-        "files": [str(file.path) for _, file in files],
-        "units": [file.unit for _, file in files],
-        "splits": [split for split, _ in files],
-    }
 
 
 def as_cell(value: Any, kind: pa.DataType, empty: frozenset[str]) -> Any:
@@ -180,22 +239,43 @@ def read_table(folder: Path, media: Path | None) -> SourceTable:
         number = numbers[row]
         return f"{files[number]}, {units[number]} {lines[row]}"
 
-    bad = dict(known["bad"])
     return SourceTable(
-        columns, known["digest"], bad, place, media, mapped=True, release=mapped.release
+        columns,
+        known["digest"],
+        dict(known["bad"]),
+        place,
+        media,
+        unread=known["unread"],
+        doubts=dict(known["doubts"]),
+        doubtful=known["doubtful"],
+        mapped=True,
+        release=mapped.release,
     )
 
 
 class MappedDataset:
     """A data set of Hugging Face, opened when it is read, and again when it is read after that.
 
-    What was read of a mapped file counts as the process's memory until it is released.
+    What was read of a mapped file counts as the process's memory until it is released. Numbers of
+    classes are read as their names.
     """
 
     def __init__(self, open: Callable[[], Dataset]) -> None:  # noqa: A002  # that is what it does
         self._open = open
         self._dataset: Dataset | None = None
         self._parts: dict[str, Dataset] = {}
+        self.names = class_names_of(self._opened().features.to_dict())
+
+    def __len__(self) -> int:
+        return len(self._opened())
+
+    def types(self) -> dict[str, pa.DataType]:
+        """Return {column: type of its cells}."""
+        schema = self._opened().features.arrow_schema
+        return {
+            field.name: self.names[field.name].type() if field.name in self.names else field.type
+            for field in schema
+        }
 
     def columns(self) -> dict[str, Column]:
         dataset = self._opened()
@@ -214,7 +294,29 @@ class MappedDataset:
         if name not in self._parts:
             self._parts[name] = self._opened().select_columns([name])
         found: list[Any] = self._parts[name][rows].column(0).to_pylist()
-        return found
+        naming = self.names.get(name)
+        return found if naming is None else [naming(cell) for cell in found]
+
+
+def concat_parts(
+    parts: Sequence[tuple[str, MappedDataset]],
+) -> tuple[dict[str, Column], dict[str, str]]:
+    """Return ({column: cells of all parts}, {column: why it isn't read}).
+
+    Args:
+        parts: (what a part is called, its rows), at least one.
+    """
+    if len(parts) == 1:
+        return parts[0][1].columns(), {}
+    schema = unify_types([(name, part.types()) for name, part in parts])
+    columns: dict[str, list[Column]] = {name: [] for name in schema.types}
+    for _, part in parts:
+        own, types = part.columns(), part.types()
+        for name, kind in schema.types.items():
+            cast = caster(types[name], kind)
+            column = own[name]
+            columns[name].append(column if cast is None else combine_columns([column], cast))
+    return {name: stack_columns(own) for name, own in columns.items()}, schema.unread
 
 
 def _splits(numbers: Column, splits: Sequence[str], rows: np.ndarray) -> list[str]:

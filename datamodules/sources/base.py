@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.cache import Cache, default_cache, file_stamp
-from datamodules.sources.row_files import RowFile
+from datamodules.sources.row_files import RowFile, require_same_columns
 from datamodules.table import HAS_PREFIX, ORIGIN_COLUMNS, SourceTable
 from pollinate.errors import PollinateError, UsageError
 from pollinate.recipes import Buildable
+
+if TYPE_CHECKING:
+    from datamodules.sources.arrow_types import TableSchema
 
 
 class Source(metaclass=Buildable):
@@ -46,12 +49,27 @@ class Source(metaclass=Buildable):
             pollinate.errors.PollinateError: the data can't be found or read.
         """
 
+    def load_columns(self, cache: Cache, columns: Collection[str]) -> SourceTable:
+        """Read every row; columns that aren't among these may be left out.
+
+        Raises:
+            pollinate.errors.PollinateError: as for ``load``; or some of the files lack a column.
+        """
+        return self.load(cache)
+
     def table(self) -> SourceTable:
         """Read every row, as a run does: what takes long to make is kept in the user's cache."""
         return self.load(Cache(default_cache()))
 
-    def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
+    def stream(
+        self, cache: Cache, columns: Sequence[str], others: Collection[str] | None = None
+    ) -> SourceTable:
         """Read every row, but leave the given columns where they are.
+
+        Args:
+            cache: as for ``load``.
+            columns: that stay in their files.
+            others: that are read; None: all others.
 
         Raises:
             UsageError: the source can't.
@@ -102,7 +120,7 @@ def nearest_path_hint(path: Path) -> str:
     return f"; {folder} has {', '.join(names[:8]) or 'nothing'}{' ...' if len(names) > 8 else ''}"
 
 
-FORMAT = 1  # of what the cache holds; raised when older entries can't be read
+FORMAT = 2  # of what the cache holds; raised when older entries can't be read
 
 
 class FileSource(Source):
@@ -141,32 +159,40 @@ class FileSource(Source):
         """Return the reader of a file."""
 
     @abstractmethod
-    def schema(self, files: Sequence[RowFile]) -> Any:
-        """Return the Arrow schema of the files' columns."""
+    def schema(self, files: Sequence[RowFile]) -> TableSchema:
+        """Return the types that hold the columns of all files."""
 
     def options(self) -> dict[str, Any]:
         """Return what, besides the files, the rows depend on: plain values."""
         return {"empty": sorted(self.empty)}
 
     def load(self, cache: Cache) -> SourceTable:
-        """Read every row."""
+        """Read every row, and all columns that can be kept."""
+        return self._load(cache, None)
+
+    def load_columns(self, cache: Cache, columns: Collection[str]) -> SourceTable:
+        """Read every row, and these columns."""
+        return self._load(cache, columns)
+
+    def _load(self, cache: Cache, columns: Collection[str] | None) -> SourceTable:
         # imports of a second that a command without files does not need
         from datamodules.sources.arrow_table import read_table, write_table
 
         found = self._files()
-        entry = self._made("tables", cache, found, write_table)
+        entry = self._made("tables", cache, found, write_table, columns)
         return require_rows(read_table(entry, self._folder(found)), found)
 
-    def stream(self, cache: Cache, columns: Sequence[str]) -> SourceTable:
+    def stream(
+        self, cache: Cache, columns: Sequence[str], others: Collection[str] | None = None
+    ) -> SourceTable:
         """Index the rows, once; the given columns stay in the files."""
         from datamodules.sources.row_index import read_index, write_index
 
         found = self._files()
         write = partial(write_index, streamed=columns)
-        entry = self._made("streams", cache, found, write, sorted(columns))
-        known = self.schema([self.open(path) for _, path in found[:1]]).names
-        own = [name for name in columns if name in known]
-        table = read_index(entry, self._folder(found), self.open, own, self.empty)
+        wanted = None if others is None else {*columns, *others}
+        entry = self._made("streams", cache, found, write, wanted, sorted(columns))
+        table = read_index(entry, self._folder(found), self.open, self.empty)
         return require_rows(table, found)
 
     def _made(
@@ -175,16 +201,27 @@ class FileSource(Source):
         cache: Cache,
         found: Sequence[tuple[str, Path]],
         write: Callable[..., None],
+        columns: Collection[str] | None,
         *more: Any,
     ) -> Path:
+        """Return the folder of what was made of the files, of these columns or of all."""
+
         def make(folder: Path) -> None:
             files = [(split, self.open(path)) for split, path in found]
             schema = self.schema([file for _, file in files])
-            require_usable_names(found[0][1], schema.names)
+            if columns is not None:
+                require_same_columns([file for _, file in files], columns)
+                schema = schema.only(columns)
+            require_usable_names(found[0][1], list(schema.types))
+            for _, file in files:
+                file.wanted = set(schema.types)
             write(folder, files, schema=schema, options=self.options())
 
         stamps = [[split, *file_stamp(path)] for split, path in found]
-        return cache.get(kind, [FORMAT, type(self).__name__, self.options(), stamps, *more], make)
+        key = [FORMAT, type(self).__name__, self.options(), stamps, *more]
+        if columns is not None and cache.find(kind, key, Path.is_dir) is None:
+            key.append({"columns": sorted(columns)})
+        return cache.get(kind, key, make)
 
     def _files(self) -> list[tuple[str, Path]]:
         found = find_files(self.path)
@@ -201,6 +238,8 @@ class FileSource(Source):
 
 def require_rows(table: SourceTable, files: Sequence[tuple[str, Path]]) -> SourceTable:
     """Return a table that has a row."""
+    if not table.columns and table.unread:
+        raise PollinateError("; ".join(f"{name}: {why}" for name, why in table.unread.items()))
     if not len(table):
         names = ", ".join(str(path) for _, path in files[:3])
         if table.bad:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from datamodules.cache import Cache
-from datamodules.sources.arrow import concat_columns
+from datamodules.sources.arrow import concat_datasets
 from datamodules.sources.base import Source
 from datamodules.table import SourceTable
 from pollinate.errors import PollinateError
@@ -57,9 +57,9 @@ class Hub(Source):
         except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
             raise PollinateError(self._failed(error)) from error
         parts = {str(name): part for name, part in loaded.items()}
-        columns = concat_columns(list(parts.values()), list(parts), "split")
-        fingerprints = "-".join(part._fingerprint for part in parts.values())
-        return SourceTable(columns, fingerprints, mapped=True)
+        table = concat_datasets(list(parts.items()), list(parts), "split")
+        table.digest = "-".join(part._fingerprint for part in parts.values())
+        return table
 
     def _failed(self, error: Exception) -> str:
         reason = next(iter(str(error).splitlines()), type(error).__name__)

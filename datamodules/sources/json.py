@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.sources.base import FileSource
 from datamodules.sources.row_files import FileRow, LineRows, RowFile, known_encoding, text_lines
 from pollinate.errors import PollinateError
+
+if TYPE_CHECKING:
+    from datamodules.sources.arrow_types import TableSchema
 
 
 class JsonLinesRows(LineRows):
@@ -28,8 +31,10 @@ class JsonLinesRows(LineRows):
 
     def _row(self, line: str, number: int) -> FileRow:
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=unique_names)
             json.dumps(value, ensure_ascii=False).encode()  # fails for half a surrogate pair
+        except PollinateError as error:
+            return FileRow(error=str(error), line=number)
         except (ValueError, RecursionError) as error:
             return FileRow(error=f"the line is not valid JSON: {error}", line=number)
         return as_row(value, number, "a line")
@@ -68,8 +73,10 @@ def open_json(path: Path, encoding: str = "utf-8") -> RowFile:
 def parse_objects(path: Path, text: str) -> list[Any]:
     """Return the list in a JSON file."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=unique_names)
         json.dumps(value, ensure_ascii=False).encode()
+    except PollinateError as error:
+        raise PollinateError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise PollinateError(f"{path} is not valid JSON: {error}") from error
     lists = [item for item in value.values() if isinstance(item, list)] if is_object(value) else []
@@ -81,6 +88,16 @@ def parse_objects(path: Path, text: str) -> list[Any]:
             f"got {text.strip()[:40]}"
         )
     return value
+
+
+def unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose names differ; of two values of one name JSON would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise PollinateError(f"the object has the name {twice!r} twice")
+    return found
 
 
 def is_object(value: Any) -> bool:
@@ -126,7 +143,7 @@ class Json(FileSource):
         """Return the reader of a file."""
         return open_json(path, self.encoding)
 
-    def schema(self, files: Sequence[RowFile]) -> Any:
+    def schema(self, files: Sequence[RowFile]) -> TableSchema:
         """Return the narrowest type for each key that any object has."""
         from datamodules.sources.arrow_table import rows_of, schema_of
 

@@ -7,11 +7,15 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.sources.base import FileSource
-from datamodules.sources.row_files import BLOCK_ROWS, FileRow, RowFile, require_same_columns
+from datamodules.sources.class_names import class_names_of, features_in
+from datamodules.sources.row_files import BLOCK_ROWS, FileRow, RowFile, require_names
 from pollinate.errors import PollinateError
+
+if TYPE_CHECKING:
+    from datamodules.sources.arrow_types import TableSchema
 
 BATCH = 256  # rows in memory at a time
 
@@ -29,10 +33,16 @@ class ParquetRows(RowFile):
             file = self.open()
         except (ArrowException, OSError) as error:
             raise PollinateError(f"{path} is no parquet file: {error}") from error
-        self.schema = file.schema_arrow
-        self.columns = list(self.schema.names)
+        schema = file.schema_arrow
+        self.columns = list(schema.names)
+        require_names(path, self.columns, "rename one")
+        self.names = class_names_of(features_in(schema.metadata))
+        self.types = {
+            own.name: self.names[own.name].type() if own.name in self.names else own.type
+            for own in schema
+        }
         self._under_way: tuple[int, int, Iterator[list[dict[str, Any]]]] | None = None
-        self.binary = frozenset(c.name for c in self.schema if "binary" in str(c.type))
+        self.binary = frozenset(c.name for c in schema if "binary" in str(c.type))
 
     @cached_property
     def count(self) -> int:
@@ -43,7 +53,7 @@ class ParquetRows(RowFile):
         """Yield the rows; a damaged part ends it with an error."""
         number = 0
         for batch in self.batches():
-            for values in batch.to_pylist():
+            for values in self._values(batch):
                 number += 1
                 yield FileRow(values, line=number)
 
@@ -79,8 +89,9 @@ class ParquetRows(RowFile):
 
         try:
             rows: list[dict[str, Any]] = []
-            for batch in self.open().iter_batches(BLOCK_ROWS, row_groups=[group]):
-                rows += batch.to_pylist()
+            chosen = self._chosen()
+            for batch in self.open().iter_batches(BLOCK_ROWS, [group], columns=chosen):
+                rows += self._values(batch)
                 while len(rows) >= BLOCK_ROWS:
                     yield rows[:BLOCK_ROWS]
                     rows = rows[BLOCK_ROWS:]
@@ -94,9 +105,20 @@ class ParquetRows(RowFile):
         from pyarrow import ArrowException
 
         try:
-            yield from self.open().iter_batches(BATCH)
+            yield from self.open().iter_batches(BATCH, columns=self._chosen())
         except (ArrowException, OSError) as error:
             raise PollinateError(f"{self.path} is damaged: {error}") from error
+
+    def _chosen(self) -> list[str] | None:
+        return None if self.wanted is None else [c for c in self.columns if c in self.wanted]
+
+    def _values(self, batch: Any) -> list[dict[str, Any]]:
+        """Return a batch's rows, class numbers as names."""
+        rows: list[dict[str, Any]] = batch.to_pylist()
+        known = {name: naming for name, naming in self.names.items() if name in batch.schema.names}
+        for values in rows if known else ():
+            values.update({name: naming(values[name]) for name, naming in known.items()})
+        return rows
 
     def open(self) -> Any:
         # takes a moment; other formats don't need it
@@ -106,10 +128,13 @@ class ParquetRows(RowFile):
 
 
 class Parquet(FileSource):
-    """Parquet files, with the types that they have.
+    """Parquet files, with the types that they have; numbers of classes are read as their names.
+
+    A column has the narrowest type that holds the values of all files without loss.
 
     Args:
-        path: a file, a pattern, a list of them, or {split: either}; all with the same columns.
+        path: a file, a pattern, a list of them, or {split: either}; all with the columns that are
+            read.
         folder: where relative paths of pictures and recordings begin; default: the file's folder.
         empty: texts that stand for an empty cell, besides null and the empty text.
 
@@ -126,10 +151,10 @@ class Parquet(FileSource):
         """Return the reader of a file."""
         return ParquetRows(path)
 
-    def schema(self, files: Sequence[RowFile]) -> Any:
-        """Return the first file's schema, whose columns all files have."""
-        first, *others = files
-        for other in others:
-            require_same_columns(first, other)
-        assert isinstance(first, ParquetRows)
-        return first.schema.remove_metadata()
+    def schema(self, files: Sequence[RowFile]) -> TableSchema:
+        """Return the types that hold the columns of all files."""
+        # takes a moment; other formats don't need it
+        from datamodules.sources.arrow_types import unify_types
+
+        parts = [file for file in files if isinstance(file, ParquetRows)]
+        return unify_types([(str(file.path), file.types) for file in parts])

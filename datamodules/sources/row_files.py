@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -23,11 +24,13 @@ class FileRow:
 
     line: where it begins in the file, for people, counted from 1; a row number where a file has no
         lines.
+    doubt: why it may not be what it seems to be, though it can be read.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     line: int = 0
+    doubt: str = ""
 
 
 class RowFile(ABC):
@@ -39,6 +42,7 @@ class RowFile(ABC):
         unit: what ``FileRow.line`` counts.
         known: {modality: column} where the format itself says so.
         binary: columns that hold files' contents.
+        wanted: columns that rows need to have; None: all.
     """
 
     path: Path
@@ -46,6 +50,7 @@ class RowFile(ABC):
     unit: str = "line"
     known: Mapping[str, str] = MappingProxyType({})
     binary: frozenset[str] = frozenset()
+    wanted: Collection[str] | None = None
 
     @property
     def folder(self) -> Path:
@@ -175,13 +180,26 @@ class LineRows(RowFile):
         return list(islice(self.parsed(iter(ByteLines(self.path, mark))), size))
 
 
-def require_same_columns(first: RowFile, other: RowFile) -> None:
-    """Check that two files have the same columns, in any order."""
-    differing = sorted(set(first.columns) ^ set(other.columns))
-    if differing:
+def require_same_columns(files: Sequence[RowFile], wanted: Collection[str]) -> None:
+    """Check that all files have those of the wanted columns that any has."""
+    for other in files[1:]:
+        differing = sorted(set(files[0].columns) ^ set(other.columns))
+        if not set(wanted).isdisjoint(differing):
+            raise PollinateError(
+                f"the files of a data set must have the same columns; {files[0].path} and "
+                f"{other.path} differ in {', '.join(differing)}"
+            )
+
+
+def require_names(path: Path, names: Sequence[str], advice: str = "mend the first line") -> None:
+    """Check that columns have names, each its own."""
+    doubles = sorted(name for name, count in Counter(names).items() if count > 1)
+    if "" in names or doubles:
+        found = "an empty one" if "" in names else f"{', '.join(doubles)} twice"
+        if names[0] == "":
+            advice = "pandas leaves out its row numbers with to_csv(index=False)"
         raise PollinateError(
-            f"the files of a data set must have the same columns; {first.path} and {other.path} "
-            f"differ in {', '.join(differing)}"
+            f"{path}: column names must be given and differ, got {found}; {advice}"
         )
 
 

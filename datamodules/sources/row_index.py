@@ -18,11 +18,13 @@ from datamodules.sources.arrow_table import (
     FILE,
     LINE,
     ROWS,
+    TableFacts,
+    as_cell,
     cell_arrays,
     read_table,
     record_batch,
-    table_facts,
 )
+from datamodules.sources.arrow_types import TableSchema, Types
 from datamodules.sources.row_files import FileRow, RowFile
 from datamodules.table import HAS_PREFIX, LazyColumn, SourceTable
 
@@ -38,7 +40,8 @@ class BlockReader:
         index: (B, 3) int64: file, mark and first row of each block; rows are counted over all
             files.
         size: rows of all files.
-        as_cell: value -> cell, None for a text that stands for an empty cell.
+        types: {column: its type} of those that are read.
+        empty: texts that stand for an empty cell.
     """
 
     def __init__(
@@ -47,23 +50,26 @@ class BlockReader:
         open: Callable[[Path], RowFile],  # noqa: A002  # what it does
         index: np.ndarray,
         size: int,
-        as_cell: Callable[[Any], Any],
+        types: Types,
+        empty: frozenset[str],
     ) -> None:
         self.paths = list(paths)
         self.open = open
         self.index = index
         self.firsts = index[:, 2]
         self.size = size
-        self.as_cell = as_cell
+        self.types = dict(types)
+        self.empty = empty
         self.reads = 0  # blocks that were read from files
         self.files: dict[int, RowFile] = {}
         self.blocks: OrderedDict[int, list[FileRow]] = OrderedDict()
 
     def column(self, name: str) -> LazyColumn:
-        def read(rows: np.ndarray) -> list[Any]:
-            return [self.as_cell(self.row(int(row)).values.get(name)) for row in rows]
+        return LazyColumn(self.size, partial(self._cells, name))
 
-        return LazyColumn(self.size, read)
+    def _cells(self, name: str, rows: np.ndarray) -> list[Any]:
+        cells = (self.row(int(row)).values.get(name) for row in rows)
+        return [as_cell(cell, self.types[name], self.empty) for cell in cells]
 
     def row(self, number: int) -> FileRow:
         block = int(np.searchsorted(self.firsts, number, side="right")) - 1
@@ -82,6 +88,7 @@ class BlockReader:
         last = self.size if block + 1 == len(self.index) else int(self.firsts[block + 1])
         if file not in self.files:
             self.files[file] = self.open(self.paths[file])
+            self.files[file].wanted = set(self.types)
         return self.files[file].block(mark, last - first)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,7 +96,7 @@ class BlockReader:
         return {**self.__dict__, "files": {}, "blocks": OrderedDict()}
 
 
-INDEX = "index.npy"
+INDEX, STREAMED = "index.npy", "streamed.schema"
 
 
 def has_name(column: str) -> str:
@@ -100,32 +107,29 @@ def has_name(column: str) -> str:
 def write_index(
     folder: Path,
     files: Sequence[tuple[str, RowFile]],
-    schema: pa.Schema,
+    schema: TableSchema,
     streamed: Sequence[str],
     options: Mapping[str, Any],
 ) -> None:
     """Keep where each block of rows begins, and all columns but the streamed ones."""
-    own = [name for name in streamed if name in schema.names]
-    empty = frozenset(options["empty"])
-    small = pa.schema([field for field in schema if field.name not in own])
-    fields = [*small, *(pa.field(has_name(name), pa.bool_()) for name in own)]
-    full = pa.schema([*fields, pa.field(FILE, pa.int32()), pa.field(LINE, pa.int64())])
-    bad: dict[int, str] = {}
+    own = {name: kind for name, kind in schema.types.items() if name in streamed}
+    small = {name: kind for name, kind in schema.types.items() if name not in streamed}
+    facts = TableFacts(files, schema, options)
+    flags = [(has_name(name), pa.bool_()) for name in own]
+    full = pa.schema([*small.items(), *flags, (FILE, pa.int32()), (LINE, pa.int64())])
     index: list[tuple[int, int, int]] = []
-    count = 0
     with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_stream(sink, full) as writer:
         for number, (_, file) in enumerate(files):
             for mark, rows in track(file.blocks(), f"indexing {file.path.name}"):
-                index.append((number, mark, count))
-                bad |= {count + place: row.error for place, row in enumerate(rows) if row.error}
-                count += len(rows)
+                index.append((number, mark, facts.count))
+                facts.add(file, rows)
                 cells = [{} if row.error else row.values for row in rows]
-                arrays = cell_arrays(cells, small, empty)
-                arrays += [pa.array([not blank(c.get(n), empty) for c in cells]) for n in own]
+                arrays = cell_arrays(rows, small, facts.empty, file)
+                arrays += [pa.array([not blank(c.get(n), facts.empty) for c in cells]) for n in own]
                 writer.write_batch(record_batch(rows, number, arrays, full))
     np.save(folder / INDEX, np.array(index, np.int64).reshape(-1, 3))
-    text = json.dumps(table_facts(files, bad, options) | {"count": count})
-    (folder / ABOUT).write_text(text, encoding="utf-8")
+    (folder / STREAMED).write_bytes(pa.schema(list(own.items())).serialize())
+    facts.write(folder)
 
 
 def blank(value: Any, empty: frozenset[str]) -> bool:
@@ -137,22 +141,17 @@ def read_index(
     folder: Path,
     media: Path | None,
     open: Callable[[Path], RowFile],  # noqa: A002  # what it does
-    streamed: Sequence[str],
     empty: frozenset[str],
 ) -> SourceTable:
     """Return the table: the kept columns mapped into memory, the others read when asked for."""
     table = read_table(folder, media)
     known = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    cell = partial(cell_of, empty=empty)
     paths = [Path(path) for path in known["files"]]
-    reader = BlockReader(paths, open, np.load(folder / INDEX), known["count"], cell)
+    schema = pa.ipc.read_schema(pa.py_buffer((folder / STREAMED).read_bytes()))
+    types = {own.name: own.type for own in schema}
+    reader = BlockReader(paths, open, np.load(folder / INDEX), known["count"], types, empty)
     columns = dict(table.columns)
-    has = {name: np.asarray(list(columns.pop(has_name(name))), dtype=bool) for name in streamed}
-    columns |= {name: reader.column(name) for name in streamed}
+    has = {name: np.asarray(list(columns.pop(has_name(name))), dtype=bool) for name in types}
+    columns |= {name: reader.column(name) for name in types}
     table.columns, table.streamed, table.mapped = columns, has, False
     return table
-
-
-def cell_of(value: Any, empty: frozenset[str]) -> Any:
-    """Return a value, None for a text that stands for an empty cell."""
-    return None if isinstance(value, str) and value in empty else value

@@ -18,12 +18,14 @@ from torchmetrics import Metric, MetricCollection
 
 from datamodules.label_maps import MapFormat
 from datamodules.labelled_task import EncodedTargets, LabelledTask, Target
+from datamodules.lookalikes import lookalike_hint
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import OutputSpace
 from lightning_modules.views import RowView, View
 from pollinate.errors import PollinateError, UsageError
 from pollinate.recipes import Buildable
-from pollinate.suggest import hint
+from pollinate.suggest import hint, shown
+from pollinate.yaml_words import quotes_hint
 
 
 def parse_number(cell: Any) -> float | None:
@@ -128,6 +130,11 @@ def class_names(classes: int | Sequence[Any] | None) -> list[str] | None:
     if isinstance(classes, str | bool):
         raise UsageError(f"classes must be a list of names or a number of them, got {classes!r}")
     names = [str(n) for n in range(classes)] if isinstance(classes, int) else list(classes)
+    if any(name is None or isinstance(name, bool) for name in names):
+        raise UsageError(
+            f"classes must be names, got {shown(names)}{quotes_hint(names)}; of a column of truth "
+            'values they are "False" and "True"'
+        )
     texts = [label_text(name) or "" for name in names]
     if len(texts) < 2 or len(set(texts)) < len(texts) or "" in texts:
         raise UsageError(f"classes must be 2 or more, each once, got {classes}")
@@ -138,7 +145,8 @@ def class_problem(label: str | None, classes: Sequence[str] | None) -> str:
     """Say that a label is none of the classes that a user gave; nothing is an empty text."""
     if label is None or classes is None or label in classes:
         return ""
-    return f"must be one of the classes, got {label!r}{hint(label, classes, 'classes')}"
+    known = hint(label, classes, "classes")
+    return f"must be one of the classes, got {label!r}{known}{lookalike_hint([label], classes)}"
 
 
 def require_classes(classes: Sequence[str]) -> int:

@@ -30,11 +30,11 @@ from lightning_modules.tasks.base import (
     class_problem,
     label_text,
     mean_sigmoid,
-    number_problem,
     parse_number,
     require_classes,
 )
 from pollinate.errors import PollinateError, UsageError
+from pollinate.yaml_words import FLAGS
 
 THRESHOLDS = 200  # at which precision is looked at, so that its memory is bounded
 LONE = 0.5  # probability above which a label is answered
@@ -105,7 +105,7 @@ class Multilabel(Task):
             cell: a list, a text, or {column: 0 or 1}.
         """
         if isinstance(cell, Mapping):
-            said = {name: parse_number(value) for name, value in cell.items()}
+            said = {name: parse_flag(value) for name, value in cell.items()}
             known = {name: value for name, value in said.items() if value is not None}
             return [name for name, value in known.items() if value] if known else None
         if isinstance(cell, list | tuple | np.ndarray):
@@ -127,7 +127,7 @@ class Multilabel(Task):
         for row, cell in enumerate(values):
             if isinstance(cell, Mapping) and (problem := columns_problem(cell)):
                 found[row] = problem
-            elif isinstance(cell, list | np.ndarray) and is_a_row_of_flags(self.labels(cell) or []):
+            elif isinstance(cell, list | np.ndarray) and is_a_row_of_flags(cell):
                 found[row] = f"must list the labels that apply, got a 0 or 1 for each: {cell!s:.40}"
             elif isinstance(cell, Tensor | Image.Image):
                 found[row] = f"must list the labels that apply, got {type(cell).__name__}"
@@ -267,19 +267,36 @@ class Multilabel(Task):
         self.rows = state["rows"]
 
 
+def parse_flag(value: Any) -> float | None:
+    """Return a label's cell as 0 or 1, or the number that it is; None for an empty cell.
+
+    Raises:
+        ValueError: it is text that is neither a number nor a word for yes or no.
+    """
+    word = value.strip().lower() if isinstance(value, str) else None
+    return float(FLAGS[word]) if word in FLAGS else parse_number(value)
+
+
 def columns_problem(cell: Mapping[str, Any]) -> str:
     """Say what is wrong with a cell of several columns."""
     for name, value in cell.items():
-        if problem := number_problem(value):
-            return f"{name} {problem}"
-        if parse_number(value) not in (None, 0.0, 1.0):
-            return f"{name} must be 0 or 1, got {value}"
-    empty = [name for name, value in cell.items() if parse_number(value) is None]
+        try:
+            known = parse_flag(value) in (None, 0.0, 1.0)
+        except (ValueError, OverflowError):
+            known = False
+        if not known:
+            words = ", or true or false" if isinstance(value, str) else ""
+            return f"{name} must be 0 or 1{words}, got {value!r:.40}"
+    empty = [name for name, value in cell.items() if parse_flag(value) is None]
     if empty and len(empty) < len(cell):
         return f"{', '.join(empty)} must be 0 or 1, or all columns of the row empty"
     return ""
 
 
-def is_a_row_of_flags(labels: Sequence[str]) -> bool:
+def is_a_row_of_flags(cell: Sequence[Any] | np.ndarray) -> bool:
     """Return whether a list says 0 or 1 for each label, not which apply."""
-    return len(labels) > len(set(labels)) and set(labels) <= {"0", "1"}
+    if any(isinstance(item, bool | np.bool_) for item in cell):
+        return True
+    labels = [text for item in cell if (text := label_text(item)) is not None]
+    words = {label.lower() for label in labels}
+    return len(labels) > len(words) and words <= {"0", "1", "true", "false"}

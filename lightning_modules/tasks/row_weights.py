@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
+from pollinate.yaml_words import meant_word
 
 ClassWeights = str | Mapping[str, float] | None
 BALANCED = "balanced"
@@ -54,7 +55,7 @@ def class_weights(
     rows = torch.tensor(counts or [1] * len(classes), dtype=torch.float64).clamp(min=1)
     if isinstance(weights, str):
         return (rows.sum() / (len(rows) * rows)).float()
-    named = {str(name): weight for name, weight in weights.items()}
+    named = {meant_word(name, classes): weight for name, weight in weights.items()}
     for name in named:
         if name not in classes:
             raise PollinateError(f"class_weights names {name!r}{hint(name, classes, 'classes')}")

@@ -9,6 +9,7 @@ from datamodules.dataset_rules import INPUT_FORMS, is_input, is_names, split_pro
 from pipeline.configuration.schema import UNSET
 from pollinate.names import name_problem
 from pollinate.suggest import hint, listing, shown
+from pollinate.yaml_words import quotes_hint
 
 MODALITIES = ("image", "text", "audio")
 DATASET_KEYS = ("source", "inputs", "split")
@@ -82,7 +83,8 @@ def _input_problems(path: str, modality: str, column: Any, encoders: Any) -> Ite
     elif not _mapping({"encoder": encoders}, "encoder").get(modality):
         yield f"{path} uses {modality}, which has no encoder; choose encoder/{modality}=OPTION"
     elif not is_input(modality, column):
-        yield f"{path}.{modality} must be {INPUT_FORMS[modality]}, got {shown(column)}"
+        advice = quotes_hint(column)
+        yield f"{path}.{modality} must be {INPUT_FORMS[modality]}, got {shown(column)}{advice}"
 
 
 def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
@@ -99,7 +101,7 @@ def _task_problems(path: str, node: Any, datasets: list[str]) -> Iterator[str]:
     if target is not None and not _is_target(target):
         yield (
             f"{path}.target must be a column's name, a list of them, or {{data set: column}}, "
-            f"got {shown(target)}"
+            f"got {shown(target)}{quotes_hint(target)}"
         )
     if node.get("unseen", "refuse") not in ("refuse", "drop"):
         yield f"{path}.unseen must be one of refuse, drop, got {shown(node['unseen'])}"

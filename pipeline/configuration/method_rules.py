@@ -19,6 +19,7 @@ from pipeline.configuration.signatures import (
     fits_type,
     module_file,
     signature_of_source,
+    text_hint,
 )
 from pollinate.instantiate import ALLOWED, may_reach, refusal
 from pollinate.names import RESERVED_NAMES
@@ -93,7 +94,8 @@ def value_problems(path: str, value: Any, option: Option) -> Iterator[str]:
     if value is None and option.nullable:
         return
     if not fits_type(value, option.annotation, option.aliases):
-        yield f"{path} must be {describe_type(option.annotation)}, got {shown(value)}"
+        wanted, advice = describe_type(option.annotation), text_hint(value, option.annotation)
+        yield f"{path} must be {wanted}, got {shown(value)}{advice}"
 
 
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"

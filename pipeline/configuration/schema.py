@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dat
 from pathlib import Path
 from typing import Any
 
-from pipeline.configuration.signatures import describe_type, fits_type, parse_type
+from pipeline.configuration.signatures import describe_type, fits_type, parse_type, text_hint
 from pollinate.suggest import did_you_mean, listing, shown
 
 
@@ -427,7 +427,9 @@ def _value_problems(item: Field[Any], node: dict[str, Any], path: str) -> Iterat
         for name, choice in value.items():
             yield from _choice_problems(choice, f"{where}.{name}")
     elif not fits_type(value, parse_type(annotation), {}):
-        yield f"{where} must be {describe_type(parse_type(annotation))}, got {shown(value)}"
+        wanted = parse_type(annotation)
+        advice = text_hint(value, wanted)
+        yield f"{where} must be {describe_type(wanted)}, got {shown(value)}{advice}"
     elif value is not None and "test" in item.metadata and not item.metadata["test"](value):
         yield f"{where} must be {item.metadata['rule']}, got {shown(value)}"
     elif isinstance(value, str) and "user_path" in item.metadata and value.startswith("~"):

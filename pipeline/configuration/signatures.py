@@ -12,6 +12,7 @@ from typing import Any
 
 from datamodules.dataset_rules import is_number
 from pollinate.namespaces import resolve
+from pollinate.yaml_words import quotes_hint
 
 Aliases = Mapping[str, ast.expr]
 
@@ -95,6 +96,13 @@ def describe_type(annotation: ast.expr | None) -> str:
     """Return an annotation as a config's author knows it: null and list for None and tuple."""
     text = ast.unparse(annotation) if annotation else "a value"
     return text.replace("None", "null").replace("tuple[", "list[")
+
+
+def text_hint(value: Any, annotation: ast.expr | None) -> str:
+    """Return what to write in place of a value that YAML didn't read as a text, if one may be."""
+    nodes = ast.walk(annotation) if annotation is not None else ()
+    takes_text = any(isinstance(node, ast.Name) and node.id == "str" for node in nodes)
+    return quotes_hint(value) if takes_text else ""
 
 
 DEPTH = 8  # re-exports followed before giving up: a module may import from itself

@@ -13,6 +13,7 @@ import numpy as np
 from datamodules.duplicates import cross_dataset_leaks, find_leaks, label_conflicts
 from datamodules.labelled_task import LabelledTask
 from datamodules.loading import LoadedDataset
+from datamodules.lookalikes import lookalikes
 from datamodules.modalities.base import InputStore
 from datamodules.modalities.text import TextModality, TextStore
 from datamodules.table import SPLIT_COLUMN, Column, SourceTable, take
@@ -248,8 +249,18 @@ def strange_texts(inspected: InspectedDataset) -> Iterator[DataProblem]:
         yield DataProblem(NOTE, inspected.name, what, advice, len(strange), where)
 
 
+def doubtful_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
+    table = inspected.loaded.table
+    if table.doubtful:
+        where = [f"{table.place(row)}: {why}" for row, why in table.doubts.items()]
+        what = "rows may not be what they seem to be"
+        advice = "look at them"
+        yield DataProblem(WARNING, inspected.name, what, advice, table.doubtful, where)
+
+
 CHECKS: tuple[Callable[[InspectedDataset], Iterator[DataProblem]], ...] = (
     bad_rows,
+    doubtful_rows,
     empty_splits,
     too_few_classes,
     unseen_labels,
@@ -265,6 +276,23 @@ CHECKS: tuple[Callable[[InspectedDataset], Iterator[DataProblem]], ...] = (
     cut_texts,
     strange_texts,
 )
+
+
+def lookalike_labels(facts: Mapping[str, DatasetStatistics]) -> Iterator[DataProblem]:
+    """Yield labels of a task, in all its data sets together, that look alike."""
+    labels: dict[str, Counter[str]] = {}
+    for one in facts.values():
+        for task, own in one.tasks.items():
+            labels.setdefault(task, Counter()).update(sum(own.labels.values(), Counter()))
+    for task, counts in labels.items():
+        if groups := lookalikes(counts):
+            where = [
+                " and ".join(f"{label!a} ({counts[label]:,})" for label in group)
+                for group in groups[:SHOWN]
+            ]
+            what = "labels look alike and are different classes"
+            advice = "write them one way if they mean the same"
+            yield DataProblem(WARNING, task, what, advice, len(groups), where)
 
 
 def shared_problems(loaded: Mapping[str, LoadedDataset]) -> Iterator[DataProblem]:

@@ -15,6 +15,7 @@ from pipeline.inspection.data_checks import (
     SEVERITIES,
     DataProblem,
     InspectedDataset,
+    lookalike_labels,
     shared_problems,
 )
 from pipeline.inspection.data_statistics import DatasetStatistics, dataset_statistics
@@ -45,7 +46,7 @@ def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
     found = InspectionFindings()
     for name in data.datasets:
         try:
-            data.loaded[name] = data.load(name)
+            data.loaded[name] = data.load(name, every_column=True)
         except PollinateError as error:
             advice = "the others were inspected"
             found.problems.append(DataProblem(ERROR, name, str(error), advice))
@@ -55,6 +56,7 @@ def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
         found.inspected_datasets[name], found.facts[name] = inspected, inspected.facts
         found.problems += [problem for check in CHECKS for problem in check(inspected)]
     found.problems += shared_problems(data.loaded)
+    found.problems += lookalike_labels(found.facts)
     found.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return found
 
