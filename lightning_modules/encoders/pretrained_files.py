@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from pollinate.errors import PollinateError, UsageError
+from pollinate.foreign import read_json
 
 PACKAGE = "package:"  # package:NAME/PATH is PATH inside the installed package NAME
 HERE = ("/", "./", "../", "~")  # how the path of a folder or file begins
@@ -46,7 +46,7 @@ def read_config(file: Path) -> dict[str, Any]:
         PollinateError: it is no object of JSON.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except ValueError as error:
         raise PollinateError(f"{file} can't be read as JSON: {error}") from error
     if not isinstance(found, dict):
