@@ -649,11 +649,9 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
     check_expansion(config)
     try:
         plain = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         where = getattr(error, "full_key", None) or "configuration"
         raise UsageError(f"{where} can't be resolved: {_first_line(error)}") from error
-    except RecursionError as error:
-        raise UsageError("a key can't be resolved: it names others through too many others") from error
     return cast("dict[str, Any]", plain)
 
 
@@ -665,7 +663,7 @@ def _pop_requirements(node: Any) -> dict[str, str]:
     """Take all ``_requires_: {package: extra}`` out of the configuration."""
     found: dict[str, str] = {}
     if isinstance(node, dict) and isinstance(node.get("_requires_"), dict):
-        found |= node.pop("_requires_")
+        found |= {str(package): str(e) for package, e in node.pop("_requires_").items()}
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for child in children:
         found |= _pop_requirements(child)

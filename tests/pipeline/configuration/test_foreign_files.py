@@ -24,6 +24,9 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(
     for n in range(1, 20)
 )
 NESTED = "a: " + "[" * 5000 + "]" * 5000 + "\n"
+DOUBLED = "".join(
+    f"x{n}: [" + ", ".join([f"'${{data.x{n - 1}}}'"] * 10) + "]\n" for n in range(1, 12)
+)
 # (content of a data file, what its one line says)
 BOMBS = {
     "aliases": (LAUGHS, "more than 200,000 values"),
@@ -42,11 +45,7 @@ BOMBS = {
         "data.x0 stands inside itself: it names data.x1",
     ),
     "its own mapping": ("x: {y: '${data.x}'}\n", "stands inside itself"),
-    "doubled lists": (
-        "x0: [1, 2]\n"
-        + "".join(f"x{n}: [{', '.join([f'"${{data.x{n - 1}}}"'] * 10)}]\n" for n in range(1, 12)),
-        "must not stand for more than",
-    ),
+    "doubled lists": ("x0: [1, 2]\n" + DOUBLED, "must not stand for more than"),
     "doubled texts": (
         "x0: lol\n" + "".join(f"x{n}: '{f'${{data.x{n - 1}}}' * 10}'\n" for n in range(1, 12)),
         "must not stand for more than",
@@ -57,7 +56,7 @@ BOMBS = {
     ),
     "long chain, end first": (
         "x0: 1\n" + "".join(f"x{n}: ${{data.x{n - 1}}}\n" for n in range(1, 800)),
-        "through too many others",
+        "can't be resolved",
     ),
 }
 
@@ -98,7 +97,9 @@ def test_a_file_may_not_read_the_environment(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "hunter2-hunter2")
-    (tmp_path / "theirs.yaml").write_text(f"datasets: {{}}\ntasks: {{}}\nname: {json.dumps(text)}\n")
+    (tmp_path / "theirs.yaml").write_text(
+        f"datasets: {{}}\ntasks: {{}}\nname: {json.dumps(text)}\n"
+    )
     with pytest.raises(UsageError) as caught:
         compose("inspect", [f"data={tmp_path}/theirs.yaml"])
     assert "hunter2" not in str(caught.value)
@@ -119,15 +120,13 @@ def test_the_command_line_may(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_file_can_neither_name_packages_nor_files_elsewhere(text: str, tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text(text)
-    with pytest.raises(UsageError, match="hydra|must name an option"):
+    with pytest.raises(UsageError, match=r"hydra|must name an option"):
         load_yaml(tmp_path / "theirs.yaml")
 
 
 @pytest.mark.parametrize("name", ["../../../secrets", "/tmp/secrets", "..", ""])
 def test_an_option_s_name_leads_to_no_other_folder(name: str, tmp_path: Path) -> None:
-    (tmp_path / "theirs.yaml").write_text(
-        f"datasets: {{a: {{source: {name!r}}}}}\ntasks: {{}}\n"
-    )
+    (tmp_path / "theirs.yaml").write_text(f"datasets: {{a: {{source: {name!r}}}}}\ntasks: {{}}\n")
     with pytest.raises(UsageError, match="has no option"):
         compose("inspect", [f"data={tmp_path}/theirs.yaml"])
 
