@@ -123,7 +123,9 @@ def make_tracker(config: dict[str, Any], folder: RunFolder, tracked: bool) -> An
     if not tracked:
         return None
     options = {**config["tracking"], "uri": f"sqlite:///{folder.path.parent}/mlflow.db"}
-    return instantiate(options, run_dir=folder.path, run_name="benchmark", resume=False)
+    return instantiate(
+        options, (), "tracking", run_dir=folder.path, run_name="benchmark", resume=False
+    )
 
 
 def fit(trainer: Trainer, module: LightningModule, datamodule: MixedDataModule) -> None:

@@ -22,7 +22,9 @@ from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
 
 from pollinate.errors import PollinateError
+from pollinate.foreign import check_extent
 
+MOST_VALUES = 10_000_000  # numbers, texts and tensors in a checkpoint
 SHARDS = "shards"  # name of the folder, and of the key that names the files
 SHARD_NAME = re.compile(r"[0-9a-f]+-[0-9]+-of-[0-9]+\.shard")  # a path out of the folder is none
 
@@ -257,6 +259,10 @@ def load_own_file(content: Any, path: Path) -> dict[str, Any]:
     """Return what a file holds, which must be a checkpoint."""
     if not isinstance(content, dict) or "state_dict" not in content:
         raise PollinateError(f"{path} is no checkpoint: it holds no state_dict")
+    try:
+        check_extent(content, MOST_VALUES)
+    except ValueError as error:
+        raise PollinateError(f"{path} is no checkpoint of pollinate: {error}") from error
     return content
 
 

@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from pollinate.errors import PollinateError, UsageError
 from pollinate.files import as_yaml, write_json, write_text
+from pollinate.foreign import parse_yaml, read_json, read_text
 
 RUNS = Path("runs")
 RUN_DIR_VARIABLE = "POLLINATE_RUN_DIR"  # tells the processes of one run their folder
@@ -53,7 +54,32 @@ class RunFolder:
         write_text(self.config, as_yaml(config))
 
     def read_config(self) -> dict[str, Any]:
-        return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(self.config)))
+        """Return what config.yaml says, as plain values.
+
+        Raises:
+            PollinateError: it can't be read, or is no configuration.
+        """
+        try:
+            found = parse_yaml(read_text(self.config))
+        except (OSError, ValueError, YAMLError) as error:
+            raise PollinateError(f"{self.config} can't be read: {error}") from error
+        if not isinstance(found, dict):
+            raise PollinateError(f"{self.config} must be a mapping of keys to values")
+        return found
+
+    def read_summary(self) -> dict[str, Any]:
+        """Return what summary.json says; empty before the run ended.
+
+        Raises:
+            PollinateError: it can't be read.
+        """
+        if not self.summary.exists():
+            return {}
+        try:
+            found = read_json(self.summary)
+        except (OSError, ValueError) as error:
+            raise PollinateError(f"{self.summary} can't be read: {error}") from error
+        return found if isinstance(found, dict) else {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, whole or not at all."""

@@ -41,9 +41,19 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:
-    from omegaconf import OmegaConf  # takes a moment
+    """Return plain values as OmegaConf writes them; texts with ``${`` are texts like others."""
+    import yaml  # both take a moment
+    from omegaconf._utils import get_omega_conf_dumper
 
-    return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
+    class Dumper(get_omega_conf_dumper()):  # type: ignore[misc]  # OmegaConf has no types for it
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    Dumper.add_representer(tuple, Dumper.represent_list)
+    text: str = yaml.dump(
+        dict(content), Dumper=Dumper, allow_unicode=True, default_flow_style=False, sort_keys=False
+    )
+    return text
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

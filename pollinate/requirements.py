@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
 from pollinate.errors import PollinateError, UsageError
+from pollinate.program import UserPackages, current_folder
 
 RANKS = ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")
 
 
 def require(package: str, extra: str) -> None:
     """Check that a package of one of Pollinate's extras is installed, without importing it."""
-    if find_spec(package) is None:
+    if installed_spec(package) is None:
         raise UsageError(
             f'{package} is not installed; run pip install "pollinate[{extra}]", '
             f'or in a clone of the repository pip install -e ".[{extra}]"'
         )
+
+
+def installed_spec(package: str) -> ModuleSpec | None:
+    """Return where an installed package is; None: there is none. Nothing is imported.
+
+    Where the user stands is not looked at: a file there may be a stranger's. Neither is a name with
+    a dot, as Python would import what is before the dot.
+    """
+    if not package.isidentifier():
+        return None
+    here = current_folder()
+    elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+    for finder in sys.meta_path:
+        places = elsewhere if finder is PathFinder else None
+        if isinstance(finder, UserPackages):
+            continue
+        if (found := finder.find_spec(package, places)) is not None:
+            return found
+    return None
 
 
 def check_is_new(run_dir: Path, allowed: re.Pattern[str] | None = None) -> None:

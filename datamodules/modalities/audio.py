@@ -117,11 +117,39 @@ def spec_augment(
     return frames.masked_fill(hidden, 0.0)
 
 
+# classes of transformers that give what a network of recordings takes, and do nothing else: the name
+# in a stranger's file may be that of any function of the library
+EXTRACTORS = (
+    "ASTFeatureExtractor",
+    "DacFeatureExtractor",
+    "EncodecFeatureExtractor",
+    "SpeechT5FeatureExtractor",
+    "Wav2Vec2FeatureExtractor",
+)
+
+
+def require_extractor(kind: object) -> str:
+    """Return the name of a feature extractor's class.
+
+    Raises:
+        PollinateError: it is none of ``EXTRACTORS``.
+    """
+    if kind not in EXTRACTORS:
+        raise PollinateError(
+            f"the feature extractor must be one of {', '.join(EXTRACTORS)}, got {kind!r:.60}; "
+            "choose another encoder/audio"
+        )
+    return str(kind)
+
+
 class PretrainedFeatureExtractor:
     """A feature extractor of transformers, built from plain values.
 
     Args:
         settings: content of preprocessor_config.json; ``feature_extractor_type`` is its class.
+
+    Raises:
+        PollinateError: that class is none of ``EXTRACTORS``, or refuses its settings.
 
     Attributes:
         rate: samples a second that it takes.
@@ -129,10 +157,14 @@ class PretrainedFeatureExtractor:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         require("transformers", "encoders")
+        name = require_extractor(settings.get("feature_extractor_type"))
         import transformers
 
-        kind = getattr(transformers, settings["feature_extractor_type"])
-        self._extract = kind(**{k: v for k, v in settings.items() if not k.endswith("_type")})
+        options = {k: v for k, v in settings.items() if not k.endswith(("_type", "_map"))}
+        try:
+            self._extract = getattr(transformers, name)(**options)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise PollinateError(f"{name} refuses its settings: {error}") from error
         self.rate: int = self._extract.sampling_rate
 
     def frames(self, samples: np.ndarray) -> np.ndarray:

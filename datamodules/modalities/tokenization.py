@@ -17,6 +17,9 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from torch import Tensor
 
 from pollinate.errors import UsageError
+from pollinate.foreign import parse_json
+
+MOST_TOKENS = 10_000_000  # values that a tokenizer.json may hold
 
 
 @dataclass(frozen=True)
@@ -319,7 +322,7 @@ def tokenizer_with_spaces(text: str) -> str:
 
     Byte-level tokenizers write a word at the start of a text in another way.
     """
-    found = json.loads(text)
+    found = parse_json(text, MOST_TOKENS)
     return json.dumps({**found, "pre_tokenizer": with_prefix_space(found["pre_tokenizer"])})
 
 

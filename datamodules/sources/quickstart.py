@@ -5,7 +5,6 @@ from __future__ import annotations
 import lzma
 import pickle
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from datamodules.cache import Cache
 from datamodules.sources.base import Source
 from datamodules.table import Column, SourceTable, columns_digest, take
 from pollinate.errors import UsageError
+from pollinate.requirements import installed_spec
 
 # What a pickled DataFrame of strings and numbers is made of; nothing else is ever looked up.
 _FRAME_PARTS = {
@@ -40,7 +40,7 @@ def package_file(package: str, file: str) -> Path:
         package: top-level package; it is located, not imported.
         file: path below the package's folder.
     """
-    spec = find_spec(package)
+    spec = installed_spec(package)
     folders = spec.submodule_search_locations if spec is not None else None
     for folder in folders or ():
         if (path := Path(folder) / file).is_file():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import torch
 from torch import Size, Tensor, nn
 
 from pollinate.errors import PollinateError, UsageError
+from pollinate.foreign import read_json
+from pollinate.requirements import installed_spec
 
 PACKAGE = "package:"  # package:NAME/PATH is PATH inside the installed package NAME
 HERE = ("/", "./", "../", "~")  # how the path of a folder or file begins
@@ -46,7 +46,7 @@ def read_config(file: Path) -> dict[str, Any]:
         PollinateError: it is no object of JSON.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except ValueError as error:
         raise PollinateError(f"{file} can't be read as JSON: {error}") from error
     if not isinstance(found, dict):
@@ -67,7 +67,9 @@ def in_package(place: str) -> Path:
         UsageError: the package isn't installed, or has no such file.
     """
     package, _, inner = place.partition("/")
-    spec = find_spec(package)
+    if ".." in inner.split("/"):
+        raise UsageError(f"{PACKAGE}NAME/PATH must stay inside the package, got {place}")
+    spec = installed_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     for folder in folders:
         if (path := Path(folder) / inner).exists():

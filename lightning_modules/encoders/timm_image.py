@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,7 +92,7 @@ def describe_folder(place: Path) -> dict[str, Any]:
         )
     return {
         "architecture": found["architecture"],
-        "arguments": found.get("model_args") or {},
+        "arguments": dict(found.get("model_args") or {}),
         "pretrained": found.get("pretrained_cfg", found),
     }
 
@@ -112,6 +113,7 @@ def create_network(
     require("timm", "encoders")
     import timm
 
+    check_arguments(known["architecture"], known["arguments"])
     sized: dict[str, Any] = {"img_size": tuple(size)} if size is not None and known["fixed"] else {}
     if stride is not None:
         sized["output_stride"] = stride
@@ -121,7 +123,7 @@ def create_network(
             pretrained=False,
             **{**known["arguments"], **sized, "num_classes": 0, "in_chans": COLOURS},
         )
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (ValueError, KeyError, RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"timm refuses {known['architecture']}: {error}") from error
     except TypeError as error:  # an argument that the architecture doesn't take
         if stride is None:
@@ -130,6 +132,46 @@ def create_network(
             f"timm's {known['architecture']} takes no encoder.image.stride, got {stride}; leave it "
             "out, or take a network such as resnet18 that does"
         ) from error
+
+
+def check_arguments(architecture: Any, arguments: Any) -> None:
+    """Check that a file names one of timm's networks, and plain arguments of its own class.
+
+    timm's factory has more of them: one unpickles a file of any path.
+
+    Raises:
+        PollinateError: another name, or another argument.
+    """
+    from timm.models import is_model, model_entrypoint
+
+    if not isinstance(architecture, str) or ":" in architecture or not is_model(architecture):
+        raise PollinateError(
+            f"the architecture must be a network of timm, got {architecture!r:.80}; all of them: "
+            "python -c 'import timm; print(timm.list_models())'"
+        )
+    module = import_module(model_entrypoint(architecture).__module__)
+    kinds = [one for one in vars(module).values() if isinstance(one, type)]
+    known = {name for kind in kinds for name in constructor_arguments(kind)}
+    for name, value in dict(arguments).items():
+        if name not in known or not is_plain(value):
+            raise PollinateError(
+                f"timm's {architecture} takes no argument {name}={value!r:.60} from a file; "
+                f"allowed are plain values of {', '.join(sorted(known))}"
+            )
+
+
+def constructor_arguments(kind: type[Any]) -> list[str]:
+    """Return the arguments of a network's class; none of one that is no network."""
+    found = list(signature(kind.__init__).parameters)[1:] if issubclass(kind, nn.Module) else []
+    return [name for name in found if name != "kwargs"] if "num_classes" in found else []
+
+
+def is_plain(value: Any) -> bool:
+    """Say whether a value is a number, a name or a list of such."""
+    if isinstance(value, list | tuple):
+        return all(is_plain(one) for one in value)
+    is_name = isinstance(value, str) and value.replace("_", "").replace("-", "").isalnum()
+    return value is None or isinstance(value, bool | int | float) or is_name or value == ""
 
 
 def weight_file(model: str, file: str | None) -> Path | None:

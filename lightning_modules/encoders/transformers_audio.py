@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.features import Features
-from datamodules.modalities.audio import PretrainedFeatureExtractor
+from datamodules.modalities.audio import PretrainedFeatureExtractor, require_extractor
 from lightning_modules.encoders.pooling import masked_mean
-from lightning_modules.encoders.pretrained_files import hub_or_cache, local_copy
+from lightning_modules.encoders.pretrained_files import hub_or_cache, local_copy, read_config
 from lightning_modules.encoders.transformers_models import (
     TransformersEncoder,
     architecture_of,
@@ -146,6 +146,10 @@ def extractor_of(model: str) -> dict[str, Any]:
     from transformers import AutoFeatureExtractor
 
     place = local_copy(model)
+    file = None if place is None else place / "preprocessor_config.json"
+    named = read_config(file).get("feature_extractor_type") if file and file.is_file() else None
+    if named is not None:  # else the library chooses by the network's kind
+        require_extractor(named)
     try:
         with hub_or_cache(place is None):
             found = AutoFeatureExtractor.from_pretrained(

@@ -23,8 +23,14 @@ from lightning_modules.encoders.pretrained_files import (
 from pollinate.errors import PollinateError
 from pollinate.requirements import require
 
-# of a model's configuration: where it was, or code that must never run
-LEFT_OUT = ("_name_or_path", "auto_map", "transformers_version", "dtype", "torch_dtype")
+# of a model's configuration: where it was, and what makes transformers fetch code or other models
+LEFT_OUT = (
+    *("_name_or_path", "transformers_version", "dtype", "torch_dtype"),
+    *("auto_map", "custom_pipelines", "trust_remote_code", "quantization_config", "use_kernels"),
+    *("backbone", "backbone_kwargs", "use_timm_backbone", "use_pretrained_backbone"),
+)
+ADAPTER = "adapter_config.json"
+CHOSEN_CODE = ("_implementation", "_implementation_internal", "_implementation_autoset")
 
 
 def architecture_of(model: str, key: str) -> dict[str, Any]:
@@ -49,8 +55,23 @@ def architecture_of(model: str, key: str) -> dict[str, Any]:
             found = AutoConfig.from_pretrained(str(place or model), **local_options(place))
     except (OSError, ValueError, KeyError) as error:
         raise PollinateError(unavailable(model, place, key, error)) from error
-    plain = json.loads(json.dumps(found.to_dict(), default=str))
-    return {name: value for name, value in plain.items() if name not in LEFT_OUT}
+    return harmless(json.loads(json.dumps(found.to_dict(), default=str)))
+
+
+def harmless(architecture: Any) -> Any:
+    """Return a model's configuration without what names other models or code, at any depth.
+
+    ``attn_implementation: USER/NAME`` would be fetched from the hub and run.
+    """
+    if isinstance(architecture, list | tuple):
+        return [harmless(value) for value in architecture]
+    if not isinstance(architecture, Mapping):
+        return architecture
+    return {
+        name: harmless(value)
+        for name, value in architecture.items()
+        if name not in LEFT_OUT and not str(name).endswith(CHOSEN_CODE)
+    }
 
 
 def check_folder(file: Any, key: str) -> None:
@@ -87,11 +108,11 @@ def build_model(architecture: Mapping[str, Any], key: str, takes: str) -> nn.Mod
     require("transformers", "encoders")
     from transformers import AutoConfig, AutoModel
 
-    kind = architecture["model_type"]
-    config = AutoConfig.for_model(**architecture)
+    kind = architecture.get("model_type")
     try:
-        found: Any = AutoModel.from_config(config, dtype=torch.float32)
-    except ValueError as error:  # it lists all that it knows
+        config = AutoConfig.for_model(**harmless(architecture))
+        found: Any = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except (ValueError, TypeError) as error:  # it lists all that it knows
         raise PollinateError(
             f"{key} must be a model that transformers' AutoModel builds, but it has none of "
             f"{kind}; choose another"
@@ -130,16 +151,19 @@ def load_model(network: nn.Module, model: str, key: str) -> None:
     Raises:
         PollinateError: there are none, or they don't fit.
     """
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what doesn't fit is said below
     place = local_copy(model)
+    if place is not None and (place / ADAPTER).exists():  # transformers would read what it names
+        raise PollinateError(f"{key} must be a model, {place} has an {ADAPTER}: it is an adapter")
     try:
         with hub_or_cache(place is None):
             loaded, report = AutoModel.from_pretrained(
                 str(place or model),
+                config=AutoConfig.for_model(**architecture_of(model, key)),
                 dtype=torch.float32,
                 weights_only=True,
                 output_loading_info=True,

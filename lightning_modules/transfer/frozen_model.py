@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -16,7 +15,7 @@ from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.base import Modality
 from lightning_modules.building import build_network, build_tasks, restore_vocabularies
 from lightning_modules.encoders.base import Encoder, PretrainedEncoder
-from lightning_modules.encoders.pretrained_files import local_copy
+from lightning_modules.encoders.pretrained_files import local_copy, read_config
 from lightning_modules.encoders.timm_image import TimmImage
 from lightning_modules.encoders.transformers_audio import TransformersAudio
 from lightning_modules.encoders.transformers_text import TransformersText
@@ -129,7 +128,7 @@ def modality_of(folder: str) -> str:
             f"{folder} must be a run of this project, or a folder of timm or transformers with "
             "its config.json: weights alone don't say which network they are of"
         )
-    if "architecture" in json.loads((place / CONFIG).read_text(encoding="utf-8")):
+    if "architecture" in read_config(place / CONFIG):
         return "image"
     return "audio" if (place / AUDIO_CONFIG).is_file() else "text"
 

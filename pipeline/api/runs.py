@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -105,10 +104,7 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """All that summary.json says; empty before the run ended."""
-        if not self._files.summary.is_file():
-            return {}
-        found: dict[str, Any] = json.loads(self._files.summary.read_text(encoding="utf-8"))
-        return found
+        return self._files.read_summary()
 
     @property
     def status(self) -> str:

@@ -41,6 +41,7 @@ from pipeline.configuration.groups import (
     options,
     search_folders,
 )
+from pipeline.configuration.interpolations import check_expansion, refuse_resolvers
 from pipeline.configuration.method_rules import (
     AVERAGING,
     averaging_problems,
@@ -54,6 +55,7 @@ from pipeline.configuration.method_rules import (
 from pipeline.configuration.schema import SCHEMAS, key_paths, missing_values, schema_problems
 from pipeline.configuration.study_rules import study_problems
 from pollinate.errors import UsageError
+from pollinate.foreign import parse_yaml, read_text, texts_in
 from pollinate.suggest import hint, raise_all
 
 # an interpolation or a URL is not a path relative to the file
@@ -61,19 +63,28 @@ NOT_RELATIVE = re.compile(r"^\$\{|^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 PATHS = ("path", "files", "folder", "cache")  # keys whose values are paths
+HYDRA = "hydra"  # key of Hydra's own settings, of which a search path imports packages
 
 
 def load_yaml(file: Path) -> DictConfig:
     """Return the file's mapping, with the values of its ``PATHS`` keys made absolute."""
     try:
-        config = OmegaConf.load(file)
+        found = parse_yaml(read_text(file))
+        plain = {} if found is None else found
+        if not isinstance(plain, dict):
+            kind = "a list" if isinstance(plain, list) else "a single value"
+            raise UsageError(f"{file} must be a mapping of keys to values, got {kind}")
+        OmegaConf.create(plain)  # says what is wrong with an interpolation
     except MarkedYAMLError as error:
         raise UsageError(_broken(file, error)) from error
-    except (YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
+    except (YAMLError, OSError, ValueError, OmegaConfBaseException) as error:
         raise UsageError(f"{file} can't be read as YAML: {error}") from error
-    if not isinstance(config, DictConfig):
-        raise UsageError(f"{file} must be a mapping of keys to values, got a list")
-    plain = cast("dict[Any, Any]", OmegaConf.to_container(config, resolve=False))
+    refuse_resolvers(plain, str(file))
+    if HYDRA in plain:
+        raise UsageError(f"{file} sets {HYDRA}, which is for the command line; leave it out")
+    for key, text in texts_in(plain.get("defaults"), "defaults"):
+        if ".." in text.split("/"):
+            raise UsageError(f"{file}: {key} must name an option of a group, got {text:.80}")
     return DictConfig(absolute_paths(plain, file.parent))
 
 
@@ -261,6 +272,8 @@ def sort_overrides(
 def _parse(text: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(text)
+    except RecursionError as error:
+        raise UsageError(f"can't read {text[:40]!r} ...: it is nested too deep") from error
     except HydraException as error:
         key, equals, value = text.partition("=")
         # file names with ~, # or accents are not in Hydra's grammar, but mean what they say
@@ -633,9 +646,10 @@ def _set_values(config: DictConfig, line: CommandLine) -> None:
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
+    check_expansion(config)
     try:
         plain = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         where = getattr(error, "full_key", None) or "configuration"
         raise UsageError(f"{where} can't be resolved: {_first_line(error)}") from error
     return cast("dict[str, Any]", plain)
@@ -649,7 +663,7 @@ def _pop_requirements(node: Any) -> dict[str, str]:
     """Take all ``_requires_: {package: extra}`` out of the configuration."""
     found: dict[str, str] = {}
     if isinstance(node, dict) and isinstance(node.get("_requires_"), dict):
-        found |= node.pop("_requires_")
+        found |= {str(package): str(e) for package, e in node.pop("_requires_").items()}
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for child in children:
         found |= _pop_requirements(child)

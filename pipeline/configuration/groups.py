@@ -39,6 +39,9 @@ def options(group: str, folders: Sequence[Path]) -> list[str]:
 
 
 def find_option(group: str, name: str, folders: Sequence[Path]) -> Path | None:
+    """Return an option's file; a name that leads out of the group's folder is none."""
+    if Path(name).name != name:
+        return None
     files = (folder / group / f"{name}.yaml" for folder in folders)
     return next((file for file in files if file.is_file()), None)
 

@@ -21,7 +21,7 @@ from pipeline.configuration.signatures import (
     signature_of_source,
     text_hint,
 )
-from pollinate.instantiate import ALLOWED, may_reach, refusal
+from pollinate.instantiate import allowed_at, may_reach, refusal
 from pollinate.names import RESERVED_NAMES
 from pollinate.suggest import hint, shown
 
@@ -42,12 +42,13 @@ def component_problems(config: Mapping[str, Any], allow: Sequence[str]) -> Itera
         target = node["_target_"]
         if target == UNSET:
             continue
-        if reason := refusal(target, allow):
+        if reason := refusal(target, allow, path):
             yield f"{path}._target_ {reason}"
         elif (found := find_class(target)) is None:
             yield _not_found(path, target)
         elif not may_reach(found.module, allow):
-            yield f"{path}._target_ {target} is refused, defined in {found.module}: {ALLOWED}"
+            told = f"is refused, defined in {found.module}: {allowed_at(path)}"
+            yield f"{path}._target_ {target} {told}"
         else:
             yield from _option_problems(path, node, target, signature_of_source(found))
 

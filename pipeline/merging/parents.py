@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import sys
 from collections import Counter
@@ -175,7 +174,7 @@ def parent_labels(paths: Sequence[Path]) -> list[str]:
 
 def run_id_of(path: Path) -> str | None:
     folder = run_folder_of_checkpoint(path)
-    if folder is None or not folder.summary.is_file():
+    if folder is None:
         return None
-    run_id = json.loads(folder.summary.read_text(encoding="utf-8")).get("run_id")
+    run_id = folder.read_summary().get("run_id")
     return run_id if isinstance(run_id, str) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from abc import ABC, abstractmethod
@@ -20,6 +19,7 @@ from datamodules.features import Features
 from lightning_modules.building import TUNE, build_modalities
 from lightning_modules.checkpoints import read_spec
 from lightning_modules.encoders.base import PretrainedEncoder
+from lightning_modules.encoders.pretrained_files import read_config
 from lightning_modules.predictor import EncodedRows, Predictor
 from lightning_modules.source_models import refuse_ensemble
 from lightning_modules.task_rows import keys_of_task
@@ -289,7 +289,7 @@ def model_folder(folder: Path) -> tuple[str, str] | None:
     file = folder / "config.json"
     if not file.is_file():
         return None
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = read_config(file)
     if OF_TIMM in known and OF_TRANSFORMERS not in known:
         return "image", "timm"
     if OF_TRANSFORMERS not in known:
@@ -298,5 +298,5 @@ def model_folder(folder: Path) -> tuple[str, str] | None:
             "say what it is: encoder/text:transformers:FOLDER"
         )
     extractor = folder / "preprocessor_config.json"
-    listens = extractor.is_file() and LISTENS in json.loads(extractor.read_text(encoding="utf-8"))
+    listens = extractor.is_file() and LISTENS in read_config(extractor)
     return ("audio" if listens else "text"), "transformers"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,7 +128,7 @@ def gains_of_runs(
 
 
 def test_scores(folder: RunFolder, tasks: Mapping[str, str]) -> dict[str, float]:
-    found = json.loads(folder.summary.read_text(encoding="utf-8")).get("test", {})
+    found = folder.read_summary().get("test", {})
     return {
         task: found[task][metric] for task, metric in tasks.items() if metric in found.get(task, {})
     }

@@ -18,6 +18,7 @@ from typing import Any
 
 from datamodules.inputs import InputColumns
 from pollinate.errors import PollinateError
+from pollinate.foreign import read_json
 
 OWN_PACKAGES = ("pollinate", "pipeline", "datamodules", "lightning_modules", "configs")
 NEEDED_PACKAGES = (  # what loading and predicting import
@@ -178,7 +179,7 @@ def package_for_mlflow(folder: Path) -> None:
     import yaml
     from mlflow.models import Model
 
-    description = json.loads((folder / DATA_FOLDER / DESCRIPTION).read_text(encoding="utf-8"))
+    description = read_json(folder / DATA_FOLDER / DESCRIPTION)
     requirements = (folder / REQUIREMENTS).read_text(encoding="utf-8").split()
     python = platform.python_version()
     environments = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
@@ -15,11 +14,12 @@ from pipeline.crash_report import has_crashed_before
 from pipeline.run_folder import RunFolder
 from pollinate.errors import PollinateError
 from pollinate.files import write_json
+from pollinate.foreign import read_json as read_foreign
 
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_foreign(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:

@@ -101,12 +101,12 @@ def test_strangers_are_refused_in_a_file(
 @pytest.mark.parametrize("target", [f"{STANDINS}.Trunk", "tests.pipeline.nope.Class"])
 def test_other_packages_need_the_command_line(target: str) -> None:
     with pytest.raises(UsageError, match=r"allow_targets=\[my_pkg\]"):
-        instantiate({"_target_": target})
-    assert refusal(target, ["tests"]) is None
+        instantiate({"_target_": target}, (), "trunk")
+    assert refusal(target, ["tests"], "trunk") is None
 
 
 def test_allowing_a_package_allows_no_other_of_the_same_beginning() -> None:
-    assert refusal("tests_of_others.Class", ["tests"]) is not None
+    assert refusal("tests_of_others.Class", ["tests"], "trunk") is not None
 
 
 def test_a_module_of_the_name_is_not_run_for_a_refused_target(
@@ -146,7 +146,7 @@ def test_the_node_is_not_changed() -> None:
 
 def test_optimizers() -> None:
     node = {"_target_": "torch.optim.RMSprop", "lr": 0.5, "alpha": 0.9}
-    optimizer = instantiate(node, params=[torch.zeros(1, requires_grad=True)])
+    optimizer = instantiate(node, (), "optimizer", params=[torch.zeros(1, requires_grad=True)])
     assert isinstance(optimizer, torch.optim.RMSprop)
     assert optimizer.defaults["alpha"] == 0.9
 
@@ -155,7 +155,7 @@ def test_transforms() -> None:
     from torchvision.transforms.v2 import RandomHorizontalFlip
 
     node = {"_target_": "torchvision.transforms.v2.RandomHorizontalFlip", "p": 0.5}
-    assert isinstance(instantiate(node), RandomHorizontalFlip)
+    assert isinstance(instantiate(node, (), "data.image.augment"), RandomHorizontalFlip)
 
 
 @pytest.mark.parametrize(
@@ -190,3 +190,39 @@ def test_a_missing_dependency_of_a_module_is_not_hidden(
 
 def test_find_target_returns_the_class() -> None:
     assert find_target(f"{STANDINS}.Balancer", ALLOW, "balancer") is Balancer
+
+
+# classes of the right packages at the wrong key, and what is a class but no optimizer or transform
+MISPLACED = [
+    ("balancer", "pollinate.tracking.MLflowRunLogger"),
+    ("balancer.method", "pollinate.transfer.Init"),
+    ("trunk", "pollinate.balancers.UPGrad"),
+    ("trunk", "torch.optim.SGD"),
+    ("data.tasks.a.type", "pollinate.sources.Csv"),
+    ("data.datasets.a.source", "pollinate.tasks.Classification"),
+    ("encoder.text", "pollinate.tuning.LoRA"),
+    ("encoder.text.tune", "pollinate.encoders.CNN"),
+    ("data.image.augment", "torch.optim.SGD"),
+    ("data.image.augment.transforms[0]", "pollinate.tracking.MLflowRunLogger"),
+    ("data.image.augment", "torchvision.transforms.v2.InterpolationMode"),
+    ("data.image.augment", "torchvision.transforms.v2._utils.Any"),
+    ("optimizer", "torch.optim.something.os"),
+    ("optimizer", "torch.optim.lr_scheduler"),
+    ("optimizer", "torchvision.transforms.v2.RandomHorizontalFlip"),
+    ("head_input", "pollinate.merging.OutputEnsemble"),
+    ("combine", "pollinate.transfer.SourceAttention"),
+    ("trainer.averaging", "pollinate.tracking.LocalRunLogger"),
+    ("dim", "pollinate.trunks.MMoE"),
+    ("", "pollinate.trunks.MMoE"),
+]
+
+
+@pytest.mark.parametrize(("key", "target"), MISPLACED)
+def test_a_class_of_another_family_is_refused(key: str, target: str) -> None:
+    with pytest.raises(UsageError, match=r"_target_ .*(refused|must be|not the dotted name)"):
+        find_target(target, (), key)
+
+
+@pytest.mark.parametrize(("key", "target"), MISPLACED[:7])
+def test_a_class_of_another_family_is_refused_by_the_config(key: str, target: str) -> None:
+    assert refusal(target, (), key) is not None

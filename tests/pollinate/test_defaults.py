@@ -13,6 +13,7 @@ from pipeline.configuration.signatures import find_class
 from pollinate.instantiate import find_target
 from pollinate.namespaces import resolve
 from pollinate.recipes import TARGET, defaults, parameters
+from tests.rows.row import slot
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # what a file says on purpose that the class doesn't: another use, a choice to search over, or a
@@ -54,7 +55,7 @@ def test_an_option_has_the_default_that_its_file_shows(
     assert find_class(target) is not None
     if (target.removeprefix("pollinate."), name) in OWN:
         return
-    own = defaults(parameters(find_target(target, (), path)))
+    own = defaults(parameters(find_target(target, (), slot(path.rpartition("/")[0]))))
     assert name in own
     shown = list(own[name]) if isinstance(own[name], tuple) else own[name]
     assert shown == value or (not shown and not value)

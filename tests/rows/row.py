@@ -51,11 +51,24 @@ class Row:
 
     def kind(self) -> type[Any]:
         """The method's class."""
-        return find_target(self.node()["_target_"], (), self.name)
+        return find_target(self.node()["_target_"], (), slot(self.group))
 
     def build(self, **extra: Any) -> Any:
         """The method, with what only a run knows."""
-        return instantiate(self.node(), (), self.name, **extra)
+        return instantiate(self.node(), (), slot(self.group), **extra)
+
+
+def slot(group: str) -> str:
+    """Return a key at which the group's options stand in a configuration."""
+    inside = {
+        "augment": "data.image.augment",
+        "score": "scores.x",
+        "source": "data.datasets.x.source",
+        "task": "data.tasks.x.type",
+        "trainer": "trainer.averaging",
+        "tune": "encoder.x.tune",
+    }
+    return inside.get(group, group.replace("/", "."))
 
 
 def ids(row: Row) -> str:

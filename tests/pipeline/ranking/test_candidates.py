@@ -103,7 +103,9 @@ def test_features_that_are_no_numbers_have_no_score(trained: Shop) -> None:
     found = source(trained)
     for weight in found.predictor.network.encoders.parameters():
         weight.data.fill_(torch.nan)
-    scores = {name: instantiate(node) for name, node in config["scores"].items()}
+    scores = {
+        name: instantiate(node, (), f"scores.{name}") for name, node in config["scores"].items()
+    }
     ranking = rank_sources(target, [found], scores, 4)
     for score in ("log_me", "h_score", "cka"):
         assert "not all finite" in str(ranking.outcomes["kind"]["run"][score].reason)
