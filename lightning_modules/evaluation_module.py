@@ -15,6 +15,7 @@ from lightning_modules.metrics import EvaluationMetrics, Reduced, stage_metrics
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.task_rows import targets_of
 from lightning_modules.tasks.base import Label, Task
+from lightning_modules.tasks.class_metrics import ConfusionCounts
 
 STEP = "step"  # what Lightning takes as the step of the metrics that come with it
 
@@ -32,7 +33,8 @@ class EvaluationModule(LightningModule):
 
     Attributes:
         results: {"valid" or "test": {task: {metric: value}}} of the last validation and test.
-        confusion: {"valid" or "test": {task: confusion matrix (C, C)}}, of tasks with classes.
+        confusion: {"valid" or "test": {task: confusion matrix (C, C)}}, of tasks with classes; with
+            more than 256 ``Confusions``, whose memory isn't quadratic.
     """
 
     network: TaskNetwork
@@ -44,7 +46,7 @@ class EvaluationModule(LightningModule):
         self.scores = EvaluationMetrics(tasks)
         self.reader = BatchReader(tasks, network.routes, network.modalities())
         self.results: dict[str, dict[str, dict[str, float]]] = {}
-        self.confusion: dict[str, dict[str, Tensor]] = {}
+        self.confusion: dict[str, dict[str, ConfusionCounts]] = {}
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return {task: outputs (N, ...)} of the tasks that read a data set of the batch.

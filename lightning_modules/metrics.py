@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from lightning_modules.distributed import all_reduce_sum
 from lightning_modules.task_rows import Targets
 from lightning_modules.tasks.base import Task
+from lightning_modules.tasks.class_metrics import ConfusionCounts
 
 
 class RunningLosses:
@@ -61,20 +62,20 @@ class EvaluationMetrics(nn.Module):
             metric_input = self.tasks[task].metric_input(output)
             self.metrics[task].update(metric_input, target)  # type: ignore[operator]  # a collection
 
-    def take(self) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
-        """Return ({task: {metric: value}}, {task: confusion matrix}) over all ranks; start anew.
+    def take(self) -> tuple[dict[str, dict[str, float]], dict[str, ConfusionCounts]]:
+        """Return ({task: {metric: value}}, {task: confusions}) over all ranks; start anew.
 
         Tasks without labelled rows are left out.
         """
         losses = self.losses.take()
         numbers: dict[str, dict[str, float]] = {}
-        matrices: dict[str, Tensor] = {}
+        matrices: dict[str, ConfusionCounts] = {}
         for task, collection in self.metrics.items():
             if task in losses:
                 values: dict[str, Any] = collection.compute()  # type: ignore[operator]
                 numbers[task] = {"loss": losses[task]}
                 for name, value in values.items():
-                    if value.ndim == 0:
+                    if isinstance(value, Tensor) and value.ndim == 0:
                         numbers[task][name] = value.item()
                     else:
                         matrices[task] = value.cpu()

@@ -55,7 +55,28 @@ def number_problem(cell: Any) -> str:
         return f"must be a number, got {cell!r:.40}; {advice}"
     if value is not None and not math.isfinite(value):
         return f"must be finite, got {value}; leave the cell empty if the row has no label"
+    if value is not None and abs(value) > LARGEST:
+        return f"must be within {LARGEST:.4g}, which 32 bits can hold, got {value}; choose a unit"
     return ""
+
+
+LARGEST = torch.finfo(torch.float32).max
+COARSEST = 0.1  # step of float32 that targets may be rounded to, in standard deviations
+
+
+def require_fine_steps(mean: float, std: float) -> None:
+    """Check that float32, in which targets are trained on, tells them apart.
+
+    Raises:
+        PollinateError: its step at their size is beyond a tenth of their standard deviation.
+    """
+    step = float(np.spacing(np.float32(abs(mean))))
+    if step > COARSEST * std:
+        raise PollinateError(
+            f"the targets' mean is {mean:.10g} and their standard deviation {std:.4g}, but numbers "
+            f"of that size have steps of {step:.4g} in training's 32 bits; subtract {mean:.10g} "
+            "from the column"
+        )
 
 
 def mean_softmax(outputs: Tensor, dim: int = -1) -> Tensor:

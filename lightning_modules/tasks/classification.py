@@ -12,12 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-)
+from torchmetrics.classification import MulticlassAccuracy
 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
@@ -30,12 +25,13 @@ from lightning_modules.tasks.base import (
     mean_softmax,
     require_classes,
 )
+from lightning_modules.tasks.class_metrics import MacroF1, confusion_metric
+from lightning_modules.tasks.ranking_metrics import TwoClassAUROC
 from lightning_modules.tasks.row_weights import class_weights, focal_factor, require_class_weights
 from lightning_modules.tasks.single_label import SingleLabelTask
 from pollinate.errors import UsageError
 
 SEVERAL = (list, tuple, set, Mapping, np.ndarray, Tensor, Image.Image)
-THRESHOLDS = 200  # at which the ROC curve is looked at, so that its memory is bounded
 
 
 class Classification(SingleLabelTask):
@@ -144,15 +140,15 @@ class Classification(SingleLabelTask):
         return loss
 
     def metrics(self) -> MetricCollection:
-        """Return accuracy, macro F1 and the confusion matrix; the area under ROC of two classes."""
+        """Return accuracy, macro F1 and confusions; the area under ROC of two classes."""
         count = len(self.classes)
         found: dict[str, Metric] = {
             "accuracy": MulticlassAccuracy(count, average="micro", validate_args=False),
-            "f1": MulticlassF1Score(count, average="macro", validate_args=False),
-            "confusion": MulticlassConfusionMatrix(count, validate_args=False),
+            "f1": MacroF1(count),
+            "confusion": confusion_metric(count),
         }
         if count == 2:
-            found["auroc"] = MulticlassAUROC(count, thresholds=THRESHOLDS, validate_args=False)
+            found["auroc"] = TwoClassAUROC()
         return MetricCollection(dict(found), compute_groups=False)
 
     def decode(self, output: Tensor) -> list[Label]:

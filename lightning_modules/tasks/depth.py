@@ -10,18 +10,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchmetrics import (
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    Metric,
-    MetricCollection,
-)
+from torchmetrics import Metric, MetricCollection
 
 from datamodules.label_maps import UNLABELLED_PIXEL, DepthMap
 from datamodules.labelled_task import EncodedTargets, Target
-from lightning_modules.tasks.base import Label, TargetForm
+from lightning_modules.tasks.base import Label, TargetForm, require_fine_steps
 from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, upsampled
+from lightning_modules.tasks.number_metrics import (
+    AbsoluteError,
+    RelativeError,
+    RootSquaredError,
+)
 from pollinate.errors import PollinateError
 
 WORD = 65_535  # the largest number of 16 bits
@@ -74,7 +73,8 @@ class Depth(DenseTask):
         Source: Chan, Golub and LeVeque 1979, equation 2.1.
 
         Raises:
-            PollinateError: there are no measurements, or all are the same.
+            PollinateError: there are no measurements, all are the same, or float32 can't tell
+                them apart.
         """
         count, mean, squares = 0, 0.0, 0.0
         for value in values:
@@ -95,6 +95,7 @@ class Depth(DenseTask):
                 "task out"
             )
         self.mean, self.std = float(mean), math.sqrt(squares / count)
+        require_fine_steps(self.mean, self.std)
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Return distances, 0 where nothing was measured: (N, H, W) float32."""
@@ -129,9 +130,9 @@ class Depth(DenseTask):
         return MetricCollection(
             {
                 "delta1": ThresholdAccuracy(),
-                "abs": AbsoluteError(),
-                "rel": RelativeError(),
-                "rmse": SquaredError(squared=False),
+                "abs": MeasuredAbsoluteError(),
+                "rel": MeasuredRelativeError(),
+                "rmse": MeasuredRootSquaredError(),
             },
             compute_groups=False,
         )
@@ -174,7 +175,7 @@ class Scaled(nn.Module):
         return found
 
 
-class AbsoluteError(MeanAbsoluteError):
+class MeasuredAbsoluteError(AbsoluteError):
     """mean |z - y| over the measured pixels."""
 
     def update(self, preds: Tensor, target: Tensor) -> None:
@@ -182,7 +183,7 @@ class AbsoluteError(MeanAbsoluteError):
         super().update(preds[target != UNLABELLED_PIXEL], target[target != UNLABELLED_PIXEL])
 
 
-class RelativeError(MeanAbsolutePercentageError):
+class MeasuredRelativeError(RelativeError):
     """mean |z - y| / y over the measured pixels."""
 
     def update(self, preds: Tensor, target: Tensor) -> None:
@@ -190,7 +191,7 @@ class RelativeError(MeanAbsolutePercentageError):
         super().update(preds[target != UNLABELLED_PIXEL], target[target != UNLABELLED_PIXEL])
 
 
-class SquaredError(MeanSquaredError):
+class MeasuredRootSquaredError(RootSquaredError):
     """The root of mean (z - y)^2 over the measured pixels."""
 
     def update(self, preds: Tensor, target: Tensor) -> None:
@@ -206,6 +207,7 @@ class ThresholdAccuracy(Metric):
     """
 
     full_state_update = False
+    higher_is_better = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,11 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli
 from torch.nn import functional
 from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MultilabelAveragePrecision,
-    MultilabelExactMatch,
-    MultilabelF1Score,
-)
+from torchmetrics.classification import MultilabelExactMatch, MultilabelF1Score
 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
@@ -33,10 +29,10 @@ from lightning_modules.tasks.base import (
     parse_number,
     require_classes,
 )
+from lightning_modules.tasks.ranking_metrics import MeanAveragePrecision
 from pollinate.errors import PollinateError, UsageError
 from pollinate.yaml_words import FLAGS
 
-THRESHOLDS = 200  # at which precision is looked at, so that its memory is bounded
 LONE = 0.5  # probability above which a label is answered
 
 
@@ -209,16 +205,15 @@ class Multilabel(Task):
             {
                 "f1": MultilabelF1Score(count, average="macro", **options),
                 "f1_micro": MultilabelF1Score(count, average="micro", **options),
-                "map": MultilabelAveragePrecision(
-                    count, thresholds=THRESHOLDS, validate_args=False
-                ),
+                "map": MeanAveragePrecision(count),
                 "exact": MultilabelExactMatch(count, **options),
             },
             compute_groups=False,
         )
 
     def metric_input(self, output: Tensor) -> Tensor:
-        return output.sigmoid()
+        """Return probabilities, in float64: float32 makes those of logits above 17 equal."""
+        return output.double().sigmoid()
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the labels that apply, as a text, and the probabilities of all."""

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
-from torchmetrics.regression import MeanAbsoluteError
+from torchmetrics.classification import MulticlassAccuracy
 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
@@ -25,6 +24,8 @@ from lightning_modules.tasks.base import (
     mean_sigmoid,
     require_classes,
 )
+from lightning_modules.tasks.class_metrics import MacroF1, QuadraticKappa
+from lightning_modules.tasks.number_metrics import AbsoluteError
 from lightning_modules.tasks.single_label import SingleLabelTask
 
 
@@ -116,10 +117,10 @@ class Ordinal(SingleLabelTask):
         count = len(self.classes)
         return MetricCollection(
             {
-                "kappa": MulticlassCohenKappa(count, weights="quadratic"),
-                "accuracy": MulticlassAccuracy(count, average="micro"),
-                "f1": MulticlassF1Score(count, average="macro"),
-                "mae": MeanAbsoluteError(),
+                "kappa": QuadraticKappa(),
+                "accuracy": MulticlassAccuracy(count, average="micro", validate_args=False),
+                "f1": MacroF1(count),
+                "mae": AbsoluteError(),
             },
             compute_groups=False,
         )

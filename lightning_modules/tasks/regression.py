@@ -9,12 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+from torchmetrics import MetricCollection
 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
 from lightning_modules.output_spaces import NumericOutput
-from lightning_modules.tasks.base import Label, TargetForm, Task, number_problem, parse_number
+from lightning_modules.tasks.base import (
+    Label,
+    TargetForm,
+    Task,
+    number_problem,
+    parse_number,
+    require_fine_steps,
+)
+from lightning_modules.tasks.number_metrics import R2, AbsoluteError, RootSquaredError
 from pollinate.errors import PollinateError, UsageError
 
 
@@ -75,7 +83,8 @@ class Regression(Task):
         """Learn mean and standard deviation, unless given, by Welford's running sums.
 
         Raises:
-            PollinateError: there are no numbers, or all are the same.
+            PollinateError: there are no numbers, all are the same, or float32 can't tell them
+                apart.
         """
         count, mean, squares = 0, 0.0, 0.0
         for cell in values:
@@ -88,7 +97,9 @@ class Regression(Task):
             raise PollinateError("the training split has no numbers; check target and split")
         if self.given:
             return
-        if not squares > 0:
+        if squares > 0:
+            require_fine_steps(mean, math.sqrt(squares / count))
+        else:
             raise PollinateError(
                 f"the targets must differ, all {count:,} training rows have {mean:g}; leave the "
                 "task out"
@@ -122,11 +133,7 @@ class Regression(Task):
     def metrics(self) -> MetricCollection:
         """Return R2, mean absolute and root mean squared error."""
         return MetricCollection(
-            {
-                "r2": SafeR2(),
-                "mae": MeanAbsoluteError(),
-                "rmse": MeanSquaredError(squared=False),
-            },
+            {"r2": R2(), "mae": AbsoluteError(), "rmse": RootSquaredError()},
             compute_groups=False,
         )
 
@@ -148,7 +155,8 @@ class Regression(Task):
         if not len(target):
             return {}
         metrics = self.metrics()
-        metrics.update(torch.full_like(target, self.mean), target)
+        wanted = target.double()
+        metrics.update(torch.full_like(wanted, self.mean), wanted)
         return {name: value.item() for name, value in metrics.compute().items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -170,15 +178,4 @@ class Rescaled(nn.Module):
         scaled = self.linear(rows).squeeze(-1)
         precise = scaled.to(torch.promote_types(scaled.dtype, torch.float32))
         found: Tensor = self.mean + self.std * precise
-        return found
-
-
-class SafeR2(R2Score):
-    """R2, NaN where it isn't defined: fewer than two rows."""
-
-    def compute(self) -> Tensor:
-        """Return 1 - sum (y - z)^2 / sum (y - mean y)^2."""
-        if self.total < 2:
-            return torch.full((), math.nan)
-        found: Tensor = super().compute()
         return found

@@ -45,6 +45,7 @@ class Recall(Metric):
     """
 
     full_state_update = False
+    higher_is_better = True
 
     def __init__(self, k: int, width: int) -> None:
         super().__init__()
@@ -77,6 +78,7 @@ class BatchRecall(Metric):
     """
 
     full_state_update = False
+    higher_is_better = True
     collective = True
 
     def __init__(self, k: int) -> None:

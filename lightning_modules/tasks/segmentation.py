@@ -12,11 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional
 from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassConfusionMatrix,
-    MulticlassJaccardIndex,
-)
+from torchmetrics.classification import MulticlassAccuracy
 
 from datamodules.label_maps import MAX_CLASS, UNLABELLED_PIXEL, ClassMap
 from datamodules.labelled_task import EncodedTargets, Target
@@ -27,11 +23,11 @@ from lightning_modules.tasks.base import (
     mean_softmax,
     require_classes,
 )
+from lightning_modules.tasks.class_metrics import UNLABELLED, MeanIoU, confusion_metric
 from lightning_modules.tasks.dense import MAP, DenseTask, MapHead, class_colormap, upsampled
 from lightning_modules.tasks.row_weights import class_weights, require_class_weights
 from pollinate.errors import PollinateError, UsageError
 
-UNLABELLED = -1  # in targets
 BYTE = 255  # the largest number of a palette
 
 
@@ -168,7 +164,7 @@ class Segmentation(DenseTask):
         return torch.cat(parts)
 
     def metrics(self) -> MetricCollection:
-        """Return mean intersection over union, share of right pixels, and confusion matrix.
+        """Return mean intersection over union, share of right pixels, and confusions.
 
         Over all labelled pixels of a split; the mean is over the classes that are there, or that
         were answered.
@@ -177,9 +173,9 @@ class Segmentation(DenseTask):
         options: dict[str, Any] = {"ignore_index": UNLABELLED, "validate_args": False}
         return MetricCollection(
             {
-                "miou": MulticlassJaccardIndex(count, average="macro", **options),
+                "miou": MeanIoU(count),
                 "pixel_accuracy": MulticlassAccuracy(count, average="micro", **options),
-                "confusion": MulticlassConfusionMatrix(count, **options),
+                "confusion": confusion_metric(count),
             },
             compute_groups=False,
         )

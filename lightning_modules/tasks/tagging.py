@@ -59,6 +59,7 @@ class SpanF1(Metric):
     """
 
     full_state_update = False
+    higher_is_better = True
 
     def __init__(self, tags: Sequence[str]) -> None:
         super().__init__()
@@ -88,6 +89,7 @@ class WordAccuracy(Metric):
     """Share of words whose tag is right."""
 
     full_state_update = False
+    higher_is_better = True
 
     def __init__(self) -> None:
         super().__init__()

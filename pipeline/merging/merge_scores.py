@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from torch import Tensor
 
 from lightning_modules.merging.evaluator import MergeEvaluator
 from lightning_modules.state_dicts import StateDict
+from lightning_modules.tasks.class_metrics import ConfusionCounts
 from pipeline.evaluation import evaluation_trainer
 from pipeline.run_summary import TaskMetrics
 
@@ -23,12 +23,12 @@ class MergeScores:
     """Scores by split.
 
     result: {split: {task: {metric: value}}}; models: the same of each model, its own tasks.
-    matrices: {task: confusion matrix (C, C)} of the result on test.
+    matrices: {task: confusions} of the result on test.
     """
 
     result: dict[str, TaskMetrics]
     models: list[dict[str, TaskMetrics]]
-    matrices: dict[str, Tensor]
+    matrices: dict[str, ConfusionCounts]
 
 
 def score_all(
@@ -60,8 +60,8 @@ def score_all(
 
 def evaluate_loaded(
     evaluator: MergeEvaluator, options: Mapping[str, Any], console: Console
-) -> tuple[dict[str, TaskMetrics], dict[str, Tensor]]:
-    """Return (scores by split, confusion matrices on test) of the weights that are loaded."""
+) -> tuple[dict[str, TaskMetrics], dict[str, ConfusionCounts]]:
+    """Return (scores by split, confusions on test) of the weights that are loaded."""
     found, matrices = {}, {}
     for split in SPLITS:
         trainer = evaluation_trainer(options, console)
