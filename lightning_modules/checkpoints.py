@@ -22,6 +22,7 @@ from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
 
 from pollinate.errors import PollinateError
+from pollinate.overrides import option_text
 
 SHARDS = "shards"  # name of the folder, and of the key that names the files
 SHARD_NAME = re.compile(r"[0-9a-f]+-[0-9]+-of-[0-9]+\.shard")  # a path out of the folder is none
@@ -200,7 +201,7 @@ def checkpoint_write_errors(path: Path) -> Iterator[None]:
         reason = _write_failure(error)
         raise PollinateError(
             f"checkpoint {path} can't be written: {reason}; {kept}. "
-            f"Free some space, then resume with resume={path.parent.parent}"
+            f"Free some space, then resume with {option_text('resume', path.parent.parent)}"
         ) from error
 
 

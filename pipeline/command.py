@@ -148,7 +148,7 @@ def call_command(
         PollinateError: it failed in a way that the message explains. Any other error passes, with a
             note that names its crash report if there was a run folder.
     """
-    from pipeline.override_text import data_override  # both take time that --help needs not
+    from pipeline.data_override import data_override  # both take time that --help needs not
     from pollinate.console import is_quiet
 
     folders = [Path(folder).expanduser() for folder in config_dirs]

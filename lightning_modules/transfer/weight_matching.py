@@ -14,6 +14,7 @@ from lightning_modules.hooks import HookedModule
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.source_models import SourceModel
 from pollinate.errors import UsageError
+from pollinate.overrides import override
 from pollinate.program import shell_command
 from pollinate.suggest import hint, listing
 
@@ -226,11 +227,12 @@ class MatchedWeights:
         left = [name for name in self.match.unexpected if ADAPTER in name]
         matched = set(self.match.matched.values())
         if any(f"{name.partition(ADAPTER)[0]}.base_layer.weight" in matched for name in left):
+            chosen = override("checkpoint", self.source.name)
+            export = shell_command("export", chosen, "merge=true", "task=TASK", "output=FOLDER")
             raise UsageError(
                 f"{self.source.name} trained adapters, and this run has none to take them; choose "
                 "the same encoder.MODALITY.tune, or write the source's weights with the adapters "
-                f"in them: {shell_command('export')} checkpoint={self.source.name} merge=true "
-                "task=TASK output=FOLDER, then transfer.source=FOLDER"
+                f"in them: {export}, then transfer.source=FOLDER"
             )
 
     def refuse_tokens(self, datamodule: MixedDataModule) -> None:

@@ -30,6 +30,7 @@ from pipeline.terminal import say
 from pipeline.text_format import count, relpath, verb
 from pollinate.errors import PollinateError
 from pollinate.interrupt import SIGNAL_EXIT_CODES, StopRequest
+from pollinate.overrides import override
 from pollinate.program import shell_command
 
 STOPPING = (
@@ -173,7 +174,7 @@ class StudyRun:
                 say(
                     self.console,
                     "MLflow lacks a part of some trials yet; once the server is "
-                    f"back: {shell_command('sync', f'runs={self.want.folder}')}",
+                    f"back: {shell_command('sync', override('runs', self.want.folder))}",
                 )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)
         say(self.console, f"report {relpath(page.absolute())}")

@@ -18,6 +18,7 @@ import psutil
 import pipeline
 from pipeline.tracking.journals import MetricJournal
 from pipeline.tracking.sender import SenderSettings, stored_run_id
+from pollinate.overrides import override
 from pollinate.program import shell_command
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class SenderProcess:
         self._is_down = False
 
     def _advice(self) -> str:
-        return f"send the rest with: {shell_command('sync', f'run_dir={self._run_dir}')}"
+        return f"send the rest with: {shell_command('sync', override('run_dir', self._run_dir))}"
 
     def close(self) -> None:
         """Let it send the rest: as long as it gets on, about 3 s if the server is down."""

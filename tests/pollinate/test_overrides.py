@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from pipeline.override_text import data_override, override
+from pollinate.overrides import option_text, override
 
 
 @pytest.mark.parametrize(
@@ -45,16 +46,22 @@ def test_a_path_stands_as_it_is_where_it_can() -> None:
     assert override("data", "my shop.yaml") == 'data="my shop.yaml"'
 
 
-@pytest.mark.parametrize("for_later", [False, True])
-def test_data_of_python_stand_in_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_later: bool
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    spec = {"datasets": {"a": {"path": "a.csv", "version": "1e3"}}}
-    with data_override(spec, for_later=for_later) as words:
-        (word,) = words
-        file = Path(word.removeprefix("data="))
-        found = OmegaConf.to_container(OmegaConf.load(file))
-    assert found == {"datasets": {"a": {"path": str(tmp_path / "a.csv"), "version": "1e3"}}}
-    assert file.exists() == for_later
-    assert (tmp_path / "runs").exists() == for_later
+@pytest.mark.parametrize(
+    "name",
+    ["Projects [2024]", "it's", "a,b", "lr=0.1,bs=3", 'say "x"', "50%", "why?", "a b", "{x}"],
+)
+def test_what_a_message_shows_can_be_pasted(name: str) -> None:
+    (word,) = shlex.split(option_text("resume", Path("/tmp", name)))
+    assert OverridesParser.create().parse_override(word).value() == f"/tmp/{name}"
+
+
+def test_a_dollar_is_no_interpolation() -> None:
+    value = OverridesParser.create().parse_override(override("key", "a/${HOME}")).value()
+    assert OmegaConf.to_container(OmegaConf.create({"key": value}), resolve=True) == {
+        "key": "a/${HOME}"
+    }
+
+
+def test_keys_of_a_dict_may_hold_spaces_and_brackets() -> None:
+    value = {"a b": 1, "c[0]": "x y", "d:e": [1, 2]}
+    assert OverridesParser.create().parse_override(override("key", value)).value() == value
