@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pollinate.errors import UsageError
-from pollinate.files import as_yaml
+from pollinate.files import as_yaml, write_text
 from pollinate.overrides import override
 from pollinate.recipes import plain
 
@@ -35,8 +35,7 @@ def data_override(
     with TemporaryDirectory(prefix="pollinate-") as temporary:
         name = sha256(content.encode()).hexdigest()[:12] if for_later else "data"
         file = (KEPT_DATA.absolute() if for_later else Path(temporary)) / f"{name}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content, encoding="utf-8")
+        write_text(file, content, private=True)  # a source's options may hold a token
         yield [override("data", file)]
 
 

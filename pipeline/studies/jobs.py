@@ -14,7 +14,7 @@ from pipeline.studies.overrides import combined, resume_overrides
 from pipeline.studies.plan import StudyPlan, trial_files
 from pipeline.studies.results import Arm
 from pipeline.studies.trial_files import TrialFiles, TrialLedger
-from pipeline.tracking.redact import redact_text
+from pipeline.tracking.redact import redact_arguments
 from pollinate.overrides import override
 from pollinate.program import command_words
 
@@ -123,7 +123,7 @@ class FitJob(Job):
         words = shlex.split(self.context.launcher)
         start = command_words("fit") if words == ["python"] else [*words, "-m", "pipeline.fit"]
         command = [*start, *self.config_dirs, *mine, self._run_dir]
-        return [redact_text(word) for word in command]
+        return redact_arguments(command)
 
 
 @dataclass(kw_only=True)

@@ -108,7 +108,8 @@ class StudyPlan:
     predictors: list[str] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        write_json(folder / PLAN, {"format": FORMAT, **asdict(self)})
+        # trials are started with these overrides, and a password may be among them
+        write_json(folder / PLAN, {"format": FORMAT, **asdict(self)}, private=True)
 
 
 def load_plan(folder: Path) -> StudyPlan | None:
