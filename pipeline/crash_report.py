@@ -33,6 +33,7 @@ from pipeline.tracking.redact import (
 from pipeline.tracking.sender import CRASH_REPORTS
 from pollinate.errors import PollinateError, crash_file_of, note_crash_file
 from pollinate.files import as_yaml
+from pollinate.printable import printable
 from pollinate.program import current_folder, running_command
 from pollinate.version import VERSION
 
@@ -103,7 +104,8 @@ def keep_evidence(
         if written is not None and written.parent == folder:
             track_crash(config, folder, tracker, resume)
     except Exception as problem:  # noqa: BLE001  # whatever it is, the crash comes first
-        sys.stderr.write(f"warning: the crash isn't tracked: {redact_text(one_line(problem))}\n")
+        said = f"warning: the crash isn't tracked: {redact_text(one_line(problem))}\n"
+        sys.stderr.write(printable(said))
 
 
 def write_report(

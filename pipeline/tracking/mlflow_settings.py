@@ -52,7 +52,8 @@ def mlflow_uri(uri: str) -> str:
         return uri
     from sqlalchemy.engine import URL, make_url  # takes a moment, and MLflow brings it
 
-    found = URL.create("sqlite", database=str(path)).render_as_string()
+    # with the driver named, MLflow makes no folder of the name as it is encoded
+    found = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
     if make_url(found).database != str(path):
         raise UsageError(
             f"tracking.uri must name a file without % and ? in its path, got {uri}: the installed "
