@@ -8,6 +8,7 @@ from typing import TypeVar
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pollinate.console import new_console
+from pollinate.printable import printable
 
 Item = TypeVar("Item")
 
@@ -17,7 +18,7 @@ def track(items: Iterable[Item], what: str, total: float | None = None) -> Itera
     console = new_console(stderr=True)
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *Progress.get_default_columns()[1:],
     )
     shown = Progress(
@@ -28,4 +29,4 @@ def track(items: Iterable[Item], what: str, total: float | None = None) -> Itera
         disable=console.quiet or not console.is_terminal,
     )
     with shown:
-        yield from shown.track(items, total=total, description=what)
+        yield from shown.track(items, total=total, description=printable(what))

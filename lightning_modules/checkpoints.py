@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from pollinate.errors import PollinateError
 from pollinate.foreign import check_extent
+from pollinate.overrides import option_text
 
 MOST_VALUES = 10_000_000  # numbers, texts and tensors in a checkpoint
 SHARDS = "shards"  # name of the folder, and of the key that names the files
@@ -202,7 +203,7 @@ def checkpoint_write_errors(path: Path) -> Iterator[None]:
         reason = _write_failure(error)
         raise PollinateError(
             f"checkpoint {path} can't be written: {reason}; {kept}. "
-            f"Free some space, then resume with resume={path.parent.parent}"
+            f"Free some space, then resume with {option_text('resume', path.parent.parent)}"
         ) from error
 
 

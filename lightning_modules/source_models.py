@@ -23,6 +23,7 @@ class SourceModel:
         ``encoders.image...``, ``trunk...``, ``heads.<task>...``.
     spec: from which a model of this project can be built again, None of other models.
     load: builds it, with its weights, tokenizer and vocabularies.
+    adapter: peft's adapter_config.json beside the weights of another library, None without one.
     """
 
     name: str
@@ -30,6 +31,7 @@ class SourceModel:
     weights: Mapping[str, Tensor]
     spec: Mapping[str, Any] | None
     load: Callable[[], Predictor]
+    adapter: Mapping[str, Any] | None = None
 
     def predictor(self) -> Predictor:
         """Return the model, in evaluation mode, with all that it needs around it.

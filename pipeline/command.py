@@ -25,6 +25,7 @@ from pipeline.configuration.groups import FLAGS
 from pipeline.text_format import relpath
 from pollinate.errors import PollinateError, UsageError, crash_file_of
 from pollinate.files import as_yaml
+from pollinate.printable import printable
 from pollinate.program import command_words, running_command
 from pollinate.suggest import hint
 
@@ -148,7 +149,7 @@ def call_command(
         PollinateError: it failed in a way that the message explains. Any other error passes, with a
             note that names its crash report if there was a run folder.
     """
-    from pipeline.override_text import data_override  # both take time that --help needs not
+    from pipeline.data_override import data_override  # both take time that --help needs not
     from pollinate.console import is_quiet
 
     folders = [Path(folder).expanduser() for folder in config_dirs]
@@ -210,7 +211,7 @@ def _run(name: str, run: Run[CommandResult], arguments: CommandArguments) -> int
     if arguments.help:
         from pipeline.configuration.help import help_text  # each import costs every command
 
-        sys.stdout.write(help_text(name, arguments.config_dirs))
+        sys.stdout.write(printable(help_text(name, arguments.config_dirs)))
         return 0
     if not arguments.print_config:
         return _invoke(name, run, arguments).exit_code
@@ -218,7 +219,8 @@ def _run(name: str, run: Run[CommandResult], arguments: CommandArguments) -> int
     from pipeline.process_state import command_process
 
     with command_process(own_packages(arguments.overrides)):
-        sys.stdout.write(as_yaml(compose(name, arguments.overrides, arguments.config_dirs)))
+        composed = compose(name, arguments.overrides, arguments.config_dirs)
+        sys.stdout.write(printable(as_yaml(composed)))
     return 0
 
 
@@ -255,7 +257,7 @@ def report_error(error: BaseException, exit_code: int, debug: bool) -> int:
     message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
     file = crash_file_of(error)
     more = "" if file is None else f"; its cause is in {relpath(file)}"
-    sys.stderr.write(f"error: {message}{more}\n")
+    sys.stderr.write(printable(f"error: {message}{more}\n"))
     return exit_code
 
 
@@ -270,7 +272,7 @@ def _report_crash(error: Exception, name: str, debug: bool) -> int:
     if debug or file is None:
         _print_traceback(error)
     more = "no report of it could be written" if file is None else f"all about it: {relpath(file)}"
-    sys.stderr.write(f"error: {hide_secrets(one_line(error), {})}; {more}\n")
+    sys.stderr.write(printable(f"error: {hide_secrets(one_line(error), {})}; {more}\n"))
     return PollinateError.exit_code
 
 
@@ -279,7 +281,7 @@ def _print_traceback(error: BaseException) -> None:
 
     from pipeline.crash_report import hide_secrets
 
-    sys.stderr.write(hide_secrets("".join(traceback.format_exception(error)), {}))
+    sys.stderr.write(printable(hide_secrets("".join(traceback.format_exception(error)), {})))
 
 
 # (message, why a user needn't see it)
@@ -319,4 +321,4 @@ def show_warning(
     file: object = None,
     line: str | None = None,
 ) -> None:
-    sys.stderr.write(f"warning: {message}\n")
+    sys.stderr.write(printable(f"warning: {message}\n"))

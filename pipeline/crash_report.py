@@ -22,10 +22,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.configuration.schema import dotted_items
-from pipeline.tracking.redact import HIDDEN, is_secret, redact, redact_arguments, redact_text
+from pipeline.tracking.redact import (
+    HIDDEN,
+    is_secret,
+    passwords_in,
+    redact,
+    redact_arguments,
+    redact_text,
+)
 from pipeline.tracking.sender import CRASH_REPORTS
 from pollinate.errors import PollinateError, crash_file_of, note_crash_file
 from pollinate.files import as_yaml
+from pollinate.printable import printable
 from pollinate.program import current_folder, running_command
 from pollinate.version import VERSION
 
@@ -96,7 +104,8 @@ def keep_evidence(
         if written is not None and written.parent == folder:
             track_crash(config, folder, tracker, resume)
     except Exception as problem:  # noqa: BLE001  # whatever it is, the crash comes first
-        sys.stderr.write(f"warning: the crash isn't tracked: {redact_text(one_line(problem))}\n")
+        said = f"warning: the crash isn't tracked: {redact_text(one_line(problem))}\n"
+        sys.stderr.write(printable(said))
 
 
 def write_report(
@@ -183,7 +192,9 @@ def hide_secrets(text: str, config: Mapping[str, Any]) -> str:
     words = [word.partition("=") for word in running_command.get() or ()]
     variables = [(name, value) for name, value in os.environ.items() if name not in FOLDERS]
     pairs = [*dotted_items(config), *variables, *((key, value) for key, _, value in words)]
-    secrets = {v for k, v in pairs if isinstance(v, str) and is_secret(k)}
+    texts = [(key, value) for key, value in pairs if isinstance(value, str)]
+    secrets = {value for key, value in texts if is_secret(key)}
+    secrets |= {one for _, value in texts for one in passwords_in(value)}
     for value in sorted(secrets, key=len, reverse=True):
         if len(value) >= SHORTEST_SECRET:
             text = text.replace(value, HIDDEN)

@@ -17,6 +17,7 @@ from pipeline.terminal import new_table, print_labelled
 from pipeline.text_format import cell, relpath
 from pipeline.tracking.mlflow_settings import DATABASE, resolve_uri
 from pipeline.tracking.redact import redact_text
+from pollinate.overrides import override
 from pollinate.program import shell_command
 
 TaskMetrics = dict[str, dict[str, float]]  # {task: {metric: value}}
@@ -99,7 +100,7 @@ def print_result(
     console: Console, folder: RunFolder, tracking: Mapping[str, Any], checkpoint: str = BEST
 ) -> None:
     path, uri = relpath(folder.path), tracking.get("uri")
-    given = f"checkpoint={path / 'checkpoints' / checkpoint}"
+    given = override("checkpoint", path / "checkpoints" / checkpoint)
     print_labelled(
         console,
         [
@@ -111,7 +112,7 @@ def print_result(
 
 
 def resume_command(folder: RunFolder) -> str:
-    return shell_command("fit", f"resume={relpath(folder.path)}")
+    return shell_command("fit", override("resume", relpath(folder.path)))
 
 
 def browse_hint(uri: str) -> str:
@@ -120,4 +121,4 @@ def browse_hint(uri: str) -> str:
         return redact_text(uri)
     if uri == resolve_uri(DATABASE):
         return shell_command("ui")
-    return shell_command("ui", f"uri={redact_text(uri)}")
+    return shell_command("ui", override("uri", redact_text(uri)))

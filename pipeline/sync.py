@@ -19,6 +19,7 @@ from pipeline.tracking.journals import has_ended, read_lines
 from pipeline.tracking.redact import HIDDEN, redact_text
 from pipeline.tracking.sender import OPERATIONS, RunDeletedError, SenderSettings, record_crash
 from pollinate.errors import PollinateError, UsageError
+from pollinate.printable import printable
 
 
 def sync(run_dir: Path, uri: str | None = None) -> str:
@@ -65,7 +66,8 @@ def _send(settings: SenderSettings) -> str:
 
 def _report(event: str, **details: Any) -> None:
     if event == "refused":
-        sys.stderr.write(f"MLflow does not take {details['what']}: {details['error']}\n")
+        said = f"MLflow does not take {details['what']}: {details['error']}\n"
+        sys.stderr.write(printable(said))
 
 
 def read_settings(run_dir: Path, uri: str | None) -> SenderSettings:
@@ -124,7 +126,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> SyncResult:
     sent = SyncResult()
     for folder in folders:
         sent.run_ids[folder] = sync(folder, config["uri"])
-        sys.stdout.write(f"{folder}: sent, MLflow run {sent.run_ids[folder]}\n")
+        sys.stdout.write(printable(f"{folder}: sent, MLflow run {sent.run_ids[folder]}\n"))
     return sent
 
 

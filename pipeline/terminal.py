@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
+from pollinate.console import styled
+from pollinate.printable import printable
+
 
 def say(console: Console, text: str) -> None:
     """Print text as it is: names in it are neither coloured nor broken into lines."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(printable(text), highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def new_table(*headings: str, numbers: int) -> Table:
@@ -24,4 +27,5 @@ def new_table(*headings: str, numbers: int) -> Table:
 def print_labelled(console: Console, lines: Iterable[tuple[str, object]]) -> None:
     """Print what can be looked at or done next: a label in bold, and a path or a command."""
     for label, text in lines:
-        console.print(f"[bold]{label:<11}[/bold]{text}", highlight=False, soft_wrap=True)
+        line = styled((f"{label:<11}", "bold"), str(text))
+        console.print(line, highlight=False, soft_wrap=True)

@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules.checkpoints import read_checkpoint, read_spec
-from lightning_modules.encoders.pretrained_files import PACKAGE, SUFFIXES, in_package, read_weights
+from lightning_modules.encoders.pretrained_files import (
+    PACKAGE,
+    SUFFIXES,
+    in_package,
+    read_config,
+    read_weights,
+)
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
 from lightning_modules.source_models import SourceModel
 from lightning_modules.state_dicts import StateDict
+from lightning_modules.tuning.base import CONFIG
 from pipeline.find_checkpoint import find_checkpoint
 from pipeline.tracking.mlflow_settings import DATABASE
 from pollinate.errors import PollinateError
@@ -118,7 +125,9 @@ def external_source(what: str, path: Path) -> SourceModel:
     def load() -> Predictor:
         raise AssertionError("guarded by Source.predictor")
 
-    return SourceModel(what, file_digest(path), read_weights(path), None, load)
+    known = path.parent / CONFIG
+    adapter = read_config(known) if known.is_file() else None
+    return SourceModel(what, file_digest(path), read_weights(path), None, load, adapter)
 
 
 def network_weights(weights: StateDict) -> StateDict:

@@ -25,7 +25,12 @@ def ui_command(uri: str, port: int) -> list[str]:
         uri: of an sqlite database or another one that MLflow opens directly.
         port: on this machine, 1 to 65535.
     """
-    from pipeline.tracking.mlflow_settings import artifact_location, resolve_uri, sqlite_path
+    from pipeline.tracking.mlflow_settings import (
+        artifact_location,
+        mlflow_uri,
+        resolve_uri,
+        sqlite_path,
+    )
 
     uri = resolve_uri(uri)
     path = sqlite_path(uri)
@@ -35,7 +40,7 @@ def ui_command(uri: str, port: int) -> list[str]:
         raise UsageError(f"uri must be a database, got a server; open {uri} in a browser")
     _require_free(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", uri]
+    command += ["--workers", "1", "--backend-store-uri", mlflow_uri(uri)]
     location = artifact_location(uri)
     return command if location is None else [*command, "--default-artifact-root", location]
 

@@ -27,17 +27,26 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that survives a power cut."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a text file that survives a power cut.
+
+    Args:
+        path: of the file.
+        text: what it will hold.
+        private: whether only its owner may read it, since it may hold secrets.
+    """
+    with replacing(path) as temporary:
+        mode = 0o600 if private else 0o666
+        number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with open(number, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, private: bool = False) -> None:
     """Write plain values; see ``write_text``."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n", private=private)
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:

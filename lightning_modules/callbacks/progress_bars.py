@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightning_modules.evaluation_module import as_evaluated
 from lightning_modules.module import as_multitask
+from pollinate.printable import printable
 
 
 class TrainingProgressBar(Callback):
@@ -36,12 +37,12 @@ class TrainingProgressBar(Callback):
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         self._bar = Progress(
-            TextColumn("[bold]epoch {task.fields[epoch]}"),
+            TextColumn("epoch {task.fields[epoch]}", style="bold"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=self.console,
             transient=True,
         )
@@ -77,6 +78,7 @@ class TrainingProgressBar(Callback):
                 f"epoch {epoch_text(trainer)}  step {step}  {self._figures(trainer, pl_module)}",
                 highlight=False,
                 soft_wrap=True,
+                markup=False,
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -96,7 +98,7 @@ class TrainingProgressBar(Callback):
         """Return ``task loss score`` of every task, the score being the last validation's."""
         latest = trainer.callback_metrics
         return " | ".join(
-            f"{task} {_short(latest.get(f'train/{task}/loss'), 2)}"
+            f"{printable(task)} {_short(latest.get(f'train/{task}/loss'), 2)}"
             f" {_short(latest.get(f'valid/{task}/{definition.score}'), 3)}".rstrip()
             for task, definition in as_evaluated(module).tasks.items()
         )

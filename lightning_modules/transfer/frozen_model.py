@@ -25,6 +25,7 @@ from lightning_modules.source_models import SourceModel
 from lightning_modules.trunks.base import Routes
 from lightning_modules.trunks.shared import SharedTrunk
 from pollinate.errors import UsageError
+from pollinate.overrides import option_text, override
 from pollinate.program import shell_command
 from pollinate.suggest import hint, listing
 
@@ -215,10 +216,11 @@ def advice(modality: str, key: str, there: Any, name: str, library: bool) -> str
     if key in ("tokenizer", "extractor") and library:
         return f"take an encoder that brings the same: encoder/{modality}=transformers"
     if key == "tokenizer":
-        return f"take it over: data.text.tokenizer={name}, or the same pre-trained encoder/text"
+        own = option_text("data.text.tokenizer", name)
+        return f"take it over: {own}, or the same pre-trained encoder/text"
     if modality == "audio":
         return "give data.audio the source's options, or the same pre-trained encoder/audio"
-    return f"set data.{modality}.{key}={str(there).replace(' ', '')}"
+    return f"set {option_text(f'data.{modality}.{key}', there)}"
 
 
 def shortened(value: Any) -> Any:
@@ -276,10 +278,11 @@ class FrozenModel:
             known = listing(self.network.encoders)
             raise UsageError(f"{self.name} doesn't read {modality}; it reads {known}")
         if modality in self.network.adapted():
+            chosen = [override("checkpoint", self.name), f"modality={modality}"]
+            export = shell_command("export", *chosen, "merge=true", "task=TASK", "output=FOLDER")
             raise UsageError(
                 f"the encoder of {modality} of {self.name} has adapters of each task's own; write "
-                f"it with one task's in its weights: {shell_command('export')} checkpoint="
-                f"{self.name} modality={modality} merge=true task=TASK output=FOLDER"
+                f"it with one task's in its weights: {export}"
             )
         require_raw_inputs(modality, module, self.name)
         require_same_preprocessing(modality, self.modalities, self.network, datamodule, self.name)

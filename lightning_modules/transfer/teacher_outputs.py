@@ -28,6 +28,7 @@ from lightning_modules.predictor import Predictor
 from lightning_modules.source_models import SourceModel
 from lightning_modules.transfer.frozen_model import FrozenModel, differing_options
 from pollinate.errors import PollinateError, UsageError
+from pollinate.overrides import option_text
 from pollinate.suggest import hint
 from pollinate.version import VERSION
 
@@ -99,7 +100,7 @@ def column_of_training(
         texts = " and ".join("+".join(columns_named(form)) for form in forms)
         raise UsageError(
             f"the data set {name} has several columns that a teacher reads as {modality}, {texts}; "
-            f"choose one: {INPUTS_KEY}={{{name}: {{{modality}: {columns_named(forms[0])[0]}}}}}"
+            f"choose one: {option_text(INPUTS_KEY, {name: {modality: columns_named(forms[0])[0]}})}"
         )
     return forms[0] if forms else None
 

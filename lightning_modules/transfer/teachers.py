@@ -28,6 +28,7 @@ from lightning_modules.transfer.teacher_outputs import (
     teacher_inputs,
 )
 from pollinate.errors import PollinateError, UsageError
+from pollinate.overrides import option_text
 from pollinate.suggest import hint
 
 # a source; {source, task, weight}; a list of either; or {task: any of these}
@@ -144,13 +145,13 @@ def class_positions(
         known = hint(teacher.task, there, "its tasks")
         raise UsageError(
             f"{teacher.source} has no task {teacher.task!r} to teach {name}{known}; say which one "
-            f"does, transfer.map={{{name}: NAME}}, or leave {name} out: {KEY}={{TASK: RUN}}"
+            f"does, {map_text(name)}, or leave {name} out: {KEY}={{TASK: RUN}}"
         )
     other = there[teacher.task]
     if type(other) is not type(here):
         raise UsageError(
             f"the task {teacher.task} of {teacher.source} is {task_type(other)}, and {name} here "
-            f"is {task_type(here)}; choose another with transfer.map={{{name}: NAME}}"
+            f"is {task_type(here)}; choose another with {map_text(name)}"
         )
     require_same_classes(f"{teacher.task} of {teacher.source}", other.classes, name, here)
     if list(other.classes) == list(here.classes):
@@ -169,7 +170,7 @@ def require_same_classes(what: str, theirs: Sequence[str], name: str, here: Task
         raise PollinateError(
             f"the task {what} must have the classes of {name} here to teach it: it "
             f"{' and '.join(parts)}; train a teacher on the same classes, or name a task that has "
-            f"them: transfer.map={{{name}: NAME}}"
+            f"them: {map_text(name)}"
         )
     output_space = here.output_space()
     if output_space is not None and output_space.ordered and list(theirs) != list(here.classes):
@@ -418,3 +419,8 @@ class Teachers:
             predictor = source.predictor()
             self._opened[what] = replace(source, load=lambda: predictor), predictor
         return self._opened[what]
+
+
+def map_text(name: str) -> str:
+    """Return the option that names the teacher's task for one of this run's."""
+    return option_text("transfer.map", {name: "NAME"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Size, Tensor
@@ -13,8 +13,14 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.hooks import HookedModule
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.source_models import SourceModel
+from lightning_modules.transfer.adapter_scales import (
+    PART,
+    refuse_other_kinds,
+    scale_factors,
+    tune_option,
+)
 from pollinate.errors import UsageError
-from pollinate.program import shell_command
+from pollinate.overrides import option_text
 from pollinate.suggest import hint, listing
 
 # what peft puts into the names of a layer that has an adapter, and before those in its files
@@ -93,7 +99,6 @@ def parts_of(names: Iterable[str]) -> list[str]:
 
 
 MAX_SHOWN = 3  # weights in a message
-ADAPTER = ".lora_"
 ENCODERS = "encoders."
 LIBRARY_HINT = (
     " Weights of another library are an encoder's: choose it, encoder/image=timm or "
@@ -108,11 +113,13 @@ class MatchedWeights:
     source: where they are from.
     match: which of them.
     relabelled: heads of this network whose task has other labels there.
+    factors: {name here: what its tensor is multiplied with}.
     """
 
     source: SourceModel
     match: WeightMatch
     relabelled: Sequence[str] = ()
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -152,12 +159,14 @@ class MatchedWeights:
         fit = cls(source, match(chosen, there, renamed), other)
         fit.refuse_tokens(datamodule)
         fit.refuse(asked)
-        fit.refuse_adapters()
-        return fit
+        found = fit.match
+        refuse_other_kinds(source, found.matched, found.missing, found.unexpected)
+        return replace(fit, factors=scale_factors(source, network, found.matched))
 
     def weights(self) -> dict[str, Tensor]:
-        """Return {name here: the source's tensor}."""
-        return {own: self.source.weights[name] for own, name in self.match.matched.items()}
+        """Return {name here: the source's tensor}, scaled as this run's adapters are."""
+        found = {own: self.source.weights[name] for own, name in self.match.matched.items()}
+        return {own: value * self.factors.get(own, 1) for own, value in found.items()}
 
     def copy_into(self, network: MultiTaskNetwork) -> None:
         """Give a network the source's tensors."""
@@ -174,6 +183,12 @@ class MatchedWeights:
             f"from {self.source.name}: loaded {len(found.matched)} tensors, {numbers:,} values: "
             f"{', '.join(parts_of(found.matched))}"
         ]
+        if self.factors:
+            factors = ", ".join(f"{factor:.4g}" for factor in sorted(set(self.factors.values())))
+            lines.append(
+                f"  adapters scaled by {factors}, since alpha / rank is another here: they say "
+                "what they said there"
+            )
         if self.relabelled:
             lines.append(f"  not loaded, because their labels differ: {', '.join(self.relabelled)}")
         if kept:
@@ -202,9 +217,14 @@ class MatchedWeights:
             )
             parts = [p for p in parts_of(found.matched) if p not in parts_of(found.mismatched)]
             rest = f", or take the rest alone: transfer.parts=[{', '.join(parts)}]" if parts else ""
+            alike = "(dim, encoder, trunk)"
+            adapter = next((name for name in found.mismatched if PART.search(name)), None)
+            if adapter is not None:
+                rank = min(found.mismatched[adapter][0])
+                alike = f"({tune_option(adapter)}.rank={rank})"
             raise UsageError(
                 f"weights of {self.source.name} have other shapes: {'; '.join(some)}{more}. Build "
-                f"this run as that one (dim, encoder, trunk){rest}"
+                f"this run as that one {alike}{rest}"
             )
         empty = [
             part for part in asked if not any(is_in_part(name, part) for name in found.matched)
@@ -221,18 +241,6 @@ class MatchedWeights:
                 f"{similar_part(empty, found, self.source) or 'PART OF THE SOURCE'}}}"
             )
 
-    def refuse_adapters(self) -> None:
-        """Check that no layer is taken without the adapter that was trained beside it."""
-        left = [name for name in self.match.unexpected if ADAPTER in name]
-        matched = set(self.match.matched.values())
-        if any(f"{name.partition(ADAPTER)[0]}.base_layer.weight" in matched for name in left):
-            raise UsageError(
-                f"{self.source.name} trained adapters, and this run has none to take them; choose "
-                "the same encoder.MODALITY.tune, or write the source's weights with the adapters "
-                f"in them: {shell_command('export')} checkpoint={self.source.name} merge=true "
-                "task=TASK output=FOLDER, then transfer.source=FOLDER"
-            )
-
     def refuse_tokens(self, datamodule: MixedDataModule) -> None:
         """Check that embeddings of tokens are of the same tokens."""
         paired = [*self.match.matched, *self.match.mismatched]
@@ -241,9 +249,10 @@ class MatchedWeights:
             return
         known = self.source.learnt["modalities"].get("text")
         if known != datamodule.modalities["text"].state_dict():
+            taken = option_text("data.text.tokenizer", self.source.name)
             raise UsageError(
                 f"the tokenizer of {self.source.name} is not this run's, so its embeddings mean "
-                f"other tokens; take it over: data.text.tokenizer={self.source.name}, or leave the "
+                f"other tokens; take it over: {taken}, or leave the "
                 "encoder out with transfer.parts"
             )
 

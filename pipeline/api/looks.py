@@ -13,8 +13,8 @@ from pipeline import inspect as inspect_command
 from pipeline import plan as plan_command
 from pipeline import rank_sources as rank_command
 from pipeline.api.runs import Data, Model, Run
-from pipeline.override_text import override
 from pipeline.plan import PlanResult
+from pollinate.overrides import override
 
 
 @dataclass(frozen=True)

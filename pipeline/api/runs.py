@@ -15,11 +15,11 @@ from pipeline import export as export_command
 from pipeline import fit as fit_command
 from pipeline import merge as merge_command
 from pipeline.command import own_packages
-from pipeline.override_text import override, overrides_of
 from pipeline.run_folder import RunFolder, new_run_folder
 from pipeline.tracking.journals import read_points
 from pipeline.tracking.mlflow_settings import DATABASE
 from pollinate.errors import PollinateError, UsageError
+from pollinate.overrides import override, overrides_of
 from pollinate.recipes import Recipe
 
 if TYPE_CHECKING:  # they import torch, which a run's figures don't need

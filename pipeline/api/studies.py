@@ -11,8 +11,8 @@ import pandas as pd
 
 from pipeline import study as study_command
 from pipeline.api.runs import Data
-from pipeline.override_text import override
 from pollinate.errors import UsageError
+from pollinate.overrides import override
 
 if TYPE_CHECKING:
     from pipeline.studies.analysis.estimates import StudyAnalysis

@@ -48,6 +48,7 @@ from pipeline.configuration.method_rules import (
     component_problems,
     lr_scale_problems,
     sharding_problems,
+    tracking_problems,
     trainer_options,
     trainer_problems,
     transfer_problems,
@@ -56,6 +57,7 @@ from pipeline.configuration.schema import SCHEMAS, key_paths, missing_values, sc
 from pipeline.configuration.study_rules import study_problems
 from pollinate.errors import UsageError
 from pollinate.foreign import parse_yaml, read_text, texts_in
+from pollinate.overrides import option_text
 from pollinate.suggest import hint, raise_all
 
 # an interpolation or a URL is not a path relative to the file
@@ -255,7 +257,7 @@ def sort_overrides(
     """
     line = CommandLine()
     for text in overrides:
-        override = _parse(text)
+        override = parse_override(text)
         key = override.key_or_group
         value: Any = override.value()
         if override.is_delete():
@@ -269,7 +271,12 @@ def sort_overrides(
     return line
 
 
-def _parse(text: str) -> Override:
+def parse_override(text: str) -> Override:
+    """Return an override as Hydra reads it; file names that aren't in its grammar mean themselves.
+
+    Raises:
+        UsageError: it can't be read, or is several.
+    """
     try:
         override = OverridesParser.create().parse_override(text)
     except RecursionError as error:
@@ -287,7 +294,7 @@ def _parse(text: str) -> Override:
         key, _, value = text.partition("=")
         raise UsageError(
             f"{key} takes one value, got {value}; write a list as '{key}=[a,b]', or quote a value "
-            f"with commas or parentheses: {key}='\"{value}\"'"
+            f"with commas or parentheses: {option_text(key, value)}"
         )
     return override
 
@@ -295,7 +302,9 @@ def _parse(text: str) -> Override:
 def _unreadable(text: str, error: HydraException) -> str:
     if "=" not in text:
         return f"expected key=value or group=option, got {text!r}"
-    return f"can't read {text!r}: {str(error).splitlines()[0]}; quote the value"
+    key, _, value = text.partition("=")
+    reason = str(error).splitlines()[0]
+    return f"can't read {text!r}: {reason}; if it is a text, write {option_text(key, value)}"
 
 
 def _packages(value: Any) -> list[str]:
@@ -519,6 +528,7 @@ def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> 
         known += [f"trainer.{name}" for name in (*trainer_options(), AVERAGING)]
     problems = [
         *missing_values(config),
+        *tracking_problems(config.get("tracking")),
         *schema_problems(SCHEMAS[command], config, known=known),
         *component_problems(config, allow),
     ]

@@ -99,6 +99,18 @@ def value_problems(path: str, value: Any, option: Option) -> Iterator[str]:
         yield f"{path} must be {wanted}, got {shown(value)}{advice}"
 
 
+def tracking_problems(node: Any) -> Iterator[str]:
+    name = node.get("register") if isinstance(node, dict) else None
+    if isinstance(name, str):
+        yield from register_problems(name)
+
+
+def register_problems(name: str) -> Iterator[str]:
+    """Yield what is wrong with a model's name in MLflow's registry, which looks at it late."""
+    if not name.strip() or not {"/", ":"}.isdisjoint(name) or name in (".", ".."):
+        yield f"tracking.register must be a name without / and :, or null, got {shown(name)}"
+
+
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 SHARDED, LOCAL, BRANCHES = "fsdp2", "local", "branches"  # strategies of ours
 AVERAGING = "averaging"  # our option that goes with the second

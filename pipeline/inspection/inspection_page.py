@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from datamodules.label_maps import UNLABELLED_PIXEL
@@ -33,6 +32,7 @@ from pipeline.pages import render
 from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder
 from pipeline.terminal import new_table, say
+from pollinate.console import styled
 from pollinate.errors import PollinateError
 from pollinate.files import write_json, write_text
 
@@ -246,8 +246,11 @@ def print_findings(console: Console, found: InspectionFindings) -> None:
         colour = COLOURS[problem.severity]
         count = f"{problem.count:,} " if problem.count else ""
         console.print(
-            f"[bold {colour}]{problem.severity}[/] [bold]{escape(problem.where)}[/]: "
-            f"{count}{escape(problem.what)}; {escape(problem.advice)}",
+            styled(
+                (problem.severity, f"bold {colour}"),
+                (f" {problem.where}", "bold"),
+                f": {count}{problem.what}; {problem.advice}",
+            ),
             highlight=False,
             soft_wrap=True,
         )
@@ -255,7 +258,7 @@ def print_findings(console: Console, found: InspectionFindings) -> None:
             say(console, f"  {place}")
         if len(problem.places) > LISTED:
             console.print("  ...")
-    console.print(f"[bold]{data_verdict(found.problems)}[/]", highlight=False)
+    console.print(styled((data_verdict(found.problems), "bold")), highlight=False)
 
 
 def finding_tables(found: InspectionFindings) -> Iterator[Table]:
@@ -266,13 +269,13 @@ def finding_tables(found: InspectionFindings) -> Iterator[Table]:
     pixels = new_table("task", "data set", "share of pixels", *SPLITS, numbers=3)
     for name, facts in found.facts.items():
         counts = [f"{facts.rows[split]:,}" for split in SPLITS]
-        rows.add_row(escape(name), "+".join(facts.inputs), *counts)
+        rows.add_row(name, "+".join(facts.inputs), *counts)
         for figure, value in facts.figures():
-            figures.add_row(escape(name), escape(figure), value)
+            figures.add_row(name, figure, value)
         for task, own in facts.tasks.items():
-            tasks.add_row(escape(task), escape(name), own.kind, *own.cells(facts.rows))
+            tasks.add_row(task, name, own.kind, *own.cells(facts.rows))
             for label in own.classes[:MOST_CLASSES] if own.unit == PIXEL_UNIT else ():
                 shares = [own.labels[s][label] / max(1, own.labels[s].total()) for s in SPLITS]
                 cells = [f"{share:.2%}" for share in shares]
-                pixels.add_row(escape(task), escape(name), escape(label), *cells)
+                pixels.add_row(task, name, label, *cells)
     yield from (rows, figures, tasks, pixels)

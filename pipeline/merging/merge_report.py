@@ -24,6 +24,7 @@ from pipeline.text_format import cell, relpath
 from pipeline.tracking.loggers import RunLogger
 from pipeline.training_run import record_data
 from pollinate.files import write_json
+from pollinate.overrides import override
 from pollinate.program import shell_command
 
 MOST_COLUMNS = 4  # models with a column of their own
@@ -82,7 +83,7 @@ def print_merge(
             scores_table(summary, {**spec["config"], "allow_targets": config["allow_targets"]})
         )
     print_result(console, folder, config["tracking"])
-    best = f"checkpoint={relpath(folder.checkpoints / BEST)}"
+    best = override("checkpoint", relpath(folder.checkpoints / BEST))
     print_labelled(console, [("evaluate", shell_command("evaluate", best, "split=train"))])
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from pollinate.printable import printable
+
 CODE = re.compile(r"`([^`]*)`")
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page; values are escaped, but for those that are ``Markup``."""
-    return _templates().get_template(template).render(values)
+    """Return a page; values are escaped, but for those that are ``Markup``; see ``printable``."""
+    return printable(_templates().get_template(template).render(values))
 
 
 @cache

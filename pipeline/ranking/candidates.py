@@ -26,11 +26,11 @@ from lightning_modules.task_rows import keys_of_task
 from lightning_modules.transferability.base import Absent
 from pipeline.configuration.composition import compose_with_requirements
 from pipeline.find_checkpoint import find_checkpoint
-from pipeline.override_text import value_text
 from pipeline.ranking.target_sample import Cells
 from pipeline.tracking.mlflow_settings import DATABASE
 from pollinate.errors import UsageError
 from pollinate.instantiate import find_target, instantiate
+from pollinate.overrides import override
 from pollinate.requirements import require_all
 
 
@@ -257,7 +257,7 @@ def find_source(name: str, config: Mapping[str, Any]) -> CandidateSource:
     model = model_folder(Path(name).expanduser())
     if model is not None:
         modality, option = model
-        overrides = [f"encoder/{modality}={option}", f"encoder.{modality}.model={value_text(name)}"]
+        overrides = [f"encoder/{modality}={option}", override(f"encoder.{modality}.model", name)]
         return EncoderSource(name, modality, composed(overrides, config))
     place = str(Path(name).expanduser()) if name.startswith("~") else name
     checkpoint = find_checkpoint(place, uri_of(config))
@@ -272,13 +272,13 @@ def overrides_of(match: re.Match[str]) -> list[str]:
     modality, rest = match["modality"], match["rest"]
     chosen = f"encoder/{modality}={match['option']}"
     if rest.startswith(":"):
-        return [chosen, f"encoder.{modality}.model={value_text(rest[1:])}"]
+        return [chosen, override(f"encoder.{modality}.model", rest[1:])]
     return [chosen, *shlex.split(rest)]
 
 
 def composed(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a run with the encoder, and this command's data."""
-    allowed = f"allow_targets=[{','.join(config['allow_targets'])}]"
+    allowed = override("allow_targets", config["allow_targets"])
     found = compose_with_requirements("fit", [*overrides, allowed])
     require_all(found.requires)
     return {**config, "encoder": found.config["encoder"]}

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lightning_modules.transferability.base import EvidenceKind
 from pipeline.ranking.measured_gains import MeasuredGains
@@ -23,6 +23,7 @@ from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder
 from pipeline.terminal import new_table, say
 from pipeline.text_format import NOTHING, cell, format_scaled
+from pollinate.console import styled
 from pollinate.errors import UsageError
 from pollinate.files import csv_text, write_text
 
@@ -159,7 +160,7 @@ def print_ranking(console: Console, report: RankingReport) -> None:
     ranking = report.ranking
     for task, own in ranking.tasks.items():
         rows = f"{len(own.rows):,} labelled rows"
-        console.rule(f"[bold]{escape(task)}[/], {own.kind}, {rows}", align="left")
+        console.rule(styled((task, "bold"), f", {own.kind}, {rows}"), align="left")
         for kind in ranking.kinds:
             there = [score for score in ranking.scores if ranking.values(task, score, kind)]
             if there:
@@ -173,7 +174,8 @@ def print_ranking(console: Console, report: RankingReport) -> None:
     for line in absences(ranking):
         say(console, line)
     if report.gains is not None:
-        console.rule("[bold]Kendall's tau[/] with the measured gains", align="left")
+        title = styled(("Kendall's tau", "bold"), " with the measured gains")
+        console.rule(title, align="left")
         console.print(agreement_table(report))
         for line in agreement_notes(report):
             say(console, line)
@@ -195,21 +197,21 @@ def values_table(
         return sum(own) / len(own) if own else math.inf
 
     for source in sorted(sources, key=mean_rank):
-        cells = [
+        cells: list[str | Text] = [
             value_text(ranking.outcomes[task][source][score].value, places[score].get(source))
             for score in scores
         ]
         if measured:
             cells.append(number(gains[source], "+") if source in gains else NOTHING)
-        table.add_row(escape(source), *cells)
+        table.add_row(source, *cells)
     return table
 
 
-def value_text(value: float | None, place: int | None) -> str:
+def value_text(value: float | None, place: int | None) -> str | Text:
     """Return a value as a cell, in which a space stands where the best has its star."""
     if value is None:
         return f"{NOTHING} "
-    return f"[bold]{number(value)}*[/]" if place == 1 else f"{number(value)} "
+    return styled((f"{number(value)}*", "bold")) if place == 1 else f"{number(value)} "
 
 
 def order_table(
@@ -220,7 +222,7 @@ def order_table(
     for score in scores:
         seconds = sum(ranking.outcomes[task][source][score].seconds for source in sources)
         order = in_order(ranking.values(task, score, sources))
-        table.add_row(score, escape(order), f"{seconds:.2f}")
+        table.add_row(score, order, f"{seconds:.2f}")
     return table
 
 
@@ -245,7 +247,7 @@ def seconds_table(ranking: Ranking) -> Table:
             sum(ranking.outcomes[task][source][score].seconds for task in ranking.tasks)
             for score in looks
         ]
-        table.add_row(escape(source), f"{seconds:.2f}", *(f"{value:.3f}" for value in own))
+        table.add_row(source, f"{seconds:.2f}", *(f"{value:.3f}" for value in own))
     for what, value in ranking.run_seconds.items():
         table.add_row(f"tasks: {what}", f"{value:.2f}", *[NOTHING] * len(looks))
     return table
@@ -269,7 +271,7 @@ def agreement_table(report: RankingReport) -> Table:
     """Return a line a score: tau of each task, and of the pairs of all tasks."""
     tasks = [task for task in next(iter(report.agreements.values())) if task != POOLED]
     pooled = ["all tasks", "95 %", "p", "pairs"]
-    table = new_table("score", *map(escape, tasks), *pooled, numbers=len(tasks) + len(pooled))
+    table = new_table("score", *tasks, *pooled, numbers=len(tasks) + len(pooled))
     for score, own in report.agreements.items():
         whole = own[POOLED]
         interval = NOTHING if whole.low is None else f"{whole.low:+.2f} to {whole.high:+.2f}"

@@ -11,6 +11,7 @@ from pipeline.configuration.study_rules import ALL
 from pipeline.studies.plan import MultiTaskFacts
 from pipeline.studies.results import Arm
 from pollinate.errors import UsageError
+from pollinate.overrides import override
 
 ROWS, STEPS = "rows", "steps"
 
@@ -28,7 +29,7 @@ def rows_per_step(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) ->
 
 def budget_overrides(tasks: tuple[str, ...], facts: MultiTaskFacts, budget: str) -> tuple[str, ...]:
     return (
-        f"tasks=[{','.join(tasks)}]",
+        override("tasks", tasks),
         f"sampler.batch_size={rows_per_step(tasks, facts, budget)}",
         f"sampler.steps_per_epoch={facts.steps_per_epoch}",
     )
@@ -70,7 +71,7 @@ def arms_of(study: Mapping[str, Any], facts: MultiTaskFacts) -> dict[str, Arm]:
             arm,
             name=f"{arm.name}@{share:.6g}",
             labels=share,
-            overrides=(*arm.overrides, f"label_fraction={share!r}"),
+            overrides=(*arm.overrides, override("label_fraction", share)),
         )
         for share in sorted(study["label_fractions"])
         for arm in full
@@ -121,8 +122,7 @@ def _pair_arms(study: Mapping[str, Any], facts: MultiTaskFacts) -> Iterator[Arm]
 
 def _weighted_pair(name: str, pair: tuple[str, ...], weights: tuple[float, float]) -> Arm:
     given = tuple(zip(pair, weights, strict=True))
-    text = ",".join(f"{task}:{weight:g}" for task, weight in given)
-    overrides = ("balancer=fixed", f"balancer.task_weights={{{text}}}")
+    overrides = ("balancer=fixed", override("balancer.task_weights", dict(given)))
     return Arm(name, "pair", pair, overrides, weights=given)
 
 
@@ -144,8 +144,8 @@ def _transfer_arms(study: Mapping[str, Any], facts: MultiTaskFacts) -> Iterator[
                 f"study.transfers: {source} reads {theirs[0]} and {target} {theirs[1]}, so no "
                 "encoder can be taken over; leave this one out"
             )
-        parts = ",".join([*(f"encoders.{name}" for name in alike), "trunk"])
-        overrides = (*EQUAL, "transfer=init", f"transfer.parts=[{parts}]")
+        parts = [*(f"encoders.{name}" for name in alike), "trunk"]
+        overrides = (*EQUAL, "transfer=init", override("transfer.parts", parts))
         name = f"transfer:{source}>{target}"
         yield Arm(name, "transfer", (target,), overrides, source=source)
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,7 @@ from pipeline.studies.scheduler import ScheduledJob, remaining_seconds
 from pipeline.studies.trials import TrialJob
 from pipeline.terminal import new_table, say
 from pipeline.text_format import NOTHING, cell, duration
+from pollinate.console import styled
 
 EVERY = 0.5  # seconds between two looks at the steps
 
@@ -82,17 +82,17 @@ class StudyProgress:
             if work.child is not None:
                 steps, total = work.job.files.step(), max(1, work.job.steps)
                 table.add_row(
-                    escape(work.job.title),
+                    work.job.title,
                     ProgressBar(total=total, completed=min(steps, total), width=24),
                     f"step {steps:,} of {work.job.steps:,}" if work.job.steps else "",
                     duration(work.child.seconds),
                 )
             elif work.state == "elsewhere":
-                table.add_row(escape(work.job.title), "", "another process is at it", "")
+                table.add_row(work.job.title, "", "another process is at it", "")
         return [table, Text(self._rest().strip(" ()"), style="bold")]
 
 
-MARKS = {"helped": " [green]+[/]", "hurt": " [red]-[/]", "unclear": ""}
+MARKS = {"helped": (" +", "green"), "hurt": (" -", "red"), "unclear": ("", "")}
 
 
 def print_plan(
@@ -109,7 +109,7 @@ def print_plan(
         rows = rows_per_step(arm.tasks, plan.facts, plan.budget)
         names = ", ".join(arm.tasks)
         table.add_row(
-            escape(arm.name), names, f"{plan.facts.steps:,}", f"{rows:,}", str(len(own)), str(done)
+            arm.name, names, f"{plan.facts.steps:,}", f"{rows:,}", str(len(own)), str(done)
         )
     console.print(table)
     left = sum(not trial.is_finished() for trial in trials)
@@ -134,11 +134,12 @@ def answers_table(results: StudyResults, answers: StudyAnalysis) -> Table:
         for name, arm in results.arms.items()
         if arm.kind in ("multi_task", "variant") and arm.labels == 1 and name in answers.scores
     ]
-    table = new_table("task", "score", "single_task", *map(escape, arms), numbers=1 + len(arms))
+    table = new_table("task", "score", "single_task", *arms, numbers=1 + len(arms))
     for task, metric in results.metrics.items():
         single_task = answers.scores.get(f"single_task:{task}", {}).get(task)
         cells = [
-            estimate_text(answers.scores[arm].get(task)) + mark(answers, arm, task) for arm in arms
+            styled(estimate_text(answers.scores[arm].get(task)), mark(answers, arm, task))
+            for arm in arms
         ]
         table.add_row(task, metric, estimate_text(single_task), *cells)
     compared = [answers.comparisons.get(arm) for arm in arms]
@@ -148,10 +149,11 @@ def answers_table(results: StudyResults, answers: StudyAnalysis) -> Table:
     return table
 
 
-def mark(answers: StudyAnalysis, arm: str, task: str) -> str:
+def mark(answers: StudyAnalysis, arm: str, task: str) -> tuple[str, str]:
+    """Return a sign and its colour."""
     comparison = answers.comparisons.get(arm)
     change = None if comparison is None else comparison.changes.get(task)
-    return "" if change is None else MARKS[change.verdict]
+    return MARKS["unclear" if change is None else change.verdict]
 
 
 def estimate_text(estimate: IntervalEstimate | None) -> str:
@@ -164,11 +166,11 @@ def estimate_text(estimate: IntervalEstimate | None) -> str:
 def ends(estimate: IntervalEstimate, spec: str) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
-    return rf" \[{estimate.low:{spec}}, {estimate.high:{spec}}]"
+    return f" [{estimate.low:{spec}}, {estimate.high:{spec}}]"
 
 
-def relative_text(change: Change | None) -> str:
+def relative_text(change: Change | None) -> str | Text:
     if change is None or change.relative is None:
         return NOTHING
     found = change.relative
-    return f"{found.mean:+.1%}{ends(found, '+.1%')}{MARKS[change.verdict]}"
+    return styled(f"{found.mean:+.1%}{ends(found, '+.1%')}", MARKS[change.verdict])

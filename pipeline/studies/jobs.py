@@ -14,7 +14,8 @@ from pipeline.studies.overrides import combined, resume_overrides
 from pipeline.studies.plan import StudyPlan, trial_files
 from pipeline.studies.results import Arm
 from pipeline.studies.trial_files import TrialFiles, TrialLedger
-from pipeline.tracking.redact import redact_text
+from pipeline.tracking.redact import redact_arguments
+from pollinate.overrides import override
 from pollinate.program import command_words
 
 
@@ -98,12 +99,16 @@ class FitJob(Job):
     def arguments(self) -> list[str]:
         if self.files.can_go_on():
             told = combined(resume_overrides(self.base), self._parent())
-            return ["pipeline.fit", *self.config_dirs, f"resume={self.files.path}", *told]
-        return ["pipeline.fit", *self.config_dirs, *self.overrides(), f"run_dir={self.files.path}"]
+            return ["pipeline.fit", *self.config_dirs, override("resume", self.files.path), *told]
+        return ["pipeline.fit", *self.config_dirs, *self.overrides(), self._run_dir]
 
     def overrides(self) -> list[str]:
-        name = f"name={self.name}"
+        name = override("name", self.name)
         return combined(self.base, self.own, self.values(), [name, *self._parent()])
+
+    @property
+    def _run_dir(self) -> str:
+        return override("run_dir", self.files.path)
 
     @property
     def name(self) -> str:
@@ -111,14 +116,14 @@ class FitJob(Job):
 
     def _parent(self) -> list[str]:
         parent = self.context.parent()
-        return [] if parent is None else [f"tracking.parent={parent}"]
+        return [] if parent is None else [override("tracking.parent", parent)]
 
     def shown(self) -> list[str]:
         mine = combined(self.base, self.own, self.values())
         words = shlex.split(self.context.launcher)
         start = command_words("fit") if words == ["python"] else [*words, "-m", "pipeline.fit"]
-        command = [*start, *self.config_dirs, *mine, f"run_dir={self.files.path}"]
-        return [redact_text(word) for word in command]
+        command = [*start, *self.config_dirs, *mine, self._run_dir]
+        return redact_arguments(command)
 
 
 @dataclass(kw_only=True)
@@ -156,5 +161,7 @@ def source_overrides(plan: StudyPlan, arm: Arm, source: TrialFiles | None) -> li
     if source is None or arm.source is None:
         return []
     texts = all("text" in plan.facts.tasks[name].modalities for name in (*arm.tasks, arm.source))
-    alike = [f"data.text.tokenizer={source.path}"] if texts and plan.facts.learns_tokens else []
-    return [f"transfer.source={source.path}", *alike]
+    alike = (
+        [override("data.text.tokenizer", source.path)] if texts and plan.facts.learns_tokens else []
+    )
+    return [override("transfer.source", source.path), *alike]

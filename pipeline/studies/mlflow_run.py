@@ -15,6 +15,7 @@ from pipeline.studies.results import StudyResults
 from pipeline.studies.trial_files import safe_name
 from pipeline.tracking.journals import OperationJournal, read_lines
 from pipeline.tracking.sender import METRICS, OPERATIONS, PARENT_TAG, SYSTEM, sent_bytes
+from pollinate.overrides import override
 
 PATIENCE = 20.0  # seconds that a server has to name the run before the first trial begins
 STUDY_TAG = "pollinate.study"
@@ -53,7 +54,9 @@ class StudyTracker:
             journal.close()
         command = [sys.executable, "-m", "pipeline.sync"]
         return all(
-            subprocess.run([*command, f"run_dir={f}"], capture_output=True, check=False).returncode
+            subprocess.run(
+                [*command, override("run_dir", f)], capture_output=True, check=False
+            ).returncode
             == 0
             for f in dict.fromkeys([*top_level, *late])
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pipeline.configuration.composition import parse_override
 from pipeline.configuration.groups import SHIPPED, options
+from pollinate.overrides import override
 
 # keys of the study, and those that it sets for each trial
 STUDY_KEYS = ("study", "seeds", "jobs", "timeout", "retries", "launcher", "dry_run")
@@ -19,8 +21,8 @@ SHARED_GROUPS = (
 RESUME_KEYS = ("allow_targets", "tracking")  # what a run that goes on is told once more
 
 
-def key_of(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
+def key_of(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~")
 
 
 def is_below(key: str, top: str) -> bool:
@@ -48,12 +50,13 @@ def study_overrides(overrides: Iterable[str]) -> list[str]:
     return [_absolute(text) for text in kept]
 
 
-def _absolute(override: str) -> str:
-    key, equals, value = override.partition("=")
-    if equals and value.endswith((".yaml", ".yml")):
-        file = Path(value).expanduser()
-        return f"{key}={file.resolve()}" if file.is_file() else override
-    return override
+def _absolute(text: str) -> str:
+    parsed = parse_override(text)
+    value = None if parsed.is_delete() else parsed.value()
+    if not isinstance(value, str) or not value.endswith((".yaml", ".yml")):
+        return text
+    file = Path(value).expanduser()
+    return override(text.partition("=")[0], file.resolve()) if file.is_file() else text
 
 
 def combined(*layers: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from pipeline.studies.trial_files import TrialFiles, read_json, safe_name
 from pipeline.text_format import relpath
 from pollinate.errors import PollinateError
 from pollinate.files import write_json
+from pollinate.overrides import override
 from pollinate.program import shell_command
 
 
@@ -107,7 +108,8 @@ class StudyPlan:
     predictors: list[str] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        write_json(folder / PLAN, {"format": FORMAT, **asdict(self)})
+        # trials are started with these overrides, and a password may be among them
+        write_json(folder / PLAN, {"format": FORMAT, **asdict(self)}, private=True)
 
 
 def load_plan(folder: Path) -> StudyPlan | None:
@@ -124,7 +126,7 @@ def load_plan(folder: Path) -> StudyPlan | None:
 
 
 def study_resume_command(folder: Path) -> str:
-    return shell_command("study", f"resume={relpath(folder)}")
+    return shell_command("study", override("resume", relpath(folder)))
 
 
 def arm_from(plain: dict[str, Any]) -> Arm:

@@ -11,6 +11,7 @@ from pipeline.studies.jobs import Job, JobContext
 from pipeline.studies.overrides import combined
 from pipeline.studies.plan import StudyPlan, trial_files
 from pipeline.studies.trial_files import TrialFiles, read_json
+from pollinate.overrides import overrides_of
 
 FOLDER = "predictors"
 RANKING = "ranking.json"
@@ -39,16 +40,15 @@ class RankJob(Job):
         shutil.rmtree(self.files.path, ignore_errors=True)
 
     def arguments(self) -> list[str]:
-        models = ",".join(f'"{files.path}"' for files in self.models.values())
-        own = [
-            f"tasks=[{','.join(self.tasks)}]",
-            f"seed={self.seed}",
-            "tracking=none",
-            f"name={FOLDER}",
-            f"sources=[{models}]",
-            f"scores=[{','.join(self.scores)}]",
-            f"run_dir={self.files.path}",
-        ]
+        own = overrides_of(
+            tasks=list(self.tasks),
+            seed=self.seed,
+            tracking="none",
+            name=FOLDER,
+            sources=[files.path for files in self.models.values()],
+            scores=list(self.scores),
+            run_dir=self.files.path,
+        )
         base = [text for text in self.base if not text.startswith("tracking")]
         return ["pipeline.rank_sources", *self.config_dirs, *combined(base, own)]
 

@@ -31,8 +31,8 @@ from pipeline.studies.search import as_overrides, require_optuna
 from pipeline.studies.trial_files import safe_name
 from pipeline.tracking.redact import redact
 from pollinate.errors import PollinateError, UsageError
+from pollinate.overrides import option_text, override
 from pollinate.requirements import check_writable, require_all
-from pollinate.suggest import shown
 
 # what may differ without making another study: how, where and how often it is run
 FREE = (
@@ -68,7 +68,7 @@ def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequ
         more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise UsageError(
             f"run_dir {folder.path} belongs to another study: {'; '.join(changed[:SHOWN])}{more}. "
-            f"Choose another run_dir, or resume that one: resume={folder.path}"
+            f"Choose another run_dir, or resume that one: {option_text('resume', folder.path)}"
         )
 
 
@@ -114,7 +114,7 @@ def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> Stu
     plan = load_plan(folder)
     assert plan is not None, "looked for by resumed_folder"
     given = [text for text in arguments.overrides if key_of(text) not in ("resume", "run_dir")]
-    seeds = f"seeds={shown(plan.seeds)}"  # some may have been added since it began
+    seeds = override("seeds", plan.seeds)  # some may have been added since it began
     overrides = combined(plan.overrides, [seeds], given)
     dirs = list(dict.fromkeys([*plan.config_dirs, *dirs]))
     again = compose(COMMAND, overrides, [Path(one) for one in dirs])

@@ -24,8 +24,8 @@ from pipeline.studies.trial_files import (
 )
 from pollinate.errors import PollinateError
 from pollinate.files import write_json
+from pollinate.overrides import override
 from pollinate.requirements import require
-from pollinate.suggest import shown
 
 TRIALS = 10  # of each arm, where the configuration says nothing
 SEED = 1000  # first one tried: the study's own seeds are usually small
@@ -55,10 +55,7 @@ def best_file(folder: Path, arm: str) -> Path:
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
     """Return {key: value} as a command line says it."""
-    return [
-        f"{key}={value if isinstance(value, str) else shown(value)}"
-        for key, value in values.items()
-    ]
+    return [override(key, value) for key, value in values.items()]
 
 
 @dataclass(kw_only=True)

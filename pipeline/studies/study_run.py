@@ -28,8 +28,10 @@ from pipeline.studies.search import searches_of
 from pipeline.studies.trials import TrialJob, collect, trials_of
 from pipeline.terminal import say
 from pipeline.text_format import count, relpath, verb
+from pipeline.tracking.redact import redact_arguments
 from pollinate.errors import PollinateError
 from pollinate.interrupt import SIGNAL_EXIT_CODES, StopRequest
+from pollinate.overrides import override
 from pollinate.program import shell_command
 
 STOPPING = (
@@ -80,7 +82,7 @@ class StudyRun:
             if isinstance(job, TrialJob) and not job.is_finished():
                 say(self.console, shlex.join(job.shown()))
             elif not isinstance(job, FitJob) and not job.is_finished():
-                say(self.console, shlex.join(job.command("python")))
+                say(self.console, shlex.join(redact_arguments(job.command("python"))))
 
     def run(self) -> StudyResult:
         leads = self.leader.acquire()
@@ -173,7 +175,7 @@ class StudyRun:
                 say(
                     self.console,
                     "MLflow lacks a part of some trials yet; once the server is "
-                    f"back: {shell_command('sync', f'runs={self.want.folder}')}",
+                    f"back: {shell_command('sync', override('runs', self.want.folder))}",
                 )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)
         say(self.console, f"report {relpath(page.absolute())}")

@@ -18,6 +18,8 @@ import psutil
 import pipeline
 from pipeline.tracking.journals import MetricJournal
 from pipeline.tracking.sender import SenderSettings, stored_run_id
+from pollinate.overrides import override
+from pollinate.printable import printable
 from pollinate.program import shell_command
 
 logger = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class SenderProcess:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._handle(json.loads(line))
+            self._handle({key: _shown(value) for key, value in json.loads(line).items()})
         if not self._has_closed:
             logger.warning("tracking has stopped; %s", self._advice())
 
@@ -96,7 +98,7 @@ class SenderProcess:
         self._is_down = False
 
     def _advice(self) -> str:
-        return f"send the rest with: {shell_command('sync', f'run_dir={self._run_dir}')}"
+        return f"send the rest with: {shell_command('sync', override('run_dir', self._run_dir))}"
 
     def close(self) -> None:
         """Let it send the rest: as long as it gets on, about 3 s if the server is down."""
@@ -117,6 +119,11 @@ class SenderProcess:
 
     def _deadline(self, started: float) -> float:
         return started + _PATIENCE_DOWN if self._is_down else self._alive_until
+
+
+def _shown(value: Any) -> Any:
+    """Return an event's detail; a server's words go to the terminal."""
+    return printable(value) if isinstance(value, str) else value
 
 
 def _start() -> subprocess.Popen[str]:

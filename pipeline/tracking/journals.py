@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from pipeline.configuration.schema import dotted_items
 from pipeline.tracking.redact import redact, redact_text
+from pollinate.printable import printable
 
 logger = logging.getLogger(__name__)
 
@@ -297,7 +298,7 @@ def _now() -> int:
 def _text(value: Any) -> str:
     """Write a value as a config file would: null, true, [1, 2]; text as it is."""
     if isinstance(value, str):
-        return redact_text(value)
+        return printable(redact_text(value))
     return json.dumps(value, default=str)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from lightning_modules.flushable_logger import FlushableLogger
+from pipeline.configuration.method_rules import register_problems
 from pipeline.tracking.background import SenderProcess, SystemSampler
 from pipeline.tracking.journals import MetricJournal, OperationJournal
 from pipeline.tracking.mlflow_settings import resolve_uri
@@ -20,6 +21,7 @@ from pipeline.tracking.provenance import git_diff, provenance_tags, user_name
 from pipeline.tracking.redact import redact_text
 from pipeline.tracking.sender import METRICS, OPERATIONS, PARENT_TAG, SYSTEM, SenderSettings
 from pollinate.errors import PollinateError, UsageError
+from pollinate.suggest import raise_all
 
 # this project's word for a run's end -> MLflow's
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -275,7 +277,8 @@ class MLflowRunLogger(RunLogger):
         resume: whether ``run_dir`` already holds a part of this run.
 
     Raises:
-        UsageError: ``uri`` is no address or ``system_seconds`` is not positive.
+        UsageError: ``uri`` is no address, ``register`` no name that MLflow takes, or
+            ``system_seconds`` is not positive.
         PollinateError: ``run_dir`` holds a history and ``resume`` is False.
 
     Examples:
@@ -305,6 +308,7 @@ class MLflowRunLogger(RunLogger):
         uri = resolve_uri(uri)
         if system_seconds <= 0:
             raise UsageError(f"tracking.system_seconds must be > 0, got {system_seconds}")
+        raise_all([] if register is None else list(register_problems(register)))
         super().__init__(run_dir=run_dir, run_name=run_name, resume=resume)
         self._register = register
         if self._is_active:

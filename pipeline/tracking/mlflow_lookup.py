@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.tracking.journals import encode_number
 from pipeline.tracking.mlflow_settings import (
     login,
+    mlflow_uri,
     resolve_uri,
     set_timeouts,
     sqlite_path,
@@ -94,8 +95,9 @@ def _connect(uri: str) -> tuple[MlflowClient, str]:
         raise PollinateError(f"tracking.uri: no database at {path}; check the path")
     import mlflow
 
-    mlflow.set_tracking_uri(uri)  # downloads of artifacts look it up
-    return mlflow.MlflowClient(uri), uri
+    address = mlflow_uri(uri)
+    mlflow.set_tracking_uri(address)  # downloads of artifacts look it up
+    return mlflow.MlflowClient(address), uri
 
 
 def _get_run(client: MlflowClient, uri: str, run_id: str) -> Run:

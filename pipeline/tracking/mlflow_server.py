@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -38,6 +39,7 @@ from pipeline.tracking.journals import MetricPoint
 from pipeline.tracking.mlflow_settings import (
     artifact_location,
     clean_name,
+    mlflow_uri,
     prepare_sqlite,
     upload_patience,
 )
@@ -106,7 +108,8 @@ def _link_to_run(client: MlflowClient, output: LoggedModelOutput, run_id: str) -
 
 def _send_description(client: MlflowClient, model_id: str, run_id: str, folder: Path) -> None:
     """Replace MLmodel by one that knows its ids; the run folder's own stays as it was."""
-    model = Model.load(str(folder))
+    # MLflow's own reader takes %20 in a folder's name for a space
+    model = Model.from_dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
     logged = client.get_logged_model(model_id)
     model.run_id, model.model_id, model.model_uuid = run_id, model_id, model_id
     model.artifact_path = logged.artifact_location
@@ -138,7 +141,7 @@ class MlflowServer:
         self._settings = settings
         self._run_id = ""
         self._experiment_id = ""
-        mlflow.set_tracking_uri(settings.uri)  # the registry's own lookups use it
+        mlflow.set_tracking_uri(mlflow_uri(settings.uri))  # the registry's own lookups use it
         self._client: MlflowClient | None = None
 
     @property
@@ -146,7 +149,7 @@ class MlflowServer:
         """The client; made on first use, because it opens the database."""
         if self._client is None:
             prepare_sqlite(self._settings.uri)
-            self._client = MlflowClient(self._settings.uri)
+            self._client = MlflowClient(mlflow_uri(self._settings.uri))
         return self._client
 
     def open_run(self, cursor: SendCursor) -> None:
@@ -292,7 +295,9 @@ class MlflowServer:
         if not (folder / "MLmodel").exists():  # else it is one already: sent again, or a user's
             package_for_mlflow(folder)
         with upload_patience():
-            register_model(self.client, experiment, operation, folder, cursor)
+            self._refusing(
+                lambda: register_model(self.client, experiment, operation, folder, cursor)
+            )
 
 
 def finite_or_nan(value: float) -> float:

@@ -37,8 +37,29 @@ def resolve_uri(uri: str) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Give the file of an sqlite address; None for any other address."""
+    """Give the file of an sqlite address, as it is written there; None for any other address."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def mlflow_uri(uri: str) -> str:
+    """Give an address as MLflow takes it: SQLAlchemy reads ``%41`` and ``?`` in a file's name.
+
+    Raises:
+        UsageError: the installed SQLAlchemy has no way to write the name.
+    """
+    path = sqlite_path(uri)
+    if path is None or not any(letter in str(path) for letter in "%?"):
+        return uri
+    from sqlalchemy.engine import URL, make_url  # takes a moment, and MLflow brings it
+
+    # with the driver named, MLflow makes no folder of the name as it is encoded
+    found = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
+    if make_url(found).database != str(path):
+        raise UsageError(
+            f"tracking.uri must name a file without % and ? in its path, got {uri}: the installed "
+            "SQLAlchemy can't open it; choose another place, or install SQLAlchemy 2.1"
+        )
+    return found
 
 
 def artifact_location(uri: str) -> str | None:
@@ -85,7 +106,7 @@ def _create(path: Path, artifacts: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with replacing(path) as new:
-        store: Any = SqlAlchemyStore(f"{_SQLITE}{new}", artifacts)  # type: ignore[no-untyped-call]  # MLflow
+        store: Any = SqlAlchemyStore(mlflow_uri(f"{_SQLITE}{new}"), artifacts)  # type: ignore[no-untyped-call]  # MLflow
         store.engine.dispose()
 
 

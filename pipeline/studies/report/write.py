@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import platform
-import re
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -35,13 +34,6 @@ from pollinate.files import csv_text, replacing, write_text
 from pollinate.program import shell_command
 from pollinate.version import VERSION
 
-WORD = re.compile(r"\S+")
-
-
-def redacted_message(text: str) -> str:
-    """Return a message whose addresses and ``key=value`` hide their secrets."""
-    return WORD.sub(lambda word: redact_arguments([word[0]])[0], redact_text(text))
-
 
 def redacted_results(results: StudyResults) -> StudyResults:
     arms = {
@@ -52,11 +44,11 @@ def redacted_results(results: StudyResults) -> StudyResults:
         replace(
             trial,
             command=redact_arguments(trial.command),
-            message=None if trial.message is None else redacted_message(trial.message),
+            message=None if trial.message is None else redact_text(trial.message),
         )
         for trial in results.trials
     ]
-    return replace(results, arms=arms, trials=trials, notes=[*map(redacted_message, results.notes)])
+    return replace(results, arms=arms, trials=trials, notes=[*map(redact_text, results.notes)])
 
 
 RESULT_COLUMNS = (

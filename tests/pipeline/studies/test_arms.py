@@ -74,7 +74,7 @@ def test_a_pair_with_weights_makes_each_task_the_source() -> None:
     assert list(found) == ["pair:a+b", "pair:a+0.5*b", "pair:0.5*a+b"]
     arm = found["pair:a+0.5*b"]
     assert arm.weights == (("a", 1.0), ("b", 0.5))
-    assert arm.overrides[:2] == ("balancer=fixed", "balancer.task_weights={a:1,b:0.5}")
+    assert arm.overrides[:2] == ("balancer=fixed", "balancer.task_weights={a:1.0,b:0.5}")
 
 
 def test_groups_are_in_the_order_of_the_data() -> None:

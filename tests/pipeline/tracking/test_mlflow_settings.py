@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 import pipeline
 from pipeline.tracking.mlflow_settings import (
     MLFLOW_DEFAULTS,
     artifact_location,
     login,
+    mlflow_uri,
     resolve_uri,
     set_timeouts,
+    sqlite_path,
     upload_patience,
 )
 
@@ -51,6 +54,13 @@ def test_relative_sqlite_is_relative_to_the_current_folder(
     assert resolve_uri("http://host:5000") == "http://host:5000"
     assert artifact_location("sqlite:////data/a.db") == "file:///data/artifacts"
     assert artifact_location("http://host") is None
+
+
+@pytest.mark.parametrize("name", ["db?1", "c%20d", "h#x", "a b", "50%"])
+def test_mlflow_opens_the_file_that_is_named(tmp_path: Path, name: str) -> None:
+    uri = resolve_uri(f"sqlite:///{tmp_path / name / 'm.db'}")
+    assert sqlite_path(uri) == tmp_path / name / "m.db"
+    assert make_url(mlflow_uri(uri)).database == str(tmp_path / name / "m.db")
 
 
 def test_login_leaves_the_address() -> None:
