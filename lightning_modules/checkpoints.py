@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import pickle
 import re
@@ -241,9 +242,14 @@ def read_index(path: Path, map_location: Any = "cpu", mmap: bool = False) -> dic
     Raises:
         PollinateError: it is no checkpoint of this project.
     """
-    return load_own_file(
-        torch.load(path, map_location=map_location, mmap=mmap, weights_only=True), path
-    )
+    try:
+        found = torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise PollinateError(
+            f"{path} is no checkpoint of this project: it holds more than tensors and plain "
+            "values, which could run code"
+        ) from error
+    return load_own_file(found, path)
 
 
 def read_mapped(path: Path) -> dict[str, Any]:
@@ -319,19 +325,41 @@ def _opened(path: Path) -> Any:
 def _damaged_part(file: BinaryIO) -> str | None:
     """Return the name of a part that isn't as torch wrote it, or None."""
     with zipfile.ZipFile(file) as archive:
-        # torch leaves attributes empty, and reads nothing of a part that is marked as a folder
-        marked = (part.filename for part in archive.infolist() if part.external_attr)
+        # torch leaves attributes empty, reads nothing of a part that is marked as a folder, and
+        # compresses nothing: what is compressed may unpack without end
+        marked = (
+            part.filename
+            for part in archive.infolist()
+            if part.external_attr
+            or part.compress_type != zipfile.ZIP_STORED
+            or part.file_size != part.compress_size
+        )
         return next(marked, None) or archive.testzip()
 
 
+def is_intact(path: Path) -> bool:
+    """Say whether a checkpoint is there and passes its checksums."""
+    try:
+        verify_checkpoint(path)
+    except (CorruptCheckpointError, FileNotFoundError):
+        return False
+    return True
+
+
 def newest_intact(paths: Iterable[Path]) -> Path:
-    """Return the newest file that passes its checksums; warns of each newer one that doesn't.
+    """Return the file of the latest step that passes its checksums; warns of those that don't.
+
+    A file's own time says little: of a copy, say, or after the clock was set back.
+
+    Args:
+        paths: of equal steps the first one is taken.
 
     Raises:
         PollinateError: there is none.
     """
-    tried = sorted((p for p in paths if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
-    for path in reversed(tried):
+    steps = {path: step_in(path) for path in paths if path.is_file()}
+    tried = sorted(steps, key=lambda path: -steps[path])
+    for path in tried:
         try:
             verify_checkpoint(path)
         except CorruptCheckpointError as error:
@@ -342,6 +370,14 @@ def newest_intact(paths: Iterable[Path]) -> Path:
         f"no good checkpoint among {', '.join(map(str, tried)) or 'no files at all'}; "
         "start a new run"
     )
+
+
+def step_in(path: Path) -> float:
+    """Return the optimizer step that a checkpoint says; infinity if it can't be read."""
+    try:
+        return float(read_index(path, mmap=True).get("global_step", -1))
+    except (PollinateError, *_UNREADABLE):
+        return math.inf
 
 
 def consolidate_shards(path: Path) -> None:
@@ -357,7 +393,7 @@ def remove_unused_shards(folder: Path) -> None:
     for path in folder.glob("*.ckpt"):
         try:
             used |= set(shard_files(read_index(path), path))
-        except (PollinateError, pickle.UnpicklingError, *_UNREADABLE):
+        except (PollinateError, *_UNREADABLE):
             return
     for file in (folder / SHARDS).glob("*"):
         if file not in used:

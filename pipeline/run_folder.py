@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from pollinate.files import as_yaml, write_json, write_text
 from pollinate.foreign import parse_yaml, read_json, read_text
 
 RUNS = Path("runs")
+TIME = re.compile(r'"time_ms": ?(\d{1,16})\b')  # milliseconds since 1970, in a journal
 RUN_DIR_VARIABLE = "POLLINATE_RUN_DIR"  # tells the processes of one run their folder
 
 
@@ -114,8 +116,22 @@ def newest_run_folder() -> RunFolder:
             f"resume=last found no run below {RUNS.absolute()}; "
             "start a run first, or name one with resume=PATH"
         )
-    newest = max(files, key=lambda path: path.stat().st_mtime_ns)
-    return RunFolder((RUNS / newest.relative_to(RUNS).parts[0]).absolute())
+    ages = {path: path.stat().st_mtime for path in files}
+    folders = {RUNS / path.relative_to(RUNS).parts[0] for path in files}
+    return RunFolder(max(folders, key=lambda folder: last_sign(folder, ages)).absolute())
+
+
+def last_sign(folder: Path, ages: Mapping[Path, float]) -> float:
+    """Return when a run was at work last, as it says itself; by its files if it doesn't.
+
+    Args:
+        folder: of the run.
+        ages: {file: when it was changed, seconds since 1970}.
+    """
+    journal = folder / "operations.jsonl"
+    text = journal.read_text(encoding="utf-8", errors="replace") if journal.is_file() else ""
+    said = [int(time_ms) / 1000 for time_ms in TIME.findall(text)]
+    return max(said or [age for file, age in ages.items() if file.is_relative_to(folder)])
 
 
 # what a run leaves in its folder

@@ -21,6 +21,7 @@ from lightning_modules.checkpoints import (
     LAST,
     ShardReader,
     consolidate_shards,
+    is_intact,
     read_verified,
     shard_files,
 )
@@ -212,8 +213,10 @@ def evaluate(run: PreparedRun, summary: RunSummary) -> None:
     trainer, module = run.trainer, run.module
     summary.steps = trainer.global_step
     best = trainer.strategy.broadcast(run.folder.checkpoints / BEST)
-    if best.exists():
+    if is_intact(best):
         load_module_weights(module, best)
+    elif best.exists():
+        run.say(f"warning: {best} is damaged; the last weights are scored instead")
     loggers, trainer.loggers = trainer.loggers, []  # this validation is no part of the history
     trainer.validate(module, datamodule=run.datamodule, verbose=False)
     trainer.loggers = loggers

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 # a name or a path that Hydra's grammar takes for a text as it stands
-PATH = re.compile(r"(?:[a-z]+://)?[\w./-]*[./][\w./-]*[A-Za-z_/-]", re.ASCII)
+PATH = re.compile(r"(?:[a-z]+://)?[\w./-]*/[\w./-]*|[\w.-]*\.[\w.-]*[A-Za-z_-]", re.ASCII)
 NAME = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w-]*", re.ASCII | re.IGNORECASE)
 IN_KEY = re.compile(r"([\\()\[\]{}:=, \t])")  # what a key inside braces has a backslash before
 

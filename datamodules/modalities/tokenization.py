@@ -16,7 +16,7 @@ import torch
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from pollinate.errors import UsageError
+from pollinate.errors import PollinateError, UsageError
 from pollinate.foreign import parse_json
 
 MOST_TOKENS = 10_000_000  # values that a tokenizer.json may hold
@@ -162,11 +162,30 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, text: str) -> BPETokenizer:
-        return cls(tokenizers.Tokenizer.from_str(text))
+        return cls(read_tokenizer(text))
 
     @classmethod
     def load(cls, path: Path) -> BPETokenizer:
         return cls.from_json(path.read_text(encoding="utf-8"))
+
+
+def read_tokenizer(text: str) -> tokenizers.Tokenizer:
+    """Return the tokenizer that a tokenizer.json holds.
+
+    Raises:
+        PollinateError: the package tokenizers refuses it, or panics.
+    """
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except BaseException as error:
+        # a panic of its Rust code is a BaseException of a type that can't be imported
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        reason = " ".join(str(error).split())
+        raise PollinateError(
+            f"the tokenizer can't be read: {reason}; it must be what tokenizers wrote, as "
+            "tokenizer.json of a run or of a model"
+        ) from error
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
@@ -263,7 +282,7 @@ class PretrainedTokenizer(Tokenizer):
     def __init__(self, text: str, padding: int | None, words: bool = False) -> None:
         self.text = text
         self.shift = padding_shift(padding)
-        self._core = tokenizers.Tokenizer.from_str(tokenizer_with_spaces(text) if words else text)
+        self._core = read_tokenizer(tokenizer_with_spaces(text) if words else text)
         self._core.no_padding()
         added = self._core.get_added_tokens_decoder()
         self.special = tuple(n + self.shift for n, token in added.items() if token.special)

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_modules.callbacks.stopping import StopTraining
-from lightning_modules.checkpoints import BEST, LAST, PREVIOUS
+from lightning_modules.checkpoints import BEST, LAST, PREVIOUS, is_intact
 from lightning_modules.flushable_logger import FlushableLogger
 from lightning_modules.module import as_multitask
 from pollinate.reproducibility import random_states, restore_random_states
@@ -108,9 +108,17 @@ class RunCheckpoint(Checkpoint):
         return {"best": self.best, "best_step": self.best_step, "saved_step": self.saved_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
-        self.best_step = state_dict["best_step"]
+        """Take over where the run stood; a best.ckpt that is damaged or gone is no best one."""
         self.saved_step = state_dict["saved_step"]
+        if state_dict["best_step"] is None or is_intact(self.folder / BEST):
+            self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+            return
+        warnings.warn(
+            f"{self.folder / BEST} of step {state_dict['best_step']} is damaged or gone, so the "
+            "best one is looked for among the steps that follow",
+            stacklevel=2,
+        )
+        (self.folder / BEST).unlink(missing_ok=True)
 
     def _save_last(self, trainer: Trainer, module: LightningModule) -> None:
         self.saved_step = trainer.global_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,6 +134,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file  # only a model of another library needs it
 
             return dict(load_file(path))
+        refuse_compressed(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise PollinateError(
@@ -145,6 +147,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(torch.is_tensor(v) for v in weights.values()):
         raise PollinateError(f"{path} must hold {{name: tensor}}, got {type(found).__name__}")
     return weights
+
+
+def refuse_compressed(path: Path) -> None:
+    """Check that a file of torch's unpacks to no more than it is: torch compresses nothing.
+
+    Raises:
+        PollinateError: a part is compressed.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # of torch before 1.6
+    with zipfile.ZipFile(path) as archive:
+        parts = (p.filename for p in archive.infolist() if p.compress_type != zipfile.ZIP_STORED)
+        part = next(parts, None)
+    if part is not None:
+        raise PollinateError(f"{part} is compressed, which torch never does; save it with torch")
 
 
 SHOWN = 5  # names in a message

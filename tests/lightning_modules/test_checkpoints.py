@@ -8,6 +8,7 @@ import random
 import resource
 import shutil
 import signal
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lightning_modules.checkpoints import (
     CorruptCheckpointError,
     newest_intact,
     read_checkpoint,
+    read_index,
     verify_checkpoint,
     write_checkpoint,
 )
@@ -204,24 +206,39 @@ def test_zeros_at_the_end_are_found(good: Path) -> None:
 
 
 def copies(good: Path, *names: str) -> list[Path]:
-    """Copies, each newer than the one before."""
+    """Checkpoints, each of a later step than the one before, and of an earlier time."""
     found = [good.with_name(name) for name in names]
-    for age, path in enumerate(found):
-        shutil.copyfile(good, path)
-        os.utime(path, ns=(age * 10**9, age * 10**9))
+    for step, path in enumerate(found):
+        write_checkpoint({**content(), "global_step": step}, path)
+        os.utime(path, ns=(-step * 10**9, -step * 10**9))
     return found
 
 
 def tear(path: Path) -> None:
-    """Truncate a file, and leave its age."""
-    stat = path.stat()
-    os.truncate(path, stat.st_size // 2)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    os.truncate(path, path.stat().st_size // 2)
 
 
-def test_the_newest_is_taken(good: Path) -> None:
+def test_the_one_of_the_latest_step_is_taken(good: Path) -> None:
     old, new = copies(good, "old.ckpt", "new.ckpt")
     assert newest_intact([new, old]) == newest_intact([old, new]) == new
+    shutil.copy2(new, good)
+    assert newest_intact([good, new, old]) == good  # the first of equal ones
+
+
+def test_what_unpacks_without_end_is_refused(good: Path) -> None:
+    with zipfile.ZipFile(good) as archive:
+        parts = {part.filename: archive.read(part) for part in archive.infolist()}
+    with zipfile.ZipFile(good, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in parts.items():
+            archive.writestr(name, value + bytes(10**6))
+    with pytest.raises(CorruptCheckpointError, match="fails its checksum"):
+        verify_checkpoint(good)
+
+
+def test_what_could_run_code_is_refused_in_one_line(good: Path) -> None:
+    torch.save({"state_dict": {}, "x": CrashError}, good)
+    with pytest.raises(PollinateError, match=r"holds more than tensors .* could run code"):
+        read_index(good)
 
 
 def test_a_torn_newest_is_named_and_passed_over(good: Path) -> None:

@@ -53,8 +53,8 @@ def folder(tmp_path: Path) -> RunFolder:
     found.create()
     found.write_config(SAVED)
     for age, name in enumerate(["previous.ckpt", "last.ckpt"]):
-        path = checkpoint(found.checkpoints / name)
-        os.utime(path, (age, age))
+        path = checkpoint(found.checkpoints / name, step=age)
+        os.utime(path, (-age, -age))  # a copy, or the clock was set back
     return found
 
 

@@ -94,3 +94,10 @@ def test_newest_is_where_a_run_was_at_work_last(tmp_path: Path) -> None:
 def test_no_run_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(PollinateError, match=f"no run below {tmp_path}/runs; start a run first"):
         newest_run_folder()
+
+
+def test_the_newest_run_is_so_by_what_it_says() -> None:
+    for name, said, age in (("copied", 1, 2**31), ("newer", 2, 1)):
+        touch(f"{name}/config.yaml", age)
+        Path("runs", name, "operations.jsonl").write_text(f'{{"op":"start","time_ms":{said}}}\n')
+    assert newest_run_folder().path.name == "newer"

@@ -180,6 +180,19 @@ def test_state_round_trip(tmp_path: Path) -> None:
     assert (other.best, other.best_step, other.saved_step) == (pytest.approx(0.3), 8, 8)
 
 
+@pytest.mark.parametrize("harm", ["torn", "gone"])
+def test_a_damaged_best_is_no_best(tmp_path: Path, harm: str) -> None:
+    keep = fit(tmp_path, (0.1, 0.3))
+    (tmp_path / "best.ckpt").unlink()
+    if harm == "torn":
+        (tmp_path / "best.ckpt").write_bytes(b"PK")
+    other = RunCheckpoint(tmp_path, keep.stop, 3, "valid/score", "max")
+    with pytest.warns(UserWarning, match=r"best.ckpt of step 8 is damaged or gone"):
+        other.load_state_dict(keep.state_dict())
+    assert (other.best, other.best_step, other.saved_step) == (-float("inf"), None, 8)
+    assert not (tmp_path / "best.ckpt").exists()
+
+
 @pytest.fixture
 def module() -> MultiTaskModule:
     return multitask(ready())
