@@ -314,6 +314,7 @@ class MixedDataModule(LightningDataModule):
             "modalities": {name: item.state_dict() for name, item in self.modalities.items()},
             "digests": {name: loaded.digest for name, loaded in self.loaded.items()},
             "labelled": self.labelled_rows(),
+            "readings": {name: spec.source.reading() for name, spec in self.datasets.items()},
         }
 
     def labelled_rows(self) -> dict[str, int]:

@@ -301,6 +301,10 @@ class Joined(Source):
     def load(self, cache: Cache) -> SourceTable:
         return self._join(lambda part: part.load(cache))
 
+    def reading(self) -> dict[str, Any]:
+        """Return how the first part is read."""
+        return next(iter(self.parts.values())).reading()
+
     def load_columns(self, cache: Cache, columns: Collection[str]) -> SourceTable:
         """Read these columns of all parts."""
         return self._join(lambda part: part.load_columns(cache, columns))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,18 @@ def content(value: Any) -> bytes:
     if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:  # type: ignore[comparison-overlap]  # of any class
         return kind.__qualname__.encode()
     return str(value).encode(errors="surrogatepass")
+
+
+def written(value: Any) -> str:
+    """Return a number or a time as text, the same whatever type a file keeps it in.
+
+    A whole number that is kept with a point reads like the number, a day like one without a time.
+    """
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    if isinstance(value, datetime) and value.tzinfo is None and value.time() == time():
+        return value.date().isoformat()
+    return str(value)
 
 
 SPLIT_COLUMN = "__split__"  # the column that says which split's file a row comes from

@@ -59,6 +59,7 @@ class Predictor:
         tasks: {task: how outputs are read}.
         modalities: {modality: how raw values become tensors}.
         inputs: {data set: {modality: its column, or columns, in training}}.
+        readings: {data set: how its files were read}; see ``Source.reading``.
     """
 
     def __init__(
@@ -67,11 +68,13 @@ class Predictor:
         tasks: Mapping[str, Task],
         modalities: Mapping[str, Modality],
         inputs: Mapping[str, Mapping[str, InputColumns]],
+        readings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.network = network.eval()
         self.tasks = dict(tasks)
         self.modalities = dict(modalities)
         self.inputs = dict(inputs)
+        self.readings = dict(readings or {})
 
     @classmethod
     def load(cls, checkpoint: Path, allow_targets: Sequence[str] = ()) -> Predictor:
@@ -103,13 +106,19 @@ class Predictor:
         tasks, modalities = restore_vocabularies(config, build_tasks(config), learnt)
         network = build_model(config, tasks, modalities, learnt.get(HEAD_INPUT))
         inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
-        return cls(network, tasks, modalities, inputs)
+        return cls(network, tasks, modalities, inputs, learnt.get("readings"))
 
     @property
     def single_network(self) -> MultiTaskNetwork:
         """The network of a model that is no ensemble, with its encoders, trunk and heads."""
         assert isinstance(self.network, MultiTaskNetwork)
         return self.network
+
+    @property
+    def empty_words(self) -> frozenset[str]:
+        """Texts that stood for an empty cell in all data sets of training."""
+        words = [set(self.readings.get(name, {}).get("empty", ())) for name in self.inputs]
+        return frozenset(set.intersection(*words)) if words else frozenset()
 
     def modalities_of(self, task: str) -> list[tuple[str, ...]]:
         """Return the modalities that rows of the task's data sets have; a row may lack some."""
@@ -176,6 +185,7 @@ class Predictor:
     ) -> Iterator[EncodedRows]:
         """Encode every row that has what a task reads, some at a time; see ``outputs``."""
         self._check(columns, tasks)
+        columns = {m: [blank_as_none(cell) for cell in values] for m, values in columns.items()}
         device = next(self.network.parameters()).device
         length = max((len(values) for values in columns.values()), default=0)
         for given, rows in rows_by_modalities(columns, length).items():
@@ -263,6 +273,13 @@ def load_network_weights(network: TaskNetwork, checkpoint: Path) -> None:
             f"the weights of {checkpoint} don't fit its configuration: {error}; "
             "use the version of pollinate that wrote it"
         ) from error
+
+
+def blank_as_none(cell: Any) -> Any:
+    """Return a raw value, None for a text, or pair of texts, of nothing but white space."""
+    parts = cell if isinstance(cell, tuple) else (cell,)
+    blank = all(p is None or (isinstance(p, str | bytes) and not p.strip()) for p in parts)
+    return None if blank else cell
 
 
 def rows_by_modalities(columns: Columns, length: int) -> dict[frozenset[str], list[int]]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from pipeline.command import CommandArguments, CommandResult, entry_points
 
+READER = ("delimiter", "quote", "encoding", "empty", "folder")  # how the input is read
+
 
 @dataclass(kw_only=True)
 class PredictResult(CommandResult):
@@ -20,20 +22,31 @@ class PredictResult(CommandResult):
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
     from pipeline.find_checkpoint import find_checkpoint
-    from pipeline.prediction.inputs import open_input
+    from pipeline.prediction.input_files import ReaderOptions, check_input, open_input
     from pipeline.prediction.output_files import check_output
 
-    source, output = open_input(Path(config["input"])), Path(config["output"])
-    check_output(output, source.path, config["overwrite"])
+    source, output = Path(config["input"]), Path(config["output"])
+    check_input(source)
+    check_output(output, source, config["overwrite"])
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     # imported here: torch takes seconds, and a wrong file needs none
+    from datamodules.inputs import columns_named
     from lightning_modules.predictor import Predictor
     from pipeline.command import silence_libraries
+    from pipeline.prediction.inputs import trained_readings
     from pipeline.prediction.predict_file import PredictOptions, predict_file
+    from pipeline.terminal import say
     from pollinate.console import new_console
 
     silence_libraries()
     predictor = Predictor.load(checkpoint, config["allow_targets"])
+    reader = ReaderOptions(**{name: config[name] for name in READER})
+    trained = trained_readings(predictor.inputs, predictor.readings)
+    named = [name for given in config["columns"].values() for name in columns_named(given)]
+    opened = open_input(source, reader, trained, [*named, *predictor.modalities])
+    console = new_console()
+    if opened.note:
+        say(console, opened.note)
     options = PredictOptions(
         config["tasks"],
         config["columns"],
@@ -41,7 +54,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
         config["on_bad_row"] == "error",
         config["overwrite"],
     )
-    predict_file(predictor, source, output, options, new_console())
+    predict_file(predictor, opened.rows, output, options, console)
     return PredictResult(file=output.absolute())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,9 +26,10 @@ from datamodules.modalities.tokenization import (
     train_bpe,
 )
 from datamodules.progress_bar import track
-from datamodules.table import Column, take
+from datamodules.table import Column, take, written
 from pollinate.errors import UsageError
 
+HALF = re.compile("[\ud800-\udfff]")  # half a surrogate pair: UTF-8 has no bytes for it
 CHUNK = 4096  # texts that are tokenised at a time
 BEYOND = -2  # where a row has no more words
 MOST_TEXTS = 200_000  # that the tokenizer is trained on, evenly spaced
@@ -245,8 +247,8 @@ def as_text(value: Any) -> str:
         return value.decode(errors="replace")
     missing = value is None or (isinstance(value, float) and value != value)
     if isinstance(value, list):
-        return " ".join(map(str, value))
-    return "" if missing else str(value)
+        return " ".join(map(written, value))
+    return "" if missing else written(value)
 
 
 def text_problem(cell: Any) -> str:
@@ -257,6 +259,12 @@ def text_problem(cell: Any) -> str:
         return text_problem(cell[0]) or text_problem(cell[1])
     if isinstance(cell, np.ndarray | Tensor | Mapping | set | Image.Image):
         return f"must be a text or a list of words, got {type(cell).__name__}"
+    for text in cell if isinstance(cell, list) else [cell]:
+        if isinstance(text, str) and not text.isascii() and (half := HALF.search(text)):
+            return (
+                f"must be Unicode, got half a surrogate pair, {half[0]!a}, as character "
+                f"{half.start() + 1}; it was cut or decoded wrongly"
+            )
     return ""
 
 

@@ -195,7 +195,7 @@ def cast_value(value: Any, kind: pa.DataType) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """Return a value as text: JSON, and what JSON doesn't know as Python writes it."""
+    """Return a value as text: JSON, and decimals and times as Python writes them."""
     plain = isinstance(value, Decimal | date | time)
     return str(value) if plain else json.dumps(value, ensure_ascii=False, default=str)
 

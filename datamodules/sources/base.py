@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from datamodules.cache import Cache, default_cache, file_stamp
 from datamodules.sources.row_files import RowFile, require_same_columns
@@ -56,6 +56,13 @@ class Source(metaclass=Buildable):
             pollinate.errors.PollinateError: as for ``load``; or some of the files lack a column.
         """
         return self.load(cache)
+
+    def reading(self) -> dict[str, Any]:
+        """Return how files are read, for those that come later: plain values; empty: unknown.
+
+        ``format``, and what the format has of ``delimiter``, ``quote``, ``encoding`` and ``empty``.
+        """
+        return {}
 
     def table(self) -> SourceTable:
         """Read every row, as a run does: what takes long to make is kept in the user's cache."""
@@ -143,6 +150,8 @@ class FileSource(Source):
         ['glad', None, 'glad', None]
     """
 
+    format: ClassVar[str] = ""  # that inputs of a later prediction may have, too
+
     def __init__(
         self,
         path: str | Sequence[str] | Mapping[str, Any],
@@ -165,6 +174,10 @@ class FileSource(Source):
     def options(self) -> dict[str, Any]:
         """Return what, besides the files, the rows depend on: plain values."""
         return {"empty": sorted(self.empty)}
+
+    def reading(self) -> dict[str, Any]:
+        """Return the format and the options."""
+        return {"format": self.format, **self.options()} if self.format else {}
 
     def load(self, cache: Cache) -> SourceTable:
         """Read every row, and all columns that can be kept."""

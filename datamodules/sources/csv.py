@@ -144,6 +144,8 @@ class Csv(FileSource):
         {'review': ['good tea', 'bad tea'], 'mood': ['glad', None]}
     """
 
+    format = "csv"
+
     def __init__(
         self,
         path: str | Sequence[str] | Mapping[str, Any],

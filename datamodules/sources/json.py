@@ -129,6 +129,8 @@ class Json(FileSource):
         {'review': ['tea', 'soup'], 'stars': [5, None]}
     """
 
+    format = "json"
+
     def __init__(
         self,
         path: str | Sequence[str] | Mapping[str, Any],

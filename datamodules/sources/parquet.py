@@ -147,6 +147,8 @@ class Parquet(FileSource):
         (['review', 'stars'], 2)
     """
 
+    format = "parquet"
+
     def open(self, path: Path) -> RowFile:
         """Return the reader of a file."""
         return ParquetRows(path)

@@ -43,6 +43,8 @@ class RowFile(ABC):
         known: {modality: column} where the format itself says so.
         binary: columns that hold files' contents.
         wanted: columns that rows need to have; None: all.
+        empty: texts that stand for an empty cell; whoever asks for the cells minds them.
+        base: where relative paths begin; None: the file's folder.
     """
 
     path: Path
@@ -51,11 +53,13 @@ class RowFile(ABC):
     known: Mapping[str, str] = MappingProxyType({})
     binary: frozenset[str] = frozenset()
     wanted: Collection[str] | None = None
+    empty: Collection[str] = frozenset()
+    base: Path | None = None
 
     @property
     def folder(self) -> Path:
         """Where relative paths of images begin."""
-        return self.path.parent
+        return self.path.parent if self.base is None else self.base
 
     @cached_property
     def count(self) -> int:
@@ -226,12 +230,13 @@ class TextRows(RowFile):
 
     known = MappingProxyType({"text": "text"})
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
         self.path = path
+        self.encoding = encoding
         self.columns = ["text"]
 
     def rows(self) -> Iterator[FileRow]:
-        for number, line in enumerate(text_lines(self.path), start=1):
+        for number, line in enumerate(text_lines(self.path, self.encoding), start=1):
             yield FileRow({"text": line.rstrip("\r\n")}, line=number)
 
 

@@ -19,7 +19,7 @@ from torchmetrics import Metric, MetricCollection
 from datamodules.label_maps import MapFormat
 from datamodules.labelled_task import EncodedTargets, LabelledTask, Target
 from datamodules.lookalikes import lookalike_hint
-from datamodules.table import Column, Columns
+from datamodules.table import Column, Columns, written
 from lightning_modules.output_spaces import OutputSpace
 from lightning_modules.views import RowView, View
 from pollinate.errors import PollinateError, UsageError
@@ -132,9 +132,7 @@ def label_text(value: Any) -> str | None:
     real = isinstance(value, float | np.floating)
     if value is None or (real and value != value):
         return None
-    if real and float(value).is_integer():
-        value = int(value)
-    return str(value).strip() or None
+    return written(value).strip() or None
 
 
 def class_names(classes: int | Sequence[Any] | None) -> list[str] | None:

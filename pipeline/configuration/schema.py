@@ -251,6 +251,11 @@ class PredictConfig:
     batch_size: int = at_least(1)
     tasks: list[str] | None
     columns: dict[str, Any]
+    delimiter: str | None
+    quote: str | None
+    encoding: str | None
+    empty: list[str] | None
+    folder: str | None = user_path()
     uri: str
     on_bad_row: str = one_of("skip", "error")
     overwrite: bool

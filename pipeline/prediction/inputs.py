@@ -1,55 +1,37 @@
-"""Opens an input and matches its columns with the modalities of a checkpoint."""
+"""Matches an input's columns with the modalities of a checkpoint, and takes its raw values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datamodules.dataset_rules import INPUT_FORMS, is_input
 from datamodules.inputs import InputColumns, column_cells, columns_named, resolve_path
-from datamodules.sources.csv import CsvRows
-from datamodules.sources.json import JsonLinesRows
-from datamodules.sources.parquet import ParquetRows
-from datamodules.sources.row_files import IMAGES, SOUNDS, FileRow, MediaRows, RowFile, TextRows
+from datamodules.sources.row_files import FileRow, RowFile
+from pipeline.prediction.input_files import TrainedReading
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
-
-READERS: dict[str, Callable[[Path], RowFile]] = {
-    ".csv": partial(CsvRows, delimiter=","),
-    ".tsv": partial(CsvRows, delimiter="\t"),
-    ".jsonl": JsonLinesRows,
-    ".parquet": ParquetRows,
-    ".txt": TextRows,
-    **dict.fromkeys(sorted(IMAGES | SOUNDS), MediaRows),
-}
-
-
-def open_input(path: Path) -> RowFile:
-    """Return the rows of a table, of a picture or sound, or of a folder of them."""
-    if path.is_dir():
-        return MediaRows(path)
-    if not path.is_file():
-        raise PollinateError(f"input {path} must be a file or folder; nothing is there")
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(
-            f"input must be a folder or end in {', '.join(READERS)}, got {path.name}; "
-            "rename or convert it"
-        )
-    try:
-        found = reader(path)
-        found.require_rows()
-        return found
-    except OSError as error:
-        raise PollinateError(f"input {path} can't be read: {error.strerror}") from error
-
 
 TrainingInputs = Mapping[
     str, Mapping[str, InputColumns]
 ]  # {data set: {modality: its column(s) in training}}
+
+
+def trained_readings(
+    inputs: TrainingInputs, readings: Mapping[str, Mapping[str, Any]]
+) -> list[TrainedReading]:
+    """Return how training read the data sets that are known to have been files."""
+    return [
+        TrainedReading(
+            name,
+            frozenset(column for given in inputs[name].values() for column in columns_named(given)),
+            options,
+        )
+        for name, options in readings.items()
+        if name in inputs and options
+    ]
 
 
 @dataclass(frozen=True)
@@ -144,7 +126,10 @@ def _columns(
 
 
 def raw_values(
-    rows: Sequence[FileRow], columns: Mapping[str, InputColumns], folder: Path
+    rows: Sequence[FileRow],
+    columns: Mapping[str, InputColumns],
+    folder: Path,
+    empty: Collection[str] = (),
 ) -> tuple[dict[str, list[Any]], dict[int, str]]:
     """Return ({modality: a raw value or None for each row}, {row: error}).
 
@@ -152,11 +137,12 @@ def raw_values(
         rows: N rows.
         columns: {modality: column, or columns}.
         folder: paths of pictures and sounds are relative to it and stay below it.
+        empty: texts that stand for an empty cell.
     """
     errors = {place: row.error for place, row in enumerate(rows) if row.error}
     names = {name for given in columns.values() for name in columns_named(given)}
     table = {
-        name: [None if row.error else cell_value(row.values.get(name)) for row in rows]
+        name: [None if row.error else cell_value(row.values.get(name), empty) for row in rows]
         for name in names
     }
     values = {modality: list(column_cells(given, table)) for modality, given in columns.items()}
@@ -170,6 +156,8 @@ def raw_values(
     return values, errors
 
 
-def cell_value(cell: Any) -> Any:
-    empty = cell is None or (isinstance(cell, float) and cell != cell)
-    return None if empty or (isinstance(cell, str) and not cell.strip()) else cell
+def cell_value(cell: Any, empty: Collection[str] = ()) -> Any:
+    """Return a cell, None for an empty one: NaN, white space, or a text that stands for it."""
+    if isinstance(cell, str):
+        return None if cell in empty or not cell.strip() else cell
+    return None if cell is None or (isinstance(cell, float) and cell != cell) else cell

@@ -160,12 +160,21 @@ def output_file(path: Path, schema: Schema) -> Iterator[Output]:
 def as_cell(value: Any) -> Any:
     """Return a value as CSV shows it: text and numbers as they are, the rest as JSON."""
     plain = value is None or isinstance(value, str | int | float)
-    return value if plain else json.dumps(value, ensure_ascii=False, default=str)
+    return value if plain else as_text(value)
+
+
+def as_text(value: Any) -> str:
+    """Return a cell that is no text as one: lists and objects as JSON, the rest as it is written.
+
+    So a time or a decimal number has no quotes round it.
+    """
+    parts = isinstance(value, bool | int | float | list | tuple | Mapping)
+    return json.dumps(value, ensure_ascii=False, default=str) if parts else str(value)
 
 
 def as_kind(value: Any, kind: type) -> Any:
     is_other = kind is str and value is not None and not isinstance(value, str)
-    return json.dumps(value, ensure_ascii=False, default=str) if is_other else value
+    return as_text(value) if is_other else value
 
 
 class PictureFiles:

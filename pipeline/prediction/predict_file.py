@@ -123,7 +123,7 @@ def predict_rows(
     batch_size: int,
 ) -> Predictions:
     """Answer a chunk of rows; every row without any answer has an error."""
-    values, errors = raw_values(rows, columns, source.folder)
+    values, errors = raw_values(rows, columns, source.folder, source.empty)
     with explain_out_of_memory("batch_size", batch_size):
         found = predictor.predict(values, tasks, batch_size)
     read = [column_names(given) for given in columns.values()]

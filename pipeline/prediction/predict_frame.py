@@ -101,6 +101,7 @@ def predict_frame(
         UsageError: the columns don't fit the model, or a task can't be answered.
     """
     source = FrameRows(rows)
+    source.empty = predictor.empty_words
     frame = source.frame
     columns = match_columns(predictor.inputs, source, inputs, PYTHON)
     chosen = choose_tasks(predictor, list(columns), tasks, PYTHON)

@@ -215,11 +215,11 @@ def model_signature(inputs: Sequence[str], answers: Mapping[str, str]) -> Any:
     """Return MLflow's signature: raw values in; label, probability and error out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types.schema import AnyType
 
-    # all but texts are contents of files
+    # of any type: as string a null would be the word None, as binary it would fail the request
     columns_in: list[ColSpec | TensorSpec] = [
-        ColSpec("string" if name in TEXT_COLUMNS else "binary", name, required=False)
-        for name in inputs
+        ColSpec(AnyType(), name, required=False) for name in inputs
     ]
     columns_out: list[ColSpec | TensorSpec] = [
         ColSpec(ANSWER_TYPES[kind], name, required=False) for name, kind in answers.items()

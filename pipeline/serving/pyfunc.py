@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from datamodules.inputs import text_pair
 from pipeline.serving.model_folder import (
@@ -23,6 +26,7 @@ from pipeline.serving.model_folder import (
     input_names,
     package_for_mlflow,
 )
+from pollinate.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,10 +54,22 @@ def _load_pyfunc(path: str) -> ServedModel:
     """
     from lightning_modules.predictor import Predictor  # imports torch
 
+    accept_half_surrogates()
     folder = Path(path)
     description = ModelDescription(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
     predictor = Predictor.load(folder / WEIGHTS, description.allow_targets)
-    return ServedModel(predictor)
+    return MLflowModel(predictor)
+
+
+SERVER = "mlflow.pyfunc.scoring_server.app"  # which loads the model of ``mlflow models serve``
+
+
+def accept_half_surrogates() -> None:
+    """Let MLflow's server hand over texts that UTF-8 has no bytes for: they fail their row only."""
+    import pandas as pd
+
+    if SERVER in sys.modules:  # in anyone else's process pandas stays as it is
+        pd.set_option("mode.string_storage", "python")
 
 
 class ServedModel:
@@ -72,18 +88,21 @@ class ServedModel:
 
         Args:
             model_input: text: str; text_pair: the second text of a pair; image, audio: the content
-                of a file, as bytes or base64. In JSON, write "" for an empty cell: MLflow refuses
-                null for bytes.
+                of a file, as bytes or base64. None, NaN and "" are an empty cell, null in JSON.
             params: unused.
+
+        Raises:
+            UsageError: the table has none of the columns that the model reads, or a column twice;
+                or lists of a request differ in length.
         """
         import pandas as pd
 
         from pipeline.prediction.output_files import ERROR, prediction_cells
 
-        names = [n for n in input_names(self.predictor.inputs) if n in model_input]
-        # MLflow hands {"inputs": {"text": [a, b]}} over as one row, whose cells are arrays
-        table = model_input.explode(names, ignore_index=True) if names else model_input
-        columns = {name: [raw_value(name, cell) for cell in table[name]] for name in names}
+        names = self._names(list(map(str, model_input.columns)))
+        table = exploded(model_input, names)
+        empty = self.predictor.empty_words
+        columns = {name: [raw_value(name, cell, empty) for cell in table[name]] for name in names}
         if PAIR_COLUMN in columns:
             second = columns.pop(PAIR_COLUMN)
             first = columns.get("text", [None] * len(table))
@@ -100,11 +119,62 @@ class ServedModel:
         # as objects an empty cell stays None, and null in JSON, which has no NaN
         return pd.DataFrame({**answered, ERROR: errors}, dtype=object)
 
+    def _names(self, given: Sequence[str]) -> list[str]:
+        """Return the columns of a request that the model reads."""
+        known = input_names(self.predictor.inputs)
+        twice = sorted({name for name in known if given.count(name) > 1})
+        if twice:
+            raise UsageError(f"columns must differ, got {', '.join(twice)} twice; rename one")
+        found = [name for name in known if name in given]
+        if found == [PAIR_COLUMN] or not found:
+            wanted = [name for name in known if name != PAIR_COLUMN]
+            others = f"got {', '.join(given)}" if given else "got none of them"
+            raise UsageError(
+                f"a request must have the column {' or '.join(wanted)}, {others}; call the columns "
+                "of the table so"
+            )
+        return found
 
-def raw_value(modality: str, cell: Any) -> Any:
+
+class MLflowModel(ServedModel):
+    """The same, whose errors MLflow's server answers with status 400 and their text."""
+
+    def predict(self, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Return the answers; see ``ServedModel.predict``.
+
+        Raises:
+            mlflow.exceptions.MlflowException: for a UsageError.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return super().predict(model_input, params)
+        except UsageError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+
+def exploded(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return a table with a row for each item where its cells are lists of rows.
+
+    MLflow hands {"inputs": {"text": [a, b]}} over as one row, whose cells are arrays.
+    """
+    cells = (cell for name in names for cell in table[name])
+    if not any(isinstance(cell, list | np.ndarray) for cell in cells):
+        return table
+    try:
+        return table.explode(list(names), ignore_index=True)
+    except ValueError as error:
+        raise UsageError(
+            f"the lists of {', '.join(names)} must have one length each row: {error}"
+        ) from error
+
+
+def raw_value(modality: str, cell: Any, empty: Collection[str] = ()) -> Any:
     import pandas as pd
 
-    if pd.isna(cell) or cell in ("", b""):
+    if pd.api.types.is_scalar(cell) and (pd.isna(cell) or cell == b""):
+        return None
+    if isinstance(cell, str) and (cell in empty or not cell.strip()):
         return None
     return cell if modality in TEXT_COLUMNS or isinstance(cell, bytes) else file_content(str(cell))
 
@@ -117,4 +187,4 @@ def file_content(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
-        return text.encode()
+        return text.encode(errors="surrogatepass")

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,14 @@ from pipeline.serving.model_folder import (
     WEIGHTS,
     copy_code,
 )
-from pipeline.serving.pyfunc import ServedModel, _load_pyfunc, save_model
+from pipeline.serving.pyfunc import (
+    SERVER,
+    ServedModel,
+    _load_pyfunc,
+    accept_half_surrogates,
+    save_model,
+)
+from pollinate.errors import UsageError
 from tests.conftest import fit
 
 ROOT = Path(__file__).parents[3]
@@ -52,6 +60,11 @@ def png() -> bytes:
     pixels = np.random.default_rng(0).integers(0, 255, (28, 28), dtype=np.uint8)
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+HALF = "text: must be Unicode, got half a surrogate pair, '\\ud800', as character 2"
+NO_TEXT = "text: must be a text or a list of words, got dict"
+NO_IMAGE = "image: the content is not an image"
 
 
 def load_elsewhere(model: str, folder: Path, tracking: str = "", python_path: str = "") -> Any:
@@ -112,17 +125,97 @@ def test_equals_the_predictor(tiny_run: Path, served: ServedModel) -> None:
             {"digit": [False, True]},
         ),
         ({"image": ["/etc/hostname"]}, ["image: the content is not an image"], {"digit": [False]}),
-        ({"other": [1]}, [""], {"digit": [False]}),
         ({"text": []}, [], {"digit": []}),
+        ({"text": [" \n", "a", None]}, ["", "", ""], {"subject": [False, True, False]}),
+        ({"text": ["a", "b\ud800"]}, ["", HALF], {"subject": [True, False]}),
+        (
+            {"text": [{"a": 1}, 5, True, b"a"]},
+            [NO_TEXT, *[""] * 3],
+            {"subject": [False] + [True] * 3},
+        ),
+        ({"image": ["\ud800", png()]}, [NO_IMAGE, ""], {"digit": [False, True]}),
     ],
 )
 def test_cells_of_any_kind(
     served: ServedModel, table: Any, errors: list[str], answered: dict[str, list[bool]]
 ) -> None:
-    found = served.predict(pd.DataFrame(table))
+    found = served.predict(pd.DataFrame(table, dtype=object))
     assert [error.partition(";")[0] for error in found["error"]] == errors
     for task, present in answered.items():
         assert found[task].notna().tolist() == present
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"review": ["a"]}, "must have the column image or text, got review; call the columns"),
+        ({}, "must have the column image or text, got none of them"),
+        ({"text": [["a", "b"]], "image": [["a"]]}, "the lists of image, text must have one length"),
+    ],
+)
+def test_a_request_that_cannot_be_answered(served: ServedModel, table: Any, said: str) -> None:
+    with pytest.raises(Exception, match=said) as caught:
+        ServedModel(served.predictor).predict(pd.DataFrame(table))
+    assert isinstance(caught.value, UsageError)
+    with pytest.raises(Exception, match=said) as caught:
+        served.predict(pd.DataFrame(table))
+    assert caught.value.get_http_status_code() == 400  # type: ignore[attr-defined]  # of MLflow
+
+
+def test_a_request_with_a_column_twice(served: ServedModel) -> None:
+    table = pd.DataFrame([["a", "b"]], columns=["text", "text"])
+    with pytest.raises(UsageError, match="columns must differ, got text twice"):
+        ServedModel(served.predictor).predict(table)
+
+
+@pytest.fixture(scope="module")
+def scored(model: Path, served: ServedModel) -> Callable[[Any], list[dict[str, Any]]]:
+    """What MLflow's server answers to a JSON request, without the server."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow.models import Model
+        from mlflow.pyfunc import PyFuncModel
+        from mlflow.pyfunc.scoring_server import invocations
+
+        known = Model.load(str(model))
+
+    def answers(body: Any) -> list[dict[str, Any]]:
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            patch.setitem(sys.modules, SERVER, types.ModuleType(SERVER))
+            with pd.option_context("mode.string_storage", "auto"):
+                accept_half_surrogates()
+                whole = PyFuncModel(known, served, "predict")
+                schema = known.get_input_schema()
+                found = invocations(json.dumps(body), "application/json", whole, schema)
+        assert found.status == 200
+        rows: list[dict[str, Any]] = json.loads(found.response)["predictions"]
+        return rows
+
+    return answers
+
+
+def test_a_blank_cell_or_half_a_surrogate_fails_its_row_only(
+    scored: Callable[[Any], list[dict[str, Any]]],
+) -> None:
+    image = base64.b64encode(png()).decode()
+    cells = [("good", image), ("good", None), (None, image), (" ", None), ("\ud800", image)]
+    rows = [{"text": text, "image": picture} for text, picture in cells]
+    found = scored({"dataframe_records": rows})
+    assert [bool(row["subject"]) for row in found] == [True, True, False, False, False]
+    assert [bool(row["digit"]) for row in found] == [True, False, True, False, True]
+    assert [row["error"].partition(";")[0] for row in found] == [
+        *[""] * 4,
+        HALF.replace("character 2", "character 1"),
+    ]
+    none, text = scored({"inputs": {"text": [None, "good"]}})
+    assert none["subject"] is None and text["subject"] == found[0]["subject"]
+
+
+def test_a_request_without_a_known_column_is_refused(scored: Callable[[Any], Any]) -> None:
+    with pytest.raises(Exception, match="must have the column image or text") as caught:
+        scored({"dataframe_records": [{"review": "good"}]})
+    assert caught.value.get_http_status_code() == 400  # type: ignore[attr-defined]  # of MLflow
 
 
 def test_folder_holds_what_predicting_needs(model: Path) -> None:
