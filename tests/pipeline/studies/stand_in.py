@@ -42,7 +42,8 @@ def main() -> None:
     if DEAF not in os.environ:
         signal.signal(signal.SIGTERM, stop)
     _, module, *words = sys.argv[1:]
-    told = dict(word.split("=", 1) for word in words if "=" in word)
+    pairs = (word.split("=", 1) for word in words if "=" in word)
+    told = {key: value.strip('"') for key, value in pairs}  # texts are in quotes
     folder = Path(told.get("resume") or told["run_dir"])
     state = folder / "state.json"
     if module == "pipeline.rank_sources":
