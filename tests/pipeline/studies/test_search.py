@@ -108,7 +108,7 @@ def test_storage_that_cant_be_opened_is_named(tmp_path: Path) -> None:
 
 
 def test_optuna_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pollinate.requirements.find_spec", lambda name: None)
+    monkeypatch.setattr("pollinate.requirements.installed_spec", lambda name: None)
     require_optuna(None)
     with pytest.raises(
         UsageError, match=r'optuna is not installed; run pip install "pollinate\[study\]"'
