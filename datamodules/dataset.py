@@ -20,6 +20,7 @@ from datamodules.python_data import (
 )
 from datamodules.sources.arrow import Arrow
 from datamodules.sources.base import Source, matching_paths
+from datamodules.sources.class_names import class_names_of
 from datamodules.sources.csv import Csv
 from datamodules.sources.folder import AudioFolder, ImageFolder
 from datamodules.sources.json import Json
@@ -241,7 +242,9 @@ def as_source(rows: object, name: str, inputs: Mapping[str, InputColumns]) -> So
         return HuggingFace(rows, name)
     if isinstance(rows, MapStyle) and not isinstance(rows, Mapping | bytes):
         pictures = columns_named(inputs.get("image", "image"))
-        return Items(rows, name, pictures)
+        known = is_a(rows, "datasets", "Dataset")  # with a transform of the user's
+        features = rows.features.to_dict() if known else {}  # type: ignore[attr-defined]  # it has
+        return Items(rows, name, pictures, class_names_of(features))
     advice = (
         "; for a dict of columns, pandas.DataFrame(columns)" if isinstance(rows, Mapping) else ""
     )

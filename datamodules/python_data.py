@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from itertools import accumulate
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,7 @@ from datamodules.inputs import UnreadableCell
 from datamodules.modalities.image import decode_image
 from datamodules.progress_bar import track
 from datamodules.sources.base import Source
+from datamodules.sources.class_names import ClassNames
 from datamodules.table import (
     SPLIT_COLUMN,
     Column,
@@ -36,6 +38,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LONG = 512  # items above which progress is shown
+
+
+NO_NAMES: Mapping[str, ClassNames] = MappingProxyType({})
+
+
+def is_class_number(cell: Any) -> bool:
+    """Say whether a cell is a class number or a list of them, which a transform left as it was."""
+    if isinstance(cell, list):
+        return all(map(is_class_number, cell))
+    return isinstance(cell, int) and not isinstance(cell, bool)
 
 
 def is_a(value: object, package: str, name: str) -> bool:
@@ -170,10 +182,14 @@ class Items(PythonSource):
     """
 
     def __init__(
-        self, items: MapStyle, name: str = "train", pictures: Collection[str] = ()
+        self,
+        items: MapStyle,
+        name: str = "train",
+        pictures: Collection[str] = (),
+        names: Mapping[str, ClassNames] = NO_NAMES,
     ) -> None:
         super().__init__(name)
-        self.items, self.pictures = items, frozenset(pictures)
+        self.items, self.pictures, self.names = items, frozenset(pictures), dict(names)
         try:
             self.count = len(items)
         except (TypeError, NotImplementedError) as error:
@@ -222,6 +238,8 @@ class Items(PythonSource):
 
     def cell(self, item: Mapping[str, Any], column: str) -> Any:
         cell = plain_cell(item[column])
+        if column in self.names and is_class_number(cell):
+            return self.names[column](cell)
         if column not in self.pictures or not isinstance(cell, Tensor | Image.Image):
             return cell
         try:

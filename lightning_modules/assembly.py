@@ -136,7 +136,7 @@ def assemble_for_tensors(
     config = describe_model(columns, tasks, {}, parts, *sharing_of(trunk, fusion), dim=dim)
     learnt = {
         "tasks": {name: task.state_dict() for name, task in tasks.items()},
-        **{key: {} for key in ("modalities", "digests", "labelled")},
+        **{key: {} for key in ("modalities", "digests", "labelled", "readings")},
     }
     network = build_network(config, tasks, {}, new=True)
     return Assembly(network, dict(tasks), spec_of(config, learnt))

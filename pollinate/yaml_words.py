@@ -24,7 +24,7 @@ def may_mean(value: Any, word: str) -> bool:
     """
     if str(value) == word:
         return True
-    if value is None or isinstance(value, bool):
+    if is_word(value):
         return word.lower() in WORDS[value]
     try:
         return Decimal(str(value)) == Decimal(word)
@@ -40,17 +40,35 @@ def meant_word(value: Any, known: Collection[str]) -> str:
 
 
 def quotes_hint(value: Any) -> str:
-    """Return what to write where a text is wanted, and YAML has read another value.
+    """Return what to write where a text is wanted, and YAML has read another value; else nothing.
 
     Args:
-        value: a plain value, a list or a mapping; the first thing in it that is no text counts.
+        value: a plain value, a list or a mapping; of a mapping the first thing that is no text.
     """
-    if isinstance(value, list | tuple | dict):
-        parts = [*value, *value.values()] if isinstance(value, dict) else value
-        return next(filter(None, map(quotes_hint, parts)), "")
+    if isinstance(value, dict):
+        return next(filter(None, map(quotes_hint, [*value, *value.values()])), "")
+    if not isinstance(value, list | tuple):
+        return "" if isinstance(value, str) else f"; {reason(value)}write {quoted(value)} in quotes"
+    hints = [reason(item) for item in value if not isinstance(item, str | list | tuple | dict)]
+    texts = ", ".join(quoted(item) for item in value)
+    return f"; {next(filter(None, hints), '')}write [{texts}]" if hints else ""
+
+
+def reason(value: Any) -> str:
+    """Say what YAML reads as a value that is no text."""
     if value is None:
-        return '; YAML reads null as nothing: write "null" in quotes'
+        return "YAML reads null as nothing: "
     if isinstance(value, bool):
         name, word, _ = WORDS[value]
-        return f'; YAML reads {word} as {name}: write "{word}" in quotes'
-    return "" if isinstance(value, str) else f'; write "{value}" in quotes'
+        return f"YAML reads {word} as {name}: "
+    return ""
+
+
+def is_word(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def quoted(value: Any) -> str:
+    """Return the word that a value was meant as, in quotes."""
+    word = WORDS[value][int(value is not None)] if is_word(value) else value
+    return f'"{word}"'

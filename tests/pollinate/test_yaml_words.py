@@ -45,8 +45,10 @@ def test_other_words_are_not_meant() -> None:
 
 
 def test_what_to_write() -> None:
-    assert quotes_hint(["a", False]) == '; YAML reads no as false: write "no" in quotes'
-    assert quotes_hint([None, -1]) == '; YAML reads null as nothing: write "null" in quotes'
+    assert quotes_hint(["a", False]) == '; YAML reads no as false: write ["a", "no"]'
+    assert quotes_hint([None, -1]) == '; YAML reads null as nothing: write ["null", "-1"]'
+    assert quotes_hint(True) == '; YAML reads yes as true: write "yes" in quotes'
+    assert quotes_hint(1.5) == '; write "1.5" in quotes'
     assert quotes_hint({"a": "b"}) == ""
 
 
@@ -80,7 +82,7 @@ def test_class_weights_name_the_classes_that_are_there() -> None:
 
 @pytest.mark.parametrize("kind", [Classification, Multilabel, Ordinal])
 def test_classes_that_yaml_read_otherwise_are_refused(kind: Any) -> None:
-    said = r'got \[false, true\]; YAML reads no as false: write "no" in quotes; .* "False" and'
+    said = r'got \[false, true\]; YAML reads no as false: write \["no", "yes"\]; .* "False" and'
     with pytest.raises(UsageError, match=said):
         kind("shop", "label", classes=[False, True])
     assert kind("shop", "label", classes=["no", "yes"]).classes == ["no", "yes"]
@@ -113,8 +115,8 @@ def test_lists_of_truth_values_are_no_labels() -> None:
             {"tasks": {"kind": {"type": "multilabel", "target": "label", "none": False}}},
             '"no" in q',
         ),
-        ({"empty": [None, -1]}, 'YAML reads null as nothing: write "null" in quotes'),
-        ({"empty": [-1]}, 'got [-1]; write "-1" in quotes'),
+        ({"empty": [None, -1]}, 'YAML reads null as nothing: write ["null", "-1"]'),
+        ({"empty": [-1]}, 'got [-1]; write ["-1"]'),
         ({"inputs": {"text": False}}, 'write "no" in quotes'),
         ({"split": {"column": True}}, 'write "yes" in quotes'),
         ({"tasks": {"kind": {"type": "classification", "target": 1}}}, 'write "1" in quotes'),

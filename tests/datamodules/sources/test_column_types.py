@@ -206,12 +206,15 @@ def saved(folder: Path, kind: str) -> Any:
         FIRST.to_parquet(str(folder / "a.parquet"))
         SECOND.to_parquet(str(folder / "b.parquet"))
         return Parquet(str(folder / "*.parquet"))
+    if kind == "transformed":  # by a function of the user's, called for each item
+        both = [part.with_transform(lambda rows: rows) for part in (FIRST, SECOND)]
+        return Dataset(both[0], valid=both[1], inputs={"text": "text"}).source
     FIRST.save_to_disk(str(folder / "a"))
     SECOND.save_to_disk(str(folder / "b"))
     return Arrow([str(folder / "a"), str(folder / "b")])
 
 
-@pytest.mark.parametrize("kind", ["arrow", "parquet", "python"])
+@pytest.mark.parametrize("kind", ["arrow", "parquet", "python", "transformed"])
 def test_class_numbers_are_read_as_their_names(kind: str, tmp_path: Path) -> None:
     columns = saved(tmp_path, kind).load(Cache(tmp_path / "cache")).columns
     assert list(columns["label"])[:6] == NAMES
