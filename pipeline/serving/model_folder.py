@@ -218,8 +218,9 @@ def model_signature(inputs: Sequence[str], answers: Mapping[str, str]) -> Any:
     from mlflow.types.schema import AnyType
 
     # of any type: as string a null would be the word None, as binary it would fail the request
+    anything = AnyType()  # type: ignore[no-untyped-call]  # MLflow's is without types
     columns_in: list[ColSpec | TensorSpec] = [
-        ColSpec(AnyType(), name, required=False) for name in inputs
+        ColSpec(anything, name, required=False) for name in inputs
     ]
     columns_out: list[ColSpec | TensorSpec] = [
         ColSpec(ANSWER_TYPES[kind], name, required=False) for name, kind in answers.items()
