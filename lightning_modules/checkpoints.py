@@ -23,6 +23,7 @@ from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
 
 from pollinate.errors import PollinateError
+from pollinate.files import temporary_beside
 from pollinate.foreign import check_extent
 from pollinate.overrides import option_text
 
@@ -179,7 +180,7 @@ def write_atomically(content: dict[str, Any], path: Path) -> None:
     Raises:
         OSError, RuntimeError: it can't be written; torch turns a failed write into the latter.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

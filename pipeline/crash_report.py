@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 CRASHES = Path("runs") / "crashes"  # of commands that have no folder of their own, or not yet
 # what a run that crashed before it began may leave in its folder, which stays free for the next
 LEFT_BY_A_CRASH = re.compile(
-    r"crash(-rank\d+)?\.txt|(metrics|system|operations)\.jsonl|\.?tracking\.(json|lock)|git\.diff"
+    r"crash(-rank\d+)?\.txt|(metrics|system|operations)\.jsonl|\.?tracking\.(json|lock)|git\.diff|\.run\.lock"
 )
 PACKAGES = ("torch", "lightning", "torchmetrics", "mlflow", "numpy", "datasets", "transformers")
 FOLDERS = ("PWD", "OLDPWD")  # variables of a shell, no passwords

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from lightning_modules.encoders.pretrained_files import public_name
 from lightning_modules.predictor import Predictor
 from lightning_modules.tuning.base import NO_ADAPTERS, Tuning
 from pollinate.errors import PollinateError, UsageError
+from pollinate.files import temporary_beside
 
 
 def check_output_folder(folder: Path, overwrite: bool) -> None:
@@ -30,7 +30,7 @@ def check_output_folder(folder: Path, overwrite: bool) -> None:
 @contextmanager
 def fill_atomically(folder: Path) -> Iterator[Path]:
     """Give a folder to fill; its files come to their place, over older ones, when all are whole."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    partial = temporary_beside(folder)
     try:
         partial.mkdir(parents=True)
         yield partial

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.command import CommandArguments, CommandResult, entry_points
+from pollinate.locks import FolderLock
+from pollinate.parents import FIRST_PROCESS, end_with_parent
+from pollinate.requirements import is_other_process
 
 if TYPE_CHECKING:  # they import torch
     from pipeline.run_folder import RunFolder
@@ -29,11 +32,15 @@ class FitResult(CommandResult):
 
 def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
     """Train."""
+    if is_other_process():
+        end_with_parent()
+    else:
+        os.environ[FIRST_PROCESS] = str(os.getpid())
     # imported here: torch and Lightning take seconds, and a wrong config needs neither
     from pipeline.command import silence_libraries
     from pipeline.crash_report import crash_evidence
     from pipeline.resume import find_resume_point
-    from pipeline.run_folder import RUN_DIR_VARIABLE, new_run_folder
+    from pipeline.run_folder import RUN_DIR_VARIABLE, RUN_LOCK, new_run_folder
     from pipeline.training_run import TrainingRun, prepare
 
     silence_libraries()
@@ -45,9 +52,15 @@ def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
     else:
         folder, config = resumed.folder, with_one_limit(resumed.config, given)
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
-    with crash_evidence(config, folder.path, resume=resumed is not None):
-        training = TrainingRun(prepare(config, folder, resumed), started)
-        code = training.run()
+    lock = FolderLock(folder.path, RUN_LOCK)
+    try:
+        if resumed is not None and not is_other_process():
+            lock.acquire()  # before anything of the other one's is touched
+        with crash_evidence(config, folder.path, resume=resumed is not None):
+            training = TrainingRun(prepare(config, folder, resumed), started, lock)
+            code = training.run()
+    finally:
+        lock.release()
     return FitResult(
         exit_code=code, interrupted=training.interrupted, folder=folder, summary=training.summary
     )

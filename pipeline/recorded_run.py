@@ -53,8 +53,11 @@ def recorded_run(
             keep_evidence(error, config, folder.path, tracker=tracker)
         raise
     finally:
+        if summary is not None:  # first: the tracker's end may take as long as its server
+            summary.status, summary.message = status, message
+            summary.seconds = round(time.perf_counter() - started, 2)
+            folder.write_summary(summary.as_dict())
         tracker.close(status)
         if summary is not None:
-            summary.status, summary.message, summary.run_id = status, message, tracker.run_id
-            summary.seconds = round(time.perf_counter() - started, 2)
+            summary.run_id = tracker.run_id
             folder.write_summary(summary.as_dict())

@@ -18,6 +18,7 @@ from pollinate.files import as_yaml, write_json, write_text
 from pollinate.foreign import parse_yaml, read_json, read_text
 
 RUNS = Path("runs")
+RUN_LOCK = ".run.lock"  # held by the first process of a run that is at work in the folder
 TIME = re.compile(r'"time_ms": ?(\d{1,16})\b')  # milliseconds since 1970, in a journal
 RUN_DIR_VARIABLE = "POLLINATE_RUN_DIR"  # tells the processes of one run their folder
 

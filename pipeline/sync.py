@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.command import CommandArguments, CommandResult, entry_points
-from pipeline.tracking.journals import has_ended, read_lines
+from pipeline.tracking.journals import has_ended, original_of, read_lines
 from pipeline.tracking.redact import HIDDEN, redact_text
 from pipeline.tracking.sender import OPERATIONS, RunDeletedError, SenderSettings, record_crash
 from pollinate.errors import PollinateError, UsageError
@@ -34,6 +34,12 @@ def sync(run_dir: Path, uri: str | None = None) -> str:
     """
     from filelock import FileLock, Timeout
 
+    original = original_of(run_dir, OPERATIONS)
+    if original is not None:
+        raise PollinateError(
+            f"{run_dir} is a copy of {original}, whose run in MLflow it would write into; send "
+            "that one, or resume the copy, which makes it a run of its own"
+        )
     settings = read_settings(run_dir, uri)
     try:
         with FileLock(run_dir / ".tracking.lock", timeout=1):
@@ -87,7 +93,7 @@ def read_settings(run_dir: Path, uri: str | None) -> SenderSettings:
         experiment=last["experiment"],
         run_dir=str(run_dir.absolute()),
         run_name=last["name"],
-        key=first["key"],
+        key=last["key"],
         user=user_name(),
         start_ms=first["time_ms"],
     )

@@ -10,7 +10,6 @@ from typing import Any
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
 from rich.console import Console
-from torch import Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
@@ -60,6 +59,7 @@ from pipeline.trainer import explain_out_of_memory, make_trainer
 from pipeline.transfer_sources import SourceOpener
 from pollinate.console import new_console
 from pollinate.interrupt import SIGNAL_EXIT_CODES
+from pollinate.locks import FolderLock
 from pollinate.program import shell_command
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -84,22 +84,32 @@ def record_data(tracker: RunLogger, folder: RunFolder, datamodule: MixedDataModu
         tracker.log_artifact(folder.path / TOKENIZER_FILE)
 
 
-def record_end(
-    tracker: RunLogger,
-    config: Mapping[str, Any],
-    folder: RunFolder,
-    module: MultiTaskModule,
-    matrices: Mapping[str, Tensor],
-) -> None:
+def record_end(run: PreparedRun, summary: RunSummary, tracker: RunLogger) -> None:
+    """Show the scores; leave plots, checkpoint and model. What fails costs only itself."""
+    folder, config = run.folder, run.config
+
+    def table() -> None:
+        print_table(run.console, summary, run.datamodule)
+
+    def plots() -> None:
+        for path in draw_plots(folder, run.module, run.module.confusion["test"]):
+            tracker.log_artifact(path, "plots")
+
+    def model() -> None:
+        best = folder.checkpoints / BEST
+        checkpoint = best if is_intact(best) else folder.checkpoints / LAST
+        consolidate_shards(checkpoint)  # one file, which can be taken elsewhere
+        tracker.log_artifact(checkpoint, "checkpoints")
+        export_model(checkpoint, folder.model, config["allow_targets"])
+        tracker.log_model(folder.model, "model")
+
     tracker.flush()
-    for path in draw_plots(folder, module, matrices):
-        tracker.log_artifact(path, "plots")
-    best = folder.checkpoints / BEST
-    checkpoint = best if best.exists() else folder.checkpoints / LAST
-    consolidate_shards(checkpoint)  # one file, which can be taken elsewhere
-    tracker.log_artifact(checkpoint, "checkpoints")
-    export_model(checkpoint, folder.model, config["allow_targets"])
-    tracker.log_model(folder.model, "model")
+    for what, leave in (("table", table), ("plots", plots), ("model", model)):
+        try:
+            leave()
+        except Exception as error:  # noqa: BLE001  # the run is complete, whatever it is
+            keep_evidence(error, config, folder.path, tracker=tracker)
+            run.say(f"warning: the {what} couldn't be made: {one_line(error)}")
 
 
 @dataclass(frozen=True)
@@ -232,9 +242,10 @@ class TrainingRun:
     Args:
         prepared: what it is made of.
         started: ``time.perf_counter()`` when the command began.
+        lock: of the folder.
     """
 
-    def __init__(self, prepared: PreparedRun, started: float) -> None:
+    def __init__(self, prepared: PreparedRun, started: float, lock: FolderLock) -> None:
         self.prepared = prepared
         self.started = started
         self.interrupted: str | None = None  # name of the signal that stopped the run
@@ -243,6 +254,7 @@ class TrainingRun:
         if prepared.is_first:
             # only now: one made by another process would look like an earlier run's
             folder.create()
+            lock.acquire()
         self.tracker = open_tracker(config, folder.path, again)
         prepared.trainer.loggers = [self.tracker]
         weights = list(prepared.module.parameters())
@@ -268,8 +280,8 @@ class TrainingRun:
             train(run)
             evaluate(run, self.summary)
             if run.is_first:
-                matrices = run.module.confusion["test"]
-                record_end(self.tracker, run.config, run.folder, run.module, matrices)
+                self._write_summary("finished")
+                record_end(run, self.summary, self.tracker)
         except InterruptedRunError as error:
             self._finish("interrupted", str(error))
             self.interrupted = error.signal_name
@@ -295,21 +307,25 @@ class TrainingRun:
 
     def _finish(self, status: str, message: str | None = None) -> None:
         run, summary = self.prepared, self.summary
+        if run.is_first:
+            # first, since the tracker's end may fail, or take as long as its server
+            self._write_summary(status, message)
+            self.tracker.close(status)
+            summary.run_id = self.tracker.run_id
+            self._write_summary(status, message)
+        if run.is_first and status == "finished":
+            print_next_steps(run.console, run.folder, run.config["tracking"])
+
+    def _write_summary(self, status: str, message: str | None = None) -> None:
+        run, summary = self.prepared, self.summary
         summary.status, summary.message = status, message
-        if not run.is_first:
-            return
         summary.steps = run.trainer.global_step
         engine = run.module.engine
         traffic, known = engine.traffic, not engine.sharded
         summary.floats_sent = traffic.floats_sent if known else None
         summary.synchronisations = traffic.synchronisations if known else None
-        self.tracker.close(status)
-        summary.run_id = self.tracker.run_id
         summary.seconds = round(time.perf_counter() - self.started, 2)
         run.folder.write_summary(summary.as_dict())
-        if status == "finished":
-            print_table(run.console, summary, run.datamodule)
-            print_next_steps(run.console, run.folder, run.config["tracking"])
 
 
 def load_module_weights(module: MultiTaskModule, path: Any) -> None:

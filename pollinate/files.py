@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a name for what will take a file's or folder's place; a dead process' rest goes.
+
+    The name says the process, so two that write the same target don't meet.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        number = left.name.removesuffix(".tmp").rpartition(".")[2]
+        if number.isdecimal() and not is_alive(int(number)):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def is_alive(process: int) -> bool:
+    """Say whether there is a process of this number, anybody's."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager
@@ -19,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The target's folder is made if need be. After an error the target is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         temporary.replace(path)

@@ -48,7 +48,7 @@ def check_is_new(run_dir: Path, allowed: re.Pattern[str] | None = None) -> None:
     """Check that a folder holds no earlier run, unless another process of this run fills it."""
     names = [path.name for path in run_dir.iterdir()] if run_dir.is_dir() else []
     taken = any(allowed is None or not allowed.fullmatch(name) for name in names)
-    if taken and not _is_other_process():
+    if taken and not is_other_process():
         raise UsageError(
             f"run_dir must be new or empty, got {run_dir}, which holds files; nothing is "
             "overwritten: choose another run_dir, or resume that run: resume=last"
@@ -78,6 +78,6 @@ def check_run_folder(config: Mapping[str, Any], allowed: re.Pattern[str] | None 
     check_writable(Path(config["run_dir"] or "runs"))
 
 
-def _is_other_process() -> bool:
+def is_other_process() -> bool:
     """Say whether the launcher made this process beside a first one, which begins the run."""
     return any(os.environ.get(name, "0") != "0" for name in RANKS)

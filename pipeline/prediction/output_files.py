@@ -16,7 +16,7 @@ from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictions
 from lightning_modules.tasks.base import Label, Task
 from pollinate.errors import PollinateError, UsageError
-from pollinate.files import replacing
+from pollinate.files import replacing, temporary_beside
 
 Schema = Mapping[str, type]  # {column: str, int or float}
 Rows = Sequence[Mapping[str, Any]]
@@ -190,10 +190,7 @@ class PictureFiles:
         self.folders = {
             name: output.with_name(f"{output.stem}-{name}").absolute() for name in self.tasks
         }
-        self.temporary = {
-            name: folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-            for name, folder in self.folders.items()
-        }
+        self.temporary = {name: temporary_beside(folder) for name, folder in self.folders.items()}
 
     def check(self, overwrite: bool) -> None:
         """Check that no folder has anything in it."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE = 60.0  # seconds without news from a server that answers
 _PATIENCE_DOWN = 3.0  # seconds for a server that does not
+# each thread of theirs would count against the process' memory
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_RESTARTS = 3  # of a process that was killed
 _UPLOAD = 2e6  # bytes a second, the slowest upload that is waited for
 
 
@@ -40,26 +44,48 @@ class SenderProcess:
         self.run_id: str | None = stored_run_id(self._run_dir)
         self._is_down = False
         self._has_closed = False
+        self._is_closing = False
         self._alive_until = time.monotonic() + _PATIENCE
+        self._settings = settings.to_json()
         self._process = _start()
-        self._say(settings.to_json())
+        self._say(self._settings)
         self._listener = threading.Thread(target=self._listen, name="tracking", daemon=True)
         self._listener.start()
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
-        try:
+        with suppress(OSError):  # it has ended, which the listener sees
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-        except OSError:  # it has ended; the listener says so
-            self._is_down = True
 
     def _listen(self) -> None:
+        self._follow()
+        for _ in range(_RESTARTS):
+            if self._has_closed:
+                return
+            # it was killed; the journals are whole, and a server has what it has
+            self._process.wait()
+            _close(self._process)
+            self._process = _start()
+            if self._has_closed:  # meanwhile
+                self._process.kill()
+            self._say(self._settings)
+            if self._is_closing:
+                self._say("close")
+            self._follow()
+        if not self._has_closed:
+            self._has_closed = True
+            logger.warning("tracking has stopped; %s", self._advice())
+
+    def _follow(self) -> None:
+        """Handle what the process reports until it ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._handle({key: _shown(value) for key, value in json.loads(line).items()})
-        if not self._has_closed:
-            logger.warning("tracking has stopped; %s", self._advice())
+            try:
+                event = json.loads(line)
+            except ValueError:  # it was killed while it wrote
+                continue
+            self._handle({key: _shown(value) for key, value in event.items()})
 
     def _handle(self, event: dict[str, Any]) -> None:
         self._alive_until = time.monotonic() + _PATIENCE + event.get("bytes", 0) / _UPLOAD
@@ -104,21 +130,28 @@ class SenderProcess:
         """Let it send the rest: as long as it gets on, about 3 s if the server is down."""
         started = time.monotonic()
         self._alive_until = started + _PATIENCE
+        self._is_closing = True
         self._say("close")
-        while self._process.poll() is None and time.monotonic() < self._deadline(started):
+        while self._listener.is_alive() and time.monotonic() < self._deadline(started):
             time.sleep(0.02)
-        if self._process.poll() is None:
+        if self._listener.is_alive():
             self._has_closed = True  # said here, so not by the listener
             self._process.kill()
             logger.warning("the tracking server lacks a part of this run; %s", self._advice())
-        self._process.wait()
         self._listener.join()
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            stream.close()
+        self._process.wait()
+        _close(self._process)
 
     def _deadline(self, started: float) -> float:
         return started + _PATIENCE_DOWN if self._is_down else self._alive_until
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    """Close the pipes to a process that has ended, with what it didn't read."""
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with suppress(OSError):
+            stream.close()
 
 
 def _shown(value: Any) -> Any:
@@ -136,7 +169,12 @@ def _start() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONWARNINGS": "ignore",
+            **_ONE_THREAD,
+        },
         text=True,
         start_new_session=True,
     )

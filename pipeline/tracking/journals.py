@@ -233,7 +233,7 @@ class OperationJournal:
         self.start_ms = _now()
         starts = [record for record, _ in read_lines(path) if self._remember(record)]
         if starts:
-            self.key, self.start_ms = starts[0]["key"], starts[0]["time_ms"]
+            self.key, self.start_ms = starts[-1]["key"], starts[0]["time_ms"]
 
     def _remember(self, record: Mapping[str, Any]) -> bool:
         """Take over an earlier session's record; tell whether it is a start."""
@@ -249,6 +249,10 @@ class OperationJournal:
     def start(self, name: str, destination: Mapping[str, str | None]) -> None:
         """Begin a session of the run; the server shows it as running again."""
         self.add("start", key=self.key, name=name, **destination)
+
+    def rename(self) -> None:
+        """Make it another run's: a server will know nothing of it."""
+        self.key, self._tags = uuid.uuid4().hex, {}
 
     def add(self, operation: str, **details: Any) -> None:
         self._lines.append({"op": operation, "time_ms": _now(), **details})
@@ -283,6 +287,33 @@ class OperationJournal:
 
     def close(self) -> None:
         self._lines.close()
+
+
+RUN_DIR_TAG = "pollinate.run_dir"
+
+
+def original_of(run_dir: Path, name: str) -> Path | None:
+    """Return the run folder that another one was copied from, None if it is no copy.
+
+    Args:
+        run_dir: the folder; one that was moved is itself.
+        name: of its journal of operations.
+    """
+    key, place = _key_and_place(run_dir / name)
+    if key is None or place is None or not place.is_dir() or place.samefile(run_dir):
+        return None
+    return place if _key_and_place(place / name)[0] == key else None
+
+
+def _key_and_place(journal: Path) -> tuple[str | None, Path | None]:
+    """Return a run's key, and where its folder was when it was at work last."""
+    key, place = None, None
+    for record, _ in read_lines(journal):
+        if record["op"] == "start":
+            key = record["key"]
+        elif record["op"] == "tags" and RUN_DIR_TAG in record["tags"]:
+            place = Path(record["tags"][RUN_DIR_TAG])
+    return key, place
 
 
 def has_ended(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from abc import abstractmethod
@@ -15,13 +16,22 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning_modules.flushable_logger import FlushableLogger
 from pipeline.configuration.method_rules import register_problems
 from pipeline.tracking.background import SenderProcess, SystemSampler
-from pipeline.tracking.journals import MetricJournal, OperationJournal
+from pipeline.tracking.journals import MetricJournal, OperationJournal, original_of
 from pipeline.tracking.mlflow_settings import resolve_uri
 from pipeline.tracking.provenance import git_diff, provenance_tags, user_name
 from pipeline.tracking.redact import redact_text
-from pipeline.tracking.sender import METRICS, OPERATIONS, PARENT_TAG, SYSTEM, SenderSettings
+from pipeline.tracking.sender import (
+    CURSOR_FILE,
+    METRICS,
+    OPERATIONS,
+    PARENT_TAG,
+    SYSTEM,
+    SenderSettings,
+)
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import raise_all
+
+logger = logging.getLogger(__name__)
 
 # this project's word for a run's end -> MLflow's
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -72,7 +82,14 @@ class RunLogger(FlushableLogger):
                 f"{self.run_dir} already holds a run; use resume=last, or another run_dir"
             )
         self._points = MetricJournal(self.run_dir / METRICS)
+        original = original_of(self.run_dir, OPERATIONS)
         self._operations = OperationJournal(self.run_dir / OPERATIONS)
+        if original is not None:
+            logger.warning(
+                "%s is a copy of %s; it becomes a run of its own in MLflow", self.run_dir, original
+            )
+            self._operations.rename()
+            (self.run_dir / CURSOR_FILE).unlink(missing_ok=True)
 
     def _begin(self, destination: Mapping[str, str | None]) -> None:
         self._operations.start(self._run_name, destination)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tracking.journals import encode_number
+from pipeline.tracking.journals import RUN_DIR_TAG, encode_number
 from pipeline.tracking.mlflow_settings import (
     login,
     mlflow_uri,
@@ -25,7 +25,6 @@ from pipeline.tracking.sender import (
     KEY_TAG,
     METRICS,
     OPERATIONS,
-    RUN_DIR_TAG,
     SYSTEM,
     SendCursor,
     stored_run_id,

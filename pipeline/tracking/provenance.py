@@ -12,8 +12,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipeline.tracking.journals import RUN_DIR_TAG
 from pipeline.tracking.redact import redact_arguments
-from pipeline.tracking.sender import RUN_DIR_TAG
 from pollinate.program import command_words, running_command
 
 _PACKAGES = ("torch", "lightning", "pollinate")

@@ -19,7 +19,6 @@ from pipeline.tracking.journals import (
 from pollinate.files import replacing
 
 KEY_TAG = "pollinate.key"  # the run's own name, known before any server answers
-RUN_DIR_TAG = "pollinate.run_dir"
 PARENT_TAG = "mlflow.parentRunId"  # by it MLflow shows a run below another
 
 

@@ -31,6 +31,7 @@ from pipeline.tracking.sender import (
 
 INTERVAL = 5.0  # seconds between two sends
 _LONGEST_WAIT = 60.0  # seconds between two attempts to reach the server
+_MOST_MEMORY = 2_000_000_000  # bytes; MLflow with a database takes 300 MB
 _LAST_ATTEMPTS = 3  # when nobody waits for the result any more
 
 
@@ -133,6 +134,15 @@ def open_sender(text: str, report: ReportEvent) -> tuple[Sender, Any]:
     return Sender(run_dir, server, cursor, report), server
 
 
+def limit_memory() -> None:
+    """Let a server's endless answer fail here, instead of filling the machine's memory."""
+    with suppress(ImportError, ValueError, OSError):  # Windows, or there is a lower limit already
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, hard))
+
+
 def main() -> None:
     from filelock import FileLock
 
@@ -142,6 +152,7 @@ def main() -> None:
     first = sys.stdin.readline()
     control = Control(sys.stdin)
     run_dir = json.loads(first)["run_dir"]
+    limit_memory()
     # after a kill and a quick resume the earlier sender may still be at work
     with FileLock(Path(run_dir, ".tracking.lock")):
         sender, server = open_sender(first, report)

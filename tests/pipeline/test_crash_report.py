@@ -178,13 +178,19 @@ def test_a_mistake_leaves_nothing(shop: Path) -> None:
     assert not (shop / "run").exists() and not (shop / "runs").exists()
 
 
-def test_a_crash_while_a_finished_run_is_recorded(
-    shop: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_fails_after_training_costs_only_itself(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training_run, "export_model", lambda *_: {}["gone"])
-    assert fit(FIT) == 1
-    assert "KeyError: 'gone'" in (shop / "run/crash.txt").read_text()
-    assert_tracked(shop / "run")
+    monkeypatch.setattr(training_run, "print_table", lambda *_: {}["table"])
+    monkeypatch.setattr(training_run, "draw_plots", lambda *_: {}["plot"])
+    monkeypatch.setattr(training_run, "export_model", lambda *_: {}["model"])
+    assert fit(FIT) == 0  # each costs only itself
+    summary = json.loads((shop / "run/summary.json").read_text())
+    assert (summary["status"], bool(summary["test"])) == ("finished", True)
+    shown = capsys.readouterr().out
+    for what, cause in (("table", "table"), ("plots", "plot"), ("model", "model")):
+        assert f"warning: the {what} couldn't be made: KeyError: '{cause}'" in shown
+        assert f"KeyError: '{cause}'" in (shop / "run/crash.txt").read_text()
 
 
 def test_a_full_disk_hides_nothing(

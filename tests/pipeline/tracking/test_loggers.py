@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mlflow import MlflowClient
 from torch.utils.data import DataLoader
 
 import pipeline.tracking.background as process
+from pipeline.sync import sync
 from pipeline.tracking.journals import read_lines, read_points
 from pipeline.tracking.loggers import LocalRunLogger, MLflowRunLogger
 from pollinate.errors import PollinateError, UsageError
@@ -263,3 +265,61 @@ def test_fit_and_test_write_one_history(tmp_path: Path, monkeypatch: Any) -> Non
     operations = [record for record, _ in read_lines(tmp_path / "operations.jsonl")]
     assert {"rate": "0.1"} in [operation.get("params") for operation in operations]
     assert len(synced) <= 4  # never per step: waiting for the disk takes milliseconds
+
+
+def test_a_killed_sender_is_started_again(tmp_path: Path, database: str) -> None:
+    tracker = make(database, tmp_path / "run")
+    tracker.log_metrics({"loss": 1.0}, 1)
+    for _ in range(2):
+        before = tracker._sender._process.pid
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda before=before: tracker._sender._process.pid != before)  # type: ignore[misc]  # a default
+    tracker.log_metrics({"loss": 0.5}, 2)
+    tracker.close("finished")
+    run = MlflowClient(database).get_run(str(tracker.run_id))
+    history = MlflowClient(database).get_metric_history(run.info.run_id, "loss")
+    assert [(one.step, one.value) for one in history] == [(1, 1.0), (2, 0.5)]
+    assert run.info.status == "FINISHED"
+
+
+def test_a_sender_that_always_dies_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-S", "-E", "-c", "print(chr(123))"]  # half an event
+        return subprocess.Popen(command, stdin=-1, stdout=-1, text=True)
+
+    monkeypatch.setattr(process, "_start", start)
+    tracker = make("sqlite:///gone.db", tmp_path / "run")
+    for step in range(100):
+        tracker.log_metrics({"loss": 1.0}, step)
+    tracker.close("finished")
+    assert [one.getMessage().partition(";")[0] for one in caplog.records] == [
+        "tracking has stopped"
+    ]
+    assert len(list(read_points(tmp_path / "run" / "metrics.jsonl"))) == 100
+
+
+def test_a_copied_folder_is_another_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def start(folder: Path, resume: bool) -> tuple[str, str]:
+        logger = LocalRunLogger(run_dir=folder, run_name="one", resume=resume)
+        logger.close("finished")
+        places = [
+            r["tags"] for r, _ in read_lines(folder / "operations.jsonl") if r["op"] == "tags"
+        ]
+        return logger._operations.key, places[-1].get("pollinate.run_dir", "")
+
+    first, copied, moved = (tmp_path / name for name in ("first", "copied", "moved"))
+    key, _ = start(first, resume=False)
+    shutil.copytree(first, copied)
+    (copied / "tracking.json").write_text("{}")
+    with pytest.raises(PollinateError, match=rf"{copied} is a copy of {first}, whose run"):
+        sync(copied, "sqlite:///x.db")
+    other, place = start(copied, resume=True)
+    assert other != key and place == str(copied)
+    assert not (copied / "tracking.json").exists()
+    assert "becomes a run of its own" in caplog.text
+    assert start(copied, resume=True)[0] == other
+    assert start(first, resume=True)[0] == key
+    first.rename(moved)
+    assert start(moved, resume=True) == (key, str(moved))
