@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -547,10 +548,15 @@ def require_raster(image: Image.Image) -> None:
 @contextmanager
 def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
     """Open an image file; what goes wrong with it, then and while it is read, is said in words."""
-    with readable_image(image), opened(image) as found:
+    with readable_image(image), warnings.catch_warnings(), opened(image) as found:
+        # one file in another, of an icon say, may have more pixels than the outer one tells
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         pixels = found.width * found.height
         if pixels > MAX_PIXELS:
             raise Image.DecompressionBombError(f"got {pixels:,}")
+        if any("fits_gzip" in str(tile) for tile in found.tile):
+            # Pillow before 12.2 unpacks it without end
+            raise PollinateError("FITS must not be compressed; unpack the picture")
         yield found
 
 
