@@ -375,8 +375,10 @@ def decode_audio(cell: Any, needed: Needed | None = None) -> tuple[np.ndarray, i
         raise PollinateError(cell.reason)
     if isinstance(cell, Mapping) and "array" in cell:
         cell = (cell["array"], cell.get("sampling_rate"))
-    from_array = isinstance(cell, tuple)
-    samples, rate = audio_from_array(*cell, needed) if from_array else audio_from_file(cell, needed)
+    if isinstance(cell, tuple) and len(cell) == 2:
+        samples, rate = audio_from_array(cell[0], cell[1], needed)
+    else:
+        samples, rate = audio_from_file(cell, needed)
     if not len(samples):
         raise PollinateError("the recording has no samples; leave the row out")
     if not np.isfinite(samples).all():

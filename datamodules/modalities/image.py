@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
@@ -260,12 +260,11 @@ class ImageModality(Modality):
         count = len(column)
         has = arrays.create("has", (count,), bool)
         pixels = arrays.create("pixels", (count, self.channels, *self.size), np.uint8)
-        one_kind = isinstance(column, np.ndarray)
-        if one_kind and (
+        if isinstance(column, np.ndarray) and (
             problem := pixels_problem(column.dtype, column.shape[1:], self.value_range)
         ):
             return dict.fromkeys(range(count), problem)
-        if one_kind and column.dtype == np.uint8:
+        if isinstance(column, np.ndarray) and column.dtype == np.uint8:
             for start in range(0, count, CHUNK):
                 rows = slice(start, start + CHUNK)
                 pixels[rows] = resize(column[rows], self.size, self.channels).numpy()
@@ -548,9 +547,9 @@ def require_raster(image: Image.Image) -> None:
 @contextmanager
 def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
     """Open an image file; what goes wrong with it, then and while it is read, is said in words."""
-    with readable_image(image), warnings.catch_warnings(), opened(image) as found:
-        # one file in another, of an icon say, may have more pixels than the outer one tells
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    # one picture inside of another, an icon's, may have more pixels than the outer one tells
+    too_large = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
+    with readable_image(image), too_large, opened(image) as found:
         pixels = found.width * found.height
         if pixels > MAX_PIXELS:
             raise Image.DecompressionBombError(f"got {pixels:,}")
@@ -560,7 +559,7 @@ def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
         yield found
 
 
-def opened(image: bytes | str | Path) -> Image.Image:
+def opened(image: bytes | str | Path) -> ImageFile.ImageFile:
     file = BytesIO(image) if isinstance(image, bytes) else require_regular(Path(image))
     return Image.open(file, formats=readable_formats())
 

@@ -145,6 +145,7 @@ def test_all_forms_of_a_recording_are_the_same(tmp_path: Path) -> None:
         ((tone(440), float("inf")), "rate must be >= 1"),
         ([0.5, -0.5], "path or content, got [0.5, -0.5]; if these are samples, say their rate"),
         (7, "path or content, got 7"),
+        ((tone(440), RATE, 1), "path or content, got (array"),
         ((np.array(["a"]), RATE), "samples must be numbers"),
         (Path("none.wav"), "there is no file none.wav"),
     ],
