@@ -89,7 +89,7 @@ class Plain(Dataset[tuple[np.ndarray, torch.Tensor, int]]):
 
     def __getitem__(self, row: int) -> tuple[np.ndarray, torch.Tensor, int]:
         (ids,) = self.tokenizer.encode([self.texts[row]], 160)
-        with Image.open(self.folder / self.photos[row]) as opened:
+        with Image.open(self.folder / self.photos[row], formats=["PNG", "JPEG"]) as opened:
             small = opened.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(small)).movedim(-1, 0)
         return ids, pixels, int(self.labels[row] == "b")

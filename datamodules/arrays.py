@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -123,12 +126,11 @@ class FileArrays(Arrays):
 
     def create(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Return a new array of zeros."""
+        path = self.folder / f"{name}.npy"
         if 0 in shape:  # nothing can't be mapped
-            np.save(self.folder / f"{name}.npy", np.zeros(shape, dtype))
+            save_array(path, np.zeros(shape, dtype))
             return np.zeros(shape, dtype)
-        return np.lib.format.open_memmap(
-            self.folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape
-        )
+        return new_mapped_array(path, shape, dtype)
 
     def grow(self, name: str, dtype: Any, inner: tuple[int, ...] = ()) -> RaggedWriter:
         """Return a new ragged array."""
@@ -157,6 +159,50 @@ class FileArrays(Arrays):
 
 
 MAX_READ_BYTES = 1 << 16  # bytes up to which an array is read instead of mapped
+BLOCK = 1 << 22  # bytes written at a time
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def new_mapped_array(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return a new array of zeros in an .npy, mapped into memory, for which there is room.
+
+    Raises:
+        OSError: the disk is full; else the process would be killed when it fills the array.
+    """
+    found = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    with path.open("r+b") as file:
+        reserve(file, found.offset, found.nbytes)
+    return found
+
+
+def reserve(file: BinaryIO, start: int, size: int) -> None:
+    """Give zeros of a file their room on the disk, which they else get when they are overwritten.
+
+    Raises:
+        OSError: there is no room.
+    """
+    try:
+        os.posix_fallocate(file.fileno(), start, size)
+    except (AttributeError, OSError) as error:  # macOS has none, nor have some file systems
+        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
+            raise
+        file.seek(start)
+        for begin in range(0, size, BLOCK):
+            file.write(bytes(min(BLOCK, size - begin)))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Do what ``numpy.save`` does, which doesn't say that the disk is full if it is.
+
+    Raises:
+        OSError: with the reason.
+    """
+    if array.nbytes <= MAX_READ_BYTES:
+        content = BytesIO()
+        np.save(content, array)
+        path.write_bytes(content.getvalue())
+    else:
+        new_mapped_array(path, array.shape, array.dtype)[...] = array
 
 
 class _MemoryRaggedWriter(RaggedWriter):
@@ -180,11 +226,16 @@ class _FileRaggedWriter(RaggedWriter):
         self.lengths = [0]
 
     def append(self, row: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(row, self.dtype).tobytes())
+        try:
+            self.file.write(np.ascontiguousarray(row, self.dtype).tobytes())
+        except OSError:  # the disk is full: closing would try again
+            self.file.raw.close()
+            raise
         self.lengths.append(len(row))
 
     def close(self) -> None:
         self.file.close()
-        np.save(self.folder / f"{self.name}.starts.npy", np.cumsum(self.lengths, dtype=np.int64))
+        starts = np.cumsum(self.lengths, dtype=np.int64)
+        save_array(self.folder / f"{self.name}.starts.npy", starts)
         kind = {"dtype": self.dtype.str, "inner": list(self.inner)}
         (self.folder / f"{self.name}.kind.json").write_text(json.dumps(kind), encoding="utf-8")

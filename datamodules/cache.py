@@ -18,45 +18,58 @@ from filelock import FileLock
 
 from pollinate.errors import PollinateError
 
-DONE = "complete"
+DONE = "complete"  # the file of checksums, written last
 KEPT_DAYS = 30  # an entry that nobody used for so long is thrown away
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
 
 class Cache:
-    """Folders by what they were made from; several processes share it."""
+    """Folders by what they were made from; several processes share it.
+
+    Attributes:
+        notes: which results were damaged and made again, for people.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.notes: list[str] = []
 
-    def find(self, kind: str, key: Any, fits: Callable[[Path], bool]) -> Path | None:
-        """Return the folder of a whole result that fits, None if there is none; see ``get``."""
+    def find(self, kind: str, key: Any) -> Path | None:
+        """Return the folder of a whole result, None if there is none; see ``get``."""
         entry = self._entry(kind, key)
-        return entry if (entry / DONE).exists() and fits(entry) else None
+        return None if damage(entry) else entry
 
     def get(
         self,
         kind: str,
         key: Any,
         make: Callable[[Path], None],
-        fits: Callable[[Path], bool] = Path.is_dir,
+        say: Callable[[str], None] | None = None,
     ) -> Path:
-        """Return the folder of a result, made now if it isn't there.
+        """Return the folder of a result, made now if it isn't there, or isn't as it was made.
 
         Args:
             kind: what it is, part of its path.
             key: plain values that the result depends on, and on nothing else.
             make: fills an empty folder; whatever it raises leaves nothing behind.
-            fits: says whether a folder is as it was made; else it is made anew.
+            say: tells the user of a result that was damaged; None: it is added to ``notes``.
+
+        Raises:
+            PollinateError: there is no room, or the folder can't be written.
         """
         entry = self._entry(kind, key)
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(entry.with_suffix(".lock")):
-                if not ((entry / DONE).exists() and fits(entry)):
+                wrong = damage(entry)
+                if wrong:
                     self._fill(entry, make)
+                    if wrong != MISSING:
+                        note = f"{entry} in the cache was damaged ({wrong}) and was made again"
+                        self.notes.append(note) if say is None else say(f"note: {note}")
                 (entry / DONE).touch()
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            if error.errno in UNWRITABLE:
                 raise PollinateError(
                     f"the cache {self.folder} can't be written: {error.strerror}; choose another "
                     "place: data.cache=PATH"
@@ -76,7 +89,7 @@ class Cache:
         temporary.mkdir()
         try:
             make(temporary)
-            (temporary / DONE).touch()
+            write_checksums(temporary)
             temporary.replace(entry)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -95,9 +108,17 @@ def default_cache() -> Path:
 
 
 def file_stamp(path: Path) -> list[Any]:
-    """Return what changes when a file changes: path, bytes, time of the last change."""
+    """Return what changes when a file changes: its path, and see ``stamp``."""
+    return [str(path.absolute()), *stamp(path)]
+
+
+def stamp(path: Path) -> list[int]:
+    """Return what changes when a file is written or replaced: bytes, times, place on the disk.
+
+    The time of the last write can be set, as tools that copy do; that of the last change can't.
+    """
     found = path.stat()
-    return [str(path.absolute()), found.st_size, found.st_mtime_ns]
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -125,23 +146,39 @@ def content_digest(files: Sequence[Path], options: Mapping[str, Any] = NO_OPTION
     return state.hexdigest()[:12]
 
 
-CHECKSUMS = "seal.json"
 CHUNK = 1 << 22  # bytes read at a time
+MISSING = "it is not there"
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the length and the CRC-32 of every file."""
-    found = {path.name: size_and_crc(path) for path in sorted(folder.iterdir())}
-    (folder / CHECKSUMS).write_text(json.dumps(found), encoding="utf-8")
+    """Write the length, the CRC-32 and the stamp of every file, in a file of its own."""
+    files = [path for path in sorted(folder.iterdir()) if path.name != DONE]
+    known = {path.name: [*size_and_crc(path), stamp(path)] for path in files}
+    fresh = folder / f"{DONE}.{os.getpid()}"
+    fresh.write_text(json.dumps(known), encoding="utf-8")
+    fresh.replace(folder / DONE)
 
 
-def checksums_match(folder: Path) -> bool:
-    """Say whether all files that were sealed are there, with the content that they had."""
+def damage(folder: Path) -> str:
+    """Say what is wrong with a result, ``MISSING`` if it was never whole; empty if nothing is.
+
+    Files are read only if they were changed, or copied, since their checksums were written.
+    """
     try:
-        known = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        return all(size_and_crc(folder / name) == content for name, content in known.items())
-    except (OSError, ValueError):
-        return False
+        known = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        files = {folder / name: found for name, found in known.items()}
+        touched = [path for path, found in files.items() if stamp(path) != found[2]]
+        for path in touched:
+            if size_and_crc(path) != files[path][:2]:
+                return f"{path.name} was changed"
+        if touched:
+            write_checksums(folder)
+    except FileNotFoundError as error:
+        gone = Path(error.filename).name
+        return MISSING if gone == DONE else f"{gone} is gone"
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError):
+        return MISSING  # of another version, which wrote nothing into the file, or cut
+    return ""
 
 
 def size_and_crc(path: Path) -> list[int]:

@@ -17,6 +17,7 @@ from datamodules.arrays import Arrays, FileArrays, MemoryArrays
 from datamodules.cache import Cache
 from datamodules.inputs import UnreadableCell
 from datamodules.modalities.image import MAX_PIXELS, displayed_size, open_image
+from datamodules.regular_files import require_regular
 from datamodules.table import Column, LazyColumn
 from pollinate.errors import PollinateError, UsageError
 
@@ -108,9 +109,7 @@ def numbers_of(picture: Image.Image) -> np.ndarray:
 def read_npy_map(path: Path) -> np.ndarray:
     """Return the numbers of an .npy; Python objects, which could run code, are refused."""
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise PollinateError(f"there is no file {path}") from error
+        mapped = np.load(require_regular(path), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise PollinateError(f"must be an .npy of numbers (numpy.save): {error}") from error
     return require_plane(mapped)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.arrays import save_array
 from datamodules.cache import Cache
 from datamodules.data_errors import BadRows
 from datamodules.dataset import Dataset
@@ -175,7 +176,7 @@ def row_hashes(
         return None
     if not table.mapped:
         return hash_rows(inputs)
-    entry = cache.get("hashes", keys, lambda folder: np.save(folder / HASHES, hash_rows(inputs)))
+    entry = cache.get("hashes", keys, lambda folder: save_array(folder / HASHES, hash_rows(inputs)))
     found: np.ndarray = np.load(entry / HASHES)
     return found
 

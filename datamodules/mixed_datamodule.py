@@ -183,12 +183,14 @@ class MixedDataModule(LightningDataModule):
         """
         if self.parts:
             return
+        known = len(self.policy.cache.notes)
         self.loaded = {name: self.load(name) for name in self.datasets}
         self._refuse_bad_rows()
         self.learn_modalities()
         stores = {name: self.prepare(name) for name in self.loaded}
         self._refuse_bad_rows()
         for name, loaded in self.loaded.items():
+            self.notes += [f"{name}: {note}" for note in loaded.table.notes]
             self._leave_bad_rows_out(loaded)
             self.notes += doubt_notes(name, loaded.table)
             require_training_rows(name, loaded)
@@ -206,6 +208,7 @@ class MixedDataModule(LightningDataModule):
             self.notes += missing_label_notes(name, task, parts)
             self.notes += lookalike_notes(name, task.classes)
         self.parts = parts
+        self.notes += self.policy.cache.notes[known:]
         for loaded in self.loaded.values():
             loaded.table.release()  # training reads what was prepared
 

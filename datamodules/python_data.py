@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datamodules.cache import Cache
 from datamodules.inputs import UnreadableCell
-from datamodules.modalities.image import decode_image
+from datamodules.modalities.image import decode_image, has_8_bits
 from datamodules.progress_bar import track
 from datamodules.sources.base import Source
 from datamodules.sources.class_names import ClassNames
@@ -242,6 +242,8 @@ class Items(PythonSource):
             return self.names[column](cell)
         if column not in self.pictures or not isinstance(cell, Tensor | Image.Image):
             return cell
+        if not has_8_bits(cell):  # what its numbers mean, the modality knows
+            return cell.detach().cpu().clone() if isinstance(cell, Tensor) else cell.copy()
         try:
             return decode_image(cell)
         except PollinateError as error:
@@ -385,6 +387,7 @@ def join_tables(tables: Mapping[str, SourceTable]) -> SourceTable:
         mapped=any(table.mapped for table in own),
         streamed={name: np.concatenate([t.streamed[name] for t in own]) for name in lazy},
         release=release,
+        notes=list(dict.fromkeys(note for table in own for note in table.notes)),
     )
 
 

@@ -179,6 +179,7 @@ class SourceTable:
     streamed: {column: (N,) bool, True where the cell isn't empty} of columns that stay in their
         files; inputs made of them are prepared when a batch asks for them.
     release: gives back the memory of what was read so far, if it can be read again.
+    notes: what a user should know of what was read, and what wasn't.
     """
 
     columns: Columns
@@ -195,6 +196,7 @@ class SourceTable:
     mapped: bool = False
     streamed: Mapping[str, np.ndarray] = field(default_factory=dict)
     release: Callable[[], None] = nothing_to_release
+    notes: Sequence[str] = ()
 
     @property
     def has_paths(self) -> bool:

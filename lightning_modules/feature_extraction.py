@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from datamodules.arrays import FileArrays
-from datamodules.cache import write_checksums
 from datamodules.feature_table import FeatureTableWriter, unpad
 from datamodules.features import Features
 from datamodules.modalities.base import InputStore
@@ -67,7 +66,6 @@ class FeatureExtraction:
                     kept.append(row)
             finally:
                 kept.close()
-        write_checksums(folder)
 
     @torch.no_grad()
     def _rows(self) -> Iterator[dict[str, np.ndarray] | None]:

@@ -20,7 +20,7 @@ from pipeline.build import build_datamodule, build_evaluation_module
 from pipeline.find_checkpoint import run_folder_of_checkpoint
 from pipeline.frozen_features import FrozenFeatureCache
 from pipeline.run_summary import TaskMetrics, constant_baselines, modalities_of
-from pipeline.terminal import new_table
+from pipeline.terminal import new_table, say
 from pipeline.text_format import cell
 from pipeline.trainer import explain_out_of_memory, quiet_trainer
 from pollinate.errors import PollinateError, UsageError
@@ -65,6 +65,8 @@ def evaluate(
     datamodule = build_datamodule(config, spec["learnt"])
     datamodule.evaluation_batch_size = batch_size
     datamodule.setup()
+    for note in datamodule.policy.cache.notes:
+        say(console, f"note: {note}")
     module = build_evaluation_module(config, datamodule)
     load_network_weights(
         module.network, checkpoint

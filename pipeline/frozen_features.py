@@ -17,7 +17,6 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from datamodules.arrays import FileArrays
-from datamodules.cache import checksums_match
 from datamodules.feature_table import FeatureTable
 from datamodules.features import Features
 from datamodules.mixed_datamodule import MixedDataModule
@@ -69,10 +68,7 @@ class FrozenFeatureCache:
             if cache_obstacle(self.datamodule, modality) is None:
                 key = partial(self._key, self._backbone_key(modality), modality)
                 cache = self.datamodule.policy.cache
-                found = {
-                    n: cache.find(CACHE_KIND, key(n), checksums_match)
-                    for n in self._datasets(modality)
-                }
+                found = {n: cache.find(CACHE_KIND, key(n)) for n in self._datasets(modality)}
                 whole = {name: folder for name, folder in found.items() if folder is not None}
                 if len(whole) == len(found):
                     self._use(modality, whole)
@@ -104,7 +100,7 @@ class FrozenFeatureCache:
                 ).write(folder)
 
         key = self._key(backbone, modality, dataset)
-        return self.datamodule.policy.cache.get(CACHE_KIND, key, make, checksums_match)
+        return self.datamodule.policy.cache.get(CACHE_KIND, key, make, say)
 
     def _run(self, encoder: Encoder, inputs: Tensor) -> Features:
         """Return what the backbone makes of inputs, on the CPU."""

@@ -169,6 +169,10 @@ def header(run: PreparedRun, parameters: Mapping[str, int]) -> Iterator[str]:
     datamodule, engine = run.datamodule, run.module.engine
     yield from (f"note: {note}" for note in datamodule.notes)
     yield from run.account
+    changing = [item for m in datamodule.modalities.values() for item in m.random_keys().items()]
+    if changing:
+        listed = ", ".join(f"{key}={value}" for key, value in changing)
+        yield f"augmentation: training rows change at random by {listed}"
     yield (
         f"{'resuming' if run.resumed else 'training'} {count(len(run.module.tasks), 'task')} on "
         f"{count(sum(datamodule.sizes.values()), 'row')} of "

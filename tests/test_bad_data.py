@@ -135,7 +135,7 @@ FILES = [
         "empty folder",
         {"pictures/readme.txt": ""},
         {"source": "image_folder", "path": "pictures", "inputs": {"image": "image"}},
-        "has no image at any depth; looked for .bmp",
+        r"has no image at any depth; looked for .* \.bmp, .*passed over: 1 with the ending \.txt",
     ),
     (
         "file named twice",

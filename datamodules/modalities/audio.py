@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -18,22 +19,36 @@ from datamodules.counter_rng import uniforms
 from datamodules.inputs import UnreadableCell
 from datamodules.modalities.base import InputStore, Modality
 from datamodules.progress_bar import track
+from datamodules.regular_files import require_regular
 from datamodules.table import Column
 from pollinate.errors import PollinateError, UsageError
 from pollinate.requirements import require
 
 MOST_CHANNELS = 2  # that a recording of fewer samples may have
+MOST_RATE = 1_000_000  # samples a second; above it a header lies, and filters are too long
+BLOCK = 1 << 16  # frames that are decoded at a time
+STEPS = 10_000  # largest denominator of a ratio of rates
+TAPS = 10  # a side of the filter that resamples, in samples of the lower rate
 QUIET = 1e-10  # power below which all is silence: -100 dB
 
 
+def samples_needed(length: int, rate: int, wanted: int) -> int:
+    """Return how many samples the first ``length`` of ``resample`` depend on."""
+    return math.ceil((length + 1) * rate / wanted) + TAPS * math.ceil(max(1, rate / wanted)) + 1
+
+
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Resample (n,) to (n wanted / rate,) by a polyphase filter, which keeps out aliases."""
+    """Resample (n,) to (n wanted / rate,) by a polyphase filter, which keeps out aliases.
+
+    The filter's length is that of the fraction's numbers, so that odd ones are rounded, by less
+    than 1e-8.
+    """
     if rate == wanted:
         return samples
     from scipy.signal import resample_poly  # takes a moment
 
-    divisor = math.gcd(rate, wanted)
-    found: np.ndarray = resample_poly(samples, wanted // divisor, rate // divisor)
+    ratio = Fraction(wanted, rate).limit_denominator(max(STEPS, 100 * math.ceil(rate / wanted)))
+    found: np.ndarray = resample_poly(samples, ratio.numerator, ratio.denominator)
     return found
 
 
@@ -183,7 +198,7 @@ LONG = 512  # recordings above which progress is shown
 
 
 class AudioModality(Modality):
-    """Turns recordings into spectrograms when they are loaded; hides parts of them in training.
+    """Turns recordings into spectrograms when they are loaded; can hide parts in training.
 
     Args:
         rate: samples a second that recordings are brought to.
@@ -208,9 +223,9 @@ class AudioModality(Modality):
         window: float = 25.0,
         hop: float = 10.0,
         max_seconds: float = 10.0,
-        time_masks: int = 2,
+        time_masks: int = 0,
         time_share: float = 0.1,
-        band_masks: int = 2,
+        band_masks: int = 0,
         band_width: int = 8,
         assets: Mapping[str, Any] | None = None,
     ) -> None:
@@ -274,7 +289,7 @@ class AudioModality(Modality):
 
     def spectrogram(self, cell: Any) -> np.ndarray:
         """Return a recording's frames (L, mels), or what the encoder's extractor makes of it."""
-        samples, rate = decode_audio(cell)
+        samples, rate = decode_audio(cell, self._needed)
         heard = np.ascontiguousarray(
             resample(samples, rate, self.rate)[: self.longest], dtype=np.float32
         )
@@ -285,6 +300,9 @@ class AudioModality(Modality):
             *(self.rate, self.mels, self.window, self.hop),
         )
         return frames.numpy().astype(self.dtype)
+
+    def _needed(self, rate: int) -> int:
+        return samples_needed(self.longest, rate, self.rate)
 
     def read(self, arrays: Arrays) -> InputStore:
         return AudioStore(arrays.get_ragged("frames"), arrays.get("has"), self.masks)
@@ -343,26 +361,38 @@ class AudioStore(InputStore):
         return self.frames.lengths()
 
 
-def decode_audio(cell: Any) -> tuple[np.ndarray, int]:
-    """Return samples (n,) float32 of -1 ... 1, channels averaged, and their rate."""
+Needed = Callable[[int], int]  # rate -> samples, from the first one on, that are needed
+
+
+def decode_audio(cell: Any, needed: Needed | None = None) -> tuple[np.ndarray, int]:
+    """Return samples (n,) float32 of -1 ... 1, channels averaged, and their rate.
+
+    Args:
+        cell: a recording's path or content, (samples, rate), or {array, sampling_rate}.
+        needed: says how many samples are enough; None: all.
+    """
     if isinstance(cell, UnreadableCell):
         raise PollinateError(cell.reason)
     if isinstance(cell, Mapping) and "array" in cell:
         cell = (cell["array"], cell.get("sampling_rate"))
-    samples, rate = audio_from_array(*cell) if isinstance(cell, tuple) else audio_from_file(cell)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1)
+    if isinstance(cell, tuple) and len(cell) == 2:
+        samples, rate = audio_from_array(cell[0], cell[1], needed)
+    else:
+        samples, rate = audio_from_file(cell, needed)
     if not len(samples):
         raise PollinateError("the recording has no samples; leave the row out")
     if not np.isfinite(samples).all():
         raise PollinateError("the recording has samples that are no numbers (NaN or infinite)")
     if samples.min() == samples.max():
-        raise PollinateError("the recording is silent: all its samples are the same")
+        raise PollinateError(
+            "the recording is silent: all its samples are the same, as far as it is heard "
+            "(data.audio.max_seconds)"
+        )
     return samples, rate
 
 
-def audio_from_array(array: Any, rate: Any) -> tuple[np.ndarray, int]:
-    """Return samples that come as numbers; whole numbers are scaled by their type's range.
+def audio_from_array(array: Any, rate: Any, needed: Needed | None) -> tuple[np.ndarray, int]:
+    """Return samples (n,) that come as numbers; whole numbers are scaled by their type's range.
 
     An array is (n,) or (n, channels), a tensor (n,) or (channels, n), as torchaudio has it.
     """
@@ -372,8 +402,7 @@ def audio_from_array(array: Any, rate: Any) -> tuple[np.ndarray, int]:
         wanted = round(float(rate))
     except (TypeError, ValueError, OverflowError):  # None, a text, NaN, infinite
         wanted = 0
-    if wanted < 1:
-        raise PollinateError(f"the rate must be >= 1 samples a second, got {rate}")
+    require_rate(wanted, rate)
     if samples.dtype.kind not in "iuf" or samples.ndim not in (1, 2):
         raise PollinateError(f"samples must be numbers (n,) or (n, channels), got {samples.shape}")
     if samples.ndim == 2 and samples.shape[1] > max(MOST_CHANNELS, samples.shape[0]):
@@ -382,13 +411,25 @@ def audio_from_array(array: Any, rate: Any) -> tuple[np.ndarray, int]:
             f"samples must be (n,) or {order}, got {np.shape(array)}, which has more channels than "
             "samples; transpose it"
         )
+    samples = samples[: None if needed is None else needed(wanted)]
     if samples.dtype.kind in "iu" and samples.dtype.itemsize <= 4:
         samples = samples / np.iinfo(samples.dtype).max
-    return samples.astype(np.float32), wanted
+    found = samples.astype(np.float32)
+    return found.mean(axis=1) if found.ndim == 2 else found, wanted
 
 
-def audio_from_file(cell: Any) -> tuple[np.ndarray, int]:
-    """Return a file's samples (n, channels) and their rate."""
+def require_rate(rate: int, given: Any) -> None:
+    if rate < 1:
+        raise PollinateError(f"the rate must be >= 1 samples a second, got {given}")
+    if rate > MOST_RATE:
+        raise PollinateError(f"the rate must be <= {MOST_RATE:,} samples a second, got {given}")
+
+
+def audio_from_file(cell: Any, needed: Needed | None) -> tuple[np.ndarray, int]:
+    """Return a file's samples (n,) and their rate.
+
+    Memory is taken for what is decoded, not for what the file's header promises.
+    """
     try:
         import soundfile  # type: ignore[import-untyped]  # no types
     except ImportError as error:
@@ -398,12 +439,21 @@ def audio_from_file(cell: Any) -> tuple[np.ndarray, int]:
             f"must be a recording's path or content, got {cell!r:.40}; if these are samples, say "
             "their rate, too: audio: {array: COLUMN, rate: COLUMN or samples a second}"
         )
-    if isinstance(cell, str | Path) and not Path(cell).is_file():
-        raise PollinateError(f"there is no file {cell}")
+    file = BytesIO(cell) if isinstance(cell, bytes) else str(require_regular(Path(cell)))
+    blocks: list[np.ndarray] = []
     try:
-        samples, rate = soundfile.read(
-            BytesIO(cell) if isinstance(cell, bytes) else str(cell), dtype="float32", always_2d=True
-        )
+        with soundfile.SoundFile(file) as opened:
+            rate = int(opened.samplerate)
+            require_rate(rate, rate)
+            left = math.inf if needed is None else needed(rate)
+            while left > 0:
+                block = opened.read(int(min(left, BLOCK)), dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                blocks.append(block.mean(axis=1))
+                left -= len(block)
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        raise PollinateError(f"the recording can't be read: {error}") from error
-    return samples, int(rate)
+        raise PollinateError(
+            f"the recording can't be read: {error}; save it again, or leave the row out"
+        ) from error
+    return np.concatenate(blocks) if blocks else np.empty(0, np.float32), rate

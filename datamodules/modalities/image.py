@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
 from datamodules.arrays import Arrays
 from datamodules.counter_rng import uniforms
 from datamodules.inputs import UnreadableCell
+from datamodules.media_files import PICTURE_FORMATS
 from datamodules.modalities.base import InputStore, Maps, Modality
+from datamodules.regular_files import require_regular
 from datamodules.table import Column
 from pollinate.errors import PollinateError, UsageError
 
@@ -189,20 +193,20 @@ def require_moves_maps(transform: Transform, shape: tuple[int, int, int]) -> Non
 
 SIZE = (64, 64)
 CHUNK = 256  # images resized at a time
-DECODING = 2  # raised when the same file becomes other pixels
-UINT16_MAX = 65_535
-UINT16_TO_UINT8 = 257  # what a value of 16 bits is divided by: 65,535 -> 255
+DECODING = 3  # raised when the same file becomes other pixels
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 MAX_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of colour
 
 
 class ImageModality(Modality):
-    """Brings images to one size when they are loaded; moves, turns and scales them in training.
+    """Brings images to one size when they are loaded; can move, turn and scale them in training.
 
     Args:
         size: height, width in pixels, >= 1; None: those that the encoder was trained with, 64 for
             one that was not.
         channels: 1 grey, 3 colour.
+        value_range: the values of black and of white where a picture isn't of 8 bits, of which they
+            are 0 and 255; None: such pictures are refused, but for tensors of 0 to 1.
         shift: largest shift in pixels, >= 0.
         rotate: largest turn in degrees, >= 0.
         scale: largest relative change of size, in [0, 1).
@@ -215,15 +219,17 @@ class ImageModality(Modality):
         self,
         size: Sequence[int] | None = None,
         channels: int = 3,
-        shift: float = 2.0,
-        rotate: float = 10.0,
-        scale: float = 0.1,
+        value_range: Sequence[float] | None = None,
+        shift: float = 0.0,
+        rotate: float = 0.0,
+        scale: float = 0.0,
         augment: Transform | None = None,
         assets: Mapping[str, Any] | None = None,
     ) -> None:
         self.arguments = {
             "size": size,
             "channels": channels,
+            "value_range": value_range,
             "shift": shift,
             "rotate": rotate,
             "scale": scale,
@@ -238,6 +244,7 @@ class ImageModality(Modality):
             raise UsageError(f"data.image.channels must be 1 or 3, got {channels}")
         self.size = (int(size[0]), int(size[1]))
         self.channels = channels
+        self.value_range = checked_range(value_range)
         self.augmentation = ImageAugmentation(
             augment, {"shift": shift, "rotate": rotate, "scale": scale}
         )
@@ -249,13 +256,15 @@ class ImageModality(Modality):
         return self.size
 
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
-        """Take an array (N, H, W[, 3]) uint8, or a list of arrays, paths or file contents."""
+        """Take an array (N, H, W[, 3]), or a list of arrays, paths or file contents."""
         count = len(column)
         has = arrays.create("has", (count,), bool)
         pixels = arrays.create("pixels", (count, self.channels, *self.size), np.uint8)
-        if isinstance(column, np.ndarray):
-            if problem := pixels_problem(column.dtype, column.shape[1:]):
-                return dict.fromkeys(range(count), problem)
+        if isinstance(column, np.ndarray) and (
+            problem := pixels_problem(column.dtype, column.shape[1:], self.value_range)
+        ):
+            return dict.fromkeys(range(count), problem)
+        if isinstance(column, np.ndarray) and column.dtype == np.uint8:
             for start in range(0, count, CHUNK):
                 rows = slice(start, start + CHUNK)
                 pixels[rows] = resize(column[rows], self.size, self.channels).numpy()
@@ -265,12 +274,16 @@ class ImageModality(Modality):
         for row, image in enumerate(column):
             if image is not None:
                 try:
-                    found = resize(decode_image(image)[None], self.size, self.channels)
+                    found = resize(self.decode(image)[None], self.size, self.channels)
                     pixels[row] = found[0].numpy()
                     has[row] = True
                 except PollinateError as error:
                     errors[row] = str(error)
         return errors
+
+    def decode(self, image: Picture | UnreadableCell) -> np.ndarray:
+        """Return an image's pixels: (H, W) or (H, W, 3) uint8; see ``decode_image``."""
+        return decode_image(image, self.value_range)
 
     def read(self, arrays: Arrays) -> InputStore:
         return ImageStore(arrays.get("pixels"), arrays.get("has"), self.augmentation)
@@ -282,7 +295,8 @@ class ImageModality(Modality):
         return {**named, **{key: value for key, value in move.items() if value}}
 
     def options(self) -> dict[str, Any]:
-        return {"size": list(self.size), "channels": self.channels, "decoding": DECODING}
+        own = {"size": list(self.size), "channels": self.channels, "decoding": DECODING}
+        return own if self.value_range is None else {**own, "value_range": list(self.value_range)}
 
     def encoder_arguments(self) -> dict[str, Any]:
         assets = {"size": list(self.size), "assets": self.assets} if self.assets else {}
@@ -338,69 +352,156 @@ class ImageStore(InputStore):
         return augment(images, draws, **chosen.move), moved
 
 
-def pixels_of(image: Image.Image) -> np.ndarray:
+Range = tuple[float, float]  # the values of black and of white
+UNIT: Range = (0.0, 1.0)
+UINT16: Range = (0.0, 65_535.0)
+CHUNK_VALUES = 1 << 22  # values that are brought to 8 bits at a time
+SAY_RANGE = (
+    "say what is black and what is white: data.image.value_range=[0, 4095] for 12 bits, [0, 65535] "
+    "for 16, [0, 1] or whatever it is"
+)
+
+
+def checked_range(given: Sequence[float] | None) -> Range | None:
+    """Return the values of black and of white, None if they aren't given."""
+    if given is None:
+        return None
+    found = [float(value) for value in given]
+    if len(found) != 2 or not all(map(math.isfinite, found)) or found[0] == found[1]:
+        raise UsageError(
+            "data.image.value_range must be [black, white], two numbers that differ, got "
+            f"{list(given)}"
+        )
+    return found[0], found[1]
+
+
+def scale_values(values: np.ndarray, value_range: Range, what: str, advice: str) -> np.ndarray:
+    """Bring values to 8 bits, rounded: uint8 255 (v - black) / (white - black), of any shape.
+
+    Raises:
+        PollinateError: a value is NaN, or beyond black or white.
+    """
+    black, white = value_range
+    low, high = (values.min(), values.max()) if values.size else (black, white)
+    if not min(value_range) <= low <= high <= max(value_range):
+        raise PollinateError(
+            f"{what} must hold numbers from {min(value_range):g} to {max(value_range):g}, got "
+            f"{low:g} to {high:g}; {advice}"
+        )
+    flat, found = values.reshape(-1), np.empty(values.size, np.uint8)
+    for start in range(0, values.size, CHUNK_VALUES):
+        chosen = slice(start, start + CHUNK_VALUES)
+        found[chosen] = np.rint((flat[chosen].astype(np.float64) - black) * 255 / (white - black))
+    return found.reshape(values.shape)
+
+
+WIDEN = "widen data.image.value_range, or mend the picture"
+
+
+def pixels_of(image: Image.Image, value_range: Range | None = None) -> np.ndarray:
     """Return the pixels as a person sees them: (H, W) or (H, W, 3) uint8, to be written to.
 
-    Turned as a camera noted it (EXIF), on white where it is transparent, 16 bits brought to 8; the
-    first picture of an animation.
+    Turned as a camera noted it (EXIF), on white where it is transparent, more than 8 bits brought
+    to 8 by ``value_range``; the first picture of an animation.
+
+    Raises:
+        PollinateError: the picture has more than 8 bits, and nobody said what they mean.
     """
+    require_full_colours(image, value_range)
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):
-        values = np.asarray(image, dtype=np.int64)
-        wide = image.mode != "I" or values.max() > 255  # of "I" only its values tell
-        return (values // UINT16_TO_UINT8 if wide else values).clip(0, 255).astype(np.uint8)
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        if value_range is None:
+            raise PollinateError(
+                f"the picture's numbers aren't of 8 bits (mode {image.mode}, {values.min():g} to "
+                f"{values.max():g}); {SAY_RANGE}"
+            )
+        return scale_values(values, value_range, "the picture", WIDEN)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    grey = image.mode in ("1", "L", "F")
-    return np.array(image.convert("L" if grey else "RGB"))
+    return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+
+
+def require_full_colours(image: Image.Image, value_range: Range | None) -> None:
+    """Check that what Pillow leaves out of colours of 16 bits, the lower 8, isn't needed."""
+    tiles = [] if image.mode.startswith("I") else getattr(image, "tile", [])
+    if value_range != UINT16 and any(";16" in str(one) or "SGI16" in str(one) for one in tiles):
+        raise PollinateError(
+            "the picture has colours of 16 bits, of which only the upper 8 can be read; set "
+            "data.image.value_range=[0, 65535] if that is their range, or save it with 8 bits"
+        )
 
 
 Picture = np.ndarray | Tensor | Image.Image | bytes | str | Path
 
 
-def decode_image(image: Picture | UnreadableCell) -> np.ndarray:
+def decode_image(image: Picture | UnreadableCell, value_range: Range | None = None) -> np.ndarray:
     """Return an image's pixels: (H, W) or (H, W, 3) uint8.
 
     Args:
-        image: pixels (H, W), (H, W, 1) or (H, W, 3) uint8; a tensor (H, W), (1, H, W) or (3, H, W),
-            uint8 or numbers from 0 to 1; a picture of Pillow; the content of an image file, or its
-            path.
+        image: pixels (H, W), (H, W, 1) or (H, W, 3); a tensor (H, W), (1, H, W) or (3, H, W); a
+            picture of Pillow; the content of an image file, or its path.
+        value_range: the values of black and of white in what isn't of 8 bits; None: that is refused
+            but for tensors with a point, which are from 0 to 1.
     """
     if isinstance(image, UnreadableCell):
         raise PollinateError(image.reason)
     if isinstance(image, np.ndarray):
-        if problem := pixels_problem(image.dtype, image.shape):
-            raise PollinateError(problem)
-        return image
+        return array_pixels(image, value_range)
     if isinstance(image, Tensor):
-        return tensor_pixels(image)
+        return tensor_pixels(image, value_range)
     if isinstance(image, Image.Image):
-        require_pixel_mode(image)
+        require_raster(image)
         with readable_image():
-            return pixels_of(image.copy())  # turned and cut in place, and the user's stays
+            return pixels_of(image.copy(), value_range)  # changed in place, and the user's stays
     if not isinstance(image, bytes | str | Path):
-        raise PollinateError(f"must be a picture's path or content, got {image!r:.40}")
+        advice = "; make it an array: numpy.asarray(pixels, 'uint8')"
+        raise PollinateError(
+            f"must be a picture's path or content, got {image!r:.40}"
+            f"{advice if isinstance(image, list) else ''}"
+        )
     with open_image(image) as found:
-        return pixels_of(found)
+        return pixels_of(found, value_range)
 
 
-def pixels_problem(dtype: np.dtype, shape: Sequence[int]) -> str:
-    """Say why an array is no picture: (H, W), (H, W, 1) or (H, W, 3), uint8; empty if it is."""
-    if dtype == np.uint8 and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
+def has_8_bits(image: Tensor | Image.Image) -> bool:
+    """Say whether an image's pixels can be told without a ``value_range``, whatever they are."""
+    if isinstance(image, Tensor):
+        return image.dtype == torch.uint8
+    return not image.mode.startswith(("I", "F"))
+
+
+def pixels_problem(dtype: np.dtype, shape: Sequence[int], value_range: Range | None = None) -> str:
+    """Say why an array is no picture: (H, W), (H, W, 1) or (H, W, 3), uint8; empty if it is.
+
+    With a ``value_range`` any other numbers will do, too.
+    """
+    numbers = dtype == np.uint8 or (value_range is not None and dtype.kind in "buif")
+    if numbers and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
         return ""
     found = " x ".join(map(str, shape)) or "one number"
+    more = "" if numbers or dtype.kind not in "buif" else f", or {SAY_RANGE}"
     return (
         "pixels must be whole numbers from 0 to 255 (uint8), height x width for grey or height x "
-        f"width x 3 for colour, got {dtype} {found}; convert the array"
+        f"width x 3 for colour, got {dtype} {found}; convert the array{more}"
     )
 
 
-def tensor_pixels(image: Tensor) -> np.ndarray:
+def array_pixels(image: np.ndarray, value_range: Range | None) -> np.ndarray:
+    if problem := pixels_problem(image.dtype, image.shape, value_range):
+        raise PollinateError(problem)
+    if image.dtype == np.uint8:
+        return image
+    assert value_range is not None, "else there is a problem"
+    return scale_values(image, value_range, "the picture", WIDEN)
+
+
+def tensor_pixels(image: Tensor, value_range: Range | None = None) -> np.ndarray:
     """Return the pixels of a tensor (H, W), (1, H, W) or (3, H, W): uint8, channels last.
 
-    Numbers with a point are from 0 (black) to 1 (white), as torchvision has them, and are rounded
-    to the nearest of 256 steps.
+    Numbers with a point are from 0 (black) to 1 (white), as torchvision has them, if
+    ``value_range`` doesn't say otherwise; they are rounded to the nearest of 256 steps.
     """
     shape = " x ".join(map(str, image.shape)) or "one number"
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[0] in (1, 3))) or not image.numel():
@@ -408,53 +509,59 @@ def tensor_pixels(image: Tensor) -> np.ndarray:
             f"a picture that is a tensor must be (height, width), or 1 or 3 channels x height x "
             f"width, got {shape}; permute it"
         )
-    values = image.detach().cpu()
-    if values.is_floating_point():
-        low, high = values.min().item(), values.max().item()
-        if not 0 <= low <= high <= 1:
-            raise PollinateError(
-                f"a picture that is a tensor of {values.dtype} must hold numbers from 0 to 1, got "
-                f"{low:g} to {high:g}; leave out normalisation, which encoders do themselves, or "
-                "give uint8 from 0 to 255"
-            )
-        values = (values.double() * 255).round().to(torch.uint8)
-    if values.dtype != torch.uint8:
-        raise PollinateError(
-            f"a picture that is a tensor must be uint8 or numbers from 0 to 1 with a point, got "
-            f"{values.dtype}; convert it"
+    own = image.detach().cpu()
+    values = (own.float() if own.dtype == torch.bfloat16 else own).numpy()
+    pixels: np.ndarray = values if values.ndim == 2 else np.moveaxis(values, 0, -1)
+    if own.dtype == torch.uint8:
+        return pixels
+    what = f"a picture that is a tensor of {own.dtype}"
+    if value_range is not None and not own.is_complex():
+        return scale_values(pixels, value_range, what, WIDEN)
+    if own.is_floating_point():
+        advice = (
+            "leave out normalisation, which encoders do themselves, give uint8 from 0 to 255, or "
+            "say what is black and what is white: data.image.value_range=[-1, 1]"
         )
-    pixels: np.ndarray = (values if values.ndim == 2 else values.movedim(0, -1)).numpy()
-    return pixels
+        return scale_values(pixels, UNIT, what, advice)
+    raise PollinateError(
+        f"a picture that is a tensor must be uint8 or numbers from 0 to 1 with a point, got "
+        f"{own.dtype}; convert it, or {SAY_RANGE}"
+    )
 
 
-def require_pixel_mode(image: Image.Image) -> None:
-    """Check that a picture of Pillow has pixels whose black and white are known."""
-    if image.mode == "F":
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Return those of ``PICTURE_FORMATS`` that the installed Pillow reads."""
+    Image.init()
+    return tuple(name for name in PICTURE_FORMATS if name in Image.OPEN)
+
+
+def require_raster(image: Image.Image) -> None:
+    """Check that a picture of Pillow, which may be read only now, is of pixels."""
+    if image.format is not None and image.format not in PICTURE_FORMATS:
         raise PollinateError(
-            "a picture of Pillow must have whole numbers, got mode F; say what is black and what "
-            "white: Image.fromarray((255 * values).astype('uint8')) for values from 0 to 1"
+            f"a picture must have pixels of its own, got {image.format}; save it as PNG"
         )
-    if image.mode == "I":
-        values = np.asarray(image)
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > UINT16_MAX:
-            raise PollinateError(
-                f"a picture of Pillow must have numbers from 0 to {UINT16_MAX:,}, got {low} to "
-                f"{high}; convert it"
-            )
 
 
 @contextmanager
 def open_image(image: bytes | str | Path) -> Iterator[Image.Image]:
     """Open an image file; what goes wrong with it, then and while it is read, is said in words."""
-    with (
-        readable_image(image),
-        Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found,
-    ):
+    # one picture inside of another, an icon's, may have more pixels than the outer one tells
+    too_large = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
+    with readable_image(image), too_large, opened(image) as found:
         pixels = found.width * found.height
         if pixels > MAX_PIXELS:
             raise Image.DecompressionBombError(f"got {pixels:,}")
+        if any("fits_gzip" in str(tile) for tile in found.tile):
+            # Pillow before 12.2 unpacks it without end
+            raise PollinateError("FITS must not be compressed; unpack the picture")
         yield found
+
+
+def opened(image: bytes | str | Path) -> ImageFile.ImageFile:
+    file = BytesIO(image) if isinstance(image, bytes) else require_regular(Path(image))
+    return Image.open(file, formats=readable_formats())
 
 
 @contextmanager

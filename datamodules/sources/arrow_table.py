@@ -293,7 +293,7 @@ class MappedDataset:
     def _read(self, name: str, rows: np.ndarray) -> list[Any]:
         if name not in self._parts:
             self._parts[name] = self._opened().select_columns([name])
-        found: list[Any] = self._parts[name][rows].column(0).to_pylist()
+        found = cells_of(self._parts[name][rows].column(0))
         naming = self.names.get(name)
         return found if naming is None else [naming(cell) for cell in found]
 
@@ -317,6 +317,32 @@ def concat_parts(
             column = own[name]
             columns[name].append(column if cast is None else combine_columns([column], cast))
     return {name: stack_columns(own) for name, own in columns.items()}, schema.unread
+
+
+def cells_of(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column's cells as Python has them; lists of lists of numbers are arrays.
+
+    These keep the numbers' type, without which nobody knows what a picture's mean.
+    """
+    found: list[Any] = column.to_pylist()
+    kind, depth = column.type, 0
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    while (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ):
+        kind, depth = kind.value_type, depth + 1
+    if depth < 2 or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return found
+    return [as_array(cell, kind.to_pandas_dtype()) for cell in found]
+
+
+def as_array(cell: Any, dtype: Any) -> Any:
+    """Return nested lists as an array, and as they are if they are empty or of several lengths."""
+    try:
+        return None if cell is None else np.array(cell, dtype)
+    except (ValueError, TypeError):
+        return cell
 
 
 def _splits(numbers: Column, splits: Sequence[str], rows: np.ndarray) -> list[str]:

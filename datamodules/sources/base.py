@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from datamodules.cache import Cache, default_cache, file_stamp
+from datamodules.regular_files import require_regular
 from datamodules.sources.row_files import RowFile, require_same_columns
 from datamodules.table import HAS_PREFIX, ORIGIN_COLUMNS, SourceTable
 from pollinate.errors import PollinateError, UsageError
@@ -104,15 +105,24 @@ def find_files(path: Paths) -> list[tuple[str, Path]]:
 
 
 def matching_paths(pattern: str) -> list[Path]:
+    """Return the files and folders that a pattern names, sorted.
+
+    Raises:
+        PollinateError: there is none, or something else, such as a named pipe.
+    """
     path = Path(pattern).expanduser()
     if path.exists():
-        return [path]
+        return [readable_path(path)]
     found = sorted(Path(one) for one in glob(str(path), recursive=True))  # noqa: PTH207  # the pattern may be absolute
     if found:
-        return found
+        return [readable_path(one) for one in found]
     if has_magic(pattern):
         raise PollinateError(f"no file matches {pattern}; check path")
     raise PollinateError(f"there is no file {path}{nearest_path_hint(path)}")
+
+
+def readable_path(path: Path) -> Path:
+    return path if path.is_dir() else require_regular(path)
 
 
 def nearest_path_hint(path: Path) -> str:
@@ -232,7 +242,7 @@ class FileSource(Source):
 
         stamps = [[split, *file_stamp(path)] for split, path in found]
         key = [FORMAT, type(self).__name__, self.options(), stamps, *more]
-        if columns is not None and cache.find(kind, key, Path.is_dir) is None:
+        if columns is not None and cache.find(kind, key) is None:
             key.append({"columns": sorted(columns)})
         return cache.get(kind, key, make)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from datamodules.cache import Cache
 from datamodules.inputs import resolve_or_unreadable
+from datamodules.media_files import IMAGES, SOUNDS, files_below
 from datamodules.sources.base import Source, find_files
 from datamodules.sources.csv import CsvRows
 from datamodules.sources.json import JsonLinesRows
-from datamodules.sources.row_files import IMAGES, SOUNDS, RowFile, files_below
+from datamodules.sources.row_files import RowFile
 from datamodules.splits import split_name
 from datamodules.table import SPLIT_COLUMN, Column, SourceTable, columns_digest
 from pollinate.errors import PollinateError
@@ -31,7 +32,8 @@ class Folder(Source):
     file lies in), ``split`` (where the first folder is called train, valid, test or the like), and
     those of a file metadata.csv or metadata.jsonl in the folder, whose column ``file_name`` says
     which file a row is about. A file that another of its columns names, such as a mask, belongs to
-    that row and is none of its own.
+    that row and is none of its own. Hidden files and folders, and files of other kinds, are passed
+    over; the table's notes count them.
 
     Args:
         path: the folder, or {split: folder}.
@@ -59,8 +61,9 @@ class Folder(Source):
         """List the files."""
         found = find_files(self.path)
         rows: list[dict[str, Any]] = []
+        notes: list[str] = []
         for split, folder in found:
-            rows += self._rows(split, folder)
+            rows += self._rows(split, folder, notes)
         names = dict.fromkeys(name for row in rows for name in row)
         columns: dict[str, Column] = {name: [row.get(name) for row in rows] for name in names}
         sizes = [Path(row[self.column]).stat().st_size for row in rows]
@@ -74,20 +77,22 @@ class Folder(Source):
             place=lambda row: str(paths[row]),
             folder=found[0][1],
             mapped=True,
+            notes=notes,
         )
 
-    def _rows(self, split: str, folder: Path) -> list[dict[str, Any]]:
+    def _rows(self, split: str, folder: Path, notes: list[str]) -> list[dict[str, Any]]:
         if not folder.is_dir():
             raise PollinateError(f"{folder} must be a folder, it is a file")
-        files = files_below(folder, self.suffixes)
-        if not files:
-            kinds = ", ".join(sorted(self.suffixes))
-            raise PollinateError(f"{folder} has no {self.column} at any depth; looked for {kinds}")
+        below = files_below(folder, self.suffixes)
+        below.require_any(folder, self.column, self.suffixes)
         known = metadata(folder)
         named = {name: referenced_files(folder, cells) for name, cells in known.items()}
         others = {path for cells in named.values() for path in cells.values()}
+        known_files = {*others, *(Path(os.path.realpath(folder / name)) for name in METADATA)}
+        below.forget(known_files)
+        notes += [note for note in (below.note(folder),) if note is not None]
         rows = []
-        for file in files:
+        for file in below.files:
             inner = file.relative_to(folder)
             name = inner.as_posix()
             if others and name not in known and Path(os.path.realpath(file)) in others:

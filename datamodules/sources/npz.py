@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.arrays import save_array
 from datamodules.cache import Cache, content_digest, file_stamp
 from datamodules.sources.base import Source, matching_paths
 from datamodules.table import Column, LazyColumn, SourceTable
@@ -85,7 +86,7 @@ def unpack(path: Path, folder: Path) -> None:
             for name in arrays.files:
                 if Path(name).name != name:
                     raise PollinateError(f"{path}: an array's name must be plain, got {name!r}")
-                np.save(folder / f"{name}.npy", arrays[name])
+                save_array(folder / f"{name}.npy", arrays[name])
     except (ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
         raise PollinateError(
             f"{path} must be an .npz of numbers and texts (numpy.savez): {error}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from datamodules.media_files import IMAGES, KINDS, SOUNDS, files_below
 from pollinate.errors import PollinateError, UsageError
 
 BLOCK_ROWS = 256  # rows that are read at a time where a file is streamed
@@ -45,6 +46,7 @@ class RowFile(ABC):
         wanted: columns that rows need to have; None: all.
         empty: texts that stand for an empty cell; whoever asks for the cells minds them.
         base: where relative paths begin; None: the file's folder.
+        note: what a user should know of it, None if there is nothing.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class RowFile(ABC):
     wanted: Collection[str] | None = None
     empty: Collection[str] = frozenset()
     base: Path | None = None
+    note: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -240,11 +243,6 @@ class TextRows(RowFile):
             yield FileRow({"text": line.rstrip("\r\n")}, line=number)
 
 
-IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-SOUNDS = frozenset({".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
-KINDS = {"image": IMAGES, "audio": SOUNDS}
-
-
 class MediaRows(RowFile):
     """Pictures or sounds, a single file or a folder's: the column ``path``, below the folder."""
 
@@ -253,17 +251,17 @@ class MediaRows(RowFile):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.columns = ["path"]
-        found = {name: files_below(path, kinds) for name, kinds in KINDS.items()}
-        modalities = [name for name, files in found.items() if files]
+        found = files_below(path, IMAGES | SOUNDS)
+        own = {n: [file for file in found.files if file.suffix.lower() in KINDS[n]] for n in KINDS}
+        modalities = [name for name, files in own.items() if files]
+        found.require_any(path, "images or sounds", IMAGES | SOUNDS)
         if len(modalities) != 1:
-            kinds = ", ".join(sorted(IMAGES | SOUNDS))
             raise PollinateError(
                 f"{path} has both images and sounds; give a folder, or a table, of one kind"
-                if modalities
-                else f"{path} has no images or sounds at any depth; looked for {kinds}"
             )
-        self.files = found[modalities[0]]
+        self.files = found.files
         self.known = {modalities[0]: "path"}
+        self.found, self.note = found, found.note(path)
 
     @property
     def folder(self) -> Path:
@@ -273,17 +271,3 @@ class MediaRows(RowFile):
     def rows(self) -> Iterator[FileRow]:
         for number, file in enumerate(self.files, start=1):
             yield FileRow({"path": str(file.relative_to(self.folder))}, line=number)
-
-
-def files_below(path: Path, suffixes: Collection[str]) -> list[Path]:
-    """Return the files of these kinds at any depth of a folder, sorted; or the file itself.
-
-    Hidden files, some systems' notes, are left out.
-    """
-    if not path.is_dir():
-        return [path] if path.suffix.lower() in suffixes else []
-    return sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
-    )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules.arrays import FileArrays
 from datamodules.batch import Batch, MixedBatch
-from datamodules.cache import Cache, checksums_match, write_checksums
+from datamodules.cache import Cache
 from datamodules.inputs import InputColumns, columns_named, input_cells, input_key
 from datamodules.loading import LoadedDataset
 from datamodules.mixed_datamodule import MixedDataModule
@@ -193,10 +193,6 @@ class OutputPass:
                     tables[task][places], has[task][places] = rows, True
         self._require_outputs(tables, errors)
         arrays.put(UNREADABLE, {str(row): error for row, error in errors.items()})
-        for table in (*tables.values(), *has.values()):
-            if isinstance(table, np.memmap):
-                table.flush()
-        write_checksums(folder)
 
     def _window(
         self, start: int, errors: dict[int, str]
@@ -278,7 +274,7 @@ def cached_outputs(
 
     rows = hashlib.sha256(np.ascontiguousarray(one.rows, np.int64).tobytes()).hexdigest()
     key = [CACHE_FORMAT, VERSION, torch.__version__, digest, dict(keys), sorted(one.tasks), rows]
-    return OutputTable(cache.get(CACHE_KIND, key, make, checksums_match))
+    return OutputTable(cache.get(CACHE_KIND, key, make, say))
 
 
 def can_run_online(

@@ -72,9 +72,16 @@ class ImageConfig:
         metadata={"rule": "[height, width] in pixels", "test": lambda size: len(size) == 2},
     )
     channels: int = 3
-    shift: float = 2.0
-    rotate: float = 10.0
-    scale: float = 0.1
+    value_range: list[float] | None = field(
+        default=None,
+        metadata={
+            "rule": "[black, white], two numbers that differ",
+            "test": lambda found: len(found) == 2 and found[0] != found[1],
+        },
+    )
+    shift: float = 0.0
+    rotate: float = 0.0
+    scale: float = 0.0
     augment: dict[str, Any] | None = None
 
 
@@ -97,9 +104,9 @@ class AudioConfig:
     window: float = 25.0
     hop: float = 10.0
     max_seconds: float = 10.0
-    time_masks: int = 2
+    time_masks: int = 0
     time_share: float = 0.1
-    band_masks: int = 2
+    band_masks: int = 0
     band_width: int = 8
 
 

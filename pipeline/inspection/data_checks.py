@@ -80,6 +80,11 @@ def bad_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
         )
 
 
+def notes_of_the_source(inspected: InspectedDataset) -> Iterator[DataProblem]:
+    for note in inspected.loaded.table.notes:
+        yield DataProblem(NOTE, inspected.name, note, "nothing reads them")
+
+
 def leaking_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
     hashes = inspected.loaded.hashes
     leaked = find_leaks(hashes, inspected.loaded.rows) if hashes is not None else []
@@ -261,6 +266,7 @@ def doubtful_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
 CHECKS: tuple[Callable[[InspectedDataset], Iterator[DataProblem]], ...] = (
     bad_rows,
     doubtful_rows,
+    notes_of_the_source,
     empty_splits,
     too_few_classes,
     unseen_labels,

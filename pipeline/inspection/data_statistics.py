@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from datamodules.label_maps import UNLABELLED_PIXEL
 from datamodules.labelled_task import LabelledTask
 from datamodules.loading import LoadedDataset
 from datamodules.modalities.base import InputStore, Modality
+from datamodules.modalities.image import displayed_size
 from datamodules.table import Column, take
 from lightning_modules.tasks.base import Task, as_task, label_text, parse_number
 from lightning_modules.tasks.multilabel import Multilabel
@@ -144,9 +142,9 @@ def input_statistics(
     if modality == "text":
         facts.figures["words"] = spread(np.array([len(str(cell).split()) for cell in sampled]))
     if modality == "image":
-        sizes = [size for cell in sampled if (size := picture_size(cell)) is not None]
+        sizes = [size for cell in sampled if (size := displayed_size(cell)) is not None]
         if sizes:
-            widths, heights = zip(*sizes, strict=True)
+            heights, widths = zip(*sizes, strict=True)
             facts.figures["width"] = spread(np.array(widths))
             facts.figures["height"] = spread(np.array(heights))
     return facts
@@ -206,13 +204,3 @@ def spread(values: np.ndarray) -> str:
         return "-"
     low, early, middle, late, high = np.quantile(values, [0, 0.05, 0.5, 0.95, 1])
     return f"{low:.4g} / {early:.4g} / {middle:.4g} / {late:.4g} / {high:.4g}"
-
-
-def picture_size(cell: Any) -> tuple[int, int] | None:
-    if isinstance(cell, np.ndarray):
-        return cell.shape[1], cell.shape[0]
-    try:
-        with Image.open(BytesIO(cell) if isinstance(cell, bytes) else Path(cell)) as picture:
-            return picture.size
-    except (OSError, TypeError, ValueError, Image.DecompressionBombError):
-        return None

@@ -12,6 +12,7 @@ from pipeline.build import build_datamodule
 from pipeline.inspection.data_checks import (
     CHECKS,
     ERROR,
+    NOTE,
     SEVERITIES,
     DataProblem,
     InspectedDataset,
@@ -57,6 +58,10 @@ def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
         found.problems += [problem for check in CHECKS for problem in check(inspected)]
     found.problems += shared_problems(data.loaded)
     found.problems += lookalike_labels(found.facts)
+    for note in data.policy.cache.notes:
+        found.problems.append(
+            DataProblem(NOTE, "cache", note, "if it happens again, check the disk")
+        )
     found.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return found
 

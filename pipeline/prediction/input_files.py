@@ -8,13 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from datamodules.media_files import IMAGES, SOUNDS
+from datamodules.regular_files import file_kind, require_regular
 from datamodules.sources.csv import Csv, CsvRows
-from datamodules.sources.folder import metadata, referenced_files
+from datamodules.sources.folder import METADATA, metadata, referenced_files
 from datamodules.sources.json import JsonLinesRows, open_json
 from datamodules.sources.parquet import ParquetRows
 from datamodules.sources.row_files import (
-    IMAGES,
-    SOUNDS,
     FileRow,
     MediaRows,
     RowFile,
@@ -30,7 +30,7 @@ JSON: Mapping[str, Callable[[Path, str], RowFile]] = {
     ".jsonl": JsonLinesRows,
     ".ndjson": JsonLinesRows,
 }
-ENDINGS = (*DELIMITERS, *JSON, ".parquet", ".txt", *sorted(IMAGES | SOUNDS))
+TABLES = (*DELIMITERS, *JSON, ".parquet", ".txt")
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,13 @@ def check_input(path: Path) -> None:
     """Check, before anything is loaded, that there is a file or folder of a known kind."""
     if path.is_dir():
         return
-    if not path.is_file():
+    if file_kind(path) is None:
         raise PollinateError(f"input {path} must be a file or folder; nothing is there")
-    if path.suffix.lower() not in ENDINGS:
+    require_regular(path)
+    if path.suffix.lower() not in {*TABLES, *IMAGES, *SOUNDS}:
         raise UsageError(
-            f"input must be a folder or end in {', '.join(ENDINGS)}, got {path.name}; "
-            "rename or convert it"
+            f"input must be a folder, a picture or recording, or end in {', '.join(TABLES)}, got "
+            f"{path.name}; rename or convert it"
         )
 
 
@@ -275,6 +276,8 @@ class FolderRows(MediaRows):
             for cells in self.more.values()
             for file in referenced_files(path, cells).values()
         }
+        self.found.forget({*others, *((path / name).resolve() for name in METADATA)})
+        self.note = self.found.note(path)
         own = [file for file in self.files if self._name(file) in self.more]
         rest = [file for file in self.files if self._name(file) not in self.more]
         kept = {*own, *(file for file in rest if file.resolve() not in others)}

@@ -69,6 +69,8 @@ def predict_file(
         PollinateError: a bad row, if it is to stop; or the output can't be written.
     """
     columns = match_columns(predictor.inputs, source, options.columns)
+    if source.note is not None:
+        say(console, f"note: {source.note}")
     tasks = choose_tasks(predictor, list(columns), options.tasks)
     chosen = {name: predictor.tasks[name] for name in tasks}
     input_names, schema = output_columns(source, chosen)

@@ -193,6 +193,7 @@ def test_why_features_are_not_kept_is_said(
     said, note = capsys.readouterr().out, "note: features of {} are computed in every step: "
     assert f"{note.format('image')}in training data.image.shift=1.5 changes rows at random" in said
     assert f"{note.format('text')}the rows of shop are streamed" in said
+    assert "augmentation: training rows change at random by data.image.shift=1.5" in said
 
 
 def test_a_full_disk_is_named(

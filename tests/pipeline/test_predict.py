@@ -90,12 +90,17 @@ def test_equals_the_predictor(tiny_run: Path, tmp_path: Path) -> None:
         assert row["subject_probability"] == pytest.approx(answer["probability"], abs=1e-5)
 
 
-def test_folder_of_images_is_read_sorted_at_any_depth(tiny_run: Path, tmp_path: Path) -> None:
+def test_folder_of_images_is_read_sorted_at_any_depth(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "pictures"
     for number, name in enumerate(["b.png", "a/c.PNG", "a/a.bmp", "._b.png", "note.txt"]):
         target = folder / name
         image(target, number) if name != "note.txt" else target.write_text("x")
     assert predict_rows_of(tiny_run, folder, tmp_path / "out.parquet") == 0
+    assert "passed over: 1 hidden, 1 with the ending .txt" in " ".join(
+        capsys.readouterr().out.split()
+    )
     table = pd.read_parquet(tmp_path / "out.parquet")
     assert table["path"].tolist() == ["a/a.bmp", "a/c.PNG", "b.png"]
     assert table["digit_probability"].between(0, 1).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from datamodules.modalities.audio import (
     mel_filters,
     pad_frames,
     resample,
+    samples_needed,
     spec_augment,
 )
 from pollinate.errors import PollinateError, UsageError
@@ -90,7 +92,8 @@ def modality(**options: Any) -> AudioModality:
 
 
 def test_augmentation_is_a_function_of_seed_pass_and_row() -> None:
-    store = modality().prepare([(tone(300 + 100 * n, 0.2 + n / 10), RATE) for n in range(4)]).store
+    masked = modality(time_masks=2, band_masks=2)
+    store = masked.prepare([(tone(300 + 100 * n, 0.2 + n / 10), RATE) for n in range(4)]).store
     rows, none = np.arange(4), np.zeros(4, np.int64)
     together = store.augmented(rows, 0, none)
     assert torch.equal(together.nan_to_num(9), store.augmented(rows, 0, none).nan_to_num(9))
@@ -142,6 +145,7 @@ def test_all_forms_of_a_recording_are_the_same(tmp_path: Path) -> None:
         ((tone(440), float("inf")), "rate must be >= 1"),
         ([0.5, -0.5], "path or content, got [0.5, -0.5]; if these are samples, say their rate"),
         (7, "path or content, got 7"),
+        ((tone(440), RATE, 1), "path or content, got (array"),
         ((np.array(["a"]), RATE), "samples must be numbers"),
         (Path("none.wav"), "there is no file none.wav"),
     ],
@@ -163,3 +167,44 @@ def test_what_is_wrong_with_a_recording_is_said(cell: Any, message: str) -> None
 def test_wrong_options_are_refused(options: Any) -> None:
     with pytest.raises(UsageError, match=r"data\.audio"):
         modality(**options)
+
+
+def lying_flac(samples: np.ndarray, frames: int) -> bytes:
+    """A file whose header promises another number of frames (36 bits of STREAMINFO)."""
+    content = wav(samples, kind="FLAC")
+    known = int.from_bytes(content[18:26])
+    return content[:18] + ((known >> 36 << 36) | frames).to_bytes(8) + content[26:]
+
+
+@pytest.mark.parametrize("frames", [0, 1 << 20, (1 << 36) - 1])
+def test_a_header_that_promises_too_much_costs_its_own_row(frames: int) -> None:
+    whole = tone(440)
+    prepared = modality().prepare([whole_file := wav(whole), lying_flac(whole, frames), whole_file])
+    assert prepared.errors.keys() <= {1}
+    assert prepared.store.has.tolist()[::2] == [True, True]
+
+
+def test_rates_that_lie_cost_no_more_than_what_is_heard() -> None:
+    given = AudioModality(rate=16000, mels=8, max_seconds=2.0)
+    (found,) = [given.spectrogram(wav(tone(440), rate=1))]  # hours of sound, of which 2 s are heard
+    assert len(found) == 201
+    assert len(given.spectrogram((np.tile(tone(440), 50), 1))) == 201
+    assert len(given.spectrogram(wav(tone(440), rate=999_983))) < 10
+    with pytest.raises(PollinateError, match="<= 1,000,000 samples a second, got 2147483647"):
+        given.spectrogram(wav(tone(440), rate=2**31 - 1))
+
+
+@pytest.mark.parametrize(("rate", "wanted"), [(44100, 16000), (8000, 16000), (48001, 16000)])
+def test_what_is_heard_does_not_depend_on_what_is_cut(rate: int, wanted: int) -> None:
+    samples = np.random.default_rng(0).standard_normal(rate).astype(np.float32)
+    length = wanted // 4
+    short = samples[: samples_needed(length, rate, wanted)]
+    assert len(short) < len(samples) / 3
+    whole, cut = resample(samples, rate, wanted), resample(short, rate, wanted)
+    assert np.array_equal(whole[:length], cut[:length])
+
+
+def test_a_pipe_is_no_recording(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(PollinateError, match="must be an ordinary file, it is a named pipe"):
+        decode_audio(tmp_path / "pipe.wav")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
+import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from datamodules.label_maps import read_map
 from datamodules.modalities import image
 from datamodules.modalities.image import ImageModality, decode_image, transform_rows
-from pollinate.errors import PollinateError
+from pollinate.errors import PollinateError, UsageError
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 
@@ -147,17 +152,118 @@ def test_a_photo_is_turned_as_its_camera_noted() -> None:
     assert np.array_equal(found, np.rot90(RAMP, k=-1))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bits_become_8(kind: str) -> None:
-    found = decode_image(saved(Image.fromarray(RAMP.astype(np.uint16) * 257), kind))
+# what RAMP looks like with other numbers: (of which type, of black and white)
+NUMBERS = [
+    (np.uint16, (0.0, 65535.0)),
+    (np.uint16, (0.0, 4080.0)),  # about 12 bits, as cameras have them
+    (np.int32, (0.0, 255.0)),
+    (np.int32, (-1000.0, 1040.0)),
+    (np.float32, (0.0, 1.0)),
+    (np.float32, (-1.0, 1.0)),
+    (np.float32, (1.0, 0.0)),  # as X-rays: white is the lower one
+]
+FORMS = {
+    "a file": lambda values: saved(Image.fromarray(values), "TIFF"),
+    "a picture": Image.fromarray,
+    "an array": lambda values: values,
+    "a tensor": torch.from_numpy,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("dtype", "value_range"), NUMBERS)
+def test_the_range_of_values_is_the_column_s(form: str, dtype: type, value_range: Any) -> None:
+    black, white = value_range
+    values = (RAMP / 255 * (white - black) + black).astype(dtype)
+    given = FORMS[form](values)
+    found = decode_image(given, value_range)
     assert found.dtype == np.uint8
-    assert np.array_equal(found, RAMP)
+    assert np.abs(found.astype(int) - RAMP).max() <= (dtype != np.float32)
+    if form != "a tensor" or dtype != np.float32 or -1.0 in value_range:
+        with pytest.raises(PollinateError, match=r"data\.image\.value_range=\["):
+            decode_image(given)
+    narrow = black, black + (white - black) / 2
+    with pytest.raises(PollinateError, match=r"must hold numbers from .* widen data\.image\.value"):
+        decode_image(given, narrow)
 
 
-def test_32_bits_are_taken_as_8_or_16_by_their_values() -> None:
-    for factor in (1, 257):
-        found = decode_image(saved(Image.fromarray(RAMP.astype(np.int32) * factor), "TIFF"))
-        assert np.array_equal(found, RAMP)
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_no_number_is_refused(form: str) -> None:
+    values = np.full((2, 3), np.nan, np.float32)
+    with pytest.raises(PollinateError, match="got nan to nan"):
+        decode_image(FORMS[form](values), (0.0, 1.0))
+
+
+def test_a_column_has_one_range_whatever_its_pictures_hold() -> None:
+    dark, light = np.full((4, 4), 0.25, np.float32), np.full((4, 4), 0.75, np.float32)
+    given = ImageModality([4, 4], channels=1, value_range=[0, 1])
+    assert [p[0, 0, 0] for p in given.prepare(np.stack([dark, light])).store.pixels] == [64, 191]
+    mixed = [dark, saved(Image.fromarray(light), "TIFF"), np.full((4, 4), 7, np.uint8)]
+    assert [p[0, 0, 0] for p in given.prepare(mixed).store.pixels] == [64, 191, 7]
+    errors = ImageModality([4, 4]).prepare(mixed).errors
+    assert errors.keys() == {0, 1}
+
+
+@pytest.mark.parametrize("value_range", [[0], [0, 1, 2], [1, 1], [0, float("nan")]])
+def test_a_range_is_two_numbers(value_range: list[float]) -> None:
+    with pytest.raises(UsageError, match=r"value_range must be \[black, white\]"):
+        ImageModality(value_range=value_range)
+
+
+def test_colours_of_16_bits_are_not_cut_unasked() -> None:
+    file = b"P6 1 1 65535\n" + bytes([255, 255, 128, 0, 0, 0])  # scaled by what it says itself
+    assert decode_image(file).tolist() == [[[255, 128, 0]]]
+    wide = png_of_16_bits(0x80FF)
+    with pytest.raises(PollinateError, match=r"only the upper 8 .*value_range=\[0, 65535\]"):
+        decode_image(wide)
+    with pytest.raises(PollinateError, match="only the upper 8"):
+        decode_image(wide, (0.0, 4095.0))
+    assert decode_image(wide, (0.0, 65535.0)).tolist() == [[[128, 128, 128]]]
+
+
+def png_of_16_bits(value: int) -> bytes:
+    """A pixel of colour, which Pillow can't write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content).to_bytes(4)
+        return len(content).to_bytes(4) + kind + content + checksum
+
+    header = (1).to_bytes(4) * 2 + bytes([16, 2, 0, 0, 0])
+    pixel = zlib.compress(b"\0" + value.to_bytes(2) * 3)
+    parts = [(b"IHDR", header), (b"IDAT", pixel), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+
+
+def test_what_another_program_would_draw_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.check_call", run)
+    monkeypatch.setattr("subprocess.Popen", run)
+    with pytest.raises(PollinateError, match="is not an image"):
+        decode_image(EPS)
+    with Image.open(io.BytesIO(EPS)) as opened, pytest.raises(PollinateError, match="got EPS"):
+        decode_image(opened)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000", "PPM", "QOI", "ICO", "TGA", "WEBP", "BMP"])
+def test_other_formats_of_pixels_are_read(kind: str) -> None:
+    found = decode_image(saved(Image.new("RGB", (16, 16), "red"), kind))
+    assert found.shape == (16, 16, 3)
+    assert np.abs(found.astype(int) - (255, 0, 0)).max() <= 3
+
+
+@pytest.mark.parametrize("decode", [decode_image, read_map])
+def test_what_is_no_ordinary_file_is_named(decode: Any, tmp_path: Path) -> None:
+    for name in ("pipe.png", "pipe.npy"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(PollinateError, match="must be an ordinary file, it is a named pipe"):
+            decode(tmp_path / name)
+    with pytest.raises(PollinateError, match="it is a device"):
+        decode(Path("/dev/zero"))
 
 
 def test_what_is_transparent_is_white() -> None:

@@ -340,7 +340,10 @@ def test_a_damaged_table_is_computed_again(run: Run, source: SourceModel, tmp_pa
     set_up(Hinton("teacher"), module, data, teacher=source)
     (file,) = tmp_path.rglob("kind.npy")
     file.write_bytes(file.read_bytes()[:-4] + b"1234")
-    assert len(set_up(Hinton("teacher"), module, data, teacher=source)) == 2
+    *_, computed, note = set_up(Hinton("teacher"), module, data, teacher=source)
+    assert computed.startswith("computing outputs of teacher")
+    assert note.startswith("note: ")
+    assert note.endswith("was damaged (kind.npy was changed) and was made again")
 
 
 def test_rows_that_change_are_looked_at_as_they_come() -> None:
