@@ -22,6 +22,7 @@ from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
 
 from pollinate.errors import PollinateError
+from pollinate.files import new_path
 from pollinate.foreign import check_extent
 
 MOST_VALUES = 10_000_000  # numbers, texts and tensors in a checkpoint
@@ -177,10 +178,10 @@ def write_atomically(content: dict[str, Any], path: Path) -> None:
     Raises:
         OSError, RuntimeError: it can't be written; torch turns a failed write into the latter.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = new_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             torch.save(content, file)
             _sync_file(file)
         temporary.replace(path)

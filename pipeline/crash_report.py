@@ -25,7 +25,7 @@ from pipeline.configuration.schema import dotted_items
 from pipeline.tracking.redact import HIDDEN, is_secret, redact, redact_arguments, redact_text
 from pipeline.tracking.sender import CRASH_REPORTS
 from pollinate.errors import PollinateError, crash_file_of, note_crash_file
-from pollinate.files import as_yaml
+from pollinate.files import as_yaml, open_own
 from pollinate.program import current_folder, running_command
 from pollinate.version import VERSION
 
@@ -129,7 +129,8 @@ def _append(path: Path, text: str) -> bool:
     """Add a report to a file; an earlier session's stays."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with os.fdopen(open_own(path, flags), "a", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pollinate.errors import UsageError
 
 
 @contextmanager
@@ -19,12 +24,83 @@ def replacing(path: Path) -> Iterator[Path]:
     The target's folder is made if need be. After an error the target is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = new_path(path)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def new_path(path: Path) -> Path:
+    """Return a path beside another that nobody can have made before."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file that is to be written in place, never what a link of its name leads to.
+
+    A second name of the same content (a hard link) gets a copy of its own first.
+
+    Raises:
+        OSError: it can't be opened, or is a link.
+    """
+    if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+        with replacing(path) as temporary:
+            shutil.copyfile(path, temporary)
+    return os.open(path, flags | NO_LINKS, 0o644)
+
+
+def refuse_links(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
+    """Check that a folder in which will be written holds files and folders only.
+
+    A link in a stranger's folder may lead to any file of the user's.
+
+    Args:
+        folder: itself may be reached by a link, as the user named it.
+        patterns: of its entries that matter; all that is inside them does.
+
+    Raises:
+        UsageError: a link, a pipe or a device is among them.
+    """
+    wanted = [path for pattern in patterns for path in folder.glob(pattern)]
+    while wanted:
+        path = wanted.pop()
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            kind = f"a link to {path.readlink()}" if path.is_symlink() else "no regular file"
+            raise UsageError(
+                f"{path} is {kind}; nothing is written through links: put the file itself there, "
+                "or remove it"
+            )
+        if path.is_dir():
+            wanted += path.iterdir()
+
+
+def path_inside(folder: Path, name: object) -> Path:
+    """Return the path of what a file calls ``name``, which must lie in the folder, behind no link.
+
+    Raises:
+        ValueError: it lies elsewhere, or there are links on the way or in it.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"{name!r:.80} names no file")
+    place = Path(os.path.normpath(name))
+    if place.is_absolute() or place.parts[:1] == ("..",):
+        raise ValueError(f"{name!r:.80} is not in {folder}")
+    path = folder
+    for part in place.parts:
+        path /= part
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link")
+    try:
+        refuse_links(path.parent, [glob.escape(path.name)])
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return path
+
+
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 def write_text(path: Path, text: str) -> None:

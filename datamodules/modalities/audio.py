@@ -117,8 +117,8 @@ def spec_augment(
     return frames.masked_fill(hidden, 0.0)
 
 
-# classes of transformers that give what a network of recordings takes, and do nothing else: the name
-# in a stranger's file may be that of any function of the library
+# classes of transformers that give what a network of recordings takes, and do nothing else; any
+# function of the library may be what a stranger's file names
 EXTRACTORS = (
     "ASTFeatureExtractor",
     "DacFeatureExtractor",

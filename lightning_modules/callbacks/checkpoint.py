@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from lightning_modules.callbacks.stopping import StopTraining
 from lightning_modules.checkpoints import BEST, LAST, PREVIOUS
 from lightning_modules.flushable_logger import FlushableLogger
 from lightning_modules.module import as_multitask
+from pollinate.files import new_path
 from pollinate.reproducibility import random_states, restore_random_states
 
 WORSE_THAN_ANY = {"max": -float("inf"), "min": float("inf")}
@@ -148,8 +148,7 @@ def epoch_is_whole(trainer: Trainer) -> bool:
 
 def link(source: Path, target: Path) -> None:
     """Give a file that is never changed in place a second name, replacing ``target``."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = new_path(target)
     try:
         temporary.hardlink_to(source)
     except OSError:  # a file system without hard links

@@ -20,6 +20,7 @@ from pipeline.tracking.provenance import git_diff, provenance_tags, user_name
 from pipeline.tracking.redact import redact_text
 from pipeline.tracking.sender import METRICS, OPERATIONS, PARENT_TAG, SYSTEM, SenderSettings
 from pollinate.errors import PollinateError, UsageError
+from pollinate.files import write_text
 
 # this project's word for a run's end -> MLflow's
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -78,7 +79,7 @@ class RunLogger(FlushableLogger):
         diff = git_diff(Path.cwd())
         if diff is not None:
             path = self.run_dir / "git.diff"
-            path.write_text(diff)
+            write_text(path, diff)
             self.log_artifact(path)
 
     @property
@@ -139,7 +140,7 @@ class RunLogger(FlushableLogger):
         """Send a file or folder, which must stay where it is until then.
 
         Args:
-            path: what to send; its content at the time of sending counts.
+            path: what to send, in the run folder; its content at the time of sending counts.
             folder: where to put it among the run's artifacts, "" for the top.
         """
         if self._is_active:
@@ -147,8 +148,11 @@ class RunLogger(FlushableLogger):
 
     def _relative(self, path: Path | str) -> str:
         path = Path(path).absolute()
-        inside = path.is_relative_to(self.run_dir)
-        return str(path.relative_to(self.run_dir) if inside else path)
+        if not path.is_relative_to(self.run_dir):
+            raise UsageError(
+                f"a run sends files of its own folder only, got {path}; copy it into {self.run_dir}"
+            )
+        return str(path.relative_to(self.run_dir))
 
     def log_dataset(
         self,
