@@ -652,9 +652,9 @@ def _refuse_set_by_file(config: DictConfig, line: CommandLine, folders: Sequence
             continue
         if key != ADDRESS or all(load_yaml(file).get("uri") != found for file in files):
             raise UsageError(
-                f"{key} is only for the command line, a file sets it to {found:.80}: a file from "
+                f"{key} is only for the command line, a file sets it to {found!s:.80}: a file from "
                 f"somebody else must not choose what is started or where results go; if it is what "
-                f"you want, say so: '{key}={found}'"
+                f"you want, say so: '{key}={found!s:.80}'"
             )
 
 
