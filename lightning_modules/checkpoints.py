@@ -27,7 +27,7 @@ from pollinate.files import temporary_beside
 from pollinate.foreign import check_extent
 from pollinate.overrides import option_text
 
-MOST_VALUES = 10_000_000  # numbers, texts and tensors in a checkpoint
+MOST_VALUES = 3_000_000  # numbers, texts and tensors in a checkpoint
 SHARDS = "shards"  # name of the folder, and of the key that names the files
 SHARD_NAME = re.compile(r"[0-9a-f]+-[0-9]+-of-[0-9]+\.shard")  # a path out of the folder is none
 
@@ -183,7 +183,7 @@ def write_atomically(content: dict[str, Any], path: Path) -> None:
     temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             torch.save(content, file)
             _sync_file(file)
         temporary.replace(path)
@@ -486,12 +486,14 @@ def spec_in(content: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint} has format {spec.get('format')}, this version reads {SPEC_FORMAT}; "
             "use the version of pollinate that wrote it"
         )
+    if not all(isinstance(spec.get(key), dict) for key in ("config", "learnt")):
+        raise PollinateError(f"{checkpoint} doesn't say what its model is made of; it is damaged")
     return spec
 
 
 def require_training_config(spec: Mapping[str, Any], checkpoint: Path) -> None:
     """Check that a model knows how it was trained, which one that is served does not."""
-    if "trainer" not in spec["config"]:
+    if not all(isinstance(spec["config"].get(key), dict) for key in ("trainer", "data")):
         raise PollinateError(
             f"{checkpoint} is a model as it is served: it predicts, and knows neither its data nor "
             "its training; give the run's folder, its checkpoints/best.ckpt, or its MLflow run id"

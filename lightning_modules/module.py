@@ -47,6 +47,7 @@ from lightning_modules.optimization import (
     schedule_optimizer,
 )
 from lightning_modules.predictor import load_network_weights
+from lightning_modules.rebuilding import rebuilding
 from lightning_modules.replay import Replay
 from lightning_modules.schedules.base import Schedule
 from lightning_modules.sharding import clip_norm, clip_value
@@ -270,13 +271,14 @@ class MultiTaskModule(EvaluationModule):
         config = {**spec["config"], "allow_targets": list(allow_targets)}
         if encoders:
             config["encoder"] = {**config["encoder"], **encoders}
-        require_encoders(config)
-        tasks, modalities = restore_vocabularies(config, build_tasks(config), spec["learnt"])
-        network = build_network(
-            config, tasks, modalities, head_input=spec["learnt"].get(HEAD_INPUT)
-        )
-        if "balancer" not in parts and config.get("balancer"):
-            parts["balancer"] = build_balancer(config, list(tasks))
+        with rebuilding(path):
+            require_encoders(config)
+            tasks, modalities = restore_vocabularies(config, build_tasks(config), spec["learnt"])
+            network = build_network(
+                config, tasks, modalities, head_input=spec["learnt"].get(HEAD_INPUT)
+            )
+            if "balancer" not in parts and config.get("balancer"):
+                parts["balancer"] = build_balancer(config, list(tasks))
         load_network_weights(network, path)
         model = cls(tasks=tasks, network=network, spec=spec, **parts)
         # what a balancer learnt is taken, too; what a transfer method did belongs to its run

@@ -19,6 +19,7 @@ from datamodules.split_dataset import SplitDataset
 from lightning_modules.building import HEAD_INPUT, build_model, build_tasks, restore_vocabularies
 from lightning_modules.checkpoints import read_checkpoint, read_spec
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.rebuilding import rebuilding
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import Label, Task
 from lightning_modules.trunks.base import Routes
@@ -103,10 +104,11 @@ class Predictor:
         """
         config = {**spec["config"], "allow_targets": list(allow_targets)}
         learnt = spec["learnt"]
-        tasks, modalities = restore_vocabularies(config, build_tasks(config), learnt)
-        network = build_model(config, tasks, modalities, learnt.get(HEAD_INPUT))
-        inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
-        return cls(network, tasks, modalities, inputs, learnt.get("readings"))
+        with rebuilding():
+            tasks, modalities = restore_vocabularies(config, build_tasks(config), learnt)
+            network = build_model(config, tasks, modalities, learnt.get(HEAD_INPUT))
+            inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
+            return cls(network, tasks, modalities, inputs, learnt.get("readings"))
 
     @property
     def single_network(self) -> MultiTaskNetwork:

@@ -32,7 +32,7 @@ from pipeline.tracking.redact import (
 )
 from pipeline.tracking.sender import CRASH_REPORTS
 from pollinate.errors import PollinateError, crash_file_of, note_crash_file
-from pollinate.files import as_yaml
+from pollinate.files import as_yaml, open_own
 from pollinate.printable import printable
 from pollinate.program import current_folder, running_command
 from pollinate.version import VERSION
@@ -138,7 +138,8 @@ def _append(path: Path, text: str) -> bool:
     """Add a report to a file; an earlier session's stays."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with os.fdopen(open_own(path, flags), "a", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -16,6 +16,7 @@ from lightning_modules.checkpoints import read_spec, require_training_config
 from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.predictor import load_network_weights
+from lightning_modules.rebuilding import rebuilding
 from pipeline.build import build_datamodule, build_evaluation_module
 from pipeline.find_checkpoint import run_folder_of_checkpoint
 from pipeline.frozen_features import FrozenFeatureCache
@@ -62,12 +63,14 @@ def evaluate(
     spec = read_spec(checkpoint)
     require_training_config(spec, checkpoint)
     config = {**spec["config"], "allow_targets": list(allow_targets)}
-    datamodule = build_datamodule(config, spec["learnt"])
+    with rebuilding(checkpoint):
+        datamodule = build_datamodule(config, spec["learnt"])
     datamodule.evaluation_batch_size = batch_size
     datamodule.setup()
     for note in datamodule.policy.cache.notes:
         say(console, f"note: {note}")
-    module = build_evaluation_module(config, datamodule)
+    with rebuilding(checkpoint):
+        module = build_evaluation_module(config, datamodule)
     load_network_weights(
         module.network, checkpoint
     )  # what else a run has, its transfer say, isn't asked

@@ -19,11 +19,14 @@ from lightning_modules.checkpoints import (
     require_training_config,
     verify_checkpoint,
 )
+from pipeline.configuration.method_rules import trainer_problems
 from pipeline.configuration.schema import changed_values, dotted_items
 from pipeline.find_checkpoint import RUN_ID
-from pipeline.run_folder import RunFolder, new_run_folder, newest_run_folder
+from pipeline.run_folder import RunFolder, check_links, new_run_folder, newest_run_folder
+from pipeline.tracking.addresses import own_addresses, require_own_address
 from pipeline.tracking.redact import HIDDEN
 from pollinate.errors import PollinateError, UsageError
+from pollinate.suggest import raise_all
 
 # What the saved weights, optimizer state and order of rows depend on.
 FIXED_KEYS = (
@@ -93,6 +96,17 @@ def find_resume_point(config: Mapping[str, Any], given: Sequence[str]) -> Resume
             f"the configuration doesn't fit {checkpoint or folder.path}: {'; '.join(changed)}. "
             "Leave these keys out, or start a new run without resume"
         )
+    if not isinstance(merged.get("tracking"), dict):
+        raise PollinateError(f"{checkpoint or folder.path} doesn't say how it is tracked")
+    raise_all(list(trainer_problems(merged.get("trainer"))))
+    check_links(folder.path)
+    require_own_address(
+        merged["tracking"].get("uri"),
+        own_addresses(config["tracking"]),
+        checkpoint or folder.path,
+        "tracking.uri",
+        "to keep the run here, tracking=none",
+    )
     sources = dict(saved.get("sources", {}))
     return ResumePoint(folder, checkpoint, require_secrets(merged), saved["learnt"], sources)
 

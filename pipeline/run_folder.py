@@ -14,7 +14,7 @@ from typing import Any
 from yaml import YAMLError
 
 from pollinate.errors import PollinateError, UsageError
-from pollinate.files import as_yaml, write_json, write_text
+from pollinate.files import as_yaml, refuse_links, replacing, write_json, write_text
 from pollinate.foreign import parse_yaml, read_json, read_text
 
 RUNS = Path("runs")
@@ -43,9 +43,9 @@ class RunFolder:
         """Make the folder."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            with replacing(self.path / ".writable"):
+                pass
+            (self.path / ".writable").unlink()
         except OSError as error:
             raise PollinateError(
                 f"run folder {self.path} can't be written: {error.strerror}; "
@@ -150,6 +150,16 @@ OWN_FILES = (
     "crash*.txt",
 )
 OWN_FOLDERS = ("checkpoints", "plots", "model")
+LOCK = ".tracking.lock"
+
+
+def check_links(folder: Path) -> None:
+    """Check that nothing that a run writes is a link, before a run that is there goes on.
+
+    Raises:
+        UsageError: something is.
+    """
+    refuse_links(folder, (*OWN_FILES, *OWN_FOLDERS, LOCK))
 
 
 def check_not_inside(output: Path, models: Sequence[Path]) -> None:
@@ -164,4 +174,6 @@ def clear_previous_run(folder: RunFolder) -> None:
         for path in folder.path.glob(pattern):
             path.unlink()
     for name in OWN_FOLDERS:
+        if (folder.path / name).is_symlink():
+            (folder.path / name).unlink()
         shutil.rmtree(folder.path / name, ignore_errors=True)

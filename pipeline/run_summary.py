@@ -15,6 +15,7 @@ from lightning_modules.tasks.base import as_task
 from pipeline.run_folder import RunFolder
 from pipeline.terminal import new_table, print_labelled
 from pipeline.text_format import cell, relpath
+from pipeline.tracking.addresses import naming
 from pipeline.tracking.mlflow_settings import DATABASE, resolve_uri
 from pipeline.tracking.redact import redact_text
 from pollinate.overrides import override
@@ -93,7 +94,9 @@ def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str,
     # without a validation score there is no best
     only_last = (folder.checkpoints / LAST).exists() and not (folder.checkpoints / BEST).exists()
     print_result(console, folder, tracking, LAST if only_last else BEST)
-    print_labelled(console, [("resume", f"{resume_command(folder)} trainer.max_epochs=N")])
+    print_labelled(
+        console, [("resume", f"{resume_command(folder, tracking)} trainer.max_epochs=N")]
+    )
 
 
 def print_result(
@@ -111,8 +114,9 @@ def print_result(
     )
 
 
-def resume_command(folder: RunFolder) -> str:
-    return shell_command("fit", override("resume", relpath(folder.path)))
+def resume_command(folder: RunFolder, tracking: Mapping[str, Any]) -> str:
+    named = naming(tracking.get("uri"), "tracking.uri")
+    return shell_command("fit", override("resume", relpath(folder.path)), *named)
 
 
 def browse_hint(uri: str) -> str:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.command import CommandArguments, CommandResult, entry_points
-from pipeline.tracking.journals import has_ended, original_of, read_lines
+from pipeline.run_folder import LOCK, check_links
+from pipeline.tracking.addresses import own_address, own_addresses, require_own_address
+from pipeline.tracking.journals import has_ended, original_of, read_records
 from pipeline.tracking.redact import HIDDEN, redact_text
 from pipeline.tracking.sender import OPERATIONS, RunDeletedError, SenderSettings, record_crash
 from pollinate.errors import PollinateError, UsageError
@@ -27,7 +29,8 @@ def sync(run_dir: Path, uri: str | None = None) -> str:
 
     Args:
         run_dir: the run folder.
-        uri: address of the server; None: the one that the run was started with.
+        uri: address of the server; None: the one that the run was started with, if it is the
+            default one or that of MLflow's own variable.
 
     Returns:
         The MLflow run's id.
@@ -41,8 +44,9 @@ def sync(run_dir: Path, uri: str | None = None) -> str:
             "that one, or resume the copy, which makes it a run of its own"
         )
     settings = read_settings(run_dir, uri)
+    check_links(run_dir)
     try:
-        with FileLock(run_dir / ".tracking.lock", timeout=1):
+        with FileLock(run_dir / LOCK, timeout=1):
             return _send(settings)
     except Timeout as error:
         raise PollinateError(
@@ -81,16 +85,19 @@ def read_settings(run_dir: Path, uri: str | None) -> SenderSettings:
     from pipeline.tracking.mlflow_settings import resolve_uri
     from pipeline.tracking.provenance import user_name
 
-    starts = [r for r, _ in read_lines(run_dir / OPERATIONS) if r["op"] == "start"]
+    starts = [r for r, _ in read_records(run_dir / OPERATIONS) if r.get("op") == "start"]
     if not starts:
         raise PollinateError(f"no history in {run_dir}; run_dir must name a run folder")
     first, last = starts[0], starts[-1]
-    address = uri or last["uri"]
+    address, own = uri or last.get("uri"), own_addresses()
     if address is None:
         raise PollinateError(f"{run_dir} was not tracked by a server; say where to: uri=ADDRESS")
+    if uri is None:
+        require_own_address(address, own, run_dir, "uri", "or leave the run out")
+        address = own_address(address, own) or address
     settings = SenderSettings(
         uri=resolve_uri(address),
-        experiment=last["experiment"],
+        experiment=str(last.get("experiment") or "pollinate"),
         run_dir=str(run_dir.absolute()),
         run_name=last["name"],
         key=last["key"],

@@ -289,7 +289,7 @@ class TrainingRun:
         except InterruptedRunError as error:
             self._finish("interrupted", str(error))
             self.interrupted = error.signal_name
-            go_on = resume_command(run.folder)
+            go_on = resume_command(run.folder, run.config["tracking"])
             run.say(f"\n{error}; everything is saved. Go on with\n  {go_on}")
             return SIGNAL_EXIT_CODES.get(error.signal_name, 1)
         except BaseException as error:

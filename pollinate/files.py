@@ -7,26 +7,30 @@ import glob
 import io
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pollinate.errors import UsageError
+
 
 def temporary_beside(path: Path) -> Path:
     """Return a name for what will take a file's or folder's place; a dead process' rest goes.
 
-    The name says the process, so two that write the same target don't meet.
+    The name says the process, so two that write the same target don't meet, and is one that nobody
+    can have made before.
     """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    for left in path.parent.glob(f".{glob.escape(path.name[:100])}.*.tmp"):
         number = left.name.removesuffix(".tmp").rpartition(".")[2]
         if number.isdecimal() and not is_alive(int(number)):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.{os.getpid()}.tmp")
 
 
 def is_alive(process: int) -> bool:
@@ -41,13 +45,19 @@ def is_alive(process: int) -> bool:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Give a path beside the target; what is written there takes the target's place at the end.
 
     The target's folder is made if need be. After an error the target is as it was.
+
+    Args:
+        path: the target.
+        private: whether only its owner may read it, since it may hold secrets.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
+    mode = 0o600 if private else 0o666
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
         yield temporary
         temporary.replace(path)
@@ -55,21 +65,80 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+
+
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
-    """Write a text file that survives a power cut.
+    """Write a text file that survives a power cut; for ``private`` see ``replacing``."""
+    with (
+        replacing(path, private=private) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file that is to be written in place, never what a link of its name leads to.
+
+    A second name of the same content (a hard link) gets a copy of its own first.
+
+    Raises:
+        OSError: it can't be opened, or is a link.
+    """
+    if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+        with replacing(path) as temporary:
+            shutil.copyfile(path, temporary)
+    return os.open(path, flags | NO_LINKS, 0o644)
+
+
+def refuse_links(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
+    """Check that a folder in which will be written holds files and folders only.
+
+    A link in a stranger's folder may lead to any file of the user's.
 
     Args:
-        path: of the file.
-        text: what it will hold.
-        private: whether only its owner may read it, since it may hold secrets.
+        folder: itself may be reached by a link, as the user named it.
+        patterns: of its entries that matter; all that is inside them does.
+
+    Raises:
+        UsageError: a link, a pipe or a device is among them.
     """
-    with replacing(path) as temporary:
-        mode = 0o600 if private else 0o666
-        number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with open(number, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+    wanted = [path for pattern in patterns for path in folder.glob(pattern)]
+    while wanted:
+        path = wanted.pop()
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            kind = f"a link to {path.readlink()}" if path.is_symlink() else "no regular file"
+            raise UsageError(
+                f"{path} is {kind}; nothing is written through links: put the file itself there, "
+                "or remove it"
+            )
+        if path.is_dir():
+            wanted += path.iterdir()
+
+
+def path_inside(folder: Path, name: object) -> Path:
+    """Return the path of what a file calls ``name``, which must lie in the folder, behind no link.
+
+    Raises:
+        ValueError: it lies elsewhere, or there are links on the way or in it.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"{name!r:.80} names no file")
+    place = Path(os.path.normpath(name))
+    if place.is_absolute() or place.parts[:1] == ("..",):
+        raise ValueError(f"{name!r:.80} is not in {folder}")
+    path = folder
+    for part in place.parts:
+        path /= part
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link")
+    try:
+        refuse_links(path.parent, [glob.escape(path.name)])
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return path
 
 
 def write_json(path: Path, content: Any, *, private: bool = False) -> None:

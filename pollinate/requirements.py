@@ -46,8 +46,8 @@ def installed_spec(package: str) -> ModuleSpec | None:
 
 def check_is_new(run_dir: Path, allowed: re.Pattern[str] | None = None) -> None:
     """Check that a folder holds no earlier run, unless another process of this run fills it."""
-    names = [path.name for path in run_dir.iterdir()] if run_dir.is_dir() else []
-    taken = any(allowed is None or not allowed.fullmatch(name) for name in names)
+    found = list(run_dir.iterdir()) if run_dir.is_dir() else []
+    taken = any(p.is_symlink() or not (allowed and allowed.fullmatch(p.name)) for p in found)
     if taken and not is_other_process():
         raise UsageError(
             f"run_dir must be new or empty, got {run_dir}, which holds files; nothing is "

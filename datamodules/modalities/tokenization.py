@@ -17,6 +17,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from torch import Tensor
 
 from pollinate.errors import PollinateError, UsageError
+from pollinate.files import write_text
 from pollinate.foreign import parse_json
 
 MOST_TOKENS = 10_000_000  # values that a tokenizer.json may hold
@@ -71,7 +72,7 @@ class Tokenizer(ABC):
         """Return everything as text, in the format of tokenizer.json."""
 
     def save(self, path: Path) -> None:
-        path.write_text(self.to_json(), encoding="utf-8")
+        write_text(path, self.to_json())
 
 
 # Workers fork after the tokenizer was used; its thread pool would not survive that.

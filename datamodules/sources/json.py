@@ -63,7 +63,7 @@ def open_json(path: Path, encoding: str = "utf-8") -> RowFile:
     first = next((line for line in text_lines(path, encoding) if line.strip()), "")
     try:
         one_line = isinstance(json.loads(first), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         one_line = False
     if one_line and sum(1 for line in text_lines(path, encoding) if line.strip()) > 1:
         return JsonLinesRows(path, encoding)

@@ -157,7 +157,6 @@ def epoch_is_whole(trainer: Trainer) -> bool:
 def link(source: Path, target: Path) -> None:
     """Give a file that is never changed in place a second name, replacing ``target``."""
     temporary = temporary_beside(target)
-    temporary.unlink(missing_ok=True)
     try:
         temporary.hardlink_to(source)
     except OSError:  # a file system without hard links

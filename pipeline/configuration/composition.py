@@ -585,7 +585,7 @@ def compose_with_requirements(
     defaults, keys = _primary(command, folders)
     line = sort_overrides(overrides, folders, defaults, keys)
     config = _hydra(command, line.for_hydra(defaults), line.files, folders)
-    _set_values(config, line)
+    _set_values(config, line, folders)
     resolve_names(config, folders)
     plain = _resolved(config)
     requires = _pop_requirements(plain)
@@ -640,12 +640,41 @@ def _hydra(
     return config
 
 
-def _set_values(config: DictConfig, line: CommandLine) -> None:
+# what is started, and where results go: key -> what a file may say
+ADDRESS = "tracking.uri"
+COMMAND_LINE_ONLY: dict[str, tuple[str, ...]] = {
+    "launcher": ("python",),
+    "study.search.storage": (),
+    ADDRESS: (),
+}
+
+
+def _refuse_set_by_file(config: DictConfig, line: CommandLine, folders: Sequence[Path]) -> None:
+    """Check that no file, which may be a stranger's, says what is started and where results go.
+
+    An address may come from an option of ``tracking``.
+    """
+    files = [file for option, file in line.files.items() if option.startswith("tracking/")]
+    files += [file for folder in folders for file in (folder / "tracking").glob("*.yaml")]
+    for key, expected in COMMAND_LINE_ONLY.items():
+        found = OmegaConf.select(config, key, default=None)
+        if found is None or found in expected:
+            continue
+        if key != ADDRESS or all(load_yaml(file).get("uri") != found for file in files):
+            raise UsageError(
+                f"{key} is only for the command line, a file sets it to {found!s:.80}: a file from "
+                f"somebody else must not choose what is started or where results go; if it is what "
+                f"you want, say so: '{key}={found!s:.80}'"
+            )
+
+
+def _set_values(config: DictConfig, line: CommandLine, folders: Sequence[Path]) -> None:
     if config.get(ALLOW_TARGETS):
         raise UsageError(
             f"allow_targets is only for the command line, a file sets it to {config[ALLOW_TARGETS]}"
             ": a config from somebody else must not choose which code is called"
         )
+    _refuse_set_by_file(config, line, folders)
     for key, value in [*line.values, (ALLOW_TARGETS, line.allow_targets)]:
         nest_name(key, config)
         try:

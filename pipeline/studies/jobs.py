@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.studies.arms import expected_seconds
-from pipeline.studies.overrides import combined, resume_overrides
+from pipeline.studies.overrides import combined, refuse_commands, resume_overrides
 from pipeline.studies.plan import StudyPlan, trial_files
 from pipeline.studies.results import Arm
 from pipeline.studies.trial_files import TrialFiles, TrialLedger
@@ -103,6 +103,7 @@ class FitJob(Job):
         return ["pipeline.fit", *self.config_dirs, *self.overrides(), self._run_dir]
 
     def overrides(self) -> list[str]:
+        refuse_commands(f"{self.files.path}", [*self.own, *self.values()])
         name = override("name", self.name)
         return combined(self.base, self.own, self.values(), [name, *self._parent()])
 

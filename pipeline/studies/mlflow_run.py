@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ from pipeline.crash_report import open_tracker
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.results import StudyResults
 from pipeline.studies.trial_files import safe_name
-from pipeline.tracking.journals import OperationJournal, read_lines
+from pipeline.tracking.addresses import VARIABLE
+from pipeline.tracking.journals import OperationJournal, read_records
 from pipeline.tracking.sender import METRICS, OPERATIONS, PARENT_TAG, SYSTEM, sent_bytes
 from pollinate.overrides import override
 
@@ -30,7 +32,8 @@ class StudyTracker:
         gone = ("run_dir", "resume", "jobs", "timeout", "retries", "dry_run", "seed")
         self.tracker.log_params({name: v for name, v in config.items() if name not in gone})
         self.tracker.set_tags({STUDY_TAG: config["name"]})
-        self._asks = config["tracking"].get("uri") is not None
+        self.uri: str | None = config["tracking"].get("uri")
+        self._asks = self.uri is not None
 
     def await_id(self) -> None:
         """Wait a little for the id; trials that begin without it are adopted at the end."""
@@ -53,9 +56,11 @@ class StudyTracker:
             journal.tags({PARENT_TAG: run_id})
             journal.close()
         command = [sys.executable, "-m", "pipeline.sync"]
+        # not on the command line, which others can read: it may have a password
+        known = {**os.environ, VARIABLE: str(self.uri)}
         return all(
             subprocess.run(
-                [*command, override("run_dir", f)], capture_output=True, check=False
+                [*command, override("run_dir", f)], capture_output=True, check=False, env=known
             ).returncode
             == 0
             for f in dict.fromkeys([*top_level, *late])
@@ -75,12 +80,12 @@ class StudyTracker:
 
 def is_top_level(journal: Path) -> bool:
     """Say whether a run was tracked by a server, and not as a part of another."""
-    tags = [record["tags"] for record, _ in read_lines(journal) if record["op"] == "tags"]
+    tags = [record["tags"] for record, _ in read_records(journal) if record.get("op") == "tags"]
     return is_tracked(journal) and not any(PARENT_TAG in own for own in tags)
 
 
 def is_tracked(journal: Path) -> bool:
-    return any(record.get("uri") for record, _ in read_lines(journal) if record["op"] == "start")
+    return any(r.get("uri") for r, _ in read_records(journal) if r.get("op") == "start")
 
 
 def is_behind(folder: Path) -> bool:

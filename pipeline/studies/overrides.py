@@ -7,6 +7,10 @@ from pathlib import Path
 
 from pipeline.configuration.composition import parse_override
 from pipeline.configuration.groups import SHIPPED, options
+from pipeline.configuration.interpolations import names_more_than_keys
+from pipeline.tracking.addresses import own_address, own_addresses, without_login
+from pipeline.tracking.redact import redact_text
+from pollinate.errors import UsageError
 from pollinate.overrides import override
 
 # keys of the study, and those that it sets for each trial
@@ -29,6 +33,46 @@ def is_below(key: str, top: str) -> bool:
     """Say whether a key is another, or one of its options: ``encoder.text.dim`` of encoder/text."""
     dotted, above = key.replace("/", "."), top.replace("/", ".")
     return dotted == above or dotted.startswith(f"{above}.")
+
+
+# keys that say what is started, which code is used and where results go, which no file may
+COMMANDS = ("launcher", "allow_targets", "tracking", "hydra", "run_dir", "resume")
+
+
+def refuse_commands(where: str, overrides: Iterable[str]) -> None:
+    """Check that what a file adds to a trial's command line is about the training only.
+
+    Raises:
+        UsageError: it says what is started, which code is used or where results go, or reads the
+            environment.
+    """
+    for text in overrides:
+        if any(is_below(key_of(text), top) for top in COMMANDS) or names_more_than_keys(text):
+            raise UsageError(
+                f"{where} sets {text:.80}, which only the study's command line may say"
+            )
+
+
+def told_again(overrides: Iterable[str], config_dirs: Iterable[str]) -> list[str]:
+    """Return the part of a study's command line that its folder can't say for the user.
+
+    Args:
+        overrides: of the study; config_dirs: of its command line.
+    """
+    own = own_addresses()
+    found = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        key = key_of(key)
+        if key == "tracking":
+            wanted = value not in options("tracking", [SHIPPED])
+        elif key == "tracking.uri":
+            wanted = value != "null" and own_address(value.strip("'\""), own) is None
+        else:
+            wanted = is_below(key, "launcher") or is_below(key, "allow_targets")
+        if wanted or names_more_than_keys(text):
+            found.append(without_login(redact_text(text)))
+    return [*found, *(f"--config-dir={folder}" for folder in config_dirs)]
 
 
 def trial_overrides(overrides: Iterable[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,12 +121,26 @@ def load_plan(folder: Path) -> StudyPlan | None:
         raise PollinateError(
             f"{folder / PLAN} is of another version of pollinate; use that one, or a new run_dir"
         )
-    arms = {name: arm_from(own) for name, own in plain["arms"].items()}
-    return StudyPlan(**{**plain, "facts": facts_from(plain["facts"]), "arms": arms})
+    try:
+        arms = {name: arm_from(own) for name, own in plain["arms"].items()}
+        plan = StudyPlan(**{**plain, "facts": facts_from(plain["facts"]), "arms": arms})
+        texts = [*plan.overrides, *plan.base, *plan.config_dirs, plan.folder]
+        texts += [text for arm in arms.values() for text in arm.overrides]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PollinateError(f"{folder / PLAN} is no plan of a study: {error!r}") from error
+    if not all(isinstance(text, str) for text in texts):
+        raise PollinateError(f"{folder / PLAN} is no plan of a study: its words must be texts")
+    return plan
 
 
-def study_resume_command(folder: Path) -> str:
-    return shell_command("study", override("resume", relpath(folder)))
+def study_resume_command(folder: Path, own: Sequence[str]) -> str:
+    """Return the command that goes on with a study.
+
+    Args:
+        folder: of the study.
+        own: what only a command line can say, and so must say again.
+    """
+    return shell_command("study", override("resume", relpath(folder)), *own)
 
 
 def arm_from(plain: dict[str, Any]) -> Arm:

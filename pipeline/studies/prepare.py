@@ -23,14 +23,18 @@ from pipeline.studies.overrides import (
     combined,
     is_below,
     key_of,
+    refuse_commands,
     study_overrides,
+    told_again,
     trial_overrides,
 )
 from pipeline.studies.plan import PLAN, StudyPlan, load_plan
 from pipeline.studies.search import as_overrides, require_optuna
 from pipeline.studies.trial_files import safe_name
+from pipeline.tracking.addresses import own_addresses, require_own_address
 from pipeline.tracking.redact import redact
 from pollinate.errors import PollinateError, UsageError
+from pollinate.files import refuse_links
 from pollinate.overrides import option_text, override
 from pollinate.requirements import check_writable, require_all
 
@@ -91,6 +95,7 @@ class StudyRequest:
 
     config: composed and checked; overrides, config_dirs: that make it.
     folder: of the study; cwd: where its command was given.
+    own: what a resume's command line must say again, as the study's folder can't.
     """
 
     config: dict[str, Any]
@@ -98,6 +103,10 @@ class StudyRequest:
     config_dirs: list[str]
     folder: Path
     cwd: Path
+
+    @property
+    def own(self) -> list[str]:
+        return told_again(self.overrides, self.config_dirs)
 
 
 def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> StudyRequest:
@@ -113,13 +122,50 @@ def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> Stu
     folder = resumed_folder(str(config["resume"]))
     plan = load_plan(folder)
     assert plan is not None, "looked for by resumed_folder"
+    refuse_links(folder)
     given = [text for text in arguments.overrides if key_of(text) not in ("resume", "run_dir")]
+    require_told_again(plan, folder, given, dirs)
     seeds = override("seeds", plan.seeds)  # some may have been added since it began
     overrides = combined(plan.overrides, [seeds], given)
     dirs = list(dict.fromkeys([*plan.config_dirs, *dirs]))
     again = compose(COMMAND, overrides, [Path(one) for one in dirs])
+    require_own_address(
+        again["tracking"].get("uri"),
+        own_addresses(config["tracking"]),
+        folder,
+        "tracking.uri",
+        "to keep the study here, tracking=none",
+    )
     cwd = Path(plan.folder)
     return StudyRequest(again, overrides, dirs, folder, cwd if cwd.is_dir() else Path.cwd())
+
+
+def require_told_again(
+    plan: StudyPlan, folder: Path, given: Sequence[str], dirs: Sequence[str]
+) -> None:
+    """Check that the user says what the study's folder must not say alone.
+
+    Args:
+        plan: in the folder, which may be a stranger's.
+        folder: of the study.
+        given: overrides, and dirs: folders with configs, of the user's own command line.
+
+    Raises:
+        UsageError: with all that is to be added.
+    """
+    known = [*map(key_of, given), *(f"--config-dir={one}" for one in dirs)]
+    known += ["tracking.uri"] if "tracking" in known else []
+    lacking = [
+        text
+        for text in told_again(plan.overrides, plan.config_dirs)
+        if text not in known and key_of(text) not in known
+    ]
+    if lacking:
+        raise UsageError(
+            f"the study in {folder} says what to start, which code to use or where results go; "
+            "only your own command line may: look at it, and if it is what you want, add "
+            f"{shlex.join(lacking)}"
+        )
 
 
 def resumed_folder(what: str) -> Path:
@@ -150,7 +196,14 @@ def find_plan(want: StudyRequest) -> StudyPlan | None:
             )
         return None
     require_same_study(RunFolder(want.folder), want.config, plan.seeds)
+    study = want.config["study"]
     plan.seeds = list(want.config["seeds"])
+    # as checked with the configuration, whatever the file says
+    plan.base, plan.config_dirs = trial_base(want), want.config_dirs
+    plan.budget, plan.search = study["budget"], study["search"]
+    plan.predictors = list(study["predictors"])
+    for name, arm in plan.arms.items():
+        refuse_commands(f"{want.folder / PLAN}, arm {name},", arm.overrides)
     return plan
 
 
@@ -181,11 +234,8 @@ def check_folders(arms: Iterable[str]) -> None:
 
 
 def check_arms(want: StudyRequest) -> list[str]:
-    config, study = want.config, want.config["study"]
+    study, base = want.config["study"], trial_base(want)
     require_optuna(study["search"])
-    base = trial_overrides(want.overrides)
-    silent = "register" in config["tracking"] and "tracking.register" not in map(key_of, base)
-    base += ["tracking.register=null"] if silent else []  # a study would fill the registry
     for name, overrides in variants_of(study).items():
         check_arm(f"study.variants.{name}", base, overrides, want.config_dirs)
     keys = flat_keys((study["search"] or {}).get("keys", {}))
@@ -193,6 +243,14 @@ def check_arms(want: StudyRequest) -> list[str]:
     if first:
         check_arm("study.search.keys", base, as_overrides(first), want.config_dirs)
     return base
+
+
+def trial_base(want: StudyRequest) -> list[str]:
+    """Return the overrides of every trial."""
+    base = trial_overrides(want.overrides)
+    tracking = want.config["tracking"]
+    silent = "register" in tracking and "tracking.register" not in map(key_of, base)
+    return [*base, "tracking.register=null"] if silent else base  # it would fill the registry
 
 
 def check_arm(
@@ -204,6 +262,7 @@ def check_arm(
         ]
         if taken:
             raise UsageError(f"{where} sets {key_of(text)}, which the study sets for every trial")
+    refuse_commands(where, overrides)
     try:
         found = compose_with_requirements(
             "fit", combined(base, overrides), [Path(folder) for folder in config_dirs]

@@ -11,10 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal, Protocol
 
+import pipeline
 from pipeline.run_folder import RUN_DIR_VARIABLE
 from pipeline.studies.jobs import Job
 from pipeline.studies.process import ChildProcess, ProcessLock, failure_reason
 from pollinate.errors import PollinateError
+from pollinate.program import SAFE_PATH_VARIABLE, current_folder
 
 PAUSE = 0.1  # seconds between two looks at the processes
 ELSEWHERE = 2.0  # seconds between two looks at a trial that another process is at work on
@@ -164,7 +166,7 @@ class Scheduler:
                 command,
                 job.files.log,
                 lock,
-                process_environment(self.limits.jobs),
+                process_environment(self.limits.jobs, self.limits.folder),
                 self.limits.folder,
                 measured=command[0] == self.limits.python,
             )
@@ -233,9 +235,23 @@ class Scheduler:
         self.display.ended(work)
 
 
-def process_environment(jobs: int) -> Mapping[str, str]:
-    """Return a process's variables: its part of the processor's cores, unless that is set."""
+def process_environment(jobs: int, folder: Path) -> Mapping[str, str]:
+    """Return a process's variables: its part of the processor's cores, unless that is set.
+
+    Args:
+        jobs: processes at a time.
+        folder: where they work. Another one than the user's is named by the study's file alone, so
+            Python looks for no module there.
+    """
     known = {key: value for key, value in os.environ.items() if key != RUN_DIR_VARIABLE}
+    if folder.resolve() != current_folder():
+        paths = [
+            str(Path(one).absolute())
+            for one in known.get("PYTHONPATH", "").split(os.pathsep)
+            if one
+        ]
+        root = str(Path(pipeline.__file__).parents[1])
+        known |= {SAFE_PATH_VARIABLE: "1", "PYTHONPATH": os.pathsep.join([root, *paths])}
     return {THREADS: str(max(1, cores() // jobs)), **known}
 
 

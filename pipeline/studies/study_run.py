@@ -28,11 +28,11 @@ from pipeline.studies.search import searches_of
 from pipeline.studies.trials import TrialJob, collect, trials_of
 from pipeline.terminal import say
 from pipeline.text_format import count, relpath, verb
+from pipeline.tracking.addresses import sync_command
 from pipeline.tracking.redact import redact_arguments
 from pollinate.errors import PollinateError
 from pollinate.interrupt import SIGNAL_EXIT_CODES, StopRequest
 from pollinate.overrides import override
-from pollinate.program import shell_command
 
 STOPPING = (
     "\nstopping: the runs under way are asked to save, which takes a step, or what is left of a "
@@ -124,7 +124,7 @@ class StudyRun:
             return Scheduler(self.jobs, limits, progress, stopping).run()
 
     def _interrupted(self, signal_name: str) -> StudyResult:
-        command = study_resume_command(self.want.folder)
+        command = study_resume_command(self.want.folder, self.want.own)
         say(
             self.console,
             f"\nstopped by {signal_name}; everything is saved. Go on with\n  {command}",
@@ -163,7 +163,9 @@ class StudyRun:
         if all(trial.is_finished() for trial in self.trials):
             return told
         them = "it" if failed == 1 else "them"
-        return f"{told}; to try {them} again: {study_resume_command(self.want.folder)}"
+        return (
+            f"{told}; to try {them} again: {study_resume_command(self.want.folder, self.want.own)}"
+        )
 
     def _write(
         self, results: StudyResults, answers: StudyAnalysis, own: StudyTracker | None
@@ -175,7 +177,7 @@ class StudyRun:
                 say(
                     self.console,
                     "MLflow lacks a part of some trials yet; once the server is "
-                    f"back: {shell_command('sync', override('runs', self.want.folder))}",
+                    f"back: {sync_command(own.uri, override('runs', self.want.folder))}",
                 )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)
         say(self.console, f"report {relpath(page.absolute())}")

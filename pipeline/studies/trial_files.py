@@ -99,7 +99,8 @@ class TrialLedger:
 
     def __init__(self, files: TrialFiles) -> None:
         self._files = files
-        known = read_json(files.ledger) or {}
+        found = read_json(files.ledger)
+        known = found if isinstance(found, dict) else {}
         self.sessions: list[list[float | None]] = known.get("sessions", [])
         self.status: str | None = known.get("status")
         self.message: str | None = known.get("message")
@@ -148,7 +149,7 @@ class TrialLedger:
 def safe_name(name: str) -> str:
     """Return an arm's name as one of a folder: ``pair:a+b`` -> ``pair-a+b``."""
     text = name.replace(">", "-to-").replace("%", "pc").replace("*", "x")
-    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", text)
+    return re.sub(r"[^A-Za-z0-9_.+-]+|^\.+$", "-", text)
 
 
 def is_score(value: Any) -> bool:

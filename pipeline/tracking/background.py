@@ -17,11 +17,11 @@ from typing import Any
 import psutil
 
 import pipeline
+from pipeline.tracking.addresses import sync_command
 from pipeline.tracking.journals import MetricJournal
 from pipeline.tracking.sender import SenderSettings, stored_run_id
 from pollinate.overrides import override
 from pollinate.printable import printable
-from pollinate.program import shell_command
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class SenderProcess:
 
     def __init__(self, settings: SenderSettings) -> None:
         self._run_dir = Path(settings.run_dir)
+        self._uri = settings.uri
         self.run_id: str | None = stored_run_id(self._run_dir)
         self._is_down = False
         self._has_closed = False
@@ -124,7 +125,7 @@ class SenderProcess:
         self._is_down = False
 
     def _advice(self) -> str:
-        return f"send the rest with: {shell_command('sync', override('run_dir', self._run_dir))}"
+        return f"send the rest with: {sync_command(self._uri, override('run_dir', self._run_dir))}"
 
     def close(self) -> None:
         """Let it send the rest: as long as it gets on, about 3 s if the server is down."""

@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 
 from pipeline.configuration.schema import dotted_items
 from pipeline.tracking.redact import redact, redact_text
+from pollinate.errors import PollinateError
+from pollinate.files import open_own
+from pollinate.foreign import parse_json
 from pollinate.printable import printable
 
 logger = logging.getLogger(__name__)
@@ -36,7 +39,10 @@ class JsonLinesFile:
         self._failed = False
         self._torn = False
         remove_torn_line(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._file = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        except OSError as error:
+            raise PollinateError(f"{path} can't be written: {error.strerror}") from error
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record; its numbers must be finite."""
@@ -77,9 +83,9 @@ class JsonLinesFile:
 
 def remove_torn_line(path: Path) -> None:
     """Cut what follows the last line break, if anything does."""
-    if not path.exists():
+    if path.is_symlink() or not path.is_file():
         return
-    with path.open("r+b") as file:
+    with os.fdopen(open_own(path, os.O_RDWR), "r+b") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(0, end - 65536)
@@ -97,7 +103,7 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], in
 
     Lines that are not JSON objects, the rest of a failed write, are skipped.
     """
-    if not path.exists():
+    if not path.is_file():
         return
     with path.open("rb") as file:
         file.seek(offset)
@@ -112,7 +118,7 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], in
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
@@ -193,6 +199,9 @@ def _number(value: float) -> str:
     return repr(value) if math.isfinite(value) else f'"{value}"'
 
 
+NOT_FINITE = ("nan", "inf", "-inf")  # how a line has them, as JSON can't
+
+
 def encode_number(value: float) -> float | str:
     """Give a number as strict JSON can hold it: 'nan', 'inf' and '-inf' are strings."""
     return value if math.isfinite(value) else str(value)
@@ -202,8 +211,38 @@ def points_of(record: Mapping[str, Any]) -> list[MetricPoint]:
     """Split one line into its points."""
     step, time_ms = record["step"], record["time_ms"]
     return [
-        MetricPoint(key, float(value), step, time_ms) for key, value in record["metrics"].items()
+        MetricPoint(key, float(value), step, time_ms)
+        for key, value in record["metrics"].items()
+        if isinstance(value, int | float) or value in NOT_FINITE
     ]
+
+
+def read_records(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield a journal's (operation or points, offset behind it); see ``read_lines``.
+
+    A line without what its operation needs is skipped, as one that is no JSON is.
+    """
+    for record, end in read_lines(path, offset):
+        needs = NEEDS.get(record["op"], {}) if "op" in record and _is_name(record["op"]) else POINTS
+        if all(isinstance(record.get(name), kind) for name, kind in needs.items()):
+            yield record, end
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
+
+
+# what a line must have: points, or an operation of a name
+POINTS: dict[str, Any] = {"step": int, "time_ms": int, "metrics": dict}
+NEEDS: dict[str, dict[str, Any]] = {
+    "start": {"time_ms": int, "key": str, "name": str},
+    "params": {"params": dict},
+    "tags": {"tags": dict},
+    "dataset": {"name": str, "digest": str, "source": str, "rows": dict},
+    "artifact": {"path": str, "folder": str},
+    "model": {"folder": str, "name": str, "key": str, "step": int},
+    "status": {"time_ms": int, "status": str},
+}
 
 
 def read_points(path: Path) -> Iterator[MetricPoint]:
@@ -212,8 +251,9 @@ def read_points(path: Path) -> Iterator[MetricPoint]:
     Args:
         path: a run folder's metrics.jsonl; may be missing or end in a torn line.
     """
-    for record, _ in read_lines(path):
-        yield from points_of(record)
+    for record, _ in read_records(path):
+        if "op" not in record:
+            yield from points_of(record)
 
 
 class OperationJournal:
@@ -231,20 +271,20 @@ class OperationJournal:
         self._once: set[str] = set()
         self.key = uuid.uuid4().hex
         self.start_ms = _now()
-        starts = [record for record, _ in read_lines(path) if self._remember(record)]
+        starts = [record for record, _ in read_records(path) if self._remember(record)]
         if starts:
             self.key, self.start_ms = starts[-1]["key"], starts[0]["time_ms"]
 
     def _remember(self, record: Mapping[str, Any]) -> bool:
         """Take over an earlier session's record; tell whether it is a start."""
-        match record["op"]:
+        match record.get("op"):
             case "params":
                 self._params |= record["params"]
             case "tags":
                 self._tags |= record["tags"]
             case "dataset":
                 self._once.add(_content(record))
-        return bool(record["op"] == "start")
+        return bool(record.get("op") == "start")
 
     def start(self, name: str, destination: Mapping[str, str | None]) -> None:
         """Begin a session of the run; the server shows it as running again."""
@@ -308,7 +348,7 @@ def original_of(run_dir: Path, name: str) -> Path | None:
 def _key_and_place(journal: Path) -> tuple[str | None, Path | None]:
     """Return a run's key, and where its folder was when it was at work last."""
     key, place = None, None
-    for record, _ in read_lines(journal):
+    for record, _ in read_records(journal):
         if record["op"] == "start":
             key = record["key"]
         elif record["op"] == "tags" and RUN_DIR_TAG in record["tags"]:
@@ -318,7 +358,7 @@ def _key_and_place(journal: Path) -> tuple[str | None, Path | None]:
 
 def has_ended(path: Path) -> bool:
     """Whether a journal says how the run's last session ended; one that was killed cannot."""
-    states = [r["op"] for r, _ in read_lines(path) if r["op"] in ("start", "status")]
+    states = [r["op"] for r, _ in read_records(path) if r.get("op") in ("start", "status")]
     return bool(states) and states[-1] == "status"
 
 

@@ -29,6 +29,7 @@ from pipeline.tracking.sender import (
     SenderSettings,
 )
 from pollinate.errors import PollinateError, UsageError
+from pollinate.files import write_text
 from pollinate.suggest import raise_all
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class RunLogger(FlushableLogger):
         diff = git_diff(Path.cwd())
         if diff is not None:
             path = self.run_dir / "git.diff"
-            path.write_text(diff)
+            write_text(path, diff)
             self.log_artifact(path)
 
     @property
@@ -158,7 +159,7 @@ class RunLogger(FlushableLogger):
         """Send a file or folder, which must stay where it is until then.
 
         Args:
-            path: what to send; its content at the time of sending counts.
+            path: what to send, in the run folder; its content at the time of sending counts.
             folder: where to put it among the run's artifacts, "" for the top.
         """
         if self._is_active:
@@ -166,8 +167,11 @@ class RunLogger(FlushableLogger):
 
     def _relative(self, path: Path | str) -> str:
         path = Path(path).absolute()
-        inside = path.is_relative_to(self.run_dir)
-        return str(path.relative_to(self.run_dir) if inside else path)
+        if not path.is_relative_to(self.run_dir):
+            raise UsageError(
+                f"a run sends files of its own folder only, got {path}; copy it into {self.run_dir}"
+            )
+        return str(path.relative_to(self.run_dir))
 
     def log_dataset(
         self,

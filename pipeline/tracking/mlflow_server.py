@@ -50,6 +50,7 @@ from pipeline.tracking.sender import (
     RunDeletedError,
     SendCursor,
     SenderSettings,
+    sent_path,
 )
 
 
@@ -273,10 +274,12 @@ class MlflowServer:
         self._refusing(lambda: self.client.log_batch(self._run_id, tags=tags))
 
     def _artifact(self, operation: Operation, _: SendCursor) -> None:
-        path = Path(self._settings.run_dir, operation["path"])
+        path = sent_path(Path(self._settings.run_dir), operation["path"])
         if not path.exists():
             raise RefusedError(f"{operation['path']} no longer exists")
         folder = operation["folder"] or None
+        if folder is not None and (folder.startswith("/") or ".." in folder.split("/")):
+            raise RefusedError(f"{folder} is no place among a run's artifacts")
         send = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         with upload_patience():
             send(self._run_id, str(path), folder)
@@ -288,7 +291,7 @@ class MlflowServer:
         self._refusing(lambda: self.client.log_inputs(self._run_id, [item]))
 
     def _model(self, operation: Operation, cursor: SendCursor) -> None:
-        folder = Path(self._settings.run_dir, operation["folder"])
+        folder = sent_path(Path(self._settings.run_dir), operation["folder"])
         if not folder.is_dir():
             raise RefusedError(f"{operation['folder']} no longer exists")
         experiment = (self._experiment_id, self._run_id)

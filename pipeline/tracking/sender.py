@@ -14,9 +14,10 @@ from pipeline.tracking.journals import (
     OperationJournal,
     has_ended,
     points_of,
-    read_lines,
+    read_records,
 )
-from pollinate.files import replacing
+from pollinate.files import path_inside, replacing
+from pollinate.foreign import read_json
 
 KEY_TAG = "pollinate.key"  # the run's own name, known before any server answers
 PARENT_TAG = "mlflow.parentRunId"  # by it MLflow shows a run below another
@@ -92,8 +93,12 @@ def load_cursor(run_dir: Path, uri: str, experiment: str) -> SendCursor:
     """Read a run folder's cursor; a new one if it has none or speaks of another server."""
     new = SendCursor(run_dir / CURSOR_FILE, uri, experiment)
     try:
-        old = SendCursor(path=new.path, **json.loads(new.path.read_text()))
-    except (OSError, ValueError, TypeError):  # none yet, or torn by a full disk: start again
+        old = SendCursor(path=new.path, **read_json(new.path))
+        plain = [*old.offsets.values(), 0]
+        sound = all(isinstance(n, int) and n >= 0 for n in plain) and isinstance(old.models, dict)
+    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or torn: start again
+        return new
+    if not sound or not isinstance(old.run_id, str | None):
         return new
     return old if (old.uri, old.experiment) == (uri, experiment) else new
 
@@ -101,7 +106,7 @@ def load_cursor(run_dir: Path, uri: str, experiment: str) -> SendCursor:
 def sent_bytes(run_dir: Path) -> dict[str, int]:
     """Return {journal's file name: bytes that a server has}; empty if none has answered yet."""
     try:
-        found: dict[str, int] = json.loads((run_dir / CURSOR_FILE).read_text())["offsets"]
+        found: dict[str, int] = read_json(run_dir / CURSOR_FILE)["offsets"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found
@@ -110,7 +115,7 @@ def sent_bytes(run_dir: Path) -> dict[str, int]:
 def stored_run_id(run_dir: Path) -> str | None:
     """Give the MLflow run id of a run folder; None if no server has answered yet."""
     try:
-        run_id = json.loads((run_dir / CURSOR_FILE).read_text())["run_id"]
+        run_id = read_json(run_dir / CURSOR_FILE)["run_id"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if run_id is None else str(run_id)
@@ -194,7 +199,7 @@ class Sender:
         )
 
     def _batches(self, name: str) -> Iterator[list[tuple[dict[str, Any], int]]]:
-        lines = read_lines(self.run_dir / name, self.cursor.offsets.get(name, 0))
+        lines = read_records(self.run_dir / name, self.cursor.offsets.get(name, 0))
         while batch := list(islice(lines, _LINES)):
             yield batch
 
@@ -205,7 +210,7 @@ class Sender:
 
     def _send_points(self, name: str) -> None:
         for lines in self._batches(name):
-            points = [point for record, _ in lines for point in points_of(record)]
+            points = [p for record, _ in lines if "op" not in record for p in points_of(record)]
             for start in range(0, len(points), POINTS_PER_BATCH):
                 self._send_accepted(points[start : start + POINTS_PER_BATCH])
             self._advance(name, lines[-1][1])
@@ -226,18 +231,32 @@ class Sender:
         for lines in self._batches(OPERATIONS):
             newest = {_identity(record): offset for record, offset in lines}
             for record, offset in lines:
-                if newest[_identity(record)] == offset:
+                if "op" in record and newest[_identity(record)] == offset:
                     self._carry_out(record)
                 self._advance(OPERATIONS, offset)
 
     def _carry_out(self, operation: Operation) -> None:
-        path = operation.get("path") or operation.get("folder")
-        if path:  # a large upload is no standstill
-            self._report("upload", bytes=_size(self.run_dir / path))
         try:
+            if name := SENT.get(operation["op"]):  # a large upload is no standstill
+                self._report("upload", bytes=_size(sent_path(self.run_dir, operation[name])))
             self._target.send_operation(operation, self.cursor)
         except RefusedError as error:
             self._report("refused", what=operation["op"], error=str(error))
+
+
+SENT = {"artifact": "path", "model": "folder"}  # {operation: key of what it sends}
+
+
+def sent_path(run_dir: Path, name: str) -> Path:
+    """Return the file or folder that a journal names: a stranger's may name any of the user's.
+
+    Raises:
+        RefusedError: it isn't in the run folder, or there are links on the way or in it.
+    """
+    try:
+        return path_inside(run_dir, name)
+    except ValueError as error:
+        raise RefusedError(f"{error}; a run sends files of its own folder only") from error
 
 
 def record_crash(run_dir: Path) -> None:
@@ -249,7 +268,7 @@ def record_crash(run_dir: Path) -> None:
         run_dir: the run folder; no process of the run is at work any more.
     """
     path = run_dir / OPERATIONS
-    starts = [record["time_ms"] for record, _ in read_lines(path) if record["op"] == "start"]
+    starts = [r["time_ms"] for r, _ in read_records(path) if r.get("op") == "start"]
     reports = [
         report
         for report in sorted(run_dir.glob(CRASH_REPORTS))
@@ -272,6 +291,6 @@ def _size(path: Path) -> int:
 
 def _identity(operation: Operation) -> str:
     """What a later operation replaces: the same file again, or nothing but itself."""
-    if operation["op"] == "artifact":
+    if operation.get("op") == "artifact":
         return f"artifact {operation['path']} {operation['folder']}"
-    return f"{operation['op']} {operation.get('time_ms')} {operation}"
+    return f"{operation.get('op')} {operation.get('time_ms')} {operation}"

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from pipeline.run_folder import LOCK
 from pipeline.tracking.journals import has_ended
 from pipeline.tracking.redact import redact_text
 from pipeline.tracking.sender import (
@@ -154,7 +155,7 @@ def main() -> None:
     run_dir = json.loads(first)["run_dir"]
     limit_memory()
     # after a kill and a quick resume the earlier sender may still be at work
-    with FileLock(Path(run_dir, ".tracking.lock")):
+    with FileLock(Path(run_dir, LOCK)):
         sender, server = open_sender(first, report)
         serve(sender, server, control)
 

@@ -79,7 +79,9 @@ def test_next_steps_can_be_copied(uri: str | None, line: str | None) -> None:
     lines = printed(print_next_steps, folder, {"uri": uri})
     assert lines[0] == "run folder /runs/a"
     assert [found for found in lines if found.startswith("MLflow")] == ([line] if line else [])
-    assert lines[-1] == "resume python -m pipeline.fit resume=/runs/a trainer.max_epochs=N"
+    named = f" tracking.uri={uri}" if uri else ""  # no folder names a server for the user
+    again = f"resume python -m pipeline.fit resume=/runs/a{named} trainer.max_epochs=N"
+    assert lines[-1] == again
     assert "checkpoint=/runs/a/checkpoints/best.ckpt input=FILE output=FILE" in lines[-2]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.pages import render
 from pipeline.studies.analysis.estimates import StudyAnalysis
+from pipeline.studies.overrides import told_again
 from pipeline.studies.plan import load_plan, study_resume_command
 from pipeline.studies.report.charts.change_bars import change_chart
 from pipeline.studies.report.charts.label_curves import label_chart
@@ -27,7 +28,7 @@ from pipeline.studies.report.report_tables import tables
 from pipeline.studies.report.verdict import verdict
 from pipeline.studies.results import StudyResults
 from pipeline.text_format import count, duration
-from pipeline.tracking.journals import read_lines
+from pipeline.tracking.journals import read_records
 from pipeline.tracking.redact import redact_arguments, redact_text
 from pipeline.tracking.sender import OPERATIONS
 from pollinate.files import csv_text, replacing, write_text
@@ -161,17 +162,23 @@ def report_page(
         colours=COLOURS,
         tables=list(tables(subject)),
         begun=study_command(folder),
-        again=study_resume_command(folder.absolute()),
+        again=study_resume_command(folder.absolute(), own_words(folder)),
         origins=[(name, "; ".join(own)) for name, own in origins(subject, folder).items()],
         arms=arms,
     )
+
+
+def own_words(folder: Path) -> list[str]:
+    """Return what the command line of a resume must say again."""
+    plan = load_plan(folder)
+    return [] if plan is None else told_again(plan.overrides, plan.config_dirs)
 
 
 def origins(subject: ReportSubject, folder: Path) -> dict[str, list[str]]:
     """Return {what: values} that the trials have noted; several where they differ."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for trial in subject.results.trials:
-        for record, _ in read_lines(folder / trial.folder / OPERATIONS):
+        for record, _ in read_records(folder / trial.folder / OPERATIONS):
             if record.get("op") == "tags":
                 for name, value in versions(record.get("tags", {})).items():
                     found[name][redact_text(str(value))] = None

@@ -74,8 +74,8 @@ def test_killed_at_random_moments_with_real_runs(
     ends = 0
     for kill in range(KILLS):
         begun = (tmp_path / "killed" / "study.json").exists()
-        again = ["resume=killed"] if begun else [*GIVEN, "run_dir=killed", f"launcher={launcher}"]
-        study = start(*again)
+        again = ["resume=killed"] if begun else [*GIVEN, "run_dir=killed"]
+        study = start(*again, f"launcher={launcher}")
         known = sessions(tmp_path / "killed")
         while sessions(tmp_path / "killed") == known and study.poll() is None:
             time.sleep(0.02)
@@ -88,7 +88,7 @@ def test_killed_at_random_moments_with_real_runs(
         assert before.items() <= now.items()
         before = now
     assert ends >= 1  # it was killed at work
-    assert start("resume=killed").wait() == 0
+    assert start("resume=killed", f"launcher={launcher}").wait() == 0
     now = finished(tmp_path / "killed")
     assert before.items() <= now.items()
     assert len(now) == 3

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.studies.plan import load_plan
 from pipeline.study import main
-from tests.pipeline.studies.text_shop import SMALL, plan_only, stand_in, write_shop
+from tests.pipeline.studies.text_shop import LAUNCHER, SMALL, plan_only, stand_in, write_shop
 
 
 def test_another_studys_folder_is_refused_with_what_differs(
@@ -29,7 +29,7 @@ def test_seeds_that_were_added_stay(shop: Path, capsys: pytest.CaptureFixture[st
     assert made is not None
     made.seeds.append(2)
     made.save(shop / "one")
-    assert main(["resume=one", "dry_run=true"]) == 0
+    assert main(["resume=one", f"launcher={LAUNCHER}", "dry_run=true"]) == 0
     assert "9 of 9 trials left" in capsys.readouterr().out
     assert main([*stand_in("one"), "seeds=[0,1,2]", "jobs=3", "dry_run=true"]) == 0
 

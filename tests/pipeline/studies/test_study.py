@@ -41,12 +41,15 @@ def test_arms_differ_in_nothing_but_their_tasks(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_a_finished_study_is_only_reported_anew(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path,
+    launcher: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(finished)
     before = (finished / "one" / "results.csv").read_bytes()
     (finished / "one" / "report.html").unlink()
-    assert main(["resume=one"]) == 0
+    assert main(["resume=one", f"launcher={launcher}"]) == 0
     assert "all trials are done" in capsys.readouterr().out
     assert (finished / "one" / "report.html").exists()
     assert (finished / "one" / "results.csv").read_bytes() == before
@@ -121,9 +124,10 @@ def test_ctrl_c_says_how_to_go_on(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     rest, _ = study.communicate()
     assert study.returncode == 130
     assert "stopped by SIGINT; everything is saved. Go on with" in rest
-    assert "python -m pipeline.study resume=one" in rest
+    go_on = shlex.join(["python", "-m", "pipeline.study", "resume=one", f"launcher={LAUNCHER}"])
+    assert go_on in rest
     monkeypatch.setenv("STAND_IN_PAUSE", "0")
-    assert main(["resume=one", "jobs=3"]) == 0
+    assert main(["resume=one", f"launcher={LAUNCHER}", "jobs=3"]) == 0
 
 
 def test_torch_is_not_imported_for_a_typo() -> None:

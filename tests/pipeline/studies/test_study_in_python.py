@@ -29,10 +29,14 @@ def test_a_study_opens_by_its_folder(finished: Path) -> None:
 
 
 def test_a_finished_study_is_reported_anew(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    finished: Path,
+    launcher: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(finished)
-    found = po.study(seeds=[0, 1], overrides=["resume=one"], quiet=True)
+    again = ["resume=one", f"launcher={launcher}"]
+    found = po.study(seeds=[0, 1], overrides=again, quiet=True)
     assert found.verdicts == po.Study("one").verdicts
     assert capfd.readouterr().out == ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,8 @@ def test_lost_database_gets_the_whole_run_again(run: WrittenRun, empty_database:
 def test_model_is_registered_once_and_loads(run: WrittenRun, model_folder: Path) -> None:
     import pandas as pd
 
-    details = {"folder": str(model_folder), "name": "model", "step": 5, "key": "k"}
+    shutil.copytree(model_folder, run.folder / "model")
+    details = {"folder": "model", "name": "model", "step": 5, "key": "k"}
     run.operations.add("model", **details, register="shop")
     run_id = run.send()
     (run.folder / "tracking.json").unlink()
@@ -194,11 +196,11 @@ def test_model_is_registered_once_and_loads(run: WrittenRun, model_folder: Path)
 
 def test_sync_sends_a_run_that_nobody_sent(run: WrittenRun) -> None:
     run.log(0, 5)
-    run_id = sync(run.folder)
+    run_id = sync(run.folder, run.uri)
     assert history(run.uri, run_id) == [(step, 1 / (step + 1)) for step in range(5)]
     assert MlflowClient(run.uri).get_run(run_id).info.status == "KILLED"
     run.operations.add("status", status="FINISHED")
-    assert sync(run.folder) == run_id
+    assert sync(run.folder, run.uri) == run_id
     assert MlflowClient(run.uri).get_run(run_id).info.status == "FINISHED"
 
 
@@ -236,7 +238,8 @@ def test_unknown_run_and_database(run: WrittenRun) -> None:
 
 
 def test_model_whose_last_answer_was_lost(run: WrittenRun, model_folder: Path) -> None:
-    details = {"folder": str(model_folder), "name": "model", "step": 5, "key": "k"}
+    shutil.copytree(model_folder, run.folder / "model")
+    details = {"folder": "model", "name": "model", "step": 5, "key": "k"}
     run.operations.add("model", **details, register=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MlflowClient, "finalize_logged_model", lambda *_: 1 / 0)

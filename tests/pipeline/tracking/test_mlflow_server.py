@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -97,7 +98,8 @@ def test_nothing_is_lost_whatever_the_server_does(
         server.start()
         log(200, 250)
         tracker.log_artifact(tmp_path / "run" / "metrics.jsonl", "history")
-        tracker.log_model(model_folder, "model")
+        shutil.copytree(model_folder, tmp_path / "run" / "model")
+        tracker.log_model(tmp_path / "run" / "model", "model")
         tracker.close("finished")
         history = client.get_metric_history(run_id, "a")
         assert Counter((m.step, m.value) for m in history) == Counter(
