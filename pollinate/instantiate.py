@@ -178,9 +178,10 @@ def _base(module: str) -> type[Any] | None:
 
         return Optimizer
     if is_below(module, [TRANSFORMS]):
-        from torchvision.transforms.v2 import Transform
+        from torchvision.transforms.v2 import Transform  # type: ignore[import-untyped]  # no types
 
-        return Transform
+        transform: type[Any] = Transform
+        return transform
     return None
 
 

@@ -55,7 +55,8 @@ def architecture_of(model: str, key: str) -> dict[str, Any]:
             found = AutoConfig.from_pretrained(str(place or model), **local_options(place))
     except (OSError, ValueError, KeyError) as error:
         raise PollinateError(unavailable(model, place, key, error)) from error
-    return harmless(json.loads(json.dumps(found.to_dict(), default=str)))
+    config: dict[str, Any] = harmless(json.loads(json.dumps(found.to_dict(), default=str)))
+    return config
 
 
 def harmless(architecture: Any) -> Any:
