@@ -13,7 +13,7 @@ import numpy as np
 from datamodules.duplicates import cross_dataset_leaks, find_leaks, label_conflicts
 from datamodules.labelled_task import LabelledTask
 from datamodules.loading import LoadedDataset
-from datamodules.lookalikes import lookalikes
+from datamodules.lookalikes import lookalikes, shown_group
 from datamodules.modalities.base import InputStore
 from datamodules.modalities.text import TextModality, TextStore
 from datamodules.table import SPLIT_COLUMN, Column, SourceTable, take
@@ -296,7 +296,8 @@ def lookalike_labels(facts: Mapping[str, DatasetStatistics]) -> Iterator[DataPro
                 " and ".join(f"{label!a} ({counts[label]:,})" for label in group)
                 for group in groups[:SHOWN]
             ]
-            what = "labels look alike and are different classes"
+            first = shown_group(groups[0])
+            what = f"groups of labels look alike and are different classes, such as {first}"
             advice = "write them one way if they mean the same"
             yield DataProblem(WARNING, task, what, advice, len(groups), where)
 
