@@ -195,6 +195,7 @@ def find_plan(want: StudyRequest) -> StudyPlan | None:
                 f"but no {PLAN}; choose another run_dir"
             )
         return None
+    refuse_links(want.folder)
     require_same_study(RunFolder(want.folder), want.config, plan.seeds)
     study = want.config["study"]
     plan.seeds = list(want.config["seeds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import re
 import shlex
 import socket
 import subprocess
@@ -74,11 +75,32 @@ def git_tags(folder: Path) -> dict[str, str]:
 
 def git_diff(folder: Path) -> str | None:
     """Give the changes of tracked files; None if there are none or more than 1 MB."""
-    diff = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-color")
+    diff = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
     return diff if diff and len(diff.encode()) < _LONGEST_DIFF else None
 
 
+# a repository's own settings can name programs; of a stranger's none is started. An empty name is none
+_NO_PROGRAMS = (
+    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
+    *("-c", "diff.external=", "-c", "core.pager=cat", "-c", "core.sshCommand=false"),
+)
+_NAMES_PROGRAM = re.compile(
+    r"(filter|diff|merge)\..*\.(clean|smudge|process|textconv|command|driver)"
+)
+
+
+def _without_filters(folder: Path) -> list[str]:
+    """Return options that switch off what a repository's own settings would start."""
+    listed = _run_git(folder, "config", "--local", "--includes", "--name-only", "--list")
+    names = [] if listed is None else [n for n in listed.split() if _NAMES_PROGRAM.fullmatch(n)]
+    return [word for name in names for word in ("-c", f"{name}=")]
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
+    return _run_git(folder, *_NO_PROGRAMS, *_without_filters(folder), *arguments)
+
+
+def _run_git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

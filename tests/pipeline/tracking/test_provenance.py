@@ -52,3 +52,29 @@ def test_command_hides_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert tags["pollinate.run_dir"] == str(tmp_path)
     assert tags["version.python"].startswith("3.")
     assert set(tags) >= {"version.torch", "version.lightning", "pollinate.host", "mlflow.user"}
+
+
+def test_a_repository_s_own_settings_start_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "theirs.sh"
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
+    script.chmod(0o755)
+    folder = tmp_path / "repository"
+
+    def git(*words: str) -> None:
+        own = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(folder), *own, *words], check=True, capture_output=True)
+
+    folder.mkdir()
+    git("init")
+    (folder / "a.txt").write_text("one\n")
+    git("add", "a.txt")
+    git("commit", "-m", "one")
+    (folder / ".gitattributes").write_text("*.txt filter=theirs diff=theirs\n")
+    for name in ("filter.theirs.clean", "filter.theirs.process", "diff.theirs.textconv"):
+        git("config", name, str(script))
+    for name in ("core.fsmonitor", "diff.external", "diff.theirs.command"):
+        git("config", name, str(script))
+    (folder / "a.txt").write_text("two\n")
+    assert git_tags(folder)["mlflow.source.git.dirty"] == "True"
+    assert "two" in str(git_diff(folder))
+    assert not (tmp_path / "ran").exists()
