@@ -123,7 +123,8 @@ class FilesBelow:
         """Say how many files of a folder are passed over and why, None if there are none."""
         if not self.passed_over:
             return None
-        reasons = Counter(self.passed_over.values()).most_common()
+        counts = Counter(self.passed_over.values())
+        reasons = sorted(counts.items(), key=lambda reason: (-reason[1], reason[0]))
         listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:SHOWN])
         count = len(self.passed_over)
         return (

@@ -154,7 +154,7 @@ def test_columns_and_tasks_as_told(tiny_run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "more", "message"),
     [
-        ("new.xls", b"x", (), "input must be a folder or end in .csv"),
+        ("new.xls", b"x", (), "input must be a folder, a picture or recording, or end in .csv"),
         ("none.csv", None, (), "must be a file or folder; nothing is there"),
         ("new.csv", b"", (), "must start with a line of column names, got an empty file"),
         ("new.csv", b"text\n", (), "must have at least one row, got none"),
