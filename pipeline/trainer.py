@@ -42,6 +42,7 @@ from pipeline.configuration.method_rules import (
 )
 from pipeline.run_folder import RunFolder
 from pipeline.terminal import say
+from pipeline.text_format import count
 from pollinate.errors import PollinateError, UsageError
 from pollinate.instantiate import instantiate
 from pollinate.interrupt import StopRequest
@@ -206,9 +207,9 @@ def explain_out_of_memory(key: str, rows: int, more: str = "") -> Iterator[None]
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise PollinateError(
-            f"memory ran out in batches of {rows:,} rows; try {key}={max(1, rows // 2)}{more}"
-        ) from error
+        smaller = f"try {key}={rows // 2}" if rows > 1 else "use a smaller model"
+        size = count(rows, "row")
+        raise PollinateError(f"memory ran out in batches of {size}; {smaller}{more}") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -212,9 +212,19 @@ class StopAtNonFiniteLoss(Callback):
         causes = describe_nonfinite(as_multitask(pl_module), self._batch)
         raise PollinateError(
             f"the loss isn't finite at step {step}: {causes}. "
-            f"The batch is saved in {path}; look at its inputs and targets, lower optimizer.lr, or "
-            "set trainer.gradient_clip_val. The last checkpoint is from before this step"
+            f"The batch is saved in {path}; {remedies(trainer)}. The last checkpoint is from "
+            "before this step"
         )
+
+
+def remedies(trainer: Trainer) -> str:
+    """Return what may help against a loss that isn't finite, and isn't done yet."""
+    found = ["look at its inputs and targets", "lower optimizer.lr"]
+    if not trainer.gradient_clip_val:
+        found.append("set trainer.gradient_clip_val")
+    if trainer.precision in ("16-mixed", "16-true"):
+        found.append("use trainer.precision=bf16-mixed, whose numbers may be larger")
+    return f"{', '.join(found[:-1])}, or {found[-1]}"
 
 
 def raise_if_others_nonfinite(trainer: Trainer) -> None:
