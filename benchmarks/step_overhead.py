@@ -99,7 +99,7 @@ def fit_times(config: dict[str, Any], datamodule: MixedDataModule, tracked: bool
         folder.create()
         quiet = Console(quiet=True)
         trainer = make_trainer(
-            config, folder, quiet, datamodule.sampler, module.transfer, LastBatch()
+            config, folder, quiet, datamodule.sampler, module.transfer, LastBatch(), "max"
         )
         trainer.callbacks.insert(0, clock)
         tracker = make_tracker(config, folder, tracked)

@@ -71,6 +71,10 @@ class Batch:
         """The modalities of the data set's rows."""
         return *self.inputs, *self.cached
 
+    def pin_memory(self) -> Batch:
+        """Return the same in page-locked memory; a DataLoader with ``pin_memory`` asks for it."""
+        return self.map_tensors(Tensor.pin_memory)
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the same on a device; Lightning asks for it."""
         return self.map_tensors(mover(device))

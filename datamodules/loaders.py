@@ -144,6 +144,22 @@ class EvaluationSteps(Dataset[MixedBatch]):
         return MixedBatch(batches, part.labelled(rows), {name: len(rows)})
 
 
+class RepeatedSteps(Dataset[MixedBatch]):
+    """The first steps again and again, with the same augmentation.
+
+    Args:
+        steps: maps a step's number to its batch.
+        period: how many of them, >= 1.
+    """
+
+    def __init__(self, steps: Dataset[MixedBatch], period: int) -> None:
+        self.steps = steps
+        self.period = period
+
+    def __getitem__(self, step: int) -> MixedBatch:
+        return self.steps[step % self.period]
+
+
 def longest_first(part: SplitDataset) -> np.ndarray:
     """Return a split's rows (N,), by falling length where rows have one."""
     lengths = part.lengths()
@@ -161,15 +177,22 @@ class StepLoader:
         steps: maps a step's number to its batch; a pure function.
         plan: is told which epoch begins, and says how many batches one iteration hands out.
         position: first step.
+        distinct: the number of steps after which the same ones come again; None: never.
         options: of torch's DataLoader (num_workers, pin_memory).
     """
 
     def __init__(
-        self, steps: Dataset[MixedBatch], plan: EpochPlan, position: int = 0, **options: Any
+        self,
+        steps: Dataset[MixedBatch],
+        plan: EpochPlan,
+        position: int = 0,
+        distinct: int | None = None,
+        **options: Any,
     ) -> None:
-        self.steps = steps
+        self.steps = steps if distinct is None else RepeatedSteps(steps, distinct)
         self.plan = plan
         self.position = position
+        self.distinct = distinct
         self.options = options
 
     def __len__(self) -> int:
@@ -183,8 +206,10 @@ class StepLoader:
             yield batch
 
     def passes(self) -> dict[str, float]:
+        """Return how often each data set was gone through; repeated steps don't count."""
+        position = self.position if self.distinct is None else min(self.position, self.distinct)
         sizes = self.plan.sizes.items()
-        return {name: self.plan.stretch(name, self.position)[0] / size for name, size in sizes}
+        return {name: self.plan.stretch(name, position)[0] / size for name, size in sizes}
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}

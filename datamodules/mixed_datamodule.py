@@ -267,8 +267,17 @@ class MixedDataModule(LightningDataModule):
         self.plan = EpochPlan(self.sampler, self.sizes, self.history)
         share = self._share() if self.divides_rows else RankSlice()
         steps = TrainingSteps(self.parts["train"], self.plan, self.seed, share)
-        self._loader = StepLoader(steps, self.plan, self.position, **self._loader_options())
+        self._loader = StepLoader(
+            steps, self.plan, self.position, self._distinct_steps(), **self._loader_options()
+        )
         return self._loader
+
+    def _distinct_steps(self) -> int | None:
+        """Return how many steps ``Trainer(overfit_batches=...)`` repeats; None: it isn't set."""
+        given = self.trainer.overfit_batches if self.trainer else 0
+        if not given:
+            return None
+        return int(given) if isinstance(given, int) else max(1, int(self.epoch_steps * given))
 
     def val_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
         """Return every validation row once; no loader if there is none."""

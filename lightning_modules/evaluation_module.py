@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -63,6 +65,10 @@ class EvaluationModule(LightningModule):
         with self.reader.explained(read):
             outputs: dict[str, Tensor] = self.network(read.batches, self._tasks_in(read))
         return outputs
+
+    def setup(self, stage: str) -> None:
+        """Keep targets as they are, where the precision rounds inputs: see ``keep_targets``."""
+        keep_targets(self.trainer.precision_plugin)
 
     def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> MixedBatch:
         """Read what the loader yielded, while it is in main memory.
@@ -136,6 +142,38 @@ class EvaluationModule(LightningModule):
         """Log numbers that all processes have, at the end of an epoch."""
         for name, value in {} if self.trainer.barebones else metrics.items():
             self.log(name, Reduced(value), metric_attribute="scores")
+
+
+def keep_targets(plugin: Precision) -> None:
+    """Have a trainer's precision convert the inputs of a batch alone, once for all its stages.
+
+    In 16 bits the year 1998 would be 2000, which is neither to be learnt nor measured against.
+    """
+    convert = plugin.convert_input
+    if isinstance(convert, KeepingTargets) or not isinstance(
+        plugin, HalfPrecision | DoublePrecision
+    ):
+        return
+    plugin.convert_input = KeepingTargets(convert)  # type: ignore[method-assign]  # of this trainer
+
+
+class KeepingTargets:
+    """Converts what a loader yielded, but no targets.
+
+    Args:
+        convert: converts all of it.
+    """
+
+    def __init__(self, convert: Callable[[Any], Any]) -> None:
+        self.convert = convert
+
+    def __call__(self, batch: Any) -> Any:
+        found = self.convert(batch)
+        if not isinstance(batch, MixedBatch):
+            return found
+        given = batch.batches.items()
+        kept = {name: replace(found.batches[name], targets=rows.targets) for name, rows in given}
+        return replace(found, batches=kept)
 
 
 def loader_name(trainer: Trainer, number: int) -> str | None:

@@ -293,6 +293,7 @@ HARMLESS_WARNINGS = (
     (r".*`?find_unused_parameters=True`? was specified.*", "tasks come and go, so it is needed"),
     (r".*The ``?compute``? method of metric .* was called before.*", "a rank may have no rows"),
     (r".*Found \d+ module\(s\) in eval mode at the start of training.*", "frozen ones are"),
+    (r".*callbacks used to create the checkpoint need to be provided.*", "early_stopping may go"),
     (r".*lr_scheduler.step\(\).*before.*optimizer.step\(\).*", "gradients may be skipped in fp16"),
 )
 

@@ -38,8 +38,8 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     found = evaluate(
         checkpoint, config["split"], config["batch_size"], config["allow_targets"], console
     )
-    print_evaluation(console, found)
     was_there = write_evaluation(found, path)
+    print_evaluation(console, found)
     done = "replaced the earlier" if was_there else "wrote"
     say(console, f"{done} {path}")
     return EvaluateResult(evaluation=found, file=path)

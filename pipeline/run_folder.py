@@ -148,6 +148,7 @@ OWN_FILES = (
     "tracking.json",
     "evaluation-*.json",
     "crash*.txt",
+    "*profile*.txt",
 )
 OWN_FOLDERS = ("checkpoints", "plots", "model")
 LOCK = ".tracking.lock"

@@ -37,6 +37,7 @@ class RunSummary:
     parameters: weights of the network, {total, trained}.
     floats_sent, synchronisations: of the training, of each process; see ``Traffic``. None where
         that isn't counted: of sharded weights.
+    problems: what failed after training and took nothing else along: plots, the table, the model.
     """
 
     status: str
@@ -53,6 +54,7 @@ class RunSummary:
     floats_sent: int | None = 0
     synchronisations: int | None = 0
     message: str | None = None
+    problems: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,13 +92,15 @@ def print_table(console: Console, summary: RunSummary, datamodule: MixedDataModu
     console.print(table)
 
 
-def print_next_steps(console: Console, folder: RunFolder, tracking: Mapping[str, Any]) -> None:
+def print_next_steps(
+    console: Console, folder: RunFolder, tracking: Mapping[str, Any], stopped_early: bool
+) -> None:
     # without a validation score there is no best
     only_last = (folder.checkpoints / LAST).exists() and not (folder.checkpoints / BEST).exists()
     print_result(console, folder, tracking, LAST if only_last else BEST)
-    print_labelled(
-        console, [("resume", f"{resume_command(folder, tracking)} trainer.max_epochs=N")]
-    )
+    patience = "early_stopping.patience=null " if stopped_early else ""
+    go_on = f"{resume_command(folder, tracking)} {patience}trainer.max_epochs=N"
+    print_labelled(console, [("resume", go_on)])
 
 
 def print_result(

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, RichModelSummary
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
@@ -32,12 +33,20 @@ from lightning_modules.fsdp2_strategy import FSDP2Strategy
 from lightning_modules.hooks import HookReporter, TrainingHooks
 from lightning_modules.local_strategy import LocalSGDStrategy
 from lightning_modules.metrics import publish
-from pipeline.configuration.method_rules import AVERAGING, BRANCHES, LOCAL_STRATEGIES, SHARDED
+from pipeline.configuration.method_rules import (
+    AVERAGING,
+    BRANCHES,
+    LOCAL_STRATEGIES,
+    SHARDED,
+    SWITCHES,
+)
 from pipeline.run_folder import RunFolder
 from pipeline.terminal import say
+from pipeline.text_format import count
 from pollinate.errors import PollinateError, UsageError
 from pollinate.instantiate import instantiate
 from pollinate.interrupt import StopRequest
+from pollinate.suggest import hint
 
 
 def make_trainer(
@@ -47,16 +56,22 @@ def make_trainer(
     sampler: Sampler,
     transfer: TrainingHooks,
     last_batch: LastBatch,
+    mode: str,
 ) -> Trainer:
-    """Return the trainer of a run, without a logger yet."""
+    """Return the trainer of a run, without a logger yet.
+
+    Args:
+        mode: which end of ``checkpoint.monitor`` is best, "max" or "min".
+    """
     options = trainer_options(config["trainer"])
     options.setdefault("log_every_n_steps", 10)
+    options["profiler"] = profiler_of(options.get("profiler"), folder)
     if config["trainer"].get("strategy") == BRANCHES and not transfer.trains_branches:
         raise UsageError(
             "trainer=branches needs a transfer method that trains branches, got "
             f"{type(transfer).__name__}; name one in transfer, or use trainer=ddp"
         )
-    callbacks = make_callbacks(config, folder, console, sampler, transfer, last_batch)
+    callbacks = make_callbacks(config, folder, console, sampler, transfer, last_batch, mode)
     try:
         return Trainer(
             **options,
@@ -70,6 +85,37 @@ def make_trainer(
             use_distributed_sampler=False,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+PROFILERS: dict[str, type[Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+
+
+def profiler_of(name: str | None, folder: RunFolder) -> Profiler | None:
+    """Return a profiler whose report goes to the run folder, profile-fit.txt and the like.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name is None:
+        return None
+    if name not in PROFILERS:
+        raise UsageError(f"trainer.profiler must be null{hint(name, PROFILERS, 'or one of')}")
+    made: Any = PROFILERS[name]
+    profiler: Profiler = made(dirpath=folder.path, filename="profile")
+    return profiler
+
+
+@contextmanager
+def explain_refused_options() -> Iterator[None]:
+    """Turn what Lightning finds out only when it starts into an error of one line."""
+    try:
+        yield
+    except MisconfigurationException as error:
         raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
 
 
@@ -99,7 +145,7 @@ def trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     ``strategy: ddp`` looks for unused parameters: a step need not have every task.
     ``strategy: fsdp2``, ``local`` and ``branches`` are ours.
     """
-    ours = ("max_steps", AVERAGING)
+    ours = ("max_steps", AVERAGING, *SWITCHES)
     options = {name: value for name, value in given.items() if name not in ours}
     if options.get("max_epochs") is None:
         if given.get("max_steps") is None:
@@ -122,11 +168,12 @@ def make_callbacks(
     sampler: Sampler,
     transfer: TrainingHooks,
     last_batch: LastBatch,
+    mode: str,
 ) -> list[Callback]:
     """Return the callbacks in the order in which they act."""
-    checkpoint, stopping = config["checkpoint"], config["early_stopping"]
+    checkpoint, stopping = {**config["checkpoint"], "mode": mode}, config["early_stopping"]
     say_here, average = partial(say, console), config["trainer"].get(AVERAGING)
-    stop = StopTraining(StopRequest(), config["trainer"].get("max_steps"))
+    stop = StopTraining(StopRequest(), config["trainer"].get("max_steps"), say_here)
     found: list[Callback] = [last_batch, StopAtNonFiniteLoss(folder.path)]
     if average is not None:
         schedule = instantiate(average, config["allow_targets"], f"trainer.{AVERAGING}")
@@ -135,10 +182,14 @@ def make_callbacks(
     if config["ema_decay"] is not None:
         found.append(EMAWeightAveraging(decay=config["ema_decay"]))
     found.append(LogGradientConflicts(config["gradients"]["every_n_steps"]))
-    found += [AdaptSampler(sampler), stop, RankState(), TrainingProgressBar(console)]
+    found += [AdaptSampler(sampler), stop, RankState()]
+    if config["trainer"].get("enable_progress_bar", True):
+        found.append(TrainingProgressBar(console))
+    if config["trainer"].get("enable_model_summary"):
+        found.append(RichModelSummary(max_depth=2))
     if stopping["patience"] is not None:
         found.append(
-            ResumableEarlyStopping(checkpoint["monitor"], mode=checkpoint["mode"], **stopping)
+            ResumableEarlyStopping(checkpoint["monitor"], mode=mode, say=say_here, **stopping)
         )
     found += transfer.callbacks(HookReporter(publish, say_here))
     return [*found, RunCheckpoint(folder.checkpoints, stop, **checkpoint)]
@@ -156,9 +207,9 @@ def explain_out_of_memory(key: str, rows: int, more: str = "") -> Iterator[None]
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise PollinateError(
-            f"memory ran out in batches of {rows:,} rows; try {key}={max(1, rows // 2)}{more}"
-        ) from error
+        smaller = f"try {key}={rows // 2}" if rows > 1 else "use a smaller model"
+        size = count(rows, "row")
+        raise PollinateError(f"memory ran out in batches of {size}; {smaller}{more}") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from rich.console import Console
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
 from lightning_modules.callbacks.last_batch import LastBatch
-from lightning_modules.callbacks.stopping import InterruptedRunError
+from lightning_modules.callbacks.stopping import InterruptedRunError, ResumableEarlyStopping
 from lightning_modules.checkpoints import (
     BEST,
     LAST,
@@ -36,6 +36,7 @@ from pipeline.crash_report import (
     open_tracker,
 )
 from pipeline.frozen_features import FrozenFeatureCache, modalities_to_cache
+from pipeline.monitored_metric import monitored_mode
 from pipeline.planning.cost import CostEstimator, dataset_modalities
 from pipeline.planning.cost_tables import one_line_cost
 from pipeline.planning.hardware import hardware_setup
@@ -50,12 +51,13 @@ from pipeline.run_summary import (
     resume_command,
 )
 from pipeline.serving.model_folder import export_model
+from pipeline.side_work import costs_only_itself
 from pipeline.terminal import say
 from pipeline.text_format import count, relpath
 from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.mlflow_settings import DATABASE
 from pipeline.tracking.redact import redact
-from pipeline.trainer import explain_out_of_memory, make_trainer
+from pipeline.trainer import explain_out_of_memory, explain_refused_options, make_trainer
 from pipeline.transfer_sources import SourceOpener
 from pollinate.console import new_console
 from pollinate.interrupt import SIGNAL_EXIT_CODES
@@ -91,8 +93,14 @@ def record_end(run: PreparedRun, summary: RunSummary, tracker: RunLogger) -> Non
     def table() -> None:
         print_table(run.console, summary, run.datamodule)
 
+    def baselines() -> None:
+        summary.baseline = constant_baselines(run.datamodule)
+
     def plots() -> None:
-        for path in draw_plots(folder, run.module, run.module.confusion["test"]):
+        draw_plots(folder, run.module, run.module.confusion.get("test", {}))
+
+    def copies() -> None:
+        for path in sorted(folder.plots.glob("*.png")):
             tracker.log_artifact(path, "plots")
 
     def model() -> None:
@@ -104,12 +112,10 @@ def record_end(run: PreparedRun, summary: RunSummary, tracker: RunLogger) -> Non
         tracker.log_model(folder.model, "model")
 
     tracker.flush()
-    for what, leave in (("table", table), ("plots", plots), ("model", model)):
-        try:
+    parts = {"baselines": baselines, "table": table, "plots": plots, "plots' copies": copies}
+    for what, leave in (parts | {"model": model}).items():
+        with costs_only_itself(what, config, folder, tracker, run.say, summary.problems):
             leave()
-        except Exception as error:  # noqa: BLE001  # the run is complete, whatever it is
-            keep_evidence(error, config, folder.path, tracker=tracker)
-            run.say(f"warning: the {what} couldn't be made: {one_line(error)}")
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,7 @@ def prepare(
     seed_everything(config["seed"], verbose=False)
     datamodule = build_datamodule(config, resumed.learnt if resumed else None)
     datamodule.setup()
+    mode = monitored_mode(config, datamodule)
     module = build_module(config, datamodule)
     sources = SourceOpener(
         config["tracking"].get("uri") or DATABASE,
@@ -156,7 +163,9 @@ def prepare(
     )
     account = module.transfer.setup(module, datamodule, sources)
     module.spec["sources"] = sources.digests
-    trainer = make_trainer(config, folder, console, datamodule.sampler, module.transfer, last_batch)
+    trainer = make_trainer(
+        config, folder, console, datamodule.sampler, module.transfer, last_batch, mode
+    )
     module.engine.attach(trainer.strategy)
     module.transfer.attach(trainer)
     return PreparedRun(
@@ -212,7 +221,7 @@ def train(run: PreparedRun) -> None:
         plugin.convert_module(module)
     rows = run.datamodule.sampler.batch_size
     more = f" and trainer.accumulate_grad_batches=2; {shell_command('plan')} says what fits"
-    with explain_out_of_memory("sampler.batch_size", rows, more):
+    with explain_refused_options(), explain_out_of_memory("sampler.batch_size", rows, more):
         if modalities_to_cache(module.network):
             if checkpoint is not None:
                 load_network_weights(module.network, checkpoint)
@@ -235,8 +244,8 @@ def evaluate(run: PreparedRun, summary: RunSummary) -> None:
     trainer.validate(module, datamodule=run.datamodule, verbose=False)
     trainer.loggers = loggers
     trainer.test(module, datamodule=run.datamodule, verbose=False)
-    summary.valid, summary.test = module.results["valid"], module.results["test"]
-    summary.baseline = constant_baselines(run.datamodule)
+    # without batches of a split, trainer.limit_val_batches=0 say, there are no scores of it
+    summary.valid, summary.test = (module.results.get(split, {}) for split in ("valid", "test"))
     summary.rows_seen = dict(module.progress.rows)
 
 
@@ -318,7 +327,9 @@ class TrainingRun:
             summary.run_id = self.tracker.run_id
             self._write_summary(status, message)
         if run.is_first and status == "finished":
-            print_next_steps(run.console, run.folder, run.config["tracking"])
+            stopped = run.trainer.early_stopping_callbacks
+            early = any(s.has_stopped for s in stopped if isinstance(s, ResumableEarlyStopping))
+            print_next_steps(run.console, run.folder, run.config["tracking"], early)
 
     def _write_summary(self, status: str, message: str | None = None) -> None:
         run, summary = self.prepared, self.summary

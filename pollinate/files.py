@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -160,6 +162,22 @@ def as_yaml(content: Mapping[str, Any]) -> str:
         dict(content), Dumper=Dumper, allow_unicode=True, default_flow_style=False, sort_keys=False
     )
     return text
+
+
+LONGEST_NAME = 120  # bytes of a file's name, without its ending; 255 with it is what disks allow
+
+
+def file_name(name: str) -> str:
+    """Return a name that every file system takes; another name gives another one.
+
+    What isn't a letter, a digit, "_", "-", "." or a space becomes "_"; such a name, or one that is
+    too long, ends in a digest.
+    """
+    plain = re.sub(r"[^\w\-. ]", "_", name)
+    short = plain.encode()[:LONGEST_NAME].decode(errors="ignore")
+    if short == name:
+        return name
+    return f"{short}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -17,7 +17,7 @@ from datamodules.table import Column, SourceTable, take
 from pollinate.errors import PollinateError
 
 Maps = Mapping[str, Tensor]  # {name: (n, H, W)}, one value for each pixel of an image
-FORMAT = 3  # of what the cache holds; raised when older entries can't be read
+FORMAT = 4  # of what the cache holds; raised when older entries can't be read
 
 
 class InputStore(ABC):

@@ -114,7 +114,7 @@ class TextModality(Modality):
         errors: dict[int, str] = {}
         has = arrays.create("has", (len(column),), bool)
         ids, starts = arrays.grow("ids", np.int32), arrays.grow("starts", np.int32)
-        cut = arrays.create("cut", (len(column),), bool)
+        cut = arrays.create("cut", (len(column),), np.int64)
         for row, (filled, found) in enumerate(self._encode(column, errors)):
             has[row] = filled
             ids.append(found.ids)
@@ -175,6 +175,9 @@ class TokenDropout:
     special: tuple[int, ...] = ()
 
 
+WORTH_SAYING = 0.05  # share of all tokens that were cut, below which nothing is said of it
+
+
 class TextStore(InputStore):
     """Token ids.
 
@@ -183,7 +186,7 @@ class TextStore(InputStore):
         has: (N,) bool.
         dropping: what is left out in training.
         starts: N rows of the words' places among the tokens, or None.
-        cut: (N,) bool, True where a text was too long.
+        cut: (N,) tokens that were left out of a text that was too long.
     """
 
     def __init__(
@@ -226,10 +229,16 @@ class TextStore(InputStore):
         return self.ids.lengths()
 
     def note(self) -> str | None:
-        count, most = int(self.cut.sum()), int(self.lengths().max(initial=0))
-        if not count:
+        """Say how much was cut, if it is so much that it matters."""
+        count, left_out = int((self.cut > 0).sum()), int(self.cut.sum())
+        share = left_out / max(1, left_out + int(self.lengths().sum()))
+        if share < WORTH_SAYING:
             return None
-        return f"{count:,} of {len(self):,} texts are longer than {most} tokens; the rest is cut"
+        most = int(self.lengths().max(initial=0))
+        return (
+            f"{count:,} of {len(self):,} texts are longer than {most} tokens: {share:.0%} of all "
+            "tokens are cut; a larger data.text.max_length keeps more, up to what the encoder reads"
+        )
 
     def words(self, rows: np.ndarray) -> Tensor | None:
         """Return where the words begin, ``BEYOND`` the last -2: (n, W) int64."""

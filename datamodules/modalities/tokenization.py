@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,12 @@ class TokenizedRow:
     ids: (length,) int64, length >= 1, none of them 0.
     places: (W,) int64 of each word's first token, -1 for a word that has none; W = 0 if words
         aren't kept track of.
-    cut: whether tokens were left out at the end.
+    cut: tokens that were left out, as the row is too long.
     """
 
     ids: np.ndarray
     places: np.ndarray
-    cut: bool
+    cut: int
 
 
 class Tokenizer(ABC):
@@ -108,7 +109,7 @@ class BPETokenizer(Tokenizer):
         max_length: int,
     ) -> Iterator[TokenizedRow]:
         """Yield each row's tokens, the texts of a pair parted by the separator."""
-        whole = max_length + 1  # one more than fits shows that something was cut
+        whole = sys.maxsize  # how much is cut is to be known
         lists = [first for first in firsts if isinstance(first, list)]
         texts = [first for first in firsts if isinstance(first, str)]
         nowhere = np.empty(0, dtype=np.int64)
@@ -122,7 +123,7 @@ class BPETokenizer(Tokenizer):
                 ids = join_pair(ids, other, max_length)
                 end = int(np.argmax(ids == SEPARATOR_ID))
             places = np.where(places < end, places, -1)
-            yield TokenizedRow(ids[:max_length], places, length > max_length)
+            yield TokenizedRow(ids[:max_length], places, max(0, length - max_length))
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[np.ndarray]:
         """Return each text's first ``max_length`` tokens: n arrays (length,) int64, length >= 1."""
@@ -319,7 +320,8 @@ class PretrainedTokenizer(Tokenizer):
             places = np.full(len(first) if words else 0, -1, dtype=np.int64)
             if words:
                 place_words(places, encoding)
-            yield TokenizedRow(ids, places, bool(encoding.overflowing))
+            cut = sum(part.special_tokens_mask.count(0) for part in encoding.overflowing)
+            yield TokenizedRow(ids, places, cut)
 
     def to_json(self) -> str:
         return self.text

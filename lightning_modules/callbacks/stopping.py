@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,8 +14,22 @@ from torch import Tensor
 from datamodules.batch import MixedBatch
 from lightning_modules.distributed import any_rank
 from lightning_modules.module import MultiTaskModule, as_multitask
-from pollinate.errors import PollinateError
+from pollinate.errors import PollinateError, UsageError
 from pollinate.interrupt import StopRequest
+
+Say = Callable[[str], None]
+
+
+def tell(trainer: Trainer, say: Say | None, text: str) -> None:
+    """Tell people something, once for all processes."""
+    if say is not None and trainer.is_global_zero:
+        say(text)
+
+
+def whole_epochs(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many epochs were whole when a checkpoint was written."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return int(progress["processed"])
 
 
 class InterruptedRunError(PollinateError):
@@ -34,16 +49,47 @@ class StopTraining(Callback):
     Args:
         request: set by a signal handler.
         max_steps: optimizer steps, >= 1, or None.
+        say: tells people, of the first process, why nothing is trained.
     """
 
-    def __init__(self, request: StopRequest, max_steps: int | None = None) -> None:
+    def __init__(
+        self, request: StopRequest, max_steps: int | None = None, say: Say | None = None
+    ) -> None:
         self.request = request
         self.max_steps = max_steps
+        self.say = say
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals, after Lightning took them; end at once if all steps are done."""
         self.request.install()
         trainer.should_stop |= self.at_last_step(trainer)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say that a run which is resumed has reached its end already.
+
+        Raises:
+            UsageError: it has gone beyond it.
+        """
+        limits = {
+            "max_steps": (checkpoint["global_step"], self.max_steps, "optimizer steps"),
+            "max_epochs": (whole_epochs(checkpoint), trainer.max_epochs, "epochs"),
+        }
+        for name, (done, limit, what) in limits.items():
+            if limit is None or limit < 0 or done < limit:
+                continue
+            if done > limit:
+                raise UsageError(
+                    f"trainer.{name} must be > {done}, the {what} that the run has had, got "
+                    f"{limit}; leave it out to look at the run as it is"
+                )
+            tell(
+                trainer,
+                self.say,
+                f"nothing is left to train: the run has had its {done} {what}; give more: "
+                f"trainer.{name}=N",
+            )
 
     def on_train_batch_end(
         self,
@@ -78,12 +124,47 @@ class ResumableEarlyStopping(EarlyStopping):
 
     Lightning restores the count of validations without improvement, but trains on; it also takes
     the checkpoint's patience in place of the one that is set now.
+
+    Args:
+        monitor, mode, patience, min_delta: as in Lightning.
+        say: tells people, of the first process, why training ends.
     """
+
+    def __init__(self, monitor: str, *, say: Say | None = None, **options: Any) -> None:
+        super().__init__(monitor, **options)
+        self.say = say
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End at once if patience had run out."""
-        if self.wait_count >= self.patience:
+        if self.has_stopped:
             trainer.should_stop = True
+            tell(
+                trainer,
+                self.say,
+                f"nothing is trained: {self._reason()}; to go on set early_stopping.patience=null, "
+                f"or more than {self.wait_count}",
+            )
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether patience has run out."""
+        return bool(self.wait_count >= self.patience)
+
+    def _run_early_stopping_check(self, trainer: Trainer) -> None:
+        """Count a validation; say so if it is the last one."""
+        before = self.stopped_epoch
+        super()._run_early_stopping_check(trainer)
+        if self.stopped_epoch != before:
+            tell(trainer, self.say, f"stopped early: {self._reason()}")
+
+    def _reason(self) -> str:
+        if not self.has_stopped:
+            return f"{self.monitor} isn't a finite number"
+        best = "" if not torch.isfinite(self.best_score) else f" than {self.best_score:.4g}"
+        return (
+            f"{self.monitor} was not better{best} in {self.wait_count} validations, "
+            f"early_stopping.patience={self.patience}"
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the count, but keep the patience that is configured now."""
@@ -131,9 +212,19 @@ class StopAtNonFiniteLoss(Callback):
         causes = describe_nonfinite(as_multitask(pl_module), self._batch)
         raise PollinateError(
             f"the loss isn't finite at step {step}: {causes}. "
-            f"The batch is saved in {path}; look at its inputs and targets, lower optimizer.lr, or "
-            "set trainer.gradient_clip_val. The last checkpoint is from before this step"
+            f"The batch is saved in {path}; {remedies(trainer)}. The last checkpoint is from "
+            "before this step"
         )
+
+
+def remedies(trainer: Trainer) -> str:
+    """Return what may help against a loss that isn't finite, and isn't done yet."""
+    found = ["look at its inputs and targets", "lower optimizer.lr"]
+    if not trainer.gradient_clip_val:
+        found.append("set trainer.gradient_clip_val")
+    if trainer.precision in ("16-mixed", "16-true"):
+        found.append("use trainer.precision=bf16-mixed, whose numbers may be larger")
+    return f"{', '.join(found[:-1])}, or {found[-1]}"
 
 
 def raise_if_others_nonfinite(trainer: Trainer) -> None:

@@ -23,7 +23,8 @@ def masked_max(rows: Tensor, mask: Tensor) -> Tensor:
 
 def attended_mean(rows: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """sum_i softmax(scores)_i rows_i over real tokens: (N, L, D), (N, L) -> (N, D)."""
-    weights = scores.masked_fill(~mask, -1e9).softmax(dim=-1)
+    # the lowest number of the type, as -inf would make NaN of a row without tokens
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
     return einsum("nl,nld->nd", weights, rows)
 
 

@@ -47,6 +47,7 @@ from pipeline.configuration.method_rules import (
     averaging_problems,
     component_problems,
     lr_scale_problems,
+    precision_problems,
     sharding_problems,
     tracking_problems,
     trainer_options,
@@ -543,6 +544,7 @@ def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> 
 
 def _fit_problems(config: dict[str, Any]) -> Iterator[str]:
     yield from trainer_problems(config.get("trainer"))
+    yield from precision_problems(config)
     yield from sharding_problems(config)
     yield from averaging_problems(config)
     yield from lr_scale_problems(config.get("optimizer"))

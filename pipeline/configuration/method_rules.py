@@ -112,6 +112,7 @@ def register_problems(name: str) -> Iterator[str]:
 
 
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
+SWITCHES = ("enable_progress_bar", "enable_model_summary")  # what they switch is made by us
 SHARDED, LOCAL, BRANCHES = "fsdp2", "local", "branches"  # strategies of ours
 AVERAGING = "averaging"  # our option that goes with the second
 LOCAL_STRATEGIES = (LOCAL, BRANCHES)  # with these, processes step on their own
@@ -122,6 +123,12 @@ LENGTHS = {  # options that say how long a run is, and what says that it has no 
 }
 # options of the Trainer that Pollinate sets itself, and the key to use instead
 RESERVED = {
+    "barebones": "the options that it bundles, such as trainer.log_every_n_steps=0",
+    "fast_dev_run": "trainer.max_steps=2",
+    "model_registry": "tracking=mlflow",
+    "enable_autolog_hparams": "tracking=OPTION",
+    "limit_predict_batches": "a smaller input of pollinate predict",
+    "reload_dataloaders_every_n_epochs": "a sampler, as rows of all epochs are known at the start",
     "logger": "tracking=OPTION",
     "callbacks": "checkpoint.*, early_stopping.*, ema_decay or transfer=OPTION",
     "default_root_dir": "run_dir=PATH",
@@ -149,6 +156,54 @@ def trainer_problems(trainer: Any) -> Iterator[str]:
         elif value != UNSET:
             yield from value_problems(f"trainer.{name}", value, options[name])
             yield from _length_problems(name, value)
+            yield from _number_problems(name, value)
+
+
+LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches")
+AT_LEAST = {"log_every_n_steps": 0, "accumulate_grad_batches": 1, "num_sanity_val_steps": -1}
+
+
+def _number_problems(name: str, value: Any) -> Iterator[str]:
+    """Yield limits that leave nothing to train on, or are no share, and numbers out of range."""
+    if not is_number(value):
+        return
+    share = isinstance(value, float)
+    if name in LIMITS and not (0 <= value <= 1 if share else value >= 0):
+        yield (
+            f"trainer.{name} must be a number of batches >= 0, or a share in [0.0, 1.0] with a "
+            f"point, got {shown(value)}"
+        )
+    elif name == "limit_train_batches" and value == 0:
+        yield (
+            "trainer.limit_train_batches must be > 0, got 0: there is nothing to train; pollinate "
+            "evaluate measures a checkpoint"
+        )
+    elif name in AT_LEAST and value < AT_LEAST[name]:
+        yield f"trainer.{name} must be >= {AT_LEAST[name]}, got {shown(value)}"
+
+
+HALF = ("16-true", "transformer-engine-float16")
+SMALLEST_HALF = 6e-8  # above 0
+
+
+def precision_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an optimizer that would divide by 0: in 16 bits a small ``eps`` is none."""
+    trainer, node = config.get("trainer"), config.get("optimizer")
+    if not isinstance(trainer, dict) or trainer.get("precision") not in HALF:
+        return
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        return
+    signature = class_signature(node["_target_"])
+    if signature is None or "eps" not in signature.options:
+        return
+    value = node.get("eps")
+    if value is None or (is_number(value) and value < SMALLEST_HALF):
+        got = "its default" if value is None else shown(value)
+        yield (
+            f"optimizer.eps must be >= {SMALLEST_HALF} with trainer.precision="
+            f"{trainer['precision']}, whose 16 bits make less than that 0, got {got}; set "
+            "optimizer.eps=1e-4, or use trainer.precision=16-mixed or bf16-true"
+        )
 
 
 def _length_problems(name: str, value: Any) -> Iterator[str]:

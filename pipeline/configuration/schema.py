@@ -51,7 +51,7 @@ class CheckpointConfig:
 
     every_n_steps: int = at_least(1)
     monitor: str
-    mode: str = one_of("max", "min")
+    mode: str | None = one_of("max", "min")
 
 
 @dataclass(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from pipeline.merging.parents import BASE, read_parent, read_parents
 from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder, clear_previous_run
 from pipeline.run_summary import constant_baselines
+from pipeline.side_work import costs_only_itself
 from pipeline.text_format import relpath
 from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.redact import redact
@@ -149,11 +151,18 @@ class MergeRun:
         summary.tasks = list(self.spec["config"]["data"]["tasks"])
         data = self.evaluator.datamodule if self.config["evaluate"] else None
         record_start(tracker, self.folder, data, summary)
+
+        def aside(what: str) -> AbstractContextManager[None]:
+            speak, problems = partial(terminal.say, self.console), summary.problems
+            return costs_only_itself(what, self.config, self.folder, tracker, speak, problems)
+
         if data is not None:
             scored = self._scored(merged, data)
             summary.set_scores(scored, constant_baselines(data))
-            record_scores(tracker, self.folder, self.evaluator.module, scored, summary)
-        record_model(tracker, self.folder, self.config["allow_targets"])
+            with aside("plots"):
+                record_scores(tracker, self.folder, self.evaluator.module, scored, summary)
+        with aside("model"):
+            record_model(tracker, self.folder, self.config["allow_targets"])
 
     def _scored(self, merged: MergeResult, data: MixedDataModule) -> MergeScores:
         data.evaluation_batch_size = self.config["batch_size"]

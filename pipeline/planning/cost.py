@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.building import build_balancer
@@ -61,6 +62,7 @@ class MemoryCost:
     average: copies of the weights: their moving average, or those of the last synchronisation.
     exchange: second copy of the gradients, to be sent; or blocks of a sharded model, gathered.
     balancer: rows of gradients and the like.
+    metrics: what the scores of training and evaluation count.
     activations: what else there is at most in training, in the optimizer's step or in evaluation.
     """
 
@@ -70,6 +72,7 @@ class MemoryCost:
     average: int
     exchange: int
     balancer: int
+    metrics: int
     activations: int
 
     @property
@@ -138,10 +141,23 @@ class CostEstimator:
             average=self.setting.copies * step.weights // share,
             exchange=exchange,
             balancer=step.balancer,
+            metrics=metric_bytes(self.module),
             activations=max(
                 step.activations, step.combining, step.updating // share, step.evaluation
             ),
         )
+
+
+def metric_bytes(module: nn.Module) -> int:
+    """Return the bytes of all metrics' states, and of the values from which they start anew."""
+    states = [
+        (getattr(metric, name), start)
+        for metric in module.modules()
+        if isinstance(metric, Metric)
+        for name, start in metric._defaults.items()
+        if isinstance(start, Tensor)
+    ]
+    return sum(now.nbytes + start.untyped_storage().nbytes() for now, start in states)
 
 
 def largest_block(network: MultiTaskNetwork, setting: HardwareSetup) -> int:

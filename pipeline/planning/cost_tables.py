@@ -21,6 +21,7 @@ MEMORY_LABELS = {
     "average": "copies of the weights",
     "exchange": "gradients or blocks under exchange",
     "balancer": "balancer",
+    "metrics": "metrics",
     "activations": "activations",
 }
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from lightning_modules.tasks.class_metrics import ConfusionCounts, Confusions
 from pipeline.plots.figure_style import (
     INK,
     SLANT,
     clean,
     is_drawable,
     new_figure,
+    short_label,
     write,
     write_title,
 )
@@ -25,30 +28,93 @@ if TYPE_CHECKING:
 _BAR = "#1f6feb"
 _MOST_CLASSES = 30  # more cannot be read
 _MOST_PAIRS = 20
+_MOST_SMALL = 60  # tasks whose matrices are drawn small
+_SMALL_COLUMNS = 6
 
 
 def plot_confusion_matrix(
-    matrix: NDArray[Any], labels: Sequence[str], title: str, path: Path
+    confusions: ConfusionCounts, labels: Sequence[str], title: str, path: Path
 ) -> None:
     """Draw how often each class was taken for each other one.
 
     Args:
-        matrix: (C, C) counts, row = true class, column = predicted class.
+        confusions: (C, C) counts, row = true class, column = predicted class, or those of many
+            classes.
         labels: C names of classes; one whose script the font lacks is drawn as its number. Above
             30 classes only the most frequent confusions are drawn.
         title: above the picture.
         path: of the PNG.
     """
-    matrix = np.asarray(matrix)
-    if matrix.shape != (len(labels), len(labels)):
-        raise ValueError(f"matrix must be ({len(labels)}, {len(labels)}), got {matrix.shape}")
-    short = [label if len(label) <= 18 else f"{label[:17]}…" for label in map(str, labels)]
-    names = [name if is_drawable(name) else f"class {n}" for n, name in enumerate(short)]
-    if len(names) <= _MOST_CLASSES:
-        figure = _matrix_figure(matrix, names, title)
+    count = len(labels)
+    if isinstance(confusions, Tensor) and confusions.shape != (count, count):
+        found = tuple(confusions.shape)
+        raise ValueError(f"matrix must be ({count}, {count}), got {found}")
+    if isinstance(confusions, Tensor) and count <= _MOST_CLASSES:
+        figure = _matrix_figure(confusions.numpy(), _class_names(labels, range(count)), title)
     else:
-        figure = _pairs_figure(matrix, names, title)
+        figure = _pairs_figure(_as_confusions(confusions), labels, title)
     write(figure, path)
+
+
+def plot_small_confusions(
+    confusions: Mapping[str, ConfusionCounts], labels: Mapping[str, Sequence[str]], path: Path
+) -> None:
+    """Draw the confusions of many tasks in one picture, without counts.
+
+    Args:
+        confusions: {task: as for ``plot_confusion_matrix``}; 60 of them are drawn.
+        labels: {task: names of classes}.
+        path: of the PNG.
+    """
+    tasks = list(confusions)[:_MOST_SMALL]
+    lines = -(-len(tasks) // _SMALL_COLUMNS)
+    figure = new_figure(2.1 * _SMALL_COLUMNS, 0.5 + 2.3 * lines)
+    axis = figure.subplots()
+    for place, task in enumerate(tasks):
+        line, column = divmod(place, _SMALL_COLUMNS)
+        left, top = 1.0 * column, 1.1 * line
+        found = _as_confusions(confusions[task])
+        head = f"{short_label(task, place, 22)}\n{_right_share(found):.1%} correct"
+        axis.text(left + 0.05, top + 0.09, head, va="center", fontsize=7.5, color=INK)
+        matrix = confusions[task]
+        if isinstance(matrix, Tensor) and len(labels[task]) <= _MOST_CLASSES:
+            shares = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
+            extent = (left + 0.05, left + 0.95, top + 1.05, top + 0.2)
+            axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, extent=extent)
+        else:
+            text = "\n".join(_pair_lines(found, labels[task], 8))
+            axis.text(left + 0.05, top + 0.23, text, va="top", fontsize=6.5, color=INK)
+    axis.set_xlim(0, _SMALL_COLUMNS)
+    axis.set_ylim(1.1 * lines, 0)
+    axis.set_aspect("auto")
+    axis.set_axis_off()
+    more = f", {len(tasks)} of {len(confusions)} tasks" if len(tasks) < len(confusions) else ""
+    write_title(axis, f"rows: true class, columns: predicted class{more}")
+    write(figure, path)
+
+
+def _class_names(labels: Sequence[str], numbers: Iterable[int]) -> list[str]:
+    """Return what a picture calls some classes."""
+    short = {n: str(labels[n]) for n in numbers}
+    short = {n: name if len(name) <= 18 else f"{name[:17]}…" for n, name in short.items()}
+    return [name if is_drawable(name) else f"class {n}" for n, name in short.items()]
+
+
+def _as_confusions(confusions: ConfusionCounts) -> Confusions:
+    return Confusions.of_matrix(confusions) if isinstance(confusions, Tensor) else confusions
+
+
+def _right_share(found: Confusions) -> float:
+    return float(found.right.sum() / found.wanted.sum().clamp(min=1))
+
+
+def _pair_lines(found: Confusions, labels: Sequence[str], most: int) -> list[str]:
+    """Return ``cat → dog 12`` of the most frequent confusions."""
+    lines = []
+    for true, predicted, rows in found.pairs[:most].tolist():
+        one, other = _class_names(labels, (true, predicted))
+        lines.append(f"{one} → {other}  {rows:,}")
+    return lines
 
 
 def _accuracy(matrix: NDArray[Any]) -> str:
@@ -87,26 +153,26 @@ def _matrix_figure(matrix: NDArray[Any], names: list[str], title: str) -> Figure
     return figure
 
 
-def _pairs_figure(matrix: NDArray[Any], names: list[str], title: str) -> Figure:
-    wrong = matrix - np.diag(np.diag(matrix))
-    pairs = [divmod(int(i), len(names)) for i in np.argsort(-wrong, axis=None, kind="stable")]
-    pairs = [(row, column) for row, column in pairs[:_MOST_PAIRS] if wrong[row, column] > 0]
+def _pairs_figure(found: Confusions, labels: Sequence[str], title: str) -> Figure:
+    pairs = found.pairs[:_MOST_PAIRS].tolist()
     figure = new_figure(7.5, 1.5 + 0.28 * max(len(pairs), 1))
     axis = figure.subplots()
-    counts = [int(wrong[pair]) for pair in pairs]
-    bars = axis.barh(range(len(pairs)), counts, color=_BAR, height=0.68)
-    totals = matrix.sum(axis=1)
+    bars = axis.barh(range(len(pairs)), [rows for _, _, rows in pairs], color=_BAR, height=0.68)
+    least = "at least " if found.missed else ""
+    names = [_class_names(labels, (true, predicted)) for true, predicted, _ in pairs]
     notes = [
-        f"{n:,}  ({n / totals[row]:.0%} of {names[row]})"
-        for n, (row, _) in zip(counts, pairs, strict=True)
+        f"{least}{rows:,}  ({rows / int(found.wanted[true]):.0%} of {name})"
+        for (true, _, rows), (name, *_) in zip(pairs, names, strict=True)
     ]
     axis.bar_label(bars, notes, padding=4, fontsize=8, color=INK)
-    axis.set_yticks(range(len(pairs)), [f"{names[r]} → {names[c]}" for r, c in pairs], fontsize=8.5)
+    axis.set_yticks(range(len(pairs)), [f"{one} → {other}" for one, other in names], fontsize=8.5)
     axis.invert_yaxis()
     axis.margins(x=0.32, y=0.02)
     axis.set_xlabel("rows, true class → predicted class", fontsize=8.5, color=INK)
-    head = f"{title}: most frequent confusions of {len(names)} classes"
-    write_title(axis, f"{head}\n{_accuracy(matrix)}")
+    total = int(found.wanted.sum())
+    share = f"{_right_share(found):.1%} correct" if total else "no rows"
+    head = f"{title}: most frequent confusions of {len(labels)} classes"
+    write_title(axis, f"{head}\n{share}  ·  {total:,} rows")
     clean(axis)
     axis.grid(visible=False, axis="y")
     return figure

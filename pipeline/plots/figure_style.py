@@ -57,6 +57,12 @@ def write(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=150, format="png")
 
 
+def short_label(name: str, number: int, longest: int = 24) -> str:
+    """Return a name that a picture has room for; a number for one that the font lacks."""
+    text = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    return text if is_drawable(text) else f"number {number}"
+
+
 def is_drawable(text: str) -> bool:
     """Say whether matplotlib's own font has all characters, which it may not for Chinese, say."""
     return all(ord(character) in _characters() for character in text)

@@ -18,6 +18,7 @@ from pipeline.plots.figure_style import (
     is_drawable,
     line_style,
     new_figure,
+    short_label,
     write,
     write_title,
 )
@@ -25,6 +26,7 @@ from pipeline.tracking.journals import MetricPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Series = Mapping[int, float]  # {optimizer step: value}
 Curves = Mapping[str, Series]  # {what: its series}
@@ -46,15 +48,24 @@ _SPLITS = {"train": "#9aa5b1", "valid": "#1f6feb", "test": "#d1480f"}
 _WINDOW = 30  # parts of a noisy curve over which it is averaged
 
 
-def plot_metric_curves(points: Iterable[MetricPoint], path: Path) -> None:
+def plot_metric_curves(points: Iterable[MetricPoint], path: Path) -> bool:
     """Draw, for each task, the loss and the other metrics over the optimizer steps.
+
+    Above six tasks all of them are small lines in one picture, which takes less time than an axis
+    for each, of at most 60 tasks.
 
     Args:
         points: a run's history, keys ``split/task/metric``; others are left out.
         path: of the PNG.
+
+    Returns:
+        True: also a run without any metric has this picture.
     """
     tasks = _by_task(points)
     metrics = {task: _main_metrics(tasks[task]) for task in sorted(tasks)}
+    if len(metrics) > _MOST_FULL:
+        write(_small_curves(tasks, metrics), path)
+        return True
     columns = max((len(names) for names in metrics.values()), default=1)
     figure = new_figure(4.6 * columns, 2.9 * max(len(metrics), 1))
     axes = figure.subplots(max(len(metrics), 1), columns, squeeze=False)
@@ -68,6 +79,68 @@ def plot_metric_curves(points: Iterable[MetricPoint], path: Path) -> None:
         axes[0][0].text(0.5, 0.5, "no metrics of tasks yet", ha="center", color=INK)
         axes[0][0].set_axis_off()
     write(figure, path)
+    return True
+
+
+_MOST_FULL = 6  # tasks whose curves have an axis each
+_MOST_SMALL = 60  # tasks whose curves are drawn at all
+_WIDTH, _HEIGHT = 2.6, 0.42  # inches of a small curve
+
+
+def _small_curves(
+    tasks: Mapping[str, dict[str, MetricSeries]], metrics: Mapping[str, Sequence[str]]
+) -> Figure:
+    """Draw a row of small curves for each task, each over its own range, with its last values."""
+    from matplotlib.collections import LineCollection
+
+    shown = list(metrics)[:_MOST_SMALL]
+    columns = max(map(len, metrics.values()))
+    figure = new_figure(2.4 + _WIDTH * columns, 0.8 + _HEIGHT * len(shown))
+    axis = figure.subplots()
+    lines: dict[str, list[NDArray[Any]]] = {split: [] for split in _SPLITS}
+    for row, task in enumerate(shown):
+        name = short_label(task, row)
+        axis.text(-0.03, row + 0.5, name, ha="right", va="center", fontsize=8, color=INK)
+        for column, metric in enumerate(metrics[task]):
+            series = tasks[task][metric]
+            for split, line in _in_cell(series, row, column).items():
+                lines[split].append(line)
+            held_out = series.get("valid") or series.get("test") or series["train"]
+            text = f"{metric} {held_out[1][-1]:.3g}"
+            axis.text(column + 0.72, row + 0.5, text, va="center", fontsize=7, color=INK)
+    for split, parts in lines.items():
+        drawn = LineCollection(parts, colors=_SPLITS[split], linewidths=1.1, label=split)
+        axis.add_collection(drawn)
+    axis.set_xlim(-0.9, columns)
+    axis.set_ylim(len(shown), 0)
+    axis.set_axis_off()
+    more = f", {len(shown)} of {len(metrics)} tasks" if len(shown) < len(metrics) else ""
+    write_title(axis, f"each over its own range, with the last held-out value{more}")
+    axis.legend(fontsize=8, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _in_cell(series: MetricSeries, row: int, column: int) -> dict[str, NDArray[Any]]:
+    """Return {split: its curve (n, 2)} inside the cell of a row and a column."""
+    found = {split: np.asarray(pair, dtype=float) for split, pair in series.items()}
+    found = {split: pair[:, np.isfinite(pair[1])] for split, pair in found.items()}
+    found = {split: pair for split, pair in found.items() if pair.shape[1]}
+    if not found:
+        return {}
+    every = np.concatenate(list(found.values()), axis=1)
+    low, span = every.min(axis=1, keepdims=True), np.ptp(every, axis=1, keepdims=True)
+    cells = {}
+    for split, pair in found.items():
+        if split == "train" and pair.shape[1] > 2 * _WINDOW:
+            pair = np.stack([pair[0], _smooth(pair[1])])
+        # as many points as there are pixels; a single one is a short line
+        thinned = pair[:, np.linspace(0, pair.shape[1] - 1, 200).astype(int)]
+        shares = (thinned - low) / np.where(span > 0, span, 1.0)
+        x, y = column + 0.02 + 0.64 * shares[0], row + 0.88 - 0.76 * shares[1]
+        if pair.shape[1] == 1:
+            x = x + np.linspace(-0.02, 0.02, len(x))
+        cells[split] = np.stack([x, y], axis=1)
+    return cells
 
 
 def _by_task(points: Iterable[MetricPoint]) -> dict[str, dict[str, MetricSeries]]:
@@ -98,7 +171,7 @@ def _draw_metric(axis: Axes, task: str, metric: str, metrics: dict[str, MetricSe
         _draw_series(axis, split, steps, values)
     if metric == "loss" and _spans_decades(series):
         axis.set_yscale("log")
-    write_title(axis, f"{task}  ·  {metric}")
+    write_title(axis, f"{short_label(task, 0)}  ·  {metric}")
     axis.set_xlabel("optimizer steps", fontsize=8.5, color=INK)
     axis.margins(x=0.02)
     handles, labels = axis.get_legend_handles_labels()
@@ -206,15 +279,16 @@ def _mean(series: Mapping[int, float], steps: NDArray[np.int64]) -> float:
 
 def _lines(axis: Axes, values: Curves, title: str, *, log: bool) -> None:
     for number, (name, series) in enumerate(sorted(values.items())):
-        label = name if is_drawable(name) else f"task {number}"
+        label = short_label(name, number)
         point = "o" if len(series) == 1 else None  # a line of one point can't be seen
         steps, numbers = list(series), list(series.values())
         axis.plot(steps, numbers, marker=point, label=label, lw=1.3, **line_style(number))
     if log and all(value > 0 for series in values.values() for value in series.values()):
         axis.set_yscale("log")
     write_title(axis, title)
-    if values:
-        axis.legend(fontsize=8, frameon=False, loc="upper right", ncols=4)
+    if values:  # a legend of more than two lines would hide them
+        handles, labels = axis.get_legend_handles_labels()
+        axis.legend(handles[:8], labels[:8], fontsize=8, frameon=False, loc="upper right", ncols=4)
     clean(axis)
 
 
@@ -225,6 +299,7 @@ _TITLES = {
     "attention": "how alike tasks look at their rows at the end",
 }
 _GATE_COLUMNS = 3  # of the curves
+_MOST_NUMBERS = 400  # written into cells
 _MOST_TASKS = 12  # whose curves are drawn
 
 
@@ -245,8 +320,8 @@ def plot_gate_weights(points: Iterable[MetricPoint], path: Path, kind: str = "ga
         found[task][source] = series
     if not found:
         return False
-    tasks = sorted(found)
-    sources = list(dict.fromkeys(source for task in tasks for source in found[task]))
+    tasks = sorted(found)[:_MOST_SMALL]
+    sources = list(dict.fromkeys(source for task in tasks for source in found[task]))[:_MOST_SMALL]
     drawn = tasks[:_MOST_TASKS]
     lines = -(-len(drawn) // _GATE_COLUMNS)
     heights = [1.6 + 0.34 * len(tasks), 0.4 + 2.0 * lines]
@@ -272,13 +347,15 @@ def _gate_map(
     most = max(1.0, float(np.nanmax(np.abs(table))))
     axis.imshow(np.ma.masked_invalid(table), cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
-        if np.isfinite(value):
+        if np.isfinite(value) and table.size <= _MOST_NUMBERS:
             colour = "white" if abs(value) > 0.6 * most else INK
             text = f"{value:.2f}"
             axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     slant: dict[str, Any] = {**SLANT}
-    axis.set_xticks(range(len(sources)), [_label(s, n) for n, s in enumerate(sources)], **slant)
-    axis.set_yticks(range(len(tasks)), [_label(task, n) for n, task in enumerate(tasks)])
+    axis.set_xticks(
+        range(len(sources)), [short_label(s, n) for n, s in enumerate(sources)], **slant
+    )
+    axis.set_yticks(range(len(tasks)), [short_label(task, n) for n, task in enumerate(tasks)])
     axis.tick_params(colors=INK, labelsize=8, length=0)
     axis.spines[:].set_visible(False)
     write_title(axis, title)
@@ -287,9 +364,9 @@ def _gate_map(
 def _gate_curves(axis: Axes, task: str, weights: Curves, sources: Sequence[str]) -> None:
     for number, source in enumerate(sources):
         series = weights.get(source, {})
-        label = _label(source, number)
+        label = short_label(source, number)
         axis.plot(list(series), list(series.values()), label=label, lw=1.3, **line_style(number))
-    axis.set_title(_label(task, 0), loc="left", fontsize=9.5, color=INK)
+    axis.set_title(short_label(task, 0), loc="left", fontsize=9.5, color=INK)
     axis.set_xlabel("optimizer steps", fontsize=8, color=INK)
     clean(axis)
     axis.tick_params(labelbottom=True)  # also where no picture is below
@@ -297,11 +374,6 @@ def _gate_curves(axis: Axes, task: str, weights: Curves, sources: Sequence[str])
 
 def _last(series: Mapping[int, float]) -> float:
     return series[max(series)] if series else float("nan")
-
-
-def _label(name: str, number: int) -> str:
-    text = name if len(name) <= 24 else f"{name[:23]}…"
-    return text if is_drawable(text) else f"number {number}"
 
 
 _ROUNDS = "fork_merge/"
@@ -324,7 +396,7 @@ def plot_fork_merge(points: Iterable[MetricPoint], path: Path) -> bool:
     if not accepted:
         return False
     coefficients = _of(found, "coefficient/")
-    tasks = sorted({name.partition("/")[2] for name in _of(found, "score/")})
+    tasks = sorted({name.partition("/")[2] for name in _of(found, "score/")})[:_MOST_TASKS]
     figure = new_figure(9.0, 2.4 + 2.3 * len(tasks))
     top, *others = figure.subplots(1 + len(tasks), 1, squeeze=False).flatten()
     _draw_coefficients(top, coefficients, accepted)
@@ -371,7 +443,7 @@ def _draw_task(axis: Axes, task: str, found: Curves, branches: list[str], accept
     axis.plot(
         [numbers[step] for step in kept], list(kept.values()), color=INK, lw=1.5, label="kept"
     )
-    write_title(axis, f"{task}  ·  validation score")
+    write_title(axis, f"{short_label(task, 0)}  ·  validation score")
     axis.set_xlabel("round", fontsize=8.5, color=INK)
     axis.legend(fontsize=8, frameon=False)
     clean(axis)

@@ -94,7 +94,7 @@ class SenderProcess:
             case "run":
                 self.run_id = event["run_id"]
             case "down":
-                self._note_down(event["error"])
+                self._note_down(event["error"], event.get("reached", False))
             case "up":
                 self._note_up()
             case "refused":
@@ -109,14 +109,12 @@ class SenderProcess:
             case "closed":
                 self._has_closed = True
 
-    def _note_down(self, error: str) -> None:
+    def _note_down(self, error: str, reached: bool) -> None:
+        what = "tracking server not reachable; points are kept in %s and sent when it is back (%s)"
+        if reached:
+            what = "MLflow doesn't take what it is sent; it is kept in %s and tried again (%s)"
         if not self._is_down:
-            logger.warning(
-                "tracking server not reachable; points are kept in %s and sent when it is"
-                " back (%s)",
-                self._run_dir,
-                error,
-            )
+            logger.warning(what, self._run_dir, error)
         self._is_down = True
 
     def _note_up(self) -> None:

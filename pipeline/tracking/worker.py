@@ -91,7 +91,7 @@ def serve(sender: Sender, server: Status, control: Control, interval: float = IN
             return
         except Exception as error:  # noqa: BLE001  # stores of artifacts raise types of their own
             failures += 1
-            report("down", error=_first_line(error))
+            report("down", error=_first_line(error), reached=has_answered(error))
             if control.orphaned and failures >= _LAST_ATTEMPTS:
                 return
         else:
@@ -107,6 +107,20 @@ def _pause(failures: int, ending: bool, interval: float) -> float:
     if failures == 0:
         return interval
     return 0.5 if ending else min(_LONGEST_WAIT, 2.0 ** min(failures, 10))
+
+
+def has_answered(error: BaseException) -> bool:
+    """Say whether MLflow refused, or failed at, what it was asked, rather than was not there."""
+    from requests.exceptions import RequestException, RetryError  # MLflow brings it along
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RequestException):
+            return cause.response is not None or isinstance(cause, RetryError)
+        if isinstance(cause, ConnectionError | TimeoutError):
+            return False
+        cause = cause.__cause__ or cause.__context__
+    return True
 
 
 def _first_line(error: Exception) -> str:

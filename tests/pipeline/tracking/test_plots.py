@@ -3,12 +3,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 
-from pipeline.plots.confusion import plot_confusion_matrix
+from lightning_modules.tasks.class_metrics import FrequentConfusions
+from pipeline.plots import run_plots
+from pipeline.plots.confusion import plot_confusion_matrix, plot_small_confusions
 from pipeline.plots.history import (
     _by_task,
     _main_metrics,
@@ -18,7 +23,10 @@ from pipeline.plots.history import (
     plot_gradient_cosines,
     plot_metric_curves,
 )
+from pipeline.plots.run_plots import draw_confusions
+from pipeline.run_folder import RunFolder
 from pipeline.tracking.journals import MetricPoint
+from pollinate.errors import PollinateError
 
 
 def is_picture(path: Path) -> bool:
@@ -62,7 +70,7 @@ def test_smoothing_keeps_a_constant_and_leaves_gaps_out() -> None:
 
 @pytest.mark.parametrize("classes", [2, 10, 30, 200])
 def test_confusion_matrix_is_drawn(tmp_path: Path, classes: int) -> None:
-    matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))
+    matrix = torch.from_numpy(np.random.default_rng(0).integers(0, 9, (classes, classes)))
     labels = [f"a class with a long name {i}" for i in range(classes)]
     plot_confusion_matrix(matrix, labels, "digit, test", tmp_path / "c.png")
     assert is_picture(tmp_path / "c.png")
@@ -70,14 +78,71 @@ def test_confusion_matrix_is_drawn(tmp_path: Path, classes: int) -> None:
 
 def test_confusion_matrix_without_rows(tmp_path: Path) -> None:
     for classes in (3, 40):
-        zeros = np.zeros((classes, classes), dtype=int)
+        zeros = torch.zeros(classes, classes, dtype=torch.int64)
         plot_confusion_matrix(zeros, list("x" * classes), "none", tmp_path / "c.png")
         assert is_picture(tmp_path / "c.png")
 
 
 def test_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be \(3, 3\), got \(2, 2\)"):
-        plot_confusion_matrix(np.eye(2), list("abc"), "t", tmp_path / "c.png")
+        plot_confusion_matrix(torch.eye(2), list("abc"), "t", tmp_path / "c.png")
+
+
+def test_confusions_of_thousands_of_classes_are_drawn(tmp_path: Path) -> None:
+    metric = FrequentConfusions(5000)
+    target = torch.arange(3000) % 5000
+    metric.update((target + 7) % 5000, target)
+    labels = [f"item {n}" for n in range(5000)]
+    plot_confusion_matrix(metric.compute(), labels, "item", tmp_path / "c.png")
+    assert is_picture(tmp_path / "c.png")
+
+
+def test_many_tasks_are_one_picture_of_each_kind(tmp_path: Path) -> None:
+    history = [
+        MetricPoint(f"{split}/task {n}/{name}", step / (n + 1), step, 0)
+        for n in range(70)
+        for split, name in (("train", "loss"), ("valid", "loss"), ("valid", "f1"))
+        for step in ((50,) if n == 3 else (0, 50, 100))
+    ]
+    assert plot_metric_curves(history, tmp_path / "curves.png")
+    assert is_picture(tmp_path / "curves.png")
+    assert imread(tmp_path / "curves.png").shape[0] < 5000
+    matrices = {f"task {n}": torch.randint(0, 9, (c, c)) for n, c in enumerate([2, 40] * 35)}
+    labels = {task: [str(n) for n in range(len(m))] for task, m in matrices.items()}
+    plot_small_confusions(matrices, labels, tmp_path / "confusions.png")
+    assert is_picture(tmp_path / "confusions.png")
+
+
+def drawn_tasks(tasks: Sequence[str], tmp_path: Path) -> list[str]:
+    module: Any = SimpleNamespace(tasks={task: SimpleNamespace(classes="ab") for task in tasks})
+    matrices = {task: torch.tensor([[3, 1], [0, 2]]) for task in tasks}
+    folder = RunFolder(tmp_path)
+    return [path.name for path in draw_confusions(folder, module, matrices)]
+
+
+def test_any_name_of_a_task_is_a_file(tmp_path: Path) -> None:
+    long = "x" * 300
+    found = drawn_tasks(["a/b", "a_b", long, "情感"], tmp_path)
+    assert found[1] == "confusion-a_b.png"
+    assert len(set(found)) == 4
+    assert max(len(name.encode()) for name in found) < 255
+    assert sorted(found) == sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert drawn_tasks([f"task {n}" for n in range(9)], tmp_path) == ["confusions.png"]
+
+
+def test_a_plot_that_fails_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bool:
+        raise ValueError("no room")
+
+    monkeypatch.setattr(run_plots, "PLOTS", {"gates": fails, "curves": plot_metric_curves})
+    module: Any = SimpleNamespace(tasks={"a": SimpleNamespace(classes="ab")})
+    folder = RunFolder(tmp_path)
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(PollinateError, match=r"gates.png can't be drawn: no room"):
+        run_plots.draw_plots(folder, module, {"a": torch.eye(2, dtype=torch.int64)})
+    assert {path.name for path in folder.plots.iterdir()} == {"curves.png", "confusion-a.png"}
 
 
 def looks(tasks: Sequence[str]) -> list[MetricPoint]:
