@@ -274,7 +274,7 @@ class MixedDataModule(LightningDataModule):
 
     def _distinct_steps(self) -> int | None:
         """Return how many steps ``Trainer(overfit_batches=...)`` repeats; None: it isn't set."""
-        given = self.trainer.overfit_batches if self.trainer else 0
+        given = getattr(self.trainer, "overfit_batches", 0)  # Lightning sets it unannounced
         if not given:
             return None
         return int(given) if isinstance(given, int) else max(1, int(self.epoch_steps * given))

@@ -154,7 +154,8 @@ def keep_targets(plugin: Precision) -> None:
         plugin, HalfPrecision | DoublePrecision
     ):
         return
-    plugin.convert_input = KeepingTargets(convert)  # type: ignore[method-assign]  # of this trainer
+    # of this trainer alone
+    plugin.convert_input = KeepingTargets(convert)  # type: ignore[method-assign, assignment]
 
 
 class KeepingTargets:

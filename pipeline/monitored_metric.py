@@ -26,7 +26,7 @@ def monitored_mode(config: Mapping[str, Any], datamodule: MixedDataModule) -> st
         UsageError: no validation measures it, or ``checkpoint.mode`` is the wrong end.
     """
     monitor, given = config["checkpoint"]["monitor"], config["checkpoint"]["mode"]
-    known = {MEAN_SCORE: "max"}
+    known: dict[str, str | None] = {MEAN_SCORE: "max"}
     for name, task in datamodule.tasks.items():
         known |= {f"valid/{name}/{own}": mode for own, mode in directions(as_task(task)).items()}
     if monitor not in known:

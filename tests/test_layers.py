@@ -18,6 +18,8 @@ LATE = {  # file: what it imports only when it is needed, which takes a second
         "datamodules.sources.row_index",
     },
     "datamodules/sources/arrow.py": {"datamodules.sources.arrow_table"},
+    "datamodules/sources/csv.py": {"datamodules.sources.arrow_types"},
+    "datamodules/sources/parquet.py": {"datamodules.sources.arrow_types"},
     "datamodules/sources/json.py": {"datamodules.sources.arrow_table"},
 }
 FOR_TYPES = {  # what a type checker should know of modules that are imported late on purpose

@@ -13,9 +13,9 @@ import pyarrow as pa  # type: ignore[import-untyped]  # no types
 
 from datamodules.cache import content_digest
 from datamodules.progress_bar import track
-from datamodules.sources.arrow_types import TableSchema, Types, cast_value, caster, unify_types
+from datamodules.sources.arrow_types import Types, cast_value, caster, unify_types
 from datamodules.sources.class_names import class_names_of
-from datamodules.sources.row_files import FileRow, RowFile
+from datamodules.sources.row_files import FileRow, RowFile, TableSchema
 from datamodules.table import (
     ORIGIN_COLUMNS,
     SPLIT_COLUMN,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]  # no types
+
+from datamodules.sources.row_files import TableSchema
 
 WHOLE_DIGITS = 15  # decimal digits that float64 holds exactly
 
@@ -113,25 +114,6 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 Types = Mapping[str, pa.DataType]  # {column: type}
-
-
-@dataclass(frozen=True)
-class TableSchema:
-    """Columns of several files.
-
-    types: {column: the type that holds it}; unread: {column: why it isn't read}, an empty text
-        where nobody asked for it.
-    """
-
-    types: dict[str, pa.DataType]
-    unread: dict[str, str] = field(default_factory=dict)
-
-    def only(self, columns: Collection[str]) -> TableSchema:
-        """Return the schema with these columns, at least one: without any there are no rows."""
-        kept = {name: kind for name, kind in self.types.items() if name in columns}
-        kept = kept or dict(list(self.types.items())[:1])
-        others = dict.fromkeys((name for name in self.types if name not in kept), "")
-        return TableSchema(kept, {**others, **self.unread})
 
 
 def unify_types(parts: Sequence[tuple[str, Types]]) -> TableSchema:

@@ -8,17 +8,14 @@ from difflib import get_close_matches
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from datamodules.cache import Cache, default_cache, file_stamp
 from datamodules.regular_files import require_regular
-from datamodules.sources.row_files import RowFile, require_same_columns
+from datamodules.sources.row_files import RowFile, TableSchema, require_same_columns
 from datamodules.table import HAS_PREFIX, ORIGIN_COLUMNS, SourceTable
 from pollinate.errors import PollinateError, UsageError
 from pollinate.recipes import Buildable
-
-if TYPE_CHECKING:
-    from datamodules.sources.arrow_types import TableSchema
 
 
 class Source(metaclass=Buildable):

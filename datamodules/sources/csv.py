@@ -5,21 +5,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datamodules.sources.base import FileSource
 from datamodules.sources.row_files import (
     FileRow,
     LineRows,
     RowFile,
+    TableSchema,
     known_encoding,
     require_names,
     text_lines,
 )
 from pollinate.errors import PollinateError, UsageError
-
-if TYPE_CHECKING:
-    from datamodules.sources.arrow_types import TableSchema
 
 LONGEST_CELL = 10_000_000  # characters; an unclosed quote must not take in a large file
 DELIMITERS = (",", ";", "\t", "|")

@@ -6,14 +6,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datamodules.sources.base import FileSource
-from datamodules.sources.row_files import FileRow, LineRows, RowFile, known_encoding, text_lines
+from datamodules.sources.row_files import (
+    FileRow,
+    LineRows,
+    RowFile,
+    TableSchema,
+    known_encoding,
+    text_lines,
+)
 from pollinate.errors import PollinateError
-
-if TYPE_CHECKING:
-    from datamodules.sources.arrow_types import TableSchema
 
 
 class JsonLinesRows(LineRows):

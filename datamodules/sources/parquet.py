@@ -7,15 +7,12 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datamodules.sources.base import FileSource
 from datamodules.sources.class_names import class_names_of, features_in
-from datamodules.sources.row_files import BLOCK_ROWS, FileRow, RowFile, require_names
+from datamodules.sources.row_files import BLOCK_ROWS, FileRow, RowFile, TableSchema, require_names
 from pollinate.errors import PollinateError
-
-if TYPE_CHECKING:
-    from datamodules.sources.arrow_types import TableSchema
 
 BATCH = 256  # rows in memory at a time
 

@@ -34,6 +34,25 @@ class FileRow:
     doubt: str = ""
 
 
+@dataclass(frozen=True)
+class TableSchema:
+    """Columns of several files, by Arrow's types.
+
+    types: {column: the type that holds it}; unread: {column: why it isn't read}, an empty text
+        where nobody asked for it.
+    """
+
+    types: dict[str, Any]  # of Arrow, whose package takes long to import
+    unread: dict[str, str] = field(default_factory=dict)
+
+    def only(self, columns: Collection[str]) -> TableSchema:
+        """Return the schema with these columns, at least one: without any there are no rows."""
+        kept = {name: kind for name, kind in self.types.items() if name in columns}
+        kept = kept or dict(list(self.types.items())[:1])
+        others = dict.fromkeys((name for name in self.types if name not in kept), "")
+        return TableSchema(kept, {**others, **self.unread})
+
+
 class RowFile(ABC):
     """A file or folder of rows.
 

@@ -24,8 +24,8 @@ from datamodules.sources.arrow_table import (
     read_table,
     record_batch,
 )
-from datamodules.sources.arrow_types import TableSchema, Types
-from datamodules.sources.row_files import FileRow, RowFile
+from datamodules.sources.arrow_types import Types
+from datamodules.sources.row_files import FileRow, RowFile, TableSchema
 from datamodules.table import HAS_PREFIX, LazyColumn, SourceTable
 
 CACHED_BLOCKS = 256  # blocks in memory

@@ -160,7 +160,7 @@ def most_frequent(keys: Tensor, counts: Tensor, size: int) -> Tensor:
         counts: (N,) of each; those of 0 are places without a key.
     """
     there = counts > 0
-    distinct, places = keys[there].unique(return_inverse=True)
+    distinct, places = torch.unique(keys[there], return_inverse=True)
     sums = torch.zeros_like(distinct).scatter_add_(0, places, counts[there])
     table = torch.zeros(1 + size, 2, dtype=torch.int64, device=keys.device)
     if len(distinct) > size:

@@ -58,9 +58,9 @@ def draw_plots(
     except Exception as error:  # noqa: BLE001  # as above
         problems.append(("confusions", error))
     if problems:
-        name, error = problems[0]
-        names = ", ".join(other for other, _ in problems)
-        raise PollinateError(f"{names} can't be drawn: {error}") from error
+        names = ", ".join(name for name, _ in problems)
+        _, first = problems[0]
+        raise PollinateError(f"{names} can't be drawn: {first}") from first
     return pictures
 
 

@@ -79,7 +79,8 @@ def git_diff(folder: Path) -> str | None:
     return diff if diff and len(diff.encode()) < _LONGEST_DIFF else None
 
 
-# a repository's own settings can name programs; of a stranger's none is started. An empty name is none
+# a repository's own settings can name programs; of a stranger's none is started, and an
+# empty name is none
 _NO_PROGRAMS = (
     *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
     *("-c", "diff.external=", "-c", "core.pager=cat", "-c", "core.sshCommand=false"),
