@@ -17,7 +17,10 @@ LATE = {  # file: what it imports only when it is needed, which takes a second
         "datamodules.sources.arrow_table",
         "datamodules.sources.row_index",
     },
-    "datamodules/sources/arrow.py": {"datamodules.sources.arrow_table"},
+    "datamodules/sources/arrow.py": {
+        "datamodules.sources.arrow_table",
+        "datamodules.sources.arrow_types",
+    },
     "datamodules/sources/csv.py": {"datamodules.sources.arrow_types"},
     "datamodules/sources/parquet.py": {"datamodules.sources.arrow_types"},
     "datamodules/sources/json.py": {"datamodules.sources.arrow_table"},

@@ -110,5 +110,7 @@ class R2(Metric):
         if count < 2:
             return torch.full((), math.nan)
         if spread > 0:
-            return 1 - self.squares / spread
-        return (self.squares == 0).double()
+            explained: Tensor = 1 - self.squares / spread
+            return explained
+        constant: Tensor = self.squares == 0  # nothing to explain, and nothing missed
+        return constant.double()

@@ -43,7 +43,7 @@ class RankedScores(Metric):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add rows: scores, larger for the label, and 0 or 1: (N, C)."""
         rows = torch.stack([preds.double(), 2.0 * target.double() - 1.0]).mT
-        for part in rows.split(self.room // 2, dim=2):
+        for part in torch.split(rows, self.room // 2, dim=2):
             if int(self.filled) + part.shape[2] > self.room:
                 half = self.room // 2
                 self.blended |= distinct_positives(self.entries) > half // 2
