@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
@@ -330,3 +331,10 @@ def test_mlflow_serves_raw_text_and_images(address: str) -> None:
     assert [row["subject"] for row in found] == [both["subject"], text_only["subject"]]
     [bad] = post(address, {"dataframe_records": [{"image": base64.b64encode(b"no").decode()}]})
     assert bad["digit"] is None and "not an image" in bad["error"]
+    blank, half, good = post(
+        address, {"dataframe_records": [{"text": " "}, {"text": "a\ud800"}, {"text": "good"}]}
+    )
+    assert not blank["subject"] and "half a surrogate" in half["error"] and good["subject"]
+    with pytest.raises(urllib.error.HTTPError, match="400") as caught:
+        post(address, {"dataframe_records": [{"review": "good"}]})
+    assert "must have the column image or text" in caught.value.read().decode()
