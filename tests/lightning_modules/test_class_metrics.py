@@ -99,3 +99,11 @@ def test_tables_of_processes_are_joined() -> None:
 
     joined = joined_tables(torch.stack([table((0, 2), (7, 5)), table((7, 1), (9, 4))]))
     assert joined.tolist() == [[0, 0], [0, 2], [7, 6], [9, 4]]
+
+
+def test_memory_of_metrics_is_counted_by_class() -> None:
+    from pipeline.planning.cost import metric_bytes
+
+    few, many = (metric_bytes(Classification(classes=n).metrics()) for n in (1000, 2000))
+    assert 1.9 < many / few < 2.1
+    assert many < 3 * 2000 * PAIRS_PER_CLASS * 16
