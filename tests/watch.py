@@ -44,7 +44,7 @@ class Watch:
             self.seen.append(f"{event} {args!r:.200}")
         elif event == "exec":  # of an imported module, too, however it was asked for
             file = str(getattr(args[0], "co_filename", ""))
-            if os.path.isabs(file) and os.path.realpath(file).startswith(f"{self.inside}/"):
+            if file.startswith("/") and os.path.realpath(file).startswith(f"{self.inside}/"):
                 self.seen.append(f"exec {file}")
         elif event == "import" and str(args[0]).partition(".")[0] in self.strangers:
             self.seen.append(f"import {args[0]}")
