@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,31 @@ HUNTS = settings.get_current_profile_name() == "hunt"
 
 
 MINUTES = 2.5  # of a hunt, each test
-_ends: dict[str, float] = {}
 
 
-def is_late(test: str) -> bool:
-    """Say whether a test of a hunt has had its time; the rest of its examples do nothing."""
-    return HUNTS and time.monotonic() > _ends.setdefault(test, time.monotonic() + 60 * MINUTES)
+def timed(test: Callable[..., None]) -> Callable[..., None]:
+    """Let a test of a hunt end when it has had its time, unless it has found something."""
+    ends: list[float] = []
+    found: list[bool] = []
+
+    @wraps(test)
+    def run(*args: Any, **options: Any) -> None:
+        if not ends:
+            ends.append(time.monotonic() + 60 * MINUTES)
+        if HUNTS and not found and time.monotonic() > ends[0]:
+            return
+        try:
+            test(*args, **options)
+        except Exception:
+            found.append(True)
+            raise
+
+    return run
 
 
 def few(examples: int) -> Callable[[Any], Any]:
     """In the suite so many examples; a hunt has as many as its time allows."""
-    count = 10_000 if HUNTS else examples
+    count = 4_000 if HUNTS else examples
     return settings(
         max_examples=count,
         deadline=None,
@@ -275,9 +290,8 @@ def only_errors_of_ours(call: Callable[[], Any], inside: Path) -> Any:
 @given(changes() | st.lists(YAML_WORDS, max_size=30).map("".join), st.booleans())
 @example("a: &a [*a]\n", True)
 @example([(0.0, {"_target_": "theirs.Evil"}, "hydra")], True)
+@timed
 def test_configurations(place: Path, content: Any, is_data: bool) -> None:
-    if is_late("configurations"):
-        return
     file = place / "theirs.yaml"
     if isinstance(content, str):
         file.write_text(content, encoding="utf-8")
@@ -304,9 +318,8 @@ def test_configurations(place: Path, content: Any, is_data: bool) -> None:
     | st.text(max_size=20),
     st.sampled_from(["json", "jsonl"]),
 )
+@timed
 def test_data(place: Path, text: str, suffix: str) -> None:
-    if is_late("data"):
-        return
     file = place / f"theirs.{suffix}"
     file.write_text(text, encoding="utf-8", errors="replace")
     only_errors_of_ours(lambda: list(open_json(file).rows()), place)
@@ -375,9 +388,8 @@ def resumed(folder: Path) -> dict[str, Any]:
 @given(
     changes(), st.sampled_from(FILES), st.sampled_from(["", "[" * 5000, "\0", "{}", '{"op": "s'])
 )
+@timed
 def test_run_folders(place: Path, many: Any, file: str, rest: str) -> None:
-    if is_late("run folders"):
-        return
     home, folder = place.parent / "home", place / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -416,9 +428,8 @@ def spec() -> dict[str, Any]:
 @few(40)
 @given(changes())
 @example([(0.9, {"assets": {"extractor": {"feature_extractor_type": "pipeline"}}}, "audio")])
+@timed
 def test_checkpoints(place: Path, spec: dict[str, Any], many: Any) -> None:
-    if is_late("checkpoints"):
-        return
     file = place / "theirs.ckpt"
     known = apply(spec, many, place.parent / "home")
     write_checkpoint({"state_dict": {"a": torch.zeros(1)}, "pollinate": known}, file)
@@ -451,6 +462,6 @@ def test_the_watch_sees_what_it_is_for(place: Path) -> None:
         (home / "new").touch()
         (home / "new").unlink()
     del sys.modules["theirs"]
-    events = [seen.split()[0] for seen in watch.seen]
-    wanted = ["open", "socket.getaddrinfo", "subprocess.Popen", "import", "open", "os.remove"]
-    assert [event for event in events if event != "socket.connect"] == wanted
+    events = [seen.split()[0] for seen in watch.seen if "socket.connect" not in seen]
+    wanted = ["open", "socket.getaddrinfo", "subprocess.Popen", "exec", "open", "os.remove"]
+    assert events == wanted

@@ -42,6 +42,10 @@ class Watch:
             self._file(event, args[0], writes=True)
         elif event in STARTS or event in CONNECTS:
             self.seen.append(f"{event} {args!r:.200}")
+        elif event == "exec":  # of an imported module, too, however it was asked for
+            file = str(getattr(args[0], "co_filename", ""))
+            if file.startswith("/") and os.path.realpath(file).startswith(f"{self.inside}/"):
+                self.seen.append(f"exec {file}")
         elif event == "import" and str(args[0]).partition(".")[0] in self.strangers:
             self.seen.append(f"import {args[0]}")
         elif event == "pickle.find_class" and str(args[0]).partition(".")[0] in self.strangers:

@@ -65,6 +65,8 @@ from pollinate.suggest import hint, raise_all
 NOT_RELATIVE = re.compile(r"^\$\{|^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
+# how a malformed defaults list shows in Hydra
+MALFORMED = (ValueError, TypeError, AttributeError, AssertionError, KeyError, RecursionError)
 PATHS = ("path", "files", "folder", "cache")  # keys whose values are paths
 HYDRA = "hydra"  # key of Hydra's own settings, of which a search path imports packages
 
@@ -638,6 +640,8 @@ def _hydra(
     except HydraException as error:
         reason, _, _ = str(error.__cause__ or error).partition("Config search path:")
         raise UsageError(f"the configs don't compose: {reason.strip()}") from error
+    except MALFORMED as error:
+        raise UsageError(f"the configs don't compose: {_first_line(error)}") from error
     OmegaConf.set_struct(config, False)
     return config
 

@@ -124,6 +124,15 @@ def test_a_file_can_neither_name_packages_nor_files_elsewhere(text: str, tmp_pat
         load_yaml(tmp_path / "theirs.yaml")
 
 
+@pytest.mark.parametrize(
+    "value", ["3", "a", "{a: 1}", "[{a: {}}]", "[{a: {}}, {b: {}}]", "[[a]]", "[3]"]
+)
+def test_a_malformed_defaults_list_is_one_error(value: str, tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text(f"# @package _global_\ndefaults: {value}\n")
+    with pytest.raises(UsageError):
+        compose("fit", [f"experiment={tmp_path}/theirs.yaml"])
+
+
 @pytest.mark.parametrize("name", ["../../../secrets", "/tmp/secrets", "..", ""])
 def test_an_option_s_name_leads_to_no_other_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text(f"datasets: {{a: {{source: {name!r}}}}}\ntasks: {{}}\n")
