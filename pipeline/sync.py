@@ -99,7 +99,7 @@ def read_settings(run_dir: Path, uri: str | None) -> SenderSettings:
         uri=resolve_uri(address),
         experiment=str(last.get("experiment") or "pollinate"),
         run_dir=str(run_dir.absolute()),
-        run_name=last["name"],
+        run_name=str(last.get("name") or run_dir.name),
         key=last["key"],
         user=user_name(),
         start_ms=first["time_ms"],

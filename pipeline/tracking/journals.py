@@ -235,7 +235,7 @@ def _is_name(value: object) -> bool:
 # what a line must have: points, or an operation of a name
 POINTS: dict[str, Any] = {"step": int, "time_ms": int, "metrics": dict}
 NEEDS: dict[str, dict[str, Any]] = {
-    "start": {"time_ms": int, "key": str, "name": str},
+    "start": {"time_ms": int, "key": str},
     "params": {"params": dict},
     "tags": {"tags": dict},
     "dataset": {"name": str, "digest": str, "source": str, "rows": dict},
