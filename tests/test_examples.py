@@ -8,6 +8,7 @@ module of the reviews, ``trainer`` a Trainer for two steps.
 from __future__ import annotations
 
 import doctest
+import json
 import logging
 import re
 import shutil
@@ -82,6 +83,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     po.fit(folder / "shop.yaml", [*small, f"run_dir={folder / 'runs/first'}"], quiet=True)
     study = [*SMALL, LAUNCHER, f"run_dir={folder / 'runs/study'}"]
     po.study(folder / "shop.yaml", [0, 1], study, quiet=True)
+    plan = folder / "runs/study/study.json"  # as if its runs had been started in the usual way
+    told = json.loads(plan.read_text(encoding="utf-8"))
+    told["overrides"] = [word for word in told["overrides"] if word != LAUNCHER]
+    plan.write_text(json.dumps(told), encoding="utf-8")
     return folder
 
 

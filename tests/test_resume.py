@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 SMOKE = (*sessions.SMOKE, "sampler.steps_per_epoch=12")
 CODES = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
-History = dict[tuple[str, int], float]
+History = dict[tuple[str, int], float | None]
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,16 @@ def last_checkpoint(folder: RunFolder) -> dict[str, Any]:
 
 
 def history(folder: RunFolder) -> History:
-    """{(metric, step): value}; each must be there once. The speed is not a result."""
+    """{(metric, step): value}; each must be there once. The speed is not a result.
+
+    None: there is no value, as of the area under the curve of a label that no row has. NaN doesn't
+    equal itself.
+    """
     points = [p for p in read_points(folder.metrics) if p.key != "train/steps_per_second"]
-    found = {(point.key, point.step): point.value for point in points}
+    found = {
+        (point.key, point.step): None if math.isnan(point.value) else point.value
+        for point in points
+    }
     assert len(found) == len(points)
     return found
 
