@@ -17,6 +17,7 @@ import torch
 
 from pipeline.run_folder import RunFolder
 from pipeline.tracking.journals import read_points
+from pollinate.overrides import override
 from tests import sessions
 from tests.sessions import ADAPTED, FROZEN, STREAMED, TASKS, Fault, Session, run_sessions
 
@@ -263,7 +264,7 @@ def test_summary_is_the_same(case: ResumeCase, runs: ResumedRuns) -> None:
 
 
 def resume_command(folder: str) -> str:
-    return f"python -m pipeline.fit {shlex.quote(f'resume={folder}')}"
+    return f"python -m pipeline.fit {shlex.quote(override('resume', folder))}"
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
