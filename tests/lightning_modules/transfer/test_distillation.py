@@ -406,7 +406,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a teacher that lacks the task": (
         {"teachers": "teacher", "map": {"kind": "kin"}},
         r"teacher has no task 'kin' to teach kind; did you mean kind\? its tasks: kind; say which "
-        r"one does, transfer.map={kind: NAME}",
+        r"one does, .transfer.map={kind:NAME}",
     ),
     "itself": ({"teachers": {"kind": "task:kind"}}, "a task can't teach itself"),
     "unknown peer": ({"teachers": {"kind": "task:x"}}, "names the task 'x'; tasks: kind"),

@@ -127,7 +127,7 @@ def test_another_size_is_named(
 ) -> None:
     teacher.modalities = {"image": ImageModality([9, 9], channels=1)}
     with pytest.raises(
-        UsageError, match=r"size is \[9, 9\] there, \[8, 8\] here; set data.image.s"
+        UsageError, match=r"size is \[9, 9\] there, \[8, 8\] here; set 'data.image.s"
     ):
         teacher.require_encoder("image", *run)
     with pytest.raises(UsageError, match=r"data\.image\.size=\[9,9\]"):

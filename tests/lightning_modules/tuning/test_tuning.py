@@ -167,7 +167,7 @@ def test_errors() -> None:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = text()
-    monkeypatch.setattr("pollinate.requirements.find_spec", lambda _: None)
+    monkeypatch.setattr("pollinate.requirements.installed_spec", lambda _: None)
     with pytest.raises(
         UsageError, match=r'peft is not installed; run pip install "pollinate\[peft'
     ):

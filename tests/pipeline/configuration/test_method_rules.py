@@ -150,7 +150,6 @@ def test_problems_of_the_trainer(
         "trainer.limit_val_batches=0.5",
         "trainer.limit_val_batches=3",
         "trainer.gradient_clip_val=1",
-        "trainer.fast_dev_run=true",
         "trainer.profiler=simple",
         "trainer.deterministic=warn",
         "trainer.max_time={minutes: 5}",
