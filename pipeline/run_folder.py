@@ -23,7 +23,7 @@ TIME = re.compile(r'"time_ms": ?(\d{1,16})\b')  # milliseconds since 1970, in a 
 RUN_DIR_VARIABLE = "POLLINATE_RUN_DIR"  # tells the processes of one run their folder
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # nobody changes the path
 class RunFolder:
     """Where the files of one run are."""
 
@@ -32,9 +32,8 @@ class RunFolder:
     def __post_init__(self) -> None:
         self.checkpoints = self.path / "checkpoints"  # last.ckpt, previous.ckpt and best.ckpt
         self.plots = self.path / "plots"
-        self.model = (
-            self.path / "model"
-        )  # the best weights and the code that reads them, for MLflow
+        # the best weights and the code that reads them, for MLflow
+        self.model = self.path / "model"
         self.config = self.path / "config.yaml"
         self.summary = self.path / "summary.json"
         self.metrics = self.path / "metrics.jsonl"
