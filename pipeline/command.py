@@ -24,7 +24,6 @@ from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 from pipeline.configuration.groups import FLAGS
 from pipeline.text_format import relpath
 from pollinate.errors import PollinateError, UsageError, crash_file_of
-from pollinate.files import as_yaml
 from pollinate.printable import printable
 from pollinate.program import command_words, running_command
 from pollinate.suggest import hint
@@ -217,6 +216,7 @@ def _run(name: str, run: Run[CommandResult], arguments: CommandArguments) -> int
         return _invoke(name, run, arguments).exit_code
     from pipeline.configuration.composition import compose
     from pipeline.process_state import command_process
+    from pollinate.files import as_yaml
 
     with command_process(own_packages(arguments.overrides)):
         composed = compose(name, arguments.overrides, arguments.config_dirs)

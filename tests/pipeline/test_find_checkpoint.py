@@ -21,7 +21,7 @@ def config(what: Path) -> dict[str, Any]:
 
 
 def write(path: Path, text: dict[str, Any]) -> Path:
-    spec = {"format": SPEC_FORMAT, "learnt": {"modalities": text}}
+    spec = {"format": SPEC_FORMAT, "learnt": {"modalities": text}, "config": {}}
     write_checkpoint({"state_dict": {}, "pollinate": spec}, path)
     return path
 

@@ -76,7 +76,7 @@ def test_table_has_a_line_a_task() -> None:
 )
 def test_next_steps_can_be_copied(uri: str | None, line: str | None) -> None:
     folder = RunFolder(Path("/runs/a"))
-    lines = printed(print_next_steps, folder, {"uri": uri})
+    lines = printed(print_next_steps, folder, {"uri": uri}, False)
     assert lines[0] == "run folder /runs/a"
     assert [found for found in lines if found.startswith("MLflow")] == ([line] if line else [])
     named = f" tracking.uri={uri}" if uri else ""  # no folder names a server for the user
@@ -89,10 +89,12 @@ def test_a_run_without_validation_scores_has_no_best(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
     (folder.checkpoints / "last.ckpt").touch()
-    lines = printed(print_next_steps, folder, {"uri": None})
+    lines = printed(print_next_steps, folder, {"uri": None}, False)
     assert "checkpoints/last.ckpt input=FILE" in lines[-2]
 
 
 def test_next_steps_hide_passwords() -> None:
-    lines = printed(print_next_steps, RunFolder(Path("/a")), {"uri": "http://me:secret@host"})
+    lines = printed(
+        print_next_steps, RunFolder(Path("/a")), {"uri": "http://me:secret@host"}, False
+    )
     assert "secret" not in "".join(lines)

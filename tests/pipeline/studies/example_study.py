@@ -130,6 +130,12 @@ def write_history(folder: Path, arm: Arm, trial: TrialResult, rng: np.random.Gen
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     tags = {"version.python": "3.11.7", "version.torch": "2.14.1", "version.pollinate": "0.1.0"}
     tags["mlflow.source.git.commit"] = "5bb7074c0ffee"
-    data = {"op": "dataset", "name": "mnist", "digest": "93be48783b75", "source": "mnist_5k.csv.gz"}
+    data: dict[str, object] = {
+        "op": "dataset",
+        "name": "mnist",
+        "digest": "93be48783b75",
+        "source": "mnist_5k.csv.gz",
+    }
+    data["rows"] = {"train": 4000}
     text = "\n".join(json.dumps(line) for line in ({"op": "tags", "tags": tags}, data))
     (folder / "operations.jsonl").write_text(f"{text}\n", encoding="utf-8")
