@@ -15,7 +15,7 @@ from lightning_modules.tasks.base import as_task
 from pipeline.run_folder import RunFolder
 from pipeline.terminal import new_table, print_labelled
 from pipeline.text_format import cell, relpath
-from pipeline.tracking.addresses import naming
+from pipeline.tracking.addresses import address_overrides
 from pipeline.tracking.mlflow_settings import DATABASE, resolve_uri
 from pipeline.tracking.redact import redact_text
 from pollinate.overrides import override
@@ -119,7 +119,7 @@ def print_result(
 
 
 def resume_command(folder: RunFolder, tracking: Mapping[str, Any]) -> str:
-    named = naming(tracking.get("uri"), "tracking.uri")
+    named = address_overrides(tracking.get("uri"), "tracking.uri")
     return shell_command("fit", override("resume", relpath(folder.path)), *named)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from pollinate.files import NO_LINKS
 from pollinate.program import shell_command
 
 
@@ -34,7 +35,7 @@ class ProcessLock:
         if self._file is not None:
             return True
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

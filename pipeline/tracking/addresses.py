@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.tracking.mlflow_settings import DATABASE, resolve_uri
 from pipeline.tracking.redact import redact_text
 from pollinate.errors import UsageError
+from pollinate.overrides import override
 from pollinate.program import shell_command
 
 VARIABLE = "MLFLOW_TRACKING_URI"  # MLflow's own
@@ -62,16 +63,16 @@ def require_own_address(found: object, own: list[str], what: object, key: str, e
     )
 
 
-def naming(uri: str | None, key: str) -> list[str]:
+def address_overrides(uri: str | None, key: str) -> list[str]:
     """Return what a command line must add so that it names an address; nothing for one's own."""
     if uri is None or own_address(uri, own_addresses()) is not None:
         return []
-    return [f"{key}={without_login(redact_text(uri))}"]
+    return [override(key, without_login(redact_text(uri)))]
 
 
 def sync_command(uri: str | None, what: str) -> str:
     """Return the command that sends ``run_dir=...`` or ``runs=...``, for a message."""
-    return shell_command("sync", what, *naming(uri, "uri"))
+    return shell_command("sync", what, *address_overrides(uri, "uri"))
 
 
 def _absolute(uri: str) -> str:

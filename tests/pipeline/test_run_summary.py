@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import RunSummary, constant_baselines, print_next_steps, print_table
+from pollinate.overrides import override
 from tests.tiny import images, labels, ready, task, texts
 
 
@@ -79,7 +81,8 @@ def test_next_steps_can_be_copied(uri: str | None, line: str | None) -> None:
     lines = printed(print_next_steps, folder, {"uri": uri}, False)
     assert lines[0] == "run folder /runs/a"
     assert [found for found in lines if found.startswith("MLflow")] == ([line] if line else [])
-    named = f" tracking.uri={uri}" if uri else ""  # no folder names a server for the user
+    # no folder names a server for the user
+    named = f" {shlex.quote(override('tracking.uri', uri))}" if uri else ""
     again = f"resume python -m pipeline.fit resume=/runs/a{named} trainer.max_epochs=N"
     assert lines[-1] == again
     assert "checkpoint=/runs/a/checkpoints/best.ckpt input=FILE output=FILE" in lines[-2]
