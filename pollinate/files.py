@@ -7,11 +7,12 @@ import glob
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,34 @@ def path_inside(folder: Path, name: object) -> Path:
 
 
 def write_json(path: Path, content: Any, *, private: bool = False) -> None:
-    """Write plain values; see ``write_text``."""
-    write_text(path, json.dumps(content, indent=2) + "\n", private=private)
+    """Write plain values; see ``write_text`` and ``json_text``."""
+    write_text(path, json_text(content) + "\n", private=private)
+
+
+def json_text(
+    content: Any, indent: int | None = 2, default: Callable[[Any], Any] | None = None
+) -> str:
+    """Return plain values as strict JSON, which has no number for NaN and infinity: null.
+
+    Args:
+        content: the values.
+        indent: spaces for each depth; None: all in one line.
+        default: what to write for a value that isn't plain; None: that is an error.
+    """
+    plain = without_nonfinite(content)
+    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False, default=default)
+    return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair: its escape
+
+
+def without_nonfinite(value: Any) -> Any:
+    """Return plain values with None for each number that isn't finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: without_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nonfinite(item) for item in value]
+    return value
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:

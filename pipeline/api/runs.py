@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -119,17 +120,24 @@ class Run:
     @property
     def scores(self) -> Scores:
         """Of the best weights on the test split: {task: {metric: value}}."""
-        return dict(self.summary.get("test", {}))
+        return self._scores("test")
 
     @property
     def valid_scores(self) -> Scores:
         """Of the best weights on the validation split: {task: {metric: value}}."""
-        return dict(self.summary.get("valid", {}))
+        return self._scores("valid")
 
     @property
     def baseline(self) -> Scores:
         """Of the best constant answer on the test split: {task: {metric: value}}."""
-        return dict(self.summary.get("baseline", {}))
+        return self._scores("baseline")
+
+    def _scores(self, split: str) -> Scores:
+        found: dict[str, dict[str, float | None]] = self.summary.get(split, {})
+        return {
+            task: {metric: math.nan if value is None else value for metric, value in own.items()}
+            for task, own in found.items()
+        }
 
     @property
     def table(self) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictions
 from lightning_modules.tasks.base import Label, Task
 from pollinate.errors import PollinateError, UsageError
-from pollinate.files import replacing, temporary_beside
+from pollinate.files import json_text, replacing, temporary_beside
 
 Schema = Mapping[str, type]  # {column: str, int or float}
 Rows = Sequence[Mapping[str, Any]]
@@ -74,7 +74,7 @@ class JsonLinesOutput(Output):
         """Append lines."""
         for row in rows:
             named = {name: row[name] for name in self._names}
-            self._file.write(json.dumps(named, ensure_ascii=False, default=str) + "\n")
+            self._file.write(json_text(named, indent=None, default=str) + "\n")
 
     def close(self) -> None:
         self._file.close()

@@ -130,7 +130,9 @@ def gains_of_runs(
 def test_scores(folder: RunFolder, tasks: Mapping[str, str]) -> dict[str, float]:
     found = folder.read_summary().get("test", {})
     return {
-        task: found[task][metric] for task, metric in tasks.items() if metric in found.get(task, {})
+        task: value
+        for task, metric in tasks.items()
+        if (value := found.get(task, {}).get(metric)) is not None
     }
 
 

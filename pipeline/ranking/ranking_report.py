@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ from pipeline.terminal import new_table, say
 from pipeline.text_format import NOTHING, cell, format_scaled
 from pollinate.console import styled
 from pollinate.errors import UsageError
-from pollinate.files import csv_text, write_text
+from pollinate.files import csv_text, json_text, write_text
 
 POOLED = ""  # in place of a task: the pairs of all tasks
 COLUMNS = ("task", "source", "score", "rank", "value", "seconds", "rows", "part", "reason", "gain")
@@ -115,7 +114,7 @@ def as_json(report: RankingReport) -> str:
             for score, own in report.agreements.items()
         }
         found["no_better_than_size"] = no_better(report)
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    return json_text(found) + "\n"
 
 
 def cells(ranking: Ranking, task: str, source: str, kind: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -31,3 +33,15 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (dead[1] / "a.png").touch()
     write_text(path, "new")
     assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
+
+
+def test_json_is_strict_whatever_a_number_or_a_text_is(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_json(path, {"auroc": math.nan, 1: [math.inf, (0.5, "Größe \ud800")]})
+    text = path.read_text(encoding="utf-8")
+    refused = pytest.fail  # what Python reads beyond the standard
+    assert json.loads(text, parse_constant=refused) == {
+        "auroc": None,
+        "1": [None, [0.5, "Größe \ud800"]],
+    }
+    assert "Größe \\ud800" in text

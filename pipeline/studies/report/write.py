@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import platform
 import shlex
 from collections import defaultdict
@@ -31,7 +29,7 @@ from pipeline.text_format import count, duration
 from pipeline.tracking.journals import read_records
 from pipeline.tracking.redact import redact_arguments, redact_text
 from pipeline.tracking.sender import OPERATIONS
-from pollinate.files import csv_text, replacing, write_text
+from pollinate.files import csv_text, json_text, replacing, write_text
 from pollinate.program import shell_command
 from pollinate.version import VERSION
 
@@ -70,17 +68,7 @@ def as_json(subject: ReportSubject, verdict: Sequence[str]) -> str:
         "results": asdict(subject.results),
         "answers": asdict(subject.answers),
     }
-    return json.dumps(without_nonfinite(content), indent=1, allow_nan=False) + "\n"
-
-
-def without_nonfinite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): without_nonfinite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nonfinite(item) for item in value]
-    return value
+    return json_text(content, indent=1) + "\n"
 
 
 def results_csv(subject: ReportSubject) -> str:

@@ -67,6 +67,14 @@ def test_a_run_without_an_end_has_what_there_is(tmp_path: Path) -> None:
         half.predict(reviews(2))
 
 
+def test_a_score_that_is_no_number_is_nan(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    (tmp_path / "summary.json").write_text('{"test": {"mood": {"auroc": null, "accuracy": 0.5}}}')
+    found = po.Run(tmp_path)
+    assert np.isnan(found.scores["mood"]["auroc"])
+    assert found.table["test"].tolist()[1:] == [0.5] and np.isnan(found.table["test"].iloc[0])
+
+
 def test_quiet_prints_nothing_and_leaves_the_process_alone(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
