@@ -167,10 +167,14 @@ def warm_up() -> None:
     Nothing goes backward: autograd's threads don't survive a fork.
     """
     import pipeline.training_run
+    from datamodules.sources import quickstart
     from lightning_modules.module import MultiTaskModule
     from pipeline.fit import main as fit
 
     environment = dict(os.environ)
+    os.fsync = lambda _: None  # no session outlives a power cut
+    quickstart.read_numbers = cache(quickstart.read_numbers)
+    quickstart.read_frame = cache(quickstart.read_frame)
     still = [
         patch.object(MultiTaskModule, "backward", lambda *_, **__: None),
         patch.object(pipeline.training_run, "cost_line", lambda _: "no estimate"),

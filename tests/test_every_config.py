@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -43,22 +45,45 @@ SELECTED = {row.name: row.train for row in ROWS if row.train} | {
 
 # what a step will cost is estimated before the first: one option of each group;
 # tests/pipeline/planning compares estimates with what was measured
-ESTIMATED = {group: name for name in reversed(TRAINED) for group in [name.rpartition("/")[0]]}
+ESTIMATED = set({name.rpartition("/")[0]: name for name in reversed(TRAINED)}.values())
 
 UNLABELLED = {"transfer/lwf": {"sentiment"}}  # tasks that a run has no labels of
 
 
-def arguments(name: str) -> list[str]:
-    """The command line that trains an option for two steps; later arguments win."""
+# groups whose options have nothing to do with a balancer: each trains beside one
+BESIDE = ("trunk", "sampler", "optimizer", "schedule", "augment", "tune")
+
+
+def selection(name: str) -> tuple[str, ...]:
+    """What selects an option."""
     group, _, option = name.rpartition("/")
-    chosen = SELECTED.get(name, (f"{group}={option}",))
+    return tuple(SELECTED.get(name, (f"{group}={option}",)))
+
+
+def runs() -> dict[tuple[str, ...], list[str]]:
+    """{what a run selects: options that it trains}; an option of each group, where that may be."""
+    groups: dict[str, list[str]] = {}
+    for name in TRAINED:
+        groups.setdefault(name.rpartition("/")[0], []).append(name)
+    beside = zip_longest(groups["balancer"], *(groups.pop(group) for group in BESIDE))
+    together = [list(filter(None, names)) for names in beside]
+    del groups["balancer"]
+    found: dict[tuple[str, ...], list[str]] = {}
+    for names in [*together, *([name] for own in groups.values() for name in own)]:
+        chosen = tuple(argument for name in names for argument in selection(name))
+        found.setdefault(chosen, []).extend(names)  # several types of task are in one data set
+    return found
+
+
+def arguments(chosen: Sequence[str], folder: str) -> list[str]:
+    """The command line that trains for two steps; later arguments win."""
     own_data = any(argument.startswith("data=") for argument in chosen)
     base = () if own_data else (SMOKE,)  # the experiment is about the quickstart's data
-    return [*base, *TWO_STEPS, *chosen, f"run_dir={directory(name)}"]
+    return [*base, *TWO_STEPS, *chosen, f"run_dir={folder}"]
 
 
-def directory(name: str) -> str:
-    return name.replace("/", "-")
+def directory(names: Sequence[str]) -> str:
+    return names[0].replace("/", "-")
 
 
 def test_every_method_has_one_row() -> None:
@@ -76,16 +101,28 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     """Train every option for two steps; {option: what came of it}."""
     root = tmp_path_factory.mktemp("options")
-    logs = {name: root / f"{directory(name)}.log" for name in TRAINED}
+    # what others start from comes first
+    planned = dict(sorted(runs().items(), key=lambda run: DRAWN not in run[1]))
+    logs = [str(root / f"{directory(names)}.log") for names in planned.values()]
     sessions = [
-        Session(arguments(name), str(log), plots=name == DRAWN, estimate=name in ESTIMATED.values())
-        for name, log in logs.items()
+        Session(
+            arguments(chosen, directory(names)),
+            log,
+            plots=DRAWN in names,
+            estimate=not ESTIMATED.isdisjoint(names),
+        )
+        for (chosen, names), log in zip(planned.items(), logs, strict=True)
     ]
     codes = run_sessions(sessions, root)
     return {
-        name: Trained(root / directory(name), code, log.read_text())
-        for (name, log), code in zip(logs.items(), codes, strict=True)
+        name: Trained(root / directory(names), code, Path(log).read_text())
+        for names, log, code in zip(planned.values(), logs, codes, strict=True)
+        for name in names
     }
+
+
+def test_every_option_is_trained_once() -> None:
+    assert Counter(name for names in runs().values() for name in names) == Counter(TRAINED)
 
 
 @pytest.mark.slow

@@ -170,7 +170,10 @@ class StudyRun:
     def _write(
         self, results: StudyResults, answers: StudyAnalysis, own: StudyTracker | None
     ) -> Path:
-        files = write_report(results, answers, self.want.folder)
+        problems: list[str] = []
+        files = write_report(results, answers, self.want.folder, problems)
+        for line in problems:
+            say(self.console, f"warning: {line}")
         if own is not None:
             own.answered(results, answers, files)
             if not own.adopt([job.files.path for job in self.jobs if isinstance(job, FitJob)]):

@@ -6,11 +6,13 @@ import itertools
 import platform
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.crash_report import keep_evidence, one_line
 from pipeline.pages import render
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.overrides import told_again
@@ -101,17 +103,32 @@ def comparisons_csv(subject: ReportSubject) -> str:
     return csv_text(COMPARISON_COLUMNS, rows)
 
 
-def all_charts(subject: ReportSubject, folder: Path) -> list[Chart]:
-    found = histories(subject, folder)
-    every = (
-        change_chart(subject),
-        transfer_chart(subject),
-        pareto_chart(subject),
-        label_chart(subject),
-        learning_chart(subject, found),
-        cosine_chart(subject, found),
-    )
-    return [chart for chart in every if chart is not None]
+def all_charts(subject: ReportSubject, folder: Path, problems: list[str]) -> list[Chart]:
+    """Draw what there is to draw; a chart that fails is a line among the problems."""
+    every: dict[str, Callable[[], Chart | None]] = {
+        "changes": lambda: change_chart(subject),
+        "transfer": lambda: transfer_chart(subject),
+        "the Pareto front": lambda: pareto_chart(subject),
+        "label fractions": lambda: label_chart(subject),
+        "learning curves": lambda: learning_chart(subject, histories(subject, folder)),
+        "cosines": lambda: cosine_chart(subject, histories(subject, folder)),
+    }
+    drawn = []
+    for name, draw in every.items():
+        with chart_costs_only_itself(name, folder, problems):
+            drawn.append(draw())
+    return [chart for chart in drawn if chart is not None]
+
+
+@contextmanager
+def chart_costs_only_itself(name: str, folder: Path, problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # the scores are complete, whatever it is
+        keep_evidence(error, {}, folder)
+        line = redact_text(f"the chart of {name} couldn't be drawn: {one_line(error)}")
+        if line not in problems:
+            problems.append(line)
 
 
 VERSION_TAG = "version."
@@ -119,11 +136,15 @@ COMMIT, DIRTY = "mlflow.source.git.commit", "mlflow.source.git.dirty"
 
 
 def report_page(
-    subject: ReportSubject, lines: Sequence[str], charts: Sequence[Chart], folder: Path
+    subject: ReportSubject,
+    lines: Sequence[str],
+    charts: Sequence[Chart],
+    problems: Sequence[str],
+    folder: Path,
 ) -> str:
     """Return the whole page."""
     results = subject.results
-    notes = list(dict.fromkeys([*results.notes, *subject.answers.notes]))
+    notes = list(dict.fromkeys([*results.notes, *subject.answers.notes, *problems]))
     facts = {
         "tasks": len(subject.tasks),
         "arms compared": len(results.arms),
@@ -198,27 +219,40 @@ PAGE, JSON, RESULTS, COMPARISONS = "report.html", "results.json", "results.csv",
 FIGURES = "figures"
 
 
-def write_report(results: StudyResults, answers: StudyAnalysis, folder: Path) -> list[Path]:
+def write_report(
+    results: StudyResults, answers: StudyAnalysis, folder: Path, problems: list[str] | None = None
+) -> list[Path]:
     """Write report.html, results.json, results.csv, comparisons.csv and figures/*.png.
 
-    Each file is whole or not there, and replaces that of an earlier report.
+    Each file is whole or not there, and replaces that of an earlier report. The numbers are written
+    first, and a chart that can't be drawn costs only itself.
+
+    Args:
+        results: of the study's trials.
+        answers: what they say.
+        folder: of the study.
+        problems: gets a line for each chart that couldn't be drawn; the page has them, too.
 
     Returns:
         The files, the page first.
     """
     subject = ReportSubject(redacted_results(results), answers)
     lines = verdict(subject.results, answers)
-    drawn = all_charts(subject, folder)
-    texts: dict[str, Callable[[], str]] = {
-        PAGE: lambda: report_page(subject, lines, drawn, folder),
-        JSON: lambda: as_json(subject, lines),
-        RESULTS: lambda: results_csv(subject),
-        COMPARISONS: lambda: comparisons_csv(subject),
+    problems = [] if problems is None else problems
+    numbers = {
+        JSON: as_json(subject, lines),
+        RESULTS: results_csv(subject),
+        COMPARISONS: comparisons_csv(subject),
     }
-    for name, text in texts.items():
-        write_text(folder / name, text())
-    figures = [folder / FIGURES / f"{chart.name}.png" for chart in drawn]
-    for chart, path in zip(drawn, figures, strict=True):
-        with replacing(path) as temporary:
-            write_png(chart, temporary)
-    return [*(folder / name for name in texts), *figures]
+    for name, text in numbers.items():
+        write_text(folder / name, text)
+    drawn = all_charts(subject, folder, problems)
+    figures = []
+    for chart in drawn:
+        path = folder / FIGURES / f"{chart.name}.png"
+        with chart_costs_only_itself(chart.name, folder, problems):
+            with replacing(path) as temporary:
+                write_png(chart, temporary)
+            figures.append(path)
+    write_text(folder / PAGE, report_page(subject, lines, drawn, problems, folder))
+    return [*(folder / name for name in (PAGE, *numbers)), *figures]

@@ -194,6 +194,26 @@ def test_studies_that_lack_something(tmp_path: Path, case: str) -> None:
     }[case] in text
 
 
+def test_a_chart_that_fails_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, found = small(tmp_path)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("no axis for me:pw1@host")
+
+    monkeypatch.setattr(write, "pareto_chart", broken)
+    monkeypatch.setattr(write, "write_png", broken)
+    problems: list[str] = []
+    paths = write_report(study, found, tmp_path, problems)
+    assert [path.name for path in paths] == [
+        "report.html", "results.json", "results.csv", "comparisons.csv",
+    ]  # fmt: skip
+    assert len(problems) > 1 and all(line in read(tmp_path).text for line in problems)
+    assert problems[0].startswith("the chart of the Pareto front couldn't be drawn: ZeroDivision")
+    assert "broken" in (tmp_path / "crash.txt").read_text(encoding="utf-8")
+
+
 def test_an_old_report_stays_where_a_new_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
