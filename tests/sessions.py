@@ -91,8 +91,9 @@ class Session:
     fault: Fault | None = None
     # a file, or the newest one of a folder, that loses its second half before the call
     torn: str | None = None
-    # these two take longer than the rest of a small run
+    # these three take longer than the rest of a small run
     plots: bool = False
+    model: bool = False  # exported at the end
     estimate: bool = False  # what a step will cost, printed before the first
     compiler: str = "inductor"  # or one that writes no C++, which takes a minute
     processes: int = 1  # of the run; a fault hits the first, and its end ends the others
@@ -284,6 +285,8 @@ def _session(session: dict[str, Any]) -> int:
 
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
+    if not session["model"]:
+        pipeline.training_run.export_model = lambda *_: None
     if not session["estimate"]:
         pipeline.training_run.cost_line = lambda _: "no estimate"
     if session["compiler"] != "inductor":

@@ -109,6 +109,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
             arguments(chosen, directory(names)),
             log,
             plots=DRAWN in names,
+            model=True,
             estimate=not ESTIMATED.isdisjoint(names),
         )
         for (chosen, names), log in zip(planned.items(), logs, strict=True)

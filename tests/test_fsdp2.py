@@ -95,7 +95,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> ShardedRuns:
         return *FROZEN, f"data.cache={root / 'cache'}", f"run_dir={root / name}"
 
     sessions = {
-        "whole": [start("whole", *TWO, processes=2, estimate=True)],
+        "whole": [start("whole", *TWO, processes=2, model=True, estimate=True)],
         "stopped": [
             start("stopped", *TWO, fault=killed, processes=2),
             go_on("stopped", fault=ended, processes=2),
