@@ -233,7 +233,7 @@ def cut_texts(inspected: InspectedDataset) -> Iterator[DataProblem]:
     store = inspected.stores.get("text")
     if inspected.text is None or not isinstance(store, TextStore) or not len(store):
         return
-    cut = store.cut
+    cut = store.cut > 0
     if cut.mean() > CUT:
         what = f"texts are cut at {inspected.text.max_length} tokens ({cut.mean():.0%})"
         advice = "raise data.text.max_length, if their ends matter"

@@ -69,9 +69,13 @@ def test_texts_that_just_fit_are_not_cut(tmp_path: Path) -> None:
     longest = int(whole.inspected_datasets["shop"].stores["text"].lengths().max())
     texts = {"vocab_size": 300, "max_length": longest}
     assert found(tmp_path, rows(), text=texts, **PART).problems == []
-    texts["max_length"] -= 1
-    (problem,) = found(tmp_path, rows(), text=texts, **PART).problems
-    assert f"texts are cut at {longest - 1} tokens" in problem.what
+    texts["max_length"] = longest // 2
+    shop = found(tmp_path, rows(), text=texts, **PART)
+    (problem,) = shop.problems
+    cut = int((whole.inspected_datasets["shop"].stores["text"].lengths() > longest // 2).sum())
+    share = cut / len(shop.inspected_datasets["shop"].loaded.table)
+    assert problem.what == f"texts are cut at {longest // 2} tokens ({share:.0%})"
+    assert problem.count == cut
 
 
 def test_a_column_is_constant_if_all_of_it_is(tmp_path: Path) -> None:
