@@ -130,7 +130,7 @@ os.execv(sys.executable, [sys.executable, {stand_in!r}, *sys.argv[1:]])
 def test_the_runs_of_a_study_begin_wherever_the_user_stands(program: Path, trap: Path) -> None:
     """Each first calls the real command, then leaves what a run leaves."""
     child = trap / "child.py"
-    child.write_text(CHILD.format(stand_in=LAUNCHER.split()[1]))
+    child.write_text(CHILD.format(stand_in=LAUNCHER.split()[-1]))
     launcher = f"launcher={program.parent / 'python'} {child}"
     told = run(trap, program, "study", *SMALL, "seeds=[0]", "run_dir=one", launcher)
     assert (trap / "one/trials/multi_task/seed-0/summary.json").exists(), told
