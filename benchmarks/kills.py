@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +51,11 @@ class Command:
     resumed: bool = False
     alone: bool = False
 
-    def words(self, out: Path) -> list[str]:
+    def words(self, out: Path, python: Sequence[str]) -> list[str]:
         given = [option.replace("OUT", str(out)) for option in self.options]
         if self.resumed and (out / "config.yaml").is_file():
             given = [f"resume={out}"]
-        return [sys.executable, "-m", f"pipeline.{self.name}", *given]
+        return [*python, "-m", f"pipeline.{self.name}", *given]
 
 
 def commands() -> dict[str, Command]:
@@ -76,12 +76,27 @@ def commands() -> dict[str, Command]:
     }
 
 
-def start(command: Command, out: Path) -> subprocess.Popen[bytes]:
+@dataclass
+class Machine:
+    """What commands run on.
+
+    python: what starts them; cut: kills what runs of them outside the session of that.
+    """
+
+    python: Sequence[str] = (sys.executable,)
+    cut: Callable[[], None] = lambda: None
+
+
+def start(command: Command, out: Path, machine: Machine) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     out.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{out}.log").open("ab") as log:
         return subprocess.Popen(
-            command.words(out), stdout=log, stderr=log, env=environment, start_new_session=True
+            command.words(out, machine.python),
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
         )
 
 
@@ -95,7 +110,9 @@ def members(session: int) -> list[psutil.Process]:
     return found
 
 
-def kill(process: subprocess.Popen[bytes], draw: random.Random, alone: bool) -> None:
+def kill(
+    process: subprocess.Popen[bytes], draw: random.Random, alone: bool, machine: Machine
+) -> None:
     """Kill a session's processes: one, after which the others must end by themselves, or all."""
     found = members(process.pid)
     with suppress(psutil.Error):
@@ -112,12 +129,13 @@ def kill(process: subprocess.Popen[bytes], draw: random.Random, alone: bool) -> 
     for trial in members(process.pid):
         with suppress(psutil.Error):
             trial.kill()
+    machine.cut()
     process.wait()
 
 
-def through(command: Command, out: Path) -> None:
+def through(command: Command, out: Path, machine: Machine) -> None:
     """Run a command to its end."""
-    code = start(command, out).wait(LONGEST)
+    code = start(command, out, machine).wait(LONGEST)
     if code:
         raise SystemExit(f"{command.name} ended with {code}; see {out}.log")
 
@@ -145,47 +163,52 @@ def result(command: Command, out: Path) -> Any:
     return plain, kept, left, scores["status"], scores["test"]
 
 
-def trial(command: Command, out: Path, seconds: float, draw: random.Random) -> int:
+def trial(
+    command: Command, out: Path, seconds: float, draw: random.Random, machine: Machine
+) -> int:
     """Kill a command once or twice, go on with it; return the kills."""
     kills = 0
     for _ in range(draw.choice((1, 1, 2))):
-        process = start(command, out)
+        process = start(command, out, machine)
         with suppress(subprocess.TimeoutExpired):
             process.wait(draw.uniform(0.05, 1.0) * seconds)
         if process.poll() is None:
             kills += 1
-            kill(process, draw, command.alone and draw.random() < 0.7)
-    through(command, out)
+            kill(process, draw, command.alone and draw.random() < 0.7, machine)
+    through(command, out, machine)
     return kills
 
 
-def main(count: int = 200, seed: int = 0, kinds: Sequence[str] = ()) -> Counter[str]:
-    """Return how many kills each command survived; the first that loses something ends it."""
-    draw, done = random.Random(seed), Counter[str]()
+def main(
+    count: int = 200, seed: int = 0, kinds: Sequence[str] = (), machine: Machine | None = None
+) -> Counter[str]:
+    """Return how many kills each command survived, at least one each and ``count`` in all.
+
+    The first that loses something ends it.
+    """
+    draw, done, machine = random.Random(seed), Counter[str](), machine or Machine()
     folder = Path(tempfile.mkdtemp(prefix="pollinate-kills-"))
     write_shop(folder)
     os.chdir(folder)
     known = {name: one for name, one in commands().items() if not kinds or name in kinds}
-    if {"merge", "predict"} & set(known):
-        for number, name in enumerate("ab"):
-            through(Command("fit", [*FIT, "run_dir=OUT", f"seed={number}"]), Path("source", name))
+    for number, name in enumerate("ab" if "merge" in known else "a" if "predict" in known else ""):
+        model = Command("fit", [*FIT, "run_dir=OUT", f"seed={number}"])
+        through(model, Path("source", name), machine)
     expected, seconds = {}, {}
     for name, command in known.items():
         shutil.rmtree("cache", ignore_errors=True)
         began = time.monotonic()
-        through(command, Path("alone", name).absolute())
+        through(command, Path("alone", name).absolute(), machine)
         seconds[name] = time.monotonic() - began
         expected[name] = result(command, Path("alone", name).absolute())
     number = 0
-    while done.total() < count:
+    while done.total() < count or not all(done[name] for name in known):
         for name, command in known.items():
-            if done.total() >= count:
-                break
             number += 1
             if name == "cache":
                 shutil.rmtree("cache", ignore_errors=True)
             out = Path("trials", f"{name}-{number}").absolute()
-            done[name] += trial(command, out, seconds[name], draw)
+            done[name] += trial(command, out, seconds[name], draw, machine)
             if result(command, out) != expected[name]:
                 raise SystemExit(f"{name}: {out} differs from {folder}/alone/{name}")
             sys.stdout.write(f"{name}: {done[name]} kills, nothing lost\n")

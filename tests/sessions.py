@@ -153,9 +153,14 @@ def main() -> None:
     warm_up()
     for line in sys.stdin:
         request = json.loads(line)
-        os.chdir(request["cwd"])
+        os.chdir(request.get("cwd", ROOT))
         if "cases" in request:
             codes = _alone_and_both(**request)
+        elif "serve" in request:
+            codes = [_serve(request["serve"])]
+        elif "end" in request:
+            os.kill(request["end"], signal.SIGTERM)
+            codes = [_end_of([request["end"]])]
         else:
             codes = [_torn_or_not(session) for session in request["sessions"]]
         answers.write(json.dumps(codes) + "\n")
@@ -213,6 +218,20 @@ def _alone_and_both(cases: str, cwd: str, names: Sequence[str]) -> list[int]:
     both = _fork(2, lambda: work("two", f"two-{os.environ['RANK']}.log"))
     alone = _fork(1, lambda: work("one", "one.log"))
     return [_end_of(both), _end_of(alone)]
+
+
+def _serve(place: str) -> int:
+    """Fork a process that runs the commands it is asked for; return its number."""
+    from tests.pipeline.studies.warm_server import serve
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(place)
+    listener.listen()
+    process = os.fork()
+    if process == 0:
+        serve(listener)
+    listener.close()
+    return process
 
 
 def tear(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,19 @@ def write(folder: Path, files: dict[str, str | bytes]) -> None:
 
 def loaded(folder: Path, spec: dict[str, Any], *overrides: str) -> MixedDataModule:
     """The data module of a data file, set up as a run does it."""
+    return set_up(composed(folder, spec, *overrides))
+
+
+def composed(folder: Path, spec: dict[str, Any], *overrides: str) -> dict[str, Any]:
+    """The configuration of a run on a data file, which is written."""
     (folder / "shop.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     arguments: Sequence[str] = [f"data={folder / 'shop.yaml'}", *overrides]
-    config = compose("fit", [*arguments, f"data.cache={folder / 'cache'}"])
-    module = build_datamodule(config)
+    return compose("fit", [*arguments, f"data.cache={folder / 'cache'}"])
+
+
+def set_up(config: dict[str, Any]) -> MixedDataModule:
+    """The data module of a configuration, which stays as it is."""
+    module = build_datamodule(deepcopy(config))
     module.setup()
     return module
 

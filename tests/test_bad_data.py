@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pollinate.errors import PollinateError
-from tests.shops import data, loaded, refusal, reviews, write
+from tests.shops import composed, data, loaded, refusal, reviews, set_up, write
 
 
 def png(width: int = 8, height: int = 8, shade: int = 0) -> bytes:
@@ -225,6 +225,13 @@ cells = st.text(
 )
 
 
+@pytest.fixture
+def config(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What is the same for every file that is tried: most of the time goes there."""
+    return composed(tmp_path, data(**request.param))
+
+
+@pytest.mark.parametrize("config", [{}], indirect=True)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(cells, min_size=1, max_size=4), max_size=12).map(
@@ -234,11 +241,13 @@ cells = st.text(
     st.sampled_from(["text,label\n", "", "text;label\n", "\ufefftext,label\r\n"]),
 )
 @example("\0", "")  # a zero byte as a column name
-def test_no_csv_ends_in_a_traceback(tmp_path: Path, body: str, header: str) -> None:
+def test_no_csv_ends_in_a_traceback(
+    tmp_path: Path, config: dict[str, Any], body: str, header: str
+) -> None:
     """Whatever a file holds, its rows come out or an error says why."""
     write(tmp_path, {"shop.csv": (header + body).encode("utf-8", "surrogatepass")})
     try:
-        module = loaded(tmp_path, data())
+        module = set_up(config)
     except PollinateError as error:
         assert "shop" in str(error) or "kind" in str(error)  # either may come
     else:
@@ -247,6 +256,7 @@ def test_no_csv_ends_in_a_traceback(tmp_path: Path, body: str, header: str) -> N
         assert sorted(rows.tolist()) == list(range(len(table)))  # no row is lost in silence
 
 
+@pytest.mark.parametrize("config", [{"source": "json"}], indirect=True)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
@@ -265,10 +275,13 @@ def test_no_csv_ends_in_a_traceback(tmp_path: Path, body: str, header: str) -> N
     st.booleans(),
 )
 @example([{"text": 9007199254740993}, {"text": 0.0}], False)  # no double precision number
-def test_no_json_ends_in_a_traceback(tmp_path: Path, rows: list[Any], as_lines: bool) -> None:
+def test_no_json_ends_in_a_traceback(
+    tmp_path: Path, config: dict[str, Any], rows: list[Any], as_lines: bool
+) -> None:
     text = "\n".join(map(json.dumps, rows)) if as_lines else json.dumps(rows)
-    write(tmp_path, {"shop.jsonl" if as_lines else "shop.json": text})
+    config["data"]["datasets"]["shop"]["path"] = str(tmp_path / f"shop.json{'l' * as_lines}")
+    write(tmp_path, {f"shop.json{'l' * as_lines}": text})
     try:
-        loaded(tmp_path, data(source="json", path="shop.jsonl" if as_lines else "shop.json"))
+        set_up(config)
     except PollinateError as error:
         assert str(error)  # either may come

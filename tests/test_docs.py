@@ -21,7 +21,7 @@ from pipeline.configuration.groups import SHIPPED, options
 from pipeline.configuration.schema import SCHEMAS
 from pollinate.namespaces import FAMILIES
 from pollinate.requirements import check_run_folder
-from tests.pipeline.studies.warm_server import warm
+from tests.lean_fit import lean_runs
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -246,13 +246,6 @@ def test_a_program_is_short(program: str) -> None:
     assert len(program.splitlines()) <= 25
 
 
-@pytest.fixture(scope="module")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Starts the runs of a study in a tenth of the time."""
-    with warm(tmp_path_factory.mktemp("warm") / "socket") as command:
-        yield command
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # a stock Trainer warns of its own setup
 @pytest.mark.parametrize("program", programs())
@@ -262,4 +255,5 @@ def test_a_program_runs(program: str, shop: None, request: pytest.FixtureRequest
         before = before.replace("overrides=[", 'overrides=["tracking=none", ')
         given = ["tracking=none", f"launcher={request.getfixturevalue('launcher')}"]
         after = after.replace("overrides=[", f"overrides=[*{given}, ")
-    exec(before + study + after, {"__name__": "program"})  # the project's own pages
+    with lean_runs():
+        exec(before + study + after, {"__name__": "program"})  # the project's own pages

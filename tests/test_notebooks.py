@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.pipeline.studies.warm_server import warm
-
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "notebooks").glob("*.ipynb"))
-# a study's runs are real, but started from a process that has imported everything
+# the kernel is a fork of a process that has imported everything, and so are a study's runs
+KERNEL = "tests.kernel"
 WARM = """
 import pollinate as po
 ordinary = po.study
@@ -39,18 +40,23 @@ def told(notebook: Any) -> str:
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own packages
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_says_what_it_says_in_the_docs(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, launcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook, stored = opened(path), opened(path)
-    with warm(tmp_path / "warm") as launcher:
-        first = WARM.format(launcher=f"launcher={launcher}")
-        notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
-        nbclient.NotebookClient(
-            notebook, timeout=400, resources={"metadata": {"path": str(tmp_path)}}
-        ).execute()
+    first = WARM.format(launcher=f"launcher={launcher}")
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
+    kernel = tmp_path / "kernels" / "warm" / "kernel.json"
+    argv = [*shlex.split(launcher), "-m", KERNEL, "-f", "{connection_file}"]
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text(json.dumps({"argv": argv, "display_name": "warm", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    nbclient.NotebookClient(
+        notebook,
+        kernel_name="warm",
+        timeout=400,
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
     names = "priority", "multi_task", "single_task:priority"
     for text in (told(notebook), told(stored)):
         assert [name for name in names if name not in text] == []

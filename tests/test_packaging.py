@@ -128,11 +128,12 @@ os.execv(sys.executable, [sys.executable, {stand_in!r}, *sys.argv[1:]])
 
 @pytest.mark.slow
 def test_the_runs_of_a_study_begin_wherever_the_user_stands(program: Path, trap: Path) -> None:
-    """Each first calls the real command, then leaves what a run leaves."""
+    """The one here first calls the real command, then leaves what a run leaves."""
     child = trap / "child.py"
-    child.write_text(CHILD.format(stand_in=LAUNCHER.split()[1]))
+    child.write_text(CHILD.format(stand_in=LAUNCHER.split()[-1]))
     launcher = f"launcher={program.parent / 'python'} {child}"
-    told = run(trap, program, "study", *SMALL, "seeds=[0]", "run_dir=one", launcher)
+    one = ["seeds=[0]", "study.single_task=false", "run_dir=one", launcher]
+    told = run(trap, program, "study", *SMALL, *one)
     assert (trap / "one/trials/multi_task/seed-0/summary.json").exists(), told
 
 
@@ -141,7 +142,7 @@ def test_the_runs_of_a_study_begin_wherever_the_user_stands(program: Path, trap:
 def test_other_processes_of_a_run_work_wherever_the_user_stands(program: Path, trap: Path) -> None:
     """Lightning's second process, and the one that sends to MLflow."""
     told = run(
-        trap, program, "fit", *SMALL[:-1], "trainer.max_epochs=1", "run_dir=two",
+        trap, program, "fit", *SMALL[:-1], "trainer.max_steps=1", "run_dir=two",
         "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
     )  # fmt: skip
     assert "resume     pollinate fit resume=two trainer.max_epochs=N" in told

@@ -162,6 +162,8 @@ def link(source: Path, target: Path) -> None:
     except OSError:  # a file system without hard links
         shutil.copyfile(source, temporary)
     temporary.replace(target)
+    # of two names of one file, which a killed run may leave, POSIX replaces none and removes none
+    temporary.unlink(missing_ok=True)
 
 
 class RankState(Callback):

@@ -35,12 +35,12 @@ po.fitt("shop.yaml")
 SETTINGS = """\
 [mypy]
 strict = True
-follow_imports = silent
+follow_imports = skip
 mypy_path = {folder}
-[mypy-torch.*,lightning.*,torchmetrics.*,torchvision.*,numpy.*,pandas.*,datasets.*,mlflow.*,rich.*]
-follow_imports = skip
-[mypy-scipy.*,hydra.*,omegaconf.*,PIL.*,tokenizers.*,transformers.*,timm.*,peft.*,matplotlib.*]
-follow_imports = skip
+[mypy-pollinate.*,pipeline.*,lightning_modules.*,datamodules.*]
+follow_imports = silent
+[mypy-matplotlib.*,numpy.*,pandas.*,psutil.*,scipy.*,tokenizers.*,torch.*,yaml.*]
+follow_imports_for_stubs = True
 """
 
 

@@ -172,6 +172,16 @@ def test_a_folder_without_hard_links_gets_a_copy(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
+def test_a_file_that_has_its_second_name_already_leaves_no_third(tmp_path: Path) -> None:
+    """A run that is killed between the second name and the next last.ckpt leaves both."""
+    source, target = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    source.write_bytes(b"new")
+    for _ in range(2):
+        link(source, target)
+    assert target.samefile(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
+
+
 def test_state_round_trip(tmp_path: Path) -> None:
     keep = fit(tmp_path, (0.1, 0.3))
     other = RunCheckpoint(tmp_path, keep.stop, 3, "valid/score", "max")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration.composition import compose, compose_with_requirements
+from pipeline.configuration.composition import compose, compose_with_requirements, load_yaml
 from pipeline.configuration.groups import SHIPPED, find_option
 from pollinate.errors import UsageError
 from tests.pipeline.conftest import ALLOW, CONF, Fit
@@ -171,6 +171,15 @@ def test_works_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shipped_defaults_compose() -> None:
     config = compose("fit")
     assert set(config["encoder"]) == {"audio", "image", "text"}
+
+
+def test_a_shipped_file_is_read_once_and_each_reader_may_change_what_it_got() -> None:
+    first = load_yaml(SHIPPED / "fit.yaml")
+    first["loader"]["workers"] = 7
+    first["defaults"].clear()
+    second = load_yaml(SHIPPED / "fit.yaml")
+    assert second["loader"]["workers"] == 0
+    assert {"data": "quickstart"} in second["defaults"]
 
 
 def test_hydra_state_is_left_alone(fit: Fit) -> None:

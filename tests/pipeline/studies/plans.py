@@ -16,7 +16,8 @@ from pipeline.studies.scheduler import Limits, ScheduledJob, Scheduler
 from pipeline.studies.search import searches_of
 from pipeline.studies.trials import trials_of
 
-LAUNCHER = f"{sys.executable} {Path(__file__).with_name('stand_in.py')}"
+# -S: it needs no package, and looking for them takes as long as all it does
+LAUNCHER = f"{sys.executable} -S {Path(__file__).with_name('stand_in.py')}"
 ROOT = Path(__file__).parents[3]
 
 

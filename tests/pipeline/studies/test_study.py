@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import subprocess
@@ -17,56 +16,6 @@ from pipeline.configuration.composition import compose
 from pipeline.study import main
 from tests.pipeline.studies.plans import LAUNCHER, ROOT
 from tests.pipeline.studies.text_shop import SMALL, stand_in, write_shop
-
-
-@pytest.mark.slow
-def test_a_study_prints_its_plan_and_its_answers(finished: Path) -> None:
-    printed = (finished / "printed").read_text()
-    assert "8 of 8 trials left: about" in printed
-    assert "done: transfer:mood>speed, seed 1 in" in printed
-    assert "delta_m" in printed
-    assert f"report {Path('one/report.html')}" in printed
-
-
-@pytest.mark.slow
-def test_arms_differ_in_nothing_but_their_tasks(finished: Path) -> None:
-    results = json.loads((finished / "one" / "results.json").read_text())["results"]
-    trials = {(t["arm"], t["seed"]): t for t in results["trials"]}
-    assert {t["status"] for t in trials.values()} == {"finished"}
-    multi_task = trials["multi_task", 0]["rows_seen"]
-    assert trials["single_task:mood", 0]["rows_seen"] == {"mood": multi_task["mood"]}
-    assert trials["multi_task", 0]["labels"] == {"mood": 48, "speed": 48}
-    assert trials["multi_task", 0]["test"] != trials["multi_task", 1]["test"]
-
-
-@pytest.mark.slow
-def test_a_finished_study_is_only_reported_anew(
-    finished: Path,
-    launcher: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(finished)
-    before = (finished / "one" / "results.csv").read_bytes()
-    (finished / "one" / "report.html").unlink()
-    assert main(["resume=one", f"launcher={launcher}"]) == 0
-    assert "all trials are done" in capsys.readouterr().out
-    assert (finished / "one" / "report.html").exists()
-    assert (finished / "one" / "results.csv").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_the_same_command_later_says_the_same(
-    finished: Path, launcher: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(finished)
-    assert main([*SMALL, "seeds=[0]", "run_dir=two", f"launcher={launcher}", "jobs=2"]) == 0
-    for arm in ("multi_task", "single_task-speed"):
-        one, two = (
-            json.loads((finished / n / "trials" / arm / "seed-0" / "summary.json").read_text())
-            for n in ("one", "two")
-        )
-        assert one["test"] == two["test"]
 
 
 def test_a_task_without_test_labels_is_noted(
@@ -91,8 +40,9 @@ def test_failures_are_listed_and_the_rest_is_reported(
     assert "failed: bad, seed 0: memory ran out in batches of 8 rows" in printed
     assert "2 trials have no result; to try them again" in printed
     assert (shop / "one" / "report.html").exists()
-    assert main([*SMALL, "run_dir=all", "dim=2", f"launcher={LAUNCHER}", "jobs=3"]) == 1
-    assert "all 9 trials have failed, the first one so: memory ran out" in capsys.readouterr().err
+    given = [*SMALL, "run_dir=all", "dim=2", "seeds=[0]", f"launcher={LAUNCHER}", "jobs=3"]
+    assert main(given) == 1
+    assert "all 3 trials have failed, the first one so: memory ran out" in capsys.readouterr().err
 
 
 def test_dry_run_prints_commands_that_compose(
@@ -110,16 +60,18 @@ def test_dry_run_prints_commands_that_compose(
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("STAND_IN_PAUSE", "0.5")
-    command = [sys.executable, "-m", "pipeline.study", *stand_in("one")]
+def test_ctrl_c_says_how_to_go_on(
+    shop: Path, launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_PAUSE", "0.2")
+    command = [*shlex.split(launcher), "-m", "pipeline.study", *stand_in("one")]
     study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert study.stdout is not None
     for line in study.stdout:
         if line.startswith("started:"):
             break
-    time.sleep(0.7)
+    while not list(shop.glob("one/trials/*/*/state.json")):
+        time.sleep(0.01)
     study.send_signal(signal.SIGINT)
     rest, _ = study.communicate()
     assert study.returncode == 130

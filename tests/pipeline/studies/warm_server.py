@@ -1,7 +1,8 @@
-"""Runs pipeline.fit in forks of one process that has imported everything, for real and fast.
+"""Runs commands in forks of the process of ``tests.sessions``, for real and fast.
 
-``warm(socket)`` starts it; ``launcher="python .../warm.py SOCKET"`` makes a study use it. Only the
-standard library is imported before the server asks for more.
+``warm(socket)`` starts it; ``launcher="python .../warm_server.py SOCKET"`` makes a study use it. So
+runs any other command: ``python .../warm_server.py SOCKET -m pipeline.fit seed=1``, which ends when
+its client does. The client needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -10,72 +11,106 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-ROOT = Path(__file__).parents[3]
-SERVE = "serve"  # the word by which the server's process, and its forks, are known
+LARGEST = 1 << 20  # bytes that a client tells
+KILL = {"kill": True}  # what is told to have all commands killed
 
 
 @contextmanager
 def warm(place: Path) -> Iterator[str]:
     """Start the server, give the launcher, end the server."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen(
-        [sys.executable, __file__, SERVE, str(place)], env=environment, stdout=subprocess.PIPE
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n"
+    from tests import sessions
+
+    (process,) = sessions.ask({"serve": str(place)})
     try:
         yield f"{sys.executable} -S {__file__} {place}"
     finally:
-        server.terminate()
-        server.wait()
-        server.stdout.close()
+        sessions.ask({"end": process})
 
 
-def serve(place: str) -> None:
+def serve(listener: socket.socket) -> None:
     """Fork for each client."""
-    import lightning.pytorch  # noqa: F401  # imported here for all
-    import matplotlib.pyplot  # noqa: F401
-
-    import pipeline.fit
     import pipeline.training_run
+    from pollinate.parents import end_with_parent
 
-    pipeline.training_run.draw_plots = lambda *_: []  # pictures take longer than the rest
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(place)
-    listener.listen()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    end_with_parent()
+    pipeline.training_run.draw_plots = lambda *_: []  # these two take longer than the rest
+    pipeline.training_run.cost_line = lambda _: "no estimate"
+    commands: set[int] = set()
+
+    def reap(*_: object) -> None:
+        with suppress(ChildProcessError):
+            while ended := os.waitpid(-1, os.WNOHANG)[0]:
+                commands.discard(ended)
+
+    signal.signal(signal.SIGCHLD, reap)
     while True:
         client, _ = listener.accept()
-        if os.fork() == 0:
+        message, files, _, _ = socket.recv_fds(client, LARGEST, 1)
+        told = json.loads(message)
+        if told == KILL:
+            for command in tuple(commands):
+                with suppress(ProcessLookupError, ChildProcessError):
+                    os.killpg(command, signal.SIGKILL)
+                    os.waitpid(command, 0)
+        elif (command := os.fork()) == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
-            message, files, _, _ = socket.recv_fds(client, 65_536, 1)
-            told = json.loads(message)
-            for number in (1, 2):
-                os.dup2(files[0], number)
-            os.chdir(told["folder"])
-            client.sendall(f"{os.getpid()} ".encode())
-            code = pipeline.fit.main(told["arguments"])
-            sys.stdout.flush()
-            client.sendall(f"{code} ".encode())
-            os._exit(0)
+            _work(told, client, files[0])
+        else:
+            commands.add(command)
+            with suppress(OSError):  # it has done so itself, or ended
+                os.setpgid(command, command)
+            os.close(files[0])
         client.close()
+
+
+def _work(told: dict[str, Any], client: socket.socket, output: int) -> None:
+    """Run a command in this process, which is its own; don't come back."""
+    os.setpgid(0, 0)
+    for number in (1, 2):
+        os.dup2(output, number)
+    os.chdir(told["folder"])
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    sys.argv = told["arguments"]
+    client.sendall(f"{os.getpid()} ".encode())
+    threading.Thread(target=_end_with, args=(client,), daemon=True).start()
+    module, *arguments = told["arguments"]
+    try:
+        code = import_module(module).main(arguments)
+    except SystemExit as end:
+        code = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    client.sendall(f"{code or 0} ".encode())
+    os._exit(0)
+
+
+def _end_with(client: socket.socket) -> None:
+    """Kill the command when its client is gone."""
+    with suppress(OSError):
+        client.recv(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def ask(place: str, arguments: list[str]) -> int:
     """Have a command run; return its exit code."""
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(place)
-        told = {"arguments": arguments, "folder": str(Path.cwd())}
+        told = {
+            "arguments": arguments,
+            "folder": str(Path.cwd()),
+            "environment": dict(os.environ),
+        }
         socket.send_fds(server, [json.dumps(told).encode()], [1])
         process = int(word(server))
 
@@ -83,7 +118,16 @@ def ask(place: str, arguments: list[str]) -> int:
             os.kill(process, number)
 
         signal.signal(signal.SIGTERM, pass_on)
+        signal.signal(signal.SIGINT, pass_on)
         return int(word(server) or 1)
+
+
+def kill_all(place: str) -> None:
+    """Kill all commands that run, as a power cut does; they are gone when this returns."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(place)
+        server.sendall(json.dumps(KILL).encode())
+        assert server.recv(1) == b""
 
 
 def word(server: socket.socket) -> str:
@@ -95,7 +139,4 @@ def word(server: socket.socket) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == SERVE:
-        serve(sys.argv[2])
-    else:
-        sys.exit(ask(sys.argv[1], sys.argv[4:]))
+    sys.exit(ask(sys.argv[1], sys.argv[3:]))
