@@ -25,6 +25,7 @@ import pipeline.tracking.background as process
 from pipeline.sync import sync
 from pipeline.tracking.journals import read_lines, read_points
 from pipeline.tracking.loggers import LocalRunLogger, MLflowRunLogger
+from pipeline.tracking.sender import SYSTEM
 from pollinate.errors import PollinateError, UsageError
 from tests.pipeline.tracking.logging_processes import log_and_die, log_locally
 from tests.sessions import call
@@ -50,7 +51,7 @@ def wait_for(condition: Any, seconds: float = 30.0) -> None:
 
 def test_resumed_run_is_the_same_without_gap_or_repetition(tmp_path: Path, database: str) -> None:
     client = MlflowClient(database)
-    tracker = make(database, tmp_path / "run", seconds=0.2)
+    tracker = make(database, tmp_path / "run", seconds=0.01)
     tracker.log_hyperparams({"lr": 0.1, "hub": {"token": "hidden"}})
     (tmp_path / "run" / "note.txt").write_text("hello")
     tracker.log_artifact(tmp_path / "run" / "note.txt", "notes")
@@ -58,6 +59,7 @@ def test_resumed_run_is_the_same_without_gap_or_repetition(tmp_path: Path, datab
     for step in range(10):
         tracker.log_metrics({"train/digit/loss": 1 / (step + 1)}, step)
     wait_for(lambda: tracker.run_id is not None)
+    wait_for(lambda: (tmp_path / "run" / SYSTEM).read_text())
     assert client.get_run(str(tracker.run_id)).info.status == "RUNNING"
     tracker.finalize("success")  # Lightning's, after fit: the run goes on
     tracker.log_metrics({"test/digit/score": 0.5}, 10)
