@@ -294,9 +294,11 @@ def _session(session: dict[str, Any]) -> int:
     _write_to(session["log"])
     import torch
 
+    import pipeline.serving.model_folder
     import pipeline.training_run
     from pipeline.fit import main as fit
 
+    pipeline.serving.model_folder.OWN_PACKAGES = ()  # to copy their files takes a while
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
     if not session["model"]:

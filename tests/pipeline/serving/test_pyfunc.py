@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from lightning_modules.predictor import Predictor
+from pipeline.fit import main as fit
 from pipeline.serving.model_folder import (
     CODE_FOLDER,
     DATA_FOLDER,
@@ -38,7 +39,7 @@ from pipeline.serving.pyfunc import (
     save_model,
 )
 from pollinate.errors import UsageError
-from tests.conftest import fit
+from tests.conftest import SMALL
 from tests.forks import Forks
 
 ROOT = Path(__file__).parents[3]
@@ -308,10 +309,16 @@ def test_code_of_the_users_own_goes_along(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny_run", "warm_senders")
 def test_a_run_registers_its_best_model(
-    tmp_path: Path, empty_database: Path, load_elsewhere: Callable[..., Any]
+    tmp_path: Path,
+    empty_database: Path,
+    load_elsewhere: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     uri = f"sqlite:///{shutil.copy(empty_database, tmp_path)}"
-    run = fit(tmp_path / "run", f"tracking.uri={uri}", "tracking.register=shop")
+    run = tmp_path / "run"
+    arguments = [*SMALL, f"run_dir={run}", f"tracking.uri={uri}", "tracking.register=shop"]
+    monkeypatch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
+    assert fit(arguments) == 0
     found = load_elsewhere("models:/shop/1", uri)
     predictor = Predictor.load(run / "checkpoints" / "best.ckpt")
     for task, answers in predictor.predict({"text": ["good"]}).answers.items():
