@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,12 +74,10 @@ HYDRA = "hydra"  # key of Hydra's own settings, of which a search path imports p
 def load_yaml(file: Path) -> DictConfig:
     """Return the file's mapping, with the values of its ``PATHS`` keys made absolute."""
     try:
-        found = parse_yaml(read_text(file))
-        plain = {} if found is None else found
+        plain = _parsed(read_text(file))
         if not isinstance(plain, dict):
             kind = "a list" if isinstance(plain, list) else "a single value"
             raise UsageError(f"{file} must be a mapping of keys to values, got {kind}")
-        OmegaConf.create(plain)  # says what is wrong with an interpolation
     except MarkedYAMLError as error:
         raise UsageError(_broken(file, error)) from error
     except (YAMLError, OSError, ValueError, OmegaConfBaseException) as error:
@@ -91,6 +89,15 @@ def load_yaml(file: Path) -> DictConfig:
         if ".." in text.split("/"):
             raise UsageError(f"{file}: {key} must name an option of a group, got {text:.80}")
     return DictConfig(absolute_paths(plain, file.parent))
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> Any:
+    """Return what YAML stands for, not to be changed; a study composes the same files again."""
+    found = parse_yaml(text)
+    if isinstance(found, dict):
+        OmegaConf.create(found)  # says what is wrong with an interpolation
+    return {} if found is None else found
 
 
 def _broken(file: Path, error: MarkedYAMLError) -> str:
