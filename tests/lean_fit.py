@@ -9,7 +9,7 @@ import pytest
 
 
 def fit(arguments: Sequence[str]) -> int:
-    """Run the command; no plots are drawn, and no step's cost is estimated."""
+    """Run the command; no plots are drawn, no step's cost is estimated, no code is copied."""
     from pipeline.fit import main
 
     with lean_runs():
@@ -22,4 +22,6 @@ def lean_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
         patch.setattr("pipeline.training_run.cost_line", lambda _: "no estimate")
+        # of those that go into a model's folder: hundreds of files
+        patch.setattr("pipeline.serving.model_folder.OWN_PACKAGES", ())
         yield

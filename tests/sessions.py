@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import cache, partialmethod
+from functools import cache, partial, partialmethod
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,12 @@ def run_sessions(sessions: Sequence[Session], cwd: Path) -> list[int]:
     return ask({"cwd": str(cwd), "sessions": [asdict(session) for session in sessions]})
 
 
+def call(function: Callable[..., None], *arguments: str, cwd: Path) -> int:
+    """Have a function called, with output to the file ``log``; return the exit code as above."""
+    name = [function.__module__, function.__qualname__]
+    return ask({"cwd": str(cwd), "function": name, "arguments": arguments})[0]
+
+
 def ask(request: Mapping[str, Any]) -> list[int]:
     """Have the server do what is asked; return exit codes."""
     server = _server()
@@ -161,6 +167,8 @@ def main() -> None:
         elif "end" in request:
             os.kill(request["end"], signal.SIGTERM)
             codes = [_end_of([request["end"]])]
+        elif "function" in request:
+            codes = [_end_of(_fork(1, partial(_call, *request["function"], request["arguments"])))]
         else:
             codes = [_torn_or_not(session) for session in request["sessions"]]
         answers.write(json.dumps(codes) + "\n")
@@ -197,6 +205,12 @@ def warm_up() -> None:
             os.environ.update(environment)
     gc.collect()
     gc.freeze()
+
+
+def _call(module: str, name: str, arguments: Sequence[str]) -> int:
+    _write_to("log")
+    getattr(import_module(module), name)(*arguments)
+    return 0
 
 
 def _torn_or_not(session: dict[str, Any]) -> int:
@@ -299,9 +313,11 @@ def _session(session: dict[str, Any]) -> int:
     _write_to(session["log"])
     import torch
 
+    import pipeline.serving.model_folder
     import pipeline.training_run
     from pipeline.fit import main as fit
 
+    pipeline.serving.model_folder.OWN_PACKAGES = ()  # to copy their files takes a while
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
     if not session["model"]:

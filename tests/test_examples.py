@@ -13,7 +13,7 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lightning.pytorch import Trainer
 
 import pollinate as po
 from pollinate.namespaces import FAMILIES, exported
+from tests.lean_fit import lean_runs
 from tests.small_shop import SMALL, reviews
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,12 @@ def public(name: str) -> Any:
 def examples(name: str) -> doctest.DocTest:
     docstring = public(name).__doc__ or ""
     return doctest.DocTestParser().get_doctest(docstring, {"__name__": "example"}, name, None, 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lean() -> Iterator[None]:
+    with lean_runs():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datamodules.inputs import InputColumns
 from pollinate.errors import PollinateError
 from pollinate.foreign import read_json
+
+if TYPE_CHECKING:
+    from datamodules.inputs import InputColumns  # imports torch
 
 OWN_PACKAGES = ("pollinate", "pipeline", "datamodules", "lightning_modules", "configs")
 NEEDED_PACKAGES = (  # what loading and predicting import

@@ -153,6 +153,12 @@ def test_the_merged_image_model(run: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(rows, wanted, atol=1e-6, rtol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def predictor(run: Path) -> Predictor:
+    """The model, not to be changed."""
+    return Predictor.load(last(run))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -163,8 +169,15 @@ def test_the_merged_image_model(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_errors(
-    arguments: Sequence[str], message: str, run: Path, tmp_path: Path, capsys: Any
+    arguments: Sequence[str],
+    message: str,
+    run: Path,
+    predictor: Predictor,
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Predictor, "load", lambda *_: predictor)
     assert export([f"checkpoint={last(run)}", f"output={tmp_path}/out", *arguments]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())

@@ -170,8 +170,15 @@ def test_a_damaged_or_missing_file_is_made_again(root: Path, first: Path) -> Non
     assert numbers(root / "mended") == numbers(first)
 
 
-@pytest.mark.usefixtures("first")
-def test_what_features_depend_on_makes_a_new_entry(root: Path) -> None:
+@pytest.fixture
+def one_step(first: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is kept, and what is said of it, is known before the first step."""
+    for name in ("evaluate", "record_end"):
+        monkeypatch.setattr(f"pipeline.training_run.{name}", lambda *_: None)
+    return ["trainer.max_steps=1"]
+
+
+def test_what_features_depend_on_makes_a_new_entry(root: Path, one_step: list[str]) -> None:
     data = root / "other"
     data.mkdir()
     for folder in ("photos", "maps"):
@@ -186,16 +193,15 @@ def test_what_features_depend_on_makes_a_new_entry(root: Path) -> None:
         ("dim=16", 0),  # the projection is no part of what is kept
     ):
         known = entries(root / "cache")
-        train(*options(root, f"change {change.partition('=')[0]}"), change, "trainer.max_steps=1")
+        train(*options(root, f"change {change.partition('=')[0]}"), change, *one_step)
         assert len(entries(root / "cache") - known) == made, change
 
 
-@pytest.mark.usefixtures("first")
 def test_why_features_are_not_kept_is_said(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, one_step: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [option for option in options(root, "") if not option.startswith("run_dir")]
-    more = ["data.image.shift=1.5", "data.datasets.shop.streaming=true", "trainer.max_steps=1"]
+    more = ["data.image.shift=1.5", "data.datasets.shop.streaming=true", *one_step]
     train(*given, *more, f"run_dir={tmp_path}/run")
     said, note = capsys.readouterr().out, "note: features of {} are computed in every step: "
     assert f"{note.format('image')}in training data.image.shift=1.5 changes rows at random" in said

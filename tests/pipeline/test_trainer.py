@@ -14,6 +14,7 @@ from pipeline.configuration.composition import compose
 from pipeline.planning.cost import cost_estimator
 from pipeline.trainer import explain_out_of_memory
 from pollinate.errors import PollinateError
+from tests.lean_fit import fit
 
 HEADROOM = 1 << 29  # bytes
 
@@ -46,7 +47,7 @@ def test_a_run_that_runs_out_of_memory_names_a_batch_size(tmp_path: Path) -> Non
         pytest.importorskip(name)
     import pipeline.training_run  # noqa: F401  # before the fork, and before there is a limit
 
-    large = ["sampler.batch_size=600", "encoder.image.width=256"]
+    large = ["sampler.batch_size=600", "encoder.image.width=256", "tasks=[digit]"]
     small = ["experiment=smoke", "tracking=none", "gradients.every_n_steps=0", *large]
     process = os.fork()
     if process == 0:
@@ -60,11 +61,9 @@ def test_a_run_that_runs_out_of_memory_names_a_batch_size(tmp_path: Path) -> Non
 
 def limited(folder: Path, arguments: list[str]) -> int:
     """Train, in a process of its own that may take little more memory than it has."""
-    from pipeline.fit import main
-
     torch.set_num_threads(1)  # the other threads didn't come along
     lines = Path("/proc/self/status").read_text().splitlines()
     own = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmSize"))
     resource.setrlimit(resource.RLIMIT_AS, (own + HEADROOM, resource.RLIM_INFINITY))
     with (folder / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
-        return main(arguments)
+        return fit(arguments)

@@ -14,6 +14,7 @@ from lightning_modules.checkpoints import SPEC_FORMAT, write_checkpoint
 from lightning_modules.predictor import Predictor
 from pipeline.evaluate import main as evaluate
 from pipeline.fit import main
+from pipeline.plots import run_plots
 from pipeline.transfer_sources import SourceOpener, absolute_paths
 from pollinate.errors import PollinateError, UsageError
 from tests.conftest import fit
@@ -80,11 +81,16 @@ def source(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(tiny_run, tmp_path_factory.mktemp("sources") / "source")
 
 
-def test_resuming_predicting_and_evaluating_need_no_source(source: Path, tmp_path: Path) -> None:
+def test_resuming_predicting_and_evaluating_need_no_source(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = [*BASE, "transfer=source_attention", f"transfer.sources={{first: {source}}}"]
     whole = fit(tmp_path / "whole", *options)
     stopped = fit(tmp_path / "stopped", *options, "trainer.max_steps=2")
     shutil.rmtree(source)
+    monkeypatch.setattr("pipeline.training_run.cost_line", lambda _: "no estimate")
+    monkeypatch.setattr(run_plots, "PLOTS", {"sources": run_plots.PLOTS["sources"]})
+    monkeypatch.setattr(run_plots, "draw_confusions", lambda *_: [])
     assert main([f"resume={stopped}", "trainer.max_steps=3"]) == 0
     one, other = (
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

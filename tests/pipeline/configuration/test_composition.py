@@ -362,3 +362,18 @@ class TestUserFiles:
         config = fit(f"data={tmp_path}/shop.yaml", dirs=(tmp_path,))
         source = config["data"]["datasets"]["reviews"]["source"]
         assert source["path"] == str(tmp_path / "source/rows.db")
+
+
+def test_a_file_is_read_again_when_it_changed_and_its_values_are_the_reader_s(
+    tmp_path: Path,
+) -> None:
+    first, other = tmp_path / "first.yaml", tmp_path / "below" / "other.yaml"
+    other.parent.mkdir()
+    for file in (first, other):
+        file.write_text("a: {b: [1]}\npath: rows.csv\n")
+    found = load_yaml(first)
+    found["a"]["b"].append(2)
+    assert load_yaml(first)["a"]["b"] == [1]
+    assert load_yaml(other)["path"] == str(tmp_path / "below" / "rows.csv")
+    first.write_text("a: {b: [3]}\npath: rows.csv\n")
+    assert load_yaml(first)["a"]["b"] == [3]

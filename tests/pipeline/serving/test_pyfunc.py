@@ -3,9 +3,8 @@ import io
 import json
 import os
 import re
-import signal
+import shutil
 import socket
-import subprocess
 import sys
 import time
 import types
@@ -23,6 +22,7 @@ import torch
 from PIL import Image
 
 from lightning_modules.predictor import Predictor
+from pipeline.fit import main as fit
 from pipeline.serving.model_folder import (
     CODE_FOLDER,
     DATA_FOLDER,
@@ -39,11 +39,18 @@ from pipeline.serving.pyfunc import (
     save_model,
 )
 from pollinate.errors import UsageError
-from tests.conftest import fit
+from tests.conftest import SMALL
+from tests.forks import Forks
 
 ROOT = Path(__file__).parents[3]
 TASKS = ("digit", "optdigit", "sentiment", "subject")
-ELSEWHERE = {**os.environ, "PYTHONPATH": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# a process that doesn't know this repository, and has what the models need
+WARM_UP = """
+import lightning.pytorch, mlflow.cli, mlflow.pyfunc.scoring_server, omegaconf, pandas
+import tokenizers, torch, torchmetrics, torchvision.transforms.v2, uvicorn
+import mlflow.store.tracking.sqlalchemy_store
+"""
+ELSEWHERE = {"PYTHONPATH": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
 LOAD = """
 import json, sys
 import mlflow.pyfunc
@@ -53,6 +60,21 @@ model = mlflow.pyfunc.load_model(sys.argv[1])
 import pipeline
 answers = model.predict(pd.DataFrame({"text": ["good", None]})).to_dict(orient="records")
 print(json.dumps({"code": pipeline.__file__, "answers": answers}))
+"""
+# the command starts another interpreter, for uvicorn; here this process becomes it
+SERVE = """
+import os, shlex, sys
+import mlflow.cli, mlflow.pyfunc.backend, uvicorn
+
+def become(command, env, **_):
+    assert command[:2] == ["bash", "-c"], command
+    os.environ.update(env)
+    execute, program, *arguments = shlex.split(command[2])
+    assert (execute, program) == ("exec", "uvicorn"), command
+    uvicorn.main(arguments)
+
+mlflow.pyfunc.backend.subprocess.Popen = become
+mlflow.cli.cli(["models", "serve", *sys.argv[1:]])
 """
 
 
@@ -68,19 +90,31 @@ NO_TEXT = "text: must be a text or a list of words, got dict"
 NO_IMAGE = "image: the content is not an image"
 
 
-def load_elsewhere(model: str, folder: Path, tracking: str = "", python_path: str = "") -> Any:
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Forks]:
+    forks = Forks(WARM_UP, ELSEWHERE)
+    yield forks
+    forks.close()
+
+
+@pytest.fixture
+def load_elsewhere(elsewhere: Forks, tmp_path: Path) -> Callable[..., Any]:
     """Load a model through MLflow in a process that doesn't know this repository."""
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, model, tracking or f"sqlite:///{folder}/none.db"],
-        cwd=folder,
-        env={**ELSEWHERE, "PYTHONPATH": python_path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+
+    def load(model: str, tracking: str = "", python_path: str = "") -> Any:
+        environment = {**os.environ, **ELSEWHERE, "PYTHONPATH": python_path}
+        out, log = tmp_path / "out", tmp_path / "log"
+        with Path(os.devnull).open() as nothing, out.open("w") as first, log.open("w") as second:
+            elsewhere.start(
+                LOAD, model, tracking or f"sqlite:///{tmp_path}/none.db",
+                files=[file.fileno() for file in (nothing, first, second)],
+                folder=tmp_path, environment=environment,
+            ).wait()  # fmt: skip
+        answers = out.read_text().splitlines()
+        assert answers, log.read_text()
+        return json.loads(answers[-1])
+
+    return load
 
 
 @pytest.fixture(scope="module")
@@ -245,15 +279,19 @@ def test_weights_come_without_optimizer_paths_and_addresses(model: Path) -> None
     assert "source" not in saved["pollinate"]["config"]["data"]["datasets"]["mnist"]
 
 
-def test_loads_where_pollinate_is_not_installed(model: Path, tmp_path: Path) -> None:
-    found = load_elsewhere(str(model), tmp_path)
+def test_loads_where_pollinate_is_not_installed(
+    model: Path, load_elsewhere: Callable[..., Any]
+) -> None:
+    found = load_elsewhere(str(model))
     assert found["code"] == str(model / CODE_FOLDER / "pipeline" / "__init__.py")
     assert found["answers"][0]["subject"]
     assert found["answers"][1]["subject"] is None
 
 
-def test_loads_where_pollinate_is_installed(model: Path, tmp_path: Path) -> None:
-    assert load_elsewhere(str(model), tmp_path, python_path=str(ROOT))["answers"][0]["subject"]
+def test_loads_where_pollinate_is_installed(
+    model: Path, load_elsewhere: Callable[..., Any]
+) -> None:
+    assert load_elsewhere(str(model), python_path=str(ROOT))["answers"][0]["subject"]
 
 
 def test_code_of_the_users_own_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,10 +307,19 @@ def test_code_of_the_users_own_goes_along(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_a_run_registers_its_best_model(tiny_run: Path, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    run = fit(tmp_path / "run", f"tracking.uri={uri}", "tracking.register=shop")
-    found = load_elsewhere("models:/shop/1", tmp_path, uri)
+@pytest.mark.usefixtures("tiny_run", "warm_senders")
+def test_a_run_registers_its_best_model(
+    tmp_path: Path,
+    empty_database: Path,
+    load_elsewhere: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri = f"sqlite:///{shutil.copy(empty_database, tmp_path)}"
+    run = tmp_path / "run"
+    arguments = [*SMALL, f"run_dir={run}", f"tracking.uri={uri}", "tracking.register=shop"]
+    monkeypatch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
+    assert fit(arguments) == 0
+    found = load_elsewhere("models:/shop/1", uri)
     predictor = Predictor.load(run / "checkpoints" / "best.ckpt")
     for task, answers in predictor.predict({"text": ["good"]}).answers.items():
         [answer] = answers
@@ -280,23 +327,22 @@ def test_a_run_registers_its_best_model(tiny_run: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def address(model: Path, tmp_path: Path) -> Iterator[str]:
+def address(model: Path, elsewhere: Forks, tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    bin_folder = str(Path(sys.executable).parent)
-    environment = {**ELSEWHERE, "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]])}
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+    arguments = ["-m", str(model), "--env-manager", "local", "--host", "127.0.0.1"]
+    with (tmp_path / "log").open("w") as log, Path(os.devnull).open() as nothing:
+        files = [file.fileno() for file in (nothing, log, log)]
+        server = elsewhere.start(
+            SERVE, *arguments, "--port", str(port),
+            files=files, folder=tmp_path, environment={**os.environ, **ELSEWHERE},
+        )  # fmt: skip
     try:
         wait_for(f"http://127.0.0.1:{port}/ping", tmp_path / "log")
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        server.kill()
         server.wait()
 
 
@@ -307,7 +353,7 @@ def wait_for(url: str, log: Path, seconds: float = 90) -> None:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except OSError:
-            time.sleep(0.3)
+            time.sleep(0.05)
     pytest.fail(f"no answer: {log.read_text()}")
 
 

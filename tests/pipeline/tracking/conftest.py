@@ -8,20 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.tracking.mlflow_settings import MLFLOW_DEFAULTS, prepare_sqlite
+from pipeline.tracking.mlflow_settings import MLFLOW_DEFAULTS
 
 with warnings.catch_warnings():
     # importing MLflow warns about its own type hints and its own use of SQLAlchemy
     warnings.simplefilter("ignore")
     import mlflow.pyfunc
     import mlflow.store.tracking.sqlalchemy_store
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    prepare_sqlite(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture

@@ -25,9 +25,13 @@ import pipeline.tracking.background as process
 from pipeline.sync import sync
 from pipeline.tracking.journals import read_lines, read_points
 from pipeline.tracking.loggers import LocalRunLogger, MLflowRunLogger
+from pipeline.tracking.sender import SYSTEM
 from pollinate.errors import PollinateError, UsageError
+from tests.pipeline.tracking.logging_processes import log_and_die, log_locally
+from tests.sessions import call
+from tests.warm_senders import WarmSenders
 
-ROOT = Path(process.__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("warm_senders")
 
 
 def make(uri: str, run_dir: Path, resume: bool = False, seconds: float = 60.0) -> MLflowRunLogger:
@@ -47,7 +51,7 @@ def wait_for(condition: Any, seconds: float = 30.0) -> None:
 
 def test_resumed_run_is_the_same_without_gap_or_repetition(tmp_path: Path, database: str) -> None:
     client = MlflowClient(database)
-    tracker = make(database, tmp_path / "run", seconds=0.2)
+    tracker = make(database, tmp_path / "run", seconds=0.01)
     tracker.log_hyperparams({"lr": 0.1, "hub": {"token": "hidden"}})
     (tmp_path / "run" / "note.txt").write_text("hello")
     tracker.log_artifact(tmp_path / "run" / "note.txt", "notes")
@@ -55,6 +59,7 @@ def test_resumed_run_is_the_same_without_gap_or_repetition(tmp_path: Path, datab
     for step in range(10):
         tracker.log_metrics({"train/digit/loss": 1 / (step + 1)}, step)
     wait_for(lambda: tracker.run_id is not None)
+    wait_for(lambda: (tmp_path / "run" / SYSTEM).read_text())
     assert client.get_run(str(tracker.run_id)).info.status == "RUNNING"
     tracker.finalize("success")  # Lightning's, after fit: the run goes on
     tracker.log_metrics({"test/digit/score": 0.5}, 10)
@@ -87,32 +92,10 @@ def test_resumed_run_is_the_same_without_gap_or_repetition(tmp_path: Path, datab
     assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
-KILLED = """
-import sys, time
-from pipeline.tracking.loggers import MLflowRunLogger
-places = dict(run_dir=sys.argv[2], run_name="a", resume=False)
-tracker = MLflowRunLogger(sys.argv[1], "exp", None, 60.0, **places)
-for step in range(1000):
-    tracker.log_metrics({"a": float(step)}, step)
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
 @pytest.mark.slow
 def test_points_before_a_kill_arrive_and_the_run_is_marked(tmp_path: Path, database: str) -> None:
     run_dir = tmp_path / "run"
-    victim = subprocess.Popen(
-        [sys.executable, "-c", KILLED, database, str(run_dir)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        text=True,
-    )
-    assert victim.stdout is not None
-    with victim.stdout:
-        assert victim.stdout.readline() == "ready\n"
-        victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    assert call(log_and_die, database, str(run_dir), cwd=tmp_path) == -signal.SIGKILL
     client = MlflowClient(database)
 
     def is_marked() -> bool:
@@ -131,7 +114,7 @@ def test_server_that_never_answers_holds_up_nothing(
     """Requests go into a socket that nobody reads, from a process that may hang."""
     import socket
 
-    monkeypatch.setattr(process, "_PATIENCE", 4.0)
+    monkeypatch.setattr(process, "_PATIENCE", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as hole:
         uri = f"http://me:geheim@127.0.0.1:{hole.getsockname()[1]}"
         tracker = make(uri, tmp_path / "run")
@@ -154,6 +137,7 @@ def test_dead_server_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(process, "_PATIENCE_DOWN", 0.5)
     tracker = make("http://127.0.0.1:9", tmp_path / "run")
     wait_for(lambda: "not reachable" in caplog.text)
     tracker.log_metrics({"a": 1.0}, 0)
@@ -162,6 +146,12 @@ def test_dead_server_is_reported_once(
     assert "lacks a part of this run" in caplog.text
     last = (tmp_path / "run" / "operations.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["status"] == "FAILED"
+
+
+def test_a_sender_imports_no_torch(warm_senders: WarmSenders) -> None:
+    """That would double what its start takes from the training's processors."""
+    assert "mlflow" in warm_senders.modules
+    assert not {"torch", "lightning"} & warm_senders.modules
 
 
 def test_other_ranks_do_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,15 +174,7 @@ def test_first_process_of_another_node_does_nothing(
 
 
 def test_local_tracker_writes_journals_without_mlflow(tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "from pipeline.tracking.loggers import LocalRunLogger\n"
-        "t = LocalRunLogger(run_dir=sys.argv[1], run_name='one', resume=False)\n"
-        "t.log_metrics({'a': 1.0}, 0); t.close('finished')\n"
-        "assert not any(name.split('.')[0] == 'mlflow' for name in sys.modules)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+    assert call(log_locally, str(tmp_path), cwd=tmp_path) == 0
     assert [point.key for point in read_points(tmp_path / "metrics.jsonl")] == ["a"]
     assert "FINISHED" in (tmp_path / "operations.jsonl").read_text()
 
@@ -215,7 +197,8 @@ def test_wrong_status(tmp_path: Path) -> None:
         tracker.close("done")
 
 
-def test_a_run_is_part_of_another(tmp_path: Path) -> None:
+def test_a_run_is_part_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_PATIENCE_DOWN", 0.0)
     tracker = MLflowRunLogger(
         "http://127.0.0.1:9", "exp", None, 60.0, "abc", run_dir=tmp_path, run_name="a", resume=False
     )

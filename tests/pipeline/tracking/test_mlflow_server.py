@@ -1,4 +1,4 @@
-"""A real MLflow server that starts late, dies and comes back."""
+"""A real MLflow server that can be reached late, and not for a while."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,40 +43,73 @@ def answers(port: int) -> bool:
         return False
 
 
-class Server:
-    def __init__(self, database: str, port: int) -> None:
-        self.port = port
-        self._process: subprocess.Popen[bytes] | None = None
-        self._command = ui_command(database, port)
+@pytest.fixture
+def server(database: str) -> Iterator[int]:
+    """The port of a server, whose start takes seconds."""
+    port = free_port()
+    process = subprocess.Popen(
+        ui_command(database, port),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: answers(port), 60)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            start_new_session=True,
-        )
-        wait_for(lambda: answers(self.port), 60)
 
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+class Door:
+    """The way to a server: to who asks at ``port``, the server is dead while the door is shut."""
+
+    def __init__(self, server: int) -> None:
+        self.port = free_port()
+        self._server = server
+        self._sockets: list[socket.socket] = []
+
+    def open(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self.port))
+        self._sockets.append(listener)
+        threading.Thread(target=self._accept, args=[listener], daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):  # it is shut
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._server))
+                self._sockets += [client, server]
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=pass_on, args=pair, daemon=True).start()
+
+    def shut(self) -> None:
+        """Cut what goes through, too."""
+        while self._sockets:
+            with self._sockets.pop() as end, suppress(OSError):  # the other side was faster
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while content := source.recv(65_536):
+            sink.sendall(content)
+        sink.shutdown(socket.SHUT_WR)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_senders")
 def test_nothing_is_lost_whatever_the_server_does(
     tmp_path: Path,
-    database: str,
+    server: int,
     model_folder: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    server = Server(database, free_port())
+    door = Door(server)
     tracker = MLflowRunLogger(
-        f"http://127.0.0.1:{server.port}", "exp", "shop", 60.0,
+        f"http://127.0.0.1:{door.port}", "exp", "shop", 60.0,
         run_dir=tmp_path / "run", run_name="one", resume=False,
     )  # fmt: skip
 
@@ -87,15 +122,15 @@ def test_nothing_is_lost_whatever_the_server_does(
         tracker.set_tags({"empty": "", "note:1": "x"})
         log(0, 100)  # no server yet
         wait_for(lambda: "not reachable" in caplog.text)
-        server.start()
+        door.open()
         wait_for(lambda: "server is back" in caplog.text, 60)
-        client = MlflowClient(f"http://127.0.0.1:{server.port}")
+        client = MlflowClient(f"http://127.0.0.1:{door.port}")
         run_id = str(tracker.run_id)
         assert len(client.get_metric_history(run_id, "a")) == 100
-        server.kill()
+        door.shut()
         log(100, 200)
         wait_for(lambda: caplog.text.count("not reachable") == 2)
-        server.start()
+        door.open()
         log(200, 250)
         tracker.log_artifact(tmp_path / "run" / "metrics.jsonl", "history")
         shutil.copytree(model_folder, tmp_path / "run" / "model")
@@ -118,7 +153,7 @@ def test_nothing_is_lost_whatever_the_server_does(
         listed = client.get_logged_model(output.model_id)
         assert listed.tags["mlflow.modelVersions"] == '[{"name": "shop", "version": 1}]'
     finally:
-        server.kill()
+        door.shut()
 
 
 def test_ui_needs_a_database_and_a_free_port(tmp_path: Path, database: str) -> None:
