@@ -22,6 +22,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
 
+from datamodules.cache import stamp
 from pollinate.errors import PollinateError
 from pollinate.files import temporary_beside
 from pollinate.foreign import check_extent
@@ -228,7 +229,8 @@ def read_verified(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """
     if not path.is_file():
         raise PollinateError(f"there is no checkpoint {path}; give an existing file")
-    verify_checkpoint(path)
+    if not is_unchanged(path):
+        verify_checkpoint(path)
     return read_index(path, map_location)
 
 
@@ -283,12 +285,29 @@ def verify_checkpoint(path: Path) -> Any:
     Raises:
         CorruptCheckpointError: they differ, the file is no whole zip archive, or a shard is absent.
     """
+    stamps = {path: stamp(path)}
     found = _opened(path)
     for shard in shard_files(found, path):
         if not shard.is_file():
             raise CorruptCheckpointError(f"checkpoint {path} lacks its shard {shard}")
+        stamps[shard] = stamp(shard)
         _opened(shard)
+    if found is not None:
+        _intact[path.absolute()] = stamps
     return found
+
+
+# {checkpoint: {its file or shard: its stamp}} of those that this process has found intact: a run
+# scores, sends and exports the same one, and it may have gigabytes
+_intact: dict[Path, dict[Path, list[int]]] = {}
+
+
+def is_unchanged(path: Path) -> bool:
+    """Say whether this process has found a checkpoint intact that nobody has written to since."""
+    known = _intact.get(path.absolute())
+    return known is not None and all(
+        file.is_file() and stamp(file) == was for file, was in known.items()
+    )
 
 
 def checkpoint_fingerprint(files: Iterable[Path]) -> str:
@@ -340,6 +359,8 @@ def _damaged_part(file: BinaryIO) -> str | None:
 
 def is_intact(path: Path) -> bool:
     """Say whether a checkpoint is there and passes its checksums."""
+    if is_unchanged(path):
+        return True
     try:
         verify_checkpoint(path)
     except (CorruptCheckpointError, FileNotFoundError):

@@ -20,6 +20,7 @@ from lightning_modules import checkpoints
 from lightning_modules.checkpoints import (
     AtomicCheckpointIO,
     CorruptCheckpointError,
+    is_intact,
     newest_intact,
     read_checkpoint,
     read_index,
@@ -193,6 +194,29 @@ def test_a_flipped_byte_is_found_or_harmless(seed: int, good: Path) -> None:
 def test_a_torn_file_is_found(share: float, good: Path) -> None:
     os.truncate(good, int(good.stat().st_size * share))
     with pytest.raises(CorruptCheckpointError, match=f"{good} is torn or changed"):
+        read_checkpoint(good)
+
+
+def test_a_file_is_checked_again_when_it_has_changed(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+
+    def counted(path: Path) -> Any:
+        checked.append(path)
+        return opened(path)
+
+    opened = checkpoints._opened
+    monkeypatch.setattr(checkpoints, "_opened", counted)
+    assert is_intact(good) and is_intact(good)
+    read_checkpoint(good)
+    assert checked == [good]
+    shutil.copy2(good, good.with_name("copy"))
+    good.with_name("copy").replace(good)  # as it was, but nobody has looked
+    assert is_intact(good) and len(checked) == 2
+    tear(good)
+    assert not is_intact(good)
+    with pytest.raises(CorruptCheckpointError):
         read_checkpoint(good)
 
 
