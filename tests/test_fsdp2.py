@@ -29,7 +29,13 @@ pytestmark = pytest.mark.slow
 TWO = ("trainer=fsdp2", "trainer.devices=2", "trainer.accelerator=cpu")
 ON_TWO = ("trainer.strategy=fsdp2", "trainer.devices=2", "trainer.accelerator=cpu")
 ON_ONE = ("trainer.strategy=auto", "trainer.devices=1")
-SMALL = (*TASKS, "balancer=uncertainty", "trainer.accumulate_grad_batches=2")
+SMALL = (
+    *TASKS,
+    "balancer=uncertainty",
+    "trainer.accumulate_grad_batches=2",
+    "sampler.steps_per_epoch=8",
+    "checkpoint.every_n_steps=2",
+)
 STILL = (
     "optimizer=momentum",  # Adam makes much of rounding errors of small gradients
     "trunk.dropout=0",
@@ -80,7 +86,7 @@ class ShardedRuns:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> ShardedRuns:
     root = tmp_path_factory.mktemp("fsdp2")
     shards = RunFolder(root / "stopped").checkpoints / SHARDS
-    killed, ended = Fault("training step", 11), Fault("training step", 9, "SIGTERM")
+    killed, ended = Fault("training step", 7), Fault("training step", 7, "SIGTERM")
 
     def session(name: str, *arguments: str, **options: Any) -> Session:
         return Session(arguments, str(root / f"{name}.log"), **options)
