@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache, partial, partialmethod
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -97,6 +98,7 @@ class Session:
     estimate: bool = False  # what a step will cost, printed before the first
     compiler: str = "inductor"  # or one that writes no C++, which takes a minute
     processes: int = 1  # of the run; a fault hits the first, and its end ends the others
+    command: bool = False  # it can start its other processes itself, as `python -m` does
 
 
 def run_sessions(sessions: Sequence[Session], cwd: Path) -> list[int]:
@@ -318,6 +320,10 @@ def _session(session: dict[str, Any]) -> int:
     from pipeline.fit import main as fit
 
     pipeline.serving.model_folder.OWN_PACKAGES = ()  # to copy their files takes a while
+    if session["command"]:
+        sys.argv = ["pipeline.fit", *session["arguments"]]
+        sys.modules["__main__"].__spec__ = find_spec("pipeline.fit")
+        sys.path.insert(0, str(Path.cwd()))
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
     if not session["model"]:

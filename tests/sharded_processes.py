@@ -23,7 +23,7 @@ from tests.processes import SGD, spread, whole
 from tests.rows.groups import ROWS
 from tests.tiny import DIM, Given, images, labels, multitask, ready, task, texts, trainer
 
-STEPS = 6
+STEPS = 4
 BY_NAME = {row.name: row for row in ROWS}
 
 

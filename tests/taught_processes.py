@@ -1,4 +1,4 @@
-"""Trains students with a teacher for 12 steps; run once alone and once as two processes.
+"""Trains students with a teacher for six steps; run once alone and once as two processes.
 
 See ``tests.processes``.
 """
@@ -30,7 +30,7 @@ from tests.processes import SGD, replicated, spread, whole
 from tests.tiny import images, labels, multitask, task, texts, trainer
 from tests.two_processes import make
 
-STEPS = 12
+STEPS = 6
 NAMES = ("hinton", "dist", "annealed", "upgrad, features", "upgrad, parameters", "bf16")
 
 
@@ -48,7 +48,7 @@ def build(name: str, folder: Path) -> tuple[MultiTaskModule, MixedDataModule]:
     unlabelled.datasets, unlabelled.unlabelled = ["all", "more"], ["more"]
     sets = {"all": texts_and_images(40, label=labels(40)), "more": texts(30)}
     tasks = {"a": unlabelled, "b": task("all", target="label")}
-    data = deterministic_data(sets, tasks, folder.parent, sampler=Uniform(7))
+    data = deterministic_data(sets, tasks, folder.parent, sampler=Uniform(7, 2 * STEPS))
     seen = deterministic_data(
         {"all": images(24, label=labels(24))}, {"a": task("all"), "b": task("all")}, folder
     )
@@ -65,7 +65,9 @@ def build(name: str, folder: Path) -> tuple[MultiTaskModule, MixedDataModule]:
         options["balancer"] = partial(make, balancer, level)
     if level == "features":  # which says something of tasks with the same rows
         tasks = {"a": task("all"), "b": task("all")}
-        data = deterministic_data({"all": sets["all"]}, tasks, folder.parent, sampler=Uniform(7))
+        data = deterministic_data(
+            {"all": sets["all"]}, tasks, folder.parent, sampler=Uniform(7, 2 * STEPS)
+        )
     model = multitask(data, optimizer=SGD, **options)
     model.transfer = method_of(name)
     model.transfer.setup(model, data, NamedSourceOpener(teacher=source))

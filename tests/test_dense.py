@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from PIL import Image
 from datamodules.batch import Batch
 from lightning_modules.predictor import Predictor
 from pipeline.configuration.composition import compose
-from pipeline.fit import main as fit
+from pipeline.fit import main as complete_fit
 from pipeline.inspection.inspection_page import inspection_page
 from pipeline.inspection.inspection_run import inspect_data
 from pipeline.predict import main as predict
 from pipeline.serving.model_folder import DATA_FOLDER, WEIGHTS, export_model
 from pipeline.serving.pyfunc import ServedModel
 from pollinate.errors import PollinateError, UsageError
+from tests import lean_fit
 from tests.scenes import CLASSES, scene, spec, table, write_scenes
 from tests.shops import loaded
 
@@ -41,9 +43,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(scenes: Path, run: Path, *options: str, **dataset: Any) -> dict[str, Any]:
+def train(
+    scenes: Path, run: Path, *options: str, fit: Callable[[list[str]], int] = lean_fit.fit
+) -> dict[str, Any]:
     """Train; return the summary."""
-    data = spec(**{"path": str(scenes / "scenes.csv"), **dataset})
+    data = spec(path=str(scenes / "scenes.csv"))
     run.parent.mkdir(exist_ok=True)
     (run.parent / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
     arguments = [*SMALL, f"data={run.parent}/data.yaml", f"run_dir={run}", *options]
@@ -56,7 +60,8 @@ def train(scenes: Path, run: Path, *options: str, **dataset: Any) -> dict[str, A
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on scenes with flips; its summary says whether it learnt."""
     run = tmp_path_factory.mktemp("dense") / "run"
-    train(scenes, run, "trainer.max_epochs=6", "data.image.augment=flip", "optimizer.lr=0.005")
+    options = ("trainer.max_epochs=6", "data.image.augment=flip", "optimizer.lr=0.005")
+    train(scenes, run, *options, fit=complete_fit)  # with its plots
     return run
 
 
@@ -160,12 +165,18 @@ def write_as(source: str, scenes: Path, folder: Path) -> dict[str, Any]:
     return {"path": str(folder / "all/rows.csv"), "streaming": source == "streamed"}
 
 
+@pytest.fixture(scope="module")
+def plain(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """The rows as a table of plain files gives them."""
+    folder = tmp_path_factory.mktemp("csv")
+    return batches(scenes, folder, **write_as("csv", scenes, folder))
+
+
 @pytest.mark.parametrize("source", ["json", "parquet", "image_folder", "streamed"])
-def test_every_source_gives_the_same_rows(source: str, scenes: Path, tmp_path: Path) -> None:
-    for name in ("csv", source):
-        (tmp_path / name).mkdir()
-    plain = batches(scenes, tmp_path / "csv", **write_as("csv", scenes, tmp_path / "csv"))
-    other = batches(scenes, tmp_path / source, **write_as(source, scenes, tmp_path / source))
+def test_every_source_gives_the_same_rows(
+    source: str, plain: Batch, scenes: Path, tmp_path: Path
+) -> None:
+    other = batches(scenes, tmp_path, **write_as(source, scenes, tmp_path))
     assert torch.equal(plain.inputs["image"], other.inputs["image"])
     for task in ("parts", "distance"):
         assert torch.equal(plain.present[task], other.present[task])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.sessions import TASKS, Fault, Session, run_sessions
 from tests.test_resume import history, same
 
 pytestmark = pytest.mark.slow
+read_once = cache(read_checkpoint)  # no test changes a run
 
 FORKED = (
     *TASKS,
@@ -44,7 +46,7 @@ class ForkedRuns:
         return RunFolder(self.root / name)
 
     def last(self, name: str) -> dict[str, Any]:
-        return read_checkpoint(self.folder(name).checkpoints / "last.ckpt")
+        return read_once(self.folder(name).checkpoints / "last.ckpt")
 
     def log(self, name: str) -> str:
         return (self.root / f"{name}.log").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,18 @@ from tests.sessions import TASKS, Fault, Session, run_sessions
 from tests.test_resume import history, same
 
 pytestmark = pytest.mark.slow
+read_once = cache(read_checkpoint)  # no test changes a run
 
 TWO = ("trainer=fsdp2", "trainer.devices=2", "trainer.accelerator=cpu")
 ON_TWO = ("trainer.strategy=fsdp2", "trainer.devices=2", "trainer.accelerator=cpu")
 ON_ONE = ("trainer.strategy=auto", "trainer.devices=1")
-SMALL = (*TASKS, "balancer=uncertainty", "trainer.accumulate_grad_batches=2")
+SMALL = (
+    *TASKS,
+    "balancer=uncertainty",
+    "trainer.accumulate_grad_batches=2",
+    "sampler.steps_per_epoch=8",
+    "checkpoint.every_n_steps=2",
+)
 STILL = (
     "optimizer=momentum",  # Adam makes much of rounding errors of small gradients
     "trunk.dropout=0",
@@ -38,6 +46,7 @@ STILL = (
 )
 FROZEN = (
     *(one for one in SMALL if not one.startswith(("encoder.text.", "dim="))),  # of another encoder
+    "trainer.max_epochs=1",
     "dim=8",  # narrower than the model: there is a layer on top
     *STILL[:-1],
     "encoder/text=transformers",
@@ -70,7 +79,7 @@ class ShardedRuns:
         return (self.root / f"{name}.log").read_text()
 
     def last(self, name: str) -> dict[str, Any]:
-        return read_checkpoint(self.folder(name).checkpoints / "last.ckpt")
+        return read_once(self.folder(name).checkpoints / "last.ckpt")
 
     def summary(self, name: str) -> dict[str, Any]:
         return json.loads(self.folder(name).summary.read_text())
@@ -80,7 +89,7 @@ class ShardedRuns:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> ShardedRuns:
     root = tmp_path_factory.mktemp("fsdp2")
     shards = RunFolder(root / "stopped").checkpoints / SHARDS
-    killed, ended = Fault("training step", 11), Fault("training step", 9, "SIGTERM")
+    killed, ended = Fault("training step", 7), Fault("training step", 7, "SIGTERM")
 
     def session(name: str, *arguments: str, **options: Any) -> Session:
         return Session(arguments, str(root / f"{name}.log"), **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.sessions import SMOKE, TASKS, Fault, Session, run_sessions
 from tests.test_resume import history, same
 
 pytestmark = pytest.mark.slow
+read_once = cache(read_checkpoint)  # no test changes a run
 
 DILOCO = ("trainer=diloco", "trainer.accelerator=cpu", "trainer.averaging.every_n_steps=5")
 # FAMO keeps a state that differs between processes, and looks at a step's losses once more
@@ -51,7 +53,7 @@ class LocalRuns:
         return RunFolder(self.root / name)
 
     def last(self, name: str) -> dict[str, Any]:
-        return read_checkpoint(self.folder(name).checkpoints / "last.ckpt")
+        return read_once(self.folder(name).checkpoints / "last.ckpt")
 
     def summary(self, name: str) -> dict[str, Any]:
         return json.loads(self.folder(name).summary.read_text())

@@ -28,6 +28,7 @@ from tests.lightning_modules.transfer.helpers import SingleSourceOpener, source_
 from tests.processes import replicated, spread
 from tests.tiny import images, multitask, ready, task, texts, trainer
 
+STEPS = 6
 SGD = partial(torch.optim.SGD, lr=0.05)
 METHODS: dict[str, Callable[[], Transfer]] = {
     "row by row": lambda: Several(
@@ -49,7 +50,7 @@ def build(name: str, folder: Path) -> tuple[MultiTaskModule, MixedDataModule]:
     kinds = [None if row % 5 == 0 else "pq"[row % 3 == 0] for row in range(40)]
     data = {"notes": texts(40, kind=kinds), "shapes": images(24)}
     tasks = {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")}
-    module = ready(data, tasks, Uniform(7), dropout=0.0)
+    module = ready(data, tasks, Uniform(7, 2 * STEPS), dropout=0.0)
     model = multitask(module, balancer=partial(UPGrad, level="parameters"), optimizer=SGD)
     teacher = multitask(module)
     torch.manual_seed(1)
@@ -67,7 +68,7 @@ def train(name: str, folder: Path) -> None:
     fit = trainer(
         folder,
         max_epochs=-1,
-        max_steps=6,
+        max_steps=STEPS,
         accumulate_grad_batches=2,
         precision="64-true",
         limit_val_batches=0,

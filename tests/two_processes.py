@@ -1,16 +1,17 @@
-"""Trains every balancer for 20 steps; run once alone and once as two processes.
+"""Trains every balancer for six steps; run once alone and once as two processes.
 
 See ``tests.processes``.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.samplers.uniform import Uniform
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.building import build_balancer
@@ -22,7 +23,7 @@ from tests.processes import SGD, replicated, spread, whole
 from tests.rows.balancers import BALANCERS
 from tests.tiny import DIM, images, multitask, ready, task, texts, trainer
 
-STEPS = 20
+STEPS, EPOCH_STEPS = 6, 4  # of the optimizer, and of rows: three epochs, as some look two back
 SHARDED = ("mgda, fsdp2", "trimmed_mean, fsdp2")  # whole parameters are nowhere
 ROUTED = ("equal, task_lora", "upgrad, task_lora")
 AHEAD = "auto_lambda, ahead"
@@ -48,21 +49,32 @@ def make(name: str, level: str, tasks: Any) -> Balancer:
     return build_balancer({"balancer": node, "allow_targets": ()}, list(tasks))
 
 
+@cache
+def data(*, alike: bool, gaps: bool) -> MixedDataModule:
+    """Odd batches of three tasks on two data sets.
+
+    Args:
+        alike: two tasks with the same rows, of which the features' level says something.
+        gaps: some steps lack task b.
+    """
+    kinds: list[str | None] = ["p" if row % 3 else "q" for row in range(40)]
+    if gaps:
+        kinds = [kind if row % 5 == 0 else None for row, kind in enumerate(kinds)]
+    sets = {"notes": texts(40, kind=kinds), "shapes": images(24)}
+    tasks = {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")}
+    if alike:
+        del sets["shapes"], tasks["c"]
+    return ready(sets, tasks, Uniform(7, EPOCH_STEPS), dropout=0.0)
+
+
 def train(name: str, folder: Path) -> None:
-    """Train three tasks on two data sets, with clipping and accumulation; odd batches."""
+    """Train, with clipping and accumulation."""
     option, _, level = name.partition(", ")
     precision = {"bf16": "bf16-mixed", "fsdp2": "32-true"}.get(level, "64-true")
     sharded = level == "fsdp2"
     routed = name in ROUTED
     level = {"bf16": "parameters", "fsdp2": "features", "task_lora": "auto"}.get(level, level)
-    kinds = ["p" if row % 3 else "q" for row in range(40)]
-    if routed:  # some steps lack task b
-        kinds = [kind if row % 5 == 0 else None for row, kind in enumerate(kinds)]
-    data = {"notes": texts(40, kind=kinds), "shapes": images(24)}
-    tasks = {"a": task("notes"), "b": task("notes", target="kind"), "c": task("shapes")}
-    if level == "features":  # which says something of tasks with the same rows
-        data, tasks = {"notes": data["notes"]}, {"a": tasks["a"], "b": tasks["b"]}
-    module = ready(data, tasks, Uniform(7), dropout=0.0)
+    module = data(alike=level == "features", gaps=routed)
     model = multitask(module, balancer=partial(make, option, level), optimizer=SGD)
     if routed:
         route(model)

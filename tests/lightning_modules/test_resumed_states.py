@@ -24,8 +24,8 @@ from tests.sharded_processes import ShardedCase
 from tests.test_resume import same
 from tests.tiny import Given, trainer
 
-EPOCH_STEPS = 4
-MIDDLE = 5  # steps: within the second epoch of three
+EPOCH_STEPS = 2
+MIDDLE = 3  # steps: within the second epoch of three
 PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "rank_states")
 Build = Callable[[Path], tuple[MultiTaskModule, Any]]
 
