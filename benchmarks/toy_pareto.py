@@ -1,6 +1,9 @@
 """Which starts reach the Pareto front of the two-parameter problem of Nash-MTL and FAMO.
 
     python -m benchmarks.toy_pareto [METHOD ...] [steps=50000] [lr=1e-3] [jobs=1] [output=FILE.png]
+        [folder=FOLDER]
+
+A way takes up to a minute; those in the folder are not gone again.
 
 L1 is a tenth of a surface like L2's, so that their gradients differ in length as well as in
 direction. A start has reached the front if it ends with x1 in [-7, 7] and |x2 + 8.38| <= 0.1.
@@ -30,6 +33,7 @@ from lightning_modules.balancers.shared_gradients import ParameterGradients
 from lightning_modules.building import build_balancer
 from pipeline.configuration.composition import load_yaml
 from pipeline.configuration.groups import SHIPPED, options
+from pollinate.files import replacing
 
 Array = NDArray[np.float64]
 # there is no slope at (0, 0): hence -1e-3
@@ -137,6 +141,18 @@ def path(name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor
     return torch.stack(points)
 
 
+def kept_path(folder: str, name: str, start: tuple[float, float], steps: int, lr: float) -> Tensor:
+    """Return the way from the folder, if it is there; else go it, and leave it there."""
+    file = Path(folder, f"{name}-{start[0]:g}-{start[1]:g}-{steps}-{lr:g}.npy")
+    if not folder or not file.exists():
+        points = path(name, start, steps, lr)
+        if folder:
+            with replacing(file) as temporary, temporary.open("wb") as stream:
+                np.save(stream, points.numpy())
+        return points
+    return torch.from_numpy(np.load(file))
+
+
 def ended(points: Sequence[Tensor]) -> bool:
     """Say whether a way has come to rest on the front; elsewhere it may still get away.
 
@@ -198,12 +214,14 @@ def main(arguments: Sequence[str]) -> None:
     named = dict(a.split("=") for a in arguments if "=" in a)
     names = [a for a in arguments if "=" not in a] or options("balancer", [SHIPPED])
     steps, lr = int(named.get("steps", 50_000)), float(named.get("lr", 1e-3))
+    folder = named.get("folder", "")
     table = Table("method", *(str(start) for start in STARTS), "reached")
     paths: dict[str, list[Tensor]] = {}
     console = Console(width=140)
     with ProcessPoolExecutor(int(named.get("jobs", 1)), get_context("spawn")) as pool:
         ways = {
-            name: [pool.submit(path, name, start, steps, lr) for start in STARTS] for name in names
+            name: [pool.submit(kept_path, folder, name, start, steps, lr) for start in STARTS]
+            for name in names
         }
         for name in names:
             paths[name] = [way.result() for way in ways[name]]
