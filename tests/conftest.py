@@ -1,6 +1,8 @@
 """Runs that several tests read."""
 
 import gc
+import os
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,8 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipeline.tracking import background
+from pipeline.tracking.mlflow_settings import prepare_sqlite
 from tests import lean_fit
 from tests.pipeline.studies.warm_server import warm
+from tests.warm_senders import WarmSenders
 
 # What is imported while tests are collected stays: each search of it for garbage takes a third of a
 # second and finds none.
@@ -69,3 +74,30 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Starts a real run in a tenth of the time."""
     with warm(tmp_path_factory.mktemp("warm") / "socket") as command:
         yield command
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow's, not to be changed: to create its tables takes seconds."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which these processes share
+    path = folder / "empty_database" / "mlflow.db"
+    with warnings.catch_warnings():  # of MLflow, while it is imported
+        warnings.simplefilter("ignore")
+        prepare_sqlite(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def sender_server(empty_database: Path) -> Iterator[WarmSenders]:
+    server = WarmSenders(empty_database)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def warm_senders(sender_server: WarmSenders, monkeypatch: pytest.MonkeyPatch) -> WarmSenders:
+    """Make runs' senders forks of a process that has imported MLflow."""
+    monkeypatch.setattr(background, "subprocess", sender_server)
+    return sender_server

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -45,6 +46,12 @@ def points() -> list[MetricPoint]:
         MetricPoint("valid/age/loss", 1.0, 990, 0),
     ]
     return [*found, MetricPoint("system/cpu", 3.0, 1, 0), MetricPoint("rate", 0.1, 1, 0)]
+
+
+def test_a_run_draws_its_plots(tiny_run: Path) -> None:
+    tasks = json.loads((tiny_run / "summary.json").read_text())["test"]
+    pictures = {path.name for path in (tiny_run / "plots").iterdir()}
+    assert pictures == {"curves.png", "gradients.png", *(f"confusion-{t}.png" for t in tasks)}
 
 
 def test_curves_choose_loss_and_held_out_metrics() -> None:
