@@ -378,6 +378,10 @@ class Task(metaclass=Buildable):
         """
         return None
 
+    def linear_output(self, columns: Tensor) -> Tensor:
+        """Return predicted ``label_columns`` (N, K) as an output (N, ...), a class's the higher."""
+        return columns
+
     def class_numbers(self, target: Tensor) -> Tensor | None:
         """Return the one class of each target (N, ...): (N,) int64; None: there is none."""
         return None

@@ -244,6 +244,10 @@ class Multilabel(Task):
         """Return a column per label: (N, C)."""
         return target.double()
 
+    def linear_output(self, columns: Tensor) -> Tensor:
+        """Return predicted flags as logits, 0 where a flag is as near to 0 as to 1: (N, C)."""
+        return columns - 0.5
+
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always predicting the labels that most training rows have."""
         if not len(target):

@@ -143,6 +143,11 @@ class Ordinal(SingleLabelTask):
         edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
         return edges[:, :-1] - edges[:, 1:]
 
+    def linear_output(self, columns: Tensor) -> Tensor:
+        """Return the thresholds below the class with the highest column as passed: (N, K - 1)."""
+        places = columns.argmax(dim=1, keepdim=True)
+        return (places > torch.arange(columns.shape[1] - 1)).double() - 0.5
+
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always predicting the training split's middle class."""
         if not len(target):

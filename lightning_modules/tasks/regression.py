@@ -150,6 +150,10 @@ class Regression(Task):
         """Return the standardised numbers: (N, 1)."""
         return ((target.double() - self.mean) / self.std)[:, None]
 
+    def linear_output(self, columns: Tensor) -> Tensor:
+        """Return predicted standardised numbers (N, 1) in the target's unit: (N,)."""
+        return columns[:, 0] * self.std + self.mean
+
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always predicting the training split's mean."""
         if not len(target):

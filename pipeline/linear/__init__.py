@@ -1,0 +1,1 @@
+"""What a linear model of simple descriptors reaches, to compare a trained network with."""

@@ -1,0 +1,334 @@
+"""Fits a linear model for each task on the training rows, and scores it as the network is scored."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from datamodules.mixed_datamodule import MixedDataModule
+from datamodules.modalities.text import words_of
+from lightning_modules.tasks.base import Task, as_task
+from lightning_modules.views import TEXT, RowView, WordView
+from pipeline.linear.descriptors import DESCRIPTORS, Matrix, Standardised, TextTerms
+
+Scores = dict[str, dict[str, dict[str, float]]]  # {split: {task: {metric: value}}}
+Predict = Callable[[Matrix], np.ndarray]  # rows (N, D) -> columns (N, K)
+
+EVALUATED = ("valid", "test")
+MOST_ROWS = 20_000  # training rows that are learnt from
+MOST_WORK = 2_000_000_000  # numbers of the rows times columns that are predicted
+CHEAP_WORK = 100_000_000  # up to which the strength of the penalty is chosen, too
+FEWEST = 20  # validation rows by which it is chosen
+SLACKS = (1.0, 0.1, 10.0)  # C of the support vector machine; the first one where nothing is chosen
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of ridge regression
+CHUNK = 512  # pictures or recordings at a time
+WORD_BITS = 18  # of the hash of a word's traits
+
+
+class NoLinearModelError(Exception):
+    """Why a task has none."""
+
+
+@dataclass
+class LinearScores:
+    """What linear models reach.
+
+    scores: on validation and test rows.
+    reasons: {task: why it has no linear model}.
+    seconds: that it took.
+    """
+
+    scores: Scores = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def linear_scores(datamodule: MixedDataModule) -> LinearScores:
+    """Return the scores of a linear model for each task, of all modalities of its rows."""
+    began, found = time.perf_counter(), LinearScores({split: {} for split in EVALUATED})
+    rows = RowMatrices(datamodule)
+    for name, spec in datamodule.tasks.items():
+        try:
+            for split, own in task_scores(name, as_task(spec), datamodule, rows):
+                found.scores[split][name] = own
+        except NoLinearModelError as reason:
+            found.reasons[name] = str(reason)
+    found.seconds = round(time.perf_counter() - began, 2)
+    return found
+
+
+def task_scores(
+    name: str, task: Task, datamodule: MixedDataModule, rows: RowMatrices
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield (split, {metric: value}) of one task."""
+    labelled = tuple(d for d in task.datasets if d not in task.unlabelled)
+    if any(datamodule.loaded[d].table.streamed for d in labelled):
+        raise NoLinearModelError("its rows are streamed, and a linear model needs them at once")
+    examples: dict[str, Examples] = {}
+    make = word_examples if isinstance(task.view, WordView) else row_examples
+    for split in ("train", *EVALUATED):
+        examples[split] = make(name, task, datamodule, labelled, split, rows)
+    predict = best_predictor(task, examples["train"], examples["valid"])
+    for split in EVALUATED:
+        if len(examples[split].targets):
+            yield split, examples[split].scores(task, predict)
+
+
+@dataclass
+class Examples:
+    """Labelled rows of a split, or their words.
+
+    values: (N, D), of each row or word.
+    columns: (N, K), what is predicted; targets: (M, ...), as metrics take them.
+    place: (M, W) numbers of a row's words in ``values``, -1 beyond its last; None: a row is a row.
+    """
+
+    values: Matrix
+    columns: np.ndarray
+    targets: torch.Tensor
+    place: np.ndarray | None = None
+
+    def scores(self, task: Task, predict: Predict) -> dict[str, float]:
+        """Score predictions as the network's outputs are scored."""
+        columns = torch.from_numpy(predict(self.values)).double()
+        if self.place is not None:
+            columns = columns[torch.from_numpy(self.place)]  # beyond the last word: anything
+        output = task.linear_output(columns)
+        metrics = task.metrics()
+        metrics.update(task.metric_input(output), self.targets)
+        found = {name: metric.compute() for name, metric in metrics.items()}
+        return {
+            n: v.item() for n, v in found.items() if isinstance(v, torch.Tensor) and not v.dim()
+        }
+
+
+class RowMatrices:
+    """All rows of data sets as matrices; tasks of the same data sets share them."""
+
+    def __init__(self, datamodule: MixedDataModule) -> None:
+        self.datamodule = datamodule
+        self._known: dict[tuple[str, ...], dict[str, Matrix]] = {}
+
+    def of(self, datasets: tuple[str, ...]) -> dict[str, Matrix]:
+        """Return {split: (N, D)} of all rows of the data sets, one after another."""
+        if datasets not in self._known:
+            self._known[datasets] = self._made(datasets)
+        return self._known[datasets]
+
+    def _made(self, datasets: tuple[str, ...]) -> dict[str, Matrix]:
+        data = self.datamodule
+        modalities = sorted({m for d in datasets for m in data.datasets[d].inputs})
+        blocks: dict[str, list[Matrix]] = {split: [] for split in ("train", *EVALUATED)}
+        for modality in modalities:
+            if modality == TEXT:
+                cells = {
+                    split: [cell for d in datasets for cell in self._texts(d, split)]
+                    for split in blocks
+                }
+                terms = TextTerms().fit(cells["train"])
+                for split, own in blocks.items():
+                    own.append(terms(cells[split]))
+            elif modality in DESCRIPTORS:
+                own_rows = {split: self._described(datasets, split, modality) for split in blocks}
+                values, has = own_rows["train"]
+                even = Standardised().fit(values[has])
+                for split, own in blocks.items():
+                    own.append(even(*own_rows[split]))
+            else:
+                raise NoLinearModelError(f"there are no simple descriptors of {modality}")
+        if TEXT in modalities:
+            return {split: sparse.hstack(own, "csr") for split, own in blocks.items()}
+        return {split: np.hstack(own) for split, own in blocks.items()}
+
+    def _texts(self, dataset: str, split: str) -> Sequence[object]:
+        loaded = self.datamodule.loaded[dataset]
+        if TEXT not in loaded.inputs:
+            return [None] * len(loaded.rows[split])
+        return loaded.input(TEXT, split)
+
+    def _described(
+        self, datasets: tuple[str, ...], split: str, modality: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        found, has = [], []
+        for dataset in datasets:
+            part = self.datamodule.parts[split][dataset]
+            own = part.stores.get(modality)
+            there = np.zeros(part.size, bool) if own is None else own.has[part.rows]
+            has.append(there)
+            rows = part.rows[there]
+            described = [
+                DESCRIPTORS[modality](own.rows(rows[start : start + CHUNK]))
+                for start in range(0, len(rows), CHUNK)
+                if own is not None
+            ]
+            found.append((there, np.concatenate(described) if described else None))
+        width = next((own.shape[1] for _, own in found if own is not None), 1)
+        values = np.zeros((sum(map(len, has)), width), np.float32)
+        start = 0
+        for there, own in found:
+            if own is not None:
+                values[start + np.flatnonzero(there)] = own
+            start += len(there)
+        return values, np.concatenate(has)
+
+
+def row_examples(
+    name: str,
+    task: Task,
+    data: MixedDataModule,
+    datasets: tuple[str, ...],
+    split: str,
+    rows: RowMatrices,
+) -> Examples:
+    if not isinstance(task.view, RowView) or task.modalities or task.maps is not None:
+        raise NoLinearModelError("a linear model gives no answers of this kind")
+    parts = [data.parts[split][d] for d in datasets]
+    present = np.concatenate([part.present[name].numpy() for part in parts])
+    targets = torch.cat([target for part in parts for target in part.labels(name)])
+    columns = task.label_columns(targets)
+    if columns is None:
+        raise NoLinearModelError("a linear model gives no answers of this kind")
+    return Examples(rows.of(datasets)[split][np.flatnonzero(present)], columns.numpy(), targets)
+
+
+def word_examples(
+    name: str,
+    task: Task,
+    data: MixedDataModule,
+    datasets: tuple[str, ...],
+    split: str,
+    _: RowMatrices,
+) -> Examples:
+    """Return each labelled word by its own traits and those of its neighbours."""
+    from sklearn.feature_extraction import FeatureHasher  # a second
+
+    traits, places, targets = [], [], []
+    for dataset in datasets:
+        part = data.parts[split][dataset]
+        present = part.present[name].numpy()
+        targets += list(part.labels(name))
+        for row in np.flatnonzero(present):
+            words = words_of(data.loaded[dataset].input(TEXT, split)[int(row)])
+            places.append(np.arange(len(traits), len(traits) + len(words)))
+            traits += [word_traits(words, place) for place in range(len(words))]
+    width = max((target.shape[1] for target in targets), default=0)
+    padded = [torch.nn.functional.pad(t, (0, width - t.shape[1]), value=-1) for t in targets]
+    wanted = torch.cat(padded) if padded else torch.zeros(0, 0, dtype=torch.int64)
+    place = np.full((len(places), width), -1)
+    for row, own in enumerate(places):
+        place[row, : len(own)] = own
+    hasher = FeatureHasher(1 << WORD_BITS, input_type="string", alternate_sign=False)
+    values = hasher.transform(traits) if traits else sparse.csr_matrix((0, 1 << WORD_BITS))
+    numbers = wanted[torch.from_numpy(place) >= 0]
+    columns = torch.nn.functional.one_hot(numbers, len(task.classes)).double().numpy()
+    return Examples(values.tocsr(), columns, wanted, place)
+
+
+def word_traits(words: Sequence[str], place: int) -> list[str]:
+    """Return what tells of a word: itself, its ends and shape, and the words around it."""
+    word = words[place]
+    shape = "".join(
+        "A" if c.isupper() else "a" if c.islower() else "0" if c.isdigit() else c for c in word
+    )
+    around = {
+        step: words[place + step].lower() if 0 <= place + step < len(words) else ""
+        for step in (-2, -1, 1, 2)
+    }
+    low = word.lower()
+    return [
+        f"word {low}",
+        f"begin {low[:3]}",
+        f"end {low[-3:]}",
+        f"shape {shape[:8]}",
+        *(f"{step} {other}" for step, other in around.items()),
+        f"-1 0 {around[-1]} {low}",
+        f"0 1 {low} {around[1]}",
+        f"-2 -1 {around[-2]} {around[-1]}",
+    ]
+
+
+def best_predictor(task: Task, train: Examples, valid: Examples) -> Predict:
+    """Fit the training rows; the strength of the penalty is the one that validation likes best."""
+    values, columns = train.values, train.columns
+    if len(columns) > MOST_ROWS:
+        chosen = np.linspace(0, len(columns) - 1, MOST_ROWS).astype(int)
+        values, columns = values[chosen], columns[chosen]
+    size = values.nnz if sparse.issparse(values) else values.size
+    work = size * columns.shape[1]
+    if work > MOST_WORK:
+        raise NoLinearModelError(
+            f"{columns.shape[1]:,} columns of {len(columns):,} rows would take a linear model too long"
+        )
+    if not sparse.issparse(values):
+        return ridge(values, columns)
+    if not is_flags(columns):
+        return sparse_ridge(values, columns)
+    if work > CHEAP_WORK or len(valid.targets) < FEWEST:
+        return support_vectors(values, columns, SLACKS[0])
+    tried = [support_vectors(values, columns, slack) for slack in SLACKS]
+    return max(tried, key=lambda one: valid.scores(task, one)[task.score])
+
+
+def is_flags(columns: np.ndarray) -> bool:
+    return bool(np.isin(columns, (0.0, 1.0)).all())
+
+
+def ridge(values: np.ndarray, columns: np.ndarray) -> Predict:
+    """Squared error and its penalty chosen by leaving rows out one at a time, exactly."""
+    from sklearn.linear_model import RidgeCV
+
+    model = RidgeCV(PENALTIES).fit(values, columns)
+    return lambda rows: model.predict(rows).reshape(len(rows), -1)
+
+
+def sparse_ridge(values: sparse.csr_matrix, columns: np.ndarray) -> Predict:
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(1.0, solver="sparse_cg").fit(values, columns)
+    return lambda rows: model.predict(rows).reshape(rows.shape[0], -1)
+
+
+def support_vectors(values: sparse.csr_matrix, columns: np.ndarray, slack: float) -> Predict:
+    """One class against the others; a column that says the same of all rows is told so."""
+    from sklearn.svm import LinearSVC
+
+    count = columns.shape[1]
+    exclusive = bool((columns.sum(1) == 1).all())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model that hasn't quite converged is as good
+        if exclusive:
+            numbers = columns.argmax(1)
+            seen = np.unique(numbers)
+            if len(seen) < 2:
+                raise NoLinearModelError("the training rows are all of one class")
+            model = LinearSVC(C=slack).fit(values, numbers)
+
+            def margins(rows: sparse.csr_matrix) -> np.ndarray:
+                found = np.full((rows.shape[0], count), -10.0)
+                own = model.decision_function(rows)
+                found[:, seen] = np.stack([-own, own], 1) if own.ndim == 1 else own
+                return found
+
+            return margins
+        models = [
+            LinearSVC(C=slack).fit(values, column) if 0 < column.mean() < 1 else None
+            for column in columns.T
+        ]
+    known = columns.mean(0)
+
+    def each(rows: sparse.csr_matrix) -> np.ndarray:
+        found = [
+            np.full(rows.shape[0], 2 * known[k] - 1.0)
+            if model is None
+            else model.decision_function(rows)
+            for k, model in enumerate(models)
+        ]
+        return np.stack(found, 1) / 2 + 0.5  # as columns of 0 and 1 are
+
+    return each
