@@ -1,4 +1,4 @@
-"""Rows as vectors for a linear model: n-grams of texts, shapes and colours, statistics of sounds."""
+"""Rows as vectors for a linear model: terms of texts, shapes and colours, means of sounds."""
 
 from __future__ import annotations
 

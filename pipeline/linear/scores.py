@@ -1,7 +1,8 @@
-"""Fits a linear model for each task on the training rows, and scores it as the network is scored."""
+"""Fits a linear model for each task, and scores it as the network is scored."""
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ Predict = Callable[[Matrix], np.ndarray]  # rows (N, D) -> columns (N, K)
 EVALUATED = ("valid", "test")
 MOST_ROWS = 20_000  # training rows that are learnt from
 MOST_WORK = 2_000_000_000  # numbers of the rows times columns that are predicted
-CHEAP_WORK = 100_000_000  # up to which the strength of the penalty is chosen, too
+CHEAP_WORK = 20_000_000  # up to which the strength of the penalty is chosen, too
 FEWEST = 20  # validation rows by which it is chosen
 SLACKS = (1.0, 0.1, 10.0)  # C of the support vector machine; the first one where nothing is chosen
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of ridge regression
@@ -103,9 +104,8 @@ class Examples:
         metrics = task.metrics()
         metrics.update(task.metric_input(output), self.targets)
         found = {name: metric.compute() for name, metric in metrics.items()}
-        return {
-            n: v.item() for n, v in found.items() if isinstance(v, torch.Tensor) and not v.dim()
-        }
+        single = {n: v for n, v in found.items() if isinstance(v, torch.Tensor) and not v.dim()}
+        return {name: value.item() for name, value in single.items()}
 
 
 class RowMatrices:
@@ -233,13 +233,9 @@ def word_examples(
 def word_traits(words: Sequence[str], place: int) -> list[str]:
     """Return what tells of a word: itself, its ends and shape, and the words around it."""
     word = words[place]
-    shape = "".join(
-        "A" if c.isupper() else "a" if c.islower() else "0" if c.isdigit() else c for c in word
-    )
-    around = {
-        step: words[place + step].lower() if 0 <= place + step < len(words) else ""
-        for step in (-2, -1, 1, 2)
-    }
+    shape = re.sub(r"\d", "0", re.sub(r"[^\W\d_]", lambda c: "aA"[c[0].isupper()], word))
+    padded = ["", "", *(other.lower() for other in words), "", ""]
+    around = {step: padded[place + 2 + step] for step in (-2, -1, 1, 2)}
     low = word.lower()
     return [
         f"word {low}",
@@ -263,7 +259,7 @@ def best_predictor(task: Task, train: Examples, valid: Examples) -> Predict:
     work = size * columns.shape[1]
     if work > MOST_WORK:
         raise NoLinearModelError(
-            f"{columns.shape[1]:,} columns of {len(columns):,} rows would take a linear model too long"
+            f"{columns.shape[1]:,} classes of {len(columns):,} rows take a linear model too long"
         )
     if not sparse.issparse(values):
         return ridge(values, columns)
@@ -324,10 +320,8 @@ def support_vectors(values: sparse.csr_matrix, columns: np.ndarray, slack: float
 
     def each(rows: sparse.csr_matrix) -> np.ndarray:
         found = [
-            np.full(rows.shape[0], 2 * known[k] - 1.0)
-            if model is None
-            else model.decision_function(rows)
-            for k, model in enumerate(models)
+            np.full(rows.shape[0], 2 * mean - 1) if model is None else model.decision_function(rows)
+            for model, mean in zip(models, known, strict=True)
         ]
         return np.stack(found, 1) / 2 + 0.5  # as columns of 0 and 1 are
 
