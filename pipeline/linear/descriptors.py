@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,8 @@ MOST_TERMS = 200_000  # n-grams of each kind, the most frequent ones
 UNSPACED = 0.3  # share of letters from which on a language is one that doesn't space its words
 UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 LOOKED_AT = 2_000  # texts that are looked at for their script
-PICTURE, CELLS, DIRECTIONS, COLOURS = (
-    32,
-    8,
-    9,
-    8,
-)  # pixels a side, cells a side, bins, pixels a side
+PICTURE, CELLS, COLOURS = 32, 8, 8  # pixels, cells and coloured pixels a side
+DIRECTIONS = 9  # of edges
 QUARTERS = 4
 
 
@@ -61,17 +58,17 @@ class TextTerms:
         )
         self.parts = []
         for part in (words, characters):
-            try:
+            with suppress(ValueError):  # no text has a term
                 self.parts.append(part.fit(texts))
-            except ValueError:  # no text has a term
-                continue
         return self
 
     def __call__(self, cells: Sequence[Any]) -> sparse.csr_matrix:
         """Return a row for each text: (N, terms)."""
         texts = plain_texts(cells)
-        found = [part.transform(texts) for part in self.parts]
-        return sparse.hstack(found, "csr") if found else sparse.csr_matrix((len(texts), 1))
+        if not texts or not self.parts:
+            width = sum(len(part.vocabulary_) for part in self.parts)
+            return sparse.csr_matrix((len(texts), width or 1), dtype=np.float32)
+        return sparse.hstack([part.transform(texts) for part in self.parts], "csr")
 
 
 def plain_texts(cells: Iterable[Any]) -> list[str]:
