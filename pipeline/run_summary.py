@@ -32,6 +32,8 @@ class RunSummary:
     run_id: of the MLflow run, None if no server has answered.
     steps: optimizer steps; seconds: wall time of this command.
     valid, test: scores of the best weights; baseline: of the best constant answer, on test.
+    linear: scores of a linear model on test; see ``pipeline.linear``.
+    no_linear: {task: why there is no linear model of it}.
     rows_seen: labelled training rows by task, each as often as it came.
     labels: {task: training rows with a label that the run may see}.
     parameters: weights of the network, {total, trained}.
@@ -48,6 +50,8 @@ class RunSummary:
     valid: TaskMetrics = field(default_factory=dict)
     test: TaskMetrics = field(default_factory=dict)
     baseline: TaskMetrics = field(default_factory=dict)
+    linear: TaskMetrics = field(default_factory=dict)
+    no_linear: dict[str, str] = field(default_factory=dict)
     rows_seen: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
@@ -60,8 +64,11 @@ class RunSummary:
         return asdict(self)
 
     def numbers(self, task: str, metric: str) -> list[float | None]:
-        """Return a metric of a task on valid and test, and its baseline; None: there is none."""
-        parts = (self.valid, self.test, self.baseline)
+        """Return a metric of a task on valid and test, of the best constant, and of a linear model.
+
+        None: there is none.
+        """
+        parts = (self.valid, self.test, self.baseline, self.linear)
         return [part.get(task, {}).get(metric) for part in parts]
 
 
@@ -83,13 +90,34 @@ def constant_baselines(datamodule: MixedDataModule, split: str = "test") -> Task
 
 
 def print_table(console: Console, summary: RunSummary, datamodule: MixedDataModule) -> None:
-    headings = ("task", "modality", "metric", "valid", "test", "baseline", "rows seen")
-    table = new_table(*headings, numbers=4)
+    headings = ("task", "modality", "metric", "valid", "test", "baseline", "linear", "rows seen")
+    table = new_table(*headings, numbers=5)
     for name, spec in datamodule.tasks.items():
         metric, rows = as_task(spec).score, summary.rows_seen.get(name, 0)
         numbers = [cell(value) for value in summary.numbers(name, metric)]
         table.add_row(name, modalities_of(datamodule, name), metric, *numbers, f"{rows:,}")
     console.print(table)
+
+
+PRETRAINED = {"text": "encoder/text=minilm", "image": "encoder/image=efficientnet_lite0"}
+
+
+def linear_verdict(summary: RunSummary, datamodule: MixedDataModule) -> str | None:
+    """Say which tasks are not above a linear model on test, and what to try; None: all are."""
+    below = []
+    for name, spec in datamodule.tasks.items():
+        _, test, _, linear = summary.numbers(name, as_task(spec).score)
+        if test is not None and linear is not None and test <= linear:
+            below.append(f"{name} ({cell(test)}, linear {cell(linear)})")
+    if not below:
+        return None
+    read = {m for name in datamodule.datasets for m in datamodule.datasets[name].inputs}
+    advice = [option for modality, option in PRETRAINED.items() if modality in read]
+    tried = f"train longer, or from a pre-trained network: {' '.join(advice)}"
+    return (
+        f"not above a linear model on test: {', '.join(below)}; "
+        f"{tried if advice else 'train longer'}"
+    )
 
 
 def print_next_steps(

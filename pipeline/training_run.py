@@ -36,6 +36,7 @@ from pipeline.crash_report import (
     open_tracker,
 )
 from pipeline.frozen_features import FrozenFeatureCache, modalities_to_cache
+from pipeline.linear.scores import linear_scores
 from pipeline.monitored_metric import monitored_mode
 from pipeline.planning.cost import CostEstimator, dataset_modalities
 from pipeline.planning.cost_tables import one_line_cost
@@ -46,6 +47,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.run_summary import (
     RunSummary,
     constant_baselines,
+    linear_verdict,
     print_next_steps,
     print_table,
     resume_command,
@@ -96,6 +98,17 @@ def record_end(run: PreparedRun, summary: RunSummary, tracker: RunLogger) -> Non
     def baselines() -> None:
         summary.baseline = constant_baselines(run.datamodule)
 
+    def linear() -> None:
+        if config.get("baseline") == "linear":
+            found = linear_scores(run.datamodule, run.datamodule.policy.cache)
+            summary.linear, summary.no_linear = found.scores["test"], found.reasons
+            numbers = [
+                (f"linear/{task}/{metric}", value)
+                for task, own in summary.linear.items()
+                for metric, value in own.items()
+            ]
+            tracker.log_metrics(dict(numbers), summary.steps)
+
     def plots() -> None:
         draw_plots(folder, run.module, run.module.confusion.get("test", {}))
 
@@ -112,7 +125,13 @@ def record_end(run: PreparedRun, summary: RunSummary, tracker: RunLogger) -> Non
         tracker.log_model(folder.model, "model")
 
     tracker.flush()
-    parts = {"baselines": baselines, "table": table, "plots": plots, "plots' copies": copies}
+    parts = {
+        "baselines": baselines,
+        "linear models": linear,
+        "table": table,
+        "plots": plots,
+        "plots' copies": copies,
+    }
     for what, leave in (parts | {"model": model}).items():
         with costs_only_itself(what, config, folder, tracker, run.say, summary.problems):
             leave()
@@ -330,6 +349,9 @@ class TrainingRun:
             stopped = run.trainer.early_stopping_callbacks
             early = any(s.has_stopped for s in stopped if isinstance(s, ResumableEarlyStopping))
             print_next_steps(run.console, run.folder, run.config["tracking"], early)
+            verdict = linear_verdict(summary, run.datamodule)
+            if verdict is not None:
+                run.say(verdict)
 
     def _write_summary(self, status: str, message: str | None = None) -> None:
         run, summary = self.prepared, self.summary

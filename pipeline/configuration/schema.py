@@ -145,6 +145,7 @@ class FitConfig:
     resume: str | None = user_path()
     tasks: list[str] | None = None
     label_fraction: float = default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
+    baseline: str = default("linear", "one of linear, none", lambda v: v in ("linear", "none"))
     dim: int = at_least(1)
     compile: bool
     ema_decay: float | None = key("in (0, 1)", lambda value: 0 < value < 1)

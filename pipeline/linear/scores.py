@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
+from datamodules.cache import Cache
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import words_of
 from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.views import TEXT, RowView, WordView
 from pipeline.linear.descriptors import DESCRIPTORS, Matrix, Standardised, TextTerms
+from pollinate.files import write_json
+from pollinate.foreign import read_json
 
 Scores = dict[str, dict[str, dict[str, float]]]  # {split: {task: {metric: value}}}
 Predict = Callable[[Matrix], np.ndarray]  # rows (N, D) -> columns (N, K)
@@ -50,8 +59,48 @@ class LinearScores:
     seconds: float = 0.0
 
 
-def linear_scores(datamodule: MixedDataModule) -> LinearScores:
-    """Return the scores of a linear model for each task, of all modalities of its rows."""
+FORMAT = 1  # of what the cache holds; raised when scores change
+FILE = "scores.json"
+
+
+def linear_scores(datamodule: MixedDataModule, cache: Cache) -> LinearScores:
+    """Return the scores of a linear model for each task, of all modalities of its rows.
+
+    They are kept: the same rows, labels and inputs are not fitted again.
+    """
+
+    def make(folder: Path) -> None:
+        write_json(folder / FILE, asdict(fit_linear_models(datamodule)))
+
+    found = read_json(cache.get("linear", cache_key(datamodule), make) / FILE)
+    undefined = {None: math.nan}
+    scores = {
+        split: {t: {m: undefined.get(v, v) for m, v in own.items()} for t, own in tasks.items()}
+        for split, tasks in found.pop("scores").items()
+    }
+    return LinearScores(scores, **found)
+
+
+def cache_key(datamodule: MixedDataModule) -> list[Any]:
+    """Return what the scores depend on."""
+    rows = hashlib.sha256()
+    for part in datamodule.parts.values():
+        for own in part.values():
+            rows.update(own.rows.tobytes())
+            for task in sorted(own.present):
+                rows.update(own.present[task].numpy().tobytes())
+    learnt = datamodule.learnt_state()
+    tasks = {
+        name: [type(spec).__name__, spec.target, spec.datasets]
+        for name, spec in datamodule.tasks.items()
+    }
+    inputs = {name: spec.inputs for name, spec in datamodule.datasets.items()}
+    kinds = {name: kind.options() for name, kind in datamodule.modalities.items()}
+    known = [learnt["digests"], learnt["tasks"], tasks, inputs, kinds, rows.hexdigest()]
+    return [FORMAT, version("scikit-learn"), json.loads(json.dumps(known, default=str))]
+
+
+def fit_linear_models(datamodule: MixedDataModule) -> LinearScores:
     began, found = time.perf_counter(), LinearScores({split: {} for split in EVALUATED})
     rows = RowMatrices(datamodule)
     for name, spec in datamodule.tasks.items():

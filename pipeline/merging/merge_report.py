@@ -103,7 +103,7 @@ def scores_table(summary: MergeSummary, config: Mapping[str, Any]) -> Table:
         if many:
             known = [score for score in models if score is not None]
             models = [max(known, default=None), min(known, default=None)]
-        numbers = map(cell, [*summary.numbers(name, task.score), *models])
+        numbers = map(cell, [*summary.numbers(name, task.score)[:3], *models])
         found.add_row(name, reads, task.score, *numbers)
     return found
 
