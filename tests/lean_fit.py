@@ -9,7 +9,7 @@ import pytest
 
 
 def fit(arguments: Sequence[str]) -> int:
-    """Run the command; no plots are drawn, no step's cost is estimated, no code is copied."""
+    """Run the command without plots, linear models, a step's cost, and a copy of our code."""
     from pipeline.fit import main
 
     with lean_runs():
@@ -19,9 +19,12 @@ def fit(arguments: Sequence[str]) -> int:
 @contextmanager
 def lean_runs() -> Iterator[None]:
     """Make all runs of this process so."""
+    from pipeline.linear.scores import LinearScores
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
         patch.setattr("pipeline.training_run.cost_line", lambda _: "no estimate")
         # of those that go into a model's folder: hundreds of files
         patch.setattr("pipeline.serving.model_folder.OWN_PACKAGES", ())
+        patch.setattr("pipeline.training_run.linear_scores", lambda *_: LinearScores({"test": {}}))
         yield

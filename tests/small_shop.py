@@ -17,6 +17,7 @@ SMALL = [
     "sampler.batch_size=32",
     "optimizer.lr=0.03",
     "tracking=none",
+    "baseline=none",
 ]
 GOOD, BAD = ("good", "fresh", "warm", "fine"), ("bad", "stale", "cold", "poor")
 THINGS = ("bread", "cake", "coffee", "tea", "soup", "pie")

@@ -13,7 +13,13 @@ import torch
 from rich.console import Console
 
 from pipeline.run_folder import RunFolder
-from pipeline.run_summary import RunSummary, constant_baselines, print_next_steps, print_table
+from pipeline.run_summary import (
+    RunSummary,
+    constant_baselines,
+    linear_verdict,
+    print_next_steps,
+    print_table,
+)
 from pollinate.overrides import override
 from tests.tiny import images, labels, ready, task, texts
 
@@ -59,13 +65,31 @@ def test_table_has_a_line_a_task() -> None:
         valid={"notes": {"accuracy": 0.5}, "shapes": {"accuracy": 0.25}},
         test={"notes": {"accuracy": 0.625}},
         baseline={"notes": {"accuracy": 0.5}},
+        linear={"notes": {"accuracy": 0.75}},
         rows_seen={"notes": 12345},
     )
     assert printed(print_table, summary, data) == [
-        "task modality metric valid test baseline rows seen",
-        "notes text accuracy 0.500 0.625 0.500 12,345",
-        "shapes image accuracy 0.250 - - 0",
+        "task modality metric valid test baseline linear rows seen",
+        "notes text accuracy 0.500 0.625 0.500 0.750 12,345",
+        "shapes image accuracy 0.250 - - - 0",
     ]
+
+
+def test_a_run_that_is_not_above_a_linear_model_says_so() -> None:
+    data = ready()
+    summary = RunSummary(
+        "finished",
+        test={"notes": {"accuracy": 0.5}, "shapes": {"accuracy": 0.5}},
+        linear={"notes": {"accuracy": 0.75}, "shapes": {"accuracy": 0.25}},
+    )
+    said = linear_verdict(summary, data)
+    assert said is not None
+    assert said.startswith("not above a linear model on test: notes (0.500, linear 0.750); train")
+    assert "encoder/text=minilm" in said
+    summary.test["notes"]["accuracy"] = 0.76
+    assert linear_verdict(summary, data) is None
+    summary.linear = {"notes": {"accuracy": float("nan")}}
+    assert linear_verdict(summary, data) is None
 
 
 @pytest.mark.parametrize(

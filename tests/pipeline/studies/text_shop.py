@@ -24,6 +24,7 @@ SMALL = [
     "trainer.max_epochs=5",
     "gradients.every_n_steps=0",
     "tracking=none",
+    "baseline=none",
 ]
 WORDS = ("fine", "poor", "nice", "dear", "slow", "fast", "large", "small")
 
