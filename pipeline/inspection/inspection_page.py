@@ -32,6 +32,7 @@ from pipeline.pages import render
 from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder
 from pipeline.terminal import new_table, say
+from pipeline.text_format import cell
 from pollinate.console import styled
 from pollinate.errors import PollinateError
 from pollinate.files import write_json, write_text
@@ -67,6 +68,9 @@ def inspection_metrics(found: InspectionFindings) -> dict[str, float]:
         numbers |= {f"rows/{dataset}/{split}": float(n) for split, n in facts.rows.items()}
         for task, own in facts.tasks.items():
             numbers[f"labelled/{dataset}/{task}"] = float(sum(own.labelled.values()))
+    for own in found.references:
+        known = {"baseline": own.baseline, "linear": own.linear}
+        numbers |= {f"{k}/{own.task}/{own.metric}": v for k, v in known.items() if v is not None}
     return numbers
 
 
@@ -90,6 +94,10 @@ def inspection_page(name: str, found: InspectionFindings, samples: int) -> str:
         name=name,
         verdict=data_verdict(found.problems),
         problems=found.problems,
+        references=[
+            (own.task, own.metric, cell(own.baseline), own.reason or cell(own.linear))
+            for own in found.references
+        ],
         datasets=datasets,
         splits=SPLITS,
     )
@@ -144,8 +152,8 @@ def sample_rows(inspected: InspectedDataset, count: int) -> list[int]:
     if first is None:
         return [int(row) for row in rows[:: max(1, len(rows) // count)][:count]]
     by_label: dict[str, list[int]] = {}
-    for row, cell in zip(rows.tolist(), inspected.loaded.target(first, "train"), strict=True):
-        by_label.setdefault(str(cell), []).append(row)
+    for row, label in zip(rows.tolist(), inspected.loaded.target(first, "train"), strict=True):
+        by_label.setdefault(str(label), []).append(row)
     queues = [by_label[label] for label in sorted(by_label)]
     turns = [queue[turn] for turn in range(count) for queue in queues if turn < len(queue)]
     return turns[:: max(1, min(len(queues), len(turns)) // count)][:count]
@@ -278,4 +286,7 @@ def finding_tables(found: InspectionFindings) -> Iterator[Table]:
                 shares = [own.labels[s][label] / max(1, own.labels[s].total()) for s in SPLITS]
                 cells = [f"{share:.2%}" for share in shares]
                 pixels.add_row(task, name, label, *cells)
-    yield from (rows, figures, tasks, pixels)
+    references = new_table("task", "metric", "baseline", "linear", numbers=2)
+    for own in found.references:
+        references.add_row(own.task, own.metric, cell(own.baseline), own.reason or cell(own.linear))
+    yield from (rows, figures, tasks, pixels, references)

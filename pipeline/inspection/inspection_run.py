@@ -8,6 +8,7 @@ from typing import Any
 
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
+from lightning_modules.tasks.base import as_task
 from pipeline.build import build_datamodule
 from pipeline.inspection.data_checks import (
     CHECKS,
@@ -20,6 +21,8 @@ from pipeline.inspection.data_checks import (
     shared_problems,
 )
 from pipeline.inspection.data_statistics import DatasetStatistics, dataset_statistics
+from pipeline.linear.scores import linear_scores
+from pipeline.run_summary import constant_baselines
 from pollinate.errors import PollinateError
 
 # what a data module needs besides the data; nothing is drawn from it
@@ -34,12 +37,28 @@ UNUSED_OPTIONS = {
 
 
 @dataclass
+class ReferenceScore:
+    """What a trained model must be above.
+
+    task, metric: of the score; baseline: of the best constant answer; linear: of a linear model.
+    reason: why there is no linear model; empty where there is one.
+    """
+
+    task: str
+    metric: str
+    baseline: float | None
+    linear: float | None
+    reason: str = ""
+
+
+@dataclass
 class InspectionFindings:
-    """facts: {data set: numbers}; problems: the worst first; subjects: what was looked at."""
+    """facts: {data set: numbers}; problems: the worst first; references: of tasks, on test."""
 
     facts: dict[str, DatasetStatistics] = field(default_factory=dict)
     problems: list[DataProblem] = field(default_factory=list)
     inspected_datasets: dict[str, InspectedDataset] = field(default_factory=dict)
+    references: list[ReferenceScore] = field(default_factory=list)
 
 
 def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
@@ -62,7 +81,22 @@ def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
         found.problems.append(
             DataProblem(NOTE, "cache", note, "if it happens again, check the disk")
         )
+    if config["baseline"] == "linear" and not any(p.severity == ERROR for p in found.problems):
+        found.references = reference_scores(config)
     found.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
+    return found
+
+
+def reference_scores(config: Mapping[str, Any]) -> list[ReferenceScore]:
+    """Return what constant answers and linear models reach; the data must have no faults."""
+    data = build_datamodule({**config, **UNUSED_OPTIONS})
+    data.setup()
+    constant, linear = constant_baselines(data), linear_scores(data, data.policy.cache)
+    found = []
+    for name, spec in data.tasks.items():
+        metric = as_task(spec).score
+        own = (scores.get(name, {}).get(metric) for scores in (constant, linear.scores["test"]))
+        found.append(ReferenceScore(name, metric, *own, linear.reasons.get(name, "")))
     return found
 
 

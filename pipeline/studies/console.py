@@ -134,18 +134,22 @@ def answers_table(results: StudyResults, answers: StudyAnalysis) -> Table:
         for name, arm in results.arms.items()
         if arm.kind in ("multi_task", "variant") and arm.labels == 1 and name in answers.scores
     ]
-    table = new_table("task", "score", "single_task", *arms, numbers=1 + len(arms))
+    references = results.references()
+    headings = (*references, "single_task", *arms)
+    table = new_table("task", "score", *headings, numbers=len(headings))
     for task, metric in results.metrics.items():
         single_task = answers.scores.get(f"single_task:{task}", {}).get(task)
         cells = [
             styled(estimate_text(answers.scores[arm].get(task)), mark(answers, arm, task))
             for arm in arms
         ]
-        table.add_row(task, metric, estimate_text(single_task), *cells)
+        known = [cell(own.get(task)) for own in references.values()]
+        table.add_row(task, metric, *known, estimate_text(single_task), *cells)
     compared = [answers.comparisons.get(arm) for arm in arms]
     changes = [None if one is None else one.delta_m for one in compared]
     if any(changes):
-        table.add_row("delta_m", "", "", *(relative_text(change) for change in changes))
+        empty = [""] * (len(references) + 2)
+        table.add_row("delta_m", *empty, *(relative_text(change) for change in changes))
     return table
 
 

@@ -41,6 +41,7 @@ class TrialResult:
     folder: of the run, relative to the study's.
     command: that repeats it.
     test, valid: scores of the weights that were best on validation.
+    baseline, linear: on test, of the best constant answer and of a linear model.
     labels: {task: labelled training rows that the run could see}; rows_seen: that it took.
     seconds: wall time of training and evaluation, all sessions.
     parameters: weights of the network; memory: most bytes that its process held.
@@ -54,6 +55,8 @@ class TrialResult:
     status: TrialStatus = "waiting"
     test: Scores = field(default_factory=dict)
     valid: Scores = field(default_factory=dict)
+    baseline: Scores = field(default_factory=dict)
+    linear: Scores = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     rows_seen: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -82,6 +85,18 @@ class StudyResults:
     predictors: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     predictor_seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def references(self) -> dict[str, Scores]:
+        """Return {"baseline" and "linear": scores on test}, of runs that had all labels.
+
+        Tasks and splits are the same in all of them. A reference that no run has is left out.
+        """
+        full = [trial for trial in self.trials if self.arms[trial.arm].labels == 1]
+        found: dict[str, Scores] = {
+            "baseline": {task: v for trial in full for task, v in trial.baseline.items()},
+            "linear": {task: v for trial in full for task, v in trial.linear.items()},
+        }
+        return {name: scores for name, scores in found.items() if scores}
 
     def finished(self, arm: str) -> Iterator[TrialResult]:
         own = (trial for trial in self.trials if trial.arm == arm and trial.status == "finished")

@@ -91,6 +91,8 @@ def trial_result(plan: StudyPlan, job: TrialJob, arm: Arm, seed: int) -> TrialRe
     trial.parameters = summary["parameters"]["total"]
     trial.valid = scores_of(summary["valid"], plan, arm)
     tested = scores_of(summary["test"], plan, arm)
+    trial.baseline = scores_of(summary.get("baseline", {}), plan, arm)
+    trial.linear = scores_of(summary.get("linear", {}), plan, arm)
     trial.test = {
         task: found[task]
         for task in arm.tasks

@@ -17,6 +17,8 @@ from pipeline.studies.report.report_data import (
 from pipeline.studies.report.verdict import served_by
 from pipeline.text_format import NOTHING, duration, format_bytes, format_scaled
 
+REFERENCES = {"baseline": "best constant answer", "linear": "linear model"}
+
 
 @dataclass
 class ReportTable:
@@ -46,6 +48,9 @@ def score_table(subject: ReportSubject) -> ReportTable:
         cells = [plain(own[task], units[task]) if task in own else NOTHING for task in units]
         seeds = max((found.seeds for found in own.values()), default=0)
         rows.append([arm.name, arm.kind, str(seeds), *cells])
+    for name, own in subject.results.references().items():
+        shown = [units[task].number(own[task]) if task in own else NOTHING for task in units]
+        rows.append([REFERENCES[name], "reference", "", *shown])
     note = f"Test scores ({metrics_text(subject)}): mean over seeds with its 95 % interval."
     return ReportTable("Scores", ["arm", "kind", "seeds", *units], rows, 1 + len(units), note)
 
