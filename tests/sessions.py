@@ -92,8 +92,9 @@ class Session:
     fault: Fault | None = None
     # a file, or the newest one of a folder, that loses its second half before the call
     torn: str | None = None
-    # these three take longer than the rest of a small run
+    # these four take longer than the rest of a small run
     plots: bool = False
+    linear: bool = False  # models to compare with
     model: bool = False  # exported at the end
     estimate: bool = False  # what a step will cost, printed before the first
     compiler: str = "inductor"  # or one that writes no C++, which takes a minute
@@ -318,6 +319,7 @@ def _session(session: dict[str, Any]) -> int:
     import pipeline.serving.model_folder
     import pipeline.training_run
     from pipeline.fit import main as fit
+    from pipeline.linear.scores import LinearScores
 
     pipeline.serving.model_folder.OWN_PACKAGES = ()  # to copy their files takes a while
     if session["command"]:
@@ -326,6 +328,8 @@ def _session(session: dict[str, Any]) -> int:
         sys.path.insert(0, str(Path.cwd()))
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
+    if not session["linear"]:
+        pipeline.training_run.linear_scores = lambda *_: LinearScores({"test": {}})
     if not session["model"]:
         pipeline.training_run.export_model = lambda *_: None
     if not session["estimate"]:
