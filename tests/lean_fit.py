@@ -26,5 +26,5 @@ def lean_runs() -> Iterator[None]:
         patch.setattr("pipeline.training_run.cost_line", lambda _: "no estimate")
         # of those that go into a model's folder: hundreds of files
         patch.setattr("pipeline.serving.model_folder.OWN_PACKAGES", ())
-        patch.setattr("pipeline.training_run.linear_scores", lambda *_: LinearScores({"test": {}}))
+        patch.setattr("pipeline.training_run.linear_scores", lambda *_: LinearScores())
         yield

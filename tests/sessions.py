@@ -329,7 +329,7 @@ def _session(session: dict[str, Any]) -> int:
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
     if not session["linear"]:
-        pipeline.training_run.linear_scores = lambda *_: LinearScores({"test": {}})
+        pipeline.training_run.linear_scores = lambda *_: LinearScores()
     if not session["model"]:
         pipeline.training_run.export_model = lambda *_: None
     if not session["estimate"]:

@@ -68,9 +68,10 @@ def inspection_metrics(found: InspectionFindings) -> dict[str, float]:
         numbers |= {f"rows/{dataset}/{split}": float(n) for split, n in facts.rows.items()}
         for task, own in facts.tasks.items():
             numbers[f"labelled/{dataset}/{task}"] = float(sum(own.labelled.values()))
-    for own in found.references:
-        known = {"baseline": own.baseline, "linear": own.linear}
-        numbers |= {f"{k}/{own.task}/{own.metric}": v for k, v in known.items() if v is not None}
+    for score in found.references:
+        known = {"baseline": score.baseline, "linear": score.linear}
+        name = f"{score.task}/{score.metric}"
+        numbers |= {f"{kind}/{name}": value for kind, value in known.items() if value is not None}
     return numbers
 
 
@@ -95,8 +96,8 @@ def inspection_page(name: str, found: InspectionFindings, samples: int) -> str:
         verdict=data_verdict(found.problems),
         problems=found.problems,
         references=[
-            (own.task, own.metric, cell(own.baseline), own.reason or cell(own.linear))
-            for own in found.references
+            (one.task, one.metric, cell(one.baseline), one.reason or cell(one.linear))
+            for one in found.references
         ],
         datasets=datasets,
         splits=SPLITS,
@@ -287,6 +288,6 @@ def finding_tables(found: InspectionFindings) -> Iterator[Table]:
                 cells = [f"{share:.2%}" for share in shares]
                 pixels.add_row(task, name, label, *cells)
     references = new_table("task", "metric", "baseline", "linear", numbers=2)
-    for own in found.references:
-        references.add_row(own.task, own.metric, cell(own.baseline), own.reason or cell(own.linear))
+    for one in found.references:
+        references.add_row(one.task, one.metric, cell(one.baseline), one.reason or cell(one.linear))
     yield from (rows, figures, tasks, pixels, references)

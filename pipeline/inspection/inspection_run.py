@@ -95,8 +95,8 @@ def reference_scores(config: Mapping[str, Any]) -> list[ReferenceScore]:
     found = []
     for name, spec in data.tasks.items():
         metric = as_task(spec).score
-        own = (scores.get(name, {}).get(metric) for scores in (constant, linear.scores["test"]))
-        found.append(ReferenceScore(name, metric, *own, linear.reasons.get(name, "")))
+        own, reached = (s.get(name, {}).get(metric) for s in (constant, linear.scores["test"]))
+        found.append(ReferenceScore(name, metric, own, reached, linear.reasons.get(name, "")))
     return found
 
 

@@ -138,4 +138,5 @@ class Standardised:
 
     def __call__(self, values: np.ndarray, has: np.ndarray) -> np.ndarray:
         """Return standardised values, 0 where there are none: (N, D) float32."""
-        return (((values - self.mean) / self.scale) * has[:, None]).astype(np.float32)
+        found: np.ndarray = ((values - self.mean) / self.scale) * has[:, None]
+        return found.astype(np.float32)

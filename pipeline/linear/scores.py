@@ -6,10 +6,9 @@ import hashlib
 import json
 import math
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from scipy import sparse
 
 from datamodules.cache import Cache
 from datamodules.mixed_datamodule import MixedDataModule
-from datamodules.modalities.text import words_of
+from datamodules.modalities.text import first_text, words_of
+from datamodules.table import Column
 from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.views import TEXT, RowView, WordView
 from pipeline.linear.descriptors import DESCRIPTORS, Matrix, Standardised, TextTerms
@@ -51,12 +51,10 @@ class LinearScores:
 
     scores: on validation and test rows.
     reasons: {task: why it has no linear model}.
-    seconds: that it took.
     """
 
-    scores: Scores = field(default_factory=dict)
+    scores: Scores = field(default_factory=lambda: {split: {} for split in EVALUATED})
     reasons: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 FORMAT = 1  # of what the cache holds; raised when scores change
@@ -66,57 +64,52 @@ FILE = "scores.json"
 def linear_scores(datamodule: MixedDataModule, cache: Cache) -> LinearScores:
     """Return the scores of a linear model for each task, of all modalities of its rows.
 
-    They are kept: the same rows, labels and inputs are not fitted again.
+    They are kept: a task is not fitted again to the same rows and labels, in whatever run.
     """
+    found, rows = LinearScores(), RowMatrices(datamodule)
+    for name in datamodule.tasks:
 
-    def make(folder: Path) -> None:
-        write_json(folder / FILE, asdict(fit_linear_models(datamodule)))
+        def make(folder: Path, task: str = name) -> None:
+            write_json(folder / FILE, fit_task(task, datamodule, rows))
 
-    found = read_json(cache.get("linear", cache_key(datamodule), make) / FILE)
-    undefined = {None: math.nan}
-    scores = {
-        split: {t: {m: undefined.get(v, v) for m, v in own.items()} for t, own in tasks.items()}
-        for split, tasks in found.pop("scores").items()
-    }
-    return LinearScores(scores, **found)
-
-
-def cache_key(datamodule: MixedDataModule) -> list[Any]:
-    """Return what the scores depend on."""
-    rows = hashlib.sha256()
-    for part in datamodule.parts.values():
-        for own in part.values():
-            rows.update(own.rows.tobytes())
-            for task in sorted(own.present):
-                rows.update(own.present[task].numpy().tobytes())
-    learnt = datamodule.learnt_state()
-    tasks = {
-        name: [type(spec).__name__, spec.target, spec.datasets]
-        for name, spec in datamodule.tasks.items()
-    }
-    inputs = {name: spec.inputs for name, spec in datamodule.datasets.items()}
-    kinds = {name: kind.options() for name, kind in datamodule.modalities.items()}
-    known = [learnt["digests"], learnt["tasks"], tasks, inputs, kinds, rows.hexdigest()]
-    return [FORMAT, version("scikit-learn"), json.loads(json.dumps(known, default=str))]
-
-
-def fit_linear_models(datamodule: MixedDataModule) -> LinearScores:
-    began, found = time.perf_counter(), LinearScores({split: {} for split in EVALUATED})
-    rows = RowMatrices(datamodule)
-    for name, spec in datamodule.tasks.items():
-        try:
-            for split, own in task_scores(name, as_task(spec), datamodule, rows):
-                found.scores[split][name] = own
-        except NoLinearModelError as reason:
-            found.reasons[name] = str(reason)
-    found.seconds = round(time.perf_counter() - began, 2)
+        kept = read_json(cache.get("linear", cache_key(name, datamodule), make) / FILE)
+        for split, own in kept["scores"].items():
+            scores = {m: math.nan if value is None else value for m, value in own.items()}
+            found.scores[split][name] = scores
+        if kept["reason"]:
+            found.reasons[name] = kept["reason"]
     return found
 
 
+def cache_key(name: str, datamodule: MixedDataModule) -> list[Any]:
+    """Return what a task's scores depend on."""
+    task, parts = datamodule.tasks[name], []
+    for dataset in task.datasets:
+        rows = hashlib.sha256()
+        for own in (part[dataset] for part in datamodule.parts.values()):
+            rows.update(own.rows.tobytes())
+            rows.update(own.present[name].numpy().tobytes() if name in own.present else b"")
+        inputs = datamodule.datasets[dataset].inputs
+        kinds = {modality: datamodule.modalities[modality].options() for modality in inputs}
+        digest = datamodule.loaded[dataset].digest
+        parts.append([digest, dict(inputs), kinds, task.target_in(dataset), rows.hexdigest()])
+    known = [type(task).__name__, task.state_dict(), parts]
+    return [FORMAT, version("scikit-learn"), json.loads(json.dumps(known, default=str))]
+
+
+def fit_task(name: str, datamodule: MixedDataModule, rows: RowMatrices) -> dict[str, Any]:
+    """Return {"scores": {split: {metric: value}}, "reason": why there are none}."""
+    try:
+        return {"scores": dict(task_scores(name, datamodule, rows)), "reason": ""}
+    except NoLinearModelError as reason:
+        return {"scores": {}, "reason": str(reason)}
+
+
 def task_scores(
-    name: str, task: Task, datamodule: MixedDataModule, rows: RowMatrices
+    name: str, datamodule: MixedDataModule, rows: RowMatrices
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield (split, {metric: value}) of one task."""
+    task = as_task(datamodule.tasks[name])
     labelled = tuple(d for d in task.datasets if d not in task.unlabelled)
     if any(datamodule.loaded[d].table.streamed for d in labelled):
         raise NoLinearModelError("its rows are streamed, and a linear model needs them at once")
@@ -195,7 +188,7 @@ class RowMatrices:
             return {split: sparse.hstack(own, "csr") for split, own in blocks.items()}
         return {split: np.hstack(own) for split, own in blocks.items()}
 
-    def _texts(self, dataset: str, split: str) -> Sequence[object]:
+    def _texts(self, dataset: str, split: str) -> Column:
         loaded = self.datamodule.loaded[dataset]
         if TEXT not in loaded.inputs:
             return [None] * len(loaded.rows[split])
@@ -207,14 +200,14 @@ class RowMatrices:
         found, has = [], []
         for dataset in datasets:
             part = self.datamodule.parts[split][dataset]
-            own = part.stores.get(modality)
-            there = np.zeros(part.size, bool) if own is None else own.has[part.rows]
+            store = part.stores.get(modality)
+            there = np.zeros(part.size, bool) if store is None else store.has[part.rows]
             has.append(there)
             rows = part.rows[there]
             described = [
-                DESCRIPTORS[modality](own.rows(rows[start : start + CHUNK]))
+                DESCRIPTORS[modality](store.rows(rows[start : start + CHUNK]))
                 for start in range(0, len(rows), CHUNK)
-                if own is not None
+                if store is not None
             ]
             found.append((there, np.concatenate(described) if described else None))
         width = next((own.shape[1] for _, own in found if own is not None), 1)
@@ -257,13 +250,15 @@ def word_examples(
     """Return each labelled word by its own traits and those of its neighbours."""
     from sklearn.feature_extraction import FeatureHasher  # a second
 
-    traits, places, targets = [], [], []
+    traits: list[list[str]] = []
+    places, targets = [], []
     for dataset in datasets:
         part = data.parts[split][dataset]
         present = part.present[name].numpy()
         targets += list(part.labels(name))
-        for row in np.flatnonzero(present):
-            words = words_of(data.loaded[dataset].input(TEXT, split)[int(row)])
+        texts = data.loaded[dataset].input(TEXT, split)
+        for number in np.flatnonzero(present).tolist():
+            words = words_of(first_text(texts[number]))
             places.append(np.arange(len(traits), len(traits) + len(words)))
             traits += [word_traits(words, place) for place in range(len(words))]
     width = max((target.shape[1] for target in targets), default=0)
@@ -358,7 +353,7 @@ def support_vectors(values: sparse.csr_matrix, columns: np.ndarray, slack: float
                 found = np.full((rows.shape[0], count), -10.0)
                 own = model.decision_function(rows)
                 found[:, seen] = np.stack([-own, own], 1) if own.ndim == 1 else own
-                return found
+                return found / 2 + 0.5  # as columns of 0 and 1 are
 
             return margins
         models = [
@@ -372,6 +367,6 @@ def support_vectors(values: sparse.csr_matrix, columns: np.ndarray, slack: float
             np.full(rows.shape[0], 2 * mean - 1) if model is None else model.decision_function(rows)
             for model, mean in zip(models, known, strict=True)
         ]
-        return np.stack(found, 1) / 2 + 0.5  # as columns of 0 and 1 are
+        return np.stack(found, 1) / 2 + 0.5
 
     return each

@@ -48,8 +48,8 @@ def score_table(subject: ReportSubject) -> ReportTable:
         cells = [plain(own[task], units[task]) if task in own else NOTHING for task in units]
         seeds = max((found.seeds for found in own.values()), default=0)
         rows.append([arm.name, arm.kind, str(seeds), *cells])
-    for name, own in subject.results.references().items():
-        shown = [units[task].number(own[task]) if task in own else NOTHING for task in units]
+    for name, known in subject.results.references().items():
+        shown = [units[task].number(known[task]) if task in known else NOTHING for task in units]
         rows.append([REFERENCES[name], "reference", "", *shown])
     note = f"Test scores ({metrics_text(subject)}): mean over seeds with its 95 % interval."
     return ReportTable("Scores", ["arm", "kind", "seeds", *units], rows, 1 + len(units), note)

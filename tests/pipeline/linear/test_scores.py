@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,16 @@ from pipeline.linear.descriptors import (
     sound_descriptors,
     unspaced,
 )
-from pipeline.linear.scores import LinearScores, fit_linear_models, linear_scores
+from pipeline.linear.scores import LinearScores, RowMatrices, fit_task, linear_scores
 from tests.small_shop import reviews
 
 DATA = Path(__file__).parents[2] / "data"
+
+
+def linear(data: po.MixedDataModule) -> LinearScores:
+    """Of a data module that is set up, computed anew."""
+    with TemporaryDirectory() as folder:
+        return linear_scores(data, Cache(Path(folder)))
 
 
 def fitted(frame: pd.DataFrame, tasks: dict[str, Any], **more: Any) -> LinearScores:
@@ -33,7 +40,7 @@ def fitted(frame: pd.DataFrame, tasks: dict[str, Any], **more: Any) -> LinearSco
     shop = po.Dataset(frame, inputs={"text": "review"}, split=split)
     data = po.MixedDataModule({"shop": shop}, tasks, **more)
     data.setup()
-    return fit_linear_models(data)
+    return linear(data)
 
 
 def test_words_that_say_all_are_found() -> None:
@@ -66,6 +73,12 @@ def test_words_that_say_all_are_found() -> None:
     assert test["words"] == {"f1": 1.0, "accuracy": 1.0}
 
 
+def test_several_labels_are_told_apart_though_each_row_has_one() -> None:
+    frame = reviews()
+    found = fitted(frame, {"mood": po.tasks.Multilabel(target="mood")})
+    assert found.scores["test"]["mood"]["exact"] == 1.0
+
+
 def test_labels_that_nothing_tells_are_not_found() -> None:
     frame = reviews(600)
     frame["coin"] = np.random.default_rng(0).integers(0, 2, len(frame))
@@ -82,7 +95,7 @@ def test_only_labels_that_the_run_may_see_are_learnt_from() -> None:
 def test_every_type_of_task_has_scores_or_a_reason() -> None:
     data = build_datamodule(compose("fit", [f"data={DATA}/tasks.yaml"]))
     data.setup()
-    found = fit_linear_models(data)
+    found = linear(data)
     assert found.reasons.keys() == {"pairs", "parts", "distance"}
     assert set(found.reasons.values()) == {"a linear model gives no answers of this kind"}
     kept = {task: spec for task, spec in data.tasks.items() if task not in found.reasons}
@@ -95,14 +108,14 @@ def test_streamed_rows_are_a_reason() -> None:
     given = [f"data={DATA}/tasks.yaml", "data.datasets.shop.streaming=true"]
     data = build_datamodule(compose("fit", given))
     data.setup()
-    assert set(fit_linear_models(data).reasons) == set(data.tasks)
+    assert set(linear(data).reasons) == set(data.tasks)
 
 
 @pytest.mark.parametrize("name", ["audio_folder", "image_folder", "npz"])
 def test_pictures_and_sounds(name: str) -> None:
     data = build_datamodule(compose("fit", [f"data={DATA}/{name}.yaml"]))
     data.setup()
-    found = fit_linear_models(data)
+    found = linear(data)
     assert not found.reasons
     assert found.scores["test"].keys() == data.tasks.keys()
 
@@ -124,29 +137,27 @@ def test_scores_are_kept_until_rows_or_labels_change(
 ) -> None:
     cache, fits = Cache(tmp_path), []
 
-    def counted(data: po.MixedDataModule) -> LinearScores:
-        fits.append(data)
-        return fit_linear_models(data)
+    def counted(task: str, data: po.MixedDataModule, rows: RowMatrices) -> dict[str, Any]:
+        fits.append(task)
+        return fit_task(task, data, rows)
 
-    monkeypatch.setattr(module, "fit_linear_models", counted)
+    monkeypatch.setattr(module, "fit_task", counted)
+    frame = reviews().assign(other=reviews().mood)
 
-    def found(label_fraction: float = 1.0, target: str = "mood") -> LinearScores:
-        shop = po.Dataset(
-            reviews().assign(other=reviews().mood),
-            inputs={"text": "review"},
-            split={"train": 0.6, "valid": 0.2, "test": 0.2},
-        )
-        tasks = {"mood": po.tasks.Classification(target=target)}
+    def found(label_fraction: float = 1.0, **targets: str) -> LinearScores:
+        split = {"train": 0.6, "valid": 0.2, "test": 0.2}
+        shop = po.Dataset(frame, inputs={"text": "review"}, split=split)
+        tasks = {name: po.tasks.Classification(target=target) for name, target in targets.items()}
         data = po.MixedDataModule({"shop": shop}, tasks, label_fraction=label_fraction)
         data.setup()
         return linear_scores(data, cache)
 
-    assert found() == found()
-    assert len(fits) == 1
-    assert found(label_fraction=0.5).scores.keys() == {"valid", "test"}
-    assert len(fits) == 2
-    found(target="other")
-    assert len(fits) == 3
+    assert found(mood="mood") == found(mood="mood")
+    assert fits == ["mood"]
+    both = found(mood="mood", other="other")  # a run of more tasks
+    assert fits == ["mood", "other"] and both.scores["test"].keys() == {"mood", "other"}
+    found(label_fraction=0.5, mood="mood")
+    assert fits == ["mood", "other", "mood"]
 
 
 def test_terms_know_scripts_without_spaces() -> None:
