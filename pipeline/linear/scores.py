@@ -32,6 +32,7 @@ Predict = Callable[[Matrix], np.ndarray]  # rows (N, D) -> columns (N, K)
 
 EVALUATED = ("valid", "test")
 MOST_ROWS = 20_000  # training rows that are learnt from
+MOST_LABELS = 10_000_000  # rows, or words, of a split times columns that are predicted
 MOST_WORK = 2_000_000_000  # numbers of the rows times columns that are predicted
 CHEAP_WORK = 20_000_000  # up to which the strength of the penalty is chosen, too
 FEWEST = 20  # validation rows by which it is chosen
@@ -233,6 +234,7 @@ def row_examples(
     parts = [data.parts[split][d] for d in datasets]
     present = np.concatenate([part.present[name].numpy() for part in parts])
     targets = torch.cat([target for part in parts for target in part.labels(name)])
+    require_few(len(targets), task)
     columns = task.label_columns(targets)
     if columns is None:
         raise NoLinearModelError("a linear model gives no answers of this kind")
@@ -270,8 +272,23 @@ def word_examples(
     hasher = FeatureHasher(1 << WORD_BITS, input_type="string", alternate_sign=False)
     values = hasher.transform(traits) if traits else sparse.csr_matrix((0, 1 << WORD_BITS))
     numbers = wanted[torch.from_numpy(place) >= 0]
+    require_few(len(numbers), task)
     columns = torch.nn.functional.one_hot(numbers, len(task.classes)).double().numpy()
     return Examples(values.tocsr(), columns, wanted, place)
+
+
+def require_few(rows: int, task: Task) -> None:
+    """Check that a number for each row and class fits into memory.
+
+    Raises:
+        NoLinearModelError: it doesn't.
+    """
+    if rows * len(task.classes) > MOST_LABELS:
+        raise too_much(len(task.classes), rows)
+
+
+def too_much(classes: int, rows: int) -> NoLinearModelError:
+    return NoLinearModelError(f"{classes:,} classes of {rows:,} rows take a linear model too long")
 
 
 def word_traits(words: Sequence[str], place: int) -> list[str]:
@@ -302,9 +319,7 @@ def best_predictor(task: Task, train: Examples, valid: Examples) -> Predict:
     size = values.nnz if sparse.issparse(values) else values.size
     work = size * columns.shape[1]
     if work > MOST_WORK:
-        raise NoLinearModelError(
-            f"{columns.shape[1]:,} classes of {len(columns):,} rows take a linear model too long"
-        )
+        raise too_much(columns.shape[1], len(columns))
     if not sparse.issparse(values):
         return ridge(values, columns)
     if not is_flags(columns):

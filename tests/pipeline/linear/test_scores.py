@@ -120,8 +120,9 @@ def test_pictures_and_sounds(name: str) -> None:
     assert found.scores["test"].keys() == data.tasks.keys()
 
 
-def test_too_many_classes_are_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_WORK", 100)
+@pytest.mark.parametrize("limit", ["MOST_WORK", "MOST_LABELS"])
+def test_too_many_classes_are_a_reason(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, limit, 100)
     found = fitted(reviews(), {"mood": po.tasks.Classification(target="mood")})
     assert found.reasons == {"mood": "2 classes of 144 rows take a linear model too long"}
 
