@@ -295,9 +295,10 @@ def refuse_relabelled(heads: Sequence[str], source: SourceModel) -> None:
 def guess_mapping(network: MultiTaskNetwork, there: Mapping[str, Size]) -> dict[str, str]:
     """Return the map by which most of another library's weights find their place.
 
-    Its network may be that of any encoder here, and stand in a part of the file.
+    Its network may be that of any encoder here, and stand in a part of the file. Where only names
+    are the same, as of an adapter of another rank, that is a place, too: shapes are refused later.
     """
-    best: tuple[int, dict[str, str]] = (0, {})
+    best: tuple[tuple[int, int], dict[str, str]] = ((0, 0), {})
     places = ["", *dict.fromkeys(name.partition(".")[0] for name in there)]
     for modality in network.encoders:
         encoder = network.encoder(modality)
@@ -307,7 +308,8 @@ def guess_mapping(network: MultiTaskNetwork, there: Mapping[str, Size]) -> dict[
             for name, value in encoder.tuned_part().state_dict().items()
         }
         for place in places:
-            count = len(match(here, there, {own: place}).matched)
+            found = match(here, there, {own: place})
+            count = len(found.matched), len(found.mismatched)
             if count > best[0]:
                 best = count, {own: place}
     return best[1]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_modules.source_models import SourceModel
 from lightning_modules.transfer.adapter_scales import refuse_other_kinds, scale_factors
-from lightning_modules.transfer.weight_matching import MatchedWeights, match, shapes
+from lightning_modules.transfer.weight_matching import MatchedWeights, guess_mapping, match, shapes
 from lightning_modules.tuning.routed_adapters import PLACE, LowRank
 from pollinate.errors import UsageError
 
@@ -82,6 +83,29 @@ def test_adapters_of_tasks_are_scaled_too() -> None:
 
     fit = taken(network(32), source(network(16), **own(16.0)))
     assert fit.factors == {f"{LAYER}.{PLACE}.own.a.up.weight": 0.5}
+
+
+def test_an_adapter_of_another_rank_names_the_rank() -> None:
+    class Encoded(nn.Module):
+        def __init__(self, rank: int) -> None:
+            super().__init__()
+            self.encoders = lora(16, rank)["encoders"]
+
+        def encoder(self, modality: str) -> Any:
+            return SimpleNamespace(tuned_part=lambda: self.encoders[modality])
+
+    here: Any = Encoded(rank=4)
+    adapter = {
+        f"base_model.model.{name.replace('.default', '')}": value.shape
+        for name, value in lora(16, 2)["encoders"]["text"].state_dict().items()
+        if "lora" in name
+    }
+    renamed = guess_mapping(here, adapter)
+    found = match(shapes(here.state_dict()), adapter, renamed)
+    assert not found.matched
+    fit = MatchedWeights(source(lora(16, 2), spec=None), found)
+    with pytest.raises(UsageError, match=r"Build this run .* \(encoder.text.tune.rank=2\)"):
+        fit.refuse([])
 
 
 def test_adapters_without_an_alpha_are_refused() -> None:
