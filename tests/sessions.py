@@ -385,6 +385,7 @@ PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "end of validation": lambda: (_callback(), "on_validation_end"),
     "checkpoint written, not renamed": lambda: (_checkpoints(), "_sync_file"),
     "checkpoint about to be written": lambda: (_checkpoints(), "write_checkpoint"),
+    "best about to be named": lambda: (_callback(), "_keep_as_best"),
     "best scored": lambda: (_module(), "test_step"),
 }
 

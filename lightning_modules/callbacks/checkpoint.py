@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_modules.callbacks.stopping import StopTraining
-from lightning_modules.checkpoints import BEST, LAST, PREVIOUS, is_intact
+from lightning_modules.checkpoints import BEST, LAST, PREVIOUS, is_intact, step_in
 from lightning_modules.flushable_logger import FlushableLogger
 from lightning_modules.module import as_multitask
 from pollinate.files import temporary_beside
@@ -90,8 +90,8 @@ class RunCheckpoint(Checkpoint):
         if not epoch_is_whole(trainer) and not trainer.should_stop:
             return
         self._save_last(trainer, pl_module)
-        if self._best_pending and trainer.is_global_zero:
-            link(self.folder / LAST, self.folder / BEST)
+        if self._best_pending:
+            self._keep_as_best(trainer, self.folder / LAST)
         self._best_pending = False
         if self.stop.requested(trainer):
             self.stop.interrupt()
@@ -101,8 +101,26 @@ class RunCheckpoint(Checkpoint):
         if trainer.global_step:
             return
         self._save_last(trainer, pl_module)
+        self._keep_as_best(trainer, self.folder / LAST)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Make best.ckpt of a checkpoint that is the best one, where a kill came in between."""
+        own = (checkpoint.get("callbacks") or {}).get(self.state_key) or {}
+        best, step = own.get("best_step"), checkpoint.get("global_step")
+        from_here = trainer.ckpt_path and Path(trainer.ckpt_path).parent == self.folder
+        if from_here and best is not None and best == step != self._kept_step():
+            self._keep_as_best(trainer, Path(str(trainer.ckpt_path)))
+            trainer.strategy.barrier()  # all processes look whether the best one is there
+
+    def _kept_step(self) -> float | None:
+        best = self.folder / BEST
+        return step_in(best) if best.is_file() else None
+
+    def _keep_as_best(self, trainer: Trainer, path: Path) -> None:
         if trainer.is_global_zero:
-            link(self.folder / LAST, self.folder / BEST)
+            link(path, self.folder / BEST)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step, "saved_step": self.saved_step}
