@@ -103,7 +103,7 @@ CASES = (
             Fault("best scored", 2),
         ),
     ),
-    ResumeCase("killed before the best one has its name", (Fault("best about to be named", 1),)),
+    ResumeCase("killed before the best one has its name", (Fault("best about to be named", 2),)),
     ResumeCase(
         "SIGTERM and SIGINT while validating and torn last.ckpt",
         (Fault("training step", 14, "SIGTERM"), Fault("validation step", 2, "SIGINT")),
