@@ -233,9 +233,9 @@ def _invoke(name: str, run: Run[R], arguments: CommandArguments) -> R:
         composed = compose_with_requirements(name, arguments.overrides, arguments.config_dirs)
         require_all(composed.requires)
         if name in FILLS_RUN_FOLDER:
-            from pipeline.crash_report import LEFT_BY_A_CRASH
+            from pipeline.crash_report import is_left_by_a_crash
 
-            check_run_folder(composed.config, LEFT_BY_A_CRASH)
+            check_run_folder(composed.config, is_left_by_a_crash)
         return run(composed.config, arguments)
 
 

@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from pipeline.tracking.loggers import RunLogger
 
 CRASHES = Path("runs") / "crashes"  # of commands that have no folder of their own, or not yet
-# what a run that crashed before it began may leave in its folder, which stays free for the next
+# what a run that crashed, or was killed, before it began may leave in its folder, which stays free
 LEFT_BY_A_CRASH = re.compile(
-    r"crash(-rank\d+)?\.txt|(metrics|system|operations)\.jsonl|\.?tracking\.(json|lock)|git\.diff|\.run\.lock"
+    r"crash(-rank\d+)?\.txt|(metrics|system|operations)\.jsonl|\.?tracking\.(json|lock)|git\.diff"
+    r"|\.run\.lock|\.writable|\.(config\.yaml|\.writable|tracking\.json)\.[0-9a-f]+\.\d+\.tmp"
 )
 PACKAGES = ("torch", "lightning", "torchmetrics", "mlflow", "numpy", "datasets", "transformers")
 FOLDERS = ("PWD", "OLDPWD")  # variables of a shell, no passwords
@@ -244,9 +245,18 @@ def crash_files(folder: Path) -> list[Path]:
 
 
 def has_crashed_before(folder: Path) -> bool:
-    """Say whether all that a folder holds is the evidence of a run that crashed before it began.
+    """Say whether all that a folder holds is of a run that crashed, or was killed, before it began.
 
     The next run may have the folder; its history goes on with the same run in MLflow.
     """
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return bool(names) and all(LEFT_BY_A_CRASH.fullmatch(name) for name in names)
+    found = list(folder.iterdir()) if folder.is_dir() else []
+    return bool(found) and all(map(is_left_by_a_crash, found))
+
+
+def is_left_by_a_crash(path: Path) -> bool:
+    """Say whether a crash before a run begins may leave this in its folder."""
+    if path.is_symlink():
+        return False
+    if path.is_dir():
+        return path.name == "checkpoints" and not any(path.iterdir())
+    return bool(LEFT_BY_A_CRASH.fullmatch(path.name))

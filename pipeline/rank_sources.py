@@ -31,7 +31,7 @@ class RankSourcesResult(CommandResult):
 def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.command import silence_libraries
-    from pipeline.crash_report import LEFT_BY_A_CRASH, crash_evidence
+    from pipeline.crash_report import crash_evidence, is_left_by_a_crash
     from pipeline.fit import with_absolute_uri
     from pipeline.ranking.ranking_report import check_output, print_ranking, save_ranking
     from pipeline.ranking.ranking_run import make_ranking_report
@@ -45,7 +45,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> RankSourcesResult:
     if config["output"] is not None:
         new_file(Path(config["output"]))
     if config["run_dir"] is not None:
-        check_is_new(Path(config["run_dir"]), LEFT_BY_A_CRASH)
+        check_is_new(Path(config["run_dir"]), is_left_by_a_crash)
     config = with_absolute_uri(config)
     folder = new_run_folder(config["name"], config["run_dir"])
     console = new_console()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -44,11 +43,20 @@ def installed_spec(package: str) -> ModuleSpec | None:
     return None
 
 
-def check_is_new(run_dir: Path, allowed: re.Pattern[str] | None = None) -> None:
-    """Check that a folder holds no earlier run, unless another process of this run fills it."""
+def is_nothing(path: Path) -> bool:
+    """Say that something that lies in a folder is somebody's, whatever it is."""
+    return False
+
+
+def check_is_new(run_dir: Path, allowed: Callable[[Path], bool] = is_nothing) -> None:
+    """Check that a folder holds no earlier run, unless another process of this run fills it.
+
+    Args:
+        run_dir: the folder.
+        allowed: says of what lies in it whether that is nobody's.
+    """
     found = list(run_dir.iterdir()) if run_dir.is_dir() else []
-    taken = any(p.is_symlink() or not (allowed and allowed.fullmatch(p.name)) for p in found)
-    if taken and not is_other_process():
+    if not all(map(allowed, found)) and not is_other_process():
         raise UsageError(
             f"run_dir must be new or empty, got {run_dir}, which holds files; nothing is "
             "overwritten: choose another run_dir, or resume that run: resume=last"
@@ -71,7 +79,9 @@ def require_all(requires: Mapping[str, str]) -> None:
         require(package, extra)
 
 
-def check_run_folder(config: Mapping[str, Any], allowed: re.Pattern[str] | None = None) -> None:
+def check_run_folder(
+    config: Mapping[str, Any], allowed: Callable[[Path], bool] = is_nothing
+) -> None:
     """Check the folder that a training is to fill; ``allowed`` as for ``check_is_new``."""
     if config["run_dir"] and config["resume"] is None:
         check_is_new(Path(config["run_dir"]), allowed)

@@ -14,7 +14,7 @@ from pipeline.command import CommandArguments, given_keys
 from pipeline.configuration.composition import compose, compose_with_requirements
 from pipeline.configuration.schema import changed_values
 from pipeline.configuration.study_rules import flat_keys
-from pipeline.crash_report import LEFT_BY_A_CRASH
+from pipeline.crash_report import is_left_by_a_crash
 from pipeline.run_folder import RUNS, RunFolder, unused_folder
 from pipeline.studies.arms import arms_of, variants_of
 from pipeline.studies.overrides import (
@@ -79,7 +79,7 @@ def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequ
 def is_empty(folder: Path) -> bool:
     known = (".leader.lock", "config.yaml")  # of a study that was stopped while it was planned
     return not folder.exists() or all(
-        path.name in known or LEFT_BY_A_CRASH.fullmatch(path.name) for path in folder.iterdir()
+        path.name in known or is_left_by_a_crash(path) for path in folder.iterdir()
     )
 
 

@@ -20,7 +20,9 @@ from pipeline.crash_report import (
 )
 from pipeline.fit import main as fit
 from pipeline.inspect import main as inspect
+from pipeline.run_folder import RunFolder
 from pipeline.tracking.sender import record_crash
+from pipeline.training_run import TrainingRun
 from pollinate.errors import PollinateError, UsageError, crash_file_of
 from tests.pipeline.studies.text_shop import SMALL, write_shop
 
@@ -171,6 +173,31 @@ def test_a_crash_before_the_run_begins_leaves_its_folder_free(
     assert starts == [key, key]
     assert (shop / "run/crash.txt").read_text() == text
     assert fit(FIT) == 2  # now there is a run
+
+
+@pytest.mark.parametrize("killed", ["write_config", "create"])
+def test_a_kill_before_the_run_begins_leaves_its_folder_free(
+    killed: str, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        """Nothing is done after it."""
+
+    def kill(*_: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_crashed", lambda *_: None)
+        patch.setattr("pipeline.crash_report.keep_evidence", lambda *_, **__: None)
+        if killed == "create":
+            patch.setattr(training_run, "open_tracker", kill)
+        else:
+            patch.setattr(RunFolder, "write_config", kill)
+        with pytest.raises(KilledError):
+            fit(FIT)
+    (shop / "run" / ".config.yaml.00aa.999999999.tmp").touch()
+    assert (shop / "run" / "checkpoints").is_dir()
+    assert fit(FIT) == 0
+    assert not list((shop / "run").glob(".*.tmp"))
 
 
 def test_a_mistake_leaves_nothing(shop: Path) -> None:
