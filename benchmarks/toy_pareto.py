@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pbi": {"ideal": IDEAL},
     "krum": {"outliers": 0},
 }
-SHIFTED = ("geometric_mean", "log_loss", "uncertainty", "imtl_l", "cosmos", "gradnorm")
+SHIFTED = ("geometric_mean", "log_loss", "db_mtl", "uncertainty", "imtl_l", "cosmos", "gradnorm")
 
 
 def surfaces(x: Array, y: Array) -> tuple[Array, Array]:
