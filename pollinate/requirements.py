@@ -43,12 +43,12 @@ def installed_spec(package: str) -> ModuleSpec | None:
     return None
 
 
-def is_nothing(path: Path) -> bool:
-    """Say that something that lies in a folder is somebody's, whatever it is."""
+def allow_nothing(path: Path) -> bool:
+    """Say no of whatever lies in a folder: it is somebody's."""
     return False
 
 
-def check_is_new(run_dir: Path, allowed: Callable[[Path], bool] = is_nothing) -> None:
+def check_is_new(run_dir: Path, allowed: Callable[[Path], bool] = allow_nothing) -> None:
     """Check that a folder holds no earlier run, unless another process of this run fills it.
 
     Args:
@@ -80,7 +80,7 @@ def require_all(requires: Mapping[str, str]) -> None:
 
 
 def check_run_folder(
-    config: Mapping[str, Any], allowed: Callable[[Path], bool] = is_nothing
+    config: Mapping[str, Any], allowed: Callable[[Path], bool] = allow_nothing
 ) -> None:
     """Check the folder that a training is to fill; ``allowed`` as for ``check_is_new``."""
     if config["run_dir"] and config["resume"] is None:
