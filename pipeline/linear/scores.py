@@ -39,7 +39,7 @@ FEWEST = 20  # validation rows by which it is chosen
 SLACKS = (1.0, 0.1, 10.0)  # C of the support vector machine; the first one where nothing is chosen
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of ridge regression
 CHUNK = 512  # pictures or recordings at a time
-WORD_BITS = 18  # of the hash of a word's traits
+WORD_BITS = 18  # of the hash of a word's features
 
 
 class NoLinearModelError(Exception):
@@ -249,10 +249,10 @@ def word_examples(
     split: str,
     _: RowMatrices,
 ) -> Examples:
-    """Return each labelled word by its own traits and those of its neighbours."""
+    """Return each labelled word by its own features and those of its neighbours."""
     from sklearn.feature_extraction import FeatureHasher  # a second
 
-    traits: list[list[str]] = []
+    features: list[list[str]] = []
     places, targets = [], []
     for dataset in datasets:
         part = data.parts[split][dataset]
@@ -261,8 +261,8 @@ def word_examples(
         texts = data.loaded[dataset].input(TEXT, split)
         for number in np.flatnonzero(present).tolist():
             words = words_of(first_text(texts[number]))
-            places.append(np.arange(len(traits), len(traits) + len(words)))
-            traits += [word_traits(words, place) for place in range(len(words))]
+            places.append(np.arange(len(features), len(features) + len(words)))
+            features += [word_features(words, place) for place in range(len(words))]
     width = max((target.shape[1] for target in targets), default=0)
     padded = [torch.nn.functional.pad(t, (0, width - t.shape[1]), value=-1) for t in targets]
     wanted = torch.cat(padded) if padded else torch.zeros(0, 0, dtype=torch.int64)
@@ -270,7 +270,7 @@ def word_examples(
     for row, own in enumerate(places):
         place[row, : len(own)] = own
     hasher = FeatureHasher(1 << WORD_BITS, input_type="string", alternate_sign=False)
-    values = hasher.transform(traits) if traits else sparse.csr_matrix((0, 1 << WORD_BITS))
+    values = hasher.transform(features) if features else sparse.csr_matrix((0, 1 << WORD_BITS))
     numbers = wanted[torch.from_numpy(place) >= 0]
     require_few(len(numbers), task)
     columns = torch.nn.functional.one_hot(numbers, len(task.classes)).double().numpy()
@@ -291,7 +291,7 @@ def too_much(classes: int, rows: int) -> NoLinearModelError:
     return NoLinearModelError(f"{classes:,} classes of {rows:,} rows take a linear model too long")
 
 
-def word_traits(words: Sequence[str], place: int) -> list[str]:
+def word_features(words: Sequence[str], place: int) -> list[str]:
     """Return what tells of a word: itself, its ends and shape, and the words around it."""
     word = words[place]
     shape = re.sub(r"\d", "0", re.sub(r"[^\W\d_]", lambda c: "aA"[c[0].isupper()], word))
