@@ -45,6 +45,10 @@ class Batch:
     words: {modality: (N_m, W) int64}, the place in the token sequence of each word's first token,
         -1 for a word that was cut off, -2 beyond the row's last word; only where a task needs it.
     cached: {modality: features of its N_m rows} in place of inputs, of frozen encoders.
+    terms: {modality: (N_m, M, 2) int32}, number and count of each of a text's terms, count 0 beyond
+        its last; only where a wide path needs it.
+    held_out: {task: (N, K)}, what linear models that were fitted without a row say of it, in place
+        of what its terms say: of training rows.
 
     Examples:
         >>> import torch, pollinate as po
@@ -65,6 +69,8 @@ class Batch:
     has: dict[str, Tensor] = field(default_factory=dict)
     words: dict[str, Tensor] = field(default_factory=dict)
     cached: dict[str, CachedFeatures] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    held_out: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -97,6 +103,8 @@ class Batch:
             map_tensors(function, self.has),
             map_tensors(function, self.words),
             cached,
+            map_tensors(function, self.terms),
+            map_tensors(function, self.held_out),
         )
 
 

@@ -56,6 +56,7 @@ class SplitDataset:
         after each other.
     maps: {task: targets that lie on inputs}.
     cached: {modality: features of all rows of the data set}, given in place of the inputs.
+    held_out: {task: (N, K)}, what is given in place of the terms; see ``Batch.held_out``.
     """
 
     name: str
@@ -66,6 +67,7 @@ class SplitDataset:
     streamed: bool = False
     maps: Mapping[str, MapTargets] = field(default_factory=dict)
     cached: Mapping[str, FeatureTable] = field(default_factory=dict)
+    held_out: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -135,8 +137,12 @@ class SplitDataset:
             words = store.words(chosen[has])
             if words is not None:
                 batch.words[modality] = words
+            terms = None if self.held_out else store.terms(chosen[has])
+            if terms is not None:
+                batch.terms[modality] = terms
             if not has.all():
                 batch.has[modality] = torch.from_numpy(has)
+        batch.held_out = {task: values[batch.index] for task, values in self.held_out.items()}
         batch.targets |= {task: values[batch.index] for task, values in self.targets.items()}
         batch.present = {task: mask[batch.index] for task, mask in self.present.items()}
         return batch

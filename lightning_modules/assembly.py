@@ -26,6 +26,7 @@ from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.trunks.base import Trunk
 from lightning_modules.trunks.shared import SharedTrunk
+from lightning_modules.wide_fit import fit_wide_paths
 from pollinate.errors import UsageError
 from pollinate.namespaces import exported
 from pollinate.recipes import TARGET, Buildable, Recipe
@@ -80,6 +81,7 @@ def assemble(
         inputs, tasks, data.modalities, parts, *sharing_of(trunk, fusion), dim=dim
     )
     network = build_network(config, tasks, data.modalities, new=data.learnt is None)
+    fit_wide_paths(network, tasks, data)
     return Assembly(network, tasks, spec_of(config, learnt), data.tasks_share_rows())
 
 

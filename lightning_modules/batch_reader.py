@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -208,9 +209,7 @@ class BatchReader:
                     "the targets out"
                 )
             targets[task] = self._target(name, task, target, rows.present[task], precise)
-        return Batch(
-            rows.inputs, targets, dict(rows.present), rows.index, rows.has, rows.words, rows.cached
-        )
+        return replace(rows, targets=targets, present=dict(rows.present))
 
     def _target(
         self, name: str, task: str, target: Tensor, present: Tensor, precise: torch.dtype

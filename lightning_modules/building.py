@@ -10,6 +10,7 @@ from torch import nn
 
 from datamodules.modalities.base import Modality
 from datamodules.modalities.defaults import MODALITIES, make_modality
+from datamodules.modalities.text import TextModality
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.base import Encoder, PlainEncoder, PretrainedEncoder
 from lightning_modules.fusions.base import Fusion
@@ -18,6 +19,8 @@ from lightning_modules.task_network import CombinesNetworks, TaskNetwork
 from lightning_modules.tasks.base import Task, names_in
 from lightning_modules.trunks.base import Routes
 from lightning_modules.tuning.base import Tuning
+from lightning_modules.views import TEXT, RowView
+from lightning_modules.wide_path import WidePath
 from pollinate.errors import UsageError
 from pollinate.instantiate import build, find_target, instantiate
 from pollinate.recipes import TARGET, Buildable, Recipe, plain, recipe_of
@@ -177,10 +180,32 @@ def build_network(
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     views = {name: task.view for name, task in tasks.items()}
     fusions = build_fusions(config)
-    network = MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views, tunings)
+    readers = tasks_of_modality(TEXT, config["data"]["datasets"], routes)
+    wide = build_wide_paths(tasks, modalities, readers)
+    network = MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views, tunings, wide)
     if head_input is not None:
         network.head_input = restore_head_input(head_input, allow)
     return network
+
+
+def build_wide_paths(
+    tasks: Mapping[str, Task], modalities: Mapping[str, Modality], readers: Sequence[str]
+) -> dict[str, WidePath]:
+    """Return {task: its wide path}, not fitted, where texts' terms are counted.
+
+    Args:
+        tasks: {name: task}.
+        modalities: {name: modality}.
+        readers: tasks whose rows have texts.
+    """
+    text = modalities.get(TEXT)
+    if not isinstance(text, TextModality) or not text.wide:
+        return {}
+    return {
+        name: WidePath(name, tasks[name].linear_shift)
+        for name in readers
+        if isinstance(tasks[name].view, RowView)
+    }
 
 
 HEAD_INPUT = "head_input"  # key of what a checkpoint says of the network's ``HeadInput``

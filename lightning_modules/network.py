@@ -30,6 +30,7 @@ from lightning_modules.trunks.base import Routes, Trunk
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.routed_adapters import shared_parameters
 from lightning_modules.views import EncodedDataset, RowView, View
+from lightning_modules.wide_path import WidePath
 
 
 @dataclass
@@ -115,6 +116,7 @@ class MultiTaskNetwork(TaskNetwork):
         fusions: {``combination`` of modalities: how they become one vector per row}.
         views: {task: what it reads of its rows: words or cells}; default: one vector per row.
         tunings: {modality: how much of its encoder trains}; they were applied.
+        wide: {task: what a linear model of its texts adds to its output}.
 
     Examples:
         >>> import torch, pollinate as po
@@ -139,6 +141,7 @@ class MultiTaskNetwork(TaskNetwork):
         fusions: Mapping[str, Fusion] | None = None,
         views: Mapping[str, View] | None = None,
         tunings: Mapping[str, Tuning] | None = None,
+        wide: Mapping[str, WidePath] | None = None,
     ) -> None:
         super().__init__(routes)
         self.tunings = dict(tunings or {})
@@ -146,6 +149,7 @@ class MultiTaskNetwork(TaskNetwork):
         self.fusions = nn.ModuleDict(dict(fusions or {}))
         self.trunk = trunk
         self.heads = nn.ModuleDict(dict(heads))
+        self.wide = nn.ModuleDict(dict(wide or {}))
         self.views = {task: (views or {}).get(task, ROW_VIEW) for task in heads}
         self.head_input: HeadInput | None = None  # None: heads read the trunk's rows
 
@@ -211,11 +215,22 @@ class MultiTaskNetwork(TaskNetwork):
         if self.head_input is not None:
             rows = self.head_input(rows, self.views, keys, encoded)
         return {
-            task: self.views[task].output(
-                self.heads[task], own, [encoded[key] for key in keys[task]]
-            )
+            task: self._output(task, own, [encoded[key] for key in keys[task]])
             for task, own in rows.items()
         }
+
+    def _output(self, task: str, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
+        """Return what a head makes of its rows, and the task's wide path of their texts."""
+        output = self.views[task].output(self.heads[task], rows, encoded)
+        if task not in self.wide:
+            return output
+        return output + self.wide_path(task)([one.batch for one in encoded]).to(output.dtype)
+
+    def wide_path(self, task: str) -> WidePath:
+        """Return a task's wide path."""
+        found = self.wide[task]
+        assert isinstance(found, WidePath)
+        return found
 
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Encode all rows of a modality in one call, split them by data set, and fuse.

@@ -29,6 +29,7 @@ from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.optimization import Optimization
 from lightning_modules.tasks.base import as_task
+from lightning_modules.wide_fit import fit_wide_paths
 from pipeline.find_checkpoint import inherited_labels, inherited_tokenizer
 from pipeline.tracking.redact import redact
 from pollinate.instantiate import find_target, instantiate
@@ -108,6 +109,8 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
     kept = {HEAD_INPUT: resumed[HEAD_INPUT]} if HEAD_INPUT in resumed else {}
     new = load and datamodule.learnt is None
     network = build_network(config, tasks, datamodule.modalities, new, kept.get(HEAD_INPUT))
+    if load:
+        fit_wide_paths(network, tasks, datamodule)
     spec = {
         "format": SPEC_FORMAT,
         "version": VERSION,

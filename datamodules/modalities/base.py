@@ -78,6 +78,10 @@ class InputStore(ABC):
         """Return ``Batch.words`` of the chosen rows, (n, W) int64, if words are kept track of."""
         return None
 
+    def terms(self, rows: np.ndarray) -> Tensor | None:
+        """Return ``Batch.terms`` of the chosen rows, (n, M, 2) int32, if terms are counted."""
+        return None
+
 
 @dataclass
 class PreparedInputs:
@@ -216,6 +220,10 @@ class StreamedStore(InputStore):
     def words(self, rows: np.ndarray) -> Tensor | None:
         """Return ``Batch.words`` of the chosen rows."""
         return self._prepared(rows).words(np.arange(len(rows)))
+
+    def terms(self, rows: np.ndarray) -> Tensor | None:
+        """Return ``Batch.terms`` of the chosen rows."""
+        return self._prepared(rows).terms(np.arange(len(rows)))
 
     def _prepared(self, rows: np.ndarray) -> InputStore:
         key = rows.tobytes()

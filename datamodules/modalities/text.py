@@ -27,6 +27,7 @@ from datamodules.modalities.tokenization import (
 )
 from datamodules.progress_bar import track
 from datamodules.table import Column, take, written
+from datamodules.terms import text_terms
 from pollinate.errors import UsageError
 
 HALF = re.compile("[\ud800-\udfff]")  # half a surrogate pair: UTF-8 has no bytes for it
@@ -48,6 +49,7 @@ class TextModality(Modality):
         assets: what a pre-trained encoder brings: its tokenizer, which is used instead of a
             trained one, its padding, and the most tokens that it reads; empty: nothing.
         tokenizer: one that was trained before, in the format of tokenizer.json; None: train one.
+        wide: whether words and runs of characters are counted, for a linear model beside the encoder.
     """
 
     unit = "tokens"
@@ -60,6 +62,7 @@ class TextModality(Modality):
         words: bool = False,
         assets: Mapping[str, Any] | None = None,
         tokenizer: str | None = None,
+        wide: bool = False,
     ) -> None:
         self.arguments = {
             "vocab_size": vocab_size,
@@ -68,6 +71,7 @@ class TextModality(Modality):
             "words": words,
             "assets": assets,
             "tokenizer": tokenizer,
+            "wide": wide,
         }
         if max_length < 1:
             raise UsageError(f"data.text.max_length must be >= 1 token, got {max_length}")
@@ -88,6 +92,7 @@ class TextModality(Modality):
         self.max_length = min(max_length, self.assets.get("limit") or max_length)
         self.dropout = dropout
         self.words = words
+        self.wide = wide
         self._tokenizer: Tokenizer | None = None
         if tokenizer is not None:
             self._tokenizer = BPETokenizer.from_json(tokenizer)
@@ -122,19 +127,28 @@ class TextModality(Modality):
             cut[row] = found.cut
         for rows in (ids, starts):
             rows.close()
+        if self.wide:
+            write_terms(column, arrays)
         return errors
 
     def read(self, arrays: Arrays) -> InputStore:
         starts = arrays.get_ragged("starts") if self.words else None
         ids, dropping = arrays.get_ragged("ids"), TokenDropout(self.dropout, self.tokenizer.special)
-        return TextStore(ids, arrays.get("has"), dropping, starts, arrays.get("cut"))
+        terms = arrays.get_ragged("terms") if self.wide else None
+        return TextStore(ids, arrays.get("has"), dropping, starts, arrays.get("cut"), terms)
 
     def random_keys(self) -> dict[str, Any]:
         return {"data.text.dropout": self.dropout} if self.dropout else {}
 
     def options(self) -> dict[str, Any]:
         tokenizer = sha256(self.tokenizer.to_json().encode()).hexdigest()
-        return {"tokenizer": tokenizer, "max_length": self.max_length, "words": self.words}
+        counted = {"wide": True} if self.wide else {}
+        return {
+            "tokenizer": tokenizer,
+            "max_length": self.max_length,
+            "words": self.words,
+            **counted,
+        }
 
     def encoder_arguments(self) -> dict[str, Any]:
         """Return the number of token ids."""
@@ -187,6 +201,7 @@ class TextStore(InputStore):
         dropping: what is left out in training.
         starts: N rows of the words' places among the tokens, or None.
         cut: (N,) tokens that were left out of a text that was too long.
+        counted: N rows of (M, 2), the terms' numbers and counts, or None.
     """
 
     def __init__(
@@ -196,12 +211,14 @@ class TextStore(InputStore):
         dropping: TokenDropout,
         starts: RaggedArray | None,
         cut: np.ndarray,
+        counted: RaggedArray | None = None,
     ) -> None:
         self.ids = ids
         self.has = has
         self.dropping = dropping
         self.starts = starts
         self.cut = cut
+        self.counted = counted
 
     def rows(self, rows: np.ndarray) -> Tensor:
         """Return token ids, padded with 0 to the longest: (n, L) int64."""
@@ -248,6 +265,25 @@ class TextStore(InputStore):
             return torch.zeros((0, 0), dtype=torch.int64)
         places = [torch.from_numpy(self.starts[row].astype(np.int64)) for row in rows]
         return torch.nn.utils.rnn.pad_sequence(places, batch_first=True, padding_value=BEYOND)
+
+    def terms(self, rows: np.ndarray) -> Tensor | None:
+        """Return the terms' numbers and counts, 0 beyond a row's last: (n, M, 2) int32."""
+        if self.counted is None:
+            return None
+        if not len(rows):
+            return torch.zeros((0, 0, 2), dtype=torch.int32)
+        found = [torch.from_numpy(np.array(self.counted[row])) for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+
+
+def write_terms(column: Column, arrays: Arrays) -> None:
+    """Count the terms of a column's texts; all of a text count, however long it is."""
+    found = arrays.grow("terms", np.int32, (2,))
+    for start in range(0, len(column), CHUNK):
+        cells = column[start : start + CHUNK]
+        for numbers, counts in text_terms([" ".join(texts_of(cell)) for cell in cells]):
+            found.append(np.stack([numbers, counts.astype(np.int32)], axis=1))
+    found.close()
 
 
 def as_text(value: Any) -> str:

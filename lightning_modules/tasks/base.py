@@ -378,9 +378,18 @@ class Task(metaclass=Buildable):
         """
         return None
 
-    def linear_output(self, columns: Tensor) -> Tensor:
-        """Return predicted ``label_columns`` (N, K) as an output (N, ...), a class's the higher."""
+    @property
+    def neutral(self) -> float:
+        """Each number of an output that says nothing of a row."""
+        return 0.0
+
+    def linear_shift(self, columns: Tensor) -> Tensor:
+        """Return what predicted ``label_columns`` (N, K) add to an output (N, ...)."""
         return columns
+
+    def linear_output(self, columns: Tensor) -> Tensor:
+        """Return predicted ``label_columns`` (N, K) as an output (N, ...)."""
+        return self.neutral + self.linear_shift(columns)
 
     def class_numbers(self, target: Tensor) -> Tensor | None:
         """Return the one class of each target (N, ...): (N,) int64; None: there is none."""

@@ -244,7 +244,7 @@ class Multilabel(Task):
         """Return a column per label: (N, C)."""
         return target.double()
 
-    def linear_output(self, columns: Tensor) -> Tensor:
+    def linear_shift(self, columns: Tensor) -> Tensor:
         """Return predicted flags as logits, 0 where a flag is as near to 0 as to 1: (N, C)."""
         return columns - 0.5
 

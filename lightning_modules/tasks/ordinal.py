@@ -143,6 +143,11 @@ class Ordinal(SingleLabelTask):
         edges = functional.pad(functional.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
         return edges[:, :-1] - edges[:, 1:]
 
+    def linear_shift(self, columns: Tensor) -> Tensor:
+        """Return logits of being above each class, 0 where that is as likely as not: (N, K - 1)."""
+        above = columns.flip(1).cumsum(dim=1).flip(1)[:, 1:]
+        return above - 0.5
+
     def linear_output(self, columns: Tensor) -> Tensor:
         """Return the thresholds below the class with the highest column as passed: (N, K - 1)."""
         places = columns.argmax(dim=1, keepdim=True)

@@ -150,9 +150,14 @@ class Regression(Task):
         """Return the standardised numbers: (N, 1)."""
         return ((target.double() - self.mean) / self.std)[:, None]
 
-    def linear_output(self, columns: Tensor) -> Tensor:
-        """Return predicted standardised numbers (N, 1) in the target's unit: (N,)."""
-        return columns[:, 0] * self.std + self.mean
+    @property
+    def neutral(self) -> float:
+        """The training split's mean."""
+        return self.mean
+
+    def linear_shift(self, columns: Tensor) -> Tensor:
+        """Return predicted standardised numbers (N, 1) as differences from the mean: (N,)."""
+        return columns[:, 0] * self.std
 
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always predicting the training split's mean."""

@@ -332,7 +332,8 @@ class OnlineTeacher:
 def select_modalities(batch: Batch, modalities: Sequence[str]) -> Batch:
     """Return a batch with some of its modalities, and without labels."""
     has = {name: rows for name, rows in batch.has.items() if name in modalities}
-    return Batch({m: batch.inputs[m] for m in modalities}, {}, {}, batch.index, has)
+    terms = {name: rows for name, rows in batch.terms.items() if name in modalities}
+    return Batch({m: batch.inputs[m] for m in modalities}, {}, {}, batch.index, has, terms=terms)
 
 
 class DatasetTeacher:

@@ -93,6 +93,7 @@ class TextConfig:
     max_length: int = 160
     dropout: float = 0.0
     tokenizer: str | None = field(default=None, metadata={"user_path": True})
+    wide: bool = False
 
 
 @dataclass(kw_only=True)

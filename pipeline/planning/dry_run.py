@@ -67,8 +67,9 @@ def repeat_row(one: Batch, rows: int) -> Batch:
         }
 
     index = torch.empty((rows,), dtype=torch.int64)
-    words = grown(one.words)
-    return Batch(grown(one.inputs), grown(one.targets), grown(one.present), index, words=words)
+    targets, present = grown(one.targets), grown(one.present)
+    words, held_out = grown(one.words), grown(one.held_out)
+    return Batch(grown(one.inputs), targets, present, index, words=words, held_out=held_out)
 
 
 def batch_templates(data: MixedDataModule) -> tuple[BatchTemplate, BatchTemplate]:
@@ -109,6 +110,7 @@ def one_row_batch(part: SplitDataset, chosen: Mapping[str, int]) -> Batch:
         words = store.words(rows)
         if words is not None:
             batch.words[modality] = words
+    batch.held_out = {task: values[:1] for task, values in part.held_out.items()}
     batch.targets = {task: values[:1] for task, values in part.targets.items()}
     for task, found in part.maps.items():
         batch.targets[task] = found.targets(np.array([chosen[found.modality]]))

@@ -1,0 +1,156 @@
+"""Terms of texts by number: words, pairs of words, and runs of characters, hashed."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+WORD_TERMS = 1 << 20  # numbers of words and pairs of words; those of characters come after them
+TERMS = 2 * WORD_TERMS
+SHORTEST, LONGEST = 2, 5  # characters of a run within a word
+LONGEST_UNSPACED = 3  # in scripts that put no spaces between words
+UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+MOST_COUNTED = 255  # times that a term is counted in a text
+SPACE = 32
+TAG = re.compile(r"</?[^\W\d_][^<>]*>")  # of HTML
+BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: it has an inverse modulo 2^64
+
+
+def text_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each text's terms: their numbers, (M,) int32 in [0, TERMS), rising, and counts (M,).
+
+    Words are runs of letters, digits and ``_``; any other character that is no space is a word of
+    its own, and so is one of a script without spaces. Of words the terms are single ones and pairs
+    of neighbours. Of characters they are runs of 2 to 5 between spaces, the space before and after
+    included; of 1 to 3 where one of them is of a script without spaces. Numbers are hashes, taken
+    modulo 2^20 for words and for characters apart. Source: Weinberger et al. 2009 (hashing).
+
+    Args:
+        texts: of any script; they are normalised (NFKC, lower case, no HTML tags).
+    """
+    codes, starts = codepoints([plain_text(text) for text in texts])
+    kinds = CharacterKinds(codes)
+    hashes = SubstringHashes(codes)
+    rows = np.repeat(np.arange(len(texts)), np.diff(starts))
+    found = [*word_terms(kinds, hashes, rows), *character_terms(kinds, hashes, rows)]
+    keys = np.concatenate([own * TERMS + number for own, number in found])
+    keys, counts = np.unique(keys, return_counts=True)
+    ends = np.searchsorted(keys, np.arange(1, len(texts) + 1) * TERMS)
+    first = 0
+    for end in ends.tolist():
+        own = slice(first, end)
+        yield (
+            (keys[own] % TERMS).astype(np.int32),
+            np.minimum(counts[own], MOST_COUNTED).astype(np.uint8),
+        )
+        first = end
+
+
+def plain_text(text: str) -> str:
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return TAG.sub(" ", text).lower()
+
+
+def codepoints(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the characters of all texts, a space round each, and where each text starts."""
+    spaced = [f" {text} " for text in texts]
+    joined = "".join(spaced).encode("utf-32-le", "surrogatepass")
+    starts = np.concatenate([[0], np.cumsum([len(text) for text in spaced], dtype=np.int64)])
+    return np.frombuffer(joined, np.uint32), starts
+
+
+class CharacterKinds:
+    """What the characters are, each looked up once: space, in_word, unspaced, (L,) bool."""
+
+    def __init__(self, codes: np.ndarray) -> None:
+        known, places = np.unique(codes, return_inverse=True)
+        characters = [chr(code) for code in known.tolist()]
+        table = np.array(
+            [
+                (
+                    c.isspace(),
+                    c.isalnum() or c == "_" or unicodedata.combining(c) > 0,
+                    unicodedata.name(c, "").startswith(UNSPACED_SCRIPTS),
+                )
+                for c in characters
+            ],
+            dtype=bool,
+        ).reshape(-1, 3)
+        self.space, self.in_word, self.unspaced = table[places].T
+
+
+class SubstringHashes:
+    """Hashes of any parts of a sequence: sum_i (c_i + 1) B^i modulo 2^64, the part's first i = 0.
+
+    Source: Karp & Rabin 1987; B^-1 moves a part to where its first i is 0.
+    """
+
+    def __init__(self, codes: np.ndarray) -> None:
+        size = len(codes) + 1
+        powers = np.cumprod(np.full(size, BASE))  # B^1 ...; integers wrap round
+        self.back = np.cumprod(np.full(size, np.uint64(pow(int(BASE), -1, 1 << 64))))
+        weighted = (codes.astype(np.uint64) + np.uint64(1)) * powers[:-1]
+        self.sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(weighted, dtype=np.uint64)])
+
+    def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return the hashes of parts [start, end): (M,) uint64."""
+        return (self.sums[ends] - self.sums[starts]) * self.back[starts]
+
+
+Numbered = tuple[np.ndarray, np.ndarray]  # texts' numbers and terms' numbers, (M,) int64 each
+
+
+def word_terms(
+    kinds: CharacterKinds, hashes: SubstringHashes, rows: np.ndarray
+) -> Iterator[Numbered]:
+    """Yield words and pairs of words: (text, term) of each occurrence."""
+    joins = kinds.in_word & ~kinds.unspaced
+    begins = ~kinds.space
+    begins[1:] &= ~(joins[1:] & joins[:-1])
+    starts = np.flatnonzero(begins)
+    if not len(starts):
+        return
+    breaks = np.flatnonzero(~joins)  # where a word of several characters has ended
+    ends = np.append(breaks, len(joins))[np.searchsorted(breaks, starts)]
+    ends = np.where(joins[starts], ends, starts + 1)
+    words = hashes.of(starts, ends)
+    own = rows[starts]
+    yield own, numbers(words, WORD_TERMS)
+    together = own[1:] == own[:-1]
+    pairs = mixed(words[:-1]) * BASE + words[1:]
+    yield own[1:][together], numbers(pairs[together], WORD_TERMS)
+
+
+def character_terms(
+    kinds: CharacterKinds, hashes: SubstringHashes, rows: np.ndarray
+) -> Iterator[Numbered]:
+    """Yield runs of characters: (text, term) of each occurrence."""
+    length = len(kinds.space)
+    spaces = np.concatenate([[0], np.cumsum(kinds.space)])
+    unspaced = np.concatenate([[0], np.cumsum(kinds.unspaced)])
+    for size in range(1, LONGEST + 1):
+        starts = np.arange(max(0, length - size + 1))
+        ends = starts + size
+        inner = spaces[ends - 1] - spaces[np.minimum(starts + 1, length)] if size > 2 else 0
+        some = spaces[ends] - spaces[starts] < size  # not only spaces
+        dense = unspaced[ends] > unspaced[starts]
+        fits = np.where(dense, size <= LONGEST_UNSPACED, size >= SHORTEST)
+        kept = np.flatnonzero((inner == 0) & some & fits & (rows[starts] == rows[ends - 1]))
+        yield rows[kept], numbers(hashes.of(kept, kept + size), WORD_TERMS) + WORD_TERMS
+
+
+def mixed(hashes: np.ndarray) -> np.ndarray:
+    """Spread what distinguishes hashes over all their bits (Steele et al. 2014, mix64)."""
+    found = hashes ^ (hashes >> np.uint64(30))
+    found = found * np.uint64(0xBF58476D1CE4E5B9)
+    found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return found ^ (found >> np.uint64(31))
+
+
+def numbers(hashes: np.ndarray, count: int) -> np.ndarray:
+    """Return hashes as numbers in [0, count): (M,) int64."""
+    return (mixed(hashes) % np.uint64(count)).astype(np.int64)

@@ -1,0 +1,298 @@
+"""Fits the wide paths of a network to the training rows, each task's as ridge regression."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from datamodules.arrays import FileArrays, RaggedArray
+from datamodules.mixed_datamodule import MixedDataModule
+from datamodules.modalities.text import TextStore
+from datamodules.progress_bar import track
+from datamodules.split_dataset import SplitDataset
+from datamodules.terms import TERMS, WORD_TERMS
+from lightning_modules.tasks.base import Task
+from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.views import TEXT
+from lightning_modules.wide_path import FITTED
+
+FORMAT = 1  # of what the cache holds; raised when what is fitted changes
+PENALTIES = (1.0, 0.3, 3.0)  # the first where trying them would take long
+CHEAP = 30_000_000  # numbers of the rows times columns up to which penalties are tried
+MOST_WORK = 2_000_000_000  # of the same up to which there is a wide path
+MOST_LABELS = 20_000_000  # rows times columns
+MOST_WEIGHTS = 50_000_000  # terms times columns
+FEWEST = 20  # labelled rows
+FOLDS, FOLDS_OF_MANY = 5, 3  # of cheap and of other tasks
+OFTEN = 2000  # texts from which on a run of characters must be in two of them
+TOLERANCE, MOST_STEPS = 1e-3, 100  # of the conjugate gradients
+SCALES = (1e-2, 1e3)  # between which s is looked for
+PRECISION = 0.02  # of the logarithm of s
+HELD_OUT = "held_out"
+
+
+class NoWidePathError(Exception):
+    """Why a task has none."""
+
+
+def fit_wide_paths(
+    network: MultiTaskNetwork, tasks: Mapping[str, Task], data: MixedDataModule
+) -> None:
+    """Fill wide paths from training rows, and give these the columns of models without them.
+
+    What was fitted is kept: the same rows and labels are not fitted again, in whatever run.
+
+    Args:
+        network: whose paths are filled in place.
+        tasks: {name: task}.
+        data: is set up; its training rows get ``SplitDataset.held_out``, and ``notes`` which tasks
+            have no path, and why.
+    """
+    paths, rows = {name: network.wide_path(name) for name in network.wide}, TermRows(data)
+    for name in track(list(paths), "fitting words") if paths else ():
+        task, parts = tasks[name], [data.parts["train"][d] for d in tasks[name].datasets]
+
+        def make(folder: Path, task: Task = task, name: str = name) -> None:
+            arrays = FileArrays(folder)
+            try:
+                found = fit_task(name, task, data, rows)
+            except NoWidePathError as reason:
+                arrays.put("reason", str(reason))
+                return
+            arrays.put("reason", "")
+            for part, values in found.items():
+                arrays.create(part, values.shape, values.dtype)[...] = values
+
+        arrays = FileArrays(data.policy.cache.get("wide", cache_key(name, task, data), make))
+        if arrays.value("reason"):
+            data.notes.append(f"task {name} has no wide path: {arrays.value('reason')}")
+            continue
+        values = {key: torch.from_numpy(np.array(arrays.get(key))) for key in FITTED}
+        paths[name].fill({**values, "scale": values["scale"].reshape(())})
+        columns = torch.from_numpy(np.array(arrays.get(HELD_OUT)))
+        for part, own in zip(parts, columns.split([part.size for part in parts]), strict=True):
+            part.held_out = {**part.held_out, name: own}
+
+
+def cache_key(name: str, task: Task, data: MixedDataModule) -> list[Any]:
+    """Return what a task's path depends on."""
+    parts = []
+    for dataset in task.datasets:
+        own = data.parts["train"][dataset]
+        rows = hashlib.sha256(own.rows.tobytes() + own.present[name].numpy().tobytes())
+        inputs, loaded = data.datasets[dataset].inputs, data.loaded[dataset]
+        column = {TEXT: inputs[TEXT]} if TEXT in inputs else {}
+        parts.append([loaded.digest, column, task.target_in(dataset), rows.hexdigest()])
+    known = [type(task).__name__, task.state_dict(), parts]
+    return [FORMAT, json.loads(json.dumps(known, default=str))]
+
+
+class TermRows:
+    """Training rows as counts of terms; tasks of the same data sets share them."""
+
+    def __init__(self, data: MixedDataModule) -> None:
+        self.data = data
+        self._known: dict[tuple[str, ...], sparse.csr_matrix] = {}
+
+    def of(self, datasets: Sequence[str]) -> sparse.csr_matrix:
+        """Return (N, TERMS) of the data sets' rows, one after another."""
+        key = tuple(datasets)
+        if key not in self._known:
+            parts = [self.data.parts["train"][name] for name in datasets]
+            self._known[key] = sparse.vstack([counted(part) for part in parts], "csr")
+        return self._known[key]
+
+
+def counted(part: SplitDataset) -> sparse.csr_matrix:
+    """Return the counts of terms of a part's rows: (N, TERMS), none in a row without text."""
+    store = part.stores.get(TEXT)
+    if store is None:
+        return sparse.csr_matrix((part.size, TERMS), dtype=np.float32)
+    if not isinstance(store, TextStore) or store.counted is None:
+        raise NoWidePathError("its rows are streamed, and a linear model needs them at once")
+    kept: RaggedArray = store.counted
+    lengths = kept.lengths()[part.rows]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(starts[-1]) + np.repeat(kept.starts[part.rows] - starts[:-1], lengths)
+    flat = np.asarray(kept.flat[places])
+    return sparse.csr_matrix(
+        (flat[:, 1].astype(np.float32), flat[:, 0], starts), shape=(part.size, TERMS)
+    )
+
+
+def fit_task(
+    name: str, task: Task, data: MixedDataModule, rows: TermRows
+) -> dict[str, np.ndarray]:
+    """Return what fills a path, and the columns of all training rows, which are held out."""
+    parts = [data.parts["train"][dataset] for dataset in task.datasets]
+    present = np.concatenate([part.present[name].numpy() for part in parts])
+    if present.sum() < FEWEST:
+        raise NoWidePathError(f"it has {present.sum()} labelled training rows, fewer than {FEWEST}")
+    targets = torch.cat([target for part in parts for target in part.labels(name)])
+    if len(targets) * max(1, len(task.classes)) > MOST_LABELS:
+        raise NoWidePathError(f"{len(task.classes):,} classes of {len(targets):,} rows are too many")
+    wanted = task.label_columns(targets)
+    if wanted is None:
+        raise NoWidePathError("a linear model gives no answers of this kind")
+    counts = rows.of(task.datasets)
+    terms = Terms(counts[np.flatnonzero(present)])
+    columns = wanted.numpy().astype(np.float32)
+    work = terms.values.nnz * columns.shape[1]
+    if work > MOST_WORK or len(terms.numbers) * columns.shape[1] > MOST_WEIGHTS:
+        raise NoWidePathError(
+            f"{columns.shape[1]:,} classes of {len(columns):,} texts take a linear model too long"
+        )
+    best = None
+    for penalty in PENALTIES if work < CHEAP else PENALTIES[:1]:
+        held = held_out_columns(terms.values, columns, penalty, work < CHEAP)
+        scale, loss = best_scale(task, torch.from_numpy(held), targets)
+        if best is None or loss < best[0]:
+            best = loss, scale, penalty, held
+    assert best is not None
+    _, scale, penalty, held = best
+    table, bias = ridge(terms.values, columns, penalty)
+    every = np.empty((len(present), columns.shape[1]), np.float32)
+    every[present] = held
+    every[~present] = terms.of(counts[np.flatnonzero(~present)]) @ table + bias
+    return {
+        "terms": terms.numbers.astype(np.int32),
+        "idf": terms.idf,
+        "table": table,
+        "bias": bias,
+        "scale": np.array([scale], np.float32),
+        HELD_OUT: every,
+    }
+
+
+class Terms:
+    """The terms of training texts, and the texts as TF-IDF vectors.
+
+    Args:
+        counts: (N, TERMS) of the texts.
+
+    Attributes:
+        numbers: (F,), rising; idf: (F,) float32; values: (N, F) float32.
+    """
+
+    def __init__(self, counts: sparse.csr_matrix) -> None:
+        texts = np.bincount(counts.indices, minlength=TERMS)
+        least = np.ones(TERMS, np.int64)
+        if counts.shape[0] > OFTEN:
+            least[WORD_TERMS:] = 2
+        self.numbers = np.flatnonzero(texts >= least)
+        share = (1 + counts.shape[0]) / (1 + texts[self.numbers])
+        self.idf = (1 + np.log(share)).astype(np.float32)
+        self.values = self.of(counts)
+
+    def of(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Return texts as vectors, words and characters each with norm 1: (N, F)."""
+        place = np.full(TERMS, -1)
+        place[self.numbers] = np.arange(len(self.numbers))
+        known = place[counts.indices] >= 0
+        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))[known]
+        columns = place[counts.indices[known]]
+        values = (1 + np.log(counts.data[known])) * self.idf[columns]
+        part = rows * 2 + (self.numbers[columns] >= WORD_TERMS)
+        squares = np.bincount(part, weights=values**2, minlength=1)
+        values = (values / np.sqrt(squares[part])).astype(np.float32)
+        shape = counts.shape[0], len(self.numbers)
+        return sparse.csr_matrix((values, (rows, columns)), shape=shape)
+
+
+def held_out_columns(
+    values: sparse.csr_matrix, columns: np.ndarray, penalty: float, cheap: bool
+) -> np.ndarray:
+    """Return each row's columns from a model of the other folds' rows: (N, K)."""
+    folds = FOLDS if cheap else FOLDS_OF_MANY
+    fold = np.random.default_rng(0).permutation(len(columns)) % folds
+    found = np.empty_like(columns)
+    for number in range(folds):
+        own = np.flatnonzero(fold == number)
+        others = np.flatnonzero(fold != number)
+        table, bias = ridge(values[others], columns[others], penalty)
+        found[own] = values[own] @ table + bias
+    return found
+
+
+def ridge(
+    values: sparse.csr_matrix, columns: np.ndarray, penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return W (F, K) and b (K,) that minimise |X W + b - Y|^2 + penalty |W|^2.
+
+    By conjugate gradients on (Z Z^T + penalty) V = Y - mean, W = Z^T V, with Z = X - mean: all
+    columns at once, each with steps of its own. Source: Hestenes & Stiefel 1952.
+    """
+    across = values.T.tocsr()
+    mean_row = np.asarray(values.mean(axis=0), np.float32).reshape(-1)
+    mean = columns.mean(axis=0)
+
+    def weights(v: np.ndarray) -> np.ndarray:
+        found: np.ndarray = across @ v - mean_row[:, None] * v.sum(axis=0)
+        return found
+
+    def product(v: np.ndarray) -> np.ndarray:
+        w = weights(v)
+        found: np.ndarray = values @ w - mean_row @ w + penalty * v
+        return found
+
+    residual = (columns - mean).astype(np.float32)
+    solution, direction = np.zeros_like(residual), residual.copy()
+    square = (residual**2).sum(axis=0)
+    enough = TOLERANCE**2 * np.maximum(square, 1e-12)
+    for _ in range(MOST_STEPS):
+        if (square <= enough).all():
+            break
+        moved = product(direction)
+        step = square / np.maximum((direction * moved).sum(axis=0), 1e-30)
+        solution += step * direction
+        residual -= step * moved
+        new = (residual**2).sum(axis=0)
+        direction = residual + new / np.maximum(square, 1e-30) * direction
+        square = new
+    table = weights(solution).astype(np.float32)
+    return table, (mean - mean_row @ table).astype(np.float32)
+
+
+def best_scale(task: Task, columns: Tensor, targets: Tensor) -> tuple[float, float]:
+    """Return the factor s that gives s f(columns) the smallest mean loss, and that loss.
+
+    Args:
+        task: whose loss.
+        columns: (N, K), of models that didn't see the rows; targets: (N, ...).
+    """
+    shift = task.linear_shift(columns.double())
+
+    def loss(log_scale: float) -> float:
+        found: float = task.loss(task.neutral + math.exp(log_scale) * shift, targets).mean().item()
+        return found
+
+    log_scale = golden_section(loss, *map(math.log, SCALES))
+    return math.exp(log_scale), loss(log_scale)
+
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def golden_section(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a function of one valley is smallest between two points (Kiefer 1953)."""
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > PRECISION:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + GOLDEN * (high - low)
+            at_right = function(right)
+    return (low + high) / 2

@@ -1,0 +1,124 @@
+"""The wide path: a linear model of a text's terms that reaches a task's output directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from datamodules.batch import Batch
+from datamodules.terms import WORD_TERMS
+from lightning_modules.views import TEXT
+from pollinate.errors import UsageError
+
+ToOutput = Callable[[Tensor], Tensor]  # predicted columns (N, K) -> what they add to an output
+FITTED = ("terms", "idf", "table", "bias", "scale")
+
+
+class WidePath(nn.Module):
+    """Adds s f(b + sum_j x_j W_j) to a task's output, x the TF-IDF of a text's terms.
+
+    x_j = (1 + log count_j) idf_j, words and characters each with norm 1. What is added comes from
+    terms alone, and what the rest of the network adds corrects it. Source of the idea: Wide & Deep,
+    Cheng et al. 2016; unlike there W isn't trained by gradients but fitted as a linear model is
+    (``wide_fit``). It would know its training rows by heart, and leave the rest of the network
+    nothing to learn: in training a row's columns come from linear models that were fitted without
+    it (``Batch.held_out``), as stacking does (Wolpert 1992).
+
+    Before it is fitted, or loaded from a checkpoint, it adds nothing. Its size is that of what is
+    loaded.
+
+    Args:
+        task: its name.
+        to_output: columns (N, K) -> (N, ...), f.
+    """
+
+    terms: Tensor  # (F,) int32, rising: the terms that training rows have
+    idf: Tensor  # (F,)
+    table: Tensor  # (F, K), W
+    bias: Tensor  # (K,), b
+    scale: Tensor  # (), s
+
+    def __init__(self, task: str, to_output: ToOutput) -> None:
+        super().__init__()
+        self.task = task
+        self.to_output = to_output
+        self.register_buffer("terms", torch.zeros(0, dtype=torch.int32))
+        self.use(torch.zeros(0), torch.zeros(0, 0), torch.zeros(0), torch.tensor(1.0))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it adds anything."""
+        return self.bias.numel() > 0
+
+    def fill(self, values: Mapping[str, Tensor]) -> None:
+        """Take over what was fitted: {name in ``FITTED``: it}."""
+        self.terms = values["terms"].to(self.terms.device)
+        self.use(*(values[name].to(self.bias.device) for name in FITTED[1:]))
+
+    def use(self, idf: Tensor, table: Tensor, bias: Tensor, scale: Tensor) -> None:
+        # parameters, so that DDP doesn't send them around before each step as it does buffers
+        self.idf, self.table, self.bias, self.scale = (
+            nn.Parameter(value.float(), requires_grad=False) for value in (idf, table, bias, scale)
+        )
+
+    def columns(self, found: Tensor) -> Tensor:
+        """Return the columns of texts: (N, K).
+
+        Args:
+            found: (N, M, 2) int32, number and count of each of a text's terms; count 0 is padding.
+        """
+        if not len(self.terms):
+            return self.bias.expand(len(found), -1)
+        number, count = found[..., 0].contiguous(), found[..., 1]
+        place = torch.searchsorted(self.terms, number).clamp(max=len(self.terms) - 1)
+        known = (self.terms[place] == number) & (count > 0)
+        weight = (1 + count.clamp(min=1).log()) * self.idf[place] * known
+        of_word = number < WORD_TERMS
+        for part in (of_word, ~of_word):
+            length = (weight * part).norm(dim=1, keepdim=True)
+            weight = torch.where(part & (length > 0), weight / length, weight)
+        summed = functional.embedding_bag(
+            place, self.table, per_sample_weights=weight.to(self.table.dtype), mode="sum"
+        )
+        return summed + self.bias
+
+    def forward(self, batches: Sequence[Batch]) -> Tensor:
+        """Return what is added to the task's output of rows, those of its data sets: (N, ...)."""
+        if not self.fitted:
+            return self.scale.new_zeros(())
+        return self.scale * self.to_output(torch.cat([self.read(one) for one in batches]))
+
+    def read(self, batch: Batch) -> Tensor:
+        """Return the columns of one data set's rows, (N, K): those of a row without text are b.
+
+        Raises:
+            UsageError: the texts' terms weren't counted.
+        """
+        if self.task in batch.held_out:
+            return batch.held_out[self.task].to(self.bias.dtype)
+        if TEXT not in batch.modalities:
+            return self.bias.expand(len(batch.index), -1)
+        if TEXT not in batch.terms:
+            raise UsageError(
+                f"task {self.task} has a wide path, which needs the texts' terms in Batch.terms; "
+                "rows of a MixedDataModule with modalities={'text': {'wide': True}} have them"
+            )
+        found = self.columns(batch.terms[TEXT])
+        has = batch.has.get(TEXT)
+        if has is None:
+            return found
+        return self.bias.repeat(len(has), 1).masked_scatter(has[:, None], found)
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *others: Any, **more: Any
+    ) -> None:
+        saved = {name: state_dict.get(prefix + name) for name in FITTED}
+        if all(isinstance(value, Tensor) for value in saved.values()):
+            same = all(saved[name].shape == getattr(self, name).shape for name in FITTED)
+            if not same:
+                self.fill({name: torch.empty_like(value) for name, value in saved.items()})
+        super()._load_from_state_dict(state_dict, prefix, *others, **more)
