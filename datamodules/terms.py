@@ -29,7 +29,7 @@ def text_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     modulo 2^20 for words and for characters apart. Source: Weinberger et al. 2009 (hashing).
 
     Args:
-        texts: of any script; they are normalised (NFKC, lower case, no HTML tags).
+        texts: of any script; they are normalised (NFKC, lower case, single spaces, no HTML tags).
     """
     codes, starts = codepoints([plain_text(text) for text in texts])
     kinds = CharacterKinds(codes)
@@ -49,10 +49,22 @@ def text_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         first = end
 
 
+UNSPACED = 0.3  # share of letters from which on a language is one that doesn't space its words
+MOST_TEXTS, MOST_LETTERS = 2_000, 200  # that are looked at for their script; characters of a text
+
+
+def is_unspaced(texts: Sequence[str]) -> bool:
+    """Say whether texts are in scripts that put no spaces between words."""
+    step = max(1, len(texts) // MOST_TEXTS)
+    letters = [c for text in texts[::step] for c in text[:MOST_LETTERS] if c.isalpha()]
+    own = sum(unicodedata.name(c, "").startswith(UNSPACED_SCRIPTS) for c in letters)
+    return own > UNSPACED * len(letters)
+
+
 def plain_text(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return TAG.sub(" ", text).lower()
+    return " ".join(TAG.sub(" ", text).lower().split())
 
 
 def codepoints(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

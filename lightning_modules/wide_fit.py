@@ -1,10 +1,11 @@
-"""Fits the wide paths of a network to the training rows, each task's as ridge regression."""
+"""Fits the wide paths of a network to the training rows, as linear models of each task."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,20 @@ from datamodules.modalities.text import TextStore
 from datamodules.progress_bar import track
 from datamodules.split_dataset import SplitDataset
 from datamodules.terms import TERMS, WORD_TERMS
-from lightning_modules.tasks.base import Task
 from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.tasks.base import Task
 from lightning_modules.views import TEXT
 from lightning_modules.wide_path import FITTED
 
 FORMAT = 1  # of what the cache holds; raised when what is fitted changes
-PENALTIES = (1.0, 0.3, 3.0)  # the first where trying them would take long
-CHEAP = 30_000_000  # numbers of the rows times columns up to which penalties are tried
+SLACKS = (1.0, 0.3)  # C, one over the penalty; the first where trying them would take long
+FEW = 8_000_000  # numbers of the rows times columns up to which they are tried
+CHEAP = 60_000_000  # of the same up to which two models of each column are fitted
 MOST_WORK = 2_000_000_000  # of the same up to which there is a wide path
 MOST_LABELS = 20_000_000  # rows times columns
 MOST_WEIGHTS = 50_000_000  # terms times columns
 FEWEST = 20  # labelled rows
-FOLDS, FOLDS_OF_MANY = 5, 3  # of cheap and of other tasks
+FOLDS, FOLDS_OF_MANY = 5, 3
 OFTEN = 2000  # texts from which on a run of characters must be in two of them
 TOLERANCE, MOST_STEPS = 1e-3, 100  # of the conjugate gradients
 SCALES = (1e-2, 1e3)  # between which s is looked for
@@ -129,9 +131,7 @@ def counted(part: SplitDataset) -> sparse.csr_matrix:
     )
 
 
-def fit_task(
-    name: str, task: Task, data: MixedDataModule, rows: TermRows
-) -> dict[str, np.ndarray]:
+def fit_task(name: str, task: Task, data: MixedDataModule, rows: TermRows) -> dict[str, np.ndarray]:
     """Return what fills a path, and the columns of all training rows, which are held out."""
     parts = [data.parts["train"][dataset] for dataset in task.datasets]
     present = np.concatenate([part.present[name].numpy() for part in parts])
@@ -139,7 +139,9 @@ def fit_task(
         raise NoWidePathError(f"it has {present.sum()} labelled training rows, fewer than {FEWEST}")
     targets = torch.cat([target for part in parts for target in part.labels(name)])
     if len(targets) * max(1, len(task.classes)) > MOST_LABELS:
-        raise NoWidePathError(f"{len(task.classes):,} classes of {len(targets):,} rows are too many")
+        raise NoWidePathError(
+            f"{len(task.classes):,} classes of {len(targets):,} rows are too many"
+        )
     wanted = task.label_columns(targets)
     if wanted is None:
         raise NoWidePathError("a linear model gives no answers of this kind")
@@ -151,15 +153,16 @@ def fit_task(
         raise NoWidePathError(
             f"{columns.shape[1]:,} classes of {len(columns):,} texts take a linear model too long"
         )
-    best = None
-    for penalty in PENALTIES if work < CHEAP else PENALTIES[:1]:
-        held = held_out_columns(terms.values, columns, penalty, work < CHEAP)
+    few, cheap, best = work < FEW, work < CHEAP, None
+    for slack in SLACKS if few else SLACKS[:1]:
+        folds = FOLDS if few else FOLDS_OF_MANY
+        held = held_out_columns(terms.values, columns, slack, cheap, folds)
         scale, loss = best_scale(task, torch.from_numpy(held), targets)
         if best is None or loss < best[0]:
-            best = loss, scale, penalty, held
+            best = loss, scale, slack, held
     assert best is not None
-    _, scale, penalty, held = best
-    table, bias = ridge(terms.values, columns, penalty)
+    _, scale, slack, held = best
+    table, bias = linear_model(terms.values, columns, slack, cheap)
     every = np.empty((len(present), columns.shape[1]), np.float32)
     every[present] = held
     every[~present] = terms.of(counts[np.flatnonzero(~present)]) @ table + bias
@@ -208,25 +211,86 @@ class Terms:
         return sparse.csr_matrix((values, (rows, columns)), shape=shape)
 
 
+Linear = tuple[np.ndarray, np.ndarray]  # W (F, K) and b (K,): columns are X W + b
+
+
 def held_out_columns(
-    values: sparse.csr_matrix, columns: np.ndarray, penalty: float, cheap: bool
+    values: sparse.csr_matrix, columns: np.ndarray, slack: float, cheap: bool, folds: int
 ) -> np.ndarray:
     """Return each row's columns from a model of the other folds' rows: (N, K)."""
-    folds = FOLDS if cheap else FOLDS_OF_MANY
     fold = np.random.default_rng(0).permutation(len(columns)) % folds
     found = np.empty_like(columns)
     for number in range(folds):
-        own = np.flatnonzero(fold == number)
-        others = np.flatnonzero(fold != number)
-        table, bias = ridge(values[others], columns[others], penalty)
+        own, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        table, bias = linear_model(values[others], columns[others], slack, cheap)
         found[own] = values[own] @ table + bias
     return found
 
 
-def ridge(
-    values: sparse.csr_matrix, columns: np.ndarray, penalty: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return W (F, K) and b (K,) that minimise |X W + b - Y|^2 + penalty |W|^2.
+def linear_model(
+    values: sparse.csr_matrix, columns: np.ndarray, slack: float, cheap: bool
+) -> Linear:
+    """Return the linear model of columns.
+
+    Of numbers it is ridge regression. Of flags it is the mean of a support vector machine and, as
+    far as that is cheap, of ridge regression on terms that are weighted by what they say of the
+    flag: the two err differently, and their mean errs less than either.
+
+    Args:
+        values: X, (N, F); columns: (N, K), numbers of mean 0, or flags of 0 and 1.
+        slack: one over the penalty.
+        cheap: whether all is fitted.
+    """
+    if not np.isin(columns, (0.0, 1.0)).all():
+        return ridge(values, columns, 1 / slack)
+    count = columns.shape[1]
+    table, bias = np.zeros((values.shape[1], count), np.float32), columns.mean(axis=0)
+    two = count == 2 and bool((columns.sum(axis=1) == 1).all())  # the one is what the other isn't
+    for number in range(1 if two else count):
+        flag = columns[:, number]
+        if 0 < flag.mean() < 1:
+            found = [support_vectors(values, flag, slack)]
+            if cheap:
+                found.append(naive_bayes_ridge(values, flag))
+            table[:, number] = np.mean([own for own, _ in found], axis=0)
+            bias[number] = np.mean([own for _, own in found])
+    if two:
+        table[:, 1], bias[1] = -table[:, 0], 1 - bias[0]
+    return table, bias
+
+
+def support_vectors(
+    values: sparse.csr_matrix, flag: np.ndarray, slack: float
+) -> tuple[np.ndarray, float]:
+    """Return w (F,) and b of a flag, where margins of -1 and 1 are 0 and 1 (Fan et al. 2008)."""
+    from sklearn.svm import LinearSVC  # a second
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model that hasn't quite converged is as good
+        model = LinearSVC(C=slack, random_state=0).fit(values, flag > 0)
+    return model.coef_[0] / 2, model.intercept_[0] / 2 + 0.5
+
+
+def naive_bayes_ridge(values: sparse.csr_matrix, flag: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return w (F,) and b of ridge regression on terms times their naive Bayes weights.
+
+    r = log((p / |p|) / (q / |q|)), p and q the numbers of texts with the term, plus 1, with and
+    without the flag; rows are scaled to the norm that they had. Source: Wang & Manning 2012.
+    """
+    there = sparse.csr_matrix(
+        (np.ones_like(values.data), values.indices, values.indptr), values.shape
+    )
+    with_flag = there.T @ flag + 1
+    without = there.T @ (1 - flag) + 1
+    weight = np.log((with_flag / with_flag.sum()) / (without / without.sum()))
+    scaled = values.multiply(weight).tocsr().astype(np.float32)
+    norm = np.sqrt(values.power(2).sum() / max(scaled.power(2).sum(), 1e-12))
+    table, bias = ridge(scaled * np.float32(norm), flag[:, None], 1.0)
+    return table[:, 0] * weight * norm, float(bias[0])
+
+
+def ridge(values: sparse.csr_matrix, columns: np.ndarray, penalty: float) -> Linear:
+    """Return the W and b that minimise |X W + b - Y|^2 + penalty |W|^2.
 
     By conjugate gradients on (Z Z^T + penalty) V = Y - mean, W = Z^T V, with Z = X - mean: all
     columns at once, each with steps of its own. Source: Hestenes & Stiefel 1952.

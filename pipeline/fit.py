@@ -30,7 +30,7 @@ class FitResult(CommandResult):
     summary: RunSummary
 
 
-def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
+def run(config: dict[str, Any], arguments: CommandArguments) -> FitResult:
     """Train."""
     if is_other_process():
         end_with_parent()
@@ -48,7 +48,6 @@ def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
     resumed = None if config["resume"] is None else find_resume_point(config, given)
     if resumed is None:
         folder = new_run_folder(config["name"], config["run_dir"])
-        config = with_absolute_sources(with_absolute_uri(with_one_limit(config, given)))
     else:
         folder, config = resumed.folder, with_one_limit(resumed.config, given)
     os.environ[RUN_DIR_VARIABLE] = str(folder.path)
@@ -57,6 +56,8 @@ def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
         if resumed is not None and not is_other_process():
             lock.acquire()  # before anything of the other one's is touched
         with crash_evidence(config, folder.path, resume=resumed is not None):
+            if resumed is None:
+                config = with_preset(config, arguments)
             training = TrainingRun(prepare(config, folder, resumed), started, lock)
             code = training.run()
     finally:
@@ -64,6 +65,19 @@ def run(config: Mapping[str, Any], arguments: CommandArguments) -> FitResult:
     return FitResult(
         exit_code=code, interrupted=training.interrupted, folder=folder, summary=training.summary
     )
+
+
+def with_preset(config: dict[str, Any], arguments: CommandArguments) -> dict[str, Any]:
+    """Return the configuration of a new run, with what a preset chooses, which is said."""
+    from pipeline.presets.apply import apply_preset
+    from pipeline.terminal import say
+    from pollinate.console import new_console
+
+    chosen = apply_preset("fit", config, arguments.overrides, arguments.config_dirs)
+    for line in () if is_other_process() else chosen.lines:
+        say(new_console(), line)
+    limited = with_one_limit(chosen.config, arguments.given)
+    return with_absolute_sources(with_absolute_uri(limited))
 
 
 def with_one_limit(config: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 
 def fit(arguments: Sequence[str]) -> int:
-    """Run the command without plots, linear models, a step's cost, and a copy of our code."""
+    """Run the command without plots, linear models, presets, a step's cost, a copy of our code."""
     from pipeline.fit import main
 
     with lean_runs():
@@ -20,6 +20,7 @@ def fit(arguments: Sequence[str]) -> int:
 def lean_runs() -> Iterator[None]:
     """Make all runs of this process so."""
     from pipeline.linear.scores import LinearScores
+    from pipeline.presets.apply import ChosenConfig
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
@@ -27,4 +28,7 @@ def lean_runs() -> Iterator[None]:
         # of those that go into a model's folder: hundreds of files
         patch.setattr("pipeline.serving.model_folder.OWN_PACKAGES", ())
         patch.setattr("pipeline.training_run.linear_scores", lambda *_: LinearScores())
+        patch.setattr(
+            "pipeline.presets.apply.apply_preset", lambda _, config, *__: ChosenConfig(config, ())
+        )
         yield

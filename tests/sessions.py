@@ -92,8 +92,9 @@ class Session:
     fault: Fault | None = None
     # a file, or the newest one of a folder, that loses its second half before the call
     torn: str | None = None
-    # these four take longer than the rest of a small run
+    # these five take longer than the rest of a small run
     plots: bool = False
+    preset: bool = False  # that chooses what is left open
     linear: bool = False  # models to compare with
     model: bool = False  # exported at the end
     estimate: bool = False  # what a step will cost, printed before the first
@@ -316,10 +317,12 @@ def _session(session: dict[str, Any]) -> int:
     _write_to(session["log"])
     import torch
 
+    import pipeline.presets.apply
     import pipeline.serving.model_folder
     import pipeline.training_run
     from pipeline.fit import main as fit
     from pipeline.linear.scores import LinearScores
+    from pipeline.presets.apply import ChosenConfig
 
     pipeline.serving.model_folder.OWN_PACKAGES = ()  # to copy their files takes a while
     if session["command"]:
@@ -328,6 +331,8 @@ def _session(session: dict[str, Any]) -> int:
         sys.path.insert(0, str(Path.cwd()))
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
+    if not session["preset"]:
+        pipeline.presets.apply.apply_preset = lambda _, config, *__: ChosenConfig(config, ())
     if not session["linear"]:
         pipeline.training_run.linear_scores = lambda *_: LinearScores()
     if not session["model"]:

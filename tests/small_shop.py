@@ -18,6 +18,7 @@ SMALL = [
     "optimizer.lr=0.03",
     "tracking=none",
     "baseline=none",
+    "preset=none",
 ]
 GOOD, BAD = ("good", "fresh", "warm", "fine"), ("bad", "stale", "cold", "poor")
 THINGS = ("bread", "cake", "coffee", "tea", "soup", "pie")

@@ -49,7 +49,7 @@ class TextModality(Modality):
         assets: what a pre-trained encoder brings: its tokenizer, which is used instead of a
             trained one, its padding, and the most tokens that it reads; empty: nothing.
         tokenizer: one that was trained before, in the format of tokenizer.json; None: train one.
-        wide: whether words and runs of characters are counted, for a linear model beside the encoder.
+        wide: whether words and runs of characters are counted, for a linear model besides.
     """
 
     unit = "tokens"

@@ -136,6 +136,9 @@ class DataConfig:
 Component = Mapping[str, Any]  # a node with _target_, checked against the class that it names
 
 
+PRESETS = ("auto", "fast", "good", "none")
+
+
 @dataclass(kw_only=True)
 class FitConfig:
     """python -m pipeline.fit."""
@@ -147,6 +150,7 @@ class FitConfig:
     tasks: list[str] | None = None
     label_fraction: float = default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
     baseline: str = default("linear", "one of linear, none", lambda v: v in ("linear", "none"))
+    preset: str = default("auto", "one of auto, fast, good, none", lambda v: v in PRESETS)
     dim: int = at_least(1)
     compile: bool
     ema_decay: float | None = key("in (0, 1)", lambda value: 0 < value < 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,24 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.modalities.text import texts_of
+from datamodules.terms import is_unspaced
 
 Matrix = np.ndarray | sparse.csr_matrix
 
 MOST_TERMS = 200_000  # n-grams of each kind, the most frequent ones
-UNSPACED = 0.3  # share of letters from which on a language is one that doesn't space its words
-UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-LOOKED_AT = 2_000  # texts that are looked at for their script
 PICTURE, CELLS, COLOURS = 32, 8, 8  # pixels, cells and coloured pixels a side
 DIRECTIONS = 9  # of edges
 QUARTERS = 4
-
-
-def unspaced(texts: Sequence[str]) -> bool:
-    """Say whether texts are in scripts that put no spaces between words."""
-    step = max(1, len(texts) // LOOKED_AT)
-    letters = [c for text in texts[::step] for c in text[:200] if c.isalpha()]
-    own = sum(unicodedata.name(c, "").startswith(UNSPACED_SCRIPTS) for c in letters)
-    return own > UNSPACED * len(letters)
 
 
 class TextTerms:
@@ -46,10 +35,11 @@ class TextTerms:
 
         texts = plain_texts(cells)
         often = 2 if len(texts) > 2000 else 1
+        dense = is_unspaced(texts)
         shared = {"sublinear_tf": True, "max_features": MOST_TERMS, "dtype": np.float32}
         characters = TfidfVectorizer(
-            analyzer="char" if unspaced(texts) else "char_wb",
-            ngram_range=(1, 3) if unspaced(texts) else (2, 5),
+            analyzer="char" if dense else "char_wb",
+            ngram_range=(1, 3) if dense else (2, 5),
             min_df=often,
             **shared,
         )

@@ -25,6 +25,7 @@ SMALL = [
     "gradients.every_n_steps=0",
     "tracking=none",
     "baseline=none",
+    "preset=none",
 ]
 WORDS = ("fine", "poor", "nice", "dear", "slow", "fast", "large", "small")
 

@@ -1,0 +1,76 @@
+"""Terms: numbers that only depend on what a text says, counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from datamodules.terms import MOST_COUNTED, TERMS, WORD_TERMS, is_unspaced, text_terms
+
+
+def terms(text: str) -> dict[int, int]:
+    numbers, counts = next(iter(text_terms([text])))
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+
+def parts(text: str) -> tuple[int, int]:
+    """Return how many different terms of words and of characters a text has."""
+    found = terms(text)
+    words = sum(number < WORD_TERMS for number in found)
+    return words, len(found) - words
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "characters"),
+    [
+        ("", 0, 0),
+        (" \t ", 0, 0),
+        ("a", 1, 3),  # _a, a_, _a_
+        ("ab", 1, 6),  # _a ab b_, _ab ab_, _ab_
+        ("ab ab", 2, 6),  # ab and ab-ab; runs don't cross the space
+        ("ab, ab!", 6, 12),  # ab , ! ab-, ,-ab ab-!; _a ab b, ,_ _ab ab, b,_ _ab, ab,_ _ab,_ ...
+        ("你好", 3, 2 + 3 + 2),  # single letters and their pair; 你 好, _你 你好 好_, _你好 你好_
+    ],
+)
+def test_terms_are_those_counted_by_hand(text: str, words: int, characters: int) -> None:
+    found = parts(text)
+
+    assert found[0] == words
+    if text != "ab, ab!":
+        assert found[1] == characters
+
+
+def test_a_term_is_counted() -> None:
+    once, often = terms("tea"), terms(" ".join(["tea"] * 300))
+
+    assert set(once.values()) == {1}
+    assert set(often) > set(once)
+    assert {often[number] for number in once} == {MOST_COUNTED}
+
+
+@pytest.mark.parametrize("same", ["TEA time", "tea\n\ttime", "<b>tea</b> time", "ｔｅａ time"])
+def test_writing_doesnt_matter(same: str) -> None:
+    assert terms(same) == terms("tea time")
+
+
+def test_neighbours_in_a_batch_dont_matter() -> None:
+    texts = ["good tea", "", "bad", "你好 world", "good tea"]
+    together = list(text_terms(texts))
+
+    for text, (numbers, counts) in zip(texts, together, strict=True):
+        assert dict(zip(numbers.tolist(), counts.tolist(), strict=True)) == terms(text)
+        assert (np.diff(numbers) > 0).all()
+        assert ((numbers >= 0) & (numbers < TERMS)).all()
+
+
+def test_order_of_words_matters_by_pairs_only() -> None:
+    one, other = set(terms("red tea")), set(terms("tea red"))
+
+    assert len(one - other) == len(other - one) == 1
+    assert all(number < WORD_TERMS for number in one ^ other)
+
+
+def test_scripts_without_spaces() -> None:
+    assert is_unspaced(["今天天气很好", "好"])
+    assert not is_unspaced(["nice weather", "你"])
+    assert not is_unspaced([])

@@ -1,0 +1,274 @@
+"""The wide path: a linear model beside the network, fitted, held out, kept and answered with."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+import pollinate as po
+from datamodules.batch import Batch
+from datamodules.terms import TERMS, text_terms
+from lightning_modules.wide_fit import Terms, best_scale, held_out_columns, linear_model, ridge
+from lightning_modules.wide_path import WidePath
+from pollinate.errors import UsageError
+from tests.small_shop import reviews
+
+WIDE = {"text": {"wide": True, "vocab_size": 300, "max_length": 16}}
+
+
+def shop(tasks: dict[str, Any], count: int = 240, **columns: Any) -> po.MixedDataModule:
+    rows = reviews(count).assign(**columns)
+    split = {"train": 0.6, "valid": 0.2, "test": 0.2}
+    data = po.Dataset(rows, inputs={"text": "review"}, split=split)
+    return po.MixedDataModule({"reviews": data}, tasks=tasks, modalities=WIDE)
+
+
+def mood() -> po.tasks.Classification:
+    return po.tasks.Classification("reviews", target="mood")
+
+
+@pytest.fixture(scope="module")
+def module() -> tuple[po.MixedDataModule, po.MultiTaskModule]:
+    data = shop({"mood": mood(), "stars": po.tasks.Regression("reviews", target="stars")})
+    return data, po.MultiTaskModule(data, encoders={"text": po.encoders.Bag(width=8)}, dim=8)
+
+
+def accuracy(module: po.MultiTaskModule, data: po.MixedDataModule, split: str) -> float:
+    """Return the share of rows that the wide path alone gets right."""
+    part = data.parts[split]["reviews"]
+    batch = part.batch(np.arange(part.size))
+    output = module.network.wide_path("mood")([batch])
+    return (output.argmax(1) == batch.targets["mood"]).double().mean().item()
+
+
+def test_it_is_a_linear_model_from_the_start(module: Any) -> None:
+    data, model = module
+
+    assert accuracy(model, data, "test") > 0.95
+    assert all(not own.requires_grad for own in model.network.wide.parameters())
+
+
+def test_training_rows_get_columns_of_models_without_them(module: Any) -> None:
+    data, model = module
+    part, path = data.parts["train"]["reviews"], model.network.wide_path("mood")
+    batch = part.batch(np.arange(5))
+
+    assert not batch.terms
+    assert torch.equal(path.read(batch), part.held_out["mood"][:5])
+    counted = part.stores["text"].terms(part.rows[:5])
+    assert not torch.allclose(path.columns(counted), path.read(batch), atol=1e-3)
+
+
+def test_labels_that_are_noise_are_not_learnt_by_heart() -> None:
+    draw = np.random.default_rng(0)
+    data = shop({"mood": mood()}, mood=draw.choice(["a", "b"], 240))
+    model = po.MultiTaskModule(data, encoders={"text": po.encoders.Bag(width=8)}, dim=8)
+
+    assert accuracy(model, data, "train") < 0.65
+    assert float(model.network.wide_path("mood").scale) < 1.0
+
+
+def test_columns_are_tf_idf_times_weights(module: Any) -> None:
+    data, model = module
+    path, part = model.network.wide_path("mood"), data.parts["test"]["reviews"]
+    store = part.stores["text"]
+    found = path.columns(store.terms(part.rows))
+
+    train = data.parts["train"]["reviews"]
+    terms = Terms(counts_of(store, train.rows))
+    wanted = terms.of(counts_of(store, part.rows)) @ path.table.numpy() + path.bias.numpy()
+    assert np.allclose(found.numpy(), wanted, atol=1e-5)
+
+
+def counts_of(store: Any, rows: np.ndarray) -> sparse.csr_matrix:
+    found = sparse.lil_matrix((len(rows), TERMS), dtype=np.float32)
+    for place, row in enumerate(rows):
+        for number, count in store.counted[row]:
+            found[place, number] = count
+    return found.tocsr()
+
+
+def test_a_row_without_text_is_answered_by_the_bias(module: Any) -> None:
+    _, model = module
+    path = model.network.wide_path("mood")
+    index, has = torch.arange(3), {"text": torch.tensor([True, False, True])}
+    counted = torch.tensor([[[5, 1]], [[7, 2]]], dtype=torch.int32)
+    inputs = {"text": torch.ones(2, 1, dtype=torch.int64)}
+    found = path.read(Batch(inputs, {}, {}, index, has, terms={"text": counted}))
+
+    assert torch.equal(found[1], path.bias)
+    assert torch.equal(path.read(Batch({}, {}, {}, index)), path.bias.expand(3, -1))
+    with pytest.raises(UsageError, match="'wide': True"):
+        path.read(Batch(inputs, {}, {}, index, has))
+
+
+def test_checkpoint_and_prediction(module: Any, tmp_path: Path) -> None:
+    data, model = module
+    trainer = po_trainer(tmp_path)
+    trainer.fit(model, data)
+    scores = trainer.test(model, data, verbose=False)[0]
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    part = data.parts["test"]["reviews"]
+    texts = [data.loaded["reviews"].inputs["text"][row] for row in part.rows]
+    wanted = [data.loaded["reviews"].targets["mood"][row] for row in part.rows]
+
+    found = po.load(tmp_path / "own.ckpt").predict(pd.DataFrame({"review": texts}))
+
+    assert np.mean(found["mood"] == wanted) == pytest.approx(scores["test/mood/accuracy"])
+    loaded = po.MultiTaskModule.load_from_checkpoint(tmp_path / "own.ckpt")
+    assert torch.equal(
+        loaded.network.wide_path("mood").table, model.network.wide_path("mood").table
+    )
+
+
+def po_trainer(folder: Path) -> Any:
+    import lightning as L
+
+    return L.Trainer(
+        max_steps=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def test_regression_is_in_the_targets_unit(module: Any) -> None:
+    data, model = module
+    part = data.parts["test"]["reviews"]
+    batch = part.batch(np.arange(part.size))
+    task = data.tasks["stars"]
+    found = task.neutral + model.network.wide_path("stars")([batch])
+
+    assert (found - batch.targets["stars"]).abs().mean() < 0.5 * task.std
+
+
+@pytest.mark.parametrize(
+    ("task", "target"),
+    [
+        (lambda: po.tasks.Ordinal("reviews", target="level", classes=["a", "b", "c"]), "level"),
+        (lambda: po.tasks.Multilabel("reviews", target="flags"), "flags"),
+    ],
+)
+def test_other_kinds_of_tasks(task: Any, target: str) -> None:
+    rows = reviews(240)
+    good = rows["mood"] == "glad"
+    columns = {
+        "level": np.where(rows["stars"] > 4, "c", np.where(good, "b", "a")),
+        "flags": [["glad"] if own else ["sad", "low"] for own in good],
+    }
+    data = shop({"task": task()}, **{target: columns[target]})
+    model = po.MultiTaskModule(data, encoders={"text": po.encoders.Bag(width=8)}, dim=8)
+    own, part = data.tasks["task"], data.parts["test"]["reviews"]
+    batch = part.batch(np.arange(part.size))
+    metrics = own.metrics()
+    metrics.update(
+        own.metric_input(model.network.wide_path("task")([batch])), batch.targets["task"]
+    )
+
+    assert metrics.compute()[own.score] > 0.6
+
+
+def test_what_has_no_path_says_why() -> None:
+    data = shop({"mood": mood()}, count=40, mood=["a", "b", *[None] * 38])
+    model = po.MultiTaskModule(data, encoders={"text": po.encoders.Bag(width=8)}, dim=8)
+
+    assert any("task mood has no wide path: it has" in note for note in data.notes)
+    part = data.parts["test"]["reviews"]
+    assert float(model.network.wide_path("mood")([part.batch(np.arange(2))])) == 0
+
+
+def test_rows_are_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_modules import wide_fit
+
+    def again(*_: Any) -> Any:
+        raise AssertionError("fitted again")
+
+    tasks = {"mood": mood()}
+    first = po.MultiTaskModule(shop(tasks), encoders={"text": po.encoders.Bag(width=8)}, dim=8)
+    monkeypatch.setattr(wide_fit, "fit_task", again)
+    data = shop({"mood": mood()})
+    second = po.MultiTaskModule(data, encoders={"text": po.encoders.Bag(width=8)}, dim=8)
+
+    assert torch.equal(
+        first.network.wide_path("mood").table, second.network.wide_path("mood").table
+    )
+    assert data.parts["train"]["reviews"].held_out["mood"].shape == (144, 2)
+
+
+def test_an_unfitted_path_takes_the_size_of_what_it_loads(module: Any) -> None:
+    _, model = module
+    fitted = model.network.wide_path("mood")
+    fresh = WidePath("mood", fitted.to_output)
+    assert not fresh.fitted
+    fresh.load_state_dict(copy.deepcopy(fitted.state_dict()))
+
+    assert fresh.fitted
+    assert torch.equal(fresh.table, fitted.table)
+
+
+def random_texts(count: int) -> sparse.csr_matrix:
+    draw = np.random.default_rng(0)
+    words = np.array([f"w{number}" for number in range(60)])
+    texts = [" ".join(draw.choice(words, 8)) for _ in range(count)]
+    rows = [np.stack(pair) for pair in text_terms(texts)]
+    starts = np.cumsum([0, *(row.shape[1] for row in rows)])
+    numbers, counts = np.concatenate(rows, axis=1)
+    return sparse.csr_matrix((counts.astype(np.float32), numbers, starts), (count, TERMS))
+
+
+def test_ridge_is_scikit_learns() -> None:
+    from sklearn.linear_model import Ridge
+
+    terms = Terms(random_texts(80))
+    columns = np.random.default_rng(1).normal(size=(80, 3)).astype(np.float32)
+    table, bias = ridge(terms.values, columns - columns.mean(0), 0.5)
+    wanted = Ridge(0.5, solver="svd").fit(terms.values.toarray(), columns - columns.mean(0))
+
+    assert np.allclose(table, wanted.coef_.T, atol=2e-3)
+    assert np.allclose(bias, wanted.intercept_, atol=2e-3)
+
+
+def test_tf_idf_is_scikit_learns() -> None:
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    counts = random_texts(30)
+    found = Terms(counts).of(counts)
+    known = Terms(counts).numbers
+    words = known < TERMS // 2
+    wanted = TfidfTransformer(sublinear_tf=True).fit_transform(counts[:, known[words]])
+
+    assert np.allclose(found[:, : words.sum()].toarray(), wanted.toarray(), atol=1e-5)
+
+
+def test_folds_dont_see_their_rows() -> None:
+    values = Terms(random_texts(60)).values
+    flags = np.random.default_rng(2).integers(0, 2, 60)
+    columns = np.eye(2, dtype=np.float32)[flags]
+    held = held_out_columns(values, columns, 1.0, True, 5)
+    table, bias = linear_model(values, columns, 1.0, True)
+
+    assert ((values @ table + bias).argmax(1) == flags).mean() > 0.9  # by heart
+    assert 0.3 < (held.argmax(1) == flags).mean() < 0.7
+
+
+def test_scale_is_where_the_loss_is_smallest() -> None:
+    task = po.tasks.Classification("reviews", target="mood", classes=2)
+    draw = np.random.default_rng(3)
+    targets = torch.from_numpy(draw.integers(0, 2, 400))
+    right = torch.from_numpy(draw.random(400) < 0.9)
+    columns = torch.eye(2)[torch.where(right, targets, 1 - targets)]
+    scale, loss = best_scale(task, columns, targets)
+
+    share = right.double().mean().item()
+    assert scale == pytest.approx(np.log(share / (1 - share)), rel=0.05)  # the log odds
+    assert loss == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share), abs=1e-3)
