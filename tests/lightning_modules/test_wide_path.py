@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,9 +130,7 @@ def test_checkpoint_and_prediction(module: Any, tmp_path: Path) -> None:
 
 
 def po_trainer(folder: Path) -> Any:
-    import lightning as L
-
-    return L.Trainer(
+    return lightning.Trainer(
         max_steps=2,
         accelerator="cpu",
         logger=False,
