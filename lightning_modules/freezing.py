@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -86,3 +87,16 @@ def freeze_mode(module: nn.Module) -> None:
 def is_frozen(parameter: nn.Parameter) -> bool:
     """Say whether a parameter doesn't train."""
     return not parameter.requires_grad
+
+
+@contextmanager
+def running_statistics(network: nn.Module, wanted: bool) -> Iterator[None]:
+    """Let norms over the batch go by their running statistics, if wanted."""
+    norms = [m for m in network.modules() if isinstance(m, _NormBase) and m.training]
+    for norm in norms if wanted else ():
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms if wanted else ():
+            norm.train()

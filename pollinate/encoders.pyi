@@ -11,6 +11,7 @@ from lightning_modules.encoders.efficientnet_lite0 import EfficientNetLite0 as _
 from lightning_modules.encoders.gru import GRU as _GRU
 from lightning_modules.encoders.minilm import MiniLM as _MiniLM
 from lightning_modules.encoders.mlp import MLP as _MLP
+from lightning_modules.encoders.resnet import ResNet as _ResNet
 from lightning_modules.encoders.spectrogram import Spectrogram as _Spectrogram
 from lightning_modules.encoders.timm_image import TimmImage as _TimmImage
 from lightning_modules.encoders.transformer import Transformer as _Transformer
@@ -45,6 +46,9 @@ class MiniLM(_MiniLM):
 
 class PlainEncoder(_PlainEncoder):
     def __init__(self, module: nn.Module, dim: int=..., modality: str=..., *, tune: object=...) -> None: ...
+
+class ResNet(_ResNet):
+    def __init__(self, in_channels: int=..., dim: int=..., width: int=32, stages: int=2, stride: int=2, dropout: float=0.0, *, tune: object=...) -> None: ...
 
 class Spectrogram(_Spectrogram):
     def __init__(self, in_features: int=..., dim: int=..., width: int=128, depth: int=3, dropout: float=0.2, *, tune: object=...) -> None: ...

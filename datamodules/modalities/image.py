@@ -27,7 +27,7 @@ from datamodules.regular_files import require_regular
 from datamodules.table import Column
 from pollinate.errors import PollinateError, UsageError
 
-AUGMENT_UNIFORMS = 4  # random numbers an image: shift right, shift down, turn, size
+AUGMENT_UNIFORMS = 5  # random numbers an image: shift right, shift down, turn, size, flip
 
 
 def resize(images: np.ndarray, size: tuple[int, int], channels: int, chunk: int = 256) -> Tensor:
@@ -65,10 +65,18 @@ def normalize(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def augment(images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float) -> Tensor:
-    """Move, turn and resize each image at random, in one bilinear sampling: (N, C, H, W).
+def augment(
+    images: Tensor,
+    uniforms: Tensor,
+    shift: float,
+    rotate: float,
+    scale: float,
+    flip: float = 0.0,
+) -> Tensor:
+    """Move, turn, resize and flip each image at random, in one bilinear sampling: (N, C, H, W).
 
-    Output pixel p shows input pixel R p / (1 + s) + t, about the centre; outside is 0.
+    Output pixel p shows input pixel F R p / (1 + s) + t, about the centre; outside is 0. F changes
+    left and right, or nothing.
 
     Args:
         images: (N, C, H, W) float.
@@ -76,32 +84,41 @@ def augment(images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale
         shift: largest |t| along each side, in pixels.
         rotate: largest turn, in degrees, either way.
         scale: largest |s|, in [0, 1).
+        flip: share of images that change left and right, in [0, 1].
     """
-    grid = _grid(images, uniforms, shift, rotate, scale)
+    grid = _grid(images, uniforms, shift, rotate, scale, flip)
     return functional.grid_sample(images, grid, align_corners=False)
 
 
 def augment_map(
-    values: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float
+    values: Tensor,
+    uniforms: Tensor,
+    shift: float,
+    rotate: float,
+    scale: float,
+    flip: float = 0.0,
 ) -> Tensor:
     """Move maps (N, H, W) as ``augment`` moves their images, with the value of the nearest pixel.
 
     Outside is 0.
     """
     planes = values[:, None].float()
-    grid = _grid(planes, uniforms, shift, rotate, scale)
+    grid = _grid(planes, uniforms, shift, rotate, scale, flip)
     moved = functional.grid_sample(planes, grid, mode="nearest", align_corners=False)
     return moved[:, 0].to(values.dtype)
 
 
-def _grid(images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float) -> Tensor:
-    right, down, turn, size = (2 * uniforms - 1).to(images.dtype).unbind(dim=1)
+def _grid(
+    images: Tensor, uniforms: Tensor, shift: float, rotate: float, scale: float, flip: float
+) -> Tensor:
+    right, down, turn, size = (2 * uniforms[:, :4] - 1).to(images.dtype).unbind(dim=1)
+    side = 1 - 2 * (uniforms[:, 4] < flip).to(images.dtype)  # -1 where left and right change
     height, width = images.shape[-2:]
     angle, zoom = turn * math.radians(rotate), 1 / (1 + size * scale)
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     # grid_sample measures in half-sides, so turning an oblong image mixes the two units
     rows = [
-        torch.stack([cos, -sin * (height / width), right * (2 * shift / width)], dim=1),
+        torch.stack([side * cos, side * -sin * (height / width), right * (2 * shift / width)], 1),
         torch.stack([sin * (width / height), cos, down * (2 * shift / height)], dim=1),
     ]
     return functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
@@ -199,7 +216,7 @@ MAX_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MB of
 
 
 class ImageModality(Modality):
-    """Brings images to one size when they are loaded; can move, turn and scale them in training.
+    """Brings images to one size when they are loaded; can move and flip them in training.
 
     Args:
         size: height, width in pixels, >= 1; None: those that the encoder was trained with, 64 for
@@ -210,6 +227,7 @@ class ImageModality(Modality):
         shift: largest shift in pixels, >= 0.
         rotate: largest turn in degrees, >= 0.
         scale: largest relative change of size, in [0, 1).
+        flip: share of pictures that change left and right, in [0, 1].
         augment: a random transform of torchvision for one image (C, H, W) uint8, or None; it comes
             before the shift.
         assets: what a pre-trained encoder brings; empty: nothing.
@@ -223,6 +241,7 @@ class ImageModality(Modality):
         shift: float = 0.0,
         rotate: float = 0.0,
         scale: float = 0.0,
+        flip: float = 0.0,
         augment: Transform | None = None,
         assets: Mapping[str, Any] | None = None,
     ) -> None:
@@ -233,6 +252,7 @@ class ImageModality(Modality):
             "shift": shift,
             "rotate": rotate,
             "scale": scale,
+            "flip": flip,
             "augment": augment,
             "assets": assets,
         }
@@ -242,11 +262,13 @@ class ImageModality(Modality):
             raise UsageError(f"data.image.size must be [height, width], both >= 1, got {size}")
         if channels not in (1, 3):
             raise UsageError(f"data.image.channels must be 1 or 3, got {channels}")
+        if not 0 <= flip <= 1:
+            raise UsageError(f"data.image.flip must be in [0, 1], got {flip}")
         self.size = (int(size[0]), int(size[1]))
         self.channels = channels
         self.value_range = checked_range(value_range)
         self.augmentation = ImageAugmentation(
-            augment, {"shift": shift, "rotate": rotate, "scale": scale}
+            augment, {"shift": shift, "rotate": rotate, "scale": scale, "flip": flip}
         )
 
     def map_size(self) -> tuple[int, int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from datamodules.features import Features
 from lightning_modules.encoders.base import PretrainedEncoder
@@ -26,7 +24,7 @@ from lightning_modules.encoders.pretrained_files import (
     read_weights,
 )
 from lightning_modules.encoders.weight_names import WeightNames
-from lightning_modules.freezing import Groups, parameter_groups_of
+from lightning_modules.freezing import Groups, parameter_groups_of, running_statistics
 from pollinate.errors import PollinateError, UsageError
 from pollinate.requirements import require
 from pollinate.suggest import did_you_mean
@@ -414,19 +412,6 @@ class TimmImage(PretrainedEncoder):
             project = self.project if self.project_cells is None else self.project_cells
             grid = project(grid.movedim(1, -1)).movedim(-1, 1)
         return Features(self.project(features.pooled), grid=grid)
-
-
-@contextmanager
-def running_statistics(network: nn.Module, wanted: bool) -> Iterator[None]:
-    """Let norms over the batch go by their running statistics, if wanted."""
-    norms = [m for m in network.modules() if isinstance(m, _NormBase) and m.training]
-    for norm in norms if wanted else ():
-        norm.eval()
-    try:
-        yield
-    finally:
-        for norm in norms if wanted else ():
-            norm.train()
 
 
 def as_cells(found: Any, network: Any) -> Tensor | None:

@@ -82,6 +82,7 @@ class ImageConfig:
     shift: float = 0.0
     rotate: float = 0.0
     scale: float = 0.0
+    flip: float = 0.0
     augment: dict[str, Any] | None = None
 
 

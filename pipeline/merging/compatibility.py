@@ -33,6 +33,7 @@ AUGMENTATION = {
     "shift",
     "rotate",
     "scale",
+    "flip",
     "augment",
     "dropout",
     "time_masks",

@@ -121,7 +121,7 @@ def test_colours_leave_masks_alone() -> None:
 def test_small_moves_are_the_same_for_pictures_and_maps() -> None:
     pictures = blocks(20).float() / 255
     maps = (pictures[:, 0] > 0.5).to(torch.int16) + 1
-    draws, how = torch.rand(20, 4), {"shift": 3.0, "rotate": 20.0, "scale": 0.2}
+    draws, how = torch.rand(20, 5), {"shift": 3.0, "rotate": 20.0, "scale": 0.2, "flip": 0.5}
     moved, found = augment(pictures, draws, **how)[:, 0], augment_map(maps, draws, **how)
     sure = (moved < 0.2) | (moved > 0.8)  # edges are between two pixels
     inside = found > 0  # what comes into view is not labelled

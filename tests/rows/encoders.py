@@ -15,6 +15,7 @@ TINY = (
 # given: shape of the inputs; expected: shapes of the features
 ENCODERS = (
     Row("encoder/image", "cnn", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 7, 7)}),
+    Row("encoder/image", "resnet", (2, 1, 28, 28), {"pooled": (2, DIM), "grid": (2, DIM, 3, 3)}),
     Row("encoder/image", "mlp", (2, 1, 16, 16), {"pooled": (2, DIM)}),
     Row(
         "encoder/audio",

@@ -25,7 +25,7 @@ GREY = np.arange(2 * 6 * 8, dtype=np.uint8).reshape(2, 6, 8)
 
 def centre(size: float) -> torch.Tensor:
     """Uniforms that mean: no shift, no turn, the given size."""
-    return torch.tensor([[0.5, 0.5, 0.5, size]])
+    return torch.tensor([[0.5, 0.5, 0.5, size, 0.5]])
 
 
 def test_resize_keeps_images_of_the_right_size() -> None:
@@ -65,7 +65,7 @@ def test_augment_in_the_middle_is_the_identity() -> None:
 
 def test_shift_by_whole_pixels() -> None:
     images = torch.rand(1, 1, 6, 8)
-    chances = torch.tensor([[1.0, 0.5, 0.5, 0.5]])
+    chances = torch.tensor([[1.0, 0.5, 0.5, 0.5, 0.5]])
     moved = image.augment(images, chances, shift=2, rotate=0, scale=0)
     torch.testing.assert_close(moved[..., :-2], images[..., 2:], atol=1e-5, rtol=0)
     assert moved[..., -2:].abs().max() < 1e-5
@@ -74,7 +74,7 @@ def test_shift_by_whole_pixels() -> None:
 def test_quarter_turn_of_an_oblong_image() -> None:
     images = torch.zeros(1, 1, 5, 9)
     images[0, 0, 2, 3:6] = 1  # a short level bar in the centre
-    chances = torch.tensor([[0.5, 0.5, 1.0, 0.5]])
+    chances = torch.tensor([[0.5, 0.5, 1.0, 0.5, 0.5]])
     moved = image.augment(images, chances, shift=0, rotate=90, scale=0)
     expected = torch.zeros(1, 1, 5, 9)
     expected[0, 0, 1:4, 4] = 1
@@ -88,9 +88,26 @@ def test_larger_size_covers_more() -> None:
     assert larger == pytest.approx(100 * 1.5**2, rel=0.05)
 
 
+def test_a_flip_changes_left_and_right_of_its_share() -> None:
+    images, chances = torch.rand(3, 2, 5, 9), torch.full((3, image.AUGMENT_UNIFORMS), 0.5)
+    chances[:, -1] = torch.tensor([0.2, 0.6, 0.4])
+    moved = image.augment(images, chances, shift=0, rotate=0, scale=0, flip=0.5)
+    expected = torch.stack([images[0].flip(-1), images[1], images[2].flip(-1)])
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
+    whole = torch.randint(9, (3, 5, 9), dtype=torch.int16)
+    maps = image.augment_map(whole, chances, shift=0, rotate=0, scale=0, flip=0.5)
+    assert torch.equal(maps, torch.stack([whole[0].flip(-1), whole[1], whole[2].flip(-1)]))
+
+
+def test_a_flip_s_share_is_checked() -> None:
+    assert ImageModality(flip=0.5).random_keys() == {"data.image.flip": 0.5}
+    with pytest.raises(UsageError, match=r"data.image.flip must be in \[0, 1\], got 2"):
+        ImageModality(flip=2.0)
+
+
 def test_rows_are_apart() -> None:
     images, chances = torch.rand(5, 1, 8, 8), torch.rand(5, image.AUGMENT_UNIFORMS)
-    options = {"shift": 2.0, "rotate": 15.0, "scale": 0.1}
+    options = {"shift": 2.0, "rotate": 15.0, "scale": 0.1, "flip": 0.5}
     whole = image.augment(images, chances, **options)
     single = image.augment(images[3:4], chances[3:4], **options)
     torch.testing.assert_close(whole[3:4], single, atol=1e-6, rtol=0)
