@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +46,9 @@ def with_paths(tasks: Mapping[str, Any], data: Path) -> dict[str, Any]:
 def is_there(tasks: Mapping[str, Any]) -> bool:
     """Say whether all files of a set are there; the quickstart's are inside packages."""
     return all(Path(spec["path"]).exists() for spec in tasks["datasets"].values() if "path" in spec)
+
+
+def reads_any(tasks: Mapping[str, Any], task: str, modalities: Sequence[str]) -> bool:
+    """Say whether a task's rows have one of these modalities."""
+    inputs = tasks["datasets"][tasks["tasks"][task]["dataset"]]["inputs"]
+    return any(modality in inputs for modality in modalities)
