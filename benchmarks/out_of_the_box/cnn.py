@@ -88,7 +88,7 @@ def reader(part: SplitDataset) -> Read:
     if modality == "image":
         return store.rows
     lengths = [store.rows(part.rows[i : i + 1]).shape[1] for i in range(part.size)]
-    length = int(np.quantile(lengths, LONGEST))
+    length = max(int(np.quantile(lengths, LONGEST)), 2 ** len(WIDTHS))
 
     def read(rows: np.ndarray) -> Tensor:
         frames = store.rows(rows)[:, :length].nan_to_num(0.0)  # 0: a recording's mean
