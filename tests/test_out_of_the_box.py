@@ -278,7 +278,8 @@ def test_the_page_has_means_deviations_and_times() -> None:
     assert "| pacs | object | | | | | | | |" in found  # nothing is known, so nothing is said
     assert lines(results, "How it was measured")[1:] == [
         "- 2026-01-02, 3 finished runs, seeds 0, 1 and 2",
-        "- 2 cores, 1 thread a run, 8 GB of memory; torch 2.9, commit a",
+        "- 2 cores, 1 thread a run, 8 GB of memory; torch 2.9",
+        "- commit a",
     ]
 
 

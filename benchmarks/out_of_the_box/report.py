@@ -279,19 +279,27 @@ def measured_part(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     days = sorted({one["date"] for one in done})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    seeds = listed([str(seed) for seed in sorted({one["seed"] for one in done})])
-    lines = [f"- {when}, {count(len(done), 'finished run')}, seeds {seeds}"]
-    lines += [f"- {text}" for text in dict.fromkeys(machine_line(one["machine"]) for one in done)]
-    yield "\n".join(lines)
+    seeds = [str(seed) for seed in sorted({one["seed"] for one in done})]
+    commits = dict.fromkeys(one["machine"]["commit"] for one in done)
+    lines = [
+        f"{when}, {count(len(done), 'finished run')}, {named(seeds, 'seed')}",
+        *dict.fromkeys(machine_line(one["machine"]) for one in done),
+        named([commit for commit in commits if commit], "commit"),
+    ]
+    yield "\n".join(f"- {line}" for line in lines if line)
+
+
+def named(names: Sequence[str], noun: str) -> str:
+    """Return ``seed 0`` or ``seeds 0 and 1``; nothing of none."""
+    return f"{noun}{'s' if len(names) > 1 else ''} {listed(names)}" if names else ""
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {own}" for name, own in machine["versions"].items())
     threads = machine["threads"]
     own = f", {count(int(threads), 'thread')} a run" if threads else ""
-    commit = f", commit {machine['commit']}" if machine["commit"] else ""
     memory = f"{machine['memory_gb']} GB of memory"
-    return f"{count(machine['cores'], 'core')}{own}, {memory}; {versions}{commit}"
+    return f"{count(machine['cores'], 'core')}{own}, {memory}; {versions}"
 
 
 def failed_part(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
