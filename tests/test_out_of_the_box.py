@@ -296,6 +296,12 @@ def test_the_verdict_is_against_the_better_simple_model() -> None:
     assert "`fast` reaches it in 1 of 2 tasks." in found
 
 
+def test_the_better_linear_model_of_all_presets_counts() -> None:
+    fast, good = (finished("cr", 0, preset, None, sentiment=0.9) for preset in ("fast", "good"))
+    good["scores"]["sentiment"]["linear"] = 0.85
+    assert any("| linear .850 | +.050" in one for one in page_text([fast, good]).splitlines())
+
+
 def test_together_and_apart_are_paired_and_corrected_together() -> None:
     coarse, fine = (0.80, 0.81, 0.79), (0.70, 0.72, 0.71)
     results = []

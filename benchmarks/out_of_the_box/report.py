@@ -28,12 +28,14 @@ class Figures:
 
     runs, alone: {(preset, set, task): {seed: what the run says of the task}}, of all tasks of a
         set together, and of the task alone.
+    metrics: {(set, task): the metric that is its score}.
     cnn: {(set, task): {seed: test accuracy}}.
     seconds: {(preset, set): of each run that was never stopped}.
     """
 
     runs: dict[tuple[str, str, str], dict[int, dict[str, Any]]]
     alone: dict[tuple[str, str, str], dict[int, dict[str, Any]]]
+    metrics: dict[tuple[str, str], str]
     cnn: dict[tuple[str, str], Seeds]
     seconds: dict[tuple[str, str], list[float]]
 
@@ -50,16 +52,20 @@ class Figures:
         """Return {seed: test score} of runs of the task alone."""
         return part(self.alone.get((preset, name, task), {}), "test")
 
-    def any_run(self, name: str, task: str) -> dict[int, dict[str, Any]]:
-        """Return {seed: ...} of a task's runs of whatever preset."""
-        found: dict[int, dict[str, Any]] = {}
+    def said(self, name: str, task: str, key: str) -> Seeds:
+        """Return {seed: what runs say of a task besides their own score}: the most of any preset.
+
+        Linear models read what the network reads, which a preset may choose.
+        """
+        found: Seeds = {}
         for preset in self.presets:
-            found |= self.runs.get((preset, name, task), {})
+            for seed, value in part(self.runs.get((preset, name, task), {}), key).items():
+                found[seed] = max(value, found.get(seed, value))
         return found
 
     def simple(self, name: str, task: str) -> tuple[str, Seeds] | None:
         """Return the simple model of the better mean, and its scores; None before all are known."""
-        known = {"linear": part(self.any_run(name, task), "linear")}
+        known = {"linear": self.said(name, task, "linear")}
         if reads_any(SETS[name], task, SEEN):
             known["CNN"] = self.cnn.get((name, task), {})
             if not known["CNN"]:
@@ -77,7 +83,7 @@ def part(runs: Mapping[int, Mapping[str, Any]], key: str) -> Seeds:
 
 def figures(results: Iterable[Mapping[str, Any]]) -> Figures:
     """Return the figures of the pieces that are finished."""
-    found = Figures({}, {}, {}, {})
+    found = Figures({}, {}, {}, {}, {})
     for one in results:
         if one["status"] != "finished" or one["set"] not in SETS:
             continue
@@ -89,6 +95,7 @@ def figures(results: Iterable[Mapping[str, Any]]) -> Figures:
         runs = found.runs if one["task"] is None else found.alone
         for task, own in one["scores"].items():
             runs.setdefault((preset, name, task), {})[seed] = own
+            found.metrics[name, task] = own["metric"]
         if one["task"] is None and not one["resumed"]:
             found.seconds.setdefault((preset, name), []).append(one["summary"]["seconds"])
     return found
@@ -150,10 +157,9 @@ def scores_part(known: Figures) -> Iterator[str]:
     head = ["set", "task", "score", "rows", "majority", "linear", "CNN", *presets, *took]
     rows = []
     for name, task, is_first in all_tasks():
-        runs = known.any_run(name, task)
-        one = next(iter(runs.values()), None)
-        cells = ["", ""] if one is None else [one["metric"], f"{one['rows']:,}"]
-        cells += [mean_of(part(runs, "majority")), mean_of(part(runs, "linear"))]
+        labels = known.said(name, task, "rows")
+        cells = [known.metrics.get((name, task), ""), f"{max(labels.values()):,}" if labels else ""]
+        cells += [mean_of(known.said(name, task, key)) for key in ("majority", "linear")]
         cells.append(spread(known.cnn.get((name, task), {})))
         cells += [spread(known.tests(preset, name, task)) for preset in presets]
         seconds = [known.seconds.get((preset, name), []) for preset in presets]
@@ -168,7 +174,10 @@ def scores_part(known: Figures) -> Iterator[str]:
 
 
 def verdicts_part(known: Figures) -> Iterator[str]:
+    """Yield each preset against the better simple model, once there are runs."""
     presets = known.presets
+    if not presets:
+        return
     rows = []
     reached: dict[str, list[bool]] = {preset: [] for preset in presets}
     for name, task, is_first in all_tasks():
@@ -226,7 +235,7 @@ def together_part(known: Figures) -> Iterator[str]:
     )
     for preset, rows in parts:
         yield f"### {preset}"
-        yield table(["set", "task", "together", "apart", "difference", "p", "together"], rows)
+        yield table(["set", "task", "together", "apart", "difference", "p", "verdict"], rows)
 
 
 def comparison_rows(known: Figures, preset: str) -> Iterator[list[str]]:
