@@ -51,9 +51,10 @@ class Piece:
     @property
     def words(self) -> str:
         """What it is, for people."""
-        kind = "plain network" if self.preset is None else f"preset {self.preset}"
+        if self.preset is None:
+            return f"{self.set}, plain network for {self.task}, seed {self.seed}"
         alone = f", {self.task} alone" if self.task else ""
-        return f"{self.set}, {kind}{alone}, seed {self.seed}"
+        return f"{self.set}, preset {self.preset}{alone}, seed {self.seed}"
 
 
 def all_pieces(
