@@ -151,10 +151,10 @@ def run_piece(
         is_stopped: says whether somebody asked to stop.
     """
     run, words = place.run(piece), command(piece, place)
-    begun = place.result(piece) is None
-    resumed = begun and has_checkpoint(run)
+    is_first = place.result(piece) is None  # it has never failed
+    resumed = is_first and has_checkpoint(run)
     began = time.monotonic()
-    if begun and is_finished(run):  # this process' forerunner was killed just then
+    if is_first and is_finished(run):  # this process' forerunner was killed just then
         lock.release()
         outcome = outcome_of(piece, place, summary_of(run))
     else:
@@ -181,7 +181,7 @@ def run_piece(
     }
     write_json(place.result_file(piece), found)
     if found["status"] == "finished":
-        shutil.rmtree(run)
+        shutil.rmtree(run, ignore_errors=True)
     return found
 
 
