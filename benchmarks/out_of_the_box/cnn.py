@@ -51,7 +51,8 @@ def network(inputs: Tensor, classes: int) -> nn.Sequential:
     _, channels, *size = inputs.shape
     layers: list[nn.Module] = [Standardise(inputs)]
     for width in WIDTHS:
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
         channels = width
     cells = math.prod(length // 2 ** len(WIDTHS) for length in size)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * cells, classes))
