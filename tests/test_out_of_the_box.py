@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -74,11 +75,12 @@ def test_the_plain_network_learns_what_is_plain() -> None:
     targets = torch.arange(60) % 2
     pictures = torch.rand(60, 3, 16, 16, generator=generator)
     pictures[:, 0] += targets[:, None, None] / 4  # the ones are redder
-    rows = torch.arange(60).numpy()
+    rows = np.tile(np.arange(60), 6)  # else there are too few steps for BatchNorm's averages
+    targets = targets[rows]
     state = torch.get_rng_state()
     first, again = (train(pictures.__getitem__, rows, targets, 2, seed=3) for _ in range(2))
     assert accuracy(first, pictures.__getitem__, rows, targets) == 1.0
-    assert torch.equal(first(pictures), again(pictures))
+    assert torch.equal(first(pictures), again.eval()(pictures))
     assert torch.equal(torch.get_rng_state(), state)
 
 
