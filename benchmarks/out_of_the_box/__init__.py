@@ -1,0 +1,1 @@
+"""What a user gets from ``data=mine.yaml preset=NAME`` and nothing else, on public data sets."""
