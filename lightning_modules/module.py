@@ -9,7 +9,9 @@ from typing import Any, Self
 
 import torch
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
@@ -388,11 +390,20 @@ class MultiTaskModule(EvaluationModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip, also where gradients are sharded."""
+        """Clip, also where gradients are sharded, and before a fused step.
+
+        Lightning refuses to clip in mixed precision if the optimizer could unscale gradients by
+        itself, as fused ones can. Without a scaler, as in bfloat16, there is nothing to unscale.
+        """
+        plugin = self.trainer.precision_plugin
         if not (self.engine.sharded and gradient_clip_val):
-            super().configure_gradient_clipping(
-                optimizer, gradient_clip_val, gradient_clip_algorithm
-            )
+            if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+                kind = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+                Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, kind)
+            else:
+                super().configure_gradient_clipping(
+                    optimizer, gradient_clip_val, gradient_clip_algorithm
+                )
         elif gradient_clip_algorithm == "value":
             clip_value(self.parameters(), gradient_clip_val)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,21 @@ def test_accumulation_and_clipping(
     twice = stock(tmp_path, accumulate_grad_batches=2, gradient_clip_val=1.0)
     twice.fit(multitask(data), datamodule=data)
     assert twice.global_step == 4
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_a_fused_step_is_clipped_in_bfloat16(
+    algorithm: str, data: MixedDataModule, tmp_path: Path
+) -> None:
+    """A step of gradient descent is lr times the gradient that clipping leaves."""
+    fused = partial(torch.optim.SGD, fused=True)
+    module = multitask(data, optimizer=fused)
+    before = {name: one.detach().clone() for name, one in module.network.named_parameters()}
+    options = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
+    stock(tmp_path, precision="bf16-mixed", max_steps=1, **options).fit(module, datamodule=data)
+    moved = [(one - before[name]).flatten() for name, one in module.network.named_parameters()]
+    order = 2.0 if algorithm == "norm" else torch.inf
+    assert torch.cat(moved).norm(order).item() == pytest.approx(0.1 * 1e-3, rel=0.02)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
