@@ -1,4 +1,4 @@
-"""Estimate what a run will cost before it runs: weights, operations and memory.
+"""Show what a preset chooses and what a run will cost before it runs.
 
 Takes what pipeline.fit takes, and reads the data for their lengths and labels; no weights are
 loaded, and the devices need not be there.
@@ -7,7 +7,6 @@ loaded, and the devices need not be there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ class PlanResult(CommandResult):
     largest_batch: int | None
 
 
-def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
+def run(config: dict[str, Any], arguments: CommandArguments) -> PlanResult:
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.text_format import parse_bytes
 
@@ -37,6 +36,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
     from pipeline.command import silence_libraries
     from pipeline.planning.cost import cost_estimator, largest_batch
     from pipeline.planning.cost_tables import plan_values, print_plan
+    from pipeline.presets.apply import apply_preset
     from pipeline.terminal import say
     from pipeline.text_format import format_bytes
     from pollinate.console import new_console
@@ -44,7 +44,10 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PlanResult:
 
     silence_libraries()
     console = new_console()
-    estimate = cost_estimator(config)
+    chosen = apply_preset("plan", config, arguments.overrides, arguments.config_dirs)
+    for line in chosen.lines:
+        say(console, line)
+    estimate = cost_estimator(chosen.config)
     cost, rows = estimate.cost(), estimate.data.sampler.batch_size
     print_plan(console, cost, estimate.setting, rows)
     largest = None if limit is None else largest_batch(estimate, limit)

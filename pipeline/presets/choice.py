@@ -13,7 +13,10 @@ REPLACED = {"trainer.max_steps": "trainer.max_epochs", "trainer.max_time": "trai
 
 @dataclass(frozen=True)
 class Choice:
-    """Options that go together, {key: value} as on the command line, and the reason for them."""
+    """Options that go together, {key: value} as on the command line, and the reason for them.
+
+    Without options it is a note.
+    """
 
     options: Mapping[str, Any]
     why: str
@@ -25,7 +28,7 @@ class Choice:
 
     def line(self) -> str:
         """Return it for people."""
-        return f"{' '.join(self.overrides)}  ({self.why})"
+        return f"{' '.join(self.overrides)}  ({self.why})" if self.options else self.why
 
 
 def open_choices(
@@ -59,7 +62,7 @@ def open_choices(
                 closed.append(place)  # what is inside of a part that isn't chosen isn't either
             else:
                 kept[key] = value
-        if kept:
+        if kept or not choice.options:
             yield Choice(kept, choice.why)
 
 

@@ -22,6 +22,7 @@ from pipeline.presets.fast import (
     SMOOTHING,
     STEP,
     audio_choices,
+    fast,
     image_choices,
     schedule,
     stopping,
@@ -35,6 +36,7 @@ BUDGET_ROWS = 5_000
 RATE, RISE = 1e-3, 0.1  # of what stands on the encoders; share of the steps in which it goes up
 BATCH, SMALL_BATCH, VERY_FEW_ROWS = 32, 16, 500
 MOST_TOKENS = 128
+BUCKET = 16  # steps whose texts are sorted by length, which saves half of the padding
 WIDE_BUT = 50  # classes from which on a text's encoder must change more
 TOKENS_A_SECOND = {False: 850, True: 1_600}  # that MiniLM learns from on a core, by bf16
 EVALUATED_TOKENS = 5_500
@@ -57,22 +59,52 @@ def good(data: DataFacts, machine: MachineFacts, packages: frozenset[str]) -> It
         UsageError: no pre-trained encoder is installed that the data could start from.
     """
     require_any(data, packages)
+    text = data.text if data.text is not None and knows_texts(data.text, packages) else None
+    image = data.image if data.image is not None and knows_pictures(data.image, packages) else None
+    if text is None and image is None:
+        yield Choice({}, f"nothing pre-trained fits: {' and '.join(unknown(data, packages))}")
+        yield from fast(data, machine, packages)
+        return
     runs: list[Training] = []
-    if data.text is not None:
-        if MINILM in packages and speaks_english(data.text):
-            runs.append(text_training(data, data.text, machine))
-            yield from pretrained_text_choices(data, data.text, runs[-1])
-        else:
-            yield from text_choices(data, data.text)
-    if data.image is not None:
-        if EFFICIENTNET in packages and are_photographs(data.image):
-            runs.append(image_training(data, machine))
-            yield from pretrained_image_choices(data, data.image, runs[-1])
-        else:
-            yield from image_choices(data, data.image)
+    if text is not None:
+        runs.append(text_training(data, text, machine))
+        yield from pretrained_text_choices(text, runs[-1])
+    elif data.text is not None:
+        yield from text_choices(data, data.text)
+    if image is not None:
+        runs.append(image_training(data, image, machine))
+        yield from pretrained_image_choices(data, image, runs[-1])
+    elif data.image is not None:
+        yield from image_choices(data, data.image)
     if data.audio is not None:
         yield from audio_choices(data.audio)
+    for reason in unknown(data, packages):
+        yield Choice({}, f"from scratch: {reason}")
     yield from training_choices(data, machine, runs)
+
+
+def knows_texts(text: TextFacts, packages: frozenset[str]) -> bool:
+    """Say whether MiniLM is there, and has whole words of its own, English ones, for the texts."""
+    return MINILM in packages and text.letters_a_token >= LETTERS
+
+
+def knows_pictures(image: ImageFacts, packages: frozenset[str]) -> bool:
+    """Say whether EfficientNet is there, and has seen the like: small grey pictures it hasn't."""
+    small = max(image.height, image.width) <= LARGE_SIDE
+    return EFFICIENTNET in packages and not (image.grey and small)
+
+
+def unknown(data: DataFacts, packages: frozenset[str]) -> Iterator[str]:
+    """Yield what is learnt from scratch, and why."""
+    install = 'pip install "pollinate[pretrained,encoders]"'
+    if data.text is not None and not knows_texts(data.text, packages):
+        there = MINILM in packages
+        yield "texts are in no English" if there else f"no encoder of texts is there ({install})"
+    if data.image is not None and not knows_pictures(data.image, packages):
+        there = EFFICIENTNET in packages
+        yield "small grey pictures" if there else f"no encoder of pictures is there ({install})"
+    if data.audio is not None:
+        yield "recordings"
 
 
 def require_any(data: DataFacts, packages: frozenset[str]) -> None:
@@ -82,16 +114,6 @@ def require_any(data: DataFacts, packages: frozenset[str]) -> None:
             "preset=good starts from pre-trained encoders, and none is installed; run pip install "
             '"pollinate[pretrained,encoders]", or start from scratch: preset=fast'
         )
-
-
-def speaks_english(text: TextFacts) -> bool:
-    """Say whether MiniLM's vocabulary, which is of English, has whole words for the texts."""
-    return text.letters_a_token >= LETTERS
-
-
-def are_photographs(image: ImageFacts) -> bool:
-    """Say whether ImageNet, which has no small grey pictures, has something to say of them."""
-    return not (image.grey and max(image.height, image.width) <= LARGE_SIDE)
 
 
 @dataclass(frozen=True)
@@ -130,9 +152,8 @@ def text_training(data: DataFacts, text: TextFacts, machine: MachineFacts) -> Tr
     return Training("encoders.text", epochs, blocks, 0.2 if hard else 0.1, tokens)
 
 
-def image_training(data: DataFacts, machine: MachineFacts) -> Training:
-    image, rows = data.image, max(1, data.rows_with["image"])
-    assert image is not None
+def image_training(data: DataFacts, image: ImageFacts, machine: MachineFacts) -> Training:
+    rows = max(1, data.rows_with["image"])
     epochs = bounded(PICTURE_WORK / rows)
     sizes = [96] if max(image.height, image.width) <= LARGE_SIDE else [160, 128, 96]
     for size in sizes:
@@ -146,9 +167,7 @@ def bounded(epochs: float) -> int:
     return round(min(max(epochs, EPOCHS[0]), EPOCHS[1]))
 
 
-def pretrained_text_choices(
-    data: DataFacts, text: TextFacts, training: Training
-) -> Iterator[Choice]:
+def pretrained_text_choices(text: TextFacts, training: Training) -> Iterator[Choice]:
     yield Choice(
         {
             "encoder/text": "minilm",
@@ -158,7 +177,7 @@ def pretrained_text_choices(
         "English texts; a linear model of words beside the encoder",
     )
     yield Choice(
-        {"data.text.max_length": training.size},
+        {"data.text.max_length": training.size, "sampler.bucket": BUCKET},
         f"19 of 20 texts have at most {text.most:,} letters, and long ones take long",
     )
 
@@ -192,13 +211,8 @@ def training_choices(
             {f"data.tasks.{task}.label_smoothing": SMOOTHING for task in smoothed},
             f"{SMOOTHED} classes or more",
         )
-    if not runs:  # nothing that is pre-trained fits
-        epochs, rate = schedule(data, machine)
-        yield Choice({"trainer.max_epochs": epochs, "optimizer.lr": rate}, "all from scratch")
-        return
     scratch = {"audio": 2.0} if data.audio is not None else {}
-    known = {one.part.removeprefix("encoders.") for one in runs}
-    if data.image is not None and "image" not in known:
+    if data.image is not None and all(one.part != "encoders.image" for one in runs):
         scratch["image"] = 4.0
     scales = {one.part: one.factor for one in runs}
     scales |= {f"encoders.{name}": factor for name, factor in scratch.items()}
@@ -209,7 +223,6 @@ def training_choices(
             "optimizer.lr_scale": scales,
             "optimizer.fused": True,
             "schedule.rise": RISE,
-            "sampler.bucket": 16,
         },
         "pre-trained weights move less than new ones",
     )
