@@ -13,6 +13,7 @@ import torch
 
 import pollinate as po
 from datamodules.cache import Cache
+from datamodules.terms import is_unspaced
 from pipeline.build import build_datamodule
 from pipeline.configuration.composition import compose
 from pipeline.linear import scores as module
@@ -21,7 +22,6 @@ from pipeline.linear.descriptors import (
     TextTerms,
     picture_descriptors,
     sound_descriptors,
-    unspaced,
 )
 from pipeline.linear.scores import LinearScores, RowMatrices, fit_task, linear_scores
 from tests.small_shop import reviews
@@ -163,7 +163,7 @@ def test_scores_are_kept_until_rows_or_labels_change(
 
 def test_terms_know_scripts_without_spaces() -> None:
     chinese = ["这家酒店很好", "房间很脏"]
-    assert unspaced(chinese) and not unspaced(["a good room", "une chambre"])
+    assert is_unspaced(chinese) and not is_unspaced(["a good room", "une chambre"])
     terms = TextTerms().fit(chinese)
     close, far = terms(["酒店很好啊", "xyz"]) @ terms(["这家酒店很好"]).T
     assert close.sum() > 0.4 and far.sum() == 0
