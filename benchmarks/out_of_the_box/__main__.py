@@ -6,7 +6,7 @@
 data: the folder with the data sets; those that aren't there are left out.
 folder: of task files and results. The same command goes on where it was stopped; several at once,
     with the same folder, divide the work.
-presets: none is the command without a preset.
+presets: none chooses nothing.
 apart: also each task alone, where a set has several.
 report: only write the page, from what is in the folder.
 """
@@ -23,7 +23,6 @@ from typing import Any
 import yaml
 
 from benchmarks.out_of_the_box.pieces import (
-    PLAIN,
     ROOT,
     Piece,
     Place,
@@ -81,7 +80,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     for name in options.sets:
         if name not in SETS:
             raise UsageError(f"there is no set {name!r}{hint(str(name), SETS, 'sets')}")
-    options.presets = [PLAIN if one is None else str(one) for one in options.presets]
+    options.presets = ["none" if one is None else str(one) for one in options.presets]
     return options
 
 
@@ -91,7 +90,7 @@ def measure(options: Options, place: Place) -> int:
     absent = [name for name in options.sets if name not in files]
     if absent:
         say(f"left out, as their files are not in {options.data}: {', '.join(absent)}")
-    for preset in [one for one in options.presets if one != PLAIN]:
+    for preset in options.presets:
         compose("fit", [f"preset={preset}"])  # a wrong name is told before the first run
     sets = {name: SETS[name] for name in files}
     pieces = all_pieces(sets, options.presets, options.seeds, options.apart)

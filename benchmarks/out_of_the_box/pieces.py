@@ -26,7 +26,6 @@ from pollinate.files import write_json
 ROOT = Path(__file__).parents[2]
 PAUSE = 0.2  # seconds between two looks at a process
 LAST_LINES = 20  # of what a failed run said, that are kept
-PLAIN = "none"  # in place of a preset: the command without one
 SEEN = ("image", "audio")  # what the plain network reads
 
 
@@ -129,9 +128,8 @@ def command(piece: Piece, place: Place) -> list[str]:
         summary = run / "summary.json"
         own = [str(file), str(piece.task), str(piece.seed), str(summary)]
         return [sys.executable, "-m", "benchmarks.out_of_the_box.cnn", *own]
-    preset = [] if piece.preset == PLAIN else [f"preset={piece.preset}"]
     tasks = [f"tasks=[{piece.task}]"] if piece.task else []
-    words = [f"data={file}", *preset, *tasks, f"seed={piece.seed}", "tracking=none"]
+    words = [f"data={file}", f"preset={piece.preset}", *tasks, f"seed={piece.seed}", "tracking=none"]
     return [sys.executable, "-m", "pipeline.fit", *words, f"run_dir={run}"]
 
 

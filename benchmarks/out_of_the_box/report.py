@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.common import deviation
-from benchmarks.out_of_the_box.pieces import PLAIN, SEEN
+from benchmarks.out_of_the_box.pieces import SEEN
 from benchmarks.out_of_the_box.sets import SETS, reads_any
 from pipeline.studies.analysis.comparisons import compare
 from pipeline.studies.analysis.estimates import Change, IntervalEstimate, mean_interval
@@ -18,7 +18,7 @@ from pipeline.studies.results import Arm, ArmKind, StudyResults, TrialResult
 from pipeline.text_format import count, duration, listed
 
 SLACK = 0.005  # below the better simple model, that still counts as reaching it
-PRESETS = (PLAIN, "fast", "good")  # their order in tables; others follow
+PRESETS = ("none", "fast", "good")  # their order in tables; others follow
 LEVEL = 0.95  # of the intervals
 
 
