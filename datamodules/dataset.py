@@ -59,7 +59,9 @@ class Dataset:
             of texts, {"array": column, "rate": column or number} are samples. None: the columns
             named text, image and audio.
         split: in place of ``valid`` and ``test``: {"column": name} of a column that says each row's
-            split, or {"train": 0.8, "valid": 0.1, "test": 0.1}; with "group" or "stratify": column.
+            split, or {"train": 0.8, "valid": 0.1, "test": 0.1}; with "group": column, and
+            "stratify": column or columns, [] for none. Without it rows are stratified by the data
+            module's first task: give it where runs of other tasks shall have the same rows.
         streaming: leave the inputs where they are until a batch asks for them.
 
     A cell of text is a str, bytes, a list of words or a pair; of an image an array (H, W) or
@@ -116,9 +118,10 @@ class Dataset:
     @property
     def split_columns(self) -> set[str]:
         """Columns that may say how rows are split."""
-        keys = ("column", "group", "stratify")
-        named = {str(name) for key in keys if (name := (self.split or {}).get(key)) is not None}
-        return named if self.split is not None else {OWN_SPLIT}
+        if self.split is None:
+            return {OWN_SPLIT}
+        given = [self.split.get(key) or [] for key in ("column", "group", "stratify")]
+        return {name for one in given for name in columns_named(one)}
 
     def split_of(self, table: SourceTable) -> Mapping[str, Any]:
         """Return how the rows are split; see ``datamodules.splits.split_rows``."""

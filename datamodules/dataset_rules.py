@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pollinate.suggest import hint, listing, shown
@@ -64,13 +64,16 @@ def split_problems(path: str, split: Any) -> Iterator[str]:
         if key not in allowed
     )
     for key in ("column", *SPLIT_KEYS):
-        if split.get(key) is not None and not isinstance(split[key], str):
-            advice = quotes_hint(split[key])
-            yield f"{path}.{key} must be a column's name, got {shown(split[key])}{advice}"
+        given, takes_list = split.get(key), key == "stratify"
+        if given is None or isinstance(given, str):
+            continue
+        if not takes_list or not (given == [] or is_names(given)):
+            form = "a column's name, or a list of them" if takes_list else "a column's name"
+            yield f"{path}.{key} must be {form}, got {shown(given)}{quotes_hint(given)}"
     for key in ("files", "values"):
         if key in split:
             yield from _by_split_problems(f"{path}.{key}", split[key])
-    if known and not any(split.get(name) for name in SPLITS):
+    if known and not draws_rows(split):
         yield from (
             f"{path}.{key} says how rows are drawn, and here none are; leave it out, or draw a "
             "split: valid: 0.1"
@@ -78,6 +81,11 @@ def split_problems(path: str, split: Any) -> Iterator[str]:
             if split.get(key)
         )
     yield from _fraction_problems(path, split, known)
+
+
+def draws_rows(split: Mapping[str, Any]) -> bool:
+    """Say whether a split deals rows out at random: all, or a share of the training rows."""
+    return any(split.get(name) for name in SPLITS if name != "train")
 
 
 def _by_split_problems(path: str, node: Any) -> Iterator[str]:

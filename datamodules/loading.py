@@ -50,6 +50,7 @@ class LoadedDataset:
     bad: rows that can't be used; they are in no split.
     maps: {task: targets that have a value for each pixel, of N rows}.
     hashes: (N,) uint64, equal for rows with the same inputs; None where that takes too long.
+    dealt: digest of the splits as they were drawn, before bad rows were left out.
     """
 
     table: SourceTable
@@ -60,6 +61,7 @@ class LoadedDataset:
     bad: BadRows
     hashes: np.ndarray | None = field(default=None, repr=False)
     maps: dict[str, MapStore] = field(default_factory=dict)
+    dealt: str = ""
 
     @property
     def digest(self) -> str:
@@ -99,10 +101,12 @@ def load_dataset(
     split_seed: int,
     cache: Cache,
     every_column: bool = False,
+    bad_first: bool = False,
 ) -> LoadedDataset:
-    """Read a data set, find rows that can't be used, and deal out the others.
+    """Read a data set, deal its rows out, and leave out those that can't be used.
 
-    The rows are stratified by the first task's labels, unless the split says otherwise.
+    The rows are stratified by the first task's labels, unless the split says otherwise. Labels
+    that can't be used change nothing for the other rows: other tasks have other ones.
 
     Args:
         name: of the data set.
@@ -111,6 +115,8 @@ def load_dataset(
         split_seed: of the split.
         cache: where what takes long is kept.
         every_column: whether columns are read that nothing needs.
+        bad_first: whether bad rows are left out before the draw, as in runs that don't know what
+            was dealt.
 
     Raises:
         PollinateError: rows can't be read, or a column that is needed is missing.
@@ -132,6 +138,7 @@ def load_dataset(
     require_columns(name, spec, tasks, table)
     bad = BadRows(name, table)
     bad.add("", table.bad)
+    readable = bad.without(np.arange(len(table)))
     inputs = input_cells(spec.inputs, table)
     targets = {task: raw_targets(one, name, inputs, table) for task, one in tasks.items()}
     for task, values in targets.items():
@@ -141,16 +148,26 @@ def load_dataset(
         (targets[t] for t, o in tasks.items() if o.maps is None and name not in o.unlabelled),
         None,
     )
-    usable = bad.without(np.arange(len(table)))
+    known = bad.without(readable) if bad_first else readable
     try:
-        rows = split_rows(spec.split_of(table), table.columns, usable, strata, split_seed)
+        drawn = split_rows(spec.split_of(table), table.columns, known, strata, split_seed)
     except PollinateError as error:
         raise PollinateError(f"data set {name}: {error}") from error
+    rows, dealt = {split: bad.without(own) for split, own in drawn.items()}, rows_digest(drawn)
     if spec.streaming:  # what needs all inputs at once is left out
-        return LoadedDataset(table, inputs, {}, targets, rows, bad)
+        return LoadedDataset(table, inputs, {}, targets, rows, bad, dealt=dealt)
     keys = {m: input_key(m, spec.inputs[m], cells, table) for m, cells in inputs.items()}
     hashes = row_hashes(inputs, keys, table, cache)
-    return LoadedDataset(table, inputs, keys, targets, rows, bad, hashes)
+    return LoadedDataset(table, inputs, keys, targets, rows, bad, hashes, dealt=dealt)
+
+
+def rows_digest(rows: Mapping[str, np.ndarray]) -> str:
+    """Return a digest of {split: rows}."""
+    state = hashlib.sha256()
+    for split, own in rows.items():
+        state.update(f"{split} {len(own)}".encode())
+        state.update(own.astype("<i8").tobytes())
+    return state.hexdigest()[:12]
 
 
 def raw_targets(
@@ -224,6 +241,8 @@ def named_columns(
                 )
         columns = columns_named(one.target_in(name))
         yield from ((f"target of task {task}", column) for column in columns)
+    stratify = (spec.split or {}).get("stratify") or []
+    yield from (("split.stratify", column) for column in columns_named(stratify))
 
 
 CHUNK = 64  # maps that are in memory at a time
@@ -348,6 +367,7 @@ def learn_modalities(
     """
     if learnt is not None:
         require_same_data(loaded, learnt["digests"])
+        require_same_rows(loaded, learnt.get("rows", {}))
     for name, modality in modalities.items():
         if learnt is not None:
             modality.load_state_dict(learnt["modalities"][name])
@@ -407,4 +427,20 @@ def require_same_data(loaded: Mapping[str, LoadedDataset], expected: Mapping[str
         raise PollinateError(
             f"the data of {', '.join(changed)} changed since the run was started, so it can't "
             "be resumed or measured exactly; restore the data or start a new run"
+        )
+
+
+def require_same_rows(loaded: Mapping[str, LoadedDataset], expected: Mapping[str, str]) -> None:
+    """Check that rows are dealt out as when a run was started.
+
+    Args:
+        loaded: {data set: its rows}.
+        expected: {data set: digest of its splits}, of those of which it is known.
+    """
+    changed = [n for n, data in loaded.items() if expected.get(n, data.dealt) != data.dealt]
+    if changed:
+        raise PollinateError(
+            f"the rows of {', '.join(changed)} are drawn otherwise than when the run was started, "
+            "so it can't be resumed or measured exactly; use the version of Pollinate that it was "
+            "started with, or start a new run"
         )

@@ -234,7 +234,8 @@ class MixedDataModule(LightningDataModule):
             PollinateError: it can't be read.
         """
         cache, tasks, seed = self.policy.cache, self._tasks_of(name), self.split_seed
-        loaded = load_dataset(name, self.datasets[name], tasks, seed, cache, every_column)
+        own, bad_first = self.datasets[name], not self._knows_rows(name)
+        loaded = load_dataset(name, own, tasks, seed, cache, every_column, bad_first)
         load_maps(loaded, tasks, self.datasets[name], self.modalities, cache)
         return loaded
 
@@ -325,6 +326,7 @@ class MixedDataModule(LightningDataModule):
             "tasks": {name: spec.state_dict() for name, spec in self.tasks.items()},
             "modalities": {name: item.state_dict() for name, item in self.modalities.items()},
             "digests": {name: loaded.digest for name, loaded in self.loaded.items()},
+            "rows": {n: loaded.dealt for n, loaded in self.loaded.items() if self._knows_rows(n)},
             "labelled": self.labelled_rows(),
             "readings": {name: spec.source.reading() for name, spec in self.datasets.items()},
         }
@@ -351,6 +353,10 @@ class MixedDataModule(LightningDataModule):
 
     def _tasks_of(self, dataset: str) -> dict[str, LabelledTask]:
         return {name: spec for name, spec in self.tasks.items() if dataset in spec.datasets}
+
+    def _knows_rows(self, dataset: str) -> bool:
+        """Say whether the run to go on with, if there is one, noted what was dealt out."""
+        return self.learnt is None or dataset in self.learnt.get("rows", {})
 
     def _refuse_bad_rows(self) -> None:
         for loaded in self.loaded.values() if not self.policy.skip_bad_rows else ():

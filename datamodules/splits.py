@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.inputs import columns_named, target_cells
 from datamodules.table import SPLIT_COLUMN, Column, Columns, take
 from pollinate.errors import PollinateError
 from pollinate.yaml_words import may_mean
@@ -34,7 +35,8 @@ def split_rows(
             files, ``valid: f`` or ``test: f`` takes the share f of the training rows for a split
             that has none.
             ``group``: a column; rows of one value stay in one split where fractions are drawn.
-            ``stratify``: a column of which each split gets its share of every value.
+            ``stratify``: a column of which each split gets its share of every value; a list of
+            columns: of every combination; an empty one: of no value.
         columns: the data set's columns, of N rows.
         rows: (n,) the rows to deal out.
         strata: (N,) what to stratify by if ``stratify`` isn't given.
@@ -44,8 +46,10 @@ def split_rows(
         {split: rows, sorted int64}.
     """
     groups = _column(spec["group"], "group", columns) if spec.get("group") else None
-    if spec.get("stratify"):
-        strata = _column(spec["stratify"], "stratify", columns)
+    stratify = spec.get("stratify")
+    if stratify is not None:
+        known = {name: _column(name, "stratify", columns) for name in columns_named(stratify)}
+        strata = target_cells(stratify, known) if known else None
     draw = _RandomSplit(strata, groups, seed)
     if "files" in spec:
         if SPLIT_COLUMN not in columns:

@@ -48,6 +48,16 @@ def test_a_task_file_composes(name: str, tmp_path: Path) -> None:
     assert Path(dataset["source"]["path"]).is_relative_to(tmp_path)
 
 
+def test_a_task_alone_is_stratified_as_both_are(tmp_path: Path) -> None:
+    file = tmp_path / "trec.yaml"
+    write_text(file, yaml.safe_dump(with_paths(SETS["trec"], tmp_path), sort_keys=False))
+    alone, together = (
+        compose("fit", [f"data={file}", *choice])["data"]["datasets"]["questions"]["split"]
+        for choice in (["tasks=[fine]"], [])
+    )
+    assert alone == together == {"column": "split", "valid": 0.1, "stratify": "coarse"}
+
+
 def test_sets_that_are_not_there_are_left_out(tmp_path: Path) -> None:
     write_text(tmp_path / "data/sentences/cr.csv", "text,label,split\n")
     files = write_task_files(["cr", "mr", "quickstart"], tmp_path / "data", tmp_path / "files")

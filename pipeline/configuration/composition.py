@@ -32,6 +32,7 @@ from pipeline.configuration.data_rules import (
     chosen_problems,
     data_problems,
     keep_chosen_tasks,
+    name_strata,
 )
 from pipeline.configuration.groups import (
     NAMED_IN_DATA,
@@ -530,6 +531,7 @@ def _resolve_optimizer(config: DictConfig) -> None:
 
 
 TRAINING_COMMANDS = ("fit", "plan", "rank_sources", "study")  # commands that describe a training
+INSPECT = "inspect"  # describes data
 
 
 def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> None:
@@ -556,7 +558,7 @@ def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> 
         problems += _fit_problems(config)
     if command == "study":
         problems += study_problems(config)
-    if command == "inspect":
+    if command == INSPECT:
         problems += data_problems(config.get("data"), {name: {"any": True} for name in MODALITIES})
     raise_all(problems)
 
@@ -611,9 +613,11 @@ def compose_with_requirements(
     plain = _resolved(config)
     requires = _pop_requirements(plain)
     check_config(command, plain, line.allow_targets)
-    return ComposedConfig(
-        keep_chosen_tasks(plain) if command in TRAINING_COMMANDS else plain, requires
-    )
+    if command in (*TRAINING_COMMANDS, INSPECT):
+        plain["data"] = name_strata(plain["data"])
+    if command in TRAINING_COMMANDS:
+        plain = keep_chosen_tasks(plain)
+    return ComposedConfig(plain, requires)
 
 
 def _primary(command: str, folders: Sequence[Path]) -> tuple[dict[str, str | None], list[str]]:

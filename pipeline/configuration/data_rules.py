@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from datamodules.dataset_rules import INPUT_FORMS, is_input, is_names, split_problems
+from datamodules.dataset_rules import (
+    INPUT_FORMS,
+    draws_rows,
+    is_input,
+    is_names,
+    split_problems,
+)
 from pipeline.configuration.schema import UNSET
+from pipeline.configuration.signatures import attribute_annotation
 from pollinate.names import name_problem
 from pollinate.suggest import hint, listing, shown
 from pollinate.yaml_words import quotes_hint
@@ -166,6 +174,44 @@ def chosen_problems(config: Mapping[str, Any]) -> Iterator[str]:
     for name in chosen:
         if name not in known:
             yield f"tasks names {name!r}{hint(str(name), known, 'tasks')}"
+
+
+def name_strata(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``data`` in which every split that is drawn says by which columns it is stratified.
+
+    They are the target of the data set's first task that has columns of labels, whichever tasks
+    are chosen later: all runs on the same data then have the same rows. A data set of one task
+    that has none is left to that task.
+    """
+    datasets = {}
+    for name, spec in data["datasets"].items():
+        split, tasks = spec["split"], data["tasks"].values()
+        if draws_rows(split) and split.get("stratify") is None:
+            targets = (label_columns(task, name) for task in tasks)
+            columns: Any = next((one for one in targets if one is not None), [])
+            if columns or sum(name in datasets_of(task) for task in tasks) > 1:
+                spec = {**spec, "split": {**split, "stratify": columns}}
+        datasets[name] = spec
+    return {**data, "datasets": datasets}
+
+
+def label_columns(task: Mapping[str, Any], dataset: str) -> str | list[str] | None:
+    """Return a task's target in one data set, None if it has no columns of labels there."""
+    target, labelled = task.get("target"), task.get("dataset") or []
+    if target is None or dataset not in ([labelled] if isinstance(labelled, str) else labelled):
+        return None
+    if reads_maps(task["type"]["_target_"]):
+        return None
+    found: str | list[str] = target[dataset] if isinstance(target, dict) else target
+    return found
+
+
+def reads_maps(task: str) -> bool:
+    """Say whether a type of task declares that its targets have a value for each pixel."""
+    annotation = attribute_annotation(task, "maps")
+    parts = ast.walk(annotation) if annotation is not None else ()
+    nullable = any(isinstance(part, ast.Constant) and part.value is None for part in parts)
+    return annotation is not None and not nullable
 
 
 def keep_chosen_tasks(config: dict[str, Any]) -> dict[str, Any]:

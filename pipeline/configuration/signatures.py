@@ -131,6 +131,20 @@ def find_class(target: str, depth: int = DEPTH) -> ClassSource | None:
     return None
 
 
+def attribute_annotation(target: str, name: str, depth: int = DEPTH) -> ast.expr | None:
+    """Return how a class, or the first of its bases that does, declares an attribute's type."""
+    source = find_class(target) if depth else None
+    if source is None:
+        return None
+    for node in source.node.body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=found)) if found == name:
+                return node.annotation
+    bases = (ast.unparse(b.value if isinstance(b, ast.Subscript) else b) for b in source.node.bases)
+    above = (attribute_annotation(f"{source.module}.{base}", name, depth - 1) for base in bases)
+    return next((one for one in above if one is not None), None)
+
+
 def class_names(module: str) -> list[str]:
     tree = _tree(module)
     names = {

@@ -110,10 +110,14 @@ def dataset_mismatches(parents: Sequence[Parent]) -> Iterator[str]:
         digests = {label: {"content": table_digest(digest)} for label, digest in known.items()}
         advice = "data sets of one name must be one: give one of them another name"
         yield from differences(f"data.datasets.{name}", digests, (), advice)
+        advice = "rows that one tests another may train on"
+        noted = {p.label: p.spec["learnt"].get("rows", {}).get(name) for p in some}
+        rows = {label: {"rows": digest} for label, digest in noted.items() if digest is not None}
+        yield from differences(f"data.datasets.{name}", rows, (), advice)
         for part in ("inputs", "split"):
             nodes = {p.label: p.config["data"]["datasets"][name][part] for p in some}
             where = f"data.datasets.{name}.{part}"
-            yield from differences(where, nodes, (), "rows that one tests another may train on")
+            yield from differences(where, nodes, (), advice)
     if shared:
         seeds = {p.label: {"seed": p.config["data"].get("seed", 0)} for p in parents}
         yield from differences("data", seeds, (), "rows that one tests another trained on")

@@ -172,6 +172,21 @@ def test_stratify_by_another_column() -> None:
     assert [sum(row < 10 for row in parts[name]) for name in SPLITS] == [6, 1, 3]
 
 
+def test_stratify_by_every_combination_of_columns() -> None:
+    columns = {"city": ["x", "y"] * 20, "size": ["s"] * 20 + ["l"] * 20}
+    parts = deal({**FRACTIONS, "stratify": ["city", "size"]}, columns, ["a"] * 40)
+    for name, count in zip(SPLITS, (6, 1, 3), strict=True):
+        cells = Counter((columns["city"][row], columns["size"][row]) for row in parts[name])
+        assert set(cells.values()) == {count}
+
+
+def test_no_columns_stratify_by_nothing() -> None:
+    labels = ["a"] * 10 + ["b"] * 10
+    plain = deal({**FRACTIONS, "stratify": []}, {}, labels)["train"].tolist()
+    assert plain == deal(FRACTIONS, {}, ["a"] * 20)["train"].tolist()
+    assert plain != deal(FRACTIONS, {}, labels)["train"].tolist()
+
+
 def test_many_numbers_are_stratified_by_quantile() -> None:
     parts = deal(FRACTIONS, {}, [str(number) for number in range(1000)])
     for low in range(0, 1000, 100):

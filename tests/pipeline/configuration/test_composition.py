@@ -20,7 +20,7 @@ def test_source_keeps_options_under_target_and_columns_beside(fit: Fit) -> None:
     assert dataset == {
         "source": {"_target_": "tests.pipeline.standins.Rows", "name": "mnist"},
         "inputs": {"image": "image"},
-        "split": {"train": 0.7, "valid": 0.1, "test": 0.2},
+        "split": {"train": 0.7, "valid": 0.1, "test": 0.2, "stratify": "digit"},
     }
 
 
