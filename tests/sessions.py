@@ -52,6 +52,7 @@ ADAPTED = (
 TASKS = (
     f"data={ROOT / 'tests' / 'data' / 'tasks.yaml'}",
     "data.image.augment=flip",
+    "preset=none",
     "dim=16",
     "tracking=none",
     "encoder.text.pairs=128",

@@ -123,8 +123,8 @@ def test_a_run_is_the_users_own_command(tmp_path: Path) -> None:
         *("-m", "pipeline.fit", f"data={tmp_path / 'data/trec.yaml'}", "preset=good"),
         *("tasks=[fine]", "seed=2", "tracking=none", f"run_dir={run}"),
     ]
-    plain = pieces.command(Piece("trec", 2, "none"), Place(tmp_path))
-    assert not any("preset" in word or "tasks" in word for word in plain)
+    every = pieces.command(Piece("trec", 2, "none"), Place(tmp_path))
+    assert "preset=none" in every and not any("tasks" in word for word in every)
 
 
 def test_the_time_left_is_that_of_pieces_of_the_same_kind() -> None:

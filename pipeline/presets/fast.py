@@ -149,13 +149,19 @@ def bounded(epochs: float, limits: tuple[int, int]) -> int:
     return round(min(max(epochs, limits[0]), limits[1]))
 
 
+def few_to_stop_by(data: DataFacts) -> int | None:
+    """Return a task's validation rows where they are too few to stop by, None where none is."""
+    fewest = min(task.valid for task in data.tasks.values())
+    return fewest if fewest < FEWEST else None
+
+
 def stopping(data: DataFacts, epochs: int) -> Choice:
     """Return when training stops early."""
-    fewest = min(task.valid for task in data.tasks.values())
-    if fewest < FEWEST:
+    few = few_to_stop_by(data)
+    if few is not None:
         return Choice(
             {"early_stopping.patience": None},
-            f"a task has {fewest} validation rows, too few to stop by: all epochs are trained",
+            f"a task has {few} validation rows, too few to stop by: all epochs are trained",
         )
     patience = max(3, math.ceil(epochs / 2))
     return Choice({"early_stopping.patience": patience}, "half of the epochs without a gain")

@@ -23,6 +23,7 @@ from pipeline.presets.fast import (
     STEP,
     audio_choices,
     fast,
+    few_to_stop_by,
     image_choices,
     schedule,
     stopping,
@@ -236,4 +237,5 @@ def training_choices(
     )
     if machine.bf16 and data.image is None and not machine.gpu:
         yield Choice({"trainer.precision": "bf16-mixed"}, "the CPU computes fast in 16 bits")
-    yield stopping(data, epochs)
+    if few_to_stop_by(data) is not None:  # else the few epochs end by themselves
+        yield stopping(data, epochs)
