@@ -34,6 +34,7 @@ settings.load_profile("default")
 
 # as small as the real thing can be: every part takes part
 SMALL = [
+    "preset=none",
     "trainer.max_steps=4",
     "trainer.max_epochs=1",
     "dim=8",

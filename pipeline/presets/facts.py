@@ -97,12 +97,14 @@ class DataFacts:
     """What data are like.
 
     rows: {split: their number}; rows_with: {modality: training rows of data sets that have it}.
+    datasets: their number.
     tasks: by name.
     text, image, audio: None where there is none.
     """
 
     rows: Mapping[str, int]
     rows_with: Mapping[str, int]
+    datasets: int
     tasks: Mapping[str, TaskFacts]
     text: TextFacts | None = None
     image: ImageFacts | None = None
@@ -170,6 +172,7 @@ def data_facts(data: MixedDataModule) -> DataFacts:
     return DataFacts(
         rows,
         having,
+        len(loaded),
         tasks,
         text_facts(cells_of("text", loaded)),
         image_facts(cells_of("image", loaded), data, loaded),

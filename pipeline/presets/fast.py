@@ -13,6 +13,7 @@ MOST_TOKENS = 256
 TOKENS_A_LETTER = {False: 0.27, True: 0.7}  # by whether the script puts no spaces between words
 SIDE, LARGE_SIDE = 48, 40  # what larger pictures are reduced to; from which side on
 CELLS = 16  # a side of the first grid, about
+TEMPERATURE = 2.0  # rows of a data set in a step are as the square root of its size
 BATCH, FEW_ROWS, SMALL_BATCH = 64, 1_000, 32
 SMOOTHING = 0.1  # of labels that pictures and recordings are learnt from
 PICTURES = 130_000  # that are learnt from in a run of 5,000 rows, on a grid of 16 x 16
@@ -95,7 +96,16 @@ def audio_choices(audio: AudioFacts) -> Iterator[Choice]:
         yield Choice({"data.audio.rate": audio.rate}, "the recordings' own")
 
 
+def mixing_choices(data: DataFacts) -> Iterator[Choice]:
+    if data.datasets > 1:
+        yield Choice(
+            {"sampler": "temperature", "sampler.temperature": TEMPERATURE},
+            "small data sets are gone through more often than large ones, but not all too often",
+        )
+
+
 def training_choices(data: DataFacts, machine: MachineFacts) -> Iterator[Choice]:
+    yield from mixing_choices(data)
     rows = data.rows["train"]
     senses = [t for t, one in data.tasks.items() if {"image", "audio"} & set(one.modalities)]
     smoothed = [t for t in senses if data.tasks[t].kind == "classification"]

@@ -25,6 +25,7 @@ from pipeline.presets.fast import (
     fast,
     few_to_stop_by,
     image_choices,
+    mixing_choices,
     schedule,
     stopping,
     text_choices,
@@ -205,6 +206,7 @@ def last_blocks(blocks: int) -> Mapping[str, Any]:
 def training_choices(
     data: DataFacts, machine: MachineFacts, runs: list[Training]
 ) -> Iterator[Choice]:
+    yield from mixing_choices(data)
     rows = data.rows["train"]
     smoothed = [t for t, one in data.tasks.items() if one.classes >= SMOOTHED and not one.words]
     if smoothed:

@@ -26,7 +26,6 @@ def test_the_command_plans_without_training(
         pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
     output = ["output=plan.json", "memory=1GB", "balancer=upgrad", "tasks=[digit,subject]"]
-    output.append("preset=none")
     devices = ["trainer.devices=4", "trainer.strategy=fsdp2", "trainer.precision=bf16-mixed"]
     assert main([*SMALL, *output, *devices]) == 0
     shown = capsys.readouterr().out

@@ -42,7 +42,7 @@ KIND = TaskFacts("classification", 5000, 500, 5, ("text",), words=False, pixels=
 def facts(rows: int = 5000, valid: int = 500, task: TaskFacts = KIND, **inputs: Any) -> DataFacts:
     having = {name: rows if name in inputs else 0 for name in ("audio", "image", "text")}
     own = replace(task, train=rows, valid=valid, modalities=tuple(sorted(inputs)))
-    return DataFacts({"train": rows, "valid": valid}, having, {"kind": own}, **inputs)
+    return DataFacts({"train": rows, "valid": valid}, having, 1, {"kind": own}, **inputs)
 
 
 def chosen(preset: Any, known: DataFacts, packages: frozenset[str] = ALL) -> dict[str, Any]:
@@ -115,6 +115,13 @@ def test_texts_beside_pictures_learn_slowly() -> None:
 
     assert found["optimizer.lr"] == 4e-3
     assert found["optimizer.lr_scale"]["encoders.text"] < 0.5
+
+
+def test_several_data_sets_are_mixed_by_their_size() -> None:
+    several = replace(facts(text=ENGLISH), datasets=3)
+
+    assert chosen(fast, several)["sampler.temperature"] == 2.0
+    assert "sampler.temperature" not in chosen(fast, facts(text=ENGLISH))
 
 
 def test_too_few_validation_rows_to_stop_by() -> None:
