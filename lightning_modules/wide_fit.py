@@ -83,6 +83,9 @@ def fit_wide_paths(
         columns = torch.from_numpy(np.array(arrays.get(HELD_OUT)))
         for part, own in zip(parts, columns.split([part.size for part in parts]), strict=True):
             part.held_out = {**part.held_out, name: own}
+    for name, part in data.parts["train"].items() if paths else ():
+        readers = {task for task in paths if name in tasks[task].datasets}
+        part.gives_terms = not readers <= part.held_out.keys()
 
 
 def cache_key(name: str, task: Task, data: MixedDataModule) -> list[Any]:

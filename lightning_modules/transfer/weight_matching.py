@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.distributed import fixed_buffers
 from lightning_modules.hooks import HookedModule
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.source_models import SourceModel
@@ -19,6 +20,7 @@ from lightning_modules.transfer.adapter_scales import (
     scale_factors,
     tune_option,
 )
+from lightning_modules.wide_path import FITTED
 from pollinate.errors import UsageError
 from pollinate.overrides import option_text
 from pollinate.suggest import hint, listing
@@ -99,7 +101,7 @@ def parts_of(names: Iterable[str]) -> list[str]:
 
 
 MAX_SHOWN = 3  # weights in a message
-ENCODERS = "encoders."
+ENCODERS, HEADS = "encoders.", "heads."
 LIBRARY_HINT = (
     " Weights of another library are an encoder's: choose it, encoder/image=timm or "
     "encoder/text=transformers, with encoder.MODALITY.model=NAME or FOLDER."
@@ -142,7 +144,8 @@ class MatchedWeights:
             UsageError: a part isn't there, nothing fits, or shapes, labels or tokenizers differ.
         """
         network = module.network
-        here = shapes(network.state_dict())
+        fitted = fixed_buffers(network)  # to this run's rows
+        here = {n: size for n, size in shapes(network.state_dict()).items() if n not in fitted}
         there = shapes(source.single_network().weights)
         asked = [*(parts or ()), *renamed]
         for part in asked:
@@ -174,6 +177,20 @@ class MatchedWeights:
         with torch.no_grad():
             for name, value in self.weights().items():
                 own[name].copy_(value)
+        self.fill_wide_paths(network)
+
+    def fill_wide_paths(self, network: MultiTaskNetwork) -> None:
+        """Give a task whose head is the source's, and whose rows have no labels, its wide path."""
+        for task in network.wide:
+            head = next((w for w in self.match.matched if is_in_part(w, f"{HEADS}{task}")), None)
+            path = network.wide_path(task)
+            if head is None or path.fitted:
+                continue
+            there = self.match.matched[head].removeprefix(HEADS).partition(".")[0]
+            found = {name: self.source.weights.get(f"wide.{there}.{name}") for name in FITTED}
+            values = {name: value for name, value in found.items() if value is not None}
+            if len(values) == len(FITTED):
+                path.fill(values)
 
     def summary(self) -> list[str]:
         """Return what was taken, what wasn't, and what has no place here."""
