@@ -62,6 +62,7 @@ def fit_wide_paths(
             have no path, and why.
     """
     paths, rows = {name: network.wide_path(name) for name in network.wide}, TermRows(data)
+    known = len(data.policy.cache.notes)
     for name in track(list(paths), "fitting words") if paths else ():
         task, parts = tasks[name], [data.parts["train"][d] for d in tasks[name].datasets]
 
@@ -88,6 +89,7 @@ def fit_wide_paths(
     for name, part in data.parts["train"].items() if paths else ():
         readers = {task for task in paths if name in tasks[task].datasets}
         part.gives_terms = not readers <= part.held_out.keys()
+    data.notes += data.policy.cache.notes[known:]
 
 
 def cache_key(name: str, task: Task, data: MixedDataModule) -> list[Any]:
