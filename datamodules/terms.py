@@ -123,7 +123,8 @@ class SubstringHashes:
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return the hashes of parts [start, end): (M,) uint64."""
-        return (self.sums[ends] - self.sums[starts]) * self.back[starts]
+        found: np.ndarray = (self.sums[ends] - self.sums[starts]) * self.back[starts]
+        return found
 
 
 Numbered = tuple[np.ndarray, np.ndarray]  # texts' numbers and terms' numbers, (M,) int64 each
@@ -170,10 +171,10 @@ def character_terms(
 
 def mixed(hashes: np.ndarray) -> np.ndarray:
     """Spread what distinguishes hashes over all their bits (Steele et al. 2014, mix64)."""
-    found = hashes ^ (hashes >> np.uint64(30))
-    found = found * np.uint64(0xBF58476D1CE4E5B9)
-    found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return found ^ (found >> np.uint64(31))
+    first = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    second = (first ^ (first >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    found: np.ndarray = second ^ (second >> np.uint64(31))
+    return found
 
 
 def numbers(hashes: np.ndarray, count: int) -> np.ndarray:

@@ -173,7 +173,8 @@ def fixed_buffers(network: nn.Module) -> set[str]:
 
 def keep_from_ddp(module: nn.Module, names: Iterable[str]) -> None:
     """Let DDP leave buffers alone, which it sends to all processes before each step."""
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, sorted(names))
+    leave_alone = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    leave_alone(module, sorted(names))  # type: ignore[no-untyped-call]  # of torch
 
 
 def mean_over_processes(

@@ -241,7 +241,8 @@ class MultiTaskNetwork(TaskNetwork):
         output = self.views[task].output(self.heads[task], rows, encoded)
         if task not in self.wide:
             return output
-        return output + self.wide_path(task)([one.batch for one in encoded]).to(output.dtype)
+        shift: Tensor = self.wide_path(task)([one.batch for one in encoded])
+        return output + shift.to(output.dtype)
 
     def wide_path(self, task: str) -> WidePath:
         """Return a task's wide path."""

@@ -84,7 +84,8 @@ def fit_wide_paths(
         values = {key: torch.from_numpy(np.array(arrays.get(key))) for key in FITTED}
         paths[name].fill({**values, "scale": values["scale"].reshape(())})
         columns = torch.from_numpy(np.array(arrays.get(HELD_OUT)))
-        for part, own in zip(parts, columns.split([part.size for part in parts]), strict=True):
+        sizes = [part.size for part in parts]
+        for part, own in zip(parts, torch.split(columns, sizes), strict=True):
             part.held_out = {**part.held_out, name: own}
     for name, part in data.parts["train"].items() if paths else ():
         readers = {task for task in paths if name in tasks[task].datasets}

@@ -115,9 +115,8 @@ class WidePath(FixedBuffers):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *others: Any, **more: Any
     ) -> None:
-        saved = {name: state_dict.get(prefix + name) for name in FITTED}
-        if all(isinstance(value, Tensor) for value in saved.values()):
-            same = all(saved[name].shape == getattr(self, name).shape for name in FITTED)
-            if not same:
-                self.fill({name: torch.empty_like(value) for name, value in saved.items()})
+        saved = {n: state_dict[prefix + n] for n in FITTED if prefix + n in state_dict}
+        same = all(value.shape == getattr(self, name).shape for name, value in saved.items())
+        if len(saved) == len(FITTED) and not same:
+            self.fill({name: torch.empty_like(value) for name, value in saved.items()})
         super()._load_from_state_dict(state_dict, prefix, *others, **more)
