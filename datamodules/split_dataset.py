@@ -56,7 +56,8 @@ class SplitDataset:
         after each other.
     maps: {task: targets that lie on inputs}.
     cached: {modality: features of all rows of the data set}, given in place of the inputs.
-    held_out: {task: (N, K)}, what is given in place of the terms; see ``Batch.held_out``.
+    held_out: {task: (N, K)}, what tasks are given in place of the terms; see ``Batch.held_out``.
+    gives_terms: whether batches have the terms that are counted: whether anything reads them.
     """
 
     name: str
@@ -68,6 +69,7 @@ class SplitDataset:
     maps: Mapping[str, MapTargets] = field(default_factory=dict)
     cached: Mapping[str, FeatureTable] = field(default_factory=dict)
     held_out: Mapping[str, Tensor] = field(default_factory=dict)
+    gives_terms: bool = True
 
     @property
     def size(self) -> int:
@@ -137,7 +139,7 @@ class SplitDataset:
             words = store.words(chosen[has])
             if words is not None:
                 batch.words[modality] = words
-            terms = None if self.held_out else store.terms(chosen[has])
+            terms = store.terms(chosen[has]) if self.gives_terms else None
             if terms is not None:
                 batch.terms[modality] = terms
             if not has.all():

@@ -13,6 +13,7 @@ TERMS = 2 * WORD_TERMS
 SHORTEST, LONGEST = 2, 5  # characters of a run within a word
 LONGEST_UNSPACED = 3  # in scripts that put no spaces between words
 UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+MOST_CHARACTERS = 1 << 18  # of the texts that are looked at together
 MOST_COUNTED = 255  # times that a term is counted in a text
 SPACE = 32
 TAG = re.compile(r"</?[^\W\d_][^<>]*>")  # of HTML
@@ -31,7 +32,19 @@ def text_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     Args:
         texts: of any script; they are normalised (NFKC, lower case, single spaces, no HTML tags).
     """
-    codes, starts = codepoints([plain_text(text) for text in texts])
+    plain = [plain_text(text) for text in texts]
+    ends = np.cumsum([len(text) for text in plain])
+    first = 0
+    while first < len(plain):  # some at a time, and at least one
+        most = MOST_CHARACTERS + (ends[first - 1] if first else 0)
+        last = max(first + 1, int(np.searchsorted(ends, most, side="right")))
+        yield from some_terms(plain[first:last])
+        first = last
+
+
+def some_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the terms of normalised texts; takes some hundred bytes for each character."""
+    codes, starts = codepoints(texts)
     kinds = CharacterKinds(codes)
     hashes = SubstringHashes(codes)
     rows = np.repeat(np.arange(len(texts)), np.diff(starts))
@@ -110,7 +123,8 @@ class SubstringHashes:
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return the hashes of parts [start, end): (M,) uint64."""
-        return (self.sums[ends] - self.sums[starts]) * self.back[starts]
+        found: np.ndarray = (self.sums[ends] - self.sums[starts]) * self.back[starts]
+        return found
 
 
 Numbered = tuple[np.ndarray, np.ndarray]  # texts' numbers and terms' numbers, (M,) int64 each
@@ -157,10 +171,10 @@ def character_terms(
 
 def mixed(hashes: np.ndarray) -> np.ndarray:
     """Spread what distinguishes hashes over all their bits (Steele et al. 2014, mix64)."""
-    found = hashes ^ (hashes >> np.uint64(30))
-    found = found * np.uint64(0xBF58476D1CE4E5B9)
-    found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return found ^ (found >> np.uint64(31))
+    first = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    second = (first ^ (first >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    found: np.ndarray = second ^ (second >> np.uint64(31))
+    return found
 
 
 def numbers(hashes: np.ndarray, count: int) -> np.ndarray:

@@ -27,7 +27,7 @@ from lightning_modules.balancers.shared_gradients import (
     average_gradients,
     broadcast_buffers,
 )
-from lightning_modules.distributed import CommunicationStats
+from lightning_modules.distributed import CommunicationStats, moving_buffers
 from lightning_modules.local_strategy import LocalSGDStrategy
 from lightning_modules.network import ForwardTrace, MultiTaskNetwork
 from lightning_modules.tuning.base import SteppedTuning
@@ -155,7 +155,7 @@ class BackwardEngine:
         if self._reduces:
             parts = (self.network, self.balancer)
             trained = (p for part in parts for p in part.parameters() if p.requires_grad)
-            buffers = (b for b in self.network.buffers() if b.is_floating_point())
+            buffers = (b for b in moving_buffers(self.network).values() if b.is_floating_point())
             self.traffic.add(sum(tensor.numel() for tensor in chain(trained, buffers)))
         if self._reduces or (self._averages and self._ranks.size > 1):
             self.traffic.synchronisations += 1

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 _LOCAL_ONLY: ContextVar[bool] = ContextVar("alone", default=False)
 
@@ -154,9 +155,26 @@ def trained_parameters(module: nn.Module, moved: Iterable[nn.Parameter]) -> dict
     return dict(sorted(found.items()))
 
 
-def sorted_buffers(network: nn.Module) -> dict[str, Tensor]:
-    """Return the network's buffers, running statistics of norms say, in the order of names."""
-    return dict(sorted(network.named_buffers()))
+class FixedBuffers(nn.Module):
+    """A part of a network whose buffers don't change in training: all processes have the same."""
+
+
+def moving_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers that training changes, statistics of norms say, in the order of names."""
+    fixed = fixed_buffers(network)
+    return {name: own for name, own in sorted(network.named_buffers()) if name not in fixed}
+
+
+def fixed_buffers(network: nn.Module) -> set[str]:
+    """Return the names of the other buffers."""
+    parts = [(n, p) for n, p in network.named_modules() if isinstance(p, FixedBuffers)]
+    return {f"{path}.{name}" for path, part in parts for name, _ in part.named_buffers()}
+
+
+def keep_from_ddp(module: nn.Module, names: Iterable[str]) -> None:
+    """Let DDP leave buffers alone, which it sends to all processes before each step."""
+    leave_alone = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    leave_alone(module, sorted(names))  # type: ignore[no-untyped-call]  # of torch
 
 
 def mean_over_processes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +35,12 @@ from lightning_modules.building import (
     restore_vocabularies,
 )
 from lightning_modules.checkpoints import read_checkpoint, read_spec
-from lightning_modules.distributed import local_only, mean_losses
+from lightning_modules.distributed import (
+    fixed_buffers,
+    keep_from_ddp,
+    local_only,
+    mean_losses,
+)
 from lightning_modules.evaluation_module import STEP, EvaluationModule
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.hooks import HookReporter, TrainingHooks, TrainingStep
@@ -64,8 +69,15 @@ from pollinate.recipes import Recipe
 MADE_LATER = "balancer."  # a balancer may have state that it makes at its first step only
 
 
-def require_fit(own: Mapping[str, Tensor], checkpoint: Mapping[str, Any]) -> None:
+def require_fit(
+    own: Mapping[str, Tensor], checkpoint: Mapping[str, Any], any_size: Collection[str] = ()
+) -> None:
     """Check that names and shapes agree, before any weight is taken.
+
+    Args:
+        own: {name here: tensor}.
+        checkpoint: what was saved.
+        any_size: names of what takes the size of what is loaded.
 
     Raises:
         PollinateError: they differ: the classes have changed since.
@@ -75,6 +87,7 @@ def require_fit(own: Mapping[str, Tensor], checkpoint: Mapping[str, Any]) -> Non
         f"{name}: {shape_text(saved.get(name))} saved, {shape_text(own.get(name))} here"
         for name in sorted(own.keys() | saved.keys())
         if (name in own or not name.startswith(MADE_LATER))
+        and not (name in any_size and name in saved)
         and shape_text(own.get(name)) != shape_text(saved.get(name))
     ]
     if wrong:
@@ -216,6 +229,7 @@ class MultiTaskModule(EvaluationModule):
         self._replay = Replay(built.network)
         self._step: tuple[MixedBatch, int] | None = None  # the batch under way, and its number
         self._total: int | None = None  # optimizer steps of the run, known when it starts
+        keep_from_ddp(self, fixed_buffers(self))
         self.progress = TrainingMetrics(built.tasks)
         self._pending: dict[str, float] = {}  # metrics that no logger was given yet
         self._has_stepped = False
@@ -502,7 +516,7 @@ class MultiTaskModule(EvaluationModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights fit before any of them is taken; count from there."""
-        require_fit(self.state_dict(), checkpoint)
+        require_fit(self.state_dict(), checkpoint, fixed_buffers(self))
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self.progress.clear()
 

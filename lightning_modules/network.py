@@ -198,6 +198,28 @@ class MultiTaskNetwork(TaskNetwork):
         """
         trace = ForwardTrace() if trace is None else trace
         trace.encoded.update(encoded)
+        keys, read = self.head_inputs(encoded, routes, tap)
+        trace.head_inputs.update(read)
+        rows = {t: torch.cat(parts) if len(parts) > 1 else parts[0] for t, parts in read.items()}
+        if self.head_input is not None:
+            rows = self.head_input(rows, self.views, keys, encoded)
+        return {
+            task: self._output(task, own, [encoded[key] for key in keys[task]])
+            for task, own in rows.items()
+        }
+
+    def head_inputs(
+        self, encoded: Mapping[str, EncodedDataset], routes: Routes, tap: HeadTap = shared_rows
+    ) -> tuple[dict[str, list[str]], dict[str, list[Tensor]]]:
+        """Send encoded rows through the trunk.
+
+        Args:
+            encoded, routes, tap: as for ``predict``.
+
+        Returns:
+            {task: keys in ``encoded`` of its data sets, in order}, and
+            {task: what its head reads, (N_i, D) of each group of rows}.
+        """
         # all rows go through, wanted or not: which parameters a step reaches must not depend on it
         groups = {name: one.fused for name, one in encoded.items()}
         paths: dict[str, list[str]] = {}
@@ -207,24 +229,20 @@ class MultiTaskNetwork(TaskNetwork):
                     key = f"{name}:{group}" if group else name
                     groups.setdefault(key, features)
                     paths.setdefault(task, []).append(key)
-        rows: dict[str, Tensor] = {}
-        for task, parts in self.trunk(groups, paths).items():
-            trace.head_inputs[task] = read = [tap(task, part) for part in parts]
-            rows[task] = torch.cat(read) if len(read) > 1 else read[0]
-        keys = {task: keys_of_task(encoded, task, routes[task]) for task in rows}
-        if self.head_input is not None:
-            rows = self.head_input(rows, self.views, keys, encoded)
-        return {
-            task: self._output(task, own, [encoded[key] for key in keys[task]])
-            for task, own in rows.items()
+        found = {
+            task: [tap(task, part) for part in parts]
+            for task, parts in self.trunk(groups, paths).items()
         }
+        keys = {task: keys_of_task(encoded, task, routes[task]) for task in found}
+        return keys, found
 
     def _output(self, task: str, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
         """Return what a head makes of its rows, and the task's wide path of their texts."""
         output = self.views[task].output(self.heads[task], rows, encoded)
         if task not in self.wide:
             return output
-        return output + self.wide_path(task)([one.batch for one in encoded]).to(output.dtype)
+        shift: Tensor = self.wide_path(task)([one.batch for one in encoded])
+        return output + shift.to(output.dtype)
 
     def wide_path(self, task: str) -> WidePath:
         """Return a task's wide path."""

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.distributed import moving_buffers
+
 
 class Replay:
     """Repeats a forward with the same random draws, and leaves no trace of it.
@@ -39,9 +41,9 @@ class Replay:
     @contextmanager
     def without_side_effects(self) -> Iterator[None]:
         """Put random state and buffers back afterwards."""
-        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        buffers = {name: buffer.clone() for name, buffer in moving_buffers(self.network).items()}
         with torch.random.fork_rng():
             yield
             with torch.no_grad():
-                for name, buffer in self.network.named_buffers():
+                for name, buffer in moving_buffers(self.network).items():
                     buffer.copy_(buffers[name])

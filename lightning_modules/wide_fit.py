@@ -7,6 +7,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Task
 from lightning_modules.views import TEXT
 from lightning_modules.wide_path import FITTED
+from pollinate.recipes import recipe_of
 
-FORMAT = 1  # of what the cache holds; raised when what is fitted changes
+FORMAT = 2  # of what the cache holds; raised when what is fitted changes
 SLACKS = (1.0, 0.3)  # C, one over the penalty; the first where trying them would take long
 FEW = 8_000_000  # numbers of the rows times columns up to which they are tried
 CHEAP = 60_000_000  # of the same up to which two models of each column are fitted
@@ -60,6 +62,7 @@ def fit_wide_paths(
             have no path, and why.
     """
     paths, rows = {name: network.wide_path(name) for name in network.wide}, TermRows(data)
+    known = len(data.policy.cache.notes)
     for name in track(list(paths), "fitting words") if paths else ():
         task, parts = tasks[name], [data.parts["train"][d] for d in tasks[name].datasets]
 
@@ -81,8 +84,13 @@ def fit_wide_paths(
         values = {key: torch.from_numpy(np.array(arrays.get(key))) for key in FITTED}
         paths[name].fill({**values, "scale": values["scale"].reshape(())})
         columns = torch.from_numpy(np.array(arrays.get(HELD_OUT)))
-        for part, own in zip(parts, columns.split([part.size for part in parts]), strict=True):
+        sizes = [part.size for part in parts]
+        for part, own in zip(parts, torch.split(columns, sizes), strict=True):
             part.held_out = {**part.held_out, name: own}
+    for name, part in data.parts["train"].items() if paths else ():
+        readers = {task for task in paths if name in tasks[task].datasets}
+        part.gives_terms = not readers <= part.held_out.keys()
+    data.notes += data.policy.cache.notes[known:]
 
 
 def cache_key(name: str, task: Task, data: MixedDataModule) -> list[Any]:
@@ -94,8 +102,10 @@ def cache_key(name: str, task: Task, data: MixedDataModule) -> list[Any]:
         inputs, loaded = data.datasets[dataset].inputs, data.loaded[dataset]
         column = {TEXT: inputs[TEXT]} if TEXT in inputs else {}
         parts.append([loaded.digest, column, task.target_in(dataset), rows.hexdigest()])
-    known = [type(task).__name__, task.state_dict(), parts]
-    return [FORMAT, json.loads(json.dumps(known, default=str))]
+    recipe = recipe_of(task)  # with what its loss depends on
+    options = {k: v for k, v in recipe.node().items() if k not in ("dataset", "target")}
+    known = [options, task.state_dict(), parts]
+    return [FORMAT, version("scikit-learn"), json.loads(json.dumps(known, default=str))]
 
 
 class TermRows:
@@ -329,6 +339,9 @@ def ridge(values: sparse.csr_matrix, columns: np.ndarray, penalty: float) -> Lin
 def best_scale(task: Task, columns: Tensor, targets: Tensor) -> tuple[float, float]:
     """Return the factor s that gives s f(columns) the smallest mean loss, and that loss.
 
+    Of N rows, one more counts as predicted the other way round, by -s f(columns): where all are
+    right, s would grow without end, and no row would move the rest of the network any more.
+
     Args:
         task: whose loss.
         columns: (N, K), of models that didn't see the rows; targets: (N, ...).
@@ -336,8 +349,9 @@ def best_scale(task: Task, columns: Tensor, targets: Tensor) -> tuple[float, flo
     shift = task.linear_shift(columns.double())
 
     def loss(log_scale: float) -> float:
-        found: float = task.loss(task.neutral + math.exp(log_scale) * shift, targets).mean().item()
-        return found
+        moved = math.exp(log_scale) * shift
+        right, wrong = (task.loss(task.neutral + s * moved, targets).mean() for s in (1, -1))
+        return (right + wrong / len(targets)).item()
 
     log_scale = golden_section(loss, *map(math.log, SCALES))
     return math.exp(log_scale), loss(log_scale)

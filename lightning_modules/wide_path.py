@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from datamodules.batch import Batch
 from datamodules.terms import WORD_TERMS
+from lightning_modules.distributed import FixedBuffers
 from lightning_modules.views import TEXT
 from pollinate.errors import UsageError
 
@@ -18,7 +19,7 @@ ToOutput = Callable[[Tensor], Tensor]  # predicted columns (N, K) -> what they a
 FITTED = ("terms", "idf", "table", "bias", "scale")
 
 
-class WidePath(nn.Module):
+class WidePath(FixedBuffers):
     """Adds s f(b + sum_j x_j W_j) to a task's output, x the TF-IDF of a text's terms.
 
     x_j = (1 + log count_j) idf_j, words and characters each with norm 1. What is added comes from
@@ -47,7 +48,10 @@ class WidePath(nn.Module):
         self.task = task
         self.to_output = to_output
         self.register_buffer("terms", torch.zeros(0, dtype=torch.int32))
-        self.use(torch.zeros(0), torch.zeros(0, 0), torch.zeros(0), torch.tensor(1.0))
+        self.register_buffer("idf", torch.zeros(0))
+        self.register_buffer("table", torch.zeros(0, 0))
+        self.register_buffer("bias", torch.zeros(0))
+        self.register_buffer("scale", torch.tensor(1.0))
 
     @property
     def fitted(self) -> bool:
@@ -56,14 +60,9 @@ class WidePath(nn.Module):
 
     def fill(self, values: Mapping[str, Tensor]) -> None:
         """Take over what was fitted: {name in ``FITTED``: it}."""
-        self.terms = values["terms"].to(self.terms.device)
-        self.use(*(values[name].to(self.bias.device) for name in FITTED[1:]))
-
-    def use(self, idf: Tensor, table: Tensor, bias: Tensor, scale: Tensor) -> None:
-        # parameters, so that DDP doesn't send them around before each step as it does buffers
-        self.idf, self.table, self.bias, self.scale = (
-            nn.Parameter(value.float(), requires_grad=False) for value in (idf, table, bias, scale)
-        )
+        for name in FITTED:
+            own = getattr(self, name)
+            setattr(self, name, values[name].to(own.device, own.dtype))
 
     def columns(self, found: Tensor) -> Tensor:
         """Return the columns of texts: (N, K).
@@ -116,9 +115,8 @@ class WidePath(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *others: Any, **more: Any
     ) -> None:
-        saved = {name: state_dict.get(prefix + name) for name in FITTED}
-        if all(isinstance(value, Tensor) for value in saved.values()):
-            same = all(saved[name].shape == getattr(self, name).shape for name in FITTED)
-            if not same:
-                self.fill({name: torch.empty_like(value) for name, value in saved.items()})
+        saved = {n: state_dict[prefix + n] for n in FITTED if prefix + n in state_dict}
+        same = all(value.shape == getattr(self, name).shape for name, value in saved.items())
+        if len(saved) == len(FITTED) and not same:
+            self.fill({name: torch.empty_like(value) for name, value in saved.items()})
         super()._load_from_state_dict(state_dict, prefix, *others, **more)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from lightning_modules.distributed import CommunicationStats
+from lightning_modules.distributed import CommunicationStats, moving_buffers
 from pollinate.errors import UsageError
 
 
@@ -170,7 +170,7 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 def broadcast_buffers(module: nn.Module, ranks: GradientReducer) -> None:
     """Give every process the first one's buffers: running statistics of norms, say."""
     if ranks.size > 1:
-        for buffer in module.buffers():
+        for buffer in moving_buffers(module).values():
             distributed.broadcast(buffer, 0)
             ranks.traffic.add(buffer.numel() if buffer.is_floating_point() else 0)
 

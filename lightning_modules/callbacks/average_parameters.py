@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_modules.callbacks.stopping import raise_if_others_nonfinite
-from lightning_modules.distributed import mean_over_processes, sorted_buffers, trained_parameters
+from lightning_modules.distributed import mean_over_processes, moving_buffers, trained_parameters
 from lightning_modules.module import MultiTaskModule, as_multitask
 from lightning_modules.parameter_averaging.base import ParameterAveraging
 
@@ -77,7 +77,7 @@ class AverageParameters(Callback):
         moved = self.averaging.step(self._start, mean_over_processes(own, traffic))
         for name, tensor in own.items():
             tensor.copy_(moved[name])
-        buffers = sorted_buffers(module.network)
+        buffers = moving_buffers(module.network)
         for name, mean in mean_over_processes(buffers, traffic).items():
             buffers[name].copy_(mean)
         traffic.synchronisations += 1

@@ -145,14 +145,15 @@ class Models:
         units = []
         for names in tied.values():
             owners = [i for i, state in enumerate(states) if names[0] in state]
-            self._require_one_shape(names[0], states, start)
+            is_weight = any(name in weights for name in names)
+            self._require_one_shape(names[0], states, start if is_weight else {})
             own = names[0].startswith(HEADS) or bool(tasks.intersection(names[0].split(".")))
             units.append(
                 ResultTensor(
                     tuple(names),
                     tuple(owners),
                     names[0] in start,
-                    any(name in weights for name in names),
+                    is_weight,
                     own,
                     states[owners[0]][names[0]].nbytes,
                     tuple(states[owners[0]][names[0]].shape),

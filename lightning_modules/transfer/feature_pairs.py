@@ -190,7 +190,7 @@ class HeadFeaturePairs(FeaturePairs):
         found = {}
         for group in self._groups([task for task in self.tasks if task in mine]):
             routes = {self.tasks[task]: self.routes[task] for task in group}
-            taught = self.teacher.predict(step.batch.batches, routes).representations
+            taught = self.teacher.representations(step.batch.batches, routes)
             for task in group:
                 other = taught[self.tasks[task]]
                 if len(mine[task]) != len(other):

@@ -135,7 +135,7 @@ def modality_of(folder: str) -> str:
 
 
 LIMITS = ("max_length", "longest")  # of which a source may have more than this run
-IGNORED = ("words", "decoding")  # what the numbers that reach an encoder don't depend on
+IGNORED = ("words", "wide", "decoding")  # what the numbers that reach an encoder don't depend on
 
 
 def require_raw_inputs(modality: str, module: HookedModule, name: str) -> None:
@@ -326,14 +326,29 @@ class FrozenModel:
             batches: {data set of this run: rows}.
             routes: {task of the teacher: data sets of this run}; those without rows are left out.
         """
-        wanted = {name for names in routes.values() for name in names}
-        given = {name: self._own(rows) for name, rows in batches.items() if name in wanted}
-        trace = ForwardTrace()
+        given, trace = self._given(batches, routes), ForwardTrace()
         if not given:
             return FrozenOutputs({}, {})
         with torch.no_grad():
             outputs = self.network.predict(self.network.encode(given, routes), routes, trace=trace)
         return FrozenOutputs(outputs, trace.representations)
+
+    def representations(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, Tensor]:
+        """Return what its heads read, {task of the teacher: (N, D)}; see ``predict``.
+
+        Unlike answers, it never depends on what stands beside the encoders: on the texts' terms.
+        """
+        given = self._given(batches, routes)
+        if not given:
+            return {}
+        with torch.no_grad():
+            _, found = self.network.head_inputs(self.network.encode(given, routes), routes)
+        return {task: torch.cat(parts) for task, parts in found.items()}
+
+    def _given(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, Batch]:
+        """Return the rows of the data sets that are wanted, as its weights take them."""
+        wanted = {name for names in routes.values() for name in names}
+        return {name: self._own(rows) for name, rows in batches.items() if name in wanted}
 
     def _own(self, batch: Batch) -> Batch:
         """Return rows in the type of its weights, which then are on the rows' device."""
@@ -343,6 +358,7 @@ class FrozenModel:
         kind = next((w.dtype for w in self.network.parameters()), torch.float32)
         return replace(
             batch,
+            held_out={},  # they are of this run's wide paths
             inputs={
                 name: rows.to(kind) if rows.is_floating_point() else rows
                 for name, rows in batch.inputs.items()

@@ -20,6 +20,7 @@ from datamodules.inputs import InputColumns, columns_named, input_cells, input_k
 from datamodules.loading import LoadedDataset
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.base import Modality
+from datamodules.modalities.text import TextModality
 from datamodules.progress_bar import track
 from datamodules.split_dataset import SplitDataset
 from datamodules.table import Column, take
@@ -293,11 +294,17 @@ def can_run_online(
     """
     same = all(
         not differing_options(here[m].options(), predictor.modalities[m].options())
+        and counts_terms(here[m]) >= counts_terms(predictor.modalities[m])
         for m in modalities
     )
     routes, inputs = predictor.network.routes, predictor.inputs
     known = [any(set(inputs[d]) == set(modalities) for d in routes[task]) for task in tasks]
     return same and all(known)
+
+
+def counts_terms(modality: Modality) -> bool:
+    """Say whether rows of a modality have terms, which answers of a wide path depend on."""
+    return isinstance(modality, TextModality) and modality.wide
 
 
 class OnlineTeacher:
@@ -389,6 +396,7 @@ class DatasetTeacher:
     def _run_online(self, part: SplitDataset) -> None:
         assert self.source is not None
         self.online = OnlineTeacher(FrozenModel(self.source), self.dataset, self.read, self.tasks)
+        part.gives_terms = True  # as far as they are counted
         self.all_rows_complete = bool(all(part.stores[m].has[part.rows].all() for m in self.read))
 
     def _fill_table(

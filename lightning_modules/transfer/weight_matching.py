@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.distributed import fixed_buffers
 from lightning_modules.hooks import HookedModule
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.source_models import SourceModel
@@ -19,6 +20,7 @@ from lightning_modules.transfer.adapter_scales import (
     scale_factors,
     tune_option,
 )
+from lightning_modules.wide_path import FITTED
 from pollinate.errors import UsageError
 from pollinate.overrides import option_text
 from pollinate.suggest import hint, listing
@@ -26,6 +28,7 @@ from pollinate.suggest import hint, listing
 # what peft puts into the names of a layer that has an adapter, and before those in its files
 ADAPTER_PREFIX = re.compile(r"\.base_layer(?=\.)|\.default(?=\.weight$)|^base_model\.model\.")
 MAGNITUDE = re.compile(r"(\.lora_magnitude_vector)\.weight$")
+ENCODERS, HEADS, WIDE = "encoders.", "heads.", "wide."
 
 
 @dataclass
@@ -92,14 +95,13 @@ def without_adapter(name: str) -> str:
 def parts_of(names: Iterable[str]) -> list[str]:
     """Return the parts that names belong to: ``trunk``, ``encoders.text``, ``heads.digit``."""
     found = dict.fromkeys(
-        ".".join(name.split(".")[: 2 if name.startswith(("encoders.", "heads.")) else 1])
+        ".".join(name.split(".")[: 2 if name.startswith((ENCODERS, HEADS, WIDE)) else 1])
         for name in names
     )
     return sorted(found)
 
 
 MAX_SHOWN = 3  # weights in a message
-ENCODERS = "encoders."
 LIBRARY_HINT = (
     " Weights of another library are an encoder's: choose it, encoder/image=timm or "
     "encoder/text=transformers, with encoder.MODALITY.model=NAME or FOLDER."
@@ -114,12 +116,15 @@ class MatchedWeights:
     match: which of them.
     relabelled: heads of this network whose task has other labels there.
     factors: {name here: what its tensor is multiplied with}.
+    wide: {task: its name there}, of tasks that take over the wide path with the head: they have no
+        labelled rows here that one could be fitted to.
     """
 
     source: SourceModel
     match: WeightMatch
     relabelled: Sequence[str] = ()
     factors: Mapping[str, float] = field(default_factory=dict)
+    wide: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -142,7 +147,8 @@ class MatchedWeights:
             UsageError: a part isn't there, nothing fits, or shapes, labels or tokenizers differ.
         """
         network = module.network
-        here = shapes(network.state_dict())
+        fitted = fixed_buffers(network)  # to this run's rows
+        here = {n: size for n, size in shapes(network.state_dict()).items() if n not in fitted}
         there = shapes(source.single_network().weights)
         asked = [*(parts or ()), *renamed]
         for part in asked:
@@ -161,7 +167,8 @@ class MatchedWeights:
         fit.refuse(asked)
         found = fit.match
         refuse_other_kinds(source, found.matched, found.missing, found.unexpected)
-        return replace(fit, factors=scale_factors(source, network, found.matched))
+        factors = scale_factors(source, network, found.matched)
+        return replace(fit, factors=factors, wide=wide_paths(network, found.matched, there))
 
     def weights(self) -> dict[str, Tensor]:
         """Return {name here: the source's tensor}, scaled as this run's adapters are."""
@@ -174,14 +181,18 @@ class MatchedWeights:
         with torch.no_grad():
             for name, value in self.weights().items():
                 own[name].copy_(value)
+        for task, there in self.wide.items():
+            values = {name: self.source.weights[f"{WIDE}{there}.{name}"] for name in FITTED}
+            network.wide_path(task).fill(values)
 
     def summary(self) -> list[str]:
         """Return what was taken, what wasn't, and what has no place here."""
         found, numbers = self.match, sum(w.numel() for w in self.weights().values())
         kept = [name for name in parts_of(found.missing) if name not in self.relabelled]
+        wide = [f"{WIDE}{task}" for task in self.wide]
         lines = [
             f"from {self.source.name}: loaded {len(found.matched)} tensors, {numbers:,} values: "
-            f"{', '.join(parts_of(found.matched))}"
+            f"{', '.join([*parts_of(found.matched), *wide])}"
         ]
         if self.factors:
             factors = ", ".join(f"{factor:.4g}" for factor in sorted(set(self.factors.values())))
@@ -193,9 +204,11 @@ class MatchedWeights:
             lines.append(f"  not loaded, because their labels differ: {', '.join(self.relabelled)}")
         if kept:
             lines.append(f"  not in the source: {len(found.missing)} tensors of {', '.join(kept)}")
-        if found.unexpected:
-            some = ", ".join(parts_of(found.unexpected)[: MAX_SHOWN * 2])
-            lines.append(f"  not used: {len(found.unexpected)} tensors of {some}")
+        taken = tuple(f"{WIDE}{there}." for there in self.wide.values())
+        unused = [name for name in found.unexpected if not name.startswith(taken)]
+        if unused:
+            some = ", ".join(parts_of(unused)[: MAX_SHOWN * 2])
+            lines.append(f"  not used: {len(unused)} tensors of {some}")
         return lines
 
     def refuse(self, asked: Sequence[str]) -> None:
@@ -260,6 +273,26 @@ class MatchedWeights:
 def shapes(weights: Mapping[str, Tensor]) -> dict[str, Size]:
     """Return {name: shape}."""
     return {name: value.shape for name, value in weights.items()}
+
+
+def wide_paths(
+    network: MultiTaskNetwork, matched: Mapping[str, str], there: Mapping[str, Size]
+) -> dict[str, str]:
+    """Return {task: its name there}, of those without a wide path that get a head that had one.
+
+    Args:
+        network: of this run.
+        matched: {name here: name there}.
+        there: {name: shape}.
+    """
+    found = {}
+    for task in network.wide:
+        heads = (name for own, name in matched.items() if is_in_part(own, f"{HEADS}{task}"))
+        other = next(heads, "").removeprefix(HEADS).partition(".")[0]
+        known = all(f"{WIDE}{other}.{name}" in there for name in FITTED)
+        if known and not network.wide_path(task).fitted:
+            found[task] = other
+    return found
 
 
 def require_part(part: str, names: Mapping[str, Size]) -> None:

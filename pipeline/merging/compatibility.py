@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from datamodules.loading import table_digest
@@ -195,6 +196,26 @@ def check_starts(models: Models, base: Parent | None) -> list[str]:
         "checkpoint, or average their predictions: method=ensemble"
         for one in found
     ]
+
+
+def check_fitted(models: Models, fitted: Collection[str]) -> None:
+    """Check that what was fitted to rows, and isn't trained, is one in all models.
+
+    Args:
+        models: that are merged.
+        fitted: names of such tensors.
+    """
+    states = [read() for read in models.read]
+    for name in sorted(fitted):
+        found = {m: s[name] for m, s in zip(models.labels, states, strict=True) if name in s}
+        first, *others = found.items()
+        for label, tensor in others:
+            if not torch.equal(tensor, first[1]):
+                raise UsageError(
+                    f"{name} must be one in all models, and {label}'s isn't {first[0]}'s: linear "
+                    "models of other training rows have no mean; train with the same rows and "
+                    "labels, or average predictions: method=ensemble"
+                )
 
 
 def check_base(models: Models, base: Parent) -> None:

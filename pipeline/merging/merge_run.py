@@ -13,6 +13,7 @@ from lightning.pytorch import seed_everything
 
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, MERGED_KEY, write_checkpoint
+from lightning_modules.distributed import fixed_buffers
 from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.merging.base import MergeMethod, MergeResult, check_method
 from lightning_modules.merging.evaluator import MergeEvaluator, stale_batch_norms
@@ -25,6 +26,7 @@ from pipeline.merging.compatibility import (
     Shapes,
     check_complete,
     check_finite,
+    check_fitted,
     check_starts,
 )
 from pipeline.merging.merge_report import (
@@ -79,6 +81,7 @@ class MergeRun:
         combine = redact(config["method"]) if isinstance(self.method, CombinesNetworks) else None
         self.spec = merged_spec(self.parents, self.base, combine, config["name"], allow)
         network = Predictor.from_spec(self.spec, allow).network
+        self.fitted = fixed_buffers(network)  # of any size
         self.shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         self.models = Models(
             [parent.label for parent in self.parents],
@@ -90,6 +93,7 @@ class MergeRun:
         self.notes: list[str] = []
         self.stale: list[str] = []
         if combine is None:
+            check_fitted(self.models, self.fitted)
             self._check_whole({n: unit.shape for unit in self.models.units for n in unit.names})
             self.notes = check_starts(self.models, self.base)
             self.stale = (
@@ -185,4 +189,6 @@ class MergeRun:
 
     def _check_whole(self, found: Shapes) -> None:
         trunk = self.spec["config"]["trunk"]["_target_"].rpartition(".")[2]
-        check_complete(found, self.shapes, trunk)
+        sized = {name: size for name, size in found.items() if name not in self.fitted}
+        wanted = {name: size for name, size in self.shapes.items() if name not in self.fitted}
+        check_complete(sized, wanted, trunk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from datamodules import terms as module
 from datamodules.terms import MOST_COUNTED, TERMS, WORD_TERMS, is_unspaced, text_terms
 
 
@@ -61,6 +62,28 @@ def test_neighbours_in_a_batch_dont_matter() -> None:
         assert dict(zip(numbers.tolist(), counts.tolist(), strict=True)) == terms(text)
         assert (np.diff(numbers) > 0).all()
         assert ((numbers >= 0) & (numbers < TERMS)).all()
+
+
+@pytest.mark.parametrize("most", [1, 9, 20])
+def test_how_many_are_looked_at_together_doesnt_matter(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["good tea", "", "bad", "a text of more than twenty characters", "", "tea"]
+    wanted = [(numbers.tolist(), counts.tolist()) for numbers, counts in text_terms(texts)]
+    monkeypatch.setattr(module, "MOST_CHARACTERS", most)
+
+    found = [(numbers.tolist(), counts.tolist()) for numbers, counts in text_terms(texts)]
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "\0", "\ud800", "\u200d", "🏳️‍🌈", "<" * 5000, "ﷺ", "é" * 3, "\ufeff"]
+)
+def test_any_text_has_terms(odd: str) -> None:
+    (numbers, counts), other = text_terms([odd, "tea"])
+
+    assert len(numbers) == len(counts)
+    assert dict(zip(other[0].tolist(), other[1].tolist(), strict=True)) == terms("tea")
 
 
 def test_order_of_words_matters_by_pairs_only() -> None:

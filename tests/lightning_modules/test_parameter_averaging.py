@@ -13,7 +13,7 @@ from lightning_modules.distributed import (
     is_distributed,
     local_only,
     mean_over_processes,
-    sorted_buffers,
+    moving_buffers,
     trained_parameters,
 )
 from lightning_modules.parameter_averaging.base import ParameterAveraging
@@ -96,7 +96,7 @@ def test_the_list_is_sorted_by_name_and_has_tied_weights_once() -> None:
     moved = [p for p in module.parameters() if p.requires_grad]
     found = trained_parameters(module, reversed(moved))
     assert list(found) == ["a.weight", "norm.bias", "norm.weight", "z.weight"]
-    buffers = sorted_buffers(module)
+    buffers = moving_buffers(module)
     assert list(buffers) == ["norm.num_batches_tracked", "norm.running_mean", "norm.running_var"]
 
 

@@ -15,10 +15,20 @@ from scipy import sparse
 
 import pollinate as po
 from datamodules.batch import Batch
+from datamodules.cache import Cache
 from datamodules.terms import TERMS, text_terms
-from lightning_modules.wide_fit import Terms, best_scale, held_out_columns, linear_model, ridge
-from lightning_modules.wide_path import WidePath
-from pollinate.errors import UsageError
+from lightning_modules.distributed import fixed_buffers, moving_buffers
+from lightning_modules.module import require_fit
+from lightning_modules.wide_fit import (
+    Terms,
+    best_scale,
+    cache_key,
+    held_out_columns,
+    linear_model,
+    ridge,
+)
+from lightning_modules.wide_path import FITTED, WidePath
+from pollinate.errors import PollinateError, UsageError
 from tests.small_shop import reviews
 
 WIDE = {"text": {"wide": True, "vocab_size": 300, "max_length": 16}}
@@ -269,5 +279,85 @@ def test_scale_is_where_the_loss_is_smallest() -> None:
     scale, loss = best_scale(task, columns, targets)
 
     share = right.double().mean().item()
-    assert scale == pytest.approx(np.log(share / (1 - share)), rel=0.05)  # the log odds
-    assert loss == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share), abs=1e-3)
+    hit, miss = share + (1 - share) / 400, 1 - share + share / 400  # and one more, turned round
+    assert scale == pytest.approx(np.log(hit / miss), rel=0.02)  # the log odds
+    wanted = -hit * np.log(hit / (hit + miss)) - miss * np.log(miss / (hit + miss))
+    assert loss == pytest.approx(wanted, abs=1e-3)
+
+
+def test_scale_ends_where_every_row_is_right() -> None:
+    task = po.tasks.Classification("reviews", target="mood", classes=2)
+    targets = torch.arange(400) % 2
+    scale, _ = best_scale(task, torch.eye(2)[targets], targets)
+
+    assert scale == pytest.approx(np.log(400), rel=0.05)  # as if one more were wrong
+    same = torch.zeros(400, dtype=torch.int64)
+    scale, _ = best_scale(task, torch.eye(2)[same], same)
+    assert scale == pytest.approx(np.log(400), rel=0.05)
+
+
+def test_nothing_of_it_is_sent_between_processes(module: Any) -> None:
+    _, model = module
+    fitted = {f"network.wide.{task}.{name}" for task in ("mood", "stars") for name in FITTED}
+
+    assert fixed_buffers(model) == fitted
+    assert not fitted & moving_buffers(model).keys()
+    assert not fitted & dict(model.named_parameters()).keys()
+    assert fitted <= set(model._ddp_params_and_buffers_to_ignore)
+
+
+def test_its_size_is_that_of_the_checkpoint(module: Any) -> None:
+    _, model = module
+    own, any_size = model.state_dict(), fixed_buffers(model)
+    saved = {n: v[:0] if n.endswith("mood.idf") else v for n, v in own.items()}
+    checkpoint = {"state_dict": saved, "pollinate": {"version": "0"}}
+
+    require_fit(own, checkpoint, any_size)
+    with pytest.raises(PollinateError, match=r"network.wide.mood.idf: \(0,\) saved"):
+        require_fit(own, checkpoint)
+    del saved["network.wide.mood.idf"]
+    with pytest.raises(PollinateError, match="nothing saved"):
+        require_fit(own, checkpoint, any_size)
+
+
+def test_another_loss_is_another_fit(module: Any) -> None:
+    data, _ = module
+    keys = []
+    for options in ({}, {"label_smoothing": 0.1}, {"focal": 1.0}, {}):
+        task = po.tasks.Classification("reviews", target="mood", **options)
+        task.use_datasets(["reviews"])
+        task.load_state_dict(data.tasks["mood"].state_dict())
+        keys.append(cache_key("mood", task, data))
+
+    assert keys[0] == keys[3]
+    assert len({str(key) for key in keys}) == 3
+
+
+def test_rows_keep_their_terms_where_a_task_has_no_columns_of_its_own() -> None:
+    rare = ["a", "b"] * 10 + [None] * 220
+    tasks = {"mood": mood(), "rare": po.tasks.Classification("reviews", target="rare")}
+    data = shop(tasks, rare=rare)
+    po.MultiTaskModule(data, encoders={"text": po.encoders.Bag(width=8)}, dim=8)
+    batch = data.parts["train"]["reviews"].batch(np.arange(3))
+
+    assert batch.held_out.keys() == {"mood"}
+    assert batch.terms["text"].shape[0] == 3
+
+
+def test_a_damaged_fit_is_made_again_and_said(tmp_path: Path) -> None:
+    def made() -> tuple[po.MixedDataModule, po.MultiTaskModule]:
+        data = shop({"mood": mood()}, 60)
+        data.policy.cache = Cache(tmp_path)
+        return data, po.MultiTaskModule(data, encoders={"text": po.encoders.Bag(width=8)}, dim=8)
+
+    _, first = made()
+    (file,) = tmp_path.glob("wide/*/table.npy")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 255
+    file.write_bytes(content)
+    data, second = made()
+
+    assert any("was damaged (table.npy was changed) and was made again" in n for n in data.notes)
+    assert torch.equal(
+        first.network.wide_path("mood").table, second.network.wide_path("mood").table
+    )
