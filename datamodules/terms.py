@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import sparse
 
 WORD_TERMS = 1 << 20  # numbers of words and pairs of words; those of characters come after them
 TERMS = 2 * WORD_TERMS
@@ -40,6 +41,16 @@ def text_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         last = max(first + 1, int(np.searchsorted(ends, most, side="right")))
         yield from some_terms(plain[first:last])
         first = last
+
+
+def count_terms(texts: Sequence[str]) -> sparse.csr_matrix:
+    """Return the texts' terms, (N, TERMS) float32: how often each has which."""
+    found = list(text_terms(texts))
+    starts = np.cumsum([0, *(len(numbers) for numbers, _ in found)])
+    empty = np.zeros(0, np.int32)
+    numbers = np.concatenate([empty, *(own for own, _ in found)])
+    counts = np.concatenate([empty, *(own for _, own in found)]).astype(np.float32)
+    return sparse.csr_matrix((counts, numbers, starts), (len(texts), TERMS))
 
 
 def some_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -180,3 +191,41 @@ def mixed(hashes: np.ndarray) -> np.ndarray:
 def numbers(hashes: np.ndarray, count: int) -> np.ndarray:
     """Return hashes as numbers in [0, count): (M,) int64."""
     return (mixed(hashes) % np.uint64(count)).astype(np.int64)
+
+
+OFTEN = 2000  # texts from which on a run of characters must be in two of them
+
+
+class TermWeights:
+    """The terms of training texts, and the texts as TF-IDF vectors.
+
+    Args:
+        counts: (N, TERMS) of the texts.
+
+    Attributes:
+        numbers: (F,), rising; idf: (F,) float32; values: (N, F) float32.
+    """
+
+    def __init__(self, counts: sparse.csr_matrix) -> None:
+        texts = np.bincount(counts.indices, minlength=TERMS)
+        least = np.ones(TERMS, np.int64)
+        if counts.shape[0] > OFTEN:
+            least[WORD_TERMS:] = 2
+        self.numbers = np.flatnonzero(texts >= least)
+        share = (1 + counts.shape[0]) / (1 + texts[self.numbers])
+        self.idf = (1 + np.log(share)).astype(np.float32)
+        self.values = self.of(counts)
+
+    def of(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Return texts as vectors, words and characters each with norm 1: (N, F)."""
+        place = np.full(TERMS, -1)
+        place[self.numbers] = np.arange(len(self.numbers))
+        known = place[counts.indices] >= 0
+        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))[known]
+        columns = place[counts.indices[known]]
+        values = (1 + np.log(counts.data[known])) * self.idf[columns]
+        part = rows * 2 + (self.numbers[columns] >= WORD_TERMS)
+        squares = np.bincount(part, weights=values**2, minlength=1)
+        values = (values / np.sqrt(squares[part])).astype(np.float32)
+        shape = counts.shape[0], len(self.numbers)
+        return sparse.csr_matrix((values, (rows, columns)), shape=shape)

@@ -21,7 +21,7 @@ from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextStore
 from datamodules.progress_bar import track
 from datamodules.split_dataset import SplitDataset
-from datamodules.terms import TERMS, WORD_TERMS
+from datamodules.terms import TERMS, TermWeights
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Task
 from lightning_modules.views import TEXT
@@ -37,7 +37,6 @@ MOST_LABELS = 20_000_000  # rows times columns
 MOST_WEIGHTS = 50_000_000  # terms times columns
 FEWEST = 20  # labelled rows
 FOLDS, FOLDS_OF_MANY = 5, 3
-OFTEN = 2000  # texts from which on a run of characters must be in two of them
 TOLERANCE, MOST_STEPS = 1e-3, 100  # of the conjugate gradients
 SCALES = (1e-2, 1e3)  # between which s is looked for
 PRECISION = 0.02  # of the logarithm of s
@@ -156,7 +155,7 @@ def fit_task(name: str, task: Task, data: MixedDataModule, rows: TermRows) -> di
     if wanted is None:
         raise NoWidePathError("a linear model gives no answers of this kind")
     counts = rows.of(task.datasets)
-    terms = Terms(counts[np.flatnonzero(present)])
+    terms = TermWeights(counts[np.flatnonzero(present)])
     columns = wanted.numpy().astype(np.float32)
     work = terms.values.nnz * columns.shape[1]
     if work > MOST_WORK or len(terms.numbers) * columns.shape[1] > MOST_WEIGHTS:
@@ -184,41 +183,6 @@ def fit_task(name: str, task: Task, data: MixedDataModule, rows: TermRows) -> di
         "scale": np.array([scale], np.float32),
         HELD_OUT: every,
     }
-
-
-class Terms:
-    """The terms of training texts, and the texts as TF-IDF vectors.
-
-    Args:
-        counts: (N, TERMS) of the texts.
-
-    Attributes:
-        numbers: (F,), rising; idf: (F,) float32; values: (N, F) float32.
-    """
-
-    def __init__(self, counts: sparse.csr_matrix) -> None:
-        texts = np.bincount(counts.indices, minlength=TERMS)
-        least = np.ones(TERMS, np.int64)
-        if counts.shape[0] > OFTEN:
-            least[WORD_TERMS:] = 2
-        self.numbers = np.flatnonzero(texts >= least)
-        share = (1 + counts.shape[0]) / (1 + texts[self.numbers])
-        self.idf = (1 + np.log(share)).astype(np.float32)
-        self.values = self.of(counts)
-
-    def of(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-        """Return texts as vectors, words and characters each with norm 1: (N, F)."""
-        place = np.full(TERMS, -1)
-        place[self.numbers] = np.arange(len(self.numbers))
-        known = place[counts.indices] >= 0
-        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))[known]
-        columns = place[counts.indices[known]]
-        values = (1 + np.log(counts.data[known])) * self.idf[columns]
-        part = rows * 2 + (self.numbers[columns] >= WORD_TERMS)
-        squares = np.bincount(part, weights=values**2, minlength=1)
-        values = (values / np.sqrt(squares[part])).astype(np.float32)
-        shape = counts.shape[0], len(self.numbers)
-        return sparse.csr_matrix((values, (rows, columns)), shape=shape)
 
 
 Linear = tuple[np.ndarray, np.ndarray]  # W (F, K) and b (K,): columns are X W + b

@@ -129,7 +129,13 @@ def command(piece: Piece, place: Place) -> list[str]:
         own = [str(file), str(piece.task), str(piece.seed), str(summary)]
         return [sys.executable, "-m", "benchmarks.out_of_the_box.cnn", *own]
     tasks = [f"tasks=[{piece.task}]"] if piece.task else []
-    words = [f"data={file}", f"preset={piece.preset}", *tasks, f"seed={piece.seed}", "tracking=none"]
+    words = [
+        f"data={file}",
+        f"preset={piece.preset}",
+        *tasks,
+        f"seed={piece.seed}",
+        "tracking=none",
+    ]
     return [sys.executable, "-m", "pipeline.fit", *words, f"run_dir={run}"]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,56 +12,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.modalities.text import texts_of
-from datamodules.terms import is_unspaced
+from datamodules.terms import count_terms
 
 Matrix = np.ndarray | sparse.csr_matrix
 
-MOST_TERMS = 200_000  # n-grams of each kind, the most frequent ones
 PICTURE, CELLS, COLOURS = 32, 8, 8  # pixels, cells and coloured pixels a side
 DIRECTIONS = 9  # of edges
 QUARTERS = 4
 
 
-class TextTerms:
-    """TF-IDF of words and pairs of words beside that of characters' n-grams; each part has norm 1.
-
-    (1 + log tf) (1 + log((1 + n) / (1 + df))): Salton & Buckley 1988, smoothed as in scikit-learn.
-    """
-
-    def fit(self, cells: Sequence[Any]) -> TextTerms:
-        """Learn the terms of training rows."""
-        from sklearn.feature_extraction.text import TfidfVectorizer  # a second
-
-        texts = plain_texts(cells)
-        often = 2 if len(texts) > 2000 else 1
-        dense = is_unspaced(texts)
-        shared = {"sublinear_tf": True, "max_features": MOST_TERMS, "dtype": np.float32}
-        characters = TfidfVectorizer(
-            analyzer="char" if dense else "char_wb",
-            ngram_range=(1, 3) if dense else (2, 5),
-            min_df=often,
-            **shared,
-        )
-        words = TfidfVectorizer(
-            ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]", min_df=1, **shared
-        )
-        self.parts = []
-        for part in (words, characters):
-            with suppress(ValueError):  # no text has a term
-                self.parts.append(part.fit(texts))
-        return self
-
-    def __call__(self, cells: Sequence[Any]) -> sparse.csr_matrix:
-        """Return a row for each text: (N, terms)."""
-        texts = plain_texts(cells)
-        if not texts or not self.parts:
-            width = sum(len(part.vocabulary_) for part in self.parts)
-            return sparse.csr_matrix((len(texts), width or 1), dtype=np.float32)
-        return sparse.hstack([part.transform(texts) for part in self.parts], "csr")
-
-
-def plain_texts(cells: Iterable[Any]) -> list[str]:
-    return [" ".join(texts_of(cell)) for cell in cells]
+def count_cells(cells: Iterable[Any]) -> sparse.csr_matrix:
+    """Return the terms of cells' texts, (N, TERMS)."""
+    return count_terms([" ".join(texts_of(cell)) for cell in cells])
 
 
 def picture_descriptors(pictures: Tensor) -> np.ndarray:

@@ -21,9 +21,10 @@ from datamodules.cache import Cache
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import first_text, words_of
 from datamodules.table import Column
+from datamodules.terms import TermWeights
 from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.views import TEXT, RowView, WordView
-from pipeline.linear.descriptors import DESCRIPTORS, Matrix, Standardised, TextTerms
+from pipeline.linear.descriptors import DESCRIPTORS, Matrix, Standardised, count_cells
 from pollinate.files import write_json
 from pollinate.foreign import read_json
 
@@ -58,7 +59,7 @@ class LinearScores:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-FORMAT = 1  # of what the cache holds; raised when scores change
+FORMAT = 2  # of what the cache holds; raised when scores change
 FILE = "scores.json"
 
 
@@ -174,9 +175,9 @@ class RowMatrices:
                     split: [cell for d in datasets for cell in self._texts(d, split)]
                     for split in blocks
                 }
-                terms = TextTerms().fit(cells["train"])
+                terms = TermWeights(count_cells(cells["train"]))
                 for split, own in blocks.items():
-                    own.append(terms(cells[split]))
+                    own.append(terms.of(count_cells(cells[split])))
             elif modality in DESCRIPTORS:
                 own_rows = {split: self._described(datasets, split, modality) for split in blocks}
                 values, has = own_rows["train"]

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from datamodules import terms as module
-from datamodules.terms import MOST_COUNTED, TERMS, WORD_TERMS, is_unspaced, text_terms
+from datamodules.terms import (
+    MOST_COUNTED,
+    TERMS,
+    WORD_TERMS,
+    TermWeights,
+    count_terms,
+    is_unspaced,
+    text_terms,
+)
 
 
 def terms(text: str) -> dict[int, int]:
@@ -97,3 +105,14 @@ def test_scripts_without_spaces() -> None:
     assert is_unspaced(["今天天气很好", "好"])
     assert not is_unspaced(["nice weather", "你"])
     assert not is_unspaced([])
+
+
+def test_a_text_is_like_those_that_share_its_terms() -> None:
+    known = TermWeights(count_terms(["这家酒店很好", "房间很脏"]))
+    close, far = (
+        known.of(count_terms(["酒店很好啊", "xyz"])) @ known.of(count_terms(["这家酒店很好"])).T
+    )
+
+    assert close.sum() > 0.4
+    assert far.sum() == 0
+    assert TermWeights(count_terms(["", " "])).of(count_terms(["", "a"])).shape[0] == 2

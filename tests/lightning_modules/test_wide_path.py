@@ -16,11 +16,10 @@ from scipy import sparse
 import pollinate as po
 from datamodules.batch import Batch
 from datamodules.cache import Cache
-from datamodules.terms import TERMS, text_terms
+from datamodules.terms import TERMS, TermWeights, text_terms
 from lightning_modules.distributed import fixed_buffers, moving_buffers
 from lightning_modules.module import require_fit
 from lightning_modules.wide_fit import (
-    Terms,
     best_scale,
     cache_key,
     held_out_columns,
@@ -93,7 +92,7 @@ def test_columns_are_tf_idf_times_weights(module: Any) -> None:
     found = path.columns(store.terms(part.rows))
 
     train = data.parts["train"]["reviews"]
-    terms = Terms(counts_of(store, train.rows))
+    terms = TermWeights(counts_of(store, train.rows))
     wanted = terms.of(counts_of(store, part.rows)) @ path.table.numpy() + path.bias.numpy()
     assert np.allclose(found.numpy(), wanted, atol=1e-5)
 
@@ -238,7 +237,7 @@ def random_texts(count: int) -> sparse.csr_matrix:
 def test_ridge_is_scikit_learns() -> None:
     from sklearn.linear_model import Ridge
 
-    terms = Terms(random_texts(80))
+    terms = TermWeights(random_texts(80))
     columns = np.random.default_rng(1).normal(size=(80, 3)).astype(np.float32)
     table, bias = ridge(terms.values, columns - columns.mean(0), 0.5)
     wanted = Ridge(0.5, solver="svd").fit(terms.values.toarray(), columns - columns.mean(0))
@@ -251,8 +250,8 @@ def test_tf_idf_is_scikit_learns() -> None:
     from sklearn.feature_extraction.text import TfidfTransformer
 
     counts = random_texts(30)
-    found = Terms(counts).of(counts)
-    known = Terms(counts).numbers
+    found = TermWeights(counts).of(counts)
+    known = TermWeights(counts).numbers
     words = known < TERMS // 2
     wanted = TfidfTransformer(sublinear_tf=True).fit_transform(counts[:, known[words]])
 
@@ -260,7 +259,7 @@ def test_tf_idf_is_scikit_learns() -> None:
 
 
 def test_folds_dont_see_their_rows() -> None:
-    values = Terms(random_texts(60)).values
+    values = TermWeights(random_texts(60)).values
     flags = np.random.default_rng(2).integers(0, 2, 60)
     columns = np.eye(2, dtype=np.float32)[flags]
     held = held_out_columns(values, columns, 1.0, True, 5)

@@ -13,13 +13,11 @@ import torch
 
 import pollinate as po
 from datamodules.cache import Cache
-from datamodules.terms import is_unspaced
 from pipeline.build import build_datamodule
 from pipeline.configuration.composition import compose
 from pipeline.linear import scores as module
 from pipeline.linear.descriptors import (
     Standardised,
-    TextTerms,
     picture_descriptors,
     sound_descriptors,
 )
@@ -159,15 +157,6 @@ def test_scores_are_kept_until_rows_or_labels_change(
     assert fits == ["mood", "other"] and both.scores["test"].keys() == {"mood", "other"}
     found(label_fraction=0.5, mood="mood")
     assert fits == ["mood", "other", "mood"]
-
-
-def test_terms_know_scripts_without_spaces() -> None:
-    chinese = ["这家酒店很好", "房间很脏"]
-    assert is_unspaced(chinese) and not is_unspaced(["a good room", "une chambre"])
-    terms = TextTerms().fit(chinese)
-    close, far = terms(["酒店很好啊", "xyz"]) @ terms(["这家酒店很好"]).T
-    assert close.sum() > 0.4 and far.sum() == 0
-    assert TextTerms().fit(["", " "])(["", "a"]).shape[0] == 2
 
 
 def test_pictures_are_told_by_edges_and_colours() -> None:
