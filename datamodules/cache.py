@@ -60,6 +60,9 @@ class Cache:
         entry = self._entry(kind, key)
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # a file is in its place, say
+            raise self._unwritable(error) from error
+        try:
             with FileLock(entry.with_suffix(".lock")):
                 wrong = damage(entry)
                 if wrong:
@@ -70,12 +73,15 @@ class Cache:
                 (entry / DONE).touch()
         except OSError as error:
             if error.errno in UNWRITABLE:
-                raise PollinateError(
-                    f"the cache {self.folder} can't be written: {error.strerror}; choose another "
-                    "place: data.cache=PATH"
-                ) from error
+                raise self._unwritable(error) from error
             raise
         return entry
+
+    def _unwritable(self, error: OSError) -> PollinateError:
+        return PollinateError(
+            f"the cache {self.folder} can't be written: {error.strerror}; choose another place: "
+            "data.cache=PATH"
+        )
 
     def _entry(self, kind: str, key: Any) -> Path:
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]

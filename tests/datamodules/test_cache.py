@@ -165,6 +165,12 @@ def test_a_full_disk_is_named(fill: Any, tmp_path: Path) -> None:
     cache.get("kind", ["key"], fill)
 
 
+def test_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PollinateError, match=r"file can't be written: .*; choose another place"):
+        Cache(tmp_path / "file").get("kind", ["key"], lambda _: None)
+
+
 def test_room_is_taken_before_an_array_is_filled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
