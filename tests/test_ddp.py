@@ -37,7 +37,7 @@ EXACT = (
 )
 # odd batches: one process has more rows than the other
 PLAIN = {
-    "quickstart": (*SMOKE, *EXACT, "sampler.batch_size=37", "data.text.wide=true"),
+    "quickstart": (*SMOKE, *EXACT, "preset=none", "sampler.batch_size=37", "data.text.wide=true"),
     "streamed, every type of task": (*STREAMED, *EXACT, "sampler.batch_size=7"),
 }
 
