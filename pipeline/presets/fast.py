@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pipeline.presets.choice import Choice
 from pipeline.presets.facts import AudioFacts, DataFacts, ImageFacts, MachineFacts, TextFacts
 
+DROPOUT = 0.8  # of tokens, whose texts are else soon known by heart
 STEP = 16  # tokens by which lengths are rounded up
 MOST_TOKENS = 256
 TOKENS_A_LETTER = {False: 0.27, True: 0.7}  # by whether the script puts no spaces between words
@@ -17,7 +18,7 @@ TEMPERATURE = 2.0  # rows of a data set in a step are as the square root of its 
 BATCH, FEW_ROWS, SMALL_BATCH = 64, 1_000, 32
 SMOOTHING = 0.1  # of labels that pictures and recordings are learnt from
 PICTURES = 130_000  # that are learnt from in a run of 5,000 rows, on a grid of 16 x 16
-GREY_SHARE = 0.4  # of that for pictures without colours, which are learnt sooner
+GREY_SHARE = 0.2  # of that for pictures without colours, which are learnt sooner
 IMAGE_EPOCHS, AUDIO_EPOCHS, WORD_EPOCHS, TEXT_EPOCHS = (8, 60), (12, 40), 10, 4
 AUDIO_ROWS = 30_000  # recordings that are learnt from
 IMAGE_RATE, AUDIO_RATE, WORD_RATE, TEXT_RATE = 4e-3, 2e-3, 3e-3, 1e-3
@@ -44,6 +45,11 @@ def text_choices(data: DataFacts, text: TextFacts) -> Iterator[Choice]:
     yield Choice({"data.text.wide": True}, "a linear model of words beside the encoder")
     if data.labels_words:
         yield Choice({"encoder/text": "gru"}, "a task labels words, which need their neighbours")
+    else:
+        yield Choice(
+            {"encoder/text": "bag", "encoder.text.dropout": DROPOUT},
+            "a small encoder, as what is left to say is little",
+        )
     yield Choice(
         {"data.text.max_length": token_length(text)},
         f"19 of 20 texts have at most {text.most:,} letters",

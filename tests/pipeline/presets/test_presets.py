@@ -56,7 +56,7 @@ def test_texts_get_a_linear_model_and_few_slow_epochs() -> None:
     assert found["data.text.wide"] is True
     assert found["trainer.max_epochs"] == 4
     assert found["optimizer.lr"] == 1e-3
-    assert "encoder/text" not in found  # the usual one
+    assert found["encoder/text"] == "bag"
 
 
 def test_words_need_their_neighbours() -> None:
