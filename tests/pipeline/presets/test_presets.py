@@ -275,3 +275,36 @@ def test_auto_is_good_with_a_gpu(
 def test_a_word_that_is_no_preset(shop: Path) -> None:
     with pytest.raises(UsageError, match="preset must be one of auto, fast, good, none"):
         compose("fit", [f"data={shop}", "preset=best"])
+
+
+def test_a_run_says_and_keeps_what_was_chosen(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline import training_run
+    from pipeline.fit import main
+    from pipeline.linear.scores import LinearScores
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training_run, "draw_plots", lambda *_: [])
+    monkeypatch.setattr(training_run, "linear_scores", lambda *_: LinearScores())
+    run = tmp_path / "run"
+    overrides = [f"data={shop}", "dim=8", "trainer.max_steps=1", "tracking=none"]
+    assert main([*overrides, f"run_dir={run}"]) == 0
+    said = capsys.readouterr().out
+    assert "preset fast chose" in said
+    assert "data.text.wide=true  (a linear model of words beside the encoder)" in said
+    assert "trainer.max_epochs=4" not in said  # max_steps is in its place
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["preset"], config["sampler"]["batch_size"]) == ("fast", 32)
+
+    assert main([f"resume={run}", "trainer.max_steps=2"]) == 0
+    assert "chose" not in capsys.readouterr().out
+
+
+def test_a_plan_shows_what_is_chosen(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.plan import main
+
+    assert main([f"data={shop}", "sampler.batch_size=9"]) == 0
+    said = capsys.readouterr().out
+    assert "preset fast chose" in said
+    assert "sampler.batch_size=9 on 1 device" in said
