@@ -17,7 +17,7 @@ from lightning_modules.checkpoints import read_checkpoint
 CHEAP = (
     *("dim=16", "encoder.text.pairs=128", "encoder.text.width=16", "encoder.image.width=8"),
     *("sampler.batch_size=8", "trainer.max_steps=2", "gradients.every_n_steps=0"),
-    *("data.image.augment=flip", "tracking=none"),
+    *("data.image.augment=flip", "tracking=none", "preset=none"),
 )
 QUIET = "tracking=none"
 
