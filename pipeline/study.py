@@ -52,23 +52,25 @@ def _run(want: StudyRequest, leader: ProcessLock, started: float) -> StudyResult
     )
 
     plan = find_plan(want)
-    base = check_arms(want) if plan is None else plan.base
+    if plan is None:
+        check_arms(want)
 
     from pipeline.command import silence_libraries
     from pipeline.studies.study_run import StudyResult, StudyRun
     from pollinate.console import new_console
 
     silence_libraries()
+    console = new_console()
     dry = want.config["dry_run"]
     if not dry:
         check_launcher(want.config["launcher"])
     if plan is None and (dry or leader.acquire()):
-        plan = make_plan(want, base, started, timed=not dry)
+        plan = make_plan(want, console, started, timed=not dry)
     if plan is None:
         plan = await_plan(want)
     if not dry:
         save_plan(plan, want)
-    study_run = StudyRun(plan, want, new_console(), leader)
+    study_run = StudyRun(plan, want, console, leader)
     study_run.show_plan()
     if dry:
         study_run.show_commands()

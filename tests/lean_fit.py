@@ -29,6 +29,6 @@ def lean_runs() -> Iterator[None]:
         patch.setattr("pipeline.serving.model_folder.OWN_PACKAGES", ())
         patch.setattr("pipeline.training_run.linear_scores", lambda *_: LinearScores())
         patch.setattr(
-            "pipeline.presets.apply.apply_preset", lambda _, config, *__: ChosenConfig(config, ())
+            "pipeline.presets.apply.apply_preset", lambda _, config, *__: ChosenConfig(config)
         )
         yield

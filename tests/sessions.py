@@ -333,7 +333,7 @@ def _session(session: dict[str, Any]) -> int:
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
     if not session["preset"]:
-        pipeline.presets.apply.apply_preset = lambda _, config, *__: ChosenConfig(config, ())
+        pipeline.presets.apply.apply_preset = lambda _, config, *__: ChosenConfig(config)
     if not session["linear"]:
         pipeline.training_run.linear_scores = lambda *_: LinearScores()
     if not session["model"]:

@@ -228,11 +228,16 @@ def keep_chosen_tasks(config: dict[str, Any]) -> dict[str, Any]:
     gone = (data["tasks"].keys() - tasks.keys()) | (data["datasets"].keys() - needed)
     rest = {name: drop_names(config[name], gone) for name in NAMING_TASKS}
     scales = config["optimizer"].get("lr_scale") or {}
-    heads = {f"heads.{name}" for name in gone}
-    kept = {part: factor for part, factor in scales.items() if part not in heads}
+    left = modalities_of(data["datasets"]) - modalities_of(datasets)
+    absent = {f"heads.{name}" for name in gone} | {f"encoders.{name}" for name in left}
+    kept = {part: factor for part, factor in scales.items() if part not in absent}
     optimizer = {**config["optimizer"], "lr_scale": kept}
     new = {**data, "tasks": tasks, "datasets": datasets}
     return {**config, **rest, "optimizer": optimizer, "data": new}
+
+
+def modalities_of(datasets: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {modality for spec in datasets.values() for modality in spec.get("inputs") or ()}
 
 
 def datasets_of(spec: Mapping[str, Any]) -> list[str]:

@@ -34,10 +34,14 @@ PRESETS: Mapping[str, Callable[[DataFacts, MachineFacts, frozenset[str]], Iterat
 
 @dataclass(frozen=True)
 class ChosenConfig:
-    """config: of the run; lines: what a preset chose in it, and why, for people."""
+    """config: of the run; lines: what a preset chose in it, and why, for people.
+
+    overrides: what it chose, as before those of the command line.
+    """
 
     config: dict[str, Any]
-    lines: Sequence[str]
+    lines: Sequence[str] = ()
+    overrides: Sequence[str] = ()
 
 
 def apply_preset(
@@ -61,7 +65,7 @@ def apply_preset(
     if name == AUTO:
         name = "good" if machine.gpu and packages else "fast"
     if name == NONE:
-        return ChosenConfig(config, ())
+        return ChosenConfig(config)
     facts = data_facts(build_datamodule(config))
     usual = compose(command)
     usual["data"] = {name: asdict(kind()) for name, kind in USUAL_INPUTS.items()}
@@ -74,4 +78,5 @@ def apply_preset(
     )
     require_all(composed.requires)
     lines = [f"preset {name} chose (what is on the command line wins; preset=none: nothing):"]
-    return ChosenConfig(composed.config, [*lines, *(f"  {choice.line()}" for choice in choices)])
+    lines += [f"  {choice.line()}" for choice in choices]
+    return ChosenConfig(composed.config, lines, chosen)

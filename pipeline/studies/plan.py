@@ -93,6 +93,8 @@ class StudyPlan:
     config_dirs, folder: of the command line.
     facts: of the multi-task run; arms: {name: arm}.
     budget, search, predictors: as configured.
+    chosen: what a preset chose for all trials, which ``base`` has; None: each chooses for itself,
+        as in a study of an earlier version.
     """
 
     name: str
@@ -106,6 +108,7 @@ class StudyPlan:
     budget: str
     search: dict[str, Any] | None = None
     predictors: list[str] = field(default_factory=list)
+    chosen: list[str] | None = None
 
     def save(self, folder: Path) -> None:
         # trials are started with these overrides, and a password may be among them
@@ -124,7 +127,7 @@ def load_plan(folder: Path) -> StudyPlan | None:
     try:
         arms = {name: arm_from(own) for name, own in plain["arms"].items()}
         plan = StudyPlan(**{**plain, "facts": facts_from(plain["facts"]), "arms": arms})
-        texts = [*plan.overrides, *plan.base, *plan.config_dirs, plan.folder]
+        texts = [*plan.overrides, *plan.base, *plan.config_dirs, plan.folder, *(plan.chosen or ())]
         texts += [text for arm in arms.values() for text in arm.overrides]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PollinateError(f"{folder / PLAN} is no plan of a study: {error!r}") from error

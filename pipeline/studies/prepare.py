@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.command import CommandArguments, given_keys
 from pipeline.configuration.composition import compose, compose_with_requirements
@@ -31,12 +31,16 @@ from pipeline.studies.overrides import (
 from pipeline.studies.plan import PLAN, StudyPlan, load_plan
 from pipeline.studies.search import as_overrides, require_optuna
 from pipeline.studies.trial_files import safe_name
+from pipeline.terminal import say
 from pipeline.tracking.addresses import own_addresses, require_own_address
 from pipeline.tracking.redact import redact
 from pollinate.errors import PollinateError, UsageError
 from pollinate.files import refuse_links
 from pollinate.overrides import option_text, override
 from pollinate.requirements import check_writable, require_all
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # what may differ without making another study: how, where and how often it is run
 FREE = (
@@ -200,9 +204,10 @@ def find_plan(want: StudyRequest) -> StudyPlan | None:
     study = want.config["study"]
     plan.seeds = list(want.config["seeds"])
     # as checked with the configuration, whatever the file says
-    plan.base, plan.config_dirs = trial_base(want), want.config_dirs
+    plan.base, plan.config_dirs = trial_base(want, plan.chosen), want.config_dirs
     plan.budget, plan.search = study["budget"], study["search"]
     plan.predictors = list(study["predictors"])
+    refuse_commands(f"{want.folder / PLAN}", plan.chosen or ())
     for name, arm in plan.arms.items():
         refuse_commands(f"{want.folder / PLAN}, arm {name},", arm.overrides)
     return plan
@@ -234,7 +239,7 @@ def check_folders(arms: Iterable[str]) -> None:
             )
 
 
-def check_arms(want: StudyRequest) -> list[str]:
+def check_arms(want: StudyRequest) -> None:
     study, base = want.config["study"], trial_base(want)
     require_optuna(study["search"])
     for name, overrides in variants_of(study).items():
@@ -243,12 +248,18 @@ def check_arms(want: StudyRequest) -> list[str]:
     first = {key: v[0] if isinstance(v, list) else v["low"] for key, v in keys.items()}
     if first:
         check_arm("study.search.keys", base, as_overrides(first), want.config_dirs)
-    return base
 
 
-def trial_base(want: StudyRequest) -> list[str]:
-    """Return the overrides of every trial."""
+def trial_base(want: StudyRequest, chosen: Sequence[str] | None = None) -> list[str]:
+    """Return the overrides of every trial.
+
+    Args:
+        want: with the command line's.
+        chosen: what a preset chose for all of them; None: nothing was.
+    """
     base = trial_overrides(want.overrides)
+    if chosen is not None:
+        base = combined(chosen, base, ["preset=none"])
     tracking = want.config["tracking"]
     silent = "register" in tracking and "tracking.register" not in map(key_of, base)
     return [*base, "tracking.register=null"] if silent else base  # it would fill the registry
@@ -273,18 +284,28 @@ def check_arm(
         raise UsageError(f"{where}: {error}") from error
 
 
-def make_plan(want: StudyRequest, base: list[str], started: float, timed: bool) -> StudyPlan:
-    from pipeline.studies.profiling import profile_multi_task  # imports torch
+def make_plan(want: StudyRequest, console: Console, started: float, timed: bool) -> StudyPlan:
+    """Return a new study's plan; a preset chooses once, for the multi-task run, and says so.
+
+    Arms would else differ in more than what they share.
+    """
+    from pipeline.presets.apply import apply_preset  # imports torch
+    from pipeline.studies.profiling import profile_multi_task
 
     config, study = want.config, want.config["study"]
-    facts = profile_multi_task(config, started, timed)
+    dirs = [Path(one) for one in want.config_dirs]
+    preset = apply_preset(COMMAND, config, want.overrides, dirs)
+    for line in preset.lines:
+        say(console, line)
+    chosen = list(preset.overrides)
+    facts = profile_multi_task(preset.config, started, timed)
     arms = arms_of(study, facts)
     check_folders(arms)
     return StudyPlan(
         config["name"],
         list(config["seeds"]),
         study_overrides(want.overrides),
-        base,
+        trial_base(want, chosen),
         want.config_dirs,
         str(want.cwd),
         facts,
@@ -292,6 +313,7 @@ def make_plan(want: StudyRequest, base: list[str], started: float, timed: bool) 
         study["budget"],
         study["search"],
         list(study["predictors"]),
+        chosen,
     )
 
 

@@ -190,7 +190,7 @@ def test_what_is_said_of_other_tasks_is_left_out() -> None:
             "sampler.weights={mnist: 2, reviews: 3}",
             "balancer=fixed",
             "balancer.task_weights={digit: 1, sentiment: 2}",
-            "optimizer.lr_scale={heads.digit: 2, heads.sentiment: 3, trunk: 0.5}",
+            "optimizer.lr_scale={heads.digit: 2, heads.sentiment: 3, encoders.text: 0.1, trunk: 0.5}",
         ],
     )
     assert config["sampler"]["weights"] == {"mnist": 2}

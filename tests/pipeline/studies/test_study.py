@@ -13,9 +13,10 @@ import pytest
 
 from pipeline.command import parse_arguments
 from pipeline.configuration.composition import compose
+from pipeline.studies.plan import load_plan
 from pipeline.study import main
 from tests.pipeline.studies.plans import LAUNCHER, ROOT
-from tests.pipeline.studies.text_shop import SMALL, stand_in, write_shop
+from tests.pipeline.studies.text_shop import SMALL, plan_only, stand_in, write_shop
 
 
 def test_a_task_without_test_labels_is_noted(
@@ -57,6 +58,44 @@ def test_dry_run_prints_commands_that_compose(
         config = compose("fit", words.overrides, words.config_dirs)
         assert config["sampler"]["batch_size"] in (8, 16)
     assert not list(shop.glob("runs/*"))
+
+
+def test_a_preset_chooses_once_for_all_trials(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [word for word in SMALL if word.partition("=")[0] in ("data", "tracking", "baseline")]
+    variant = "study.variants.recurrent=encoder/text=gru"
+    assert main([*own, "preset=fast", "dry_run=true", "seeds=[0]", variant]) == 0
+    out = capsys.readouterr().out
+    assert "preset fast chose" in out
+    chosen = ["trainer.max_epochs=4", "data.text.wide=true", "optimizer.lr=0.001", "preset=none"]
+    arms = [shlex.split(line)[3:] for line in out.splitlines() if line.startswith("python -m")]
+    assert len(arms) == 4
+    for words in arms:
+        assert {*chosen} <= {*words}
+        assert ("encoder.text.dropout=0.8" in words) == ("encoder/text=gru" not in words)
+        assert compose("fit", words)["preset"] == "none"
+
+
+def test_a_resumed_study_keeps_what_the_preset_chose(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_only(shop, "one")
+    made = load_plan(shop / "one")
+    assert made is not None
+    made.chosen = ["dim=24", "encoder.text.pairs=32"]
+    made.save(shop / "one")
+    assert main(["resume=one", f"launcher={LAUNCHER}", "dry_run=true"]) == 0
+    found = capsys.readouterr().out
+    assert "encoder.text.pairs=64" in found and "encoder.text.pairs=32" not in found
+    made.chosen = ["encoder.text.dropout=0.25"]
+    made.save(shop / "one")
+    assert main(["resume=one", f"launcher={LAUNCHER}", "dry_run=true"]) == 0
+    assert "encoder.text.dropout=0.25" in capsys.readouterr().out
+    made.chosen = ["launcher=rm"]
+    made.save(shop / "one")
+    assert main(["resume=one", f"launcher={LAUNCHER}", "dry_run=true"]) == 2
+    assert "sets launcher=rm, which only the study's command line" in capsys.readouterr().err
 
 
 @pytest.mark.slow

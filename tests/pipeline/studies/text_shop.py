@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from pipeline.command import CommandArguments
 from pipeline.configuration.composition import compose
@@ -66,5 +67,5 @@ def plan_only(folder: Path, run_dir: str) -> None:
     """Leave a study's folder as one that was killed after it was planned."""
     overrides = stand_in(run_dir)
     want = study_request(compose("study", overrides), CommandArguments(overrides=overrides))
-    plan = make_plan(want, SMALL, time.perf_counter(), timed=False)
+    plan = make_plan(want, Console(), time.perf_counter(), timed=False)
     save_plan(plan, want)
