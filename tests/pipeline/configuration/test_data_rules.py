@@ -190,12 +190,12 @@ def test_what_is_said_of_other_tasks_is_left_out() -> None:
             "sampler.weights={mnist: 2, reviews: 3}",
             "balancer=fixed",
             "balancer.task_weights={digit: 1, sentiment: 2}",
-            "optimizer.lr_scale={heads.digit: 2, heads.sentiment: 3, encoders.text: 0.1, trunk: 0.5}",
+            "optimizer.lr_scale={heads.digit: 2, heads.sentiment: 3, encoders.text: 0.1, trunk: 2}",
         ],
     )
     assert config["sampler"]["weights"] == {"mnist": 2}
     assert config["balancer"]["task_weights"] == {"digit": 1}
-    assert config["optimizer"]["lr_scale"] == {"heads.digit": 2, "trunk": 0.5}
+    assert config["optimizer"]["lr_scale"] == {"heads.digit": 2, "trunk": 2}
 
 
 @pytest.mark.parametrize(
