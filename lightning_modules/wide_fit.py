@@ -28,7 +28,7 @@ from lightning_modules.views import TEXT
 from lightning_modules.wide_path import FITTED
 from pollinate.recipes import recipe_of
 
-FORMAT = 2  # of what the cache holds; raised when what is fitted changes
+FORMAT = 3  # of what the cache holds; raised when what is fitted changes
 SLACKS = (1.0, 0.3)  # C, one over the penalty; the first where trying them would take long
 FEW = 8_000_000  # numbers of the rows times columns up to which they are tried
 CHEAP = 60_000_000  # of the same up to which two models of each column are fitted
@@ -162,16 +162,19 @@ def fit_task(name: str, task: Task, data: MixedDataModule, rows: TermRows) -> di
         raise NoWidePathError(
             f"{columns.shape[1]:,} classes of {len(columns):,} texts take a linear model too long"
         )
-    few, cheap, best = work < FEW, work < CHEAP, None
+    few, both, best = work < FEW, work < CHEAP and not task.any_columns, None
     for slack in SLACKS if few else SLACKS[:1]:
         folds = FOLDS if few else FOLDS_OF_MANY
-        held = held_out_columns(terms.values, columns, slack, cheap, folds)
+        held = held_out_columns(terms.values, columns, slack, both, folds)
+        offset = best_offset(task, held, targets) if task.any_columns else np.float32(0)
+        held += offset
         scale, loss = best_scale(task, torch.from_numpy(held), targets)
         if best is None or loss < best[0]:
-            best = loss, scale, slack, held
+            best = loss, scale, slack, held, offset
     assert best is not None
-    _, scale, slack, held = best
-    table, bias = linear_model(terms.values, columns, slack, cheap)
+    _, scale, slack, held, offset = best
+    table, bias = linear_model(terms.values, columns, slack, both)
+    bias += offset
     every = np.empty((len(present), columns.shape[1]), np.float32)
     every[present] = held
     every[~present] = terms.of(counts[np.flatnonzero(~present)]) @ table + bias
@@ -189,31 +192,32 @@ Linear = tuple[np.ndarray, np.ndarray]  # W (F, K) and b (K,): columns are X W +
 
 
 def held_out_columns(
-    values: sparse.csr_matrix, columns: np.ndarray, slack: float, cheap: bool, folds: int
+    values: sparse.csr_matrix, columns: np.ndarray, slack: float, both: bool, folds: int
 ) -> np.ndarray:
     """Return each row's columns from a model of the other folds' rows: (N, K)."""
     fold = np.random.default_rng(0).permutation(len(columns)) % folds
     found = np.empty_like(columns)
     for number in range(folds):
         own, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        table, bias = linear_model(values[others], columns[others], slack, cheap)
+        table, bias = linear_model(values[others], columns[others], slack, both)
         found[own] = values[own] @ table + bias
     return found
 
 
 def linear_model(
-    values: sparse.csr_matrix, columns: np.ndarray, slack: float, cheap: bool
+    values: sparse.csr_matrix, columns: np.ndarray, slack: float, both: bool
 ) -> Linear:
     """Return the linear model of columns.
 
-    Of numbers it is ridge regression. Of flags it is the mean of a support vector machine and, as
-    far as that is cheap, of ridge regression on terms that are weighted by what they say of the
-    flag: the two err differently, and their mean errs less than either.
+    Of numbers it is ridge regression. Of flags it is a support vector machine, or the mean of that
+    and of ridge regression on terms that are weighted by what they say of the flag: the two err
+    differently, and where one flag of a row is right their mean errs less than either. Where any
+    number may be, ridge regression's answers to a rare flag are too near to 0 to be averaged.
 
     Args:
         values: X, (N, F); columns: (N, K), numbers of mean 0, or flags of 0 and 1.
         slack: one over the penalty.
-        cheap: whether all is fitted.
+        both: whether flags have both models.
     """
     if not np.isin(columns, (0.0, 1.0)).all():
         return ridge(values, columns, 1 / slack)
@@ -224,7 +228,7 @@ def linear_model(
         flag = columns[:, number]
         if 0 < flag.mean() < 1:
             found = [support_vectors(values, flag, slack)]
-            if cheap:
+            if both:
                 found.append(naive_bayes_ridge(values, flag))
             table[:, number] = np.mean([own for own, _ in found], axis=0)
             bias[number] = np.mean([own for _, own in found])
@@ -298,6 +302,27 @@ def ridge(values: sparse.csr_matrix, columns: np.ndarray, penalty: float) -> Lin
         square = new
     table = weights(solution).astype(np.float32)
     return table, (mean - mean_row @ table).astype(np.float32)
+
+
+def best_offset(task: Task, columns: np.ndarray, targets: Tensor) -> np.float32:
+    """Return the o that, with the best s, gives s f(columns + o) the smallest mean loss.
+
+    Margins of a rare flag are below 0 also where it is as likely as not. Source: Platt 1999,
+    "Probabilistic outputs for support vector machines", section 2.
+
+    Args:
+        task: whose loss.
+        columns: (N, K), of models that didn't see the rows; targets: (N, ...).
+    """
+    from scipy.optimize import minimize  # half a second
+
+    held = torch.from_numpy(columns).double()
+
+    def loss(point: np.ndarray) -> float:
+        shift = task.linear_shift(held + float(point[1]))
+        return task.loss(task.neutral + math.exp(point[0]) * shift, targets).mean().item()
+
+    return np.float32(minimize(loss, (1.0, 0.0), method="Nelder-Mead").x[1])
 
 
 def best_scale(task: Task, columns: Tensor, targets: Tensor) -> tuple[float, float]:

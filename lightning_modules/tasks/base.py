@@ -208,6 +208,7 @@ class Task(metaclass=Buildable):
         classes: names of the classes, in the order of the outputs; empty if there are none.
         view: what the task reads of its rows: one vector, words or cells.
         modalities: those that a row must have to be labelled; empty: the target says it.
+        any_columns: whether any number of the columns of ``label_columns`` may apply to a row.
         maps: how a target that has a value for each pixel is read; None: a cell is a target.
 
     Examples:
@@ -230,6 +231,7 @@ class Task(metaclass=Buildable):
     classes: Sequence[str] = ()
     view: View = RowView()
     modalities: Sequence[str] = ()
+    any_columns: bool = False
     maps: MapFormat | None = None
     known: Mapping[str, Any] | None = None
 

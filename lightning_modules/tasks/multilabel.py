@@ -63,6 +63,7 @@ class Multilabel(Task):
     """
 
     score = "f1"
+    any_columns = True
 
     def __init__(
         self,

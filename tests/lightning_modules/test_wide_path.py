@@ -20,6 +20,7 @@ from datamodules.terms import TERMS, TermWeights, text_terms
 from lightning_modules.distributed import fixed_buffers, moving_buffers
 from lightning_modules.module import require_fit
 from lightning_modules.wide_fit import (
+    best_offset,
     best_scale,
     cache_key,
     held_out_columns,
@@ -293,6 +294,16 @@ def test_scale_ends_where_every_row_is_right() -> None:
     same = torch.zeros(400, dtype=torch.int64)
     scale, _ = best_scale(task, torch.eye(2)[same], same)
     assert scale == pytest.approx(np.log(400), rel=0.05)
+
+
+def test_offset_is_where_a_label_is_as_likely_as_not() -> None:
+    task = po.tasks.Multilabel("reviews", target="flags", classes=3)
+    draw = np.random.default_rng(5)
+    columns = draw.uniform(-0.3, 0.7, (4000, 3)).astype(np.float32)
+    applies = draw.random(columns.shape) < 1 / (1 + np.exp(-12 * (columns - 0.3)))
+    targets = torch.from_numpy(applies.astype(np.float32))
+
+    assert best_offset(task, columns, targets) == pytest.approx(0.5 - 0.3, abs=0.02)
 
 
 def test_nothing_of_it_is_sent_between_processes(module: Any) -> None:
