@@ -114,7 +114,10 @@ def measure(options: Options, place: Place) -> int:
             rest = "" if remaining is None else f", about {duration(remaining)} left"
             passed = duration(time.monotonic() - began)
             say(f"[{number + 1}/{len(left)}] {piece.words} ({passed} passed{rest})")
-            found = run_piece(piece, place, lock, lambda: stop.signal_name is not None)
+            try:
+                found = run_piece(piece, place, lock, lambda: stop.signal_name is not None)
+            finally:
+                lock.release()
             if found is None:
                 break
             seconds[piece] = found["wall"]

@@ -151,7 +151,7 @@ def run_piece(
     A run that was stopped before is resumed; one that has failed begins again.
 
     Args:
-        lock: of the piece, taken.
+        lock: of the piece, taken before and after.
         is_stopped: says whether somebody asked to stop.
     """
     run, words = place.run(piece), command(piece, place)
@@ -159,13 +159,16 @@ def run_piece(
     resumed = is_first and has_checkpoint(run)
     began = time.monotonic()
     if is_first and is_finished(run):  # this process' forerunner was killed just then
-        lock.release()
         outcome = outcome_of(piece, place, summary_of(run))
     else:
         if not resumed:
             shutil.rmtree(run, ignore_errors=True)
         own = [*words[:3], f"resume={run}"] if resumed else words
         code, output = run_child(own, place.log(piece), lock, is_stopped)
+        while not lock.acquire():  # it went with the child: another process may have taken it since
+            time.sleep(PAUSE)
+        if place.is_done(piece):
+            return place.result(piece)
         if code == 0 and is_finished(run):
             outcome = outcome_of(piece, place, summary_of(run))
         elif is_stopped():
