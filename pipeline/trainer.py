@@ -173,7 +173,8 @@ def make_callbacks(
     """Return the callbacks in the order in which they act."""
     checkpoint, stopping = {**config["checkpoint"], "mode": mode}, config["early_stopping"]
     say_here, average = partial(say, console), config["trainer"].get(AVERAGING)
-    stop = StopTraining(StopRequest(), config["trainer"].get("max_steps"), say_here)
+    most = config["trainer"].get("max_steps")
+    stop = StopTraining(StopRequest(), most, config.get("pause_after"), say_here)
     found: list[Callback] = [last_batch, StopAtNonFiniteLoss(folder.path)]
     if average is not None:
         schedule = instantiate(average, config["allow_targets"], f"trainer.{AVERAGING}")

@@ -14,7 +14,11 @@ from rich.console import Console
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
 from lightning_modules.callbacks.last_batch import LastBatch
-from lightning_modules.callbacks.stopping import InterruptedRunError, ResumableEarlyStopping
+from lightning_modules.callbacks.stopping import (
+    InterruptedRunError,
+    PausedRunError,
+    ResumableEarlyStopping,
+)
 from lightning_modules.checkpoints import (
     BEST,
     LAST,
@@ -314,11 +318,13 @@ class TrainingRun:
             if run.is_first:
                 self._write_summary("finished")
                 record_end(run, self.summary, self.tracker)
-        except InterruptedRunError as error:
+        except (InterruptedRunError, PausedRunError) as error:
             self._finish("interrupted", str(error))
-            self.interrupted = error.signal_name
             go_on = resume_command(run.folder, run.config["tracking"])
             run.say(f"\n{error}; everything is saved. Go on with\n  {go_on}")
+            if isinstance(error, PausedRunError):
+                return 0
+            self.interrupted = error.signal_name
             return SIGNAL_EXIT_CODES.get(error.signal_name, 1)
         except BaseException as error:
             self._crashed(error)

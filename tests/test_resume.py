@@ -40,6 +40,7 @@ class ResumeCase:
     options: tuple[str, ...] = ()
     like: tuple[str, ...] | None = None
     base: tuple[str, ...] = SMOKE
+    pauses: tuple[int, ...] = ()  # epochs after which its first sessions pause
     torn: bool = False  # last.ckpt is torn before the last session
 
     def __str__(self) -> str:
@@ -109,6 +110,7 @@ CASES = (
         (Fault("training step", 14, "SIGTERM"), Fault("validation step", 2, "SIGINT")),
         torn=True,
     ),
+    ResumeCase("paused", (), like=(), pauses=(1,)),
     ResumeCase("workers", (Fault("training step", 14),), ("loader.workers=2",), like=()),
     ResumeCase(
         "every type of task", (Fault("training step", 7), Fault("best scored", 1)), base=TASKS
@@ -169,6 +171,10 @@ def sessions_of(
     """The first session of a run and those that resume it, the last one without a fault."""
     start, again = [*options, f"run_dir={root / name}"], [f"resume={root / name}"]
     log = str(log_of(root, name))
+    if case and case.pauses:
+        paused = [[f"pause_after={epochs}"] for epochs in case.pauses]
+        words = [[*(again if n else start), *own] for n, own in enumerate([*paused, []])]
+        return [Session(one, log) for one in words]
     faults = [*case.faults, None] if case else [None]
     torn = str(RunFolder(root / name).checkpoints / "last.ckpt") if case and case.torn else None
     estimate = name == SOURCE  # what resumes it does not, and is the same
@@ -236,7 +242,7 @@ each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 @each_case
 def test_exit_codes_name_the_signals(case: ResumeCase, runs: ResumedRuns) -> None:
-    expected = [*(CODES[fault.signal] for fault in case.faults), 0]
+    expected = [*(CODES[fault.signal] for fault in case.faults), *(0 for _ in case.pauses), 0]
     assert runs.codes[case.name] == expected, runs.log(case)
     assert runs.codes[reference_name(case.reference)] == [0]
 
@@ -270,6 +276,12 @@ def resume_command(folder: str) -> str:
 def test_signal_says_how_to_go_on(signal: str, runs: ResumedRuns) -> None:
     case = next(c for c in CASES if signal in {fault.signal for fault in c.faults})
     assert f"stopped by {signal}; everything is saved" in runs.log(case)
+    assert resume_command(runs.folder(case).path.name) in runs.log(case)
+
+
+def test_a_pause_says_how_to_go_on(runs: ResumedRuns) -> None:
+    case = next(c for c in CASES if c.pauses)
+    assert "paused after 1 epoch; everything is saved" in runs.log(case)
     assert resume_command(runs.folder(case).path.name) in runs.log(case)
 
 

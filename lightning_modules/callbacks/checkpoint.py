@@ -95,6 +95,7 @@ class RunCheckpoint(Checkpoint):
         self._best_pending = False
         if self.stop.requested(trainer):
             self.stop.interrupt()
+        self.stop.pause(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the start of a run that ended before its first step: its aim was reached."""

@@ -40,8 +40,15 @@ class InterruptedRunError(PollinateError):
         self.signal_name = signal_name
 
 
+class PausedRunError(PollinateError):
+    """The run has had the epochs after which it was to pause, and its state was saved."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(f"paused after {epochs} {'epoch' if epochs == 1 else 'epochs'}")
+
+
 class StopTraining(Callback):
-    """Stops after ``max_steps`` optimizer steps, and knows of signals.
+    """Stops after ``max_steps`` optimizer steps, pauses after some epochs, and knows of signals.
 
     Lightning's own max_steps isn't used: with it, a run that is resumed between two epochs counts
     an epoch twice (lightning 2.6).
@@ -49,14 +56,20 @@ class StopTraining(Callback):
     Args:
         request: set by a signal handler.
         max_steps: optimizer steps, >= 1, or None.
+        pause_after: epochs after which the run ends as by a signal, to be resumed, or None.
         say: tells people, of the first process, why nothing is trained.
     """
 
     def __init__(
-        self, request: StopRequest, max_steps: int | None = None, say: Say | None = None
+        self,
+        request: StopRequest,
+        max_steps: int | None = None,
+        pause_after: int | None = None,
+        say: Say | None = None,
     ) -> None:
         self.request = request
         self.max_steps = max_steps
+        self.pause_after = pause_after
         self.say = say
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -109,6 +122,18 @@ class StopTraining(Callback):
     def requested(self, trainer: Trainer) -> bool:
         """Say whether a signal came to any rank; every rank gets the same answer."""
         return any_rank(self.request.signal_name is not None, trainer.strategy.root_device)
+
+    def pause(self, trainer: Trainer) -> None:
+        """Leave training if this epoch's end is where to pause, and not the run's end.
+
+        The state has been saved.
+
+        Raises:
+            PausedRunError: it is.
+        """
+        done = trainer.current_epoch + 1
+        if done == self.pause_after and done != trainer.max_epochs and not trainer.should_stop:
+            raise PausedRunError(done)
 
     def interrupt(self) -> NoReturn:
         """Leave training; the state has been saved."""

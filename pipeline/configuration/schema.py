@@ -149,6 +149,7 @@ class FitConfig:
     run_dir: str | None = user_path()
     resume: str | None = user_path()
     tasks: list[str] | None = None
+    pause_after: int | None = key("epochs >= 1", lambda value: value >= 1)
     label_fraction: float = default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
     baseline: str = default("linear", "one of linear, none", lambda v: v in ("linear", "none"))
     preset: str = default("auto", "one of auto, fast, good, none", lambda v: v in PRESETS)
