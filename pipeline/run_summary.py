@@ -31,6 +31,7 @@ class RunSummary:
     status: finished, interrupted or failed.
     run_id: of the MLflow run, None if no server has answered.
     steps: optimizer steps; seconds: wall time of this command.
+    paused: epochs after which an interrupted run paused, None if it didn't.
     valid, test: scores of the best weights; baseline: of the best constant answer, on test.
     linear: scores of a linear model on test; see ``pipeline.linear``.
     no_linear: {task: why there is no linear model of it}.
@@ -45,6 +46,7 @@ class RunSummary:
     status: str
     run_id: str | None = None
     steps: int = 0
+    paused: int | None = None
     seconds: float = 0.0
     seed: int = 0
     valid: TaskMetrics = field(default_factory=dict)

@@ -319,6 +319,8 @@ class TrainingRun:
                 self._write_summary("finished")
                 record_end(run, self.summary, self.tracker)
         except (InterruptedRunError, PausedRunError) as error:
+            if isinstance(error, PausedRunError):
+                self.summary.paused = error.epochs
             self._finish("interrupted", str(error))
             go_on = resume_command(run.folder, run.config["tracking"])
             run.say(f"\n{error}; everything is saved. Go on with\n  {go_on}")

@@ -41,10 +41,11 @@ class InterruptedRunError(PollinateError):
 
 
 class PausedRunError(PollinateError):
-    """The run has had the epochs after which it was to pause, and its state was saved."""
+    """The run has had the ``epochs`` after which it was to pause, and its state was saved."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__(f"paused after {epochs} {'epoch' if epochs == 1 else 'epochs'}")
+        self.epochs = epochs
 
 
 class StopTraining(Callback):
