@@ -193,7 +193,10 @@ class WordView(View):
         A word without a token, because it was cut off, gets the faintest vote for the first class:
         it counts as answered so, and nothing is learnt from it.
         """
-        outputs = head(rows)
+        return self.by_row(head(rows), encoded)
+
+    def by_row(self, outputs: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
+        """Put what the head made of all words together, (number of words, C) -> (N, W, C)."""
         widest = max(word_positions(one).shape[1] for one in encoded)
         tables, start = [], 0
         for one in encoded:
@@ -210,6 +213,20 @@ class WordView(View):
             tables.append(table.masked_scatter(real[..., None], outputs[start:stop]))
             start = stop
         return torch.cat(tables)
+
+
+class ChainView(WordView):
+    """Words whose head gives scores of them, and of transitions between neighbours' tags."""
+
+    def output(self, head: nn.Module, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
+        """Return (N, C + 2 + W, C): the transitions, the same in all rows, then the words."""
+        scores, transitions = head(rows)
+        return with_transitions(self.by_row(scores, encoded), transitions)
+
+
+def with_transitions(scores: Tensor, transitions: Tensor) -> Tensor:
+    """Put transitions (C + 2, C) before each row's scores: (N, W, C) -> (N, C + 2 + W, C)."""
+    return torch.cat([transitions.expand(len(scores), -1, -1), scores], dim=1)
 
 
 def word_positions(encoded: EncodedDataset) -> Tensor:

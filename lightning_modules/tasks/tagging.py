@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,14 @@ from lightning_modules.tasks.base import (
     mean_softmax,
     require_classes,
 )
-from lightning_modules.views import TEXT, WordView
+from lightning_modules.tasks.linear_chain import (
+    MORE,
+    best_tags,
+    log_marginals,
+    log_partition,
+    mean_score,
+)
+from lightning_modules.views import FAINT, TEXT, ChainView, WordView, with_transitions
 from pollinate.errors import PollinateError, UsageError
 
 OUTSIDE = "O"
@@ -72,13 +80,17 @@ class SpanF1(Metric):
 
     def update(self, answers: Tensor, target: Tensor) -> None:
         """Add rows of tag numbers (N, W); -1 in the target is no word."""
+        hits = answered = all_wanted = 0  # a sum of tensors for each row would take longer
         for answer, wanted in zip(answers.tolist(), target.tolist(), strict=True):
             words = [place for place, number in enumerate(wanted) if number >= 0]
             found = set(entity_spans([self.tags[answer[place]] for place in words]))
             right = set(entity_spans([self.tags[wanted[place]] for place in words]))
-            self.hits += len(found & right)
-            self.answered += len(found)
-            self.wanted += len(right)
+            hits += len(found & right)
+            answered += len(found)
+            all_wanted += len(right)
+        self.hits += hits
+        self.answered += answered
+        self.wanted += all_wanted
 
     def compute(self) -> Tensor:
         """Return F1, 0 if nothing was answered and nothing wanted."""
@@ -110,16 +122,200 @@ class WordAccuracy(Metric):
 NO_WORD = -1
 
 
+class TagModel(ABC):
+    """How the tags of a row's words depend on each other.
+
+    Attributes:
+        view: puts what the head makes of words together, row by row.
+    """
+
+    view: WordView
+
+    @abstractmethod
+    def head(self, dim: int, tags: int) -> nn.Module:
+        """Return what makes the outputs."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor, smoothing: float) -> Tensor:
+        """Return each row's mean over its words, of tags (N, W): (N,)."""
+
+    @abstractmethod
+    def answers(self, output: Tensor) -> Tensor:
+        """Return the most probable tags: (N, W') int64, 0 where there is no word."""
+
+    @abstractmethod
+    def scores(self, output: Tensor) -> Tensor:
+        """Return the words' own scores (N, W', C), 0 where there is no word."""
+
+    @abstractmethod
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
+        """Return what several models say together: (M, N, ...) -> (N, ...)."""
+
+    @abstractmethod
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        """Return log p of each tag, word by word, up to a constant of each word: (N, W', C)."""
+
+    @abstractmethod
+    def output(self, scores: Tensor) -> Tensor:
+        """Return an output of words' scores (N, W', C) alone."""
+
+
+class WordByWord(TagModel):
+    """Each word's tag by itself: outputs are logits (N, W', C)."""
+
+    view = WordView()
+
+    def head(self, dim: int, tags: int) -> nn.Module:
+        """Return a linear layer to one logit a tag."""
+        return nn.Linear(dim, tags)
+
+    def loss(self, output: Tensor, target: Tensor, smoothing: float) -> Tensor:
+        logits = output.to(torch.promote_types(output.dtype, torch.float32))
+        wanted = padded_tags(target, logits.shape[1])
+        losses = functional.cross_entropy(
+            logits.mT,
+            wanted,
+            reduction="none",
+            ignore_index=NO_WORD,
+            label_smoothing=smoothing,
+        )
+        return losses.sum(dim=1) / (wanted >= 0).sum(dim=1).clamp(min=1)
+
+    def answers(self, output: Tensor) -> Tensor:
+        return output.argmax(dim=-1)
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output
+
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities of each word."""
+        return mean_softmax(outputs)
+
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        return output.float()
+
+    def output(self, scores: Tensor) -> Tensor:
+        return scores
+
+
+class Chain(TagModel):
+    """Neighbours' tags depend on each other, see ``linear_chain``.
+
+    Outputs are (N, C + 2 + W', C): a row's transitions, then its words' scores. Words without
+    features, because they were cut off, and in training words without a tag, are left out of the
+    chain.
+    """
+
+    view = ChainView()
+
+    def head(self, dim: int, tags: int) -> nn.Module:
+        """Return a linear layer to one score a tag, with the transitions between tags."""
+        return ChainHead(dim, tags)
+
+    def loss(self, output: Tensor, target: Tensor, smoothing: float) -> Tensor:
+        """Return -mean_y log p(y) / L, where y is as labelled, but each word's tag is any other.
+
+        L: words of the chain. Smoothing is word by word, and without transitions the loss is that
+        of ``WordByWord``.
+        """
+        transitions, scores = self._parts(output)
+        wanted = padded_tags(target, scores.shape[1])
+        real = has_features(scores) & (wanted >= 0)
+        scores, order, lengths = to_front(scores, real)
+        tags = wanted.clamp(min=0).gather(1, order)
+        right = functional.one_hot(tags, scores.shape[2]).to(scores.dtype)
+        shares = torch.lerp(right, torch.full_like(right, 1 / scores.shape[2]), smoothing)
+        shares = shares * real.gather(1, order)[..., None]
+        whole = log_partition(scores, transitions, lengths)
+        own = mean_score(scores, transitions, lengths, shares)
+        return (whole - own) / lengths.clamp(min=1)
+
+    def answers(self, output: Tensor) -> Tensor:
+        """Return the tags of the most probable row of tags."""
+        transitions, scores = self._parts(output)
+        real = has_features(scores)
+        moved, order, lengths = to_front(scores, real)
+        found = best_tags(moved, transitions, lengths)
+        return torch.zeros_like(found).scatter(1, order, found).where(real, 0)
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output[:, output.shape[-1] + MORE :]
+
+    def ensemble_output(self, outputs: Tensor) -> Tensor:
+        """Return the mean scores and transitions, p(y) ~ prod_m p_m(y)^(1/M)."""
+        return outputs.mean(dim=0)
+
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        """Return those of the marginal distributions p(y_i)."""
+        transitions, scores = self._parts(output)
+        real = has_features(scores)
+        moved, order, lengths = to_front(scores, real)
+        found = log_marginals(moved, transitions, lengths)
+        places = order[..., None].expand_as(found)
+        return torch.zeros_like(found).scatter(1, places, found)
+
+    def output(self, scores: Tensor) -> Tensor:
+        tags = scores.shape[-1]
+        return with_transitions(scores, scores.new_zeros(tags + MORE, tags))
+
+    def _parts(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Return transitions (C + 2, C) and scores (N, W', C), W' >= 1."""
+        precise = output.to(torch.promote_types(output.dtype, torch.float32))
+        scores = self.scores(precise)
+        # all rows have the same; a sum, as there may be no row
+        transitions = precise[:1, : precise.shape[-1] + MORE].sum(dim=0)
+        return transitions, functional.pad(scores, (0, 0, 0, int(not scores.shape[1])))
+
+
+class ChainHead(nn.Module):
+    """Scores of words, and the transitions between tags, which start at 0.
+
+    Args:
+        dim: width D of what it reads.
+        tags: their number C.
+    """
+
+    def __init__(self, dim: int, tags: int) -> None:
+        super().__init__()
+        self.scores = nn.Linear(dim, tags)
+        self.transitions = nn.Parameter(torch.zeros(tags + MORE, tags))
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores (..., C) of (..., D), and the transitions (C + 2, C)."""
+        return self.scores(rows), self.transitions
+
+
+def has_features(scores: Tensor) -> Tensor:
+    """Say which words the network read, of scores (N, W, C): (N, W) bool."""
+    return scores.abs().amax(dim=-1) > 2 * FAINT
+
+
+def to_front(scores: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Put the words that count before the others.
+
+    Returns:
+        scores (N, W, C); (N, W) where each stood; (N,) how many of a row count.
+    """
+    order = (~real).to(torch.uint8).argsort(dim=1, stable=True)
+    return scores.gather(1, order[..., None].expand_as(scores)), order, real.sum(dim=1)
+
+
 class Tagging(Task):
     """Softmax cross-entropy over the tags: L = mean over a row's words of -log softmax(z)_y.
 
     A target is a list of tags or a text with one tag per word, separated by white space. Words
     beyond the tokens that are kept count as answered ``O``.
 
+    With ``transitions`` it is a conditional random field: tags of neighbours depend on each other,
+    L = -log p(y_1 ... y_L) / L of the whole row, and the answer is the most probable row of tags.
+    What is predicted word by word, ``predictive_distribution``, are its marginals. Source: Lafferty
+    et al. 2001; Lample et al. 2016, section 2.2.
+
     Args:
         dataset, target, unseen, unlabelled: as for ``Task``.
         classes: names of the tags; None: those of the training split, ``O`` first.
-        label_smoothing: a of ``Classification``, in [0, 1).
+        label_smoothing: a of ``Classification``, in [0, 1), of each word by itself.
+        transitions: whether scores of pairs of neighbours' tags are learnt, too.
 
     Examples:
         >>> import torch, pollinate as po
@@ -140,6 +336,7 @@ class Tagging(Task):
         *,
         classes: int | Sequence[Any] | None = None,
         label_smoothing: float = 0.0,
+        transitions: bool = False,
         unseen: str = "refuse",
         unlabelled: str | Sequence[str] = (),
     ) -> None:
@@ -147,7 +344,8 @@ class Tagging(Task):
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
-        self.view = WordView()
+        self.model: TagModel = Chain() if transitions else WordByWord()
+        self.view = self.model.view
         self.given = class_names(classes)
         self.classes: list[str] = list(self.given or ())
         self.counts: list[int] = []
@@ -213,25 +411,22 @@ class Tagging(Task):
         )
 
     def head(self, dim: int) -> nn.Module:
-        """Return a linear layer to one logit a tag."""
-        return nn.Linear(dim, require_classes(self.classes))
+        """Return a linear layer to one logit a tag, beside the transitions if there are any."""
+        return self.model.head(dim, require_classes(self.classes))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return each row's mean over its words, of logits (N, W', C) and tags (N, W): (N,)."""
-        logits = output.to(torch.promote_types(output.dtype, torch.float32))
-        wanted = padded_tags(target, logits.shape[1])
-        losses = functional.cross_entropy(
-            logits.mT,
-            wanted,
-            reduction="none",
-            ignore_index=NO_WORD,
-            label_smoothing=self.label_smoothing,
-        )
-        return losses.sum(dim=1) / (wanted >= 0).sum(dim=1).clamp(min=1)
+        """Return each row's mean over its words, of tags (N, W): (N,).
+
+        Args:
+            output: logits (N, W', C); with transitions, these stand before the words' scores,
+                (N, C + 2 + W', C).
+            target: tag numbers, -1 where there is no word, or no tag.
+        """
+        return self.model.loss(output, target, self.label_smoothing)
 
     def metric_input(self, output: Tensor) -> Tensor:
         """Return the predicted tag numbers: (N, W') int64."""
-        return output.argmax(dim=-1)
+        return self.model.answers(output)
 
     def metrics(self) -> MetricCollection:
         """Return F1 over entities, and the share of words whose tag is right."""
@@ -244,7 +439,7 @@ class Tagging(Task):
         """Return the tags of a row's words, parted by spaces."""
         answers = self.metric_input(output)
         # a batch of rows without words has no columns, hence the one before the first
-        real = functional.pad(output.ne(0).any(dim=-1), (1, 0))
+        real = functional.pad(self.model.scores(output).ne(0).any(dim=-1), (1, 0))
         lengths = (real * torch.arange(real.shape[1], device=real.device)).amax(dim=1).tolist()
         return [
             {"label": " ".join(self.classes[number] for number in row[:length])}
@@ -252,12 +447,18 @@ class Tagging(Task):
         ]
 
     def ensemble_output(self, outputs: Tensor) -> Tensor:
-        """Return the logits of the mean probabilities of each word."""
-        return mean_softmax(outputs)
+        """Return the logits of the mean probabilities of each word.
+
+        With transitions: the mean scores, p(y) ~ prod_m p_m(y)^(1/M) of M models' rows of tags.
+        """
+        return self.model.ensemble_output(outputs)
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
-        """Return the softmax of logits (N, W', C), word by word."""
-        return Categorical(logits=output.float(), validate_args=False)
+        """Return p(y_i) word by word; with transitions, these are the marginals of p(y)."""
+        return Categorical(logits=self.model.log_probabilities(output), validate_args=False)
+
+    def linear_output(self, columns: Tensor) -> Tensor:
+        return self.model.output(super().linear_output(columns))
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         return {"": (answer or {}).get("label")}
