@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.features import Features
-from lightning_modules.encoders.base import Encoder
+from lightning_modules.encoders.base import Encoder, token_embedding
 from lightning_modules.encoders.pooling import masked_max, masked_mean
 from pollinate.errors import UsageError
 
@@ -52,7 +52,7 @@ class GRU(Encoder):
         if depth < 1:
             raise UsageError(f"depth must be >= 1, got {depth}")
         self.dim = dim
-        self.token = nn.Embedding(vocab_size, width, padding_idx=0)
+        self.token = token_embedding(vocab_size, width)
         self.dropout = nn.Dropout(dropout)
         self.recur = nn.GRU(width, hidden, depth, batch_first=True, bidirectional=True)
         self.pool = nn.Linear(4 * hidden, dim)

@@ -282,7 +282,7 @@ class ChainHead(nn.Module):
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores (..., C) of (..., D), and the transitions (C + 2, C)."""
-        return self.scores(rows), self.transitions
+        return self.scores(rows), self.transitions.clone()  # FSDP2 frees what it gathered
 
 
 def has_features(scores: Tensor) -> Tensor:

@@ -9,18 +9,22 @@ from pipeline.presets.choice import Choice
 from pipeline.presets.facts import AudioFacts, DataFacts, ImageFacts, MachineFacts, TextFacts
 
 DROPOUT = 0.8  # of tokens, whose texts are else soon known by heart
+WORD_DROPOUT = 0.2  # of tokens, and of numbers, where words are labelled
 STEP = 16  # tokens by which lengths are rounded up
 MOST_TOKENS = 256
 TOKENS_A_LETTER = {False: 0.27, True: 0.7}  # by whether the script puts no spaces between words
 SIDE, LARGE_SIDE = 48, 40  # what larger pictures are reduced to; from which side on
 CELLS = 16  # a side of the first grid, about
 TEMPERATURE = 2.0  # rows of a data set in a step are as the square root of its size
+MOST_TAGS = 200  # whose pairs are cheap
+BUCKET = 16  # steps whose texts are sorted by length, which saves half of the padding
 BATCH, FEW_ROWS, SMALL_BATCH = 64, 1_000, 32
 SMOOTHING = 0.1  # of labels that pictures and recordings are learnt from
 PICTURES = 130_000  # that are learnt from in a run of 5,000 rows, on a grid of 16 x 16
 GREY_SHARE = 0.2  # of that for pictures without colours, which are learnt sooner
-IMAGE_EPOCHS, AUDIO_EPOCHS, WORD_EPOCHS, TEXT_EPOCHS = (8, 60), (12, 40), 10, 4
+IMAGE_EPOCHS, AUDIO_EPOCHS, WORD_EPOCHS, TEXT_EPOCHS = (8, 60), (12, 40), (8, 60), 4
 AUDIO_ROWS = 30_000  # recordings that are learnt from
+WORD_ROWS = 100_000  # texts that are learnt from, where words are labelled
 IMAGE_RATE, AUDIO_RATE, WORD_RATE, TEXT_RATE = 4e-3, 2e-3, 3e-3, 1e-3
 FEWEST = 20  # validation rows by which training is stopped early
 
@@ -44,15 +48,32 @@ def fast(data: DataFacts, machine: MachineFacts, packages: frozenset[str]) -> It
 def text_choices(data: DataFacts, text: TextFacts) -> Iterator[Choice]:
     yield Choice({"data.text.wide": True}, "a linear model of words beside the encoder")
     if data.labels_words:
-        yield Choice({"encoder/text": "gru"}, "a task labels words, which need their neighbours")
-    else:
-        yield Choice(
-            {"encoder/text": "bag", "encoder.text.dropout": DROPOUT},
-            "a small encoder, as what is left to say is little",
-        )
+        yield from word_choices(data)
+        return
+    yield Choice(
+        {"encoder/text": "bag", "encoder.text.dropout": DROPOUT},
+        "a small encoder, as what is left to say is little",
+    )
     yield Choice(
         {"data.text.max_length": token_length(text)},
         f"19 of 20 texts have at most {text.most:,} letters",
+    )
+
+
+def word_choices(data: DataFacts) -> Iterator[Choice]:
+    yield Choice(
+        {"encoder/text": "gru", "encoder.text.dropout": WORD_DROPOUT},
+        "a task labels words, which need their neighbours",
+    )
+    tasks = [t for t, one in data.tasks.items() if one.words and one.classes <= MOST_TAGS]
+    if tasks:
+        yield Choice(
+            {f"data.tasks.{task}.transitions": True for task in tasks},
+            "which tag may follow which is learnt",
+        )
+    yield Choice(
+        {"data.text.max_length": MOST_TOKENS, "sampler.bucket": BUCKET},
+        "words that are cut off can't be labelled, and long texts take long",
     )
 
 
@@ -143,8 +164,11 @@ def schedule(data: DataFacts, machine: MachineFacts) -> tuple[int, float]:
     """Return epochs, and the learning rate, of the modality that needs most."""
     found = []
     if data.text is not None:
-        words = data.labels_words
-        found.append((WORD_EPOCHS, WORD_RATE) if words else (TEXT_EPOCHS, TEXT_RATE))
+        if data.labels_words:
+            texts = max(1, data.rows_with["text"])
+            found.append((bounded(WORD_ROWS / texts, WORD_EPOCHS), WORD_RATE))
+        else:
+            found.append((TEXT_EPOCHS, TEXT_RATE))
     if data.audio is not None:
         recordings = max(1, data.rows_with["audio"])
         found.append((bounded(AUDIO_ROWS / recordings, AUDIO_EPOCHS), AUDIO_RATE))

@@ -17,6 +17,7 @@ from pipeline.presets.facts import (
     TextFacts,
 )
 from pipeline.presets.fast import (
+    BUCKET,
     FEW_ROWS,
     LARGE_SIDE,
     STEP,
@@ -39,7 +40,6 @@ BUDGET_ROWS = 5_000
 RATE, RISE = 1e-3, 0.1  # of what stands on the encoders; share of the steps in which it goes up
 BATCH, SMALL_BATCH, VERY_FEW_ROWS = 32, 16, 500
 MOST_TOKENS = 128
-BUCKET = 16  # steps whose texts are sorted by length, which saves half of the padding
 MANY_CLASSES = 50  # classes from which on a text's encoder must change more
 TOKENS_A_SECOND = {False: 850, True: 1_600}  # that MiniLM learns from on a core, by bf16
 EVALUATED_TOKENS = 5_500

@@ -32,6 +32,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> MixedDataModule:
     with (folder / "shop.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     spec["datasets"]["shop"]["folder"] = str(DATA)
+    spec["tasks"]["chained"] = {**spec["tasks"]["slots"], "transitions": True}
     return loaded(folder, spec)
 
 
@@ -52,7 +53,7 @@ def test_a_row_s_outputs_do_not_depend_on_the_others(shop: MixedDataModule) -> N
     for row in rows:
         alone = net({"shop": batch(shop, [row])})
         for task, output in alone.items():
-            width = output.shape[1] if task == "slots" else None
+            width = output.shape[1] if task in ("slots", "chained") else None
             found = together[task][row : row + 1]
             found = found[:, :width] if width else found
             assert torch.allclose(found, output, atol=1e-5), (task, row)
@@ -91,6 +92,17 @@ def test_words_meet_their_own_tokens(shop: MixedDataModule) -> None:
     starts = [*places, len(ids)]
     for word, start, stop in zip(words, places, starts[1:], strict=True):
         assert tokenizer.decode(ids[start:stop]).strip() == word
+
+
+def test_transitions_stand_before_the_words(shop: MixedDataModule) -> None:
+    net = network(shop)
+    head = net.heads["chained"]
+    torch.nn.init.normal_(head.transitions)
+    outputs = net({"shop": batch(shop, [0, 1])})
+    words = outputs["slots"].shape[1]
+    before, behind = outputs["chained"].split([len(head.transitions), words], dim=1)
+    assert all(torch.equal(row, head.transitions) for row in before)
+    assert torch.equal(behind.ne(0).any(-1), outputs["slots"].ne(0).any(-1))
 
 
 def test_every_parameter_is_reached_by_a_row_that_lacks_a_photo(shop: MixedDataModule) -> None:

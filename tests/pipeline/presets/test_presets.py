@@ -62,7 +62,18 @@ def test_texts_get_a_linear_model_and_few_slow_epochs() -> None:
 def test_words_need_their_neighbours() -> None:
     tagging = replace(KIND, kind="tagging", words=True)
 
-    assert chosen(fast, facts(text=ENGLISH, task=tagging))["encoder/text"] == "gru"
+    found = chosen(fast, facts(text=ENGLISH, task=tagging))
+
+    assert found["encoder/text"] == "gru"
+    assert found["data.tasks.kind.transitions"] is True
+    assert found["sampler.bucket"] == 16
+
+
+def test_pairs_of_very_many_tags_are_not_learnt() -> None:
+    tagging = replace(KIND, kind="tagging", words=True, classes=500)
+
+    found = chosen(fast, facts(text=ENGLISH, task=tagging))
+    assert not [key for key in found if key.endswith("transitions")]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +119,16 @@ def test_fewer_rows_are_gone_through_more_often(preset: Any) -> None:
 
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] > epochs[-1]
+
+
+def test_words_of_few_texts_are_gone_through_more_often() -> None:
+    tagging = replace(KIND, kind="tagging", words=True)
+    epochs = [
+        chosen(fast, facts(rows, text=ENGLISH, task=tagging))["trainer.max_epochs"]
+        for rows in (300, 5000, 50_000)
+    ]
+
+    assert epochs == [60, 20, 8]
 
 
 def test_texts_beside_pictures_learn_slowly() -> None:
