@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
 from datamodules.features import Features
@@ -92,18 +91,6 @@ class Encoder(nn.Module, metaclass=Buildable):
         hold_statistics(self)
         freeze_mode(self.tuned_part())
         return self
-
-
-def token_embedding(vocab_size: int, width: int) -> nn.Embedding:
-    """Return embeddings of token ids, 0 for padding.
-
-    They start at a tenth of torch's deviation of 1: a token that training has seen once or twice
-    then says little, where it would drown its neighbours, and what is learnt moves them far.
-    """
-    token = nn.Embedding(vocab_size, width, padding_idx=0)
-    with torch.no_grad():
-        token.weight.mul_(0.1)
-    return token
 
 
 class PretrainedEncoder(Encoder):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.features import Features
-from lightning_modules.encoders.base import Encoder, token_embedding
+from lightning_modules.encoders.base import Encoder
 from lightning_modules.encoders.pooling import masked_max, masked_mean
 from pollinate.errors import UsageError
 
@@ -52,7 +52,7 @@ class Conv(Encoder):
         if not kernels or any(kernel % 2 == 0 for kernel in kernels):
             raise UsageError(f"kernels must be odd so that tokens stay in place, got {[*kernels]}")
         self.dim = dim
-        self.token = token_embedding(vocab_size, width)
+        self.token = nn.Embedding(vocab_size, width, padding_idx=0)
         self.dropout = nn.Dropout(dropout)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(width, channels, kernel, padding=kernel // 2) for kernel in kernels

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.features import Features
-from lightning_modules.encoders.base import Encoder, token_embedding
+from lightning_modules.encoders.base import Encoder
 from lightning_modules.encoders.pooling import masked_max, masked_mean
 from pollinate.errors import UsageError
 
@@ -16,7 +16,7 @@ class GRU(Encoder):
 
     h_i = [gru(e_1 ... e_i), gru(e_L ... e_i)], pooled = W [max_i h_i, mean_i h_i]. Each token knows
     its whole sentence, so it is good for labelling words. Source: Cho et al. 2014, section 2.3;
-    both sides, Schuster & Paliwal 1997. The state stops at a row's last token, so padding changes
+    both sides, Schuster & Paliwal 1997. Embeddings start with a deviation of 0.1. The state stops at a row's last token, so padding changes
     nothing.
 
     Args:
@@ -52,7 +52,9 @@ class GRU(Encoder):
         if depth < 1:
             raise UsageError(f"depth must be >= 1, got {depth}")
         self.dim = dim
-        self.token = token_embedding(vocab_size, width)
+        self.token = nn.Embedding(vocab_size, width, padding_idx=0)
+        with torch.no_grad():  # a token that training hardly sees must not drown its neighbours
+            self.token.weight.mul_(0.1)
         self.dropout = nn.Dropout(dropout)
         self.recur = nn.GRU(width, hidden, depth, batch_first=True, bidirectional=True)
         self.pool = nn.Linear(4 * hidden, dim)
