@@ -16,8 +16,8 @@ class GRU(Encoder):
 
     h_i = [gru(e_1 ... e_i), gru(e_L ... e_i)], pooled = W [max_i h_i, mean_i h_i]. Each token knows
     its whole sentence, so it is good for labelling words. Source: Cho et al. 2014, section 2.3;
-    both sides, Schuster & Paliwal 1997. Embeddings start with a deviation of 0.1. The state stops at a row's last token, so padding changes
-    nothing.
+    both sides, Schuster & Paliwal 1997. Embeddings start with a deviation of 0.1. The state stops
+    at a row's last token, so padding changes nothing.
 
     Args:
         vocab_size: number of token ids, 0 is padding.
