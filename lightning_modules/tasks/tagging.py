@@ -226,8 +226,9 @@ class Chain(TagModel):
         right = functional.one_hot(tags, scores.shape[2]).to(scores.dtype)
         shares = torch.lerp(right, torch.full_like(right, 1 / scores.shape[2]), smoothing)
         shares = shares * real.gather(1, order)[..., None]
-        whole = log_partition(scores, transitions, lengths)
-        own = mean_score(scores, transitions, lengths, shares)
+        with torch.autocast(scores.device.type, enabled=False):  # sums of many steps
+            whole = log_partition(scores, transitions, lengths)
+            own = mean_score(scores, transitions, lengths, shares)
         return (whole - own) / lengths.clamp(min=1)
 
     def answers(self, output: Tensor) -> Tensor:
@@ -250,7 +251,8 @@ class Chain(TagModel):
         transitions, scores = self._parts(output)
         real = has_features(scores)
         moved, order, lengths = to_front(scores, real)
-        found = log_marginals(moved, transitions, lengths)
+        with torch.autocast(scores.device.type, enabled=False):
+            found = log_marginals(moved, transitions, lengths)
         places = order[..., None].expand_as(found)
         return torch.zeros_like(found).scatter(1, places, found)
 

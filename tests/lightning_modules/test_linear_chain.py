@@ -114,6 +114,19 @@ def test_loss_of_a_row_of_tags(chain: tuple[Tensor, Tensor]) -> None:
     assert torch.allclose(task.loss(output, torch.tensor([tags])), expected / 4)
 
 
+def test_sums_are_exact_in_mixed_precision() -> None:
+    task = Tagging(classes=TAGS, transitions=True)
+    torch.manual_seed(0)
+    output = with_transitions(torch.randn(4, 9, TAGS), torch.randn(TAGS + 2, TAGS))
+    target = torch.randint(TAGS, (4, 9))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = task.loss(output, target)
+        probabilities = task.predictive_distribution(output).probs
+    assert torch.equal(mixed, task.loss(output, target))
+    assert torch.equal(probabilities, task.predictive_distribution(output).probs)
+    assert task.loss(output.bfloat16(), target).dtype == torch.float32
+
+
 def test_words_that_were_cut_off_are_no_part_of_the_chain(chain: tuple[Tensor, Tensor]) -> None:
     """A word without a token, in the middle, and words beyond the kept tokens."""
     scores, transitions = chain
