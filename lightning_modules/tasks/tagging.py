@@ -251,9 +251,9 @@ class Tagging(Task):
             for row, length in zip(answers.tolist(), lengths, strict=True)
         ]
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the logits of the mean probabilities of each word."""
-        return mean_softmax(outputs)
+        return mean_softmax(outputs, weights)
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
         """Return the softmax of logits (N, W', C), word by word."""
