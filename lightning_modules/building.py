@@ -10,7 +10,6 @@ from torch import nn
 
 from datamodules.modalities.base import Modality
 from datamodules.modalities.defaults import MODALITIES, make_modality
-from datamodules.modalities.text import TextModality
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.base import Encoder, PlainEncoder, PretrainedEncoder
 from lightning_modules.fusions.base import Fusion
@@ -181,26 +180,21 @@ def build_network(
     views = {name: task.view for name, task in tasks.items()}
     fusions = build_fusions(config)
     readers = tasks_of_modality(TEXT, config["data"]["datasets"], routes)
-    wide = build_wide_paths(tasks, modalities, readers)
+    texts = config["data"].get(TEXT, {})
+    wide = build_wide_paths(tasks, readers) if TEXT in modalities and texts.get("wide") else {}
     network = MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views, tunings, wide)
     if head_input is not None:
         network.head_input = restore_head_input(head_input, allow)
     return network
 
 
-def build_wide_paths(
-    tasks: Mapping[str, Task], modalities: Mapping[str, Modality], readers: Sequence[str]
-) -> dict[str, WidePath]:
-    """Return {task: its wide path}, not fitted, where texts' terms are counted.
+def build_wide_paths(tasks: Mapping[str, Task], readers: Sequence[str]) -> dict[str, WidePath]:
+    """Return {task: its wide path}, not fitted.
 
     Args:
         tasks: {name: task}.
-        modalities: {name: modality}.
         readers: tasks whose rows have texts.
     """
-    text = modalities.get(TEXT)
-    if not isinstance(text, TextModality) or not text.wide:
-        return {}
     return {
         name: WidePath(name, tasks[name].linear_shift)
         for name in readers
@@ -388,6 +382,8 @@ def as_plain_config(config: Config) -> dict[str, Any]:
 # keys of a configuration of several networks: what each has of its own, and the node of the class
 # that makes one model of them
 MEMBERS, COMBINE = "members", "combine"
+LABEL = "label"  # key of a member: its name
+WIDE = "wide"  # key of a member that reads texts: whether it has wide paths
 
 
 def build_combination(
@@ -410,18 +406,20 @@ def build_combination(
             f"{COMBINE}._target_ must name a class that makes one model of several networks, got "
             f"{node[TARGET]}"
         )
-    data, networks = config["data"], []
-    for own in config[MEMBERS]:
+    data, networks = config["data"], {}
+    shared = {key: value for key, value in config.items() if key not in (MEMBERS, COMBINE)}
+    for place, own in enumerate(config[MEMBERS]):
         datasets = {name: data["datasets"][name] for name in own["datasets"]}
         used = {modality for spec in datasets.values() for modality in spec["inputs"]}
         specs = {name: data["tasks"][name] for name in own["tasks"]}
-        networks.append(
-            build_network(
-                {**config, **own, "data": {**data, "datasets": datasets, "tasks": specs}},
-                {name: tasks[name] for name in own["tasks"]},
-                {name: item for name, item in modalities.items() if name in used},
-                head_input=own.get(HEAD_INPUT),
-            )
+        changes = {"datasets": datasets, "tasks": specs}
+        if WIDE in own:
+            changes[TEXT] = {**data[TEXT], "wide": own[WIDE]}
+        networks[own.get(LABEL, str(place))] = build_model(
+            {**shared, **own, "data": {**data, **changes}},
+            {name: tasks[name] for name in own["tasks"]},
+            {name: item for name, item in modalities.items() if name in used},
+            head_input=own.get(HEAD_INPUT),
         )
     routes = {name: task_datasets(spec) for name, spec in data["tasks"].items()}
     return kind.combine(networks, tasks, routes, {k: v for k, v in node.items() if k != TARGET})

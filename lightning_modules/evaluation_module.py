@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.batch import MixedBatch
 from lightning_modules.batch_reader import BatchReader
+from lightning_modules.kept_outputs import KeptOutputs, TaskOutputs
 from lightning_modules.metrics import EvaluationMetrics, Reduced, stage_metrics
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.task_rows import targets_of
@@ -37,6 +38,9 @@ class EvaluationModule(LightningModule):
         results: {"valid" or "test": {task: {metric: value}}} of the last validation and test.
         confusion: {"valid" or "test": {task: confusion matrix (C, C)}}, of tasks with classes; with
             more than 256 ``Confusions``, whose memory isn't quadratic.
+        keep_outputs: the splits, "valid" or "test", of which ``outputs`` are kept; none at first.
+        outputs: {split: {task: outputs, targets and numbers of the labelled rows}} of the last
+            validation and test; of several processes the first one has those of all.
     """
 
     network: TaskNetwork
@@ -49,6 +53,9 @@ class EvaluationModule(LightningModule):
         self.reader = BatchReader(tasks, network.routes, network.modalities())
         self.results: dict[str, dict[str, dict[str, float]]] = {}
         self.confusion: dict[str, dict[str, ConfusionCounts]] = {}
+        self.keep_outputs: Collection[str] = ()
+        self.outputs: dict[str, dict[str, TaskOutputs]] = {}
+        self._kept = KeptOutputs(network.routes)
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return {task: outputs (N, ...)} of the tasks that read a data set of the batch.
@@ -79,11 +86,11 @@ class EvaluationModule(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the scores."""
-        self._evaluate(batch, dataloader_idx)
+        self._evaluate(batch, dataloader_idx, "valid")
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the scores."""
-        self._evaluate(batch, dataloader_idx)
+        self._evaluate(batch, dataloader_idx, "test")
 
     def predict_step(
         self, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -115,7 +122,7 @@ class EvaluationModule(LightningModule):
         routes = self.network.routes.items()
         return [task for task, names in routes if any(name in batch.batches for name in names)]
 
-    def _evaluate(self, given: Any, dataloader_idx: int) -> None:
+    def _evaluate(self, given: Any, dataloader_idx: int, stage: str) -> None:
         batch = self._read(given, dataloader_idx)
         tasks = self._tasks_in(batch)
         with self.reader.explained(batch):
@@ -124,6 +131,8 @@ class EvaluationModule(LightningModule):
             complete = batch.complete_tasks(self.network.routes)
             for task, (target, present) in found.items():
                 output = outputs[task]
+                if stage in self.keep_outputs:
+                    self._kept.add(batch.batches, task, output, target, present)
                 if task not in complete:
                     output, target = output[present], target[present]
                 self.scores.update(task, output, target)
@@ -131,7 +140,10 @@ class EvaluationModule(LightningModule):
     def _end_evaluation(self, stage: str) -> None:
         """Keep the scores of a split, and log them; nothing is left of a sanity check."""
         numbers, matrices = self.scores.take()
+        kept = self._kept.take() if stage in self.keep_outputs else None
         if not self.trainer.sanity_checking:
+            if kept is not None:
+                self.outputs[stage] = kept
             self.results[stage], self.confusion[stage] = numbers, matrices
             metrics = stage_metrics(self.tasks, stage, numbers)
             if self.trainer.state.fn == TrainerFn.FITTING:  # else Lightning's own step is right

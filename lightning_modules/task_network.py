@@ -82,7 +82,7 @@ class CombinesNetworks(ABC):
     @abstractmethod
     def combine(
         cls,
-        networks: Sequence[TaskNetwork],
+        networks: Mapping[str, TaskNetwork],
         tasks: Mapping[str, Task],
         routes: Routes,
         options: Mapping[str, Any],
@@ -90,7 +90,7 @@ class CombinesNetworks(ABC):
         """Return the model.
 
         Args:
-            networks: of any shapes; their tasks may differ.
+            networks: {name: network} of any shapes; their tasks may differ.
             tasks: {name: task} of all of them.
             routes: {task: data sets}.
             options: of the class, as plain values.

@@ -38,6 +38,10 @@ class RunFolder:
         self.summary = self.path / "summary.json"
         self.metrics = self.path / "metrics.jsonl"
 
+    def outputs(self, split: str) -> Path:
+        """Return the file of what the best weights answer to a split, with ``keep_outputs``."""
+        return self.path / f"outputs-{split}.pt"
+
     def create(self) -> None:
         """Make the folder."""
         try:
@@ -146,6 +150,7 @@ OWN_FILES = (
     "system.jsonl",
     "tracking.json",
     "evaluation-*.json",
+    "outputs-*.pt",
     "crash*.txt",
     "*profile*.txt",
 )

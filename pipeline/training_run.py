@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
 from rich.console import Console
@@ -66,6 +68,7 @@ from pipeline.tracking.redact import redact
 from pipeline.trainer import explain_out_of_memory, explain_refused_options, make_trainer
 from pipeline.transfer_sources import SourceOpener
 from pollinate.console import new_console
+from pollinate.files import replacing
 from pollinate.interrupt import SIGNAL_EXIT_CODES
 from pollinate.locks import FolderLock
 from pollinate.program import shell_command
@@ -257,6 +260,7 @@ def train(run: PreparedRun) -> None:
 def evaluate(run: PreparedRun, summary: RunSummary) -> None:
     """Score the best weights on validation and test data."""
     trainer, module = run.trainer, run.module
+    module.keep_outputs = run.config.get("keep_outputs", ())  # earlier runs' have none
     summary.steps = trainer.global_step
     best = trainer.strategy.broadcast(run.folder.checkpoints / BEST)
     if is_intact(best):
@@ -270,6 +274,20 @@ def evaluate(run: PreparedRun, summary: RunSummary) -> None:
     # without batches of a split, trainer.limit_val_batches=0 say, there are no scores of it
     summary.valid, summary.test = (module.results.get(split, {}) for split in ("valid", "test"))
     summary.rows_seen = dict(module.progress.rows)
+
+
+def write_outputs(run: PreparedRun) -> None:
+    """Leave what the best weights answered to the rows of the splits that were asked for."""
+    for split in run.module.keep_outputs:
+        path, found = run.folder.outputs(split), run.module.outputs.get(split, {})
+        for own in found.values():
+            for dataset, index in own["rows"].items():
+                numbers = run.datamodule.parts[split][dataset].rows
+                own["rows"][dataset] = torch.from_numpy(numbers[index.numpy()])
+        with replacing(path) as temporary:
+            torch.save(found, temporary)
+        megabytes = path.stat().st_size / 1e6
+        run.say(f"kept the outputs of the {split} split: {relpath(path)}, {megabytes:,.1f} MB")
 
 
 class TrainingRun:
@@ -316,6 +334,8 @@ class TrainingRun:
             train(run)
             evaluate(run, self.summary)
             if run.is_first:
+                with self._aside("outputs"):
+                    write_outputs(run)
                 self._write_summary("finished")
                 record_end(run, self.summary, self.tracker)
         except (InterruptedRunError, PausedRunError) as error:
@@ -333,6 +353,10 @@ class TrainingRun:
             raise
         self._finish("finished")
         return 0
+
+    def _aside(self, what: str) -> AbstractContextManager[None]:
+        run, problems = self.prepared, self.summary.problems
+        return costs_only_itself(what, run.config, run.folder, self.tracker, run.say, problems)
 
     def _crashed(self, error: BaseException) -> None:
         """Keep what tells of an error, which nothing here replaces by another one."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import pollinate as po
 from pipeline.run_folder import RunFolder
 from tests.pipeline.studies.text_shop import SMALL, write_shop
 from tests.pipeline.test_frozen_features import close
@@ -34,6 +35,7 @@ EXACT = (
     f"trainer.max_steps={STEPS}",
     # in 32 bits a rounding error decides now and then which pixel is the largest in max pooling
     "trainer.precision=64-true",
+    "keep_outputs=[valid,test]",
 )
 # odd batches: one process has more rows than the other
 PLAIN = {
@@ -92,6 +94,26 @@ def test_two_processes_measure_what_one_does(runs: dict[str, RunFolder]) -> None
     assert one.keys() == two.keys()
     for key, value in one.items():
         assert close(two[key], value), key
+
+
+def test_two_processes_keep_the_outputs_of_one_and_these_have_its_scores(
+    runs: dict[str, RunFolder],
+) -> None:
+    one, two = (po.Run(runs[name].path) for name in ("one", "two"))
+    tasks = one.model().tasks
+    for split in ("valid", "test"):
+        kept, others, scores = one.outputs(split), two.outputs(split), one.summary[split]
+        assert list(kept) == list(others) == list(scores)
+        for name, own in kept.items():
+            metrics = tasks[name].metrics()
+            metrics.update(tasks[name].metric_input(own["output"].double()), own["target"])
+            for metric, value in metrics.compute().items():
+                if not value.dim():
+                    number = None if value.isnan() else value.item()
+                    assert close(number, scores[name][metric]), (name, metric)
+            assert torch.allclose(own["output"], others[name]["output"], atol=1e-4), name
+            assert torch.equal(own["target"], others[name]["target"]), name
+            assert same(own["rows"], others[name]["rows"]), name
 
 
 def test_a_killed_pair_resumes_bit_for_bit(runs: dict[str, RunFolder]) -> None:

@@ -65,6 +65,17 @@ class MergeMethod(metaclass=Buildable):
             evaluator: runs networks on data, which are loaded when they are first asked for.
         """
 
+    def used_models(self, tasks: Mapping[str, Sequence[str]]) -> list[str]:
+        """Return the names of the models that the result is made of, in their order.
+
+        Args:
+            tasks: {model: the tasks that it predicts}.
+
+        Raises:
+            UsageError: an option names a model or a task that there isn't.
+        """
+        return list(tasks)
+
     def merge_state_dicts(
         self,
         models: Mapping[str, StateDict],

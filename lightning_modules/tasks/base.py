@@ -79,27 +79,49 @@ def require_fine_steps(mean: float, std: float) -> None:
         )
 
 
-def mean_softmax(outputs: Tensor, dim: int = -1) -> Tensor:
-    """Return log 1/M sum_m softmax(z_m), the logits of the mean: (M, N, ...) -> (N, ...).
+def weighted_mean(outputs: Tensor, weights: Tensor | None) -> Tensor:
+    """Return sum_m w_m z_m: (M, N, ...) -> (N, ...).
+
+    Args:
+        outputs: z_m of M models.
+        weights: (M,), >= 0, of sum 1; None: 1/M each.
+    """
+    if weights is None:
+        return outputs.mean(dim=0)
+    precise = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    found: Tensor = torch.tensordot(weights.to(precise), precise, dims=1).to(outputs.dtype)
+    return found
+
+
+def log_weights(outputs: Tensor, weights: Tensor | None) -> Tensor:
+    """Return log w_m beside outputs (M, N, ...): (M, 1, ...)."""
+    if weights is None:
+        weights = outputs.new_full((len(outputs),), 1 / len(outputs), dtype=torch.float32)
+    return weights.to(outputs.device).float().log().view(-1, *(1,) * (outputs.dim() - 1))
+
+
+def mean_softmax(outputs: Tensor, weights: Tensor | None = None, dim: int = -1) -> Tensor:
+    """Return log sum_m w_m softmax(z_m), the logits of the mean: (M, N, ...) -> (N, ...).
 
     Where all logits are 0 there is no answer, and they stay 0.
 
     Args:
         outputs: logits z_m of M models.
+        weights: w, (M,), >= 0, of sum 1; None: 1/M each.
         dim: of the classes, counted without the models.
     """
     place = dim if dim < 0 else dim + 1
     logits = functional.log_softmax(outputs.float(), dim=place)
-    together = logits.logsumexp(dim=0) - math.log(len(outputs))
+    together = (logits + log_weights(outputs, weights)).logsumexp(dim=0)
     answered = outputs.ne(0).any(dim=0).any(dim=dim, keepdim=True)
     return together.where(answered, 0.0)
 
 
-def mean_sigmoid(outputs: Tensor) -> Tensor:
-    """Return the logits of 1/M sum_m sigmoid(z_m): (M, N, C) -> (N, C)."""
-    logits = outputs.float()
+def mean_sigmoid(outputs: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the logits of sum_m w_m sigmoid(z_m), None: w = 1/M: (M, N, C) -> (N, C)."""
+    logits, shares = outputs.float(), log_weights(outputs, weights)
     yes, no = functional.logsigmoid(logits), functional.logsigmoid(-logits)
-    return yes.logsumexp(dim=0) - no.logsumexp(dim=0)
+    return (yes + shares).logsumexp(dim=0) - (no + shares).logsumexp(dim=0)
 
 
 Label = dict[str, Any]
@@ -348,9 +370,14 @@ class Task(metaclass=Buildable):
     def decode(self, output: Tensor) -> list[Label]:
         """Turn outputs (N, ...) into one answer for people a row."""
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
-        """Return what several models say together: (M, N, ...) -> (N, ...)."""
-        return outputs.mean(dim=0)
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return what several models say together: (M, N, ...) -> (N, ...).
+
+        Args:
+            outputs: of M models.
+            weights: (M,), >= 0, of sum 1; None: all the same. Twice the weight is a model twice.
+        """
+        return weighted_mean(outputs, weights)
 
     def predictive_distribution(self, output: Tensor) -> Distribution | None:
         """Return p(y | x) of outputs (N, ...), None for a task that states no distribution."""

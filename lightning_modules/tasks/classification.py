@@ -156,8 +156,8 @@ class Classification(SingleLabelTask):
         rows = output.float().softmax(dim=-1).tolist()
         return self.answers([max(range(len(row)), key=row.__getitem__) for row in rows], rows)
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
-        return mean_softmax(outputs)
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
+        return mean_softmax(outputs, weights)
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
         return Categorical(logits=output.float(), validate_args=False)

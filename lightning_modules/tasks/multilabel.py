@@ -225,8 +225,8 @@ class Multilabel(Task):
             answers.append({"label": label, "probabilities": named})
         return answers
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
-        return mean_sigmoid(outputs)
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
+        return mean_sigmoid(outputs, weights)
 
     def predictive_distribution(self, output: Tensor) -> Bernoulli:
         """Return each label's probability, the labels taken to be independent."""

@@ -130,9 +130,9 @@ class Ordinal(SingleLabelTask):
         rows = self.class_probabilities(output.float()).tolist()
         return self.answers(places(output).tolist(), rows)
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the logits of the mean probabilities of being above each class."""
-        return mean_sigmoid(outputs)
+        return mean_sigmoid(outputs, weights)
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
         return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)

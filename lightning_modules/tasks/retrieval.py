@@ -226,9 +226,11 @@ class Retrieval(Task):
             for pair in vectors
         ]
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return vectors whose products are the means of the models': (N, 2, M E)."""
-        return torch.cat(outputs.unbind(), dim=-1) / math.sqrt(len(outputs))
+        if weights is None:
+            weights = outputs.new_full((len(outputs),), 1 / len(outputs))
+        return torch.cat((outputs * weights.to(outputs).sqrt().view(-1, 1, 1, 1)).unbind(), dim=-1)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         """Return each modality's vector as JSON."""

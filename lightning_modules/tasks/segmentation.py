@@ -187,9 +187,9 @@ class Segmentation(DenseTask):
         has = self.answered(output)
         return [{MAP: found} if own else {} for found, own in zip(answers, has, strict=True)]
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the logits of the mean probabilities of each cell."""
-        return mean_softmax(outputs, dim=1)
+        return mean_softmax(outputs, weights, dim=1)
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
         """Return the softmax of logits (N, C, H', W'), cell by cell."""

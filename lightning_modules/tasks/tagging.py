@@ -25,6 +25,7 @@ from lightning_modules.tasks.base import (
     class_problem,
     mean_softmax,
     require_classes,
+    weighted_mean,
 )
 from lightning_modules.tasks.linear_chain import (
     MORE,
@@ -148,7 +149,7 @@ class TagModel(ABC):
         """Return the words' own scores (N, W', C), 0 where there is no word."""
 
     @abstractmethod
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None) -> Tensor:
         """Return what several models say together: (M, N, ...) -> (N, ...)."""
 
     @abstractmethod
@@ -187,9 +188,9 @@ class WordByWord(TagModel):
     def scores(self, output: Tensor) -> Tensor:
         return output
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None) -> Tensor:
         """Return the logits of the mean probabilities of each word."""
-        return mean_softmax(outputs)
+        return mean_softmax(outputs, weights)
 
     def log_probabilities(self, output: Tensor) -> Tensor:
         return output.float()
@@ -242,9 +243,9 @@ class Chain(TagModel):
     def scores(self, output: Tensor) -> Tensor:
         return output[:, output.shape[-1] + MORE :]
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
-        """Return the mean scores and transitions, p(y) ~ prod_m p_m(y)^(1/M)."""
-        return outputs.mean(dim=0)
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the mean scores and transitions, p(y) ~ prod_m p_m(y)^w_m."""
+        return weighted_mean(outputs, weights)
 
     def log_probabilities(self, output: Tensor) -> Tensor:
         """Return those of the marginal distributions p(y_i)."""
@@ -448,12 +449,12 @@ class Tagging(Task):
             for row, length in zip(answers.tolist(), lengths, strict=True)
         ]
 
-    def ensemble_output(self, outputs: Tensor) -> Tensor:
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the logits of the mean probabilities of each word.
 
-        With transitions: the mean scores, p(y) ~ prod_m p_m(y)^(1/M) of M models' rows of tags.
+        With transitions: the mean scores, p(y) ~ prod_m p_m(y)^w_m of M models' rows of tags.
         """
-        return self.model.ensemble_output(outputs)
+        return self.model.ensemble_output(outputs, weights)
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
         """Return p(y_i) word by word; with transitions, these are the marginals of p(y)."""

@@ -24,6 +24,7 @@ from pollinate.overrides import override, overrides_of
 from pollinate.recipes import Recipe
 
 if TYPE_CHECKING:  # they import torch, which a run's figures don't need
+    from lightning_modules.kept_outputs import TaskOutputs
     from lightning_modules.merging.base import MergeMethod
     from lightning_modules.predictor import Predictions, Predictor
     from lightning_modules.task_network import TaskNetwork
@@ -190,6 +191,32 @@ class Run:
                 "time": pd.to_datetime([point.time_ms for point in points], unit="ms", utc=True),
             }
         )
+
+    def outputs(self, split: str) -> dict[str, TaskOutputs]:
+        """Return what the best weights answer to a split, of a run with ``keep_outputs``.
+
+        Args:
+            split: valid or test.
+
+        Returns:
+            {task: {"output": (N, ...) float32, as the head gives it, "target": (N, ...), "rows":
+            {data set: int64 numbers of its rows, from 0}}} of the N rows with a label, those of the
+            task's first data set by rising number, then the second's. All runs on the same data and
+            split have the same order.
+
+        Raises:
+            PollinateError: the run kept none.
+        """
+        import torch
+
+        path = self._files.outputs(split)
+        if not path.is_file():
+            raise PollinateError(
+                f"{self.folder} kept no outputs of the {split} split; train with "
+                f"keep_outputs=[{split}], which takes valid and test"
+            )
+        found: dict[str, TaskOutputs] = torch.load(path, weights_only=True)
+        return found
 
     def model(self, allow_targets: Sequence[str] = ()) -> Model:
         """Return the model of ``checkpoint``.

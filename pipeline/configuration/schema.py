@@ -137,6 +137,7 @@ class DataConfig:
 Component = Mapping[str, Any]  # a node with _target_, checked against the class that it names
 
 
+KEPT = ("valid", "test")
 PRESETS = ("auto", "fast", "good", "none")
 
 
@@ -152,6 +153,13 @@ class FitConfig:
     pause_after: int | None = key("epochs >= 1", lambda value: value >= 1)
     label_fraction: float = default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
     baseline: str = default("linear", "one of linear, none", lambda v: v in ("linear", "none"))
+    keep_outputs: list[str] = field(
+        default_factory=list,
+        metadata={
+            "rule": f"of {', '.join(KEPT)}, each once",
+            "test": lambda v: len(set(v)) == len(v) and set(v) <= set(KEPT),
+        },
+    )
     preset: str = default("auto", "one of auto, fast, good, none", lambda v: v in PRESETS)
     dim: int = at_least(1)
     compile: bool

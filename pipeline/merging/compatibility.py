@@ -59,7 +59,8 @@ def mismatches(parents: Sequence[Parent], same_shape: bool) -> Iterator[str]:
     for modality in sorted({m for parent in parents for m in parent.modalities}):
         some = [parent for parent in parents if modality in parent.modalities]
         forms = {parent.label: dict(parent.config["data"][modality]) for parent in some}
-        yield from differences(f"data.{modality}", forms, AUGMENTATION, "they must read alike")
+        own = AUGMENTATION if same_shape else {*AUGMENTATION, "wide"}  # each member's network's
+        yield from differences(f"data.{modality}", forms, own, "they must read alike")
         yield from tokenizer_mismatches(modality, some)
     yield from dataset_mismatches(parents)
     yield from task_mismatches(parents)

@@ -76,9 +76,18 @@ class MergeRun:
         self.method: MergeMethod = instantiate(config["method"], allow, "method")
         check_method(self.method, self.name, models, base)
         given = config["models"]
-        self.parents = read_parents(models, list(given) if isinstance(given, Mapping) else None)
+        labels = list(given) if isinstance(given, Mapping) else None
+        combines = isinstance(self.method, CombinesNetworks)
+        found = read_parents(models, labels, combines)
+        used = self.method.used_models({parent.label: parent.tasks for parent in found})
+        self.parents = [parent for parent in found if parent.label in used]
+        self.notes = [
+            f"note: {parent.label} isn't in the result: it has no weight for any task"
+            for parent in found
+            if parent.label not in used
+        ]
         self.base = None if base is None else read_parent(base, BASE)
-        combine = redact(config["method"]) if isinstance(self.method, CombinesNetworks) else None
+        combine = redact(config["method"]) if combines else None
         self.spec = merged_spec(self.parents, self.base, combine, config["name"], allow)
         network = Predictor.from_spec(self.spec, allow).network
         self.fitted = fixed_buffers(network)  # of any size
@@ -90,12 +99,11 @@ class MergeRun:
             [parent.tasks for parent in self.parents],
             self.base.weights if self.base else None,
         )
-        self.notes: list[str] = []
         self.stale: list[str] = []
         if combine is None:
             check_fitted(self.models, self.fitted)
             self._check_whole({n: unit.shape for unit in self.models.units for n in unit.names})
-            self.notes = check_starts(self.models, self.base)
+            self.notes += check_starts(self.models, self.base)
             self.stale = (
                 stale_batch_norms(self.models, network)
                 if config["batch_norm"] == "recompute"

@@ -9,9 +9,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from datamodules.loading import table_digest
-from lightning_modules.building import COMBINE, HEAD_INPUT, MEMBERS, TUNE
+from lightning_modules.building import COMBINE, HEAD_INPUT, LABEL, MEMBERS, TUNE, WIDE
 from lightning_modules.checkpoints import MERGED_KEY, SPEC_FORMAT
 from lightning_modules.tuning.base import Tuning
+from lightning_modules.views import TEXT
 from pipeline.configuration.composition import load_yaml
 from pipeline.configuration.groups import SHIPPED
 from pipeline.merging.compatibility import mismatches
@@ -22,7 +23,8 @@ from pollinate.version import VERSION
 
 # what a model that isn't trained has in place of its parents' ways of training
 NEUTRAL = {"balancer": "equal", "transfer": "none"}
-NETWORK = ("encoder", "fusion", "trunk", "dim")  # what a member of an ensemble has of its own
+# what a member of an ensemble has of its own; the last two if it is an ensemble itself
+NETWORK = ("encoder", "fusion", "trunk", "dim", MEMBERS, COMBINE)
 
 
 def merged_spec(
@@ -67,6 +69,8 @@ def merged_spec(
     config["sampler"] = merged_sampler(parents)
     learnt = merged_learnt(parents)
     if combine is not None:
+        if TEXT in config["data"]:
+            config["data"][TEXT]["wide"] = any(map(has_wide_paths, parents))
         config[COMBINE] = dict(combine)
         config[MEMBERS] = [member_spec(parent) for parent in parents]
         learnt.pop(HEAD_INPUT, None)  # each member has its own
@@ -94,10 +98,17 @@ def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
 
 
 def member_spec(parent: Parent) -> dict[str, Any]:
-    own = {key: copy.deepcopy(parent.config[key]) for key in NETWORK}
+    own = {key: copy.deepcopy(parent.config[key]) for key in NETWORK if key in parent.config}
+    if TEXT in parent.modalities:
+        own[WIDE] = has_wide_paths(parent)
     if parent.head_input:
         own[HEAD_INPUT] = copy.deepcopy(parent.head_input)
-    return {**own, "tasks": parent.tasks, "datasets": parent.datasets}
+    return {**own, LABEL: parent.label, "tasks": parent.tasks, "datasets": parent.datasets}
+
+
+def has_wide_paths(parent: Parent) -> bool:
+    """Say whether a model of texts, or a member of it, has a linear model beside its encoder."""
+    return bool(parent.config["data"].get(TEXT, {}).get("wide"))
 
 
 def merged_sampler(parents: Sequence[Parent]) -> dict[str, Any]:

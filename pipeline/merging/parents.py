@@ -130,27 +130,32 @@ class Parent:
         }
 
 
-def read_parents(paths: Sequence[Path], labels: Sequence[str] | None = None) -> list[Parent]:
+def read_parents(
+    paths: Sequence[Path], labels: Sequence[str] | None = None, combines: bool = False
+) -> list[Parent]:
     """Check files and read what they say of their models.
 
     Args:
         paths: of checkpoints.
         labels: short names of theirs; None: of their folders or files.
+        combines: whether the result holds the models as they are, so that any will do.
 
     Raises:
-        PollinateError: one is torn, of another program or another format.
+        PollinateError: one is torn, of another program or another format, or an ensemble whose
+            weights can't be merged.
     """
     names = parent_labels(paths) if labels is None else labels
-    return [read_parent(path, label) for path, label in zip(paths, names, strict=True)]
+    return [read_parent(path, label, combines) for path, label in zip(paths, names, strict=True)]
 
 
-def read_parent(path: Path, label: str) -> Parent:
+def read_parent(path: Path, label: str, combines: bool = False) -> Parent:
     """Check a file and read what it says of its model; see ``read_parents``."""
     content = read_mapped(path)
     spec = spec_in(content, path)
-    if MEMBERS in spec["config"]:
+    if MEMBERS in spec["config"] and not combines:
         raise PollinateError(
-            f"{path} is an ensemble, which has no weights of its own to merge; give its members"
+            f"{path} is an ensemble, which has no weights of its own to merge; give its members, "
+            "or use method=ensemble"
         )
     require_training_config(spec, path)
     checksum = checkpoint_fingerprint([path, *shard_files(content, path)])

@@ -9,7 +9,7 @@ import json
 import platform
 import shutil
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
@@ -139,7 +139,13 @@ def extra_packages(config: Mapping[str, Any], allow_targets: Sequence[str]) -> l
     from pollinate.instantiate import find_target
 
     used = {name for data in config["data"]["datasets"].values() for name in data["inputs"]}
-    encoders = [config["encoder"], *(one["encoder"] for one in config.get(MEMBERS, ()))]
+
+    def encoders_of(model: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        yield model["encoder"]
+        for member in model.get(MEMBERS, ()):
+            yield from encoders_of(member)
+
+    encoders = list(encoders_of(config))
     nodes = {
         f"encoder.{name}#{place}" if place else f"encoder.{name}": nodes[name]
         for place, nodes in enumerate(encoders)

@@ -14,7 +14,8 @@ from tests.small_shop import SMALL, shop
 def run(tmp_path_factory: pytest.TempPathFactory) -> po.Run:
     """A finished run of the shop, not to be changed."""
     folder = tmp_path_factory.mktemp("shop")
-    return po.fit(shop(folder), [*SMALL, f"run_dir={folder / 'one'}"], quiet=True)
+    own = ["keep_outputs=[valid]", f"run_dir={folder / 'one'}"]
+    return po.fit(shop(folder), [*SMALL, *own], quiet=True)
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,22 @@ def test_a_run_has_the_figures_of_its_summary(run: po.Run) -> None:
     assert run.checkpoint == run.folder / "checkpoints/best.ckpt"
 
 
+def test_a_run_keeps_the_outputs_that_its_scores_were_measured_on(run: po.Run) -> None:
+    kept, table = run.outputs("valid"), pd.read_csv(run.folder.parent / "reviews.csv")
+    assert list(kept) == ["mood", "stars"]
+    mood, stars = kept["mood"], kept["stars"]
+    rows = mood["rows"]["reviews"].numpy()
+    assert (np.diff(rows) > 0).all() and len(rows) == 48
+    classes = np.array(run.model().tasks["mood"].classes)
+    assert (classes[mood["target"]] == table["mood"][rows]).all()
+    right = (mood["output"].argmax(1) == mood["target"]).float().mean().item()
+    assert right == pytest.approx(run.valid_scores["mood"]["accuracy"])
+    error = (stars["output"] - stars["target"]).abs().mean().item()
+    assert error == pytest.approx(run.valid_scores["stars"]["mae"], rel=1e-5)
+    with pytest.raises(po.PollinateError, match=r"no outputs of the test split; train with keep_"):
+        run.outputs("test")
+
+
 def test_the_history_has_every_value_and_its_step(run: po.Run) -> None:
     found = run.metrics()
     assert found.columns.tolist() == ["step", "name", "value", "time"]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -130,6 +131,52 @@ def test_an_ensemble_of_every_type_of_task(home: Path, tmp_path: Path, capsys: A
     capsys.readouterr()
     assert main([f"models=[{out},{home / 'a.ckpt'}]", f"output={tmp_path / 'b'}", QUIET]) == 1
     assert "is an ensemble" in capsys.readouterr().err
+
+
+def probabilities(checkpoint: Path, task: str) -> torch.Tensor:
+    text = {"text": ["small red cup", "big hat"]}
+    rows = Predictor.load(checkpoint).predict(text, [task]).answers[task]
+    return torch.tensor([list(row["probabilities"].values()) for row in rows if row])
+
+
+def test_an_ensemble_with_weights_of_each_task(home: Path, tmp_path: Path, capsys: Any) -> None:
+    out, files = tmp_path / "out", {name: home / f"{name}.ckpt" for name in ("a", "b", "size", "c")}
+    given = f"models={{{','.join(f'{name}: {path}' for name, path in files.items())}}}"
+    tasks = ("marks", "price", "stars", "slots", "pairs", "parts", "distance")
+    weights = [f"method.weights.{task}.a=1" for task in tasks]
+    weights += ["method.weights.size.a=2", "method.weights.size.size=1", "method.weights.price.b=3"]
+    assert main([given, "method=ensemble", *weights, f"output={out}", QUIET]) == 0
+    assert "c isn't in the result: it has no weight for any task" in capsys.readouterr().out
+    assert [parent["label"] for parent in summary(out)["parents"]] == ["a", "b", "size"]
+    assert summary(out)["coefficients"]["weights"]["price"] == {"a": 0.25, "b": 0.75}
+    network = Predictor.load(best(out)).network
+    assert len(network.networks) == 3
+    size = (2 * probabilities(files["a"], "size") + probabilities(files["size"], "size")) / 3
+    torch.testing.assert_close(probabilities(best(out), "size"), size)
+    alone = probabilities(files["a"], "stars")
+    torch.testing.assert_close(probabilities(best(out), "stars"), alone)
+    assert evaluate([f"checkpoint={out}"]) == 0
+    assert json.loads((out / "evaluation-test.json").read_text())["scores"] == summary(out)["test"]
+    served = _load_pyfunc(str(out / "model" / DATA_FOLDER))
+    found = served.predict(pd.DataFrame({"text": ["small red cup", "big hat"]}))
+    expected = Predictor.load(best(out)).predict({"text": ["small red cup", "big hat"]}, ["size"])
+    assert [row["label"] for row in expected.answers["size"] if row] == list(found["size"])
+
+    more = tmp_path / "more"  # and it is a member of another one
+    both = f"models={{first: {out}, b: {files['b']}}}"
+    own = ["method.weights.size={first: 3, b: 1}", "evaluate=false"]
+    assert main([both, "method=ensemble", *own, f"output={more}", QUIET]) == 0
+    nested = (3 * size + probabilities(files["b"], "size")) / 4
+    torch.testing.assert_close(probabilities(best(more), "size"), nested)
+    torch.testing.assert_close(
+        probabilities(best(more), "stars"),
+        (alone + probabilities(files["b"], "stars")) / 2,
+    )
+    capsys.readouterr()
+    wrong = [both, "method=ensemble", "method.weights.size.frist=1"]
+    assert main([*wrong, f"output={tmp_path / 'x'}", QUIET]) == 2
+    assert "did you mean first? models: first, b" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_tracked_with_its_parents(home: Path, tmp_path: Path) -> None:

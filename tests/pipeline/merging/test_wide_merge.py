@@ -9,6 +9,7 @@ import torch
 
 from lightning_modules.checkpoints import read_checkpoint, write_checkpoint
 from lightning_modules.merging.average import Average
+from lightning_modules.predictor import Predictor
 from pipeline.merge import main
 from pipeline.merging.compatibility import check_fitted
 from pollinate.errors import UsageError
@@ -60,6 +61,25 @@ def test_they_stay_as_they_are(method: str, home: Path, tmp_path: Path) -> None:
     for name in fitted:
         own = f"network.{name[name.index('wide.') :]}"
         assert torch.equal(found[name], start[own])
+
+
+def test_an_ensemble_has_members_with_and_without_them(home: Path, tmp_path: Path) -> None:
+    plain = read_checkpoint(home / "a.ckpt")
+    plain["pollinate"]["config"]["data"]["text"]["wide"] = False
+    state = plain["state_dict"]
+    plain["state_dict"] = {name: value for name, value in state.items() if ".wide." not in name}
+    write_checkpoint(plain, tmp_path / "plain.ckpt")
+    given = f"models=[{tmp_path / 'plain.ckpt'},{home / 'b.ckpt'}]"
+    out = tmp_path / "out"
+    assert main([given, "method=ensemble", f"output={out}", QUIET, "evaluate=false"]) == 0
+    rows = {"text": ["good bread", "stale tea"]}
+
+    def glad(checkpoint: Path) -> torch.Tensor:
+        found = Predictor.load(checkpoint).predict(rows).answers["mood"]
+        return torch.tensor([row["probabilities"]["glad"] for row in found if row])
+
+    expected = (glad(tmp_path / "plain.ckpt") + glad(home / "b.ckpt")) / 2
+    torch.testing.assert_close(glad(best(out)), expected)
 
 
 def test_those_of_other_rows_are_refused() -> None:
