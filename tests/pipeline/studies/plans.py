@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.configuration.schema import ComparisonConfig, schema_problems
+from pipeline.engines.engine import Engine
+from pipeline.engines.local import LocalEngine
 from pipeline.studies.arms import arms_of
 from pipeline.studies.jobs import Job, JobContext
 from pipeline.studies.plan import MultiTaskFacts, StudyPlan, TaskFacts
@@ -82,9 +84,14 @@ class Silent:
 
     def __init__(self) -> None:
         self.ended_titles: list[str] = []
+        self.lost_titles: list[str] = []
 
     def started(self, work: ScheduledJob) -> None:
         """Nothing."""
+
+    def lost(self, work: ScheduledJob, message: str) -> None:
+        """Remember it."""
+        self.lost_titles.append(work.job.title)
 
     def ended(self, work: ScheduledJob) -> None:
         """Remember it."""
@@ -102,9 +109,11 @@ def run(
     retries: int = 0,
     timeout: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    engine: Engine | None = None,
 ) -> tuple[Scheduler, bool]:
     """Keep a plan and run it; the scheduler, and whether it was not stopped."""
     made.save(folder)
     limits = Limits(jobs, retries, timeout, folder)
-    scheduler = Scheduler(jobs_of(made, folder), limits, Silent(), stopping)
+    chosen = LocalEngine() if engine is None else engine
+    scheduler = Scheduler(jobs_of(made, folder), chosen, limits, Silent(), stopping)
     return scheduler, scheduler.run()

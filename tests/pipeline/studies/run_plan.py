@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pipeline.engines.local import LocalEngine
 from pipeline.studies.plan import load_plan
 from pipeline.studies.scheduler import Limits, Scheduler
 from tests.pipeline.studies.plans import Silent, jobs_of
@@ -16,7 +17,7 @@ def main() -> None:
     plan = load_plan(folder)
     assert plan is not None
     limits = Limits(jobs, 0, None, folder)
-    Scheduler(jobs_of(plan, folder), limits, Silent(), lambda: False).run()
+    Scheduler(jobs_of(plan, folder), LocalEngine(), limits, Silent(), lambda: False).run()
 
 
 if __name__ == "__main__":
