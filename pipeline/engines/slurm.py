@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ class SlurmTask(Supervisor):
     """What a job runs. Its names are submitit's: at the end of its time it is queued again."""
 
     def __call__(self, order: Order) -> Outcome:
+        # Lightning would take it for a job with a task for each device, and start none itself
+        os.environ.pop("SLURM_NTASKS", None)
         return self.run(order, order.stop.exists)
 
     def checkpoint(self, order: Order) -> Any:
@@ -39,7 +42,7 @@ class SlurmEngine(Engine):
 
     Args:
         partition: where jobs are queued; None: Slurm's default.
-        time: minutes of a job, > 0; a process that takes longer is queued again.
+        time: minutes of a job, >= 1; a process that takes longer is queued again.
         cpus: processors of a process; gpus: its GPUs; memory: its gigabytes, None: Slurm's default.
         grace: seconds before the end of its time at which a process is asked to save, > 0.
         options: others of sbatch: ``{account: vision, constraint: a100}``.
@@ -57,7 +60,7 @@ class SlurmEngine(Engine):
     def __init__(
         self,
         partition: str | None = None,
-        time: float = 60,
+        time: int = 60,
         cpus: int = 1,
         gpus: int = 0,
         memory: float | None = None,
@@ -65,14 +68,14 @@ class SlurmEngine(Engine):
         options: Mapping[str, Any] | None = None,
         cluster: str = "slurm",
     ) -> None:
-        if not (time > 0 and cpus >= 1 and gpus >= 0 and (memory is None or memory > 0)):
+        if not (time >= 1 and cpus >= 1 and gpus >= 0 and (memory is None or memory > 0)):
             raise UsageError(
-                "engine.time and engine.memory must be > 0, engine.cpus >= 1 and engine.gpus >= 0, "
-                f"got {time:g}, {memory}, {cpus} and {gpus}"
+                "engine.time and engine.cpus must be >= 1, engine.gpus >= 0 and engine.memory > 0, "
+                f"got {time}, {cpus}, {gpus} and {memory}"
             )
         if not 0 < grace < 60 * time:
             raise UsageError(
-                f"engine.grace must be > 0 and less than engine.time, {60 * time:g} seconds, got "
+                f"engine.grace must be > 0 and less than engine.time, {60 * time} seconds, got "
                 f"{grace}; saving takes a step, or what is left of a validation"
             )
         if cluster not in ("slurm", "local"):
@@ -80,15 +83,12 @@ class SlurmEngine(Engine):
         self.parameters: dict[str, Any] = {
             "timeout_min": time,
             "cpus_per_task": cpus,
-            "gpus_per_node": gpus,
-            "signal_delay_s": grace,
+            "gpus_per_node": gpus or None,  # None is not said
+            "mem_gb": memory,
+            "slurm_signal_delay_s": grace,
+            "slurm_partition": partition,
+            "slurm_additional_parameters": dict(options) if options else None,
         }
-        if memory is not None:
-            self.parameters["mem_gb"] = memory
-        if partition is not None:
-            self.parameters["slurm_partition"] = partition
-        if options:
-            self.parameters["slurm_additional_parameters"] = dict(options)
         self.cpus = cpus
         self.cluster = cluster
         self._folder: Path | None = None
@@ -112,7 +112,7 @@ class SlurmEngine(Engine):
                 self._folder, cluster=self.cluster, slurm_max_num_timeout=REQUEUES
             )
             self._executor.update_parameters(**self.parameters)
-        except (RuntimeError, ValueError, TypeError, NameError) as error:
+        except (RuntimeError, ValueError, TypeError, NameError, AssertionError) as error:
             raise PollinateError(f"engine=slurm can't be used: {error}") from error
 
     def close(self) -> None:
@@ -143,6 +143,7 @@ class SlurmHandle(RemoteHandle):
     def __init__(self, order: Order, job: Any) -> None:
         super().__init__(order)
         self._job = job
+        self._withdrawn = False
 
     def outcome(self) -> Outcome | None:
         from submitit.core.utils import FailedJobError, UncompletedJobError
@@ -150,6 +151,8 @@ class SlurmHandle(RemoteHandle):
         if not self._job.done():
             return None
         self.order.stop.unlink(missing_ok=True)
+        if self._withdrawn and self.seconds is None:
+            return Outcome(message="it was withdrawn")
         try:
             outcome: Outcome = self._job.result()
         except (FailedJobError, UncompletedJobError) as error:
@@ -163,6 +166,7 @@ class SlurmHandle(RemoteHandle):
     def ask(self) -> None:
         self.order.stop.touch()
         if self.seconds is None:  # it waits; one that begins just now looks for the file
+            self._withdrawn = True
             self.kill()
 
     def kill(self) -> None:

@@ -70,7 +70,8 @@ def told_again(overrides: Iterable[str], config_dirs: Iterable[str]) -> list[str
         elif key == "tracking.uri":
             wanted = value != "null" and own_address(value.strip("'\""), own) is None
         else:
-            wanted = any(is_below(key, top) for top in TOLD_AGAIN)
+            here = key == "engine" and value == "local"
+            wanted = not here and any(is_below(key, top) for top in TOLD_AGAIN)
         if wanted or names_more_than_keys(text):
             found.append(without_login(redact_text(text)))
     return [*found, *(f"--config-dir={folder}" for folder in config_dirs)]
