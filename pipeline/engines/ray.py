@@ -21,6 +21,10 @@ REACH = 5.0  # seconds that an address has to answer
 MEMORY = 80_000_000  # bytes of Ray's store of objects; orders and outcomes are small
 LOOK = 30.0  # seconds between two looks at whether any machine has what an order needs
 STATISTICS = "RAY_USAGE_STATS_ENABLED"
+ENCRYPTED = "RAY_USE_TLS"
+# RFC 9113, section 3.4: a client's preface with empty settings; a server's settings follow
+SETTINGS, FRAME = 4, 9  # type of a frame, which is its fourth byte, and bytes of a frame's head
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])
 
 
 def supervise(order: Order) -> Outcome:
@@ -66,7 +70,7 @@ class RayEngine(Engine):
                 f"engine.address must be HOST:PORT, ray://HOST:PORT or auto, got {self.address}"
             )
         try:
-            socket.create_connection((host.strip("[]"), int(port)), REACH).close()
+            greet(host.strip("[]"), int(port))
         except OSError as error:
             raise PollinateError(
                 f"engine.address={self.address} can't be reached: {error}; start Ray there with "
@@ -181,6 +185,22 @@ class RayHandle(RemoteHandle):
     def kill(self) -> None:
         with suppress(self._ray.exceptions.RayError):
             self._ray.cancel(self._reference, force=True)
+
+
+def greet(host: str, port: int) -> None:
+    """Connect, and wait for the greeting of HTTP/2, which all servers of Ray speak.
+
+    Raises:
+        OSError: nobody listens, or nobody answers so in time.
+    """
+    with socket.create_connection((host, port), REACH) as server:
+        if os.environ.get(ENCRYPTED, "0") not in ("0", ""):
+            return
+        server.settimeout(REACH)
+        server.sendall(GREETING)
+        answer = server.recv(FRAME, socket.MSG_WAITALL)
+    if len(answer) < FRAME or answer[3] != SETTINGS:
+        raise OSError("what listens there isn't Ray")
 
 
 @contextmanager

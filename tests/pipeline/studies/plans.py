@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,9 +73,11 @@ def plan(
     )
 
 
-def jobs_of(made: StudyPlan, folder: Path) -> list[Job]:
-    """All jobs of a plan, run by the stand-in."""
-    context = JobContext(folder, LAUNCHER)
+def jobs_of(made: StudyPlan, folder: Path, carried: bool = False) -> list[Job]:
+    """All jobs of a plan, run by the stand-in; ``carried``: with its variables in its command."""
+    told = [f"{key}={value}" for key, value in os.environ.items() if key.startswith("STAND_IN_")]
+    launcher = f"env {shlex.join(told)} {LAUNCHER}" if carried else LAUNCHER
+    context = JobContext(folder, launcher)
     ranking = rank_job(made, context)
     jobs: list[Job] = [*searches_of(made, context), *trials_of(made, context)]
     return jobs if ranking is None else [*jobs, ranking]
@@ -115,5 +119,6 @@ def run(
     made.save(folder)
     limits = Limits(jobs, retries, timeout, folder)
     chosen = LocalEngine() if engine is None else engine
-    scheduler = Scheduler(jobs_of(made, folder), chosen, limits, Silent(), stopping)
+    jobs_to_run = jobs_of(made, folder, carried=engine is not None)
+    scheduler = Scheduler(jobs_to_run, chosen, limits, Silent(), stopping)
     return scheduler, scheduler.run()

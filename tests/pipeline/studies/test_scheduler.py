@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,8 +14,9 @@ from pipeline.studies.results import StudyResults
 from pipeline.studies.scheduler import ScheduledJob, remaining_seconds
 from pipeline.studies.trials import collect
 from pipeline.text_format import duration
+from tests.pipeline.engines.checks import kill_and_go_on, words
 from tests.pipeline.studies import plans
-from tests.pipeline.studies.plans import ROOT, Silent, facts, jobs_of, plan, run
+from tests.pipeline.studies.plans import Silent, facts, jobs_of, plan, run
 
 
 @pytest.fixture
@@ -29,10 +25,6 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STAND_IN_LOG", str(path))
     monkeypatch.setenv("STAND_IN_PAUSE", "0.005")
     return path
-
-
-def words(log: Path) -> list[list[str]]:
-    return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def status(results: StudyResults) -> dict[str, list[str]]:
@@ -188,49 +180,16 @@ def test_a_lock_is_kept_by_what_inherits_it(tmp_path: Path) -> None:
     assert not is_taken(tmp_path / "lock")
 
 
-def drive(folder: Path, jobs: int = 2) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.pipeline.studies.run_plan", str(folder), str(jobs)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("deaf", [False, True], ids=["asked", "orphaned"])
 def test_kills_lose_and_repeat_no_finished_trial(
     deaf: bool, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, folder = plan(seeds=range(4), transfers=[["a", "b"]]), tmp_path / "study"
-    made.save(folder)
     monkeypatch.setenv("STAND_IN_PAUSE", "0.03")
     if deaf:  # the trials outlive the study, which must wait for them
         monkeypatch.setenv("STAND_IN_DEAF", "1")
-    draw = random.Random(7)
-    for _ in range(4):
-        process = drive(folder)
-        begun, until = len(words(log)), time.monotonic() + 20
-        while len(words(log)) <= begun and time.monotonic() < until and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.6))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert drive(folder).wait() == 0
-    results = collect(folder)
-    assert {trial.status for trial in results.trials} == {"finished"}
-    lines = words(log)
-    ends = Counter(name for word, name in lines if word == "end")
-    assert ends == Counter({trial.folder.removeprefix("trials/"): 1 for trial in results.trials})
-    for name in ends:
-        own = [word for word, other in lines if other == name]
-        assert own[-1] == "end"  # nothing was begun again after its end
-
-
-def test_two_studies_on_one_folder_share_the_work(tmp_path: Path, log: Path) -> None:
-    made, folder = plan(seeds=range(3)), tmp_path / "study"
-    made.save(folder)
-    both = [drive(folder, 1), drive(folder, 1)]
-    assert [process.wait() for process in both] == [0, 0]
-    assert {trial.status for trial in collect(folder).trials} == {"finished"}
-    assert set(Counter(name for word, name in words(log) if word == "end").values()) == {1}
+    made = plan(seeds=range(4), transfers=[["a", "b"]])
+    kill_and_go_on(made, tmp_path / "study", log, {"_target_": "pollinate.engines.LocalEngine"})
 
 
 def test_two_studies_of_the_same_seeds_say_the_same(tmp_path: Path, log: Path) -> None:
