@@ -697,10 +697,8 @@ def _refuse_set_by_file(config: DictConfig, line: CommandLine, folders: Sequence
     _refuse_engine_of_file(config, line, folders)
 
 
-def _refuse_engine_of_file(
-    config: DictConfig, line: CommandLine, folders: Sequence[Path]
-) -> None:
-    """Check that where trials run is an option of ``engine`` as it is, which the user has chosen."""
+def _refuse_engine_of_file(config: DictConfig, line: CommandLine, folders: Sequence[Path]) -> None:
+    """Check that where trials run is an option of ``engine`` as it is, which the user chose."""
     found = config.get(ENGINE)
     if not isinstance(found, DictConfig):
         return  # of a command without, or for the schema to report

@@ -1,4 +1,4 @@
-"""What runs processes: here, or on other machines. A study and a search ask it for one at a time."""
+"""What runs processes, here or on other machines, for a study that says which and when."""
 
 from __future__ import annotations
 

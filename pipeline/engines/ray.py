@@ -162,7 +162,9 @@ class RayHandle(RemoteHandle):
             return Outcome(message=last_line(error))
         except errors.RayError as error:
             seconds = self.seconds or 0.0
-            return Outcome(None, seconds, message=f"its worker is gone: {first_line(error)}", lost=True)
+            return Outcome(
+                None, seconds, message=f"its worker is gone: {first_line(error)}", lost=True
+            )
         return outcome
 
     def _without_place(self) -> Outcome | None:

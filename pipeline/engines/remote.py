@@ -115,7 +115,9 @@ def carried(order: Order) -> Order:
         if key.startswith(CARRIED) and key not in (FIRST_PROCESS, "POLLINATE_RUN_DIR")
     }
     root = str(Path(pipeline.__file__).parents[1])
-    paths = [str(Path(one).absolute()) for one in os.environ.get(MODULES, "").split(os.pathsep) if one]
+    paths = [
+        str(Path(one).absolute()) for one in os.environ.get(MODULES, "").split(os.pathsep) if one
+    ]
     own[MODULES] = os.pathsep.join(dict.fromkeys([root, *paths]))
     return replace(order, variables={**own, **order.variables})
 
@@ -142,7 +144,7 @@ class RemoteHandle(Handle):
         outcome = self.outcome()
         if outcome is not None:
             with suppress(OSError):  # a look at the folder: NFS then shows what is new in it
-                os.listdir(self.order.begun.parent)
+                list(self.order.begun.parent.iterdir())
         return outcome
 
     def stop(self) -> None:

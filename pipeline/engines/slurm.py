@@ -128,7 +128,9 @@ class SlurmEngine(Engine):
 
     def submit(self, order: Order) -> SlurmHandle:
         order.stop.unlink(missing_ok=True)
-        self._executor.update_parameters(name="".join(c if c.isalnum() else "-" for c in order.title))
+        self._executor.update_parameters(
+            name="".join(c if c.isalnum() else "-" for c in order.title)
+        )
         try:
             job = self._executor.submit(SlurmTask(), carried(order))
         except Exception as error:  # submitit has no type for it
@@ -170,5 +172,5 @@ class SlurmHandle(RemoteHandle):
             self.kill()
 
     def kill(self) -> None:
-        with suppress(Exception):  # noqa: BLE001  # it may have ended, or Slurm be away
+        with suppress(Exception):  # it may have ended, or Slurm be away
             self._job.cancel(check=False)

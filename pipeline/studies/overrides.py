@@ -35,7 +35,7 @@ def is_below(key: str, top: str) -> bool:
     return dotted == above or dotted.startswith(f"{above}.")
 
 
-# keys that say what is started and where, which code is used and where results go, which no file may
+# keys that say what is started and where, which code is used and where results go, as no file may
 COMMANDS = ("engine", "launcher", "allow_targets", "tracking", "hydra", "run_dir", "resume")
 TOLD_AGAIN = ("engine", "launcher", "allow_targets")
 

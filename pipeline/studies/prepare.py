@@ -171,8 +171,9 @@ def require_told_again(
     ]
     if lacking:
         raise UsageError(
-            f"the study in {folder} says what to start, where, which code to use or where results go; "
-            "only your own command line may: look at it, and if it is what you want, add "
+            f"the study in {folder} says what to start and where, which code to use or where "
+            "results go; only your own command line may: look at it, and if it is what you want, "
+            "add "
             f"{shlex.join(lacking)}"
         )
 

@@ -1,4 +1,4 @@
-"""Decides which of a study's jobs an engine runs when: some at a time, by their needs, none twice."""
+"""Decides when an engine runs which of a study's jobs: some at a time, by needs, none twice."""
 
 from __future__ import annotations
 

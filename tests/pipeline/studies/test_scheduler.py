@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.studies.plan import trial_files
 from pipeline.engines.process import ProcessLock, is_taken
+from pipeline.studies.plan import trial_files
 from pipeline.studies.results import StudyResults
 from pipeline.studies.scheduler import ScheduledJob, remaining_seconds
 from pipeline.studies.trials import collect
