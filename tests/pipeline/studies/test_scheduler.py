@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from pipeline.engines.engine import Handle, Order, Outcome
+from pipeline.engines.local import LocalEngine
 from pipeline.engines.process import ProcessLock, is_taken
 from pipeline.studies.plan import trial_files
 from pipeline.studies.results import StudyResults
@@ -167,6 +170,68 @@ def test_a_locked_trial_is_left_to_the_other_process(tmp_path: Path, log: Path) 
     scheduler, _ = run(made, folder, stopping=release)
     assert [line[1] for line in words(log) if line[0] == "begin"][-1] == "multi_task/seed-0"
     assert {work.state for work in scheduler.works} == {"done"}
+
+
+def test_a_folder_of_an_earlier_version_is_resumed(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ledgers know no session, and its locks' files are empty."""
+    made, folder = plan(seeds=[0]), tmp_path / "study"
+    monkeypatch.setenv("STAND_IN_PAUSE", "0.05")
+    files = trial_files(folder, "single_task:a", 0)
+    run(made, folder, stopping=lambda: files.step() >= 2)
+    for ledger in folder.glob("trials/*/*.json"):
+        known = json.loads(ledger.read_text())
+        del known["session"]
+        known["sessions"][-1][1] = None  # it was killed
+        ledger.write_text(json.dumps(known))
+        ledger.with_suffix(".lock").write_text("")
+    assert status(collect(folder))["single_task:a"] == ["waiting"]
+    run(made, folder)
+    assert len(files.run.metrics.read_text().splitlines()) == 10
+    assert {s for found in status(collect(folder)).values() for s in found} == {"finished"}
+
+
+def test_a_trial_that_is_lost_again_and_again_has_failed(tmp_path: Path) -> None:
+    """As one that takes its machine's last memory; one that takes steps between goes on."""
+
+    class Lossy(Handle):
+        def __init__(self, order: Order) -> None:
+            self.order = order
+
+        @property
+        def seconds(self) -> float:
+            return 0.0
+
+        def poll(self) -> Outcome:
+            if steps:
+                self.order.begun.parent.mkdir(parents=True, exist_ok=True)
+                self.order.begun.touch()
+                line = json.dumps({"step": steps.pop()}) + "\n"
+                with (self.order.begun.parent / "metrics.jsonl").open("a") as file:
+                    file.write(line)
+            return Outcome(message="the machine is gone", lost=True)
+
+        def stop(self) -> None:
+            raise AssertionError
+
+        kill = stop
+
+    class LossyEngine(LocalEngine):
+        def submit(self, order: Order) -> Handle:  # type: ignore[override]  # no process
+            begun.append(order.session)
+            return Lossy(order)
+
+    begun: list[str] = []
+    steps = [3, 2, 1]
+    scheduler, whole = run(
+        plan(seeds=[0], single_task=False), tmp_path / "study", engine=LossyEngine()
+    )
+    assert whole
+    assert [work.message for work in scheduler.works] == ["the machine is gone"]
+    assert len(begun) == len(set(begun)) == 3 + 3
+    (trial,) = collect(tmp_path / "study").trials
+    assert (trial.status, trial.message) == ("failed", "the machine is gone")
 
 
 def test_a_lock_is_kept_by_what_inherits_it(tmp_path: Path) -> None:
