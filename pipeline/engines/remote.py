@@ -63,9 +63,12 @@ class Supervisor:
 
     def _wait(self, asked: Callable[[], bool]) -> Outcome:
         assert self._handle is not None, "it was begun"
+        looked = 0.0
         while (outcome := self._handle.poll()) is None:
-            if asked():
-                self._handle.stop()
+            if time.monotonic() - looked >= LOOK:
+                looked = time.monotonic()
+                if asked():
+                    self._handle.stop()
             time.sleep(PAUSE)
         known = [value for value in (self.before.memory, outcome.memory) if value is not None]
         return replace(

@@ -341,8 +341,8 @@ def lead(folder: Path, leader: ProcessLock) -> None:
     if not leader.acquire():
         holder = lock_holder(leader.path) or "another process"
         raise PollinateError(
-            f"the study in {folder} runs already: {holder}; wait until it ends, or stop it there. "
-            "It runs on several machines with engine=ray or engine=slurm"
+            f"the study in {folder} runs already: {holder}; wait until it ends, or stop it there; "
+            "for several machines, use engine=ray or engine=slurm"
         )
     leader.sign()
 

@@ -93,7 +93,9 @@ def test_a_program_that_isnt_there_is_told(order: Order) -> None:
     assert not is_taken(order.lock)
 
 
-def test_it_is_asked_to_stop_by_a_file_or_by_an_interrupt(order: Order) -> None:
+def test_it_is_asked_to_stop_by_a_file_or_by_an_interrupt(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threading.Timer(0.5, order.stop.touch).start()
     assert Supervisor().run(slow(order), order.stop.exists).code == 7
 
@@ -104,6 +106,7 @@ def test_it_is_asked_to_stop_by_a_file_or_by_an_interrupt(order: Order) -> None:
         raise KeyboardInterrupt
 
     told: list[bool] = []
+    monkeypatch.setattr("pipeline.engines.remote.LOOK", 0.1)
     assert Supervisor().run(slow(order), interrupt).code == 7
 
 
