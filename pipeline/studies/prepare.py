@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.command import CommandArguments, given_keys
 from pipeline.configuration.composition import compose, compose_with_requirements
-from pipeline.configuration.schema import changed_values
+from pipeline.configuration.schema import changed_values, dotted_items
 from pipeline.configuration.study_rules import flat_keys
 from pipeline.crash_report import is_left_by_a_crash
 from pipeline.engines.engine import Engine
@@ -65,12 +65,18 @@ SHOWN = 6  # keys in a message
 
 
 def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Check that a study's folder is that of this configuration; seeds may be added."""
+    """Check that a study's folder is that of this configuration; seeds may be added.
+
+    A key that the folder's version didn't have, and that is null, changes nothing.
+    """
+    saved, given = folder.read_config(), redact(config)
+    known = dict(dotted_items(saved))
+    new = {key for key, value in dotted_items(given) if value is None and key not in known}
     changed = changed_values(
-        folder.read_config(),
-        redact(config),
+        saved,
+        given,
         "there",
-        lambda key: not any(is_below(key, free) for free in FREE),
+        lambda key: key not in new and not any(is_below(key, free) for free in FREE),
     )
     lacking = [seed for seed in seeds if seed not in config["seeds"]]
     if lacking:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.engines.process import ProcessLock
 from pipeline.studies.plan import load_plan
@@ -34,6 +35,24 @@ def test_seeds_that_were_added_stay(shop: Path, capsys: pytest.CaptureFixture[st
     assert main(["resume=one", f"launcher={LAUNCHER}", "dry_run=true"]) == 0
     assert "9 of 9 trials left" in capsys.readouterr().out
     assert main([*stand_in("one"), "seeds=[0,1,2]", "jobs=3", "dry_run=true"]) == 0
+
+
+def test_a_folder_of_a_version_with_fewer_keys_is_resumed(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_only(shop, "one")
+    file = shop / "one" / "config.yaml"
+    saved = yaml.safe_load(file.read_text())
+    assert saved.pop("pause_after", 0) is None
+    assert saved.pop("engine")
+    file.write_text(yaml.safe_dump(saved))
+    again = ["resume=one", f"launcher={LAUNCHER}", "dry_run=true"]
+    assert main(again) == 0
+    assert "6 of 6 trials left" in capsys.readouterr().out
+    del saved["preset"]  # one that isn't null would train other models
+    file.write_text(yaml.safe_dump(saved))
+    assert main(again) == 2
+    assert "preset is 'none', there not set" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["", '{"format": 1, "na', "[]"])
