@@ -136,12 +136,16 @@ class RemoteHandle(Handle):
 
     @property
     def seconds(self) -> float | None:
-        now = time.monotonic()
-        if self._begun is None and now - self._looked >= LOOK:
-            self._looked, holder = now, lock_holder(self.order.lock)
-            if holder is not None and holder.session == self.order.session:
-                self._begun = holder.since
+        if time.monotonic() - self._looked >= LOOK:
+            self._look()
         return None if self._begun is None else max(0.0, time.time() - self._begun)
+
+    def _look(self) -> None:
+        """Look whether it has begun: its process then has signed the lock."""
+        self._looked = time.monotonic()
+        holder = lock_holder(self.order.lock) if self._begun is None else None
+        if holder is not None and holder.session == self.order.session:
+            self._begun = holder.since
 
     def poll(self) -> Outcome | None:
         outcome = self.outcome()
@@ -153,6 +157,7 @@ class RemoteHandle(Handle):
     def stop(self) -> None:
         if not self._asked:
             self._asked = True
+            self._look()
             self.ask()
 
     @abstractmethod

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,18 @@ def scores(folder: Path) -> list[dict[str, Any]]:
     return [{key: trial[key] for key in ALIKE} for trial in results["trials"]]
 
 
-def check_scores(folder: Path, launcher: str, engine: list[str]) -> None:
-    """Check that a real study says the same on this machine's processes and on an engine.
+def check_scores(folder: Path, launcher: str, engines: Mapping[str, list[str]]) -> None:
+    """Check that a real study says the same on this machine's processes and on engines.
 
     Args:
-        folder: where the user stands; launcher: starts a run; engine: what selects the engine.
+        folder: where the user stands; launcher: starts a run.
+        engines: {name of a study: what selects its engine}.
     """
     write_shop(folder)
     given = [*SMALL, "trainer.max_epochs=2", "seeds=[0]", "jobs=2", f"launcher={launcher}"]
     assert main([*given, "run_dir=here"]) == 0
-    assert main([*given, "run_dir=there", *engine]) == 0
-    found = scores(folder / "there")
-    assert [trial["status"] for trial in found] == ["finished"] * 3
-    assert found == scores(folder / "here")
+    here = scores(folder / "here")
+    assert [trial["status"] for trial in here] == ["finished"] * 3
+    for name, told in engines.items():
+        assert main([*given, f"run_dir={name}", *told]) == 0
+        assert scores(folder / name) == here

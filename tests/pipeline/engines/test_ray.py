@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +185,12 @@ def test_a_study_has_the_scores_of_one_on_this_machine(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     told = ["engine=ray", f"engine.address={cluster.address}"]
-    check_scores(tmp_path, launcher, told)
+    engines = {"ray": told}
+    if find_spec("submitit") is not None:
+        engines["slurm"] = ["engine=slurm", "engine.cluster=local"]
+    check_scores(tmp_path, launcher, engines)
     capsys.readouterr()
-    again = ["resume=there", f"launcher={launcher}"]
+    again = ["resume=ray", f"launcher={launcher}"]
     assert main(again) == 2  # the folder doesn't choose where trials run
     assert f"add {' '.join(told)}" in capsys.readouterr().err.replace("'", "")
     assert main([*again, "engine=local"]) == 0

@@ -16,7 +16,7 @@ from pipeline.engines.slurm import SlurmEngine
 from pipeline.studies.plan import trial_files
 from pipeline.studies.trials import collect
 from pollinate.errors import PollinateError, UsageError
-from tests.pipeline.engines.checks import check_scores, kill_and_go_on, words
+from tests.pipeline.engines.checks import kill_and_go_on, words
 from tests.pipeline.studies.plans import plan, run
 
 pytest.importorskip("submitit")
@@ -106,14 +106,6 @@ def test_kills_lose_and_repeat_no_finished_trial(tmp_path: Path, log: Path) -> N
     """A job outlives the process that submitted it, which therefore comes back to it."""
     options = {"_target_": "pollinate.engines.SlurmEngine", "cluster": "local"}
     kill_and_go_on(plan(), tmp_path / "study", log, options, kills=2)
-
-
-@pytest.mark.slow
-def test_a_study_has_the_scores_of_one_on_this_machine(
-    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    check_scores(tmp_path, launcher, ["engine=slurm", "engine.cluster=local"])
 
 
 def test_a_machine_without_slurm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
