@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.command import CommandArguments, entry_points, given_keys
 
 if TYPE_CHECKING:  # they import numpy and more
+    from pipeline.engines.process import ProcessLock
     from pipeline.studies.prepare import StudyRequest
-    from pipeline.studies.process import ProcessLock
     from pipeline.studies.study_run import StudyResult
 
 LEADER = ".leader.lock"
@@ -26,15 +26,15 @@ def run(config: Mapping[str, Any], arguments: CommandArguments) -> StudyResult:
     started = time.perf_counter()
     # imported here: torch takes seconds, and a wrong config doesn't need it
     from pipeline.crash_report import crash_evidence
+    from pipeline.engines.process import ProcessLock
     from pipeline.fit import with_absolute_uri, with_one_limit
     from pipeline.studies.prepare import study_request
-    from pipeline.studies.process import ProcessLock
 
     want = study_request(config, arguments)
     want.config = with_absolute_uri(with_one_limit(want.config, given_keys(want.overrides)))
     leader = ProcessLock(want.folder / LEADER)
     try:
-        # of several processes that run a study, the one that leads keeps its record
+        # a process that the study's folder is refused to leaves nothing there
         with crash_evidence(want.config, want.folder, wanted=lambda: leader.is_held):
             return _run(want, leader, started)
     finally:
@@ -43,10 +43,11 @@ def run(config: Mapping[str, Any], arguments: CommandArguments) -> StudyResult:
 
 def _run(want: StudyRequest, leader: ProcessLock, started: float) -> StudyResult:
     from pipeline.studies.prepare import (
-        await_plan,
         check_arms,
         check_launcher,
         find_plan,
+        lead,
+        make_engine,
         make_plan,
         save_plan,
     )
@@ -64,18 +65,19 @@ def _run(want: StudyRequest, leader: ProcessLock, started: float) -> StudyResult
     dry = want.config["dry_run"]
     if not dry:
         check_launcher(want.config["launcher"])
-    if plan is None and (dry or leader.acquire()):
-        plan = make_plan(want, console, started, timed=not dry)
+        engine = make_engine(want.config)
+        lead(want.folder, leader)
+        plan = find_plan(want)  # another one may have made it since
     if plan is None:
-        plan = await_plan(want)
+        plan = make_plan(want, console, started, timed=not dry)
     if not dry:
         save_plan(plan, want)
-    study_run = StudyRun(plan, want, console, leader)
+    study_run = StudyRun(plan, want, console)
     study_run.show_plan()
     if dry:
         study_run.show_commands()
         return StudyResult(folder=want.folder)
-    return study_run.run()
+    return study_run.run(engine)
 
 
 call, main = entry_points("study", run)

@@ -25,6 +25,7 @@ from pipeline.transfer_sources import SourceOpener as SourceOpener
 from pollinate import averaging as averaging
 from pollinate import balancers as balancers
 from pollinate import encoders as encoders
+from pollinate import engines as engines
 from pollinate import fusions as fusions
 from pollinate import merging as merging
 from pollinate import samplers as samplers
@@ -72,6 +73,7 @@ __all__ = [
     "averaging",
     "balancers",
     "encoders",
+    "engines",
     "fusions",
     "merging",
     "samplers",

@@ -38,6 +38,7 @@ SLOTS = {  # {key, of a configuration or of a checkpoint: family whose classes s
     r"transfer|head_input": "transfer",
     r"trainer\.averaging": "averaging",
     r"tracking": "tracking",
+    r"engine": "engines",
     r"scores\.[^.]+": "scores",
     r"method|combine": "merging",
 }

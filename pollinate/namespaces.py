@@ -32,6 +32,7 @@ FAMILIES: Mapping[str, Family] = {
     "averaging": Family("lightning_modules.parameter_averaging", ("ParameterAveraging",)),
     "balancers": Family("lightning_modules.balancers", ("Balancer",)),
     "encoders": Family("lightning_modules.encoders", ("Encoder", "WeightNames")),
+    "engines": Family("pipeline.engines", ("Engine",)),
     "fusions": Family("lightning_modules.fusions", ("Fusion",)),
     "merging": Family("lightning_modules.merging", ("MergeMethod",)),
     "samplers": Family("datamodules.samplers", ("Sampler",)),

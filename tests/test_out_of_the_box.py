@@ -21,7 +21,7 @@ from benchmarks.out_of_the_box.sets import SETS, with_paths, write_task_files
 from benchmarks.real_data import SETS as OWN
 from pipeline.build import build_datamodule
 from pipeline.configuration.composition import compose
-from pipeline.studies.process import ProcessLock
+from pipeline.engines.process import ProcessLock
 from pollinate.files import write_json, write_text
 
 HERE = Path(__file__).parent

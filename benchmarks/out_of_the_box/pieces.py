@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.common import is_finished, summary_of
 from benchmarks.out_of_the_box.sets import reads_any
-from pipeline.studies.process import ChildProcess, ProcessLock, failure_reason
+from pipeline.engines.process import ChildProcess, ProcessLock, failure_reason
 from pollinate.files import write_json
 
 ROOT = Path(__file__).parents[2]

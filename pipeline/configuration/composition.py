@@ -669,6 +669,7 @@ def _hydra(
 
 # what is started, and where results go: key -> what a file may say
 ADDRESS = "tracking.uri"
+ENGINE, LOCAL = "engine", "local"
 COMMAND_LINE_ONLY: dict[str, tuple[str, ...]] = {
     "launcher": ("python",),
     "study.search.storage": (),
@@ -692,6 +693,25 @@ def _refuse_set_by_file(config: DictConfig, line: CommandLine, folders: Sequence
                 f"{key} is only for the command line, a file sets it to {found!s:.80}: a file from "
                 f"somebody else must not choose what is started or where results go; if it is what "
                 f"you want, say so: '{key}={found!s:.80}'"
+            )
+    _refuse_engine_of_file(config, line, folders)
+
+
+def _refuse_engine_of_file(config: DictConfig, line: CommandLine, folders: Sequence[Path]) -> None:
+    """Check that where trials run is an option of ``engine`` as it is, which the user chose."""
+    found = config.get(ENGINE)
+    if not isinstance(found, DictConfig):
+        return  # of a command without, or for the schema to report
+    name = line.choices.get(ENGINE) or LOCAL
+    file = line.files.get(f"{ENGINE}/{name}") or find_option(ENGINE, name, folders)
+    expected: Any = {} if file is None else OmegaConf.to_container(load_yaml(file), resolve=False)
+    given: Any = OmegaConf.to_container(found, resolve=False)
+    for key in {**expected, **given}:
+        if given.get(key) != expected.get(key):
+            raise UsageError(
+                f"{ENGINE}.{key} is only for the command line, a file sets it to "
+                f"{given.get(key)!s:.80}: a file from somebody else must not choose where trials "
+                f"run; write an option of your own, and choose it: {ENGINE}=mine.yaml"
             )
 
 

@@ -248,6 +248,7 @@ class StudyConfig(FitConfig):
     jobs: int = at_least(1)
     timeout: float | None = key("> 0 minutes", lambda value: value > 0)
     retries: int = at_least(0)
+    engine: Component
     launcher: str = key("a command such as python", lambda value: value.strip())
     dry_run: bool
 

@@ -47,10 +47,13 @@ class StudyProgress:
             self._live = None
 
     def started(self, work: ScheduledJob) -> None:
-        again = f", attempt {work.attempts}" if work.attempts > 1 else ""
-        verb = "resumed" if work.job.files.can_go_on() else "started"
+        again = f", attempt {work.failures + 1}" if work.failures else ""
+        verb = "resumed" if work.resumed else "started"
         if self._live is None:
             say(self.console, f"{verb}: {work.job.title}{again}")
+
+    def lost(self, work: ScheduledJob, message: str) -> None:
+        say(self.console, f"lost: {work.job.title}, which goes on elsewhere: {message}")
 
     def ended(self, work: ScheduledJob) -> None:
         if work.found:
@@ -79,13 +82,15 @@ class StudyProgress:
     def _lines(self) -> list[Table | Text]:
         table = Table(box=None, pad_edge=False, show_header=False)
         for work in self._works:
-            if work.child is not None:
+            if work.handle is not None and work.handle.seconds is None:
+                table.add_row(work.job.title, "", "waits for a place", "")
+            elif work.handle is not None:
                 steps, total = work.job.files.step(), max(1, work.job.steps)
                 table.add_row(
                     work.job.title,
                     ProgressBar(total=total, completed=min(steps, total), width=24),
                     f"step {steps:,} of {work.job.steps:,}" if work.job.steps else "",
-                    duration(work.child.seconds),
+                    duration(work.handle.seconds or 0.0),
                 )
             elif work.state == "elsewhere":
                 table.add_row(work.job.title, "", "another process is at it", "")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.engines.engine import Order
 from pipeline.studies.arms import expected_seconds
 from pipeline.studies.overrides import combined, refuse_commands, resume_overrides
 from pipeline.studies.plan import StudyPlan, trial_files
@@ -21,7 +22,7 @@ from pollinate.program import command_words
 
 @dataclass
 class JobContext:
-    """What all jobs of this machine share.
+    """What all jobs share.
 
     folder: of the study; launcher: starts a process; config_dirs: of the command line.
     parent: returns MLflow's id of the study's run, None as long as it isn't known.
@@ -37,7 +38,7 @@ class JobContext:
 class Job(ABC):
     """Something to run.
 
-    title: for people; files: of its own; context: of the machine.
+    title: for people; files: of its own; context: of the study.
     needs: files of jobs that must be finished before.
     expected: seconds that it may take, None if that isn't known; steps: that it takes.
     """
@@ -55,19 +56,45 @@ class Job(ABC):
 
     @abstractmethod
     def arguments(self) -> list[str]:
-        """Return module and overrides; what an earlier session left is made use of."""
+        """Return module and overrides."""
+
+    def resume_arguments(self) -> list[str] | None:
+        """Return those that go on with what an earlier session left, None if nothing can."""
+        return None
 
     def prepare(self) -> None:  # noqa: B027  # optional
-        """Do what must be done right before the process is started, with its lock taken."""
+        """Do what must be done right before the process is started."""
 
     def wrap_up(self) -> None:  # noqa: B027  # optional
-        """Do what a finished or failed job leaves to do, with its lock taken."""
+        """Do what a finished or failed job leaves to do."""
 
-    def command(self, python: str) -> list[str]:
-        """Return the command; ``python`` stands for a launcher that is called so."""
-        words = shlex.split(self.context.launcher)
-        launcher = [python] if words == ["python"] else words
-        return [*launcher, "-m", *self.arguments()]
+    def command(self) -> list[str]:
+        return self._launched(self.arguments())
+
+    def order(self, session: str, folder: Path, variables: Mapping[str, str]) -> Order:
+        """Return what an engine is to run.
+
+        Args:
+            session: of this order alone.
+            folder: where the process works; variables: of its environment.
+        """
+        resume = self.resume_arguments()
+        return Order(
+            self.title,
+            session,
+            tuple(self.command()),
+            None if resume is None else tuple(self._launched(resume)),
+            begun=self.files.run.config,
+            folder=folder,
+            log=self.files.log,
+            lock=self.files.lock,
+            ledger=self.files.ledger,
+            stop=self.files.stop,
+            variables=variables,
+        )
+
+    def _launched(self, arguments: Sequence[str]) -> list[str]:
+        return [*shlex.split(self.context.launcher), "-m", *arguments]
 
     @property
     def config_dirs(self) -> list[str]:
@@ -97,10 +124,11 @@ class FitJob(Job):
         self.files.clear()
 
     def arguments(self) -> list[str]:
-        if self.files.can_go_on():
-            told = combined(resume_overrides(self.base), self._parent())
-            return ["pipeline.fit", *self.config_dirs, override("resume", self.files.path), *told]
         return ["pipeline.fit", *self.config_dirs, *self.overrides(), self._run_dir]
+
+    def resume_arguments(self) -> list[str]:
+        told = combined(resume_overrides(self.base), self._parent())
+        return ["pipeline.fit", *self.config_dirs, override("resume", self.files.path), *told]
 
     def overrides(self) -> list[str]:
         refuse_commands(f"{self.files.path}", [*self.own, *self.values()])

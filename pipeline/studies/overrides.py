@@ -14,7 +14,7 @@ from pollinate.errors import UsageError
 from pollinate.overrides import override
 
 # keys of the study, and those that it sets for each trial
-STUDY_KEYS = ("study", "seeds", "jobs", "timeout", "retries", "launcher", "dry_run")
+STUDY_KEYS = ("study", "seeds", "jobs", "timeout", "retries", "engine", "launcher", "dry_run")
 FIXED_KEYS = ("name", "run_dir", "resume", "tracking.parent")
 SHARED_GROUPS = (
     "data",
@@ -35,8 +35,9 @@ def is_below(key: str, top: str) -> bool:
     return dotted == above or dotted.startswith(f"{above}.")
 
 
-# keys that say what is started, which code is used and where results go, which no file may
-COMMANDS = ("launcher", "allow_targets", "tracking", "hydra", "run_dir", "resume")
+# keys that say what is started and where, which code is used and where results go, as no file may
+COMMANDS = ("engine", "launcher", "allow_targets", "tracking", "hydra", "run_dir", "resume")
+TOLD_AGAIN = ("engine", "launcher", "allow_targets")
 
 
 def refuse_commands(where: str, overrides: Iterable[str]) -> None:
@@ -69,7 +70,8 @@ def told_again(overrides: Iterable[str], config_dirs: Iterable[str]) -> list[str
         elif key == "tracking.uri":
             wanted = value != "null" and own_address(value.strip("'\""), own) is None
         else:
-            wanted = is_below(key, "launcher") or is_below(key, "allow_targets")
+            here = key == "engine" and value == "local"
+            wanted = not here and any(is_below(key, top) for top in TOLD_AGAIN)
         if wanted or names_more_than_keys(text):
             found.append(without_login(redact_text(text)))
     return [*found, *(f"--config-dir={folder}" for folder in config_dirs)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.command import CommandArguments, given_keys
 from pipeline.configuration.composition import compose, compose_with_requirements
-from pipeline.configuration.schema import changed_values
+from pipeline.configuration.schema import changed_values, dotted_items
 from pipeline.configuration.study_rules import flat_keys
 from pipeline.crash_report import is_left_by_a_crash
+from pipeline.engines.engine import Engine
+from pipeline.engines.process import ProcessLock, lock_holder
 from pipeline.run_folder import RUNS, RunFolder, unused_folder
 from pipeline.studies.arms import arms_of, variants_of
 from pipeline.studies.overrides import (
@@ -36,6 +37,7 @@ from pipeline.tracking.addresses import own_addresses, require_own_address
 from pipeline.tracking.redact import redact
 from pollinate.errors import PollinateError, UsageError
 from pollinate.files import refuse_links
+from pollinate.instantiate import instantiate
 from pollinate.overrides import option_text, override
 from pollinate.requirements import check_writable, require_all
 
@@ -52,6 +54,7 @@ FREE = (
     "jobs",
     "timeout",
     "retries",
+    "engine",
     "launcher",
     "dry_run",
     "tracking",
@@ -62,12 +65,18 @@ SHOWN = 6  # keys in a message
 
 
 def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Check that a study's folder is that of this configuration; seeds may be added."""
+    """Check that a study's folder is that of this configuration; seeds may be added.
+
+    A key that the folder's version didn't have, and that is null, changes nothing.
+    """
+    saved, given = folder.read_config(), redact(config)
+    known = dict(dotted_items(saved))
+    new = {key for key, value in dotted_items(given) if value is None and key not in known}
     changed = changed_values(
-        folder.read_config(),
-        redact(config),
+        saved,
+        given,
         "there",
-        lambda key: not any(is_below(key, free) for free in FREE),
+        lambda key: key not in new and not any(is_below(key, free) for free in FREE),
     )
     lacking = [seed for seed in seeds if seed not in config["seeds"]]
     if lacking:
@@ -90,7 +99,6 @@ def is_empty(folder: Path) -> bool:
 # what the arms of a study differ in, and nothing that a user gives
 ARMS_OWN = ("seed", "tasks", "label_fraction")
 COMMAND = "study"
-WAIT = 900.0  # seconds for a study that another process is just planning
 
 
 @dataclass
@@ -159,15 +167,19 @@ def require_told_again(
     """
     known = [*map(key_of, given), *(f"--config-dir={one}" for one in dirs)]
     known += ["tracking.uri"] if "tracking" in known else []
+    another = "engine" in known  # whose options are none of the first one's
     lacking = [
         text
         for text in told_again(plan.overrides, plan.config_dirs)
-        if text not in known and key_of(text) not in known
+        if text not in known
+        and key_of(text) not in known
+        and not (another and is_below(key_of(text), "engine"))
     ]
     if lacking:
         raise UsageError(
-            f"the study in {folder} says what to start, which code to use or where results go; "
-            "only your own command line may: look at it, and if it is what you want, add "
+            f"the study in {folder} says what to start and where, which code to use or where "
+            "results go; only your own command line may: look at it, and if it is what you want, "
+            "add "
             f"{shlex.join(lacking)}"
         )
 
@@ -326,12 +338,23 @@ def save_plan(plan: StudyPlan, want: StudyRequest) -> None:
     plan.save(want.folder)
 
 
-def await_plan(want: StudyRequest) -> StudyPlan:
-    until = time.monotonic() + WAIT
-    while time.monotonic() < until:
-        if load_plan(want.folder) is not None:
-            plan = find_plan(want)
-            assert plan is not None, "just seen"
-            return plan
-        time.sleep(1.0)
-    raise PollinateError(f"no plan has come into {want.folder} in {WAIT:.0f} s; start again")
+def lead(folder: Path, leader: ProcessLock) -> None:
+    """Take the lock of a study's folder.
+
+    Raises:
+        PollinateError: another process runs the study, and where.
+    """
+    if not leader.acquire():
+        holder = lock_holder(leader.path) or "another process"
+        raise PollinateError(
+            f"the study in {folder} runs already: {holder}; wait until it ends, or stop it there; "
+            "for several machines, use engine=ray or engine=slurm"
+        )
+    leader.sign()
+
+
+def make_engine(config: Mapping[str, Any]) -> Engine:
+    """Return what trials run on, once it has said that it can be used."""
+    engine: Engine = instantiate(config["engine"], config["allow_targets"], "engine")
+    engine.check()
+    return engine

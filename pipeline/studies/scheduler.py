@@ -1,32 +1,35 @@
-"""Runs a study's jobs: some at a time, in the order of their needs, none twice."""
+"""Decides when an engine runs which of a study's jobs: some at a time, by needs, none twice."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Literal, Protocol
+from uuid import uuid4
 
 import pipeline
-from pipeline.run_folder import RUN_DIR_VARIABLE
+from pipeline.engines.engine import Engine, Handle, Outcome, TakenError
+from pipeline.engines.local import THREADS
+from pipeline.engines.process import failure_reason, is_taken
 from pipeline.studies.jobs import Job
-from pipeline.studies.process import ChildProcess, ProcessLock, failure_reason
 from pollinate.errors import PollinateError
 from pollinate.program import SAFE_PATH_VARIABLE, current_folder
 
 PAUSE = 0.1  # seconds between two looks at the processes
 ELSEWHERE = 2.0  # seconds between two looks at a trial that another process is at work on
-THREADS = "OMP_NUM_THREADS"
+LOST = 3  # times in a row that a trial may be lost before it has taken another step
 OVER = ("done", "failed")
 JobState = Literal["waiting", "running", "elsewhere", "done", "failed"]
 
 
 class SchedulerDisplay(Protocol):
     def started(self, work: ScheduledJob) -> None: ...
+
+    def lost(self, work: ScheduledJob, message: str) -> None: ...
 
     def ended(self, work: ScheduledJob) -> None: ...
 
@@ -37,14 +40,18 @@ class SchedulerDisplay(Protocol):
 class ScheduledJob:
     """A job and where it stands.
 
-    attempts: sessions begun by this process; message: why it failed; seconds: of all sessions.
+    failures: sessions that have failed; message: why it failed; seconds: of all sessions.
     """
 
     job: Job
     state: JobState = "waiting"
-    attempts: int = 0
+    failures: int = 0
+    losses: int = 0  # sessions that were lost since it took a step
+    lost_at: int = 0  # step at which the last one was lost
     message: str | None = None
-    child: ChildProcess | None = None
+    handle: Handle | None = None
+    resumed: bool = False  # the session under way goes on with what is there
+    shown: bool = False  # its beginning was told
     timed_out: bool = False  # it was asked to stop since its time was over
     check_again_at: float = 0.0  # not looked at again before, in seconds of time.monotonic()
     earlier_seconds: float = 0.0  # seconds of earlier sessions
@@ -57,31 +64,39 @@ class ScheduledJob:
 class Limits:
     """jobs: at a time; retries: of a failed one; timeout: seconds of a job in all, None for none.
 
-    folder: where processes work; python: the interpreter.
+    folder: where processes work.
     """
 
     jobs: int
     retries: int
     timeout: float | None
     folder: Path
-    python: str = sys.executable
 
 
 class Scheduler:
-    """Runs jobs to their end."""
+    """Runs jobs to their end.
+
+    Args:
+        jobs: in the order in which they are begun, if their needs allow it.
+        engine: ready for orders.
+        limits: of all jobs.
+        display: is told what happens.
+        stopping: says whether the user asked to stop.
+    """
 
     def __init__(
         self,
         jobs: Sequence[Job],
+        engine: Engine,
         limits: Limits,
         display: SchedulerDisplay,
         stopping: Callable[[], bool],
     ) -> None:
         self.works = [ScheduledJob(job) for job in jobs]
+        self.engine = engine
         self.limits = limits
         self.display = display
         self.stopping = stopping
-        self.begun = time.time()
         self._by_path = {work.job.files.path: work for work in self.works}
 
     def run(self) -> bool:
@@ -89,27 +104,26 @@ class Scheduler:
         try:
             while True:
                 for work in self.works:
-                    if work.child is not None:
-                        self._watch(work)
+                    if work.handle is not None:
+                        self._watch(work, work.handle)
                 stopping = self.stopping()
                 if not stopping:
                     self._start_ready()
-                running = [work for work in self.works if work.child is not None]
+                running = [work.handle for work in self.works if work.handle is not None]
                 if not running and (stopping or all(work.state in OVER for work in self.works)):
                     return not stopping
-                for work in running if stopping else ():
-                    assert work.child is not None, "those that run have one"
-                    work.child.ask()
+                for handle in running if stopping else ():
+                    handle.stop()
                 self.display.tick(self.works)
                 time.sleep(PAUSE)
         except BaseException:
             for work in self.works:
-                if work.child is not None:
-                    work.child.kill()
+                if work.handle is not None:
+                    work.handle.kill()
             raise
 
     def _start_ready(self) -> None:
-        free = self.limits.jobs - sum(work.child is not None for work in self.works)
+        free = self.limits.jobs - sum(work.handle is not None for work in self.works)
         for work in self.works:
             if work.state not in ("waiting", "elsewhere") or not self._is_ready(work):
                 continue
@@ -129,81 +143,93 @@ class Scheduler:
         return all(one.state == "done" for one in needed)
 
     def _start(self, work: ScheduledJob) -> int:
-        """Start a job unless another process is at it; return the number of processes started."""
-        lock = ProcessLock(work.job.files.lock)
-        if not lock.acquire():
-            work.state, work.check_again_at = "elsewhere", time.monotonic() + ELSEWHERE
-            return 0
+        """Start a job unless a process is at it; return the number of orders given.
+
+        Such a process was left by a study that was killed: it holds the trial's lock.
+        """
         try:
-            return self._begin(work, lock)
+            return 0 if is_taken(work.job.files.lock) else self._begin(work)
+        except TakenError:
+            return 0
         except PollinateError as error:
             self._fail(work, str(error))
             return 0
         finally:
-            lock.release()
+            if work.state in ("waiting", "elsewhere"):
+                self._leave(work)
 
-    def _begin(self, work: ScheduledJob, lock: ProcessLock) -> int:
+    def _leave(self, work: ScheduledJob) -> None:
+        """Leave a job to the process that is at it, for a while."""
+        work.state, work.check_again_at = "elsewhere", time.monotonic() + ELSEWHERE
+
+    def _begin(self, work: ScheduledJob) -> int:
         job = work.job
-        ledger = job.ledger()
-        if job.is_finished():  # by another process, between two looks
+        if job.is_finished():  # by such a process, between two looks
             self._finish(work, found=True)
             return 0
-        elsewhere = ledger.status in ("failed", "timeout") and ledger.ended > self.begun
-        if elsewhere and work.attempts == 0:
-            self._fail(work, ledger.message or "it failed elsewhere", str(ledger.status))
-            return 0
-        work.earlier_seconds = ledger.seconds
+        work.earlier_seconds = job.ledger().seconds
         if self.limits.timeout is not None and work.earlier_seconds >= self.limits.timeout:
             work.timed_out = True
-            self._give_up(work)
+            self._give_up(work, Outcome())
             return 0
         job.prepare()
-        command = job.command(self.limits.python)
-        ledger = job.ledger()
-        ledger.begin()
-        try:
-            work.child = ChildProcess(
-                command,
-                job.files.log,
-                lock,
-                process_environment(self.limits.jobs, self.limits.folder),
-                self.limits.folder,
-                measured=command[0] == self.limits.python,
-            )
-        except OSError as error:
-            raise PollinateError(f"{command[0]} can't be started: {error.strerror}") from error
-        work.state, work.attempts = "running", work.attempts + 1
-        self.display.started(work)
+        session = uuid4().hex
+        threads = self.engine.threads(self.limits.jobs)
+        order = job.order(session, self.limits.folder, own_variables(threads, self.limits.folder))
+        job.ledger().begin(session)
+        work.resumed = job.files.can_go_on()
+        work.handle = self.engine.submit(order)
+        work.state, work.shown = "running", False
+        self._show(work, work.handle)
         return 1
 
-    def _watch(self, work: ScheduledJob) -> None:
-        child, limit = work.child, self.limits.timeout
-        assert child is not None, "it runs"
-        code = child.ended()
-        if code is None:
-            seconds = work.earlier_seconds + child.seconds
-            if limit is not None and not work.timed_out and seconds > limit:
+    def _show(self, work: ScheduledJob, handle: Handle) -> None:
+        if not work.shown and handle.seconds is not None:
+            work.shown = True
+            self.display.started(work)
+
+    def _watch(self, work: ScheduledJob, handle: Handle) -> None:
+        limit, outcome = self.limits.timeout, handle.poll()
+        self._show(work, handle)
+        if outcome is None:
+            seconds = work.earlier_seconds + (handle.seconds or 0.0)
+            if limit is not None and seconds > limit:
                 work.timed_out = True
-                child.ask()
+                handle.stop()
             return
-        work.child = None
+        work.handle = None
         if work.job.is_finished():
-            work.job.ledger().end("finished", None, child.memory)
+            work.job.ledger().end("finished", None, outcome)
             self._finish(work)
         elif self.stopping() and not work.timed_out:
-            work.job.ledger().end("interrupted", None, child.memory)
+            work.job.ledger().end("interrupted", None, outcome)
             work.state = "waiting"
+        elif outcome.taken:
+            work.job.ledger().end("interrupted", outcome.message, outcome)
+            self._leave(work)
+        elif outcome.lost and not work.timed_out and self._may_be_lost(work):
+            work.job.ledger().end("interrupted", outcome.message, outcome)
+            work.state = "waiting"
+            self.display.lost(work, str(outcome.message))
         else:
-            self._give_up(work, code, child)
+            self._give_up(work, outcome)
 
-    def _give_up(
-        self, work: ScheduledJob, code: int | None = None, child: ChildProcess | None = None
-    ) -> None:
+    def _may_be_lost(self, work: ScheduledJob) -> bool:
+        """Say whether a trial that was lost begins again: one that kills its machines doesn't."""
+        step = work.job.files.step()
+        work.losses = 1 if step > work.lost_at else work.losses + 1
+        work.lost_at = step
+        return work.losses <= LOST
+
+    def _give_up(self, work: ScheduledJob, outcome: Outcome) -> None:
         status, limit = ("timeout", self.limits.timeout) if work.timed_out else ("failed", None)
-        message = failure_reason(code, child.output() if child else "", limit)
-        if child is not None:
-            work.job.ledger().end(status, message, child.memory)
-        if not work.timed_out and work.attempts <= self.limits.retries:
+        message = outcome.message
+        if message is None or work.timed_out:
+            message = failure_reason(outcome.code, outcome.output, limit)
+        if outcome != Outcome():  # a session has ended
+            work.job.ledger().end(status, message, outcome)
+        work.failures += 1
+        if not work.timed_out and work.failures <= self.limits.retries:
             work.state, work.message = "waiting", message
             return
         self._fail(work, message, status)
@@ -235,30 +261,21 @@ class Scheduler:
         self.display.ended(work)
 
 
-def process_environment(jobs: int, folder: Path) -> Mapping[str, str]:
-    """Return a process's variables: its part of the processor's cores, unless that is set.
+def own_variables(threads: int, folder: Path) -> Mapping[str, str]:
+    """Return what a trial's environment says besides that of its machine.
 
     Args:
-        jobs: processes at a time.
-        folder: where they work. Another one than the user's is named by the study's file alone, so
+        threads: of the process, unless the user has set them.
+        folder: where it works. Another one than the user's is named by the study's file alone, so
             Python looks for no module there.
     """
-    known = {key: value for key, value in os.environ.items() if key != RUN_DIR_VARIABLE}
+    found = {THREADS: os.environ.get(THREADS, str(threads))}
     if folder.resolve() != current_folder():
-        paths = [
-            str(Path(one).absolute())
-            for one in known.get("PYTHONPATH", "").split(os.pathsep)
-            if one
-        ]
+        known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        paths = [str(Path(one).absolute()) for one in known if one]
         root = str(Path(pipeline.__file__).parents[1])
-        known |= {SAFE_PATH_VARIABLE: "1", "PYTHONPATH": os.pathsep.join([root, *paths])}
-    return {THREADS: str(max(1, cores() // jobs)), **known}
-
-
-def cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        found |= {SAFE_PATH_VARIABLE: "1", "PYTHONPATH": os.pathsep.join([root, *paths])}
+    return found
 
 
 def remaining_seconds(works: Sequence[ScheduledJob], jobs: int) -> float | None:
@@ -279,7 +296,8 @@ def remaining_seconds(works: Sequence[ScheduledJob], jobs: int) -> float | None:
         expected = usual if work.job.expected is None else ratio * work.job.expected
         if expected is None:
             return None
-        total += max(0.0, expected - (0.0 if work.child is None else work.child.seconds))
+        taken = work.handle.seconds if work.handle is not None else None
+        total += max(0.0, expected - (taken or 0.0))
     return total / min(jobs, len(left))
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pipeline.command import CommandResult
 from pipeline.crash_report import is_crash, keep_evidence
+from pipeline.engines.engine import Engine
 from pipeline.studies.analysis.analyze import analyze
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.console import StudyProgress, print_answers, print_plan
@@ -19,7 +20,6 @@ from pipeline.studies.mlflow_run import StudyTracker
 from pipeline.studies.plan import StudyPlan, study_resume_command
 from pipeline.studies.predictors import rank_job
 from pipeline.studies.prepare import StudyRequest
-from pipeline.studies.process import ProcessLock
 from pipeline.studies.report.verdict import verdict
 from pipeline.studies.report.write import write_report
 from pipeline.studies.results import StudyResults
@@ -56,13 +56,10 @@ class StudyResult(CommandResult):
 class StudyRun:
     """Runs what is left of a study, and reports."""
 
-    def __init__(
-        self, plan: StudyPlan, want: StudyRequest, console: Console, leader: ProcessLock
-    ) -> None:
+    def __init__(self, plan: StudyPlan, want: StudyRequest, console: Console) -> None:
         self.plan = plan
         self.want = want
         self.console = console
-        self.leader = leader
         self.context = JobContext(want.folder, want.config["launcher"], plan.config_dirs)
         self.trials = list(trials_of(plan, self.context))
         searches = list(searches_of(plan, self.context))
@@ -82,20 +79,19 @@ class StudyRun:
             if isinstance(job, TrialJob) and not job.is_finished():
                 say(self.console, shlex.join(job.shown()))
             elif not isinstance(job, FitJob) and not job.is_finished():
-                say(self.console, shlex.join(redact_arguments(job.command("python"))))
+                say(self.console, shlex.join(redact_arguments(job.command())))
 
-    def run(self) -> StudyResult:
-        leads = self.leader.acquire()
-        own = StudyTracker(self.want.config, self.want.folder) if leads else None
+    def run(self, engine: Engine) -> StudyResult:
+        own = StudyTracker(self.want.config, self.want.folder)
         stop = StopRequest(STOPPING)
         stop.install()
         status = "failed"
         try:
-            if own is not None and not all(job.is_finished() for job in self.jobs):
+            if not all(job.is_finished() for job in self.jobs):
+                engine.open(self.want.folder)
                 own.await_id()
-                tracker = own.tracker
-                self.context.parent = lambda: tracker.run_id
-            whole = self._schedule(lambda: stop.signal_name is not None)
+                self.context.parent = lambda: own.tracker.run_id
+            whole = self._schedule(engine, lambda: stop.signal_name is not None)
             if not whole:
                 status = "interrupted"
                 return self._interrupted(str(stop.signal_name))
@@ -103,15 +99,15 @@ class StudyRun:
             status = "finished"
             return found
         except Exception as error:
-            if own is not None and is_crash(error, begun=True):
+            if is_crash(error, begun=True):
                 keep_evidence(error, self.want.config, self.want.folder, tracker=own.tracker)
             raise
         finally:
             stop.restore()
-            if own is not None:
-                own.close(status)
+            engine.close()
+            own.close(status)
 
-    def _schedule(self, stopping: Callable[[], bool]) -> bool:
+    def _schedule(self, engine: Engine, stopping: Callable[[], bool]) -> bool:
         """Run all jobs; False if the user stopped them."""
         config = self.want.config
         limits = Limits(
@@ -121,7 +117,7 @@ class StudyRun:
             self.want.cwd,
         )
         with StudyProgress(self.console, config["jobs"]) as progress:
-            return Scheduler(self.jobs, limits, progress, stopping).run()
+            return Scheduler(self.jobs, engine, limits, progress, stopping).run()
 
     def _interrupted(self, signal_name: str) -> StudyResult:
         command = study_resume_command(self.want.folder, self.want.own)
@@ -132,7 +128,7 @@ class StudyRun:
         code = SIGNAL_EXIT_CODES.get(signal_name, 1)
         return StudyResult(exit_code=code, interrupted=signal_name, folder=self.want.folder)
 
-    def _report(self, own: StudyTracker | None) -> StudyResult:
+    def _report(self, own: StudyTracker) -> StudyResult:
         results = collect(self.want.folder, self.want.config["launcher"])
         failed = [trial for trial in results.trials if trial.status != "finished"]
         if len(failed) == len(results.trials):
@@ -143,11 +139,7 @@ class StudyRun:
         print_answers(self.console, results, answers)
         for line in verdict(results, answers):
             say(self.console, line)
-        report = None
-        if own is None and not self.leader.acquire():
-            say(self.console, "the process that began the study writes its report")
-        else:
-            report = self._write(results, answers, own)
+        report = self._write(results, answers, own)
         if failed:
             say(self.console, self._without_result(len(failed)))
         return StudyResult(
@@ -167,21 +159,18 @@ class StudyRun:
             f"{told}; to try {them} again: {study_resume_command(self.want.folder, self.want.own)}"
         )
 
-    def _write(
-        self, results: StudyResults, answers: StudyAnalysis, own: StudyTracker | None
-    ) -> Path:
+    def _write(self, results: StudyResults, answers: StudyAnalysis, own: StudyTracker) -> Path:
         problems: list[str] = []
         files = write_report(results, answers, self.want.folder, problems)
         for line in problems:
             say(self.console, f"warning: {line}")
-        if own is not None:
-            own.answered(results, answers, files)
-            if not own.adopt([job.files.path for job in self.jobs if isinstance(job, FitJob)]):
-                say(
-                    self.console,
-                    "MLflow lacks a part of some trials yet; once the server is "
-                    f"back: {sync_command(own.uri, override('runs', self.want.folder))}",
-                )
+        own.answered(results, answers, files)
+        if not own.adopt([job.files.path for job in self.jobs if isinstance(job, FitJob)]):
+            say(
+                self.console,
+                "MLflow lacks a part of some trials yet; once the server is "
+                f"back: {sync_command(own.uri, override('runs', self.want.folder))}",
+            )
         page = next((file for file in files if file.suffix == ".html"), self.want.folder)
         say(self.console, f"report {relpath(page.absolute())}")
         return page.absolute()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.crash_report import has_crashed_before
+from pipeline.engines.engine import Outcome
 from pipeline.run_folder import RunFolder
 from pollinate.errors import PollinateError
 from pollinate.files import write_json
@@ -37,15 +38,17 @@ TAIL = 65_536  # bytes of a history that are looked at for its last step
 class TrialFiles:
     """A trial's run folder and, beside it, its log, lock and ledger.
 
-    path: of the run folder, which pipeline.fit wants new.
+    path: of the run folder, which pipeline.fit wants new. stop: appears when a trial on another
+        machine is asked to stop.
     """
 
     path: Path
 
     def __post_init__(self) -> None:
         self.run = RunFolder(self.path)
-        self.log, self.lock, self.ledger = (
-            self.path.with_name(f"{self.path.name}.{suffix}") for suffix in ("log", "lock", "json")
+        self.log, self.lock, self.ledger, self.stop = (
+            self.path.with_name(f"{self.path.name}.{suffix}")
+            for suffix in ("log", "lock", "json", "stop")
         )
 
     def summary(self) -> dict[str, Any]:
@@ -93,7 +96,7 @@ class TrialLedger:
     Attributes:
         status: running, finished, failed, timeout or interrupted; None before the first session.
         message: of a failure; memory: most bytes that a session's process held.
-        ended: when the last session ended, seconds since 1970.
+        session: the order that was submitted last; one that comes late sees that it isn't its own.
         extra: what a job keeps: values that a search drew.
     """
 
@@ -105,11 +108,8 @@ class TrialLedger:
         self.status: str | None = known.get("status")
         self.message: str | None = known.get("message")
         self.memory: int | None = known.get("memory")
+        self.session: str | None = known.get("session")
         self.extra: dict[str, Any] = known.get("extra", {})
-
-    @property
-    def ended(self) -> float:
-        return self.sessions[-1][1] or 0.0 if self.sessions else 0.0
 
     @property
     def seconds(self) -> float:
@@ -120,18 +120,20 @@ class TrialLedger:
             total += max(0.0, (self._files.last_sign() if end is None else end) - start)
         return total
 
-    def begin(self) -> None:
+    def begin(self, session: str) -> None:
         if self.sessions and self.sessions[-1][1] is None:
             start = self.sessions[-1][0] or 0.0
             self.sessions[-1][1] = max(start, self._files.last_sign())
         self.sessions.append([time.time(), None])
-        self.status, self.message = "running", None
+        self.status, self.message, self.session = "running", None, session
         self.save()
 
-    def end(self, status: str, message: str | None, memory: int | None) -> None:
-        self.sessions[-1][1] = time.time()
+    def end(self, status: str, message: str | None, outcome: Outcome) -> None:
+        """Note how the last session ended; what it waited for a place is not of it."""
+        now = time.time()
+        self.sessions[-1] = [max(self.sessions[-1][0] or 0.0, now - outcome.seconds), now]
         self.status, self.message = status, message
-        known = [value for value in (self.memory, memory) if value is not None]
+        known = [value for value in (self.memory, outcome.memory) if value is not None]
         self.memory = max(known, default=None)
         self.save()
 
@@ -140,6 +142,7 @@ class TrialLedger:
             "status": self.status,
             "message": self.message,
             "memory": self.memory,
+            "session": self.session,
             "sessions": self.sessions,
             "extra": self.extra,
         }

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.engines.process import is_taken
 from pipeline.studies.jobs import ArmJob, JobContext, arm_options
 from pipeline.studies.plan import PLAN, StudyPlan, load_plan, search_files, trial_files
 from pipeline.studies.predictors import read_predictors
-from pipeline.studies.process import is_taken
 from pipeline.studies.results import Arm, Scores, StudyResults, TrialResult, TrialStatus
 from pipeline.studies.search import VALUES, as_overrides, best_file, trials_each
 from pipeline.studies.trial_files import is_score, read_json

@@ -14,13 +14,14 @@ import pytest
 from lightning_modules.checkpoints import SPEC_FORMAT, write_checkpoint
 from pipeline.configuration.composition import compose
 from pipeline.crash_report import write_report
+from pipeline.engines.local import environment
 from pipeline.resume import find_resume_point
 from pipeline.run_folder import RunFolder, clear_previous_run
 from pipeline.studies.arms import Arm
 from pipeline.studies.overrides import refuse_commands, told_again
 from pipeline.studies.plan import MultiTaskFacts, StudyPlan, TaskFacts, load_plan
 from pipeline.studies.prepare import study_request
-from pipeline.studies.scheduler import process_environment
+from pipeline.studies.scheduler import own_variables
 from pipeline.sync import read_settings, sync
 from pipeline.tracking.addresses import own_address, own_addresses, without_login
 from pipeline.tracking.journals import JsonLinesFile, OperationJournal, read_points, read_records
@@ -328,6 +329,9 @@ ARM: dict[str, Any] = {
     ("overrides", "config_dirs", "added"),
     [
         (["launcher=sh theirs.sh"], [], "'launcher=sh theirs.sh'"),
+        (["engine=ray"], [], "engine=ray"),
+        (["engine=ray", f"engine.address={EVIL}"], [], f"engine.address={EVIL}"),
+        (["engine=slurm", "engine.options.account=theirs"], [], "engine.options.account=theirs"),
         (["allow_targets=[theirs]"], [], "'allow_targets=[theirs]'"),
         ([f"tracking.uri={EVIL}"], [], f"tracking.uri={EVIL}"),
         (["tracking=/theirs/tracking.yaml"], [], "tracking=/theirs/tracking.yaml"),
@@ -349,7 +353,7 @@ def test_a_study_s_commands_are_asked_for(
 
 def test_what_the_user_says_again_is_taken() -> None:
     mine = ["seed=1", "balancer=upgrad", "tracking=none", "tracking.uri=sqlite:///runs/mlflow.db"]
-    assert told_again(mine, []) == []
+    assert told_again([*mine, "engine=local"], []) == []
     assert told_again([f"tracking.uri={EVIL.replace('//', '//me:pw@')}"], []) == [
         f"tracking.uri={EVIL}"
     ]
@@ -360,6 +364,8 @@ def test_what_the_user_says_again_is_taken() -> None:
     [
         "allow_targets=[theirs]",
         "launcher=sh",
+        "engine=slurm",
+        "engine.address=theirs:6379",
         "tracking=none",
         f"+tracking.uri={EVIL}",
         "hydra.searchpath=[pkg://theirs]",
@@ -395,7 +401,7 @@ def test_trials_in_a_folder_of_the_study_s_choice_import_nothing_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "own")
-    known = process_environment(1, tmp_path)
+    known = own_variables(1, tmp_path)
     assert known["PYTHONSAFEPATH"] == "1"
     assert str(Path.cwd() / "own") in known["PYTHONPATH"].split(os.pathsep)
-    assert process_environment(1, Path.cwd())["PYTHONPATH"] == "own"
+    assert environment(own_variables(1, Path.cwd()))["PYTHONPATH"] == "own"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.configuration.schema import ComparisonConfig, schema_problems
+from pipeline.engines.engine import Engine
+from pipeline.engines.local import LocalEngine
 from pipeline.studies.arms import arms_of
 from pipeline.studies.jobs import Job, JobContext
 from pipeline.studies.plan import MultiTaskFacts, StudyPlan, TaskFacts
@@ -69,9 +73,11 @@ def plan(
     )
 
 
-def jobs_of(made: StudyPlan, folder: Path) -> list[Job]:
-    """All jobs of a plan, run by the stand-in."""
-    context = JobContext(folder, LAUNCHER)
+def jobs_of(made: StudyPlan, folder: Path, carried: bool = False) -> list[Job]:
+    """All jobs of a plan, run by the stand-in; ``carried``: with its variables in its command."""
+    told = [f"{key}={value}" for key, value in os.environ.items() if key.startswith("STAND_IN_")]
+    launcher = f"env {shlex.join(told)} {LAUNCHER}" if carried else LAUNCHER
+    context = JobContext(folder, launcher)
     ranking = rank_job(made, context)
     jobs: list[Job] = [*searches_of(made, context), *trials_of(made, context)]
     return jobs if ranking is None else [*jobs, ranking]
@@ -82,9 +88,14 @@ class Silent:
 
     def __init__(self) -> None:
         self.ended_titles: list[str] = []
+        self.lost_titles: list[str] = []
 
     def started(self, work: ScheduledJob) -> None:
         """Nothing."""
+
+    def lost(self, work: ScheduledJob, message: str) -> None:
+        """Remember it."""
+        self.lost_titles.append(work.job.title)
 
     def ended(self, work: ScheduledJob) -> None:
         """Remember it."""
@@ -102,9 +113,12 @@ def run(
     retries: int = 0,
     timeout: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    engine: Engine | None = None,
 ) -> tuple[Scheduler, bool]:
     """Keep a plan and run it; the scheduler, and whether it was not stopped."""
     made.save(folder)
     limits = Limits(jobs, retries, timeout, folder)
-    scheduler = Scheduler(jobs_of(made, folder), limits, Silent(), stopping)
+    chosen = LocalEngine() if engine is None else engine
+    jobs_to_run = jobs_of(made, folder, carried=engine is not None)
+    scheduler = Scheduler(jobs_to_run, chosen, limits, Silent(), stopping)
     return scheduler, scheduler.run()

@@ -1,12 +1,18 @@
-"""``python -m tests.pipeline.studies.run_plan FOLDER JOBS``: run a kept plan, to be killed."""
+"""``python -m tests.pipeline.studies.run_plan FOLDER JOBS ENGINE``: run a kept plan, to be killed.
+
+ENGINE: as JSON, a class and its options.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+from pipeline.engines.local import LocalEngine
 from pipeline.studies.plan import load_plan
 from pipeline.studies.scheduler import Limits, Scheduler
+from pollinate.instantiate import instantiate
 from tests.pipeline.studies.plans import Silent, jobs_of
 
 
@@ -16,7 +22,11 @@ def main() -> None:
     plan = load_plan(folder)
     assert plan is not None
     limits = Limits(jobs, 0, None, folder)
-    Scheduler(jobs_of(plan, folder), limits, Silent(), lambda: False).run()
+    engine = instantiate(json.loads(sys.argv[3]), (), "engine")
+    works = jobs_of(plan, folder, carried=not isinstance(engine, LocalEngine))
+    engine.open(folder)
+    Scheduler(works, engine, limits, Silent(), lambda: False).run()
+    engine.close()
 
 
 if __name__ == "__main__":

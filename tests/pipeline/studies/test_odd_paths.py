@@ -41,7 +41,7 @@ def test_a_trial_is_told_the_right_folders(
     assert found["run_dir"] == str(folder / "seed-0")
     job.files.run.create()
     job.files.run.write_config({})
-    assert values(job.arguments())["resume"] == str(folder / "seed-0")
+    assert values(job.resume_arguments())["resume"] == str(folder / "seed-0")
     models = {"a": job.files}
     ranking = RankJob(files=TrialFiles(folder / "r"), tasks=["a"], models=models, **options)
     assert values(ranking.arguments())["sources"] == [str(folder / "seed-0")]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipeline.engines.process import ProcessLock
 from pipeline.studies.plan import load_plan
-from pipeline.study import main
+from pipeline.study import LEADER, main
 from tests.pipeline.studies.text_shop import LAUNCHER, SMALL, plan_only, stand_in, write_shop
 
 
@@ -34,6 +37,24 @@ def test_seeds_that_were_added_stay(shop: Path, capsys: pytest.CaptureFixture[st
     assert main([*stand_in("one"), "seeds=[0,1,2]", "jobs=3", "dry_run=true"]) == 0
 
 
+def test_a_folder_of_a_version_with_fewer_keys_is_resumed(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_only(shop, "one")
+    file = shop / "one" / "config.yaml"
+    saved = yaml.safe_load(file.read_text())
+    assert saved.pop("pause_after", 0) is None
+    assert saved.pop("engine")
+    file.write_text(yaml.safe_dump(saved))
+    again = ["resume=one", f"launcher={LAUNCHER}", "dry_run=true"]
+    assert main(again) == 0
+    assert "6 of 6 trials left" in capsys.readouterr().out
+    del saved["preset"]  # one that isn't null would train other models
+    file.write_text(yaml.safe_dump(saved))
+    assert main(again) == 2
+    assert "preset is 'none', there not set" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["", '{"format": 1, "na', "[]"])
 def test_a_damaged_plan_is_named(
     damage: str, shop: Path, capsys: pytest.CaptureFixture[str]
@@ -53,6 +74,60 @@ def test_a_launcher_that_isnt_there_is_named(
     assert "there is no srunn on this machine" in capsys.readouterr().err
     assert main([*SMALL, "run_dir=one", 'launcher="the box\'s own"']) == 2
     assert "launcher must be a command as a shell takes it" in capsys.readouterr().err
+    assert not (shop / "one").exists()
+
+
+def test_a_folder_where_another_process_leads_is_refused(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_only(shop, "one")
+    lock = ProcessLock(shop / "one" / LEADER)
+    assert lock.acquire()
+    lock.sign()
+    again = ["resume=one", f"launcher={LAUNCHER}"]
+    assert main(again) == 1
+    error = capsys.readouterr().err
+    assert f"error: the study in {shop / 'one'} runs already: process {os.getpid()} on " in error
+    assert "engine=ray or engine=slurm" in error
+    assert not list((shop / "one").glob("trials/*"))
+    assert main([*again, "dry_run=true"]) == 0  # only reads
+    lock.release()
+    (shop / "one" / LEADER).write_text("")  # as an earlier version left it
+    assert lock.acquire()
+    assert main(again) == 1
+    assert "runs already: another process; wait" in capsys.readouterr().err
+    lock.release()
+
+
+def test_an_engine_that_isnt_installed_names_its_extra(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pollinate.requirements.installed_spec", lambda name: None)
+    for engine, package in (("ray", "ray"), ("slurm", "submitit")):
+        assert main([*SMALL, "run_dir=one", f"engine={engine}"]) == 2
+        told = f'{package} is not installed; run pip install "pollinate[{engine}]"'
+        assert told in capsys.readouterr().err
+    assert not (shop / "one").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["engine=rya"], "engine has no option 'rya'; did you mean ray?"),
+        (["engine=ray", "engine.gpu=1"], "unknown option engine.gpu=1"),
+        (["engine=ray", "engine.cpus=0"], "engine.cpus must be > 0 and engine.gpus >= 0"),
+        (["engine=ray", "engine.address=127.0.0.1:1"], "engine.address=127.0.0.1:1 can't be reach"),
+        (["experiment=theirs.yaml"], "engine.address is only for the command line, a file sets"),
+    ],
+)
+def test_a_wrong_engine_is_told_before_anything_is_planned(
+    given: list[str], message: str, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("ray", "submitit"):
+        pytest.importorskip(package)
+    (shop / "theirs.yaml").write_text("# @package _global_\nengine: {address: theirs:6379}\n")
+    assert main([*SMALL, "run_dir=one", *given]) > 0
+    assert message in capsys.readouterr().err
     assert not (shop / "one").exists()
 
 

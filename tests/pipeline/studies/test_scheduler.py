@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
+import json
 import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from pipeline.engines.engine import Handle, Order, Outcome
+from pipeline.engines.local import LocalEngine
+from pipeline.engines.process import ProcessLock, is_taken
 from pipeline.studies.plan import trial_files
-from pipeline.studies.process import ProcessLock, is_taken
 from pipeline.studies.results import StudyResults
 from pipeline.studies.scheduler import ScheduledJob, remaining_seconds
 from pipeline.studies.trials import collect
 from pipeline.text_format import duration
+from tests.pipeline.engines.checks import kill_and_go_on, words
 from tests.pipeline.studies import plans
-from tests.pipeline.studies.plans import ROOT, Silent, facts, jobs_of, plan, run
+from tests.pipeline.studies.plans import Silent, facts, jobs_of, plan, run
 
 
 @pytest.fixture
@@ -29,10 +28,6 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STAND_IN_LOG", str(path))
     monkeypatch.setenv("STAND_IN_PAUSE", "0.005")
     return path
-
-
-def words(log: Path) -> list[list[str]]:
-    return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def status(results: StudyResults) -> dict[str, list[str]]:
@@ -177,6 +172,68 @@ def test_a_locked_trial_is_left_to_the_other_process(tmp_path: Path, log: Path) 
     assert {work.state for work in scheduler.works} == {"done"}
 
 
+def test_a_folder_of_an_earlier_version_is_resumed(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ledgers know no session, and its locks' files are empty."""
+    made, folder = plan(seeds=[0]), tmp_path / "study"
+    monkeypatch.setenv("STAND_IN_PAUSE", "0.05")
+    files = trial_files(folder, "single_task:a", 0)
+    run(made, folder, stopping=lambda: files.step() >= 2)
+    for ledger in folder.glob("trials/*/*.json"):
+        known = json.loads(ledger.read_text())
+        del known["session"]
+        known["sessions"][-1][1] = None  # it was killed
+        ledger.write_text(json.dumps(known))
+        ledger.with_suffix(".lock").write_text("")
+    assert status(collect(folder))["single_task:a"] == ["waiting"]
+    run(made, folder)
+    assert len(files.run.metrics.read_text().splitlines()) == 10
+    assert {s for found in status(collect(folder)).values() for s in found} == {"finished"}
+
+
+def test_a_trial_that_is_lost_again_and_again_has_failed(tmp_path: Path) -> None:
+    """As one that takes its machine's last memory; one that takes steps between goes on."""
+
+    class Lossy(Handle):
+        def __init__(self, order: Order) -> None:
+            self.order = order
+
+        @property
+        def seconds(self) -> float:
+            return 0.0
+
+        def poll(self) -> Outcome:
+            if steps:
+                self.order.begun.parent.mkdir(parents=True, exist_ok=True)
+                self.order.begun.touch()
+                line = json.dumps({"step": steps.pop()}) + "\n"
+                with (self.order.begun.parent / "metrics.jsonl").open("a") as file:
+                    file.write(line)
+            return Outcome(message="the machine is gone", lost=True)
+
+        def stop(self) -> None:
+            raise AssertionError
+
+        kill = stop
+
+    class LossyEngine(LocalEngine):
+        def submit(self, order: Order) -> Handle:  # type: ignore[override]  # no process
+            begun.append(order.session)
+            return Lossy(order)
+
+    begun: list[str] = []
+    steps = [3, 2, 1]
+    scheduler, whole = run(
+        plan(seeds=[0], single_task=False), tmp_path / "study", engine=LossyEngine()
+    )
+    assert whole
+    assert [work.message for work in scheduler.works] == ["the machine is gone"]
+    assert len(begun) == len(set(begun)) == 3 + 3
+    (trial,) = collect(tmp_path / "study").trials
+    assert (trial.status, trial.message) == ("failed", "the machine is gone")
+
+
 def test_a_lock_is_kept_by_what_inherits_it(tmp_path: Path) -> None:
     lock = ProcessLock(tmp_path / "lock")
     assert lock.acquire()
@@ -188,49 +245,16 @@ def test_a_lock_is_kept_by_what_inherits_it(tmp_path: Path) -> None:
     assert not is_taken(tmp_path / "lock")
 
 
-def drive(folder: Path, jobs: int = 2) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.pipeline.studies.run_plan", str(folder), str(jobs)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("deaf", [False, True], ids=["asked", "orphaned"])
 def test_kills_lose_and_repeat_no_finished_trial(
     deaf: bool, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, folder = plan(seeds=range(4), transfers=[["a", "b"]]), tmp_path / "study"
-    made.save(folder)
     monkeypatch.setenv("STAND_IN_PAUSE", "0.03")
     if deaf:  # the trials outlive the study, which must wait for them
         monkeypatch.setenv("STAND_IN_DEAF", "1")
-    draw = random.Random(7)
-    for _ in range(4):
-        process = drive(folder)
-        begun, until = len(words(log)), time.monotonic() + 20
-        while len(words(log)) <= begun and time.monotonic() < until and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.6))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert drive(folder).wait() == 0
-    results = collect(folder)
-    assert {trial.status for trial in results.trials} == {"finished"}
-    lines = words(log)
-    ends = Counter(name for word, name in lines if word == "end")
-    assert ends == Counter({trial.folder.removeprefix("trials/"): 1 for trial in results.trials})
-    for name in ends:
-        own = [word for word, other in lines if other == name]
-        assert own[-1] == "end"  # nothing was begun again after its end
-
-
-def test_two_studies_on_one_folder_share_the_work(tmp_path: Path, log: Path) -> None:
-    made, folder = plan(seeds=range(3)), tmp_path / "study"
-    made.save(folder)
-    both = [drive(folder, 1), drive(folder, 1)]
-    assert [process.wait() for process in both] == [0, 0]
-    assert {trial.status for trial in collect(folder).trials} == {"finished"}
-    assert set(Counter(name for word, name in words(log) if word == "end").values()) == {1}
+    made = plan(seeds=range(4), transfers=[["a", "b"]])
+    kill_and_go_on(made, tmp_path / "study", log, {"_target_": "pollinate.engines.LocalEngine"})
 
 
 def test_two_studies_of_the_same_seeds_say_the_same(tmp_path: Path, log: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.command import parse_arguments
 from pipeline.configuration.composition import compose
@@ -137,6 +138,14 @@ def test_shipped_studies_are_explained() -> None:
     page = (ROOT / "docs" / "how_to" / "study.md").read_text()
     for file in (ROOT / "configs" / "study").glob("*.yaml"):
         assert f"`{file.stem}`" in page
+
+
+def test_shipped_engines_and_their_options_are_explained() -> None:
+    page = (ROOT / "docs" / "how_to" / "study.md").read_text()
+    for file in (ROOT / "configs" / "engine").glob("*.yaml"):
+        assert f"| `{file.stem}`" in page
+        for key in yaml.safe_load(file.read_text()):
+            assert key[0] == "_" or f"engine.{key}" in page
 
 
 RECIPES = {

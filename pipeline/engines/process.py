@@ -1,23 +1,55 @@
-"""One process of a study: its lock, its start and end, and why it failed.
+"""One process: its lock, its start and end, and why it failed.
 
-The lock is inherited by the trial's process and outlives the study that started it."""
+The lock is inherited by the process and outlives the one that started it."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from pollinate.files import NO_LINKS
+from pollinate.foreign import read_json
 from pollinate.program import shell_command
+
+
+@dataclass(frozen=True)
+class LockHolder:
+    """Who has a lock, or had it last.
+
+    process: its number; host: name of its machine; since: seconds since 1970.
+    session: of a trial that it runs.
+    """
+
+    process: int
+    host: str
+    since: float
+    session: str = ""
+
+    def __str__(self) -> str:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.since))
+        return f"process {self.process} on {self.host}, since {began}"
+
+
+def lock_holder(path: Path) -> LockHolder | None:
+    """Return what a lock's file says, None for nothing that can be read."""
+    try:
+        found = LockHolder(**read_json(path))
+        return found if isinstance(found.since, float | int) else None
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 class ProcessLock:
@@ -38,11 +70,24 @@ class ProcessLock:
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(file)
-            return False
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                os.close(file)
+                return False
+            # a file system without locks: nothing can be told apart there
         self._file = file
         return True
+
+    def sign(self, process: int | None = None, session: str = "") -> None:
+        """Write into the file who holds it, for people and for the one that waits for a session.
+
+        Args:
+            process: this one by default.
+            session: of a trial.
+        """
+        holder = LockHolder(process or os.getpid(), socket.gethostname(), time.time(), session)
+        os.ftruncate(self.number, 0)
+        os.pwrite(self.number, json.dumps(asdict(holder)).encode(), 0)
 
     @property
     def is_held(self) -> bool:
@@ -77,7 +122,7 @@ GRACE = 90.0  # seconds that a process has to save and stop
 
 
 class ChildProcess:
-    """A process that keeps a lock, and on Linux is asked to stop when the study dies.
+    """A process that keeps a lock, and on Linux is asked to stop when its parent dies.
 
     Args:
         command: program and arguments.
@@ -86,6 +131,7 @@ class ChildProcess:
         environment: its variables.
         folder: where it works.
         measured: whether its memory is noted: a launcher's says nothing of what it launches.
+        session: what the lock's file says of it.
     """
 
     def __init__(
@@ -96,6 +142,7 @@ class ChildProcess:
         environment: Mapping[str, str],
         folder: Path,
         measured: bool = True,
+        session: str = "",
     ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -108,8 +155,9 @@ class ChildProcess:
                 cwd=folder,
                 env=dict(environment),
                 pass_fds=(lock.number,),
-                start_new_session=True,  # Ctrl-C is the study's; it asks its processes itself
+                start_new_session=True,  # Ctrl-C is the parent's; it asks its processes itself
             )
+        lock.sign(self._process.pid, session)
         lock.release()
         self.log = log
         self.started = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.studies.process import failure_reason, memory_advice
+from pipeline.engines.process import failure_reason, memory_advice
 
 ADVICE = memory_advice()
 

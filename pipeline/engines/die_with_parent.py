@@ -20,7 +20,10 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):  # it ended before it was asked for
         sys.exit(128 + signal.SIGTERM)
-    os.execvp(command[0], command)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"error: {command[0]} can't be started: {error.strerror}")
 
 
 if __name__ == "__main__":
