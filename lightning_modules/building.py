@@ -13,6 +13,7 @@ from datamodules.modalities.defaults import MODALITIES, make_modality
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.base import Encoder, PlainEncoder, PretrainedEncoder
 from lightning_modules.fusions.base import Fusion
+from lightning_modules.linear_network import LinearNetwork
 from lightning_modules.network import HeadInput, MultiTaskNetwork, RestoresHeadInput, combination
 from lightning_modules.task_network import CombinesNetworks, TaskNetwork
 from lightning_modules.tasks.base import Task, names_in
@@ -379,6 +380,7 @@ def as_plain_config(config: Config) -> dict[str, Any]:
     return {name: node(value) for name, value in config.items()}
 
 
+MODEL, LINEAR = "model", "linear"  # key of what is no network with a trunk, and its value
 # keys of a configuration of several networks: what each has of its own, and the node of the class
 # that makes one model of them
 MEMBERS, COMBINE = "members", "combine"
@@ -431,7 +433,7 @@ def build_model(
     modalities: Mapping[str, Modality],
     head_input: Config | None = None,
 ) -> TaskNetwork:
-    """Return the network of a checkpoint, or its combination of networks, without their weights.
+    """Return the model of a checkpoint, without its weights: a network, or several, or linear.
 
     Args:
         config: a composed configuration.
@@ -444,4 +446,9 @@ def build_model(
     """
     if MEMBERS in config:
         return build_combination(config, tasks, modalities)
+    if config.get(MODEL) == LINEAR:
+        data = config["data"]
+        routes = {name: task_datasets(spec) for name, spec in data["tasks"].items()}
+        inputs = {name: list(spec["inputs"]) for name, spec in data["datasets"].items()}
+        return LinearNetwork(tasks, routes, inputs)
     return build_network(config, tasks, modalities, head_input=head_input)

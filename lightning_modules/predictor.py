@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,16 @@ class Predictor:
 
     @property
     def single_network(self) -> MultiTaskNetwork:
-        """The network of a model that is no ensemble, with its encoders, trunk and heads."""
-        assert isinstance(self.network, MultiTaskNetwork)
+        """The network of a model that is neither linear nor an ensemble: encoders, trunk, heads.
+
+        Raises:
+            UsageError: the model is one of these.
+        """
+        if not isinstance(self.network, MultiTaskNetwork):
+            raise UsageError(
+                "the model must be a single network with encoders, got "
+                f"{'a linear model' if self.network.networks == (self.network,) else 'an ensemble'}"
+            )
         return self.network
 
     @property
@@ -188,7 +197,7 @@ class Predictor:
         """Encode every row that has what a task reads, some at a time; see ``outputs``."""
         self._check(columns, tasks)
         columns = {m: [blank_as_none(cell) for cell in values] for m, values in columns.items()}
-        device = next(self.network.parameters()).device
+        device = next(chain(self.network.parameters(), self.network.buffers())).device
         length = max((len(values) for values in columns.values()), default=0)
         for given, rows in rows_by_modalities(columns, length).items():
             rows.sort(key=lambda row: text_length(columns, row))  # little padding

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from lightning_modules.building import MEMBERS
+from lightning_modules.building import LINEAR, MEMBERS, MODEL
 from lightning_modules.predictor import Predictor
 from pollinate.errors import UsageError
 
@@ -69,6 +69,11 @@ def refuse_ensemble(name: str, spec: Mapping[str, Any]) -> None:
         name: as the user called it.
         spec: what its checkpoint says of it.
     """
+    if spec["config"].get(MODEL) == LINEAR:
+        raise UsageError(
+            f"{name} is a linear model, which predicts, but has neither features nor weights of a "
+            "network; learn from its predictions: transfer=hinton"
+        )
     if MEMBERS in spec["config"]:
         raise UsageError(
             f"{name} is an ensemble, which predicts, but has neither features nor weights of its "

@@ -168,7 +168,8 @@ def fit_task(name: str, task: Task, data: MixedDataModule, rows: TermRows) -> di
         held = held_out_columns(terms.values, columns, slack, both, folds)
         offset = best_offset(task, held, targets) if task.any_columns else np.float32(0)
         held += offset
-        scale, loss = best_scale(task, torch.from_numpy(held), targets)
+        shift = task.linear_shift(torch.from_numpy(held).double())
+        scale, loss = best_scale(task, shift, targets)
         if best is None or loss < best[0]:
             best = loss, scale, slack, held, offset
     assert best is not None
@@ -325,17 +326,17 @@ def best_offset(task: Task, columns: np.ndarray, targets: Tensor) -> np.float32:
     return np.float32(minimize(loss, (1.0, 0.0), method="Nelder-Mead").x[1])
 
 
-def best_scale(task: Task, columns: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Return the factor s that gives s f(columns) the smallest mean loss, and that loss.
+def best_scale(task: Task, shift: Tensor, targets: Tensor) -> tuple[float, float]:
+    """Return the factor s that gives s f the smallest mean loss, and that loss.
 
-    Of N rows, one more counts as predicted the other way round, by -s f(columns): where all are
+    Of N rows, one more counts as predicted the other way round, by -s f: where all are
     right, s would grow without end, and no row would move the rest of the network any more.
 
     Args:
         task: whose loss.
-        columns: (N, K), of models that didn't see the rows; targets: (N, ...).
+        shift: f, what is added to the task's neutral output by models that didn't see the rows:
+            (N, ...) float64; targets: (N, ...).
     """
-    shift = task.linear_shift(columns.double())
 
     def loss(log_scale: float) -> float:
         moved = math.exp(log_scale) * shift

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,29 @@ ToOutput = Callable[[Tensor], Tensor]  # predicted columns (N, K) -> what they a
 FITTED = ("terms", "idf", "table", "bias", "scale")
 
 
-class WidePath(FixedBuffers):
+class FittedBuffers(FixedBuffers):
+    """A part whose buffers are fitted to data: their sizes are those of what is loaded."""
+
+    fitted_names: ClassVar[tuple[str, ...]]
+
+    def fill(self, values: Mapping[str, Tensor]) -> None:
+        """Take over what was fitted: {name in ``fitted_names``: it}."""
+        for name in self.fitted_names:
+            own = getattr(self, name)
+            setattr(self, name, values[name].to(own.device, own.dtype))
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *others: Any, **more: Any
+    ) -> None:
+        names = self.fitted_names
+        saved = {n: state_dict[prefix + n] for n in names if prefix + n in state_dict}
+        same = all(value.shape == getattr(self, name).shape for name, value in saved.items())
+        if len(saved) == len(names) and not same:
+            self.fill({name: torch.empty_like(value) for name, value in saved.items()})
+        super()._load_from_state_dict(state_dict, prefix, *others, **more)
+
+
+class WidePath(FittedBuffers):
     """Adds s f(b + sum_j x_j W_j) to a task's output, x the TF-IDF of a text's terms.
 
     x_j = (1 + log count_j) idf_j, words and characters each with norm 1. What is added comes from
@@ -37,6 +59,7 @@ class WidePath(FixedBuffers):
         to_output: columns (N, K) -> (N, ...), f.
     """
 
+    fitted_names = FITTED
     terms: Tensor  # (F,) int32, rising: the terms that training rows have
     idf: Tensor  # (F,)
     table: Tensor  # (F, K), W
@@ -57,12 +80,6 @@ class WidePath(FixedBuffers):
     def fitted(self) -> bool:
         """Whether it adds anything."""
         return self.bias.numel() > 0
-
-    def fill(self, values: Mapping[str, Tensor]) -> None:
-        """Take over what was fitted: {name in ``FITTED``: it}."""
-        for name in FITTED:
-            own = getattr(self, name)
-            setattr(self, name, values[name].to(own.device, own.dtype))
 
     def columns(self, found: Tensor) -> Tensor:
         """Return the columns of texts: (N, K).
@@ -111,12 +128,3 @@ class WidePath(FixedBuffers):
         if has is None:
             return found
         return self.bias.repeat(len(has), 1).masked_scatter(has[:, None], found)
-
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *others: Any, **more: Any
-    ) -> None:
-        saved = {n: state_dict[prefix + n] for n in FITTED if prefix + n in state_dict}
-        same = all(value.shape == getattr(self, name).shape for name, value in saved.items())
-        if len(saved) == len(FITTED) and not same:
-            self.fill({name: torch.empty_like(value) for name, value in saved.items()})
-        super()._load_from_state_dict(state_dict, prefix, *others, **more)

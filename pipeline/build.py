@@ -111,12 +111,7 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
     network = build_network(config, tasks, datamodule.modalities, new, kept.get(HEAD_INPUT))
     if load:
         fit_wide_paths(network, tasks, datamodule)
-    spec = {
-        "format": SPEC_FORMAT,
-        "version": VERSION,
-        "config": redact(config),
-        "learnt": {**datamodule.learnt_state(), **kept},
-    }
+    spec = model_spec(config, datamodule, kept)
     module = MultiTaskModule(
         datamodule,
         network=network,
@@ -129,6 +124,18 @@ def build_module(config: Config, datamodule: MixedDataModule, load: bool = True)
         # a trunk's own forward sorts rows by task, which differs from step to step
         compile_parts([*network.encoders.values(), *network.trunk.called_parts()])
     return module
+
+
+def model_spec(
+    config: Config, datamodule: MixedDataModule, more: Config | None = None
+) -> dict[str, Any]:
+    """Return what a checkpoint says of its model; ``more``: what else was learnt."""
+    return {
+        "format": SPEC_FORMAT,
+        "version": VERSION,
+        "config": redact(config),
+        "learnt": {**datamodule.learnt_state(), **(more or {})},
+    }
 
 
 def build_evaluation_module(config: Config, datamodule: MixedDataModule) -> EvaluationModule:

@@ -56,6 +56,8 @@ def run(config: dict[str, Any], arguments: CommandArguments) -> FitResult:
         if resumed is not None and not is_other_process():
             lock.acquire()  # before anything of the other one's is touched
         with crash_evidence(config, folder.path, resume=resumed is not None):
+            if config.get("model") == "linear":
+                return fit_linear(config, folder, started, lock)
             if resumed is None:
                 config = with_preset(config, arguments)
             training = TrainingRun(prepare(config, folder, resumed), started, lock)
@@ -65,6 +67,19 @@ def run(config: dict[str, Any], arguments: CommandArguments) -> FitResult:
     return FitResult(
         exit_code=code, interrupted=training.interrupted, folder=folder, summary=training.summary
     )
+
+
+def fit_linear(
+    config: Mapping[str, Any], folder: RunFolder, started: float, lock: FolderLock
+) -> FitResult:
+    """Fit a linear model, in the first process alone."""
+    from pipeline.linear.linear_run import run_linear
+    from pipeline.run_summary import RunSummary
+
+    if is_other_process():
+        return FitResult(folder=folder, summary=RunSummary("finished"))
+    placed = with_absolute_sources(with_absolute_uri(config))
+    return FitResult(folder=folder, summary=run_linear(placed, folder, started, lock))
 
 
 def with_preset(config: dict[str, Any], arguments: CommandArguments) -> dict[str, Any]:

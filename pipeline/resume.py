@@ -89,6 +89,11 @@ def find_resume_point(config: Mapping[str, Any], given: Sequence[str]) -> Resume
                 "resume; start a new run"
             )
         require_training_config(saved, checkpoint)
+    if saved["config"].get("model") == "linear":
+        raise UsageError(
+            f"{checkpoint or folder.path} is a linear model, which is fitted at once, so there is "
+            "no training to resume; start a new run"
+        )
     merged = merge_given_keys(saved["config"], config, given)
     changed = changed_fixed_keys(saved["config"], merged)
     if changed:

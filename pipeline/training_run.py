@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +30,7 @@ from lightning_modules.checkpoints import (
     read_verified,
     shard_files,
 )
+from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import combination
 from lightning_modules.predictor import load_network_weights
@@ -260,34 +261,47 @@ def train(run: PreparedRun) -> None:
 def evaluate(run: PreparedRun, summary: RunSummary) -> None:
     """Score the best weights on validation and test data."""
     trainer, module = run.trainer, run.module
-    module.keep_outputs = run.config.get("keep_outputs", ())  # earlier runs' have none
     summary.steps = trainer.global_step
     best = trainer.strategy.broadcast(run.folder.checkpoints / BEST)
     if is_intact(best):
         load_module_weights(module, best)
     elif best.exists():
         run.say(f"warning: {best} is damaged; the last weights are scored instead")
-    loggers, trainer.loggers = trainer.loggers, []  # this validation is no part of the history
-    trainer.validate(module, datamodule=run.datamodule, verbose=False)
-    trainer.loggers = loggers
-    trainer.test(module, datamodule=run.datamodule, verbose=False)
-    # without batches of a split, trainer.limit_val_batches=0 say, there are no scores of it
-    summary.valid, summary.test = (module.results.get(split, {}) for split in ("valid", "test"))
+    score_splits(trainer, module, run.datamodule, run.config, summary)
     summary.rows_seen = dict(module.progress.rows)
 
 
-def write_outputs(run: PreparedRun) -> None:
+def score_splits(
+    trainer: Trainer,
+    module: EvaluationModule,
+    data: MixedDataModule,
+    config: Mapping[str, Any],
+    summary: RunSummary,
+) -> None:
+    """Measure a module on validation and test data, and keep the outputs that are asked for."""
+    module.keep_outputs = config.get("keep_outputs", ())  # earlier runs' have none
+    loggers, trainer.loggers = trainer.loggers, []  # this validation is no part of the history
+    trainer.validate(module, datamodule=data, verbose=False)
+    trainer.loggers = loggers
+    trainer.test(module, datamodule=data, verbose=False)
+    # without batches of a split, trainer.limit_val_batches=0 say, there are no scores of it
+    summary.valid, summary.test = (module.results.get(split, {}) for split in ("valid", "test"))
+
+
+def write_outputs(
+    folder: RunFolder, module: EvaluationModule, data: MixedDataModule, say: Callable[[str], None]
+) -> None:
     """Leave what the best weights answered to the rows of the splits that were asked for."""
-    for split in run.module.keep_outputs:
-        path, found = run.folder.outputs(split), run.module.outputs.get(split, {})
+    for split in module.keep_outputs:
+        path, found = folder.outputs(split), module.outputs.get(split, {})
         for own in found.values():
             for dataset, index in own["rows"].items():
-                numbers = run.datamodule.parts[split][dataset].rows
+                numbers = data.parts[split][dataset].rows
                 own["rows"][dataset] = torch.from_numpy(numbers[index.numpy()])
         with replacing(path) as temporary:
             torch.save(found, temporary)
         megabytes = path.stat().st_size / 1e6
-        run.say(f"kept the outputs of the {split} split: {relpath(path)}, {megabytes:,.1f} MB")
+        say(f"kept the outputs of the {split} split: {relpath(path)}, {megabytes:,.1f} MB")
 
 
 class TrainingRun:
@@ -335,7 +349,7 @@ class TrainingRun:
             evaluate(run, self.summary)
             if run.is_first:
                 with self._aside("outputs"):
-                    write_outputs(run)
+                    write_outputs(run.folder, run.module, run.datamodule, run.say)
                 self._write_summary("finished")
                 record_end(run, self.summary, self.tracker)
         except (InterruptedRunError, PausedRunError) as error:

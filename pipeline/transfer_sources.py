@@ -21,6 +21,7 @@ from lightning_modules.source_models import SourceModel
 from lightning_modules.state_dicts import StateDict
 from lightning_modules.tuning.base import CONFIG
 from pipeline.find_checkpoint import find_checkpoint
+from pipeline.run_folder import RunFolder
 from pipeline.tracking.mlflow_settings import DATABASE
 from pollinate.errors import PollinateError
 
@@ -115,6 +116,8 @@ def external_weights(what: str) -> Path | None:
     place = in_package(what.removeprefix(PACKAGE)) if packed else Path(what).expanduser()
     if place.is_file():
         return place if place.suffix in SUFFIXES else None
+    if any(RunFolder(place).checkpoints.glob("*.ckpt")):
+        return None  # a run may keep tensors of other kinds beside its checkpoints
     files = sorted(place.iterdir()) if place.is_dir() else []
     # the safe format first, where a folder has the same weights in several
     found = [file for suffix in SUFFIXES for file in files if file.suffix == suffix]

@@ -47,6 +47,7 @@ from pipeline.configuration.method_rules import (
     AVERAGING,
     averaging_problems,
     component_problems,
+    linear_problems,
     lr_scale_problems,
     precision_problems,
     sharding_problems,
@@ -555,7 +556,7 @@ def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> 
         *component_problems(config, allow),
     ]
     if command in TRAINING_COMMANDS:
-        problems += _fit_problems(config)
+        problems += _fit_problems(config, command)
     if command == "study":
         problems += study_problems(config)
     if command == INSPECT:
@@ -563,7 +564,8 @@ def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> 
     raise_all(problems)
 
 
-def _fit_problems(config: dict[str, Any]) -> Iterator[str]:
+def _fit_problems(config: dict[str, Any], command: str) -> Iterator[str]:
+    yield from linear_problems(config, command)
     yield from trainer_problems(config.get("trainer"))
     yield from precision_problems(config)
     yield from sharding_problems(config)

@@ -261,6 +261,21 @@ def averaging_problems(config: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+NO_TRANSFER = "NoTransfer"
+
+
+def linear_problems(config: Mapping[str, Any], command: str) -> Iterator[str]:
+    """Yield what a model that is fitted at once can't have: training, or knowledge of others."""
+    if config.get("model") != "linear":
+        return
+    if command not in ("fit", "study"):
+        yield f"model=linear isn't trained, so pollinate {command} has nothing to say of it"
+    transfer = config.get("transfer")
+    target = transfer.get("_target_") if isinstance(transfer, dict) else None
+    if isinstance(target, str) and target.rpartition(".")[2] != NO_TRANSFER:
+        yield f"model=linear takes nothing from other models, got transfer {target}; leave it out"
+
+
 def lr_scale_problems(optimizer: Any) -> Iterator[str]:
     """Yield what is wrong with ``optimizer.lr_scale``: {part: factor > 0}.
 

@@ -161,6 +161,7 @@ class FitConfig:
         },
     )
     preset: str = default("auto", "one of auto, fast, good, none", lambda v: v in PRESETS)
+    model: str = default("network", "one of network, linear", lambda v: v in ("network", "linear"))
     dim: int = at_least(1)
     compile: bool
     ema_decay: float | None = key("in (0, 1)", lambda value: 0 < value < 1)

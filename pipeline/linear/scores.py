@@ -7,7 +7,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,18 +18,19 @@ import torch
 from scipy import sparse
 
 from datamodules.cache import Cache
+from datamodules.labelled_task import LabelledTask
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import first_text, words_of
 from datamodules.table import Column
 from datamodules.terms import TermWeights
+from lightning_modules.descriptors import DESCRIPTORS
 from lightning_modules.tasks.base import Task, as_task
 from lightning_modules.views import TEXT, RowView, WordView
-from pipeline.linear.descriptors import DESCRIPTORS, Matrix, Standardised, count_cells
+from pipeline.linear.descriptors import Matrix, Standardised, count_cells
 from pollinate.files import write_json
 from pollinate.foreign import read_json
 
 Scores = dict[str, dict[str, dict[str, float]]]  # {split: {task: {metric: value}}}
-Predict = Callable[[Matrix], np.ndarray]  # rows (N, D) -> columns (N, K)
 
 EVALUATED = ("valid", "test")
 MOST_ROWS = 20_000  # training rows that are learnt from
@@ -45,6 +46,22 @@ WORD_BITS = 18  # of the hash of a word's features
 
 class NoLinearModelError(Exception):
     """Why a task has none."""
+
+
+@dataclass
+class Linear:
+    """Predicts columns: X W + b.
+
+    table: W, (D, K); bias: b, (K,).
+    """
+
+    table: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, rows: Matrix) -> np.ndarray:
+        """Return the columns of rows (N, D): (N, K)."""
+        found: np.ndarray = rows @ self.table + self.bias
+        return found
 
 
 @dataclass
@@ -112,17 +129,35 @@ def task_scores(
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield (split, {metric: value}) of one task."""
     task = as_task(datamodule.tasks[name])
-    labelled = tuple(d for d in task.datasets if d not in task.unlabelled)
-    if any(datamodule.loaded[d].table.streamed for d in labelled):
-        raise NoLinearModelError("its rows are streamed, and a linear model needs them at once")
-    examples: dict[str, Examples] = {}
-    make = word_examples if isinstance(task.view, WordView) else row_examples
-    for split in ("train", *EVALUATED):
-        examples[split] = make(name, task, datamodule, labelled, split, rows)
-    predict = best_predictor(task, examples["train"], examples["valid"])
+    examples = examples_of(name, datamodule, rows)
+    linear = best_linear(task, examples["train"], examples["valid"])
     for split in EVALUATED:
         if len(examples[split].targets):
-            yield split, examples[split].scores(task, predict)
+            yield split, examples[split].scores(task, linear)
+
+
+def labelled_datasets(task: LabelledTask) -> tuple[str, ...]:
+    """Return the names of a task's data sets that have labels of it."""
+    return tuple(name for name in task.datasets if name not in task.unlabelled)
+
+
+def examples_of(name: str, datamodule: MixedDataModule, rows: RowMatrices) -> dict[str, Examples]:
+    """Return {split: the labelled rows of a task, or their words}.
+
+    Raises:
+        NoLinearModelError: they can't be had, or aren't what a linear model predicts.
+    """
+    task = as_task(datamodule.tasks[name])
+    labelled = labelled_datasets(task)
+    if not labelled:
+        raise NoLinearModelError("no data set has labels of it")
+    if any(datamodule.loaded[d].table.streamed for d in labelled):
+        raise NoLinearModelError("its rows are streamed, and a linear model needs them at once")
+    make = word_examples if isinstance(task.view, WordView) else row_examples
+    return {
+        split: make(name, task, datamodule, labelled, split, rows)
+        for split in ("train", *EVALUATED)
+    }
 
 
 @dataclass
@@ -139,9 +174,9 @@ class Examples:
     targets: torch.Tensor
     place: np.ndarray | None = None
 
-    def scores(self, task: Task, predict: Predict) -> dict[str, float]:
+    def scores(self, task: Task, linear: Linear) -> dict[str, float]:
         """Score predictions as the network's outputs are scored."""
-        columns = torch.from_numpy(predict(self.values)).double()
+        columns = torch.from_numpy(linear(self.values)).double()
         if self.place is not None:
             columns = columns[torch.from_numpy(self.place)]  # beyond the last word: anything
         output = task.linear_output(columns)
@@ -153,10 +188,16 @@ class Examples:
 
 
 class RowMatrices:
-    """All rows of data sets as matrices; tasks of the same data sets share them."""
+    """All rows of data sets as matrices; tasks of the same data sets share them.
+
+    Attributes:
+        learnt: {data sets: {modality: what its columns were made with}}, in the columns' order:
+            (numbers, idf) of the terms of texts, (mean, scale) of descriptors.
+    """
 
     def __init__(self, datamodule: MixedDataModule) -> None:
         self.datamodule = datamodule
+        self.learnt: dict[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         self._known: dict[tuple[str, ...], dict[str, Matrix]] = {}
 
     def of(self, datasets: tuple[str, ...]) -> dict[str, Matrix]:
@@ -169,6 +210,7 @@ class RowMatrices:
         data = self.datamodule
         modalities = sorted({m for d in datasets for m in data.datasets[d].inputs})
         blocks: dict[str, list[Matrix]] = {split: [] for split in ("train", *EVALUATED)}
+        learnt = self.learnt[datasets] = {}
         for modality in modalities:
             if modality == TEXT:
                 cells = {
@@ -176,12 +218,14 @@ class RowMatrices:
                     for split in blocks
                 }
                 terms = TermWeights(count_cells(cells["train"]))
+                learnt[modality] = terms.numbers, terms.idf
                 for split, own in blocks.items():
                     own.append(terms.of(count_cells(cells[split])))
             elif modality in DESCRIPTORS:
                 own_rows = {split: self._described(datasets, split, modality) for split in blocks}
                 values, has = own_rows["train"]
                 even = Standardised().fit(values[has])
+                learnt[modality] = even.mean, even.scale
                 for split, own in blocks.items():
                     own.append(even(*own_rows[split]))
             else:
@@ -207,7 +251,7 @@ class RowMatrices:
             has.append(there)
             rows = part.rows[there]
             described = [
-                DESCRIPTORS[modality](store.rows(rows[start : start + CHUNK]))
+                DESCRIPTORS[modality](store.rows(rows[start : start + CHUNK])).numpy()
                 for start in range(0, len(rows), CHUNK)
                 if store is not None
             ]
@@ -311,7 +355,7 @@ def word_features(words: Sequence[str], place: int) -> list[str]:
     ]
 
 
-def best_predictor(task: Task, train: Examples, valid: Examples) -> Predict:
+def best_linear(task: Task, train: Examples, valid: Examples) -> Linear:
     """Fit the training rows; the strength of the penalty is the one that validation likes best."""
     values, columns = train.values, train.columns
     if len(columns) > MOST_ROWS:
@@ -335,27 +379,32 @@ def is_flags(columns: np.ndarray) -> bool:
     return bool(np.isin(columns, (0.0, 1.0)).all())
 
 
-def ridge(values: np.ndarray, columns: np.ndarray) -> Predict:
+def ridge(values: np.ndarray, columns: np.ndarray) -> Linear:
     """Squared error and its penalty chosen by leaving rows out one at a time, exactly."""
     from sklearn.linear_model import RidgeCV
 
     model = RidgeCV(PENALTIES).fit(values, columns)
-    return lambda rows: model.predict(rows).reshape(len(rows), -1)
+    return Linear(np.atleast_2d(model.coef_).T, np.atleast_1d(model.intercept_))
 
 
-def sparse_ridge(values: sparse.csr_matrix, columns: np.ndarray) -> Predict:
+def sparse_ridge(values: sparse.csr_matrix, columns: np.ndarray) -> Linear:
     from sklearn.linear_model import Ridge
 
     model = Ridge(1.0, solver="sparse_cg").fit(values, columns)
-    return lambda rows: model.predict(rows).reshape(rows.shape[0], -1)
+    return Linear(np.atleast_2d(model.coef_).T, np.atleast_1d(model.intercept_))
 
 
-def support_vectors(values: sparse.csr_matrix, columns: np.ndarray, slack: float) -> Predict:
-    """One class against the others; a column that says the same of all rows is told so."""
+UNSEEN = -10.0  # margin of a class that no training row has
+
+
+def support_vectors(values: sparse.csr_matrix, columns: np.ndarray, slack: float) -> Linear:
+    """One class against the others; a column that says the same of all rows is told so.
+
+    Margins of -1 and 1 are columns of 0 and 1.
+    """
     from sklearn.svm import LinearSVC
 
-    count = columns.shape[1]
-    exclusive = bool((columns.sum(1) == 1).all())
+    count, exclusive = columns.shape[1], bool((columns.sum(1) == 1).all())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model that hasn't quite converged is as good
         if exclusive:
@@ -363,26 +412,18 @@ def support_vectors(values: sparse.csr_matrix, columns: np.ndarray, slack: float
             seen = np.unique(numbers)
             if len(seen) < 2:
                 raise NoLinearModelError("the training rows are all of one class")
-            model = LinearSVC(C=slack).fit(values, numbers)
-
-            def margins(rows: sparse.csr_matrix) -> np.ndarray:
-                found = np.full((rows.shape[0], count), -10.0)
-                own = model.decision_function(rows)
-                found[:, seen] = np.stack([-own, own], 1) if own.ndim == 1 else own
-                return found / 2 + 0.5  # as columns of 0 and 1 are
-
-            return margins
-        models = [
-            LinearSVC(C=slack).fit(values, column) if 0 < column.mean() < 1 else None
-            for column in columns.T
-        ]
-    known = columns.mean(0)
-
-    def each(rows: sparse.csr_matrix) -> np.ndarray:
-        found = [
-            np.full(rows.shape[0], 2 * mean - 1) if model is None else model.decision_function(rows)
-            for model, mean in zip(models, known, strict=True)
-        ]
-        return np.stack(found, 1) / 2 + 0.5
-
-    return each
+            model = LinearSVC(C=slack, random_state=0).fit(values, numbers)
+            margins, offsets = model.coef_, model.intercept_
+            if len(seen) == 2:
+                margins = np.concatenate([-margins, margins])
+                offsets = np.concatenate([-offsets, offsets])
+        else:
+            seen = np.flatnonzero((columns.min(0) < 1) & (columns.max(0) > 0))
+            models = [LinearSVC(C=slack, random_state=0).fit(values, columns[:, k]) for k in seen]
+            margins = np.concatenate([np.zeros((0, values.shape[1])), *(m.coef_ for m in models)])
+            offsets = np.concatenate([np.zeros(0), *(m.intercept_ for m in models)])
+    table = np.zeros((values.shape[1], count))
+    table[:, seen] = margins.T / 2
+    constant = np.full(count, UNSEEN) if exclusive else 2 * columns.mean(0) - 1
+    constant[seen] = offsets
+    return Linear(table, constant / 2 + 0.5)

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from datamodules.loading import table_digest
-from lightning_modules.building import COMBINE, HEAD_INPUT, LABEL, MEMBERS, TUNE, WIDE
+from lightning_modules.building import COMBINE, HEAD_INPUT, LABEL, MEMBERS, MODEL, TUNE, WIDE
 from lightning_modules.checkpoints import MERGED_KEY, SPEC_FORMAT
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.views import TEXT
@@ -24,7 +24,7 @@ from pollinate.version import VERSION
 # what a model that isn't trained has in place of its parents' ways of training
 NEUTRAL = {"balancer": "equal", "transfer": "none"}
 # what a member of an ensemble has of its own; the last two if it is an ensemble itself
-NETWORK = ("encoder", "fusion", "trunk", "dim", MEMBERS, COMBINE)
+NETWORK = (MODEL, "encoder", "fusion", "trunk", "dim", MEMBERS, COMBINE)
 
 
 def merged_spec(

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_modules.building import HEAD_INPUT, MEMBERS
+from lightning_modules.building import HEAD_INPUT, LINEAR, MEMBERS, MODEL
 from lightning_modules.checkpoints import (
     ShardReader,
     checkpoint_fingerprint,
@@ -156,6 +156,10 @@ def read_parent(path: Path, label: str, combines: bool = False) -> Parent:
         raise PollinateError(
             f"{path} is an ensemble, which has no weights of its own to merge; give its members, "
             "or use method=ensemble"
+        )
+    if spec["config"].get(MODEL) == LINEAR and not combines:
+        raise PollinateError(
+            f"{path} is a linear model, whose words and weights are its own; use method=ensemble"
         )
     require_training_config(spec, path)
     checksum = checkpoint_fingerprint([path, *shard_files(content, path)])

@@ -82,6 +82,7 @@ PAIR_COLUMN = "text_pair"  # the column of a pair's second text
 TEXT_COLUMNS = ("text", PAIR_COLUMN)
 ANSWER_TYPES = {"str": "string", "float": "double"}
 NETWORK_KEYS = (
+    "model",
     "encoder",
     "fusion",
     "trunk",
@@ -133,7 +134,7 @@ def export_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = 
 
 def extra_packages(config: Mapping[str, Any], allow_targets: Sequence[str]) -> list[str]:
     """Return the packages that the network needs beside those of every network."""
-    from lightning_modules.building import MEMBERS
+    from lightning_modules.building import LINEAR, MEMBERS, MODEL
     from lightning_modules.encoders.base import PretrainedEncoder
     from lightning_modules.tuning.base import Tuning
     from pollinate.instantiate import find_target
@@ -141,7 +142,7 @@ def extra_packages(config: Mapping[str, Any], allow_targets: Sequence[str]) -> l
     used = {name for data in config["data"]["datasets"].values() for name in data["inputs"]}
 
     def encoders_of(model: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        yield model["encoder"]
+        yield {} if model.get(MODEL) == LINEAR else model["encoder"]
         for member in model.get(MEMBERS, ()):
             yield from encoders_of(member)
 

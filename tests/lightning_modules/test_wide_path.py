@@ -276,7 +276,7 @@ def test_scale_is_where_the_loss_is_smallest() -> None:
     targets = torch.from_numpy(draw.integers(0, 2, 400))
     right = torch.from_numpy(draw.random(400) < 0.9)
     columns = torch.eye(2)[torch.where(right, targets, 1 - targets)]
-    scale, loss = best_scale(task, columns, targets)
+    scale, loss = best_scale(task, task.linear_shift(columns.double()), targets)
 
     share = right.double().mean().item()
     hit, miss = share + (1 - share) / 400, 1 - share + share / 400  # and one more, turned round
@@ -288,11 +288,11 @@ def test_scale_is_where_the_loss_is_smallest() -> None:
 def test_scale_ends_where_every_row_is_right() -> None:
     task = po.tasks.Classification("reviews", target="mood", classes=2)
     targets = torch.arange(400) % 2
-    scale, _ = best_scale(task, torch.eye(2)[targets], targets)
+    scale, _ = best_scale(task, torch.eye(2).double()[targets], targets)
 
     assert scale == pytest.approx(np.log(400), rel=0.05)  # as if one more were wrong
     same = torch.zeros(400, dtype=torch.int64)
-    scale, _ = best_scale(task, torch.eye(2)[same], same)
+    scale, _ = best_scale(task, torch.eye(2).double()[same], same)
     assert scale == pytest.approx(np.log(400), rel=0.05)
 
 

@@ -37,6 +37,11 @@ def test_a_run_folder(tmp_path: Path) -> None:
     assert sources.digests == {str(tmp_path): source.digest}
 
 
+def test_a_run_folder_that_keeps_outputs_is_one_still(tmp_path: Path) -> None:
+    torch.save({"mood": {"output": torch.ones(2)}}, write_run(tmp_path) / "outputs-valid.pt")
+    assert list(SourceOpener(NOWHERE).open(str(tmp_path)).weights) == ["trunk.a"]
+
+
 def test_another_library_s_folder_and_file(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "model.safetensors")
     torch.save({"a": torch.zeros(2)}, tmp_path / "pytorch_model.bin")

@@ -13,14 +13,11 @@ import torch
 
 import pollinate as po
 from datamodules.cache import Cache
+from lightning_modules.descriptors import picture_descriptors, sound_descriptors
 from pipeline.build import build_datamodule
 from pipeline.configuration.composition import compose
 from pipeline.linear import scores as module
-from pipeline.linear.descriptors import (
-    Standardised,
-    picture_descriptors,
-    sound_descriptors,
-)
+from pipeline.linear.descriptors import Standardised
 from pipeline.linear.scores import LinearScores, RowMatrices, fit_task, linear_scores
 from tests.small_shop import reviews
 
