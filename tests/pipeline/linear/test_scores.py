@@ -159,7 +159,7 @@ def test_scores_are_kept_until_rows_or_labels_change(
 def test_pictures_are_told_by_edges_and_colours() -> None:
     upright = torch.zeros(1, 3, 24, 24)
     upright[..., ::6] = 255
-    found = picture_descriptors(torch.cat([upright, upright.mT]))
+    found = picture_descriptors(torch.cat([upright, upright.mT])).numpy()
     assert found.shape == (2, 9 * 64 + 3 * 64)
     assert np.isfinite(found).all() and not np.allclose(found[0], found[1], atol=0.1)
     assert not picture_descriptors(torch.full((1, 1, 8, 8), 7.0))[0, : 9 * 64].any()
@@ -169,7 +169,7 @@ def test_sounds_of_any_length_have_as_many_numbers() -> None:
     frames = torch.randn(3, 9, 5)
     frames[1, 1:] = torch.nan
     frames[2] = torch.nan
-    found = sound_descriptors(frames)
+    found = sound_descriptors(frames).numpy()
     assert found.shape == (3, 30) and np.isfinite(found).all()
     assert np.allclose(found[0, :5], frames[0].mean(0), atol=1e-6)
 
