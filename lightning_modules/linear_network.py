@@ -19,22 +19,25 @@ from lightning_modules.wide_path import FittedBuffers, WidePath
 
 
 class DescriptorModel(FittedBuffers):
-    """Sum_j (d_j - mean_j) rate_j W_j, of the descriptors d of a modality."""
+    """Sum_j (min(max(d_j, low_j), high_j) - mean_j) rate_j W_j, d the descriptors of a modality."""
 
-    fitted_names = ("mean", "rate", "table")
+    fitted_names = ("mean", "rate", "low", "high", "table")
     mean: Tensor  # (D,)
     rate: Tensor  # (D,), 0 for a descriptor that is the same in all rows
+    low: Tensor  # (D,), the least of the training rows; high: (D,), the most
+    high: Tensor
     table: Tensor  # (D, K), W
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(0))
-        self.register_buffer("rate", torch.zeros(0))
+        for name in ("mean", "rate", "low", "high"):
+            self.register_buffer(name, torch.zeros(0))
         self.register_buffer("table", torch.zeros(0, 0))
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """Return what descriptors (N, D) add to the columns: (N, K)."""
-        found: Tensor = ((descriptors - self.mean) * self.rate).to(self.table) @ self.table
+        near = descriptors.clamp(self.low, self.high)
+        found: Tensor = ((near - self.mean) * self.rate).to(self.table) @ self.table
         return found
 
 
@@ -67,7 +70,8 @@ class LinearModel(nn.Module):
     def columns(self, encoded: EncodedDataset) -> Tensor:
         """Return predicted columns of a data set's rows: (N, K)."""
         found = self.words.read(encoded.batch)
-        for modality, model in self.described.items():
+        for modality, part in self.described.items():
+            model = cast("DescriptorModel", part)
             if modality in encoded.by_modality and len(model.table):  # else no labelled row had it
                 own = model(encoded.by_modality[modality].pooled)
                 has = encoded.batch.has.get(modality)

@@ -73,7 +73,7 @@ def fit_linear(
     config: Mapping[str, Any], folder: RunFolder, started: float, lock: FolderLock
 ) -> FitResult:
     """Fit a linear model, in the first process alone."""
-    from pipeline.linear.linear_run import run_linear
+    from pipeline.linear_run import run_linear
     from pipeline.run_summary import RunSummary
 
     if is_other_process():

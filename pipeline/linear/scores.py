@@ -76,7 +76,7 @@ class LinearScores:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-FORMAT = 2  # of what the cache holds; raised when scores change
+FORMAT = 3  # of what the cache holds; raised when scores change
 FILE = "scores.json"
 
 
@@ -192,12 +192,12 @@ class RowMatrices:
 
     Attributes:
         learnt: {data sets: {modality: what its columns were made with}}, in the columns' order:
-            (numbers, idf) of the terms of texts, (mean, scale) of descriptors.
+            (numbers, idf) of the terms of texts, (mean, rate, low, high) of descriptors.
     """
 
     def __init__(self, datamodule: MixedDataModule) -> None:
         self.datamodule = datamodule
-        self.learnt: dict[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+        self.learnt: dict[tuple[str, ...], dict[str, tuple[np.ndarray, ...]]] = {}
         self._known: dict[tuple[str, ...], dict[str, Matrix]] = {}
 
     def of(self, datasets: tuple[str, ...]) -> dict[str, Matrix]:
@@ -225,7 +225,7 @@ class RowMatrices:
                 own_rows = {split: self._described(datasets, split, modality) for split in blocks}
                 values, has = own_rows["train"]
                 even = Standardised().fit(values[has])
-                learnt[modality] = even.mean, even.scale
+                learnt[modality] = even.mean, 1 / even.scale, even.low, even.high
                 for split, own in blocks.items():
                     own.append(even(*own_rows[split]))
             else:

@@ -179,3 +179,10 @@ def test_rows_without_a_value_are_0_and_a_constant_column_too() -> None:
     even = Standardised().fit(values[:2])
     found = even(values, np.array([True, True, False]))
     assert np.allclose(found, [[-(0.5**0.5), 0], [0.5**0.5, 0], [0, 0]])
+
+
+def test_a_value_beyond_those_of_training_counts_as_the_nearest() -> None:
+    values = np.array([[0.0, 1.0], [1e-4, 3.0]])
+    even = Standardised().fit(values)
+    found = even(np.array([[1e6, 2.0], [-1e6, 9.0]]), np.array([True, True]))
+    assert np.allclose(found, [[0.5**0.5, 0], [-(0.5**0.5), 0.5**0.5]])

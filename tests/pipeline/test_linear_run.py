@@ -17,13 +17,13 @@ from datamodules.cache import Cache
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.linear_network import LinearNetwork
 from lightning_modules.wide_fit import best_scale
+from pipeline import linear_run
 from pipeline.build import build_datamodule
 from pipeline.configuration.composition import compose
 from pipeline.evaluate import main as evaluate
 from pipeline.export import main as export
-from pipeline.linear import linear_run
-from pipeline.linear.linear_run import fit_task, fit_tasks
 from pipeline.linear.scores import RowMatrices, examples_of, linear_scores
+from pipeline.linear_run import fit_task, fit_tasks
 from pipeline.merge import main as merge
 from pipeline.serving.model_folder import DATA_FOLDER
 from pipeline.serving.pyfunc import _load_pyfunc
@@ -234,6 +234,8 @@ def test_what_it_has_not_is_refused(
     for command, arguments, message in commands:
         assert command(arguments) in (1, 2), arguments
         assert message in capsys.readouterr().err, arguments
+    with pytest.raises(po.UsageError, match="model=linear isn't trained, so pollinate plan has"):
+        compose("plan", [data, "model=linear"])
 
 
 def test_a_row_without_a_modality_is_answered_by_the_others() -> None:

@@ -64,19 +64,20 @@ class FittedTask:
     """
 
     linear: Linear
-    learnt: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    learnt: Mapping[str, tuple[np.ndarray, ...]]
     scale: float
 
     def fill(self, model: LinearModel) -> None:
         """Put it into a network's model of the task."""
         start, tables = 0, {}
-        for modality, (first, _) in self.learnt.items():
+        for modality, (first, *_) in self.learnt.items():
             tables[modality] = tensor(self.linear.table[start : start + len(first)])
             start += len(first)
         for modality in self.learnt.keys() & model.described.keys():
             part = cast("DescriptorModel", model.described[modality])
-            mean, scale = map(tensor, self.learnt[modality])
-            part.fill({"mean": mean, "rate": 1 / scale, "table": tables[modality]})
+            mean, rate, low, high = map(tensor, self.learnt[modality])
+            table = tables[modality]
+            part.fill({"mean": mean, "rate": rate, "low": low, "high": high, "table": table})
         nothing = np.zeros(0, np.int64), np.zeros(0)
         terms, idf = map(tensor, self.learnt.get(TEXT, nothing))
         words = {"terms": terms, "idf": idf, "bias": tensor(self.linear.bias)}
