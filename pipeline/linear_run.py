@@ -157,7 +157,7 @@ def fit_tasks(config: Mapping[str, Any]) -> tuple[FittedRun, dict[str, str]]:
             reasons[name] = str(reason)
     if not found:
         told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise PollinateError(f"no task has a linear model ({told}); train a network: model=network")
+        raise PollinateError(f"no task has a linear model ({told}); leave out model=linear")
     if reasons:
         own = keep_chosen_tasks({**own, "tasks": list(found)})
         data = build_datamodule(own)  # whose record is of these alone

@@ -33,6 +33,7 @@ FIXED_KEYS = (
     "data",
     "tasks",
     "labels",
+    "model",
     "encoder",
     "fusion",
     "trunk",

@@ -279,7 +279,7 @@ def score_splits(
     summary: RunSummary,
 ) -> None:
     """Measure a module on validation and test data, and keep the outputs that are asked for."""
-    module.keep_outputs = config.get("keep_outputs", ())  # earlier runs' have none
+    module.keep_outputs = config.get("keep_outputs") or ()  # earlier runs' have none
     loggers, trainer.loggers = trainer.loggers, []  # this validation is no part of the history
     trainer.validate(module, datamodule=data, verbose=False)
     trainer.loggers = loggers

@@ -153,15 +153,15 @@ class FitConfig:
     pause_after: int | None = key("epochs >= 1", lambda value: value >= 1)
     label_fraction: float = default(1.0, "a share in (0, 1]", lambda value: 0 < value <= 1)
     baseline: str = default("linear", "one of linear, none", lambda v: v in ("linear", "none"))
-    keep_outputs: list[str] = field(
-        default_factory=list,
+    keep_outputs: list[str] | None = field(
+        default=None,
         metadata={
             "rule": f"of {', '.join(KEPT)}, each once",
             "test": lambda v: len(set(v)) == len(v) and set(v) <= set(KEPT),
         },
     )
     preset: str = default("auto", "one of auto, fast, good, none", lambda v: v in PRESETS)
-    model: str = default("network", "one of network, linear", lambda v: v in ("network", "linear"))
+    model: str | None = default(None, "linear", lambda value: value == "linear")
     dim: int = at_least(1)
     compile: bool
     ema_decay: float | None = key("in (0, 1)", lambda value: 0 < value < 1)

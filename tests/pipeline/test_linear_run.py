@@ -212,8 +212,13 @@ def test_what_it_has_not_is_refused(
     both = f"models=[{linear},{home / 'network'}]"
     commands: list[tuple[Any, list[str], str]] = [
         (fit, [f"resume={linear}", "tracking=none"], "is fitted at once, so there is no training"),
+        (
+            fit,
+            [f"resume={home / 'network'}", "model=linear"],
+            "model is 'linear', the checkpoint has None",
+        ),
         (fit, [data, "model=linear", "tasks=[slots]", *quiet], "no task has a linear model (slots"),
-        (fit, [data, "model=tree", *quiet], 'model must be one of network, linear, got "tree"'),
+        (fit, [data, "model=tree", *quiet], 'model must be linear, got "tree"'),
         (
             fit,
             [data, "model=linear", "transfer=hinton", f"transfer.source={home}", *quiet],
