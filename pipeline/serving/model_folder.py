@@ -174,7 +174,8 @@ def network_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
     data = config["data"]
     datasets = {name: {"inputs": dict(spec["inputs"])} for name, spec in data["datasets"].items()}
-    network = {name: config[name] for name in (*NETWORK_KEYS, MEMBERS, COMBINE) if name in config}
+    known = {name: config.get(name) for name in (*NETWORK_KEYS, MEMBERS, COMBINE)}
+    network = {name: node for name, node in known.items() if node is not None}
     return {**network, "data": {**data, "datasets": datasets}}
 
 
