@@ -40,7 +40,12 @@ def run(config: dict[str, Any], arguments: CommandArguments) -> FitResult:
     from pipeline.command import silence_libraries
     from pipeline.crash_report import crash_evidence
     from pipeline.resume import find_resume_point
-    from pipeline.run_folder import RUN_DIR_VARIABLE, RUN_LOCK, new_run_folder
+    from pipeline.run_folder import (
+        RUN_DIR_VARIABLE,
+        RUN_LOCK,
+        clear_previous_run,
+        new_run_folder,
+    )
     from pipeline.training_run import TrainingRun, prepare
 
     silence_libraries()
@@ -57,6 +62,8 @@ def run(config: dict[str, Any], arguments: CommandArguments) -> FitResult:
             lock.acquire()  # before anything of the other one's is touched
         with crash_evidence(config, folder.path, resume=resumed is not None):
             if config.get("model") == "linear":
+                if resumed is not None:
+                    clear_previous_run(folder)  # what is fitted at once has nothing to go on from
                 return fit_linear(config, folder, started, lock)
             if resumed is None:
                 config = with_preset(config, arguments)

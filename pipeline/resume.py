@@ -90,7 +90,7 @@ def find_resume_point(config: Mapping[str, Any], given: Sequence[str]) -> Resume
                 "resume; start a new run"
             )
         require_training_config(saved, checkpoint)
-    if saved["config"].get("model") == "linear":
+    if saved["config"].get("model") == "linear" and not is_unfinished(folder):
         raise UsageError(
             f"{checkpoint or folder.path} is a linear model, which is fitted at once, so there is "
             "no training to resume; start a new run"
@@ -115,6 +115,14 @@ def find_resume_point(config: Mapping[str, Any], given: Sequence[str]) -> Resume
     )
     sources = dict(saved.get("sources", {}))
     return ResumePoint(folder, checkpoint, require_secrets(merged), saved["learnt"], sources)
+
+
+def is_unfinished(folder: RunFolder) -> bool:
+    """Say whether a linear model's run was stopped before its end: it is fitted anew."""
+    try:
+        return folder.config.is_file() and folder.read_summary().get("status") != "finished"
+    except PollinateError:  # torn
+        return True
 
 
 def find_run_and_checkpoint(what: str, config: Mapping[str, Any]) -> tuple[RunFolder, Path | None]:

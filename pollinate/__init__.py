@@ -38,6 +38,8 @@ _HOMES = {
     "export": "pipeline.api.runs",
     "study": "pipeline.api.studies",
     "Study": "pipeline.api.studies",
+    "search": "pipeline.api.searches",
+    "Search": "pipeline.api.searches",
     "inspect": "pipeline.api.looks",
     "Inspection": "pipeline.api.looks",
     "rank_sources": "pipeline.api.looks",

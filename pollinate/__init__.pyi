@@ -19,6 +19,8 @@ from pipeline.api.runs import export as export
 from pipeline.api.runs import fit as fit
 from pipeline.api.runs import load as load
 from pipeline.api.runs import merge as merge
+from pipeline.api.searches import Search as Search
+from pipeline.api.searches import search as search
 from pipeline.api.studies import Study as Study
 from pipeline.api.studies import study as study
 from pipeline.transfer_sources import SourceOpener as SourceOpener
@@ -66,6 +68,8 @@ __all__ = [
     "export",
     "study",
     "Study",
+    "search",
+    "Search",
     "inspect",
     "Inspection",
     "rank_sources",

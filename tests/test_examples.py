@@ -1,8 +1,8 @@
 """Every name of the public API has an example in its docstring, and the examples run.
 
 They run in a folder with ``reviews.csv``, ``shop.yaml``, which describes it, a run of it,
-``runs/first``, a study, ``runs/study``, and the small models of tests/data. ``data`` is a data
-module of the reviews, ``trainer`` a Trainer for two steps.
+``runs/first``, a study, ``runs/study``, a search, ``runs/search``, and the small models of
+tests/data. ``data`` is a data module of the reviews, ``trainer`` a Trainer for two steps.
 """
 
 from __future__ import annotations
@@ -94,7 +94,19 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = json.loads(plan.read_text(encoding="utf-8"))
     told["overrides"] = [word for word in told["overrides"] if word != LAUNCHER]
     plan.write_text(json.dumps(told), encoding="utf-8")
+    write_search(folder)
     return folder
+
+
+def write_search(folder: Path) -> None:
+    """What is read of a search that has ended; its model is that of the first run."""
+    search = folder / "runs/search"
+    shutil.copytree(folder / "runs/first", search / "model")
+    results = {"verdict": ["the best model is one network"], "chosen": "ensemble"}
+    (search / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    rows = ["model,valid/mood,test/mood,parameters,seconds", "joint,0.8,0.7,900,3.5"]
+    rows += ["alone-mood,0.7,0.7,800,3.0", "ensemble,0.8,0.75,1700,"]
+    (search / "leaderboard.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def data() -> Any:

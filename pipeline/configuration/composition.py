@@ -57,6 +57,7 @@ from pipeline.configuration.method_rules import (
     transfer_problems,
 )
 from pipeline.configuration.schema import SCHEMAS, key_paths, missing_values, schema_problems
+from pipeline.configuration.space_rules import search_problems
 from pipeline.configuration.study_rules import study_problems
 from pollinate.errors import UsageError
 from pollinate.foreign import parse_yaml, read_text, texts_in
@@ -531,7 +532,8 @@ def _resolve_optimizer(config: DictConfig) -> None:
         node["_target_"] = f"torch.optim.{node.pop('name')}"
 
 
-TRAINING_COMMANDS = ("fit", "plan", "rank_sources", "study")  # commands that describe a training
+# commands that describe a training
+TRAINING_COMMANDS = ("fit", "plan", "rank_sources", "study", "search")
 INSPECT = "inspect"  # describes data
 
 
@@ -559,6 +561,8 @@ def check_config(command: str, config: dict[str, Any], allow: Sequence[str]) -> 
         problems += _fit_problems(config, command)
     if command == "study":
         problems += study_problems(config)
+    if command == "search":
+        problems += search_problems(config)
     if command == INSPECT:
         problems += data_problems(config.get("data"), {name: {"any": True} for name in MODALITIES})
     raise_all(problems)

@@ -255,6 +255,31 @@ class StudyConfig(FitConfig):
 
 
 @dataclass(kw_only=True)
+class SpaceConfig:
+    """What a search tries; checked further by ``pipeline.configuration.space_rules``."""
+
+    keys: dict[str, Any]
+    present: bool = False
+
+
+@dataclass(kw_only=True)
+class SearchConfig(FitConfig):
+    """python -m pipeline.search."""
+
+    space: SpaceConfig
+    engine: Component
+    time_limit: str | int | float
+    trials: int | None = key(">= 0 trials", lambda value: value >= 0)
+    jobs: int | None = key(">= 1 runs", lambda value: value >= 1)
+    launcher: str = key("a command such as python", lambda value: value.strip())
+    retries: int = at_least(0)
+    distil: bool | None
+    max_latency_ms: float | None = key("> 0 milliseconds", lambda value: value > 0)
+    max_parameters: int | None = key(">= 1 weights", lambda value: value >= 1)
+    dry_run: bool
+
+
+@dataclass(kw_only=True)
 class EvaluateConfig:
     """python -m pipeline.evaluate."""
 
@@ -359,6 +384,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "plan": PlanConfig,
     "rank_sources": RankSourcesConfig,
     "study": StudyConfig,
+    "search": SearchConfig,
     "inspect": InspectConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
@@ -379,6 +405,7 @@ NODES: dict[str, type[Any]] = {
         AudioConfig,
         DataConfig,
         ComparisonConfig,
+        SpaceConfig,
     )
 }
 

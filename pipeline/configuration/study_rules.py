@@ -15,6 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TAKEN = ("multi_task", "single_task", "pair", "group", "transfer")  # names of other arms begin so
 SEARCH_KEYS = ("trials", "keys", "storage")
 RANGE_KEYS = ("low", "high", "log", "step")
+TIMES = "times"  # factors on what a preset chose, in the space of a search
 
 
 def study_problems(config: Mapping[str, Any]) -> Iterator[str]:
@@ -105,21 +106,22 @@ def _search_problems(search: Any) -> Iterator[str]:
     if not isinstance(search.get("storage"), str | None):
         yield f"study.search.storage must be an address, got {shown(search['storage'])}"
     for key, values in flat_keys(keys).items():
-        yield from _values_problems(f"study.search.keys.{key}", values)
+        yield from values_problems(f"study.search.keys.{key}", values)
 
 
 def flat_keys(keys: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Return {dotted key: values}; on a command line dots make nested mappings."""
     found: dict[str, Any] = {}
     for key, value in keys.items():
-        if isinstance(value, dict) and not set(value) & set(RANGE_KEYS):
+        if isinstance(value, dict) and not set(value) & {*RANGE_KEYS, TIMES}:
             found |= flat_keys(value, f"{path}{key}.")
         else:
             found[f"{path}{key}"] = value
     return found
 
 
-def _values_problems(path: str, values: Any) -> Iterator[str]:
+def values_problems(path: str, values: Any) -> Iterator[str]:
+    """Yield what is wrong with the values that a key may take."""
     if isinstance(values, list) and values:
         return
     if not isinstance(values, dict):

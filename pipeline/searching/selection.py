@@ -145,7 +145,10 @@ class Judge:
 
     def on(self, output: Tensor, target: Tensor) -> Quality:
         """Return the quality of outputs (N, ...) on targets (N, ...)."""
+        return self.score(output, target), -self.task.loss(output, target).mean().item()
+
+    def score(self, output: Tensor, target: Tensor) -> float:
+        """Return the task's score alone."""
         self.metric.reset()
         self.metric.update(self.task.metric_input(output), target)
-        loss = self.task.loss(output, target).mean().item()
-        return float(self.metric.compute()), -loss
+        return float(self.metric.compute())

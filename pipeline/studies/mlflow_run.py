@@ -66,10 +66,9 @@ class StudyTracker:
             for f in dict.fromkeys([*top_level, *late])
         )
 
-    def answered(
-        self, results: StudyResults, answers: StudyAnalysis, files: Sequence[Path]
-    ) -> None:
-        self.tracker.log_metrics(dict(study_metrics(results, answers)))
+    def answered(self, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Keep what it came to: numbers, and files of its folder."""
+        self.tracker.log_metrics(dict(metrics))
         for file in files:
             inside = file.absolute().relative_to(self.folder.absolute()).parent.as_posix()
             self.tracker.log_artifact(file, "" if inside == "." else inside)

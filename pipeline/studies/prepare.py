@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.command import CommandArguments, given_keys
+from pipeline.command import CommandArguments, given_keys, silence_libraries
 from pipeline.configuration.composition import compose, compose_with_requirements
 from pipeline.configuration.schema import changed_values, dotted_items
 from pipeline.configuration.study_rules import flat_keys
@@ -152,8 +152,15 @@ def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> Stu
     return StudyRequest(again, overrides, dirs, folder, cwd if cwd.is_dir() else Path.cwd())
 
 
+class ToldPlan(Protocol):
+    """A plan that a folder tells: its command line."""
+
+    overrides: list[str]
+    config_dirs: list[str]
+
+
 def require_told_again(
-    plan: StudyPlan, folder: Path, given: Sequence[str], dirs: Sequence[str]
+    plan: ToldPlan, folder: Path, given: Sequence[str], dirs: Sequence[str]
 ) -> None:
     """Check that the user says what the study's folder must not say alone.
 
@@ -177,7 +184,7 @@ def require_told_again(
     ]
     if lacking:
         raise UsageError(
-            f"the study in {folder} says what to start and where, which code to use or where "
+            f"the folder {folder} says what to start and where, which code to use or where "
             "results go; only your own command line may: look at it, and if it is what you want, "
             "add "
             f"{shlex.join(lacking)}"
@@ -304,6 +311,7 @@ def make_plan(want: StudyRequest, console: Console, started: float, timed: bool)
     from pipeline.presets.apply import apply_preset  # imports torch
     from pipeline.studies.profiling import profile_multi_task
 
+    silence_libraries()  # now that they are imported
     config, study = want.config, want.config["study"]
     dirs = [Path(one) for one in want.config_dirs]
     preset = apply_preset(COMMAND, config, want.overrides, dirs)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from lightning.pytorch import Callback, seed_everything
 
 from datamodules.mixed_datamodule import MixedDataModule
+from datamodules.modalities.text import TextModality
 from lightning_modules.tasks.base import as_task
 from pipeline.build import build_datamodule, build_module
 from pipeline.frozen_features import cacheable_modalities
@@ -24,7 +26,7 @@ WARM = 2
 
 
 def profile_multi_task(
-    config: Mapping[str, Any], started: float, timed: bool = True
+    config: Mapping[str, Any], started: float, timed: bool = True, tokenizer: Path | None = None
 ) -> MultiTaskFacts:
     """Return the facts of a study.
 
@@ -32,6 +34,8 @@ def profile_multi_task(
         config: of the multi-task run.
         started: ``time.perf_counter()`` when the command began.
         timed: whether steps are timed.
+        tokenizer: a folder for the tokenizer.json that is trained on the run's own texts, so that
+            other runs read them alike; None: it isn't kept.
 
     Raises:
         PollinateError: the data can't be read, or a task has no labels to validate by.
@@ -54,6 +58,10 @@ def profile_multi_task(
         step,
         notes,
     )
+    if tokenizer is not None and facts.learns_tokens:
+        text = data.modalities["text"]
+        assert isinstance(text, TextModality), "it learns tokens"
+        text.tokenizer.save(tokenizer / "tokenizer.json")
     del data
     gc.collect()  # the trials need the memory
     return facts

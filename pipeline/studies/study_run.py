@@ -16,7 +16,7 @@ from pipeline.studies.analysis.analyze import analyze
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.console import StudyProgress, print_answers, print_plan
 from pipeline.studies.jobs import FitJob, Job, JobContext
-from pipeline.studies.mlflow_run import StudyTracker
+from pipeline.studies.mlflow_run import StudyTracker, study_metrics
 from pipeline.studies.plan import StudyPlan, study_resume_command
 from pipeline.studies.predictors import rank_job
 from pipeline.studies.prepare import StudyRequest
@@ -164,7 +164,7 @@ class StudyRun:
         files = write_report(results, answers, self.want.folder, problems)
         for line in problems:
             say(self.console, f"warning: {line}")
-        own.answered(results, answers, files)
+        own.answered(dict(study_metrics(results, answers)), files)
         if not own.adopt([job.files.path for job in self.jobs if isinstance(job, FitJob)]):
             say(
                 self.console,

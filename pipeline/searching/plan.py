@@ -1,0 +1,115 @@
+"""What a search runs, as its folder says it: decisions are written down before they are taken."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.studies.plan import MultiTaskFacts, facts_from
+from pipeline.studies.trial_files import TrialFiles, read_json
+from pollinate.errors import PollinateError
+from pollinate.files import write_json
+
+PLAN = "search.json"
+FORMAT = 1
+Kind = Literal["joint", "alone", "linear", "drawn", "student"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model to train.
+
+    name: of its folder below ``trials``.
+    tasks: that it learns; overrides: on top of the recipe; epochs: of the whole run.
+    source: the trial whose encoders and trunk it starts from, or None.
+    drawn: what Optuna drew, {key: value}.
+    """
+
+    name: str
+    kind: Kind
+    tasks: list[str]
+    overrides: list[str]
+    epochs: int
+    source: str | None = None
+    drawn: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Trials that are run side by side; what comes next depends on all of them.
+
+    until: {trial: epochs after which it pauses; None: it is run to its end}.
+    """
+
+    title: str
+    until: dict[str, int | None]
+
+
+@dataclass
+class SearchPlan:
+    """A search as its folder says it.
+
+    name: of the search; seed: of all draws and runs.
+    overrides: the command line that says what the search is; base: those of every trial.
+    config_dirs, folder: of the command line.
+    chosen: what the preset chose, which ``base`` has.
+    facts: of the run of all tasks; epochs: of that run.
+    trials: {name: trial}; stages: in their order.
+    """
+
+    name: str
+    seed: int
+    overrides: list[str]
+    base: list[str]
+    config_dirs: list[str]
+    folder: str
+    chosen: list[str]
+    facts: MultiTaskFacts
+    epochs: int
+    trials: dict[str, Trial] = field(default_factory=dict)
+    stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(self.facts.tasks)
+
+    def save(self, folder: Path) -> None:
+        # trials are started with these overrides, and a password may be among them
+        write_json(folder / PLAN, {"format": FORMAT, **asdict(self)}, private=True)
+
+
+def load_plan(folder: Path) -> SearchPlan | None:
+    """Return the plan of a search's folder, None if it has none.
+
+    Raises:
+        PollinateError: it can't be read, or is none.
+    """
+    plain = read_json(folder / PLAN)
+    if plain is None:
+        return None
+    if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
+        raise PollinateError(
+            f"{folder / PLAN} is of another version of pollinate; use that one, or a new run_dir"
+        )
+    try:
+        trials = {name: Trial(**own) for name, own in plain["trials"].items()}
+        stages = [Stage(**own) for own in plain["stages"]]
+        facts = facts_from(plain["facts"])
+        plan = SearchPlan(**{**plain, "facts": facts, "trials": trials, "stages": stages})
+        texts = [*plan.overrides, *plan.base, *plan.config_dirs, *plan.chosen, plan.folder]
+        texts += [text for trial in trials.values() for text in (*trial.overrides, *trial.tasks)]
+        known = all(name in trials for stage in stages for name in stage.until)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PollinateError(f"{folder / PLAN} is no plan of a search: {error!r}") from error
+    if not known or not all(isinstance(text, str) for text in texts):
+        raise PollinateError(f"{folder / PLAN} is no plan of a search: it contradicts itself")
+    return plan
+
+
+def trial_files(folder: Path, name: str) -> TrialFiles:
+    return TrialFiles(folder / "trials" / name)
+
+
+def model_folder(folder: Path) -> Path:
+    return folder / "model"

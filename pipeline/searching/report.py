@@ -1,0 +1,276 @@
+"""What a search leaves for people and programs: the verdict, a page, tables, a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from pipeline.pages import render
+from pipeline.plots.figure_style import label_axis
+from pipeline.searching.console import leaders
+from pipeline.searching.context import SearchContext
+from pipeline.searching.gains import Gain
+from pipeline.searching.library import LINEAR
+from pipeline.searching.outcome import RESULTS, STUDENT, Outcome
+from pipeline.searching.trials import Progress
+from pipeline.studies.analysis.pareto import pareto_front
+from pipeline.studies.mlflow_run import StudyTracker
+from pipeline.studies.overrides import combined
+from pipeline.studies.report.charts.panel import HELPED, UNCLEAR, Chart, Hover, Panel, svg
+from pipeline.studies.report.charts.pareto_front import HEIGHT, Units, cost_axis, name_marks
+from pipeline.studies.report.report_tables import ReportTable
+from pipeline.text_format import cell, code, count, duration, format_scaled, listed
+from pipeline.tracking.redact import redact_arguments
+from pollinate.files import csv_text, json_text, write_text
+from pollinate.overrides import override
+from pollinate.program import shell_command
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+PAGE, BOARD = "report.html", "leaderboard.csv"
+CAPTION = (
+    "Mean validation score against what a model costs. Filled and joined: nothing else is both "
+    "better and cheaper. Only models of all tasks are shown."
+)
+WEIGHTS: Units = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
+TIME: Units = ((1, "ms"),)
+RIVALS = {"alone": "its own network", "joint": "one network for all", LINEAR: "a linear model"}
+
+
+def report(
+    search: SearchContext, outcome: Outcome, progress: Mapping[str, Progress], own: StudyTracker
+) -> None:
+    """Write the verdict into the outcome, and all files; MLflow gets them, too."""
+    folder = search.folder
+    outcome.verdict = list(verdict(outcome, progress))
+    page = folder / PAGE
+    write_text(folder / BOARD, leaderboard(outcome))
+    write_text(folder / RESULTS, as_json(outcome))
+    write_text(page, report_page(search, outcome, progress))
+    outcome.report = page
+    own.answered(dict(figures(outcome)), [page, folder / BOARD, folder / RESULTS])
+    own.adopt([search.folder / "trials" / name for name in search.plan.trials])
+
+
+def verdict(outcome: Outcome, progress: Mapping[str, Progress]) -> Iterator[str]:
+    """Yield what a search says, the most important first."""
+    chosen, tasks = outcome.chosen, list(outcome.selections)
+    many = len({name for one in outcome.selections.values() for name in one.weights})
+    what = "one network" if chosen.name == STUDENT else f"{count(many, 'model')} together"
+    if many == 1:
+        what = "one network"
+    yield f"the best model is {what}: {mean_words(outcome)}"
+    for task in tasks:
+        gained = gain_words(outcome.gains.get(task, {}))
+        yield f"{code(task)} {who_answers(outcome, task)}; {gained}"
+    yield (
+        f"it has {format_scaled(chosen.parameters)} weights and takes {chosen.latency:.1f} ms for "
+        "a row here"
+    )
+    other = next((one for one in outcome.candidates if one is not chosen), None)
+    if other is not None:
+        change = 100 * (other.mean() - chosen.mean())
+        yield (
+            f"the {other.name} scores {change:+.1f} points on validation, on the mean, with "
+            f"{format_scaled(other.parameters)} weights in {other.latency:.1f} ms: "
+            f"{other.folder.name} in the search's folder"
+        )
+    yield from outcome.notes
+    lost = [name for name, own in progress.items() if own.status == "failed"]
+    if lost:
+        yield f"{count(len(lost), 'run')} failed, which the page lists: {listed(lost)}"
+
+
+def mean_words(outcome: Outcome) -> str:
+    """Return what the chosen model gains on the mean of the tasks over those it can be compared."""
+    parts = []
+    for word, name in RIVALS.items():
+        known = [own[word].difference for own in outcome.gains.values() if word in own]
+        if known:
+            parts.append(f"{100 * fmean(known):+.1f} points over {name}")
+    return f"on test rows {listed(parts)}, on the mean of the tasks" if parts else "no test rows"
+
+
+def who_answers(outcome: Outcome, task: str) -> str:
+    if outcome.chosen.name == STUDENT:
+        return "is answered by the student"
+    weights = outcome.selections[task].weights
+    ordered = sorted(weights, key=lambda name: -weights[name])
+    named = [f"{name} ({weights[name]:.0%})" for name in ordered]
+    return f"is answered by {listed(named)}"
+
+
+def gain_words(gains: Mapping[str, Gain]) -> str:
+    found = [
+        f"{100 * one.difference:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f}) over "
+        f"{RIVALS[word]}"
+        for word, one in gains.items()
+    ]
+    return listed(found) if found else "nothing to compare with on test rows"
+
+
+def leaderboard(outcome: Outcome) -> str:
+    """Return a row for each model: scores, weights, seconds."""
+    tasks = list(outcome.selections)
+    columns = ["model", *(f"valid/{t}" for t in tasks), *(f"test/{t}" for t in tasks)]
+    rows: list[Sequence[Any]] = []
+    for name in leaders(outcome):
+        own = outcome.scores[name]
+        rows.append((
+            name, *(own["valid"].get(t) for t in tasks), *(own["test"].get(t) for t in tasks),
+            outcome.parameters[name], outcome.seconds.get(name),
+        ))  # fmt: skip
+    rows += [
+        (
+            one.name, *(one.valid.get(t) for t in tasks), *(one.test.get(t) for t in tasks),
+            one.parameters, None,
+        )
+        for one in outcome.candidates
+    ]  # fmt: skip
+    return csv_text([*columns, "parameters", "seconds"], rows)
+
+
+def as_json(outcome: Outcome) -> str:
+    """Return everything, for programs."""
+    content = {
+        "verdict": outcome.verdict,
+        "chosen": outcome.chosen.name,
+        "model": str(outcome.model),
+        "candidates": [{**asdict(one), "folder": str(one.folder)} for one in outcome.candidates],
+        "selections": {task: asdict(one) for task, one in outcome.selections.items()},
+        "gains": {t: {w: asdict(g) for w, g in own.items()} for t, own in outcome.gains.items()},
+        "scores": outcome.scores,
+        "seconds": outcome.seconds,
+        "parameters": outcome.parameters,
+        "notes": outcome.notes,
+    }
+    return json_text(content, indent=1) + "\n"
+
+
+def figures(outcome: Outcome) -> Iterator[tuple[str, float]]:
+    """Yield what MLflow charts."""
+    for split, scores in (("valid", outcome.chosen.valid), ("test", outcome.chosen.test)):
+        yield from ((f"{split}/{task}", value) for task, value in scores.items())
+    for task, one in outcome.selections.items():
+        yield f"estimate/{task}", one.estimate
+    yield "parameters", float(outcome.chosen.parameters)
+    yield "latency_ms", outcome.chosen.latency
+
+
+def report_page(search: SearchContext, outcome: Outcome, progress: Mapping[str, Progress]) -> str:
+    """Return the page: what was found, what everything scores and costs, how to do it again."""
+    facts = {
+        "tasks": len(outcome.selections),
+        "models trained": sum(p.status == "finished" for p in progress.values()),
+        "given up early": sum(p.status == "paused" for p in progress.values()),
+        "failed": sum(p.status == "failed" for p in progress.values()),
+        "time": duration(search.clock.seconds()),
+    }
+    chart = cost_chart(outcome)
+    drawn = [(chart, [(p.title, svg(p, n)) for n, p in enumerate(chart.panels)])] if chart else []
+    return render(
+        "search.html",
+        name=search.plan.name,
+        lines=outcome.verdict,
+        facts=facts,
+        charts=drawn,
+        tables=list(tables(search, outcome, progress)),
+        again=shell_command("search", override("resume", search.folder), "time_limit=2h"),
+        winner=winner_command(search, outcome),
+    )
+
+
+def tables(
+    search: SearchContext, outcome: Outcome, progress: Mapping[str, Progress]
+) -> Iterator[ReportTable]:
+    """Yield the tables of the page."""
+    tasks, trials = list(outcome.selections), search.plan.trials
+    rows = []
+    for task, one in outcome.selections.items():
+        rows.append([task, who_answers(outcome, task), cell(one.score), cell(one.estimate)])
+    yield ReportTable(
+        "Who answers which task", ["task", "models", "validation", "estimate"], rows, 2,
+        "The estimate is of rows that the selection wasn't made on.",
+    )  # fmt: skip
+    gains = [
+        [task, RIVALS[word], *(f"{100 * v:+.1f}" for v in (own.difference, own.low, own.high))]
+        for task, every in outcome.gains.items()
+        for word, own in every.items()
+    ]
+    note = "Points on test rows, with the 95 % interval over these rows."
+    yield ReportTable(
+        "What the model gains", ["task", "over", "gain", "low", "high"], gains, 3, note
+    )
+    headings = [f"{task} {split}" for split in ("valid", "test") for task in tasks]
+    board = [
+        [
+            name,
+            " ".join(trials[name].overrides) if name in trials else "",
+            *(cell(outcome.scores[name][s].get(t)) for s in ("valid", "test") for t in tasks),
+            format_scaled(outcome.parameters[name]),
+            duration(outcome.seconds.get(name, 0.0)),
+        ]
+        for name in leaders(outcome)
+    ]
+    for model in outcome.candidates:
+        cells = [cell(own.get(t)) for own in (model.valid, model.test) for t in tasks]
+        mark = "returned" if model is outcome.chosen else ""
+        board.append([model.name, mark, *cells, format_scaled(model.parameters), ""])
+    columns = ["model", "differs from the recipe in", *headings, "weights", "time"]
+    yield ReportTable("Everything that was trained", columns, board, len(headings) + 2)
+    lost = [[name, str(p.message)] for name, p in progress.items() if p.status == "failed"]
+    if lost:
+        yield ReportTable("Failed", ["model", "why"], lost, 0)
+
+
+def winner_command(search: SearchContext, outcome: Outcome) -> str:
+    """Return the command that trains the best single network of all tasks again."""
+    plan, whole = search.plan, set(outcome.selections)
+    known = [name for name in leaders(outcome) if whole <= outcome.scores[name]["valid"].keys()]
+    name = next((one for one in known if one in plan.trials), None)
+    if name is None:
+        return ""
+    trial = plan.trials[name]
+    words = combined(plan.base, trial.overrides, [f"trainer.max_epochs={trial.epochs}"])
+    dirs = [f"--config-dir={folder}" for folder in plan.config_dirs]
+    return shell_command("fit", *dirs, *redact_arguments([*words, f"seed={plan.seed}"]))
+
+
+def cost_chart(outcome: Outcome) -> Chart | None:
+    """Return the validation scores against weights, and those of the candidates against time."""
+    tasks = set(outcome.selections)
+    single = {
+        name: (float(outcome.parameters[name]), fmean(own["valid"].values()))
+        for name, own in outcome.scores.items()
+        if tasks <= own["valid"].keys() and outcome.parameters[name]
+    }
+    candidates = {one.name: (float(one.parameters), one.mean()) for one in outcome.candidates}
+    speed = {one.name: (one.latency, one.mean()) for one in outcome.candidates}
+    panels = [Panel("weights", partial(draw, {**single, **candidates}, WEIGHTS), HEIGHT)]
+    if len(speed) > 1:
+        panels.append(Panel("milliseconds a row", partial(draw, speed, TIME), HEIGHT))
+    return Chart("pareto", "What a score costs", CAPTION, panels) if len(single) > 1 else None
+
+
+def draw(points: Mapping[str, tuple[float, float]], units: Units, axis: Axes, hover: Hover) -> None:
+    """Draw {model: (cost, score)}, those that nothing beats in both filled and joined."""
+    factor, word = next((u for u in units if max(x for x, _ in points.values()) >= u[0]), units[-1])
+    places = {name: (x / factor, 100 * y) for name, (x, y) in points.items()}
+    ahead = pareto_front([y for _, y in places.values()], [x for x, _ in places.values()])
+    front = [name for name, is_ahead in zip(places, ahead, strict=True) if is_ahead]
+    line = sorted(places[name] for name in front)
+    axis.step([x for x, _ in line], [y for _, y in line], where="post", color=HELPED, lw=1.2)
+    for name, (x, y) in places.items():
+        face, edge = (HELPED, HELPED) if name in front else ("none", UNCLEAR)
+        (mark,) = axis.plot(x, y, "o", ms=8, mfc=face, mec=edge, mew=1.6)
+        hover.add(mark, f"{name}: {y:.1f} for {x:.3g} {word}")
+    axis.margins(x=0.16, y=0.16)
+    cost_axis(axis, [x for x, _ in places.values()], word)
+    name_marks(axis, sorted(front, key=lambda name: -places[name][1]), places)
+    axis.locator_params(axis="y", nbins=6)
+    label_axis(axis, y="mean score, %")

@@ -1,0 +1,218 @@
+"""From the command line to a search's plan: found in its folder, or made and saved there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.command import CommandArguments
+from pipeline.configuration.composition import compose, compose_with_requirements
+from pipeline.configuration.schema import changed_values
+from pipeline.configuration.space_rules import seconds_of
+from pipeline.run_folder import RUNS, RunFolder, unused_folder
+from pipeline.searching.plan import PLAN, SearchPlan, load_plan
+from pipeline.searching.space import Space
+from pipeline.studies.overrides import (
+    combined,
+    is_below,
+    key_of,
+    refuse_commands,
+    told_again,
+)
+from pipeline.studies.prepare import (
+    StudyRequest,
+    is_empty,
+    require_told_again,
+    trial_base,
+)
+from pipeline.terminal import say
+from pipeline.tracking.addresses import own_addresses, require_own_address
+from pipeline.tracking.redact import redact
+from pollinate.errors import UsageError
+from pollinate.files import refuse_links
+from pollinate.overrides import option_text, override
+from pollinate.requirements import check_writable, require_all
+
+COMMAND = "search"
+LEADER = ".leader.lock"
+# how, where and how long it is run: not what it is
+FREE = (
+    "run_dir", "resume", "name", "time_limit", "trials", "jobs", "launcher", "retries", "dry_run",
+    "tracking", "loader", "allow_targets", "engine", "distil", "max_latency_ms", "max_parameters",
+)  # fmt: skip
+# keys of the search, which trials don't have
+OWN = (
+    "space", "engine", "time_limit", "trials", "jobs", "launcher", "retries", "distil",
+    "max_latency_ms", "max_parameters", "dry_run",
+)  # fmt: skip
+SHOWN = 6  # keys in a message
+
+
+def search_request(config: Mapping[str, Any], arguments: CommandArguments) -> StudyRequest:
+    """Return what is asked for; ``resume`` adds what the search's folder knows."""
+    dirs = [str(folder.expanduser().resolve()) for folder in arguments.config_dirs]
+    if config["resume"] is None:
+        given = config["run_dir"]
+        folder = unused_folder(config["name"]) if given is None else Path(given).absolute()
+        return StudyRequest(dict(config), list(arguments.overrides), dirs, folder, Path.cwd())
+    folder = resumed_folder(str(config["resume"]))
+    plan = load_plan(folder)
+    assert plan is not None, "looked for by resumed_folder"
+    refuse_links(folder)
+    given = [text for text in arguments.overrides if key_of(text) not in ("resume", "run_dir")]
+    require_told_again(plan, folder, given, dirs)
+    overrides = combined(plan.overrides, given)
+    dirs = list(dict.fromkeys([*plan.config_dirs, *dirs]))
+    again = compose(COMMAND, overrides, [Path(one) for one in dirs])
+    require_own_address(
+        again["tracking"].get("uri"),
+        own_addresses(config["tracking"]),
+        folder,
+        "tracking.uri",
+        "to keep the search here, tracking=none",
+    )
+    cwd = Path(plan.folder)
+    return StudyRequest(again, overrides, dirs, folder, cwd if cwd.is_dir() else Path.cwd())
+
+
+def resumed_folder(what: str) -> Path:
+    """Return the folder that ``resume`` names: ``last``, or a search's."""
+    if what == "last":
+        plans = sorted(RUNS.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime_ns)
+        if not plans:
+            raise UsageError(
+                f"resume=last found no search below {RUNS.absolute()}; start one, or name one with "
+                "resume=FOLDER"
+            )
+        return plans[-1].parent.absolute()
+    folder = Path(what).expanduser().absolute()
+    if not (folder / PLAN).is_file():
+        raise UsageError(f"resume must be last or a search's folder; {folder} has no {PLAN}")
+    return folder
+
+
+def find_plan(want: StudyRequest) -> SearchPlan | None:
+    """Return the plan in the search's folder, None if it is new or empty.
+
+    Raises:
+        UsageError: the folder is another search's, or holds something else.
+    """
+    plan = load_plan(want.folder)
+    if plan is None:
+        check_writable(want.folder)
+        if not is_empty(want.folder):
+            raise UsageError(
+                f"run_dir must be new, empty or a search's, got {want.folder}, which holds files "
+                f"but no {PLAN}; choose another run_dir"
+            )
+        return None
+    refuse_links(want.folder)
+    changed = changed_values(
+        RunFolder(want.folder).read_config(),
+        redact(want.config),
+        "there",
+        lambda key: not any(is_below(key, free) for free in FREE),
+    )
+    if changed:
+        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise UsageError(
+            f"run_dir {want.folder} belongs to another search: {'; '.join(changed[:SHOWN])}{more}. "
+            f"Choose another run_dir, or resume that one: {option_text('resume', want.folder)}"
+        )
+    # as checked with the configuration, whatever the file says
+    refuse_commands(f"{want.folder / PLAN}", plan.chosen)
+    plan.base, plan.config_dirs = base_of(want, plan.chosen, want.folder), want.config_dirs
+    for name, trial in plan.trials.items():
+        refuse_commands(f"{want.folder / PLAN}, trial {name},", trial.overrides)
+    return plan
+
+
+def base_of(want: StudyRequest, chosen: Sequence[str], folder: Path) -> list[str]:
+    """Return the overrides of every trial.
+
+    All read their texts alike: the tokenizer is the search's. All keep what they answer.
+    """
+    base = [text for text in trial_base(want, chosen) if not is_own(key_of(text))]
+    tokenizer = folder / "tokenizer.json"
+    alike = [override("data.text.tokenizer", tokenizer)] if tokenizer.is_file() else []
+    return combined(base, alike, ["keep_outputs=[valid,test]", "baseline=none"])
+
+
+def is_own(key: str) -> bool:
+    return any(is_below(key, top) for top in OWN)
+
+
+def make_plan(want: StudyRequest, console: Console, started: float, timed: bool) -> SearchPlan:
+    """Return a new search's plan: the preset chooses the recipe round which is searched."""
+    from pipeline.presets.apply import apply_preset  # imports torch
+    from pipeline.studies.profiling import profile_multi_task
+
+    config = want.config
+    preset = apply_preset(COMMAND, config, want.overrides, [Path(d) for d in want.config_dirs])
+    for line in preset.lines:
+        say(console, line)
+    facts = profile_multi_task(preset.config, started, timed, tokenizer=want.folder)
+    chosen = list(preset.overrides)
+    epochs = preset.config["trainer"].get("max_epochs")
+    if epochs is None:
+        epochs = max(1, math.ceil(facts.steps / max(1, facts.steps_per_epoch)))
+    gone = ("run_dir", "resume", "dry_run")
+    kept = [text for text in want.overrides if not any(is_below(key_of(text), k) for k in gone)]
+    return SearchPlan(
+        config["name"],
+        config["seed"],
+        kept,
+        base_of(want, chosen, want.folder),
+        want.config_dirs,
+        str(want.cwd),
+        chosen,
+        facts,
+        epochs,
+    )
+
+
+def recipe_of(want: StudyRequest, plan: SearchPlan) -> dict[str, Any]:
+    """Return the configuration of the run of all tasks."""
+    dirs = [Path(one) for one in plan.config_dirs]
+    return compose_with_requirements("fit", plan.base, dirs).config
+
+
+def check_space(space: Space, plan: SearchPlan) -> None:
+    """Check that each value of the space can be composed with the recipe, before any run.
+
+    Raises:
+        UsageError: a key is unknown, or a value wrong.
+    """
+    dirs = [Path(one) for one in plan.config_dirs]
+    for key, values in space.values.items():
+        for value in first_values(values):
+            words = space.overrides({key: value})
+            refuse_commands(f"space.keys.{key}", words)
+            try:
+                found = compose_with_requirements("fit", combined(plan.base, words), dirs)
+                require_all(found.requires)
+            except UsageError as error:
+                raise UsageError(f"space.keys.{key}: {error}") from error
+
+
+def first_values(values: Any) -> list[Any]:
+    if isinstance(values, list):
+        return list(values)
+    low, high = values["times"] if "times" in values else (values["low"], values["high"])
+    return [low, high]
+
+
+def time_limit(config: Mapping[str, Any]) -> float:
+    """Return the seconds of the search."""
+    found = seconds_of(config["time_limit"])
+    assert found is not None, "checked with the configuration"
+    return found
+
+
+def words_again(want: StudyRequest) -> list[str]:
+    """Return what the command line of a resume must say again."""
+    return told_again(want.overrides, want.config_dirs)

@@ -1,0 +1,426 @@
+"""A search from its plan to its model: stages of trials, then the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zlib import crc32
+
+from rich.console import Console
+
+from pipeline.command import CommandResult
+from pipeline.crash_report import is_crash, keep_evidence
+from pipeline.engines.engine import Engine
+from pipeline.engines.local import cores
+from pipeline.engines.process import ProcessLock
+from pipeline.run_folder import RunFolder
+from pipeline.searching.budget import (
+    Costs,
+    best_third,
+    learnt_ratio,
+    most_trials,
+    promoted,
+    rungs,
+)
+from pipeline.searching.clock import Clock
+from pipeline.searching.console import SearchDisplay, print_leaders, print_plan
+from pipeline.searching.context import SearchContext
+from pipeline.searching.draws import Told, draw, keep, name_of
+from pipeline.searching.groups import gradient_cosines, task_groups
+from pipeline.searching.library import LINEAR
+from pipeline.searching.outcome import STUDENT, Outcome, Selected, conclude, select_models
+from pipeline.searching.plan import SearchPlan, Stage, Trial, trial_files
+from pipeline.searching.report import report
+from pipeline.searching.request import (
+    check_space,
+    find_plan,
+    make_plan,
+    recipe_of,
+    time_limit,
+    words_again,
+)
+from pipeline.searching.space import Space, space_of
+from pipeline.searching.trials import Progress, TrialJob, job_of, progress_of, rows_share
+from pipeline.studies.jobs import JobContext
+from pipeline.studies.mlflow_run import StudyTracker
+from pipeline.studies.prepare import StudyRequest, check_launcher, lead, make_engine
+from pipeline.studies.scheduler import Limits, Scheduler
+from pipeline.terminal import say
+from pipeline.text_format import duration, relpath
+from pipeline.tracking.redact import redact
+from pollinate.console import new_console
+from pollinate.errors import PollinateError, UsageError
+from pollinate.interrupt import SIGNAL_EXIT_CODES, StopRequest
+from pollinate.overrides import override
+from pollinate.program import shell_command
+
+STOPPING = (
+    "\nstopping: the runs under way are asked to save, which takes a step, or what is left of a "
+    "validation; Ctrl-C again stops at once\n"
+)
+JOINT = "joint"
+STUDENT_SHARE = 1.3  # what the student's run takes, beside the run of all tasks
+CHOICE = 20.0  # seconds for selecting, scoring and reporting, besides a share of the limit
+CHOICE_SHARE = 0.04
+
+
+@dataclass(kw_only=True)
+class SearchResult(CommandResult):
+    """folder: of the search; outcome: what came of it, None of one that was stopped or only shown.
+
+    model: run folder of the model, None as well.
+    """
+
+    folder: Path
+    outcome: Outcome | None = None
+    model: Path | None = None
+
+
+def start(want: StudyRequest, leader: ProcessLock, started: float) -> SearchResult:
+    """Find or make the plan, and run it."""
+    console, dry = new_console(), bool(want.config["dry_run"])
+    plan = find_plan(want)
+    if not dry:
+        check_launcher(want.config["launcher"])
+        engine = make_engine(want.config)
+        lead(want.folder, leader)
+        plan = find_plan(want)  # another one may have made it since
+    if plan is None:
+        plan = make_plan(want, console, started, timed=True)
+    search = SearchRun(plan, want, console, started)
+    check_space(search.space({}, ()), plan)
+    print_plan(console, plan, search.costs(), search.jobs, search.limit)
+    if dry:
+        return SearchResult(folder=want.folder)
+    search.require_time()
+    save_plan(plan, want)
+    return search.run(engine)
+
+
+def save_plan(plan: SearchPlan, want: StudyRequest) -> None:
+    want.folder.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(want.folder)
+    if not folder.config.exists():
+        folder.write_config(redact({**want.config, "run_dir": None, "resume": None}))
+    plan.save(want.folder)
+
+
+class SearchRun:
+    """Runs what there is time for.
+
+    Stages follow each other. The first has the recipe on all tasks; the second each task alone, and
+    the linear model; then come drawn trials, by successive halving. What a stage is depends on what
+    the ones before have reached, and is written into the plan before it begins: a search that was
+    stopped goes through the same stages, of which finished runs are only read.
+    """
+
+    def __init__(
+        self, plan: SearchPlan, want: StudyRequest, console: Console, started: float
+    ) -> None:
+        self.plan = plan
+        self.want = want
+        self.console = console
+        self.folder = want.folder
+        self.limit = time_limit(want.config)
+        self.jobs = int(want.config["jobs"] or cores())
+        self.context = JobContext(self.folder, want.config["launcher"], plan.config_dirs)
+        self.recipe = recipe_of(want, plan)
+        self.clock = Clock(self.folder, started)
+        self.search = SearchContext(plan, want, self.folder, self.recipe, console, self.clock)
+        self.stop = StopRequest(STOPPING)
+
+    def space(
+        self, cosines: Mapping[frozenset[str], float], better_alone: tuple[str, ...]
+    ) -> Space:
+        groups = task_groups(self.plan.tasks, cosines, better_alone)
+        return space_of(self.want.config["space"], self.recipe, groups)
+
+    def require_time(self) -> None:
+        """Check that the run of all tasks, at least, fits.
+
+        Raises:
+            UsageError: with the time that is needed.
+        """
+        needed = self.costs().seconds(1.0, self.plan.epochs) + self.reserve()
+        if self.plan.facts.step is not None and needed > self.limit:
+            raise UsageError(
+                f"time_limit must be enough for the run of all tasks, about {duration(needed)}, "
+                f"got {duration(self.limit)}; give more, or fewer epochs: trainer.max_epochs=N"
+            )
+
+    def run(self, engine: Engine) -> SearchResult:
+        own = StudyTracker(self.want.config, self.folder)
+        self.stop.install()
+        status = "failed"
+        try:
+            engine.open(self.folder)
+            own.await_id()
+            self.context.parent = lambda: own.tracker.run_id
+            if not self.stages(engine):
+                status = "interrupted"
+                return self.interrupted()
+            found = self.choose(engine, own)
+            status = "interrupted" if found.interrupted else "finished"
+            return found
+        except Exception as error:
+            if is_crash(error, begun=True):
+                keep_evidence(error, self.want.config, self.folder, tracker=own.tracker)
+            raise
+        finally:
+            self.stop.restore()
+            engine.close()
+            own.close(status)
+
+    def stages(self, engine: Engine) -> bool:
+        """Run the stages of the plan, then those for which there is time; False if stopped."""
+        for number in range(len(self.plan.stages)):
+            if not self.stage(engine, number):
+                return False
+        while (stage := self.next_stage()) is not None:
+            self.plan.stages.append(stage)
+            self.plan.save(self.folder)
+            if not self.stage(engine, len(self.plan.stages) - 1):
+                return False
+        return True
+
+    def stage(self, engine: Engine, number: int) -> bool:
+        """Run a stage to its end; False if the user stopped it."""
+        stage, costs = self.plan.stages[number], self.costs()
+        jobs = [
+            job_of(self.plan, self.context, stage, name, self.seconds_left(costs, name, until))
+            for name, until in stage.until.items()
+        ]
+        return self.schedule(engine, jobs, stage.title)
+
+    def schedule(self, engine: Engine, jobs: list[TrialJob], title: str) -> bool:
+        limits = Limits(self.jobs, self.want.config["retries"], None, self.want.cwd)
+        left = sum(not job.is_finished() for job in jobs)
+        if left:
+            say(self.console, f"{title}: {left} to run{self.clock.rest(self.limit)}")
+        stopping = self.stopping
+        with SearchDisplay(self.console, self.jobs, self.clock) as display:
+            whole = Scheduler(jobs, engine, limits, display, stopping).run()
+        self.clock.note()
+        return whole
+
+    def stopping(self) -> bool:
+        self.clock.tick()
+        return self.stop.signal_name is not None
+
+    def next_stage(self) -> Stage | None:
+        """Return what comes next, None where the time is over."""
+        plan = self.plan
+        if not plan.stages:
+            plan.trials[JOINT] = Trial(JOINT, "joint", plan.tasks, [], plan.epochs)
+            return Stage("all tasks together, by the recipe", {JOINT: None})
+        progress = self.progress()
+        if len(plan.stages) == 1:
+            return self.each_alone()
+        networks = [own for name, own in progress.items() if name != LINEAR]
+        if all(own.status == "failed" for own in networks):
+            raise PollinateError(
+                f"nothing could be trained, the first run failed so: {networks[0].message}"
+            )
+        if progress[JOINT].status == "failed":
+            return None  # what is drawn is round the recipe, which fails
+        return self.promotions(progress) or self.drawn(progress)
+
+    def each_alone(self) -> Stage:
+        """Return the stage of what the result must not be below: linear models, each task alone."""
+        costs, names = self.costs(), [LINEAR]
+        tasks = self.plan.tasks
+        self.plan.trials[LINEAR] = Trial(LINEAR, "linear", tasks, ["model=linear"], 1)
+        for task in tasks if len(tasks) > 1 else ():
+            seconds = costs.seconds(rows_share(self.plan, [task]), self.plan.epochs)
+            if seconds / self.jobs <= self.remaining():
+                name = f"alone-{task}"
+                own = ["balancer=equal"]
+                self.plan.trials[name] = Trial(name, "alone", [task], own, self.plan.epochs)
+                names.append(name)
+        title = "each task alone, and linear models" if len(names) > 1 else "linear models"
+        return Stage(title, dict.fromkeys(names))
+
+    def promotions(self, progress: Mapping[str, Progress]) -> Stage | None:
+        """Return the stage in which the best paused trials of the last one go on, if any paused."""
+        last = self.plan.stages[-1]
+        paused = {name for name, until in last.until.items() if until is not None}
+        if not paused:
+            return None
+        qualities = {
+            name: self.quality(name, progress[name]) for name in last.until if name in paused
+        }
+        names = best_third(qualities, promoted(len(qualities)))
+        until = {}
+        for name in names:
+            done = last.until[name]
+            whole = self.rungs_of(name)
+            later = [epochs for epochs in whole if done is not None and epochs > done]
+            until[name] = None if len(later) <= 1 else later[0]
+        return Stage("the best of these", until) if until else None
+
+    def drawn(self, progress: Mapping[str, Progress]) -> Stage | None:
+        """Return a stage of new trials, as many as can be brought to an end in time."""
+        most = self.want.config["trials"]
+        known = [name for name, trial in self.plan.trials.items() if trial.kind == "drawn"]
+        costs, epochs = self.costs(), self.plan.epochs
+        whole = costs.seconds(1.0, epochs)
+        steps = rungs(epochs, whole)
+        gaps = [b - a for a, b in zip([0, *steps[:-1]], steps, strict=True)]
+        each = [costs.seconds(1.0, gap) for gap in gaps]
+        wanted = self.jobs * 3 ** (len(steps) - 1)
+        if most is not None:
+            wanted = min(wanted, most - len(known))
+        count = most_trials(wanted, each, self.jobs, self.remaining()) if wanted > 0 else 0
+        if not count:
+            return None
+        space, stage = self.space_now(progress), len(self.plan.stages)
+        told = self.told(progress)
+        keep(self.folder, self.plan.name, space, told)
+        seed = crc32(f"{self.plan.seed}/{self.plan.name}/{stage}".encode())
+        until: dict[str, int | None] = {}
+        for place, values in enumerate(draw(space, told, count, seed)):
+            name = name_of(len(known) + place)
+            factor = values.get("trainer.max_epochs", 1.0)
+            own = max(1, round(epochs * factor)) if isinstance(factor, float) else int(factor)
+            rest = {key: value for key, value in values.items() if key != "trainer.max_epochs"}
+            self.plan.trials[name] = Trial(
+                name, "drawn", space.tasks(values), space.overrides(rest), own, drawn=values
+            )
+            first = self.rungs_of(name)
+            until[name] = None if len(first) == 1 else first[0]
+        return Stage("drawn by Optuna", until)
+
+    def rungs_of(self, name: str) -> list[int]:
+        trial = self.plan.trials[name]
+        seconds = self.costs().seconds(rows_share(self.plan, trial.tasks), trial.epochs)
+        return rungs(trial.epochs, seconds)
+
+    def space_now(self, progress: Mapping[str, Progress]) -> Space:
+        joint = progress[JOINT].scores
+        alone = tuple(
+            task
+            for task in self.plan.tasks
+            if (own := progress.get(f"alone-{task}")) is not None
+            and own.scores.get(task, -float("inf")) > joint.get(task, -float("inf"))
+        )
+        history = trial_files(self.folder, JOINT).run.metrics
+        return self.space(gradient_cosines(history, self.plan.tasks), alone)
+
+    def quality(self, name: str, progress: Progress) -> float | None:
+        """Return what a trial gains over the run of all tasks: sum_t (s_t - s_t^joint) / T.
+
+        Tasks that it doesn't learn count 0, so that trials of any tasks can be compared.
+        """
+        if not progress.scores:
+            return None
+        joint = progress_of(self.plan, self.folder, JOINT).scores
+        gains = [value - joint.get(task, value) for task, value in progress.scores.items()]
+        return sum(gains) / len(self.plan.tasks)
+
+    def told(self, progress: Mapping[str, Progress]) -> dict[str, Told]:
+        """Return what Optuna is told: all drawn trials that have ended."""
+        found = {}
+        for name, trial in self.plan.trials.items():
+            if trial.kind != "drawn":
+                continue
+            own = progress[name]
+            quality = self.quality(name, own)
+            if own.status == "failed" or quality is None:
+                found[name] = Told(trial.drawn, failed=True)
+            elif own.status == "paused":
+                found[name] = Told(trial.drawn, {own.epochs: quality})
+            elif own.status == "finished":
+                found[name] = Told(trial.drawn, {own.epochs: quality}, quality)
+        return found
+
+    def progress(self) -> dict[str, Progress]:
+        return {name: progress_of(self.plan, self.folder, name) for name in self.plan.trials}
+
+    def costs(self) -> Costs:
+        """Return what trials take, by the steps that were timed and the runs that have ended."""
+        facts, plan = self.plan.facts, self.plan
+        step = 0.0 if facts.step is None else facts.step
+        rows = max(1, sum(facts.rows.values()))
+        scored = sum(facts.evaluated.values()) / max(1, plan.epochs) / 3
+        unit = step * facts.steps_per_epoch + step / rows * scored
+        known = Costs(facts.start, unit)
+        done = {
+            name: own
+            for name, own in self.progress().items()
+            if own.status in ("finished", "paused")
+            and own.seconds > 0
+            and plan.trials[name].kind != "linear"
+        }
+        if unit == 0.0 and JOINT in done:  # no step could be timed
+            return replace(known, unit=max(0.0, done[JOINT].seconds - facts.start) / plan.epochs)
+        expected, taken = [], []
+        for name, own in done.items():
+            share = rows_share(plan, plan.trials[name].tasks)
+            expected.append(known.unit * share * own.epochs)
+            taken.append(max(0.0, own.seconds - known.start))
+        return replace(known, ratio=learnt_ratio(expected, taken))
+
+    def seconds_left(self, costs: Costs, name: str, until: int | None) -> float:
+        trial = self.plan.trials[name]
+        epochs = trial.epochs if until is None else until
+        done = progress_of(self.plan, self.folder, name).epochs
+        return costs.seconds(rows_share(self.plan, trial.tasks), max(0, epochs - done))
+
+    def reserve(self) -> float:
+        """Return the seconds that are kept for what follows the trials."""
+        student = self.student_seconds() if self.want.config["distil"] else 0.0
+        return self.reserve_of_choice() + student
+
+    def reserve_of_choice(self) -> float:
+        return CHOICE + CHOICE_SHARE * self.limit
+
+    def student_seconds(self) -> float:
+        return STUDENT_SHARE * self.costs().seconds(1.0, self.plan.epochs)
+
+    def remaining(self) -> float:
+        return self.limit - self.clock.seconds() - self.reserve()
+
+    def choose(self, engine: Engine, own: StudyTracker) -> SearchResult:
+        """Select per task, make the model, report."""
+        search, progress = self.search, self.progress()
+        selected = select_models(search, progress)
+        student = self.student(engine, selected)
+        if self.stop.signal_name is not None:
+            return self.interrupted()
+        outcome = conclude(search, self.progress(), selected, student)
+        report(search, outcome, self.progress(), own)
+        print_leaders(self.console, outcome)
+        for line in outcome.verdict:
+            say(self.console, line)
+        say(self.console, f"report {relpath(outcome.report)}")
+        say(self.console, f"model {relpath(outcome.model)}")
+        return SearchResult(folder=self.folder, outcome=outcome, model=outcome.model)
+
+    def student(self, engine: Engine, selected: Selected) -> Path | None:
+        """Train a student of the ensemble, if it is wanted, or if there is time; its run folder."""
+        plan, wanted = self.plan, self.want.config["distil"]
+        if wanted is False or (not wanted and len(selected.members) == 1):
+            return None
+        name = f"student-{len(plan.trials) - sum(t.kind == STUDENT for t in plan.trials.values())}"
+        if name not in plan.trials:
+            left = self.limit - self.clock.seconds() - self.reserve_of_choice() / 2
+            if not wanted and self.student_seconds() > left:
+                return None
+            own = ["transfer=hinton", override("transfer.teachers", selected.ensemble)]
+            plan.trials[name] = Trial(name, STUDENT, plan.tasks, own, plan.epochs)
+            plan.stages.append(Stage("one network that answers as the ensemble does", {name: None}))
+            plan.save(self.folder)
+        number = next(i for i, stage in enumerate(plan.stages) if name in stage.until)
+        self.stage(engine, number)
+        files = trial_files(self.folder, name)
+        return files.path if files.is_finished() else None
+
+    def interrupted(self) -> SearchResult:
+        name = str(self.stop.signal_name)
+        command = shell_command(
+            "search", override("resume", relpath(self.folder)), *words_again(self.want)
+        )
+        say(self.console, f"\nstopped by {name}; everything is saved. Go on with\n  {command}")
+        code = SIGNAL_EXIT_CODES.get(name, 1)
+        return SearchResult(exit_code=code, interrupted=name, folder=self.folder)

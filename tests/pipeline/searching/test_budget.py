@@ -1,0 +1,60 @@
+"""Time: what trials take, where they are compared, and how many fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.searching.budget import (
+    Costs,
+    best_third,
+    learnt_ratio,
+    most_trials,
+    promoted,
+    rungs,
+    wall_seconds,
+)
+
+
+def test_costs_are_of_rows_and_epochs() -> None:
+    costs = Costs(start=8.0, unit=3.0, ratio=2.0)
+    assert costs.seconds(1.0, 4) == 8 + 2 * 3 * 4
+    assert costs.seconds(0.25, 4) == 8 + 2 * 3 * 1
+
+
+def test_ratio_is_of_all_that_has_ended() -> None:
+    assert learnt_ratio([], []) == 1.0
+    assert learnt_ratio([10.0, 30.0], [20.0, 40.0]) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("epochs", "seconds", "wanted"),
+    [
+        (60, 50.0, [60]),  # a third of it isn't worth a process
+        (60, 100.0, [20, 60]),
+        (60, 300.0, [7, 20, 60]),
+        (2, 3000.0, [2]),  # epochs can't be divided
+        (4, 3000.0, [1, 4]),
+    ],
+)
+def test_rungs(epochs: int, seconds: float, wanted: list[int]) -> None:
+    assert rungs(epochs, seconds) == wanted
+
+
+def test_time_of_all_rungs() -> None:
+    # nine, then three, then one, two at a time
+    assert wall_seconds(9, [10.0, 20.0, 60.0], 2) == 5 * 10 + 2 * 20 + 1 * 60
+    assert [promoted(n) for n in (1, 2, 3, 4, 9)] == [1, 1, 1, 2, 3]
+
+
+def test_as_many_as_end_in_time() -> None:
+    each = [10.0, 20.0, 60.0]
+    assert most_trials(9, each, 2, 1000.0) == 9
+    assert most_trials(9, each, 2, 149.0) == 8
+    assert most_trials(9, each, 2, 90.0) == 2
+    assert most_trials(9, each, 2, 89.0) == 0
+
+
+def test_the_best_go_on_in_their_order() -> None:
+    qualities = {"a": 0.1, "b": None, "c": 0.5, "d": 0.4}
+    assert best_third(qualities, 2) == ["c", "d"]
+    assert best_third({"a": None}, 1) == []

@@ -1,0 +1,105 @@
+"""What a search draws, and how a draw becomes a command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from pipeline.configuration.composition import compose
+from pipeline.configuration.space_rules import seconds_of
+from pipeline.searching.draws import DATABASE, Told, draw, keep, name_of
+from pipeline.searching.space import Space, space_of
+from pollinate.errors import UsageError
+
+RECIPE = {"optimizer": {"lr": 0.001}, "dim": 128, "trainer": {"max_epochs": 4}, "trunk": {"x": 1}}
+KEYS: dict[str, Any] = {
+    "optimizer.lr": {"times": [0.5, 2.0]},
+    "dim": {"times": [0.5, 2.0]},
+    "trunk": [None, "mmoe"],
+    "optimizer.weight_decay": {"low": 1e-4, "high": 0.1, "log": True},
+}
+GROUPS = {"all": ["a", "b"], "a": ["a"]}
+
+
+def space() -> Space:
+    return space_of({"keys": KEYS, "present": False}, RECIPE, GROUPS)
+
+
+def test_factors_are_of_the_recipe() -> None:
+    drawn = {"optimizer.lr": 1.23456, "dim": 0.7, "trunk": None, "tasks": "a"}
+    assert space().overrides(drawn) == ["optimizer.lr=0.00123", "dim=90"]
+    assert space().tasks(drawn) == ["a"]
+    assert space().overrides({"trunk": "mmoe"}) == ["trunk=mmoe"]
+
+
+def test_keys_that_the_recipe_lacks_can_be_left_out() -> None:
+    found = space_of({"keys": KEYS, "present": True}, RECIPE, GROUPS)
+    assert list(found.values) == ["optimizer.lr", "dim", "trunk"]
+    with pytest.raises(UsageError, match=r"space.keys.trunk are factors, and the recipe's trunk"):
+        space_of({"keys": {"trunk": {"times": [1, 2]}}, "present": False}, RECIPE, GROUPS)
+
+
+def test_draws_depend_on_what_was_told_alone() -> None:
+    told = {
+        name_of(n): Told(one, {4: 0.1 * n}, 0.1 * n)
+        for n, one in enumerate(draw(space(), {}, 8, seed=3))
+    }
+    assert draw(space(), told, 3, seed=5) == draw(space(), told, 3, seed=5)
+    assert draw(space(), told, 3, seed=5) != draw(space(), told, 3, seed=6)
+    first = draw(space(), told, 3, seed=5)
+    assert len({str(one) for one in first}) == 3
+    assert all(0.5 <= one["optimizer.lr"] <= 2 and one["tasks"] in GROUPS for one in first)
+
+
+def test_optuna_goes_where_it_is_good() -> None:
+    told: dict[str, Told] = {}
+    for turn in range(12):
+        for one in draw(space(), told, 2, seed=turn):
+            quality = -abs(one["optimizer.lr"] - 1.8) + (0.5 if one["trunk"] == "mmoe" else 0.0)
+            told[name_of(len(told))] = Told(one, value=quality)
+    late = [one.drawn for one in list(told.values())[-8:]]
+    assert sum(one["trunk"] == "mmoe" for one in late) >= 6
+    assert sum(one["optimizer.lr"] for one in late) / 8 > 1.4
+
+
+def test_optunas_own_tools_see_the_trials(tmp_path: Path) -> None:
+    drawn = draw(space(), {}, 3, seed=1)
+    told = {
+        "drawn-001": Told(drawn[0], {1: 0.1, 4: 0.2}, 0.2),
+        "drawn-002": Told(drawn[1], {1: 0.0}),
+        "drawn-003": Told(drawn[2], failed=True),
+    }
+    keep(tmp_path, "search", space(), told)
+    keep(tmp_path, "search", space(), told)  # none twice
+    kept = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / DATABASE}")
+    assert [trial.state.name for trial in kept.trials] == ["COMPLETE", "PRUNED", "FAIL"]
+    assert kept.trials[0].intermediate_values == {1: 0.1, 4: 0.2}
+    assert kept.best_value == 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("1.5h", 5400), ("2d", 172_800), ("30 m", 1800), ("30", None), ("0s", None)],
+)
+def test_times_have_units(text: str, seconds: float | None) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["time_limit=30"], "time_limit must be a time with its unit, such as 90s, 30m or 8h"),
+        (["space.keys.dim.times=[2,1]"], "space.keys.dim must be {times: [low, high]}"),
+        (["space.keys.data.text.wide=[true]"], "data.text.wide can't differ between the models"),
+        (["space.keys.dim=[]"], "space.keys.dim must be a list of choices"),
+        (["max_latency_ms=0"], "max_latency_ms must be > 0 milliseconds"),
+        (["space=usuall"], "usual"),
+    ],
+)
+def test_what_a_search_refuses(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=r".") as caught:
+        compose("search", words)
+    assert said in str(caught.value)
