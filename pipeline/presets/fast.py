@@ -65,16 +65,20 @@ def word_choices(data: DataFacts) -> Iterator[Choice]:
         {"encoder/text": "gru", "encoder.text.dropout": WORD_DROPOUT},
         "a task labels words, which need their neighbours",
     )
+    yield from transition_choices(data)
+    yield Choice(
+        {"data.text.max_length": MOST_TOKENS, "sampler.bucket": BUCKET},
+        "words that are cut off can't be labelled, and long texts take long",
+    )
+
+
+def transition_choices(data: DataFacts) -> Iterator[Choice]:
     tasks = [t for t, one in data.tasks.items() if one.words and one.classes <= MOST_TAGS]
     if tasks:
         yield Choice(
             {f"data.tasks.{task}.transitions": True for task in tasks},
             "which tag may follow which is learnt",
         )
-    yield Choice(
-        {"data.text.max_length": MOST_TOKENS, "sampler.bucket": BUCKET},
-        "words that are cut off can't be labelled, and long texts take long",
-    )
 
 
 def token_length(text: TextFacts) -> int:

@@ -31,6 +31,7 @@ from pipeline.presets.fast import (
     smoothing_choices,
     stopping,
     text_choices,
+    transition_choices,
 )
 from pollinate.errors import UsageError
 
@@ -71,7 +72,8 @@ def good(data: DataFacts, machine: MachineFacts, packages: frozenset[str]) -> It
     runs: list[Training] = []
     if text is not None:
         runs.append(text_training(data, text, machine))
-        yield from pretrained_text_choices(text, runs[-1])
+        yield from pretrained_text_choices(data, text, runs[-1])
+        yield from transition_choices(data)
     elif data.text is not None:
         yield from text_choices(data, data.text)
     if image is not None:
@@ -148,7 +150,8 @@ def text_training(data: DataFacts, text: TextFacts, machine: MachineFacts) -> Tr
     rows = max(1, data.rows_with["text"])
     hard = data.labels_words or any(task.classes >= MANY_CLASSES for task in data.tasks.values())
     epochs = bounded(2 + TEXT_WORK / rows, EPOCHS) + 2 * hard
-    tokens = min(MOST_TOKENS, STEP * math.ceil((text.most / LETTERS + STEP / 2) / STEP))
+    usual = STEP * math.ceil((text.most / LETTERS + STEP / 2) / STEP)
+    tokens = MOST_TOKENS if data.labels_words else min(MOST_TOKENS, usual)
     mean = min(tokens, text.characters / LETTERS + 2)
     cost = rows * mean * (1 + mean / 900) / TOKENS_A_SECOND[machine.bf16]
     cost += data.rows["valid"] * mean / EVALUATED_TOKENS
@@ -170,7 +173,9 @@ def image_training(data: DataFacts, image: ImageFacts, machine: MachineFacts) ->
     return Training("encoders.image", max(1, min(epochs, affordable)), LAST_STAGES, 0.3, size)
 
 
-def pretrained_text_choices(text: TextFacts, training: Training) -> Iterator[Choice]:
+def pretrained_text_choices(
+    data: DataFacts, text: TextFacts, training: Training
+) -> Iterator[Choice]:
     yield Choice(
         {
             "encoder/text": "minilm",
@@ -179,10 +184,10 @@ def pretrained_text_choices(text: TextFacts, training: Training) -> Iterator[Cho
         },
         "English texts; a linear model of words beside the encoder",
     )
-    yield Choice(
-        {"data.text.max_length": training.size, "sampler.bucket": BUCKET},
-        f"19 of 20 texts have at most {text.most:,} letters, and long ones take long",
-    )
+    why = f"19 of 20 texts have at most {text.most:,} letters, and long ones take long"
+    if data.labels_words:
+        why = "words that are cut off can't be labelled, and long texts take long"
+    yield Choice({"data.text.max_length": training.size, "sampler.bucket": BUCKET}, why)
 
 
 def pretrained_image_choices(

@@ -104,6 +104,14 @@ def test_pictures() -> None:
     assert digits["data.image.channels"] == 1
 
 
+def test_words_are_learnt_by_a_chain_on_a_pretrained_encoder_too() -> None:
+    tagging = replace(KIND, kind="tagging", words=True)
+    found = chosen(good, facts(text=ENGLISH, task=tagging))
+
+    assert found["data.tasks.kind.transitions"] is True
+    assert found["data.text.max_length"] == 128  # words that are cut off can't be labelled
+
+
 def test_maps_are_not_moved_unasked() -> None:
     pixels = replace(KIND, kind="segmentation", pixels=True)
 
