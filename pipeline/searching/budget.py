@@ -77,6 +77,23 @@ def most_trials(wanted: int, each: Sequence[float], jobs: int, seconds: float) -
     return next(fitting, 0)
 
 
+def makespan(seconds: Sequence[float], jobs: int) -> float:
+    """Return how long runs take, each begun in its turn as soon as there is a place."""
+    places = [0.0] * jobs
+    for own in seconds:
+        first = places.index(min(places))
+        places[first] += own
+    return max(places)
+
+
+def fitting(seconds: Mapping[str, float], jobs: int, limit: float) -> list[str]:
+    """Return the names of runs that end in time: the longest are left out until all do."""
+    kept = dict(seconds)
+    while kept and makespan(list(kept.values()), jobs) > limit:
+        del kept[max(kept, key=lambda name: kept[name])]
+    return list(kept)
+
+
 def best_third(qualities: Mapping[str, float | None], count: int) -> list[str]:
     """Return the names of the best, in the order in which they were given."""
     known = {name: value for name, value in qualities.items() if value is not None}

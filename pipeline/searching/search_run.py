@@ -18,6 +18,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.searching.budget import (
     Costs,
     best_third,
+    fitting,
     learnt_ratio,
     most_trials,
     promoted,
@@ -250,13 +251,15 @@ class SearchRun:
         qualities = {
             name: self.quality(name, progress[name]) for name in last.until if name in paused
         }
-        names = best_third(qualities, promoted(len(qualities)))
         until = {}
-        for name in names:
+        for name in best_third(qualities, promoted(len(qualities))):
             done = last.until[name]
-            whole = self.rungs_of(name)
-            later = [epochs for epochs in whole if done is not None and epochs > done]
+            later = [n for n in self.rungs_of(name) if done is not None and n > done]
             until[name] = None if len(later) <= 1 else later[0]
+        costs = self.costs()
+        whole = {name: self.seconds_left(costs, name, None) for name in until}
+        kept = fitting(whole, self.jobs, self.remaining())  # to their end, not to the next rung
+        until = {name: until[name] for name in kept}
         return Stage("the best of these", until) if until else None
 
     def drawn(self, progress: Mapping[str, Progress]) -> Stage | None:
@@ -289,7 +292,11 @@ class SearchRun:
             )
             first = self.rungs_of(name)
             until[name] = None if len(first) == 1 else first[0]
-        return Stage("drawn by Optuna", until)
+        lengths = {name: self.seconds_left(costs, name, until[name]) for name in until}
+        kept = fitting(lengths, self.jobs, self.remaining())
+        for name in until.keys() - kept:
+            del self.plan.trials[name]  # drawn longer than there is time for
+        return Stage("drawn by Optuna", {name: until[name] for name in kept}) if kept else None
 
     def rungs_of(self, name: str) -> list[int]:
         trial = self.plan.trials[name]
@@ -362,10 +369,14 @@ class SearchRun:
         return replace(known, ratio=learnt_ratio(expected, taken))
 
     def seconds_left(self, costs: Costs, name: str, until: int | None) -> float:
+        """Return what a trial will take, by its own speed where it has begun."""
         trial = self.plan.trials[name]
         epochs = trial.epochs if until is None else until
-        done = progress_of(self.plan, self.folder, name).epochs
-        return costs.seconds(rows_share(self.plan, trial.tasks), max(0, epochs - done))
+        own = progress_of(self.plan, self.folder, name)
+        left = max(0, epochs - own.epochs)
+        if own.status == "paused":
+            return costs.start + left * max(0.0, own.seconds - costs.start) / own.epochs
+        return costs.seconds(rows_share(self.plan, trial.tasks), left)
 
     def reserve(self) -> float:
         """Return the seconds that are kept for what follows the trials."""

@@ -7,7 +7,9 @@ import pytest
 from pipeline.searching.budget import (
     Costs,
     best_third,
+    fitting,
     learnt_ratio,
+    makespan,
     most_trials,
     promoted,
     rungs,
@@ -58,3 +60,11 @@ def test_the_best_go_on_in_their_order() -> None:
     qualities = {"a": 0.1, "b": None, "c": 0.5, "d": 0.4}
     assert best_third(qualities, 2) == ["c", "d"]
     assert best_third({"a": None}, 1) == []
+
+
+def test_runs_that_end_in_time() -> None:
+    assert makespan([30.0, 20.0, 10.0], 2) == 30.0
+    seconds = {"a": 30.0, "b": 50.0, "c": 20.0}
+    assert fitting(seconds, 2, 60.0) == ["a", "b", "c"]
+    assert fitting(seconds, 2, 49.0) == ["a", "c"]
+    assert fitting(seconds, 2, 10.0) == []
