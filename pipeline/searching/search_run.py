@@ -135,7 +135,7 @@ class SearchRun:
         self, cosines: Mapping[frozenset[str], float], better_alone: tuple[str, ...]
     ) -> Space:
         groups = task_groups(self.plan.tasks, cosines, better_alone)
-        return space_of(self.want.config["space"], self.recipe, groups)
+        return space_of(self.want.config["space"], self.recipe, groups, JOINT)
 
     def require_time(self) -> None:
         """Check that the run of all tasks, at least, fits.
@@ -288,7 +288,13 @@ class SearchRun:
             own = max(1, round(epochs * factor)) if isinstance(factor, float) else int(factor)
             rest = {key: value for key, value in values.items() if key != "trainer.max_epochs"}
             self.plan.trials[name] = Trial(
-                name, "drawn", space.tasks(values), space.overrides(rest), own, drawn=values
+                name,
+                "drawn",
+                space.tasks(values),
+                space.overrides(rest),
+                own,
+                space.source(values),
+                values,
             )
             first = self.rungs_of(name)
             until[name] = None if len(first) == 1 else first[0]

@@ -14,6 +14,9 @@ from pollinate.overrides import override
 
 DIGITS = 3  # of a drawn number that are kept
 TASKS = "tasks"  # the draw of which tasks are learnt together
+START = "start"  # the draw of the trial whose model a group of tasks starts from, null for none
+# what may differ from the model that a trial starts from
+KEEPS_SHAPES = ("optimizer", "trainer", "schedule", "balancer", "sampler")
 
 
 @dataclass(frozen=True)
@@ -22,26 +25,42 @@ class Space:
 
     values: {key: choices, or {low, high, log, step}, or {times: [low, high]}}.
     recipe: the configuration that factors are of, and that a choice of null keeps.
-    groups: {name: tasks that may be learnt together}, one of which is drawn.
+    groups: {name: tasks that may be learnt together}, one of which is drawn; the first is all.
+    start: the trial of all tasks that a group may start from, None if there is none.
     """
 
     values: Mapping[str, Any]
     recipe: Mapping[str, Any]
     groups: Mapping[str, Sequence[str]]
+    start: str | None = None
 
     def distributions(self) -> dict[str, Any]:
         """Return Optuna's distributions of all keys."""
         plain = {key: as_factors(values) for key, values in self.values.items()}
-        plain |= {TASKS: list(self.groups)} if len(self.groups) > 1 else {}
+        if len(self.groups) > 1:
+            plain[TASKS] = list(self.groups)
+            plain |= {START: [None, self.start]} if self.start is not None else {}
         return distributions(plain)
 
     def overrides(self, drawn: Mapping[str, Any]) -> list[str]:
-        """Return what a draw adds to the recipe's command line."""
+        """Return what a draw adds to the recipe's command line.
+
+        A model that starts from another one has its shapes, whatever was drawn.
+        """
+        alike = self.source(drawn) is not None
         return [
             override(key, self._value(key, value))
             for key, value in drawn.items()
-            if key != TASKS and value is not None
+            if key not in (TASKS, START)
+            and value is not None
+            and not (alike and key.partition(".")[0] not in KEEPS_SHAPES)
         ]
+
+    def source(self, drawn: Mapping[str, Any]) -> str | None:
+        """Return the trial that a draw starts from; the one of all tasks starts from none."""
+        whole = next(iter(self.groups))
+        found = drawn.get(START) if drawn.get(TASKS, whole) != whole else None
+        return None if found is None else str(found)
 
     def tasks(self, drawn: Mapping[str, Any]) -> list[str]:
         """Return the tasks that a draw has learnt together."""
@@ -66,7 +85,10 @@ def as_factors(values: Any) -> Any:
 
 
 def space_of(
-    config: Mapping[str, Any], recipe: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
+    config: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    groups: Mapping[str, Sequence[str]],
+    start: str | None = None,
 ) -> Space:
     """Return a configuration's space.
 
@@ -74,6 +96,7 @@ def space_of(
         config: node ``space``: keys, and whether those that the recipe lacks are left out.
         recipe: the configuration that the preset made.
         groups: {name: tasks}.
+        start: the trial of all tasks, from which a group may start.
 
     Raises:
         UsageError: factors of something that is no number > 0.
@@ -91,4 +114,4 @@ def space_of(
                 "give a list of values, or {low: ..., high: ...}"
             )
         found[key] = values
-    return Space(found, recipe, groups)
+    return Space(found, recipe, groups, start)

@@ -35,6 +35,17 @@ def test_factors_are_of_the_recipe() -> None:
     assert space().overrides({"trunk": "mmoe"}) == ["trunk=mmoe"]
 
 
+def test_a_group_may_start_from_the_model_of_all_tasks() -> None:
+    found = space_of({"keys": KEYS, "present": False}, RECIPE, GROUPS, "joint")
+    drawn = {"optimizer.lr": 2.0, "dim": 0.5, "trunk": "mmoe", "start": "joint"}
+    assert "start" in found.distributions()
+    assert found.source({**drawn, "tasks": "a"}) == "joint"
+    assert found.overrides({**drawn, "tasks": "a"}) == ["optimizer.lr=0.002"]  # its shapes stay
+    assert found.source({**drawn, "tasks": "all"}) is None
+    assert len(found.overrides({**drawn, "tasks": "all"})) == 3
+    assert space().source({"tasks": "a"}) is None
+
+
 def test_keys_that_the_recipe_lacks_can_be_left_out() -> None:
     found = space_of({"keys": KEYS, "present": True}, RECIPE, GROUPS)
     assert list(found.values) == ["optimizer.lr", "dim", "trunk"]
