@@ -168,7 +168,8 @@ def scores_part(known: Figures) -> Iterator[str]:
     yield "## Scores"
     yield (
         "*rows* are training rows with a label. The time is that of one run of all tasks of the "
-        "set, from command to table, the linear models included."
+        "set, from command to table, the linear models included, on one thread and beside other "
+        "work: alone on the machine it is shorter."
     )
     yield table(head, rows)
 
