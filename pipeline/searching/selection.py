@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from lightning_modules.tasks.base import Task
 
-BAGS = 20  # halves of the rows on which models are selected
-MOST_STEPS = 25  # models that a selection takes, with those that it takes again
-PATIENCE = 5  # steps without a gain after which it ends
+BAGS = 10  # halves of the rows on which models are selected
+FEW_MODELS = 4  # up to which a selection looks at all, else at half of them
+MOST_STEPS = 15  # models that a selection takes, with those that it takes again
+PATIENCE = 4  # steps without a gain after which it ends
 FEWEST = 20  # rows below which the best model answers alone
 
 Quality = tuple[float, float]  # the task's score, then minus its loss, which decides between equals
@@ -26,7 +28,8 @@ class Selection:
     weights: {model: share of its answer, > 0}, sum 1.
     score: of their answer on all validation rows, which chose them.
     estimate: mean score of selections on rows that they weren't made on; what to expect of new
-        rows, up to what the models' own training took from the validation rows.
+        rows, up to what the models' own training took from the validation rows. Each of these
+        selections has half of the rows and of the models, so it is rather too low.
     """
 
     weights: Mapping[str, float]
@@ -45,9 +48,9 @@ def select(
 
     Models are added one by one, with replacement, each time the one with which the answers are best
     on the rows; a model's share is how often it was taken. That is done on random halves of the
-    rows, and the shares are averaged: one selection on few rows fits them too well. The result is
-    never worse on all rows than the best model alone. Source: Caruana et al. 2004, "Ensemble
-    selection from libraries of models", sections 2 to 2.3.
+    rows, each with half of the models, and the shares are averaged: one selection on few rows fits
+    them too well. The result is never worse on all rows than the best model alone. Source: Caruana
+    et al. 2004, "Ensemble selection from libraries of models", sections 2 to 2.3.
 
     Args:
         task: says how answers are averaged and scored.
@@ -74,7 +77,9 @@ def select(
     for _ in range(BAGS):
         order = torch.randperm(rows, generator=generator)
         own, others = order[: rows // 2], order[rows // 2 :]
-        found = greedy(task, {name: outputs[name][own] for name in models}, target[own], allowed)
+        few = torch.randperm(len(models), generator=generator)[: library_size(len(models))]
+        some = [models[number] for number in sorted(few.tolist())]
+        found = greedy(task, {name: outputs[name][own] for name in some}, target[own], allowed)
         for name, share in found.items():
             shares[name] += share / BAGS
         apart = together(task, {name: outputs[name][others] for name in found}, found)
@@ -86,6 +91,11 @@ def select(
     last = len(tried) - 1  # the bagged one, unless a single model is better on all rows
     place = last if scored[last] >= scored[0] else max(range(last + 1), key=lambda i: scored[i])
     return Selection(tried[place], scored[place][0], fmean(estimates))
+
+
+def library_size(models: int) -> int:
+    """Return how many of the models one selection looks at."""
+    return max(min(models, FEW_MODELS), math.ceil(models / 2))
 
 
 def greedy(
