@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from pipeline.configuration.study_rules import NAME
 from pipeline.studies.plan import MultiTaskFacts, facts_from
 from pipeline.studies.trial_files import TrialFiles, read_json
 from pollinate.errors import PollinateError
@@ -13,6 +14,7 @@ from pollinate.files import write_json
 
 PLAN = "search.json"
 FORMAT = 1
+MOST_EPOCHS = 10**9
 Kind = Literal["joint", "alone", "linear", "drawn", "student"]
 
 
@@ -97,14 +99,36 @@ def load_plan(folder: Path) -> SearchPlan | None:
         stages = [Stage(**own) for own in plain["stages"]]
         facts = facts_from(plain["facts"])
         plan = SearchPlan(**{**plain, "facts": facts, "trials": trials, "stages": stages})
+        problem = next(filter(None, map(trial_problem, trials, trials.values())), "")
         texts = [*plan.overrides, *plan.base, *plan.config_dirs, *plan.chosen, plan.folder]
         texts += [text for trial in trials.values() for text in (*trial.overrides, *trial.tasks)]
         known = all(name in trials for stage in stages for name in stage.until)
+        known &= all(one.source is None or one.source in trials for one in trials.values())
+        known &= all(task in facts.tasks for one in trials.values() for task in one.tasks)
+        pauses = [n for stage in stages for n in stage.until.values() if n is not None]
+        known &= all(map(is_epochs, pauses))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PollinateError(f"{folder / PLAN} is no plan of a search: {error!r}") from error
+    if problem:
+        raise PollinateError(f"{folder / PLAN} is no plan of a search: {problem}")
     if not known or not all(isinstance(text, str) for text in texts):
         raise PollinateError(f"{folder / PLAN} is no plan of a search: it contradicts itself")
     return plan
+
+
+def trial_problem(name: str, trial: Trial) -> str:
+    """Say what is wrong with a trial that a file, perhaps a stranger's, tells of."""
+    if not NAME.fullmatch(name) or trial.name != name:
+        return f"a trial is called by a word, which names its folder, got {name!r:.80}"
+    if not is_epochs(trial.epochs) or trial.kind not in get_args(Kind):
+        return f"trial {name} has epochs {trial.epochs!r:.20} and kind {trial.kind!r:.20}"
+    if not trial.tasks or not isinstance(trial.drawn, dict):
+        return f"trial {name} has no tasks, or no values"
+    return ""
+
+
+def is_epochs(value: object) -> bool:
+    return isinstance(value, int) and 1 <= value <= MOST_EPOCHS
 
 
 def trial_files(folder: Path, name: str) -> TrialFiles:
