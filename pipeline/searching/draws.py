@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,8 @@ def keep(folder: Path, name: str, space: Space, told: Mapping[str, Told]) -> Non
 def name_of(number: int) -> str:
     """Return the name of the drawn trial with a number, from 0."""
     return f"drawn-{number + 1:03d}"
+
+
+def unused_names(used: Container[str]) -> Iterator[str]:
+    """Yield names for new trials; how many there are says none, as some may have been left out."""
+    return (name for name in map(name_of, itertools.count()) if name not in used)

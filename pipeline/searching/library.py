@@ -15,6 +15,12 @@ from pipeline.searching.selection import Judge
 from pollinate.errors import PollinateError
 
 LINEAR = "linear"
+JOINT = "joint"  # the run of all tasks, by the recipe
+
+
+def alone(task: str) -> str:
+    """Return the name of the run of one task alone."""
+    return f"alone-{task}"
 
 
 @dataclass(frozen=True)

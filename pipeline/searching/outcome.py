@@ -19,7 +19,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.searching.context import SearchContext
 from pipeline.searching.gains import Gain, gain
 from pipeline.searching.latency import latency_ms
-from pipeline.searching.library import LINEAR, Answers, read_answers
+from pipeline.searching.library import JOINT, LINEAR, Answers, alone, read_answers
 from pipeline.searching.plan import model_folder, trial_files
 from pipeline.searching.selection import Judge, Selection, select, together
 from pipeline.searching.trials import Progress
@@ -99,6 +99,11 @@ class Selected:
     def members(self) -> list[str]:
         """The models of the ensemble."""
         return list(dict.fromkeys(n for one in self.selections.values() for n in one.weights))
+
+    @property
+    def teachable(self) -> list[str]:
+        """The tasks whose answers a student can learn: numbers, and choices among classes."""
+        return [name for name, task in self.tasks.items() if task.output_space() is not None]
 
 
 def select_models(search: SearchContext, progress: Mapping[str, Progress]) -> Selected:
@@ -353,7 +358,7 @@ def gains_of(chosen: Candidate, selected: Selected) -> dict[str, dict[str, Gain]
     found: dict[str, dict[str, Gain]] = {}
     for task, answers in selected.test.items():
         mine = own[task].outputs[STUDENT] if own else answer_of(selected, task, answers)
-        rivals = {"alone": f"alone-{task}", "joint": "joint", "linear": LINEAR}
+        rivals = {"alone": alone(task), "joint": JOINT, "linear": LINEAR}
         found[task] = {
             word: gain(tasks[task], mine, answers.outputs[rival], answers.target)
             for word, rival in rivals.items()

@@ -12,8 +12,7 @@ from pipeline.pages import render
 from pipeline.plots.figure_style import label_axis
 from pipeline.searching.console import leaders
 from pipeline.searching.context import SearchContext
-from pipeline.searching.gains import Gain
-from pipeline.searching.library import LINEAR
+from pipeline.searching.library import JOINT, LINEAR, alone
 from pipeline.searching.outcome import RESULTS, STUDENT, Outcome
 from pipeline.searching.trials import Progress
 from pipeline.studies.analysis.pareto import pareto_front
@@ -40,6 +39,7 @@ CAPTION = (
 WEIGHTS: Units = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
 TIME: Units = ((1, "ms"),)
 RIVALS = {"alone": "its own network", "joint": "one network for all", LINEAR: "a linear model"}
+RIVALS_OF_ONE = {"joint": "the network of the recipe", LINEAR: "a linear model"}
 
 
 def report(
@@ -60,25 +60,21 @@ def report(
 def verdict(outcome: Outcome, progress: Mapping[str, Progress]) -> Iterator[str]:
     """Yield what a search says, the most important first."""
     chosen, tasks = outcome.chosen, list(outcome.selections)
-    many = len({name for one in outcome.selections.values() for name in one.weights})
-    what = "one network" if chosen.name == STUDENT else f"{count(many, 'model')} together"
-    if many == 1:
-        what = "one network"
-    yield f"the best model is {what}: {mean_words(outcome)}"
+    yield f"the best model is {what_it_is(outcome)}{mean_words(outcome)}"
     for task in tasks:
-        gained = gain_words(outcome.gains.get(task, {}))
-        yield f"{code(task)} {who_answers(outcome, task)}; {gained}"
+        gained = gain_words(outcome, task)
+        yield f"{code(task)} is answered by {who_answers(outcome, task)}; {gained}"
     yield (
-        f"it has {format_scaled(chosen.parameters)} weights and takes {chosen.latency:.1f} ms for "
-        "a row here"
+        f"it has {format_scaled(chosen.parameters).strip()} weights and takes "
+        f"{chosen.latency:.1f} ms a row on this machine"
     )
     other = next((one for one in outcome.candidates if one is not chosen), None)
     if other is not None:
         change = 100 * (other.mean() - chosen.mean())
         yield (
-            f"the {other.name} scores {change:+.1f} points on validation, on the mean, with "
-            f"{format_scaled(other.parameters)} weights in {other.latency:.1f} ms: "
-            f"{other.folder.name} in the search's folder"
+            f"the {other.name}, in {other.folder.name}, scores {change:+.1f} points on validation "
+            f"in comparison, with {format_scaled(other.parameters).strip()} weights and "
+            f"{other.latency:.1f} ms a row"
         )
     yield from outcome.notes
     lost = [name for name, own in progress.items() if own.status == "failed"]
@@ -86,32 +82,64 @@ def verdict(outcome: Outcome, progress: Mapping[str, Progress]) -> Iterator[str]
         yield f"{count(len(lost), 'run')} failed, which the page lists: {listed(lost)}"
 
 
+def members(outcome: Outcome) -> list[str]:
+    """Return the trained models of which the chosen one is made."""
+    if outcome.chosen.name == STUDENT:
+        return [STUDENT]
+    return list(dict.fromkeys(n for one in outcome.selections.values() for n in one.weights))
+
+
+def what_it_is(outcome: Outcome) -> str:
+    """Return what is returned, in words."""
+    own = members(outcome)
+    if own == [STUDENT]:
+        return "the student, one network that learnt from the ensemble"
+    if own == [LINEAR]:
+        return "the linear model"
+    return f"one network, {own[0]}" if len(own) == 1 else f"{len(own)} models together"
+
+
 def mean_words(outcome: Outcome) -> str:
-    """Return what the chosen model gains on the mean of the tasks over those it can be compared."""
+    """Return what the chosen model gains over those it is made of or can be compared with."""
+    tasks, own = len(outcome.selections), members(outcome)
+    if tasks == 1:
+        return ""
     parts = []
     for word, name in RIVALS.items():
-        known = [own[word].difference for own in outcome.gains.values() if word in own]
-        if known:
+        known = [gains[word].difference for gains in outcome.gains.values() if word in gains]
+        if known and own != [word]:
             parts.append(f"{100 * fmean(known):+.1f} points over {name}")
-    return f"on test rows {listed(parts)}, on the mean of the tasks" if parts else "no test rows"
+    if not parts:
+        return ""
+    tested = len(outcome.gains)
+    of = "all tasks" if tested == tasks else f"the {count(tested, 'task')} with test labels"
+    return f": on test rows {listed(parts)}, as a mean of {of}"
 
 
 def who_answers(outcome: Outcome, task: str) -> str:
     if outcome.chosen.name == STUDENT:
-        return "is answered by the student"
+        return "the student"
     weights = outcome.selections[task].weights
     ordered = sorted(weights, key=lambda name: -weights[name])
-    named = [f"{name} ({weights[name]:.0%})" for name in ordered]
-    return f"is answered by {listed(named)}"
+    if len(ordered) == 1:
+        return ordered[0]
+    return listed([f"{name} ({weights[name]:.0%})" for name in ordered])
 
 
-def gain_words(gains: Mapping[str, Gain]) -> str:
+def gain_words(outcome: Outcome, task: str) -> str:
+    """Return what a task's answers gain on test rows, over models that don't give them alone."""
+    gains = outcome.gains.get(task, {})
+    if not gains:
+        return "no test row has its label, so what it gains isn't known"
+    same = {JOINT: "joint", LINEAR: LINEAR, alone(task): "alone"}.get(who_answers(outcome, task))
+    names = RIVALS if len(outcome.selections) > 1 else RIVALS_OF_ONE
     found = [
         f"{100 * one.difference:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f}) over "
-        f"{RIVALS[word]}"
+        f"{names[word]}"
         for word, one in gains.items()
+        if word != same
     ]
-    return listed(found) if found else "nothing to compare with on test rows"
+    return f"on test rows {listed(found)}" if found else "nothing else to compare with"
 
 
 def leaderboard(outcome: Outcome) -> str:

@@ -27,9 +27,9 @@ from pipeline.searching.budget import (
 from pipeline.searching.clock import Clock
 from pipeline.searching.console import SearchDisplay, print_leaders, print_plan
 from pipeline.searching.context import SearchContext
-from pipeline.searching.draws import Told, draw, keep, name_of
+from pipeline.searching.draws import Told, draw, keep, unused_names
 from pipeline.searching.groups import gradient_cosines, task_groups
-from pipeline.searching.library import LINEAR
+from pipeline.searching.library import JOINT, LINEAR, alone
 from pipeline.searching.outcome import STUDENT, Outcome, Selected, conclude, select_models
 from pipeline.searching.plan import SearchPlan, Stage, Trial, trial_files
 from pipeline.searching.report import report
@@ -60,7 +60,6 @@ STOPPING = (
     "\nstopping: the runs under way are asked to save, which takes a step, or what is left of a "
     "validation; Ctrl-C again stops at once\n"
 )
-JOINT = "joint"
 STUDENT_SHARE = 1.3  # what the student's run takes, beside the run of all tasks
 CHOICE = 20.0  # seconds for selecting, scoring and reporting, besides a share of the limit
 CHOICE_SHARE = 0.04
@@ -200,10 +199,14 @@ class SearchRun:
         if left:
             say(self.console, f"{title}: {left} to run{self.clock.rest(self.limit)}")
         stopping = self.stopping
-        with SearchDisplay(self.console, self.jobs, self.clock) as display:
+        with SearchDisplay(self.console, self.jobs, self.scores) as display:
             whole = Scheduler(jobs, engine, limits, display, stopping).run()
         self.clock.note()
         return whole
+
+    def scores(self, name: str) -> Mapping[str, float]:
+        """Return what a trial has reached on validation rows: {task: score}."""
+        return progress_of(self.plan, self.folder, name).scores
 
     def stopping(self) -> bool:
         self.clock.tick()
@@ -235,7 +238,7 @@ class SearchRun:
         for task in tasks if len(tasks) > 1 else ():
             seconds = costs.seconds(rows_share(self.plan, [task]), self.plan.epochs)
             if seconds / self.jobs <= self.remaining():
-                name = f"alone-{task}"
+                name = alone(task)
                 own = ["balancer=equal"]
                 self.plan.trials[name] = Trial(name, "alone", [task], own, self.plan.epochs)
                 names.append(name)
@@ -282,8 +285,9 @@ class SearchRun:
         keep(self.folder, self.plan.name, space, told)
         seed = crc32(f"{self.plan.seed}/{self.plan.name}/{stage}".encode())
         until: dict[str, int | None] = {}
-        for place, values in enumerate(draw(space, told, count, seed)):
-            name = name_of(len(known) + place)
+        names = unused_names(self.plan.trials)
+        for values in draw(space, told, count, seed):
+            name = next(names)
             factor = values.get("trainer.max_epochs", 1.0)
             own = max(1, round(epochs * factor)) if isinstance(factor, float) else int(factor)
             rest = {key: value for key, value in values.items() if key != "trainer.max_epochs"}
@@ -296,8 +300,8 @@ class SearchRun:
                 space.source(values),
                 values,
             )
-            first = self.rungs_of(name)
-            until[name] = None if len(first) == 1 else first[0]
+            compared = self.rungs_of(name)
+            until[name] = None if len(compared) == 1 else compared[0]
         lengths = {name: self.seconds_left(costs, name, until[name]) for name in until}
         kept = fitting(lengths, self.jobs, self.remaining())
         for name in until.keys() - kept:
@@ -311,14 +315,14 @@ class SearchRun:
 
     def space_now(self, progress: Mapping[str, Progress]) -> Space:
         joint = progress[JOINT].scores
-        alone = tuple(
+        better = tuple(
             task
             for task in self.plan.tasks
-            if (own := progress.get(f"alone-{task}")) is not None
+            if (own := progress.get(alone(task))) is not None
             and own.scores.get(task, -float("inf")) > joint.get(task, -float("inf"))
         )
         history = trial_files(self.folder, JOINT).run.metrics
-        return self.space(gradient_cosines(history, self.plan.tasks), alone)
+        return self.space(gradient_cosines(history, self.plan.tasks), better)
 
     def quality(self, name: str, progress: Progress) -> float | None:
         """Return what a trial gains over the run of all tasks: sum_t (s_t - s_t^joint) / T.
@@ -419,12 +423,17 @@ class SearchRun:
         plan, wanted = self.plan, self.want.config["distil"]
         if wanted is False or (not wanted and len(selected.members) == 1):
             return None
+        teachers = dict.fromkeys(selected.teachable, str(selected.ensemble))
+        if not teachers:
+            if wanted:
+                selected.notes.append("no network learnt from the ensemble: no task can be taught")
+            return None
         name = f"student-{len(plan.trials) - sum(t.kind == STUDENT for t in plan.trials.values())}"
         if name not in plan.trials:
             left = self.limit - self.clock.seconds() - self.reserve_of_choice() / 2
             if not wanted and self.student_seconds() > left:
                 return None
-            own = ["transfer=hinton", override("transfer.teachers", selected.ensemble)]
+            own = ["transfer=hinton", override("transfer.teachers", teachers)]
             plan.trials[name] = Trial(name, STUDENT, plan.tasks, own, plan.epochs)
             plan.stages.append(Stage("one network that answers as the ensemble does", {name: None}))
             plan.save(self.folder)

@@ -76,7 +76,7 @@ def task_facts(data: MixedDataModule, name: str) -> TaskFacts:
     }
     if not labelled["valid"]:
         raise PollinateError(
-            f"a study chooses each run's weights by validation scores, and task {name} has no "
+            f"each run's weights are chosen by validation scores, and task {name} has no "
             f"labels in valid (data set {', '.join(spec.datasets)}); label some rows, draw them "
             "from the training rows: split: {..., valid: 0.1}, or leave the task out: tasks=[...]"
         )

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.configuration.composition import compose
 from pipeline.configuration.space_rules import seconds_of
-from pipeline.searching.draws import DATABASE, Told, draw, keep, name_of
+from pipeline.searching.draws import DATABASE, Told, draw, keep, name_of, unused_names
 from pipeline.searching.space import Space, space_of
 from pollinate.errors import UsageError
 
@@ -63,6 +63,11 @@ def test_draws_depend_on_what_was_told_alone() -> None:
     first = draw(space(), told, 3, seed=5)
     assert len({str(one) for one in first}) == 3
     assert all(0.5 <= one["optimizer.lr"] <= 2 and one["tasks"] in GROUPS for one in first)
+
+
+def test_no_trial_gets_the_name_of_another() -> None:
+    names = unused_names({"joint", "drawn-002"})  # of three that were drawn, two were too long
+    assert [next(names) for _ in range(3)] == ["drawn-001", "drawn-003", "drawn-004"]
 
 
 def test_optuna_goes_where_it_is_good() -> None:
