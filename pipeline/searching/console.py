@@ -88,6 +88,7 @@ def print_leaders(console: Console, outcome: Outcome) -> None:
     tested = [task for task in outcome.selections if any(task in row.scores for row in rows)]
     if tested:
         print_scores(console, "on test", tested, rows)
+    console.print()
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def read_answers(folders: Mapping[str, Path], split: str, tasks: list[str]) -> d
                 "the search, which trains it again"
             )
         for task, own in torch.load(file, weights_only=True).items():
-            if task not in found:
-                continue
+            if task not in found or not len(own["target"]):
+                continue  # none of its rows is labelled
             known = targets.setdefault(task, own["target"])
             if not torch.equal(known, own["target"]):
                 raise PollinateError(

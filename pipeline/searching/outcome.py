@@ -33,6 +33,7 @@ from pollinate.overrides import override
 ENSEMBLE: Final = "ensemble"
 STUDENT: Final = "student"
 RESULTS = "results.json"
+PLACES = 3  # models of all tasks for which a place is kept within limits, one after the other
 
 
 @dataclass(frozen=True)
@@ -118,26 +119,12 @@ def select_models(search: SearchContext, progress: Mapping[str, Progress]) -> Se
     }
     valid = read_answers(folders, "valid", plan.tasks)
     test = read_answers(folders, "test", plan.tasks)
-    limits, notes = Limits(search.want.config), []
+    limits = Limits(search.want.config)
     costs = {name: cost_of(path, data) for name, path in folders.items()} if limits.any else {}
     say(search.console, f"selecting among {count(len(folders), 'model')}")
-    selections: dict[str, Selection] = {}
-    taken: list[str] = []
-    for task in plan.tasks:
-        allowed = limits.together(costs, taken) if limits.any else lambda _: True
-        try:
-            found = select(tasks[task], valid[task].outputs, valid[task].target, plan.seed, allowed)
-        except ValueError:
-            continue  # no model is small or fast enough, which is said below
-        selections[task] = found
-        taken = list(dict.fromkeys([*taken, *found.weights]))
-    if len(selections) < len(plan.tasks):
-        selections = {
-            task: select(tasks[task], *nearest(valid[task], costs, limits)) for task in plan.tasks
-        }
-        notes.append(f"no model meets {limits.words()}; this is the nearest one")
+    selections = select_within(limits, costs, tasks, valid, plan.seed)
     ensemble = make_ensemble(search, selections, folders)
-    return Selected(data, tasks, folders, valid, test, selections, ensemble, notes)
+    return Selected(data, tasks, folders, valid, test, selections, ensemble, [])
 
 
 def conclude(
@@ -156,7 +143,7 @@ def conclude(
         candidates.append(student_candidate(student, selected))
     limits, notes = Limits(search.want.config), list(selected.notes)
     chosen = limits.best(candidates)
-    if not limits.met(chosen) and not notes:
+    if not limits.met(chosen):
         notes.append(f"no model meets {limits.words()}; this is the nearest one")
     splits = {"valid": selected.valid, "test": selected.test}
     scored = {
@@ -236,7 +223,13 @@ class Limits:
     def together(
         self, costs: Mapping[str, tuple[int, float]], taken: Sequence[str]
     ) -> Callable[[Sequence[str]], bool]:
-        """Return what says whether models may answer beside those that answer other tasks."""
+        """Return what says whether models may answer beside those that answer other tasks.
+
+        Args:
+            costs: {model: its weights, its milliseconds}; taken: what answers other tasks.
+        """
+        if not self.any:
+            return lambda _: True
 
         def allowed(models: Sequence[str]) -> bool:
             every = dict.fromkeys([*taken, *models])
@@ -253,12 +246,64 @@ class Limits:
         return min(candidates, key=lambda one: self.excess(one.parameters, one.latency))
 
 
+def select_within(
+    limits: Limits,
+    costs: Mapping[str, tuple[int, float]],
+    tasks: Mapping[str, Task],
+    valid: Mapping[str, Answers],
+    seed: int,
+) -> dict[str, Selection]:
+    """Return who answers each task, within limits that all together keep.
+
+    What answers one task leaves less for the next. So with limits, it is also tried to keep a place
+    for one of the best models of all tasks, which can then answer what others can't; the best mean
+    counts. Where nothing keeps the limits, those answer that are least above them.
+    """
+    every = [name for name in costs if all(name in own.outputs for own in valid.values())]
+    fitting = [name for name in every if limits.excess(*costs[name]) <= 1]
+    scored = {task: own.scores(tasks[task]) for task, own in valid.items()} if fitting else {}
+    fitting.sort(key=lambda name: -fmean(own[name] for own in scored.values()))
+    tried = []
+    for kept in ([], *([name] for name in fitting[:PLACES])):
+        taken, found = list(kept), {}
+        for task, own in valid.items():
+            allowed = limits.together(costs, taken)
+            if not any(allowed([name]) for name in own.outputs):
+                break
+            found[task] = select(tasks[task], own.outputs, own.target, seed, allowed)
+            taken = list(dict.fromkeys([*taken, *found[task].weights]))
+        else:
+            tried.append(found)
+    if tried:
+        return max(tried, key=lambda found: fmean(one.score for one in found.values()))
+    answering = nearest(limits, costs, valid, every)
+    return {
+        task: select(tasks[task], {answering[task]: own.outputs[answering[task]]}, own.target)
+        for task, own in valid.items()
+    }
+
+
 def nearest(
-    answers: Answers, costs: Mapping[str, tuple[int, float]], limits: Limits
-) -> tuple[Mapping[str, Tensor], Tensor]:
-    """Return the answers of the one model that is least above the limits, and the targets."""
-    name = min(answers.outputs, key=lambda one: limits.excess(*costs[one]))
-    return {name: answers.outputs[name]}, answers.target
+    limits: Limits,
+    costs: Mapping[str, tuple[int, float]],
+    valid: Mapping[str, Answers],
+    every: Sequence[str],
+) -> dict[str, str]:
+    """Return {task: the model that answers it} of those that are least above the limits.
+
+    Args:
+        every: models of all tasks, one of which may answer them; else each task has its own.
+    """
+
+    def excess(answering: Mapping[str, str]) -> float:
+        own = [costs[name] for name in set(answering.values())]
+        return limits.excess(sum(one[0] for one in own), sum(one[1] for one in own))
+
+    cheapest = {
+        task: min(own.outputs, key=lambda name: limits.excess(*costs[name]))
+        for task, own in valid.items()
+    }
+    return min([*(dict.fromkeys(valid, name) for name in every), cheapest], key=excess)
 
 
 def make_ensemble(
@@ -321,9 +366,9 @@ def student_candidate(folder: Path, selected: Selected) -> Candidate:
     summary = RunFolder(folder).read_summary()
     scored = {
         split: {
-            task: summary[split][task][own.score]
+            task: known[own.score]
             for task, own in selected.tasks.items()
-            if task in summary[split]
+            if own.score in (known := summary.get(split, {}).get(task, {}))
         }
         for split in ("valid", "test")
     }

@@ -217,7 +217,8 @@ class SearchRun:
         plan = self.plan
         if not plan.stages:
             plan.trials[JOINT] = Trial(JOINT, "joint", plan.tasks, [], plan.epochs)
-            return Stage("all tasks together, by the recipe", {JOINT: None})
+            title = "all tasks together, by the recipe" if len(plan.tasks) > 1 else "the recipe"
+            return Stage(title, {JOINT: None})
         progress = self.progress()
         if len(plan.stages) == 1:
             return self.each_alone()
