@@ -36,6 +36,12 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.{os.getpid()}.tmp")
 
 
+def name_without_temporary(name: str) -> str:
+    """Return the name whose place a temporary one was to take, or the name if it is no such one."""
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.\d+\.tmp", name)
+    return found[1] if found else name
+
+
 def is_alive(process: int) -> bool:
     """Say whether there is a process of this number, anybody's."""
     try:

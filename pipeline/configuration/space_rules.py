@@ -23,6 +23,12 @@ def seconds_of(time: Any) -> float | None:
     return seconds if seconds else None
 
 
+def is_common(key: str) -> bool:
+    """Say whether a key must be the same for all models of a search."""
+    top = key.partition(".")[0].partition("/")[0]
+    return top in COMMON and not key.startswith("data.tasks.")
+
+
 def search_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with a search's own keys."""
     if seconds_of(config.get("time_limit")) is None:
@@ -34,7 +40,7 @@ def search_problems(config: Mapping[str, Any]) -> Iterator[str]:
     keys = space.get("keys") if isinstance(space, dict) else None
     for key, values in flat_keys(keys).items() if isinstance(keys, dict) else ():
         path = f"space.keys.{key}"
-        if key.partition(".")[0].partition("/")[0] in COMMON and not key.startswith("data.tasks."):
+        if is_common(key):
             yield f"{path} can't differ between the models of a search, whose answers are averaged"
         elif isinstance(values, dict) and TIMES in values:
             yield from _times_problems(path, values)

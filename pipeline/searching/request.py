@@ -12,7 +12,7 @@ from rich.console import Console
 from pipeline.command import CommandArguments
 from pipeline.configuration.composition import compose, compose_with_requirements
 from pipeline.configuration.schema import changed_values
-from pipeline.configuration.space_rules import seconds_of
+from pipeline.configuration.space_rules import is_common, seconds_of
 from pipeline.run_folder import RUNS, RunFolder, unused_folder
 from pipeline.searching.plan import PLAN, SearchPlan, load_plan
 from pipeline.searching.space import Space
@@ -39,6 +39,7 @@ from pollinate.requirements import check_writable, require_all
 
 COMMAND = "search"
 LEADER = ".leader.lock"
+TOKENIZER = "tokenizer.json"  # that all models of a search share
 # how, where and how long it is run: not what it is
 FREE = (
     "run_dir", "resume", "name", "time_limit", "trials", "jobs", "launcher", "retries", "dry_run",
@@ -104,7 +105,7 @@ def find_plan(want: StudyRequest) -> SearchPlan | None:
     plan = load_plan(want.folder)
     if plan is None:
         check_writable(want.folder)
-        if not is_empty(want.folder):
+        if not is_empty(want.folder, PLAN, TOKENIZER):
             raise UsageError(
                 f"run_dir must be new, empty or a search's, got {want.folder}, which holds files "
                 f"but no {PLAN}; choose another run_dir"
@@ -127,8 +128,20 @@ def find_plan(want: StudyRequest) -> SearchPlan | None:
     refuse_commands(f"{want.folder / PLAN}", plan.chosen)
     plan.base, plan.config_dirs = base_of(want, plan.chosen, want.folder), want.config_dirs
     for name, trial in plan.trials.items():
-        refuse_commands(f"{want.folder / PLAN}, trial {name},", trial.overrides)
+        check_trial(f"{want.folder / PLAN}, trial {name},", trial.overrides)
     return plan
+
+
+def check_trial(where: str, overrides: Sequence[str]) -> None:
+    """Check that what a file, perhaps a stranger's, adds to a trial is about its training only.
+
+    Raises:
+        UsageError: it says what is started or where results go, or has it read other rows.
+    """
+    refuse_commands(where, overrides)
+    other = next((text for text in overrides if is_common(key_of(text))), None)
+    if other is not None:
+        raise UsageError(f"{where} sets {other:.80}, which all models of a search have in common")
 
 
 def base_of(want: StudyRequest, chosen: Sequence[str], folder: Path) -> list[str]:
@@ -137,7 +150,7 @@ def base_of(want: StudyRequest, chosen: Sequence[str], folder: Path) -> list[str
     All read their texts alike: the tokenizer is the search's. All keep what they answer.
     """
     base = [text for text in trial_base(want, chosen) if not is_own(key_of(text))]
-    tokenizer = folder / "tokenizer.json"
+    tokenizer = folder / TOKENIZER
     alike = [override("data.text.tokenizer", tokenizer)] if tokenizer.is_file() else []
     return combined(base, alike, ["keep_outputs=[valid,test]", "baseline=none"])
 
@@ -155,7 +168,10 @@ def make_plan(want: StudyRequest, console: Console, started: float, timed: bool)
     preset = apply_preset(COMMAND, config, want.overrides, [Path(d) for d in want.config_dirs])
     for line in preset.lines:
         say(console, line)
-    facts = profile_multi_task(preset.config, started, timed, tokenizer=want.folder)
+    keep = None if config["dry_run"] else want.folder
+    if keep is not None:  # one of a search that was killed before it had a plan
+        (keep / TOKENIZER).unlink(missing_ok=True)
+    facts = profile_multi_task(preset.config, started, timed, tokenizer=keep)
     chosen = list(preset.overrides)
     epochs = preset.config["trainer"].get("max_epochs")
     if epochs is None:

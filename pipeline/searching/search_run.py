@@ -31,7 +31,7 @@ from pipeline.searching.draws import Told, draw, keep, unused_names
 from pipeline.searching.groups import gradient_cosines, task_groups
 from pipeline.searching.library import JOINT, LINEAR, alone
 from pipeline.searching.outcome import STUDENT, Outcome, Selected, conclude, select_models
-from pipeline.searching.plan import SearchPlan, Stage, Trial, trial_files
+from pipeline.searching.plan import PLAN, SearchPlan, Stage, Trial, trial_files
 from pipeline.searching.report import report
 from pipeline.searching.request import (
     check_space,
@@ -101,7 +101,7 @@ def start(want: StudyRequest, leader: ProcessLock, started: float) -> SearchResu
 def save_plan(plan: SearchPlan, want: StudyRequest) -> None:
     want.folder.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(want.folder)
-    if not folder.config.exists():
+    if not (want.folder / PLAN).exists():  # a config.yaml alone is of one killed before it had any
         folder.write_config(redact({**want.config, "run_dir": None, "resume": None}))
     plan.save(want.folder)
 

@@ -36,7 +36,7 @@ from pipeline.terminal import say
 from pipeline.tracking.addresses import own_addresses, require_own_address
 from pipeline.tracking.redact import redact
 from pollinate.errors import PollinateError, UsageError
-from pollinate.files import refuse_links
+from pollinate.files import name_without_temporary, refuse_links
 from pollinate.instantiate import instantiate
 from pollinate.overrides import option_text, override
 from pollinate.requirements import check_writable, require_all
@@ -89,10 +89,16 @@ def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequ
         )
 
 
-def is_empty(folder: Path) -> bool:
-    known = (".leader.lock", "config.yaml")  # of a study that was stopped while it was planned
+def is_empty(folder: Path, *own: str) -> bool:
+    """Say whether a folder holds nothing but what one that was killed while it was planned left.
+
+    Args:
+        own: names of files that it leaves, besides those that every study does.
+    """
+    known = (".leader.lock", "config.yaml", PLAN, *own)
     return not folder.exists() or all(
-        path.name in known or is_left_by_a_crash(path) for path in folder.iterdir()
+        name_without_temporary(path.name) in known or is_left_by_a_crash(path)
+        for path in folder.iterdir()
     )
 
 
@@ -341,7 +347,7 @@ def save_plan(plan: StudyPlan, want: StudyRequest) -> None:
     """Write configuration and plan into the study's folder; with the plan it is a study's."""
     want.folder.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(want.folder)
-    if not folder.config.exists():
+    if not (want.folder / PLAN).exists():  # a config.yaml alone is of one killed before it had any
         folder.write_config(redact({**want.config, "run_dir": None, "resume": None}))
     plan.save(want.folder)
 

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from pipeline.searching.plan import PLAN, SearchPlan, Stage, Trial, load_plan
+from pipeline.searching.request import TOKENIZER, check_trial
 from pipeline.studies.plan import MultiTaskFacts, TaskFacts
-from pollinate.errors import PollinateError
+from pipeline.studies.prepare import is_empty
+from pollinate.errors import PollinateError, UsageError
+from pollinate.files import temporary_beside
 
 
 def plan() -> SearchPlan:
@@ -57,6 +60,21 @@ def test_a_trial_that_leads_elsewhere_is_refused(tmp_path: Path, change: dict[st
     file.write_text(json.dumps(plain))
     with pytest.raises(PollinateError, match=r"search.json is no plan of a search: "):
         load_plan(tmp_path)
+
+
+@pytest.mark.parametrize("override", ["launcher=sh", "engine=ray", "tracking.uri=x", "data=x.yaml"])
+def test_a_trial_says_only_how_it_is_trained(override: str) -> None:
+    check_trial("search.json", ["dim=8", "data.tasks.mood.weight=2.0"])
+    with pytest.raises(UsageError, match="search.json sets "):
+        check_trial("search.json", ["dim=8", override])
+
+
+def test_a_folder_is_used_again_after_a_kill_without_a_plan(tmp_path: Path) -> None:
+    for name in (".leader.lock", "config.yaml", TOKENIZER, temporary_beside(tmp_path / PLAN).name):
+        (tmp_path / name).write_text("")
+    assert is_empty(tmp_path, PLAN, TOKENIZER) and not is_empty(tmp_path)
+    (tmp_path / "mine.txt").write_text("")
+    assert not is_empty(tmp_path, PLAN, TOKENIZER)
 
 
 def test_a_pause_is_after_some_epochs(tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ def test_too_short_a_time_says_what_is_needed(
     assert main([*SMALL, "time_limit=1s", "run_dir=short"]) == 2
     assert "time_limit must be enough for the run of all tasks, about" in capsys.readouterr().err
     assert not (folder.parent / "short" / "search.json").exists()
+    assert main([*SMALL, "run_dir=short", "dry_run=true"]) == 0  # it can be given more time
+    assert main([*SMALL, "run_dir=dry", "dry_run=true"]) == 0
+    assert not (folder.parent / "dry").exists()
 
 
 def test_a_killed_search_goes_on_with_what_it_has(
