@@ -65,7 +65,7 @@ def test_a_trial_that_leads_elsewhere_is_refused(tmp_path: Path, change: dict[st
 @pytest.mark.parametrize("override", ["launcher=sh", "engine=ray", "tracking.uri=x", "data=x.yaml"])
 def test_a_trial_says_only_how_it_is_trained(override: str) -> None:
     check_trial("search.json", ["dim=8", "data.tasks.mood.weight=2.0"])
-    with pytest.raises(UsageError, match="search.json sets "):
+    with pytest.raises(UsageError, match=r"search\.json sets "):
         check_trial("search.json", ["dim=8", override])
 
 
