@@ -41,7 +41,7 @@ from pipeline.searching.request import (
     time_limit,
     words_again,
 )
-from pipeline.searching.space import Space, space_of
+from pipeline.searching.space import Space, reading, space_of
 from pipeline.searching.trials import Progress, TrialJob, job_of, progress_of, rows_share
 from pipeline.studies.jobs import JobContext
 from pipeline.studies.mlflow_run import StudyTracker
@@ -134,7 +134,8 @@ class SearchRun:
         self, cosines: Mapping[frozenset[str], float], better_alone: tuple[str, ...]
     ) -> Space:
         groups = task_groups(self.plan.tasks, cosines, better_alone)
-        return space_of(self.want.config["space"], self.recipe, groups, JOINT)
+        read = {name for one in self.plan.facts.tasks.values() for name in one.modalities}
+        return space_of(self.want.config["space"], reading(self.recipe, read), groups, JOINT)
 
     def require_time(self) -> None:
         """Check that the run of all tasks, at least, fits.

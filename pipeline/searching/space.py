@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,12 @@ def as_factors(values: Any) -> Any:
         low, high = values[TIMES]
         return {"low": float(low), "high": float(high), "log": True}
     return values
+
+
+def reading(recipe: Mapping[str, Any], modalities: Container[str]) -> dict[str, Any]:
+    """Return a recipe without the encoders of what no task reads: nothing is drawn of them."""
+    encoders = {name: own for name, own in recipe["encoder"].items() if name in modalities}
+    return {**recipe, "encoder": encoders}
 
 
 def space_of(

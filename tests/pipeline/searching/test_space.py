@@ -11,7 +11,7 @@ import pytest
 from pipeline.configuration.composition import compose
 from pipeline.configuration.space_rules import seconds_of
 from pipeline.searching.draws import DATABASE, Told, draw, keep, name_of, unused_names
-from pipeline.searching.space import Space, space_of
+from pipeline.searching.space import Space, reading, space_of
 from pollinate.errors import UsageError
 
 RECIPE = {"optimizer": {"lr": 0.001}, "dim": 128, "trainer": {"max_epochs": 4}, "trunk": {"x": 1}}
@@ -44,6 +44,13 @@ def test_a_group_may_start_from_the_model_of_all_tasks() -> None:
     assert found.source({**drawn, "tasks": "all"}) is None
     assert len(found.overrides({**drawn, "tasks": "all"})) == 3
     assert space().source({"tasks": "a"}) is None
+
+
+def test_encoders_of_what_no_task_reads_aren_t_drawn() -> None:
+    recipe = {**RECIPE, "encoder": {"text": {"width": 64}, "image": {"width": 32}}}
+    keys = {f"encoder.{name}.width": {"times": [0.5, 2.0]} for name in ("text", "image")}
+    found = space_of({"keys": keys, "present": True}, reading(recipe, {"text"}), GROUPS)
+    assert list(found.values) == ["encoder.text.width"]
 
 
 def test_keys_that_the_recipe_lacks_can_be_left_out() -> None:
