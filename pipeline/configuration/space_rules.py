@@ -13,6 +13,7 @@ from pollinate.suggest import shown
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 # what all of a search's models have in common: their answers to the same rows are averaged
+TARGETS = ("dataset", "target", "type")  # of a task: what its answers are compared with
 COMMON = ("data", "tasks", "label_fraction", "seed", "keep_outputs", "pause_after", "preset")
 
 
@@ -25,8 +26,9 @@ def seconds_of(time: Any) -> float | None:
 
 def is_common(key: str) -> bool:
     """Say whether a key must be the same for all models of a search."""
-    top = key.partition(".")[0].partition("/")[0]
-    return top in COMMON and not key.startswith("data.tasks.")
+    top, *rest = key.replace("/", ".").split(".")
+    of_training = top == "data" and rest[:1] == ["tasks"] and rest[-1] not in TARGETS
+    return top in COMMON and not of_training
 
 
 def search_problems(config: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pipeline.searching.console import leaders
 from pipeline.searching.context import SearchContext
 from pipeline.searching.library import JOINT, LINEAR, alone
 from pipeline.searching.outcome import RESULTS, STUDENT, Outcome
+from pipeline.searching.plan import Trial
 from pipeline.searching.trials import Progress
 from pipeline.studies.analysis.pareto import pareto_front
 from pipeline.studies.mlflow_run import StudyTracker
@@ -105,7 +106,7 @@ def mean_words(outcome: Outcome) -> str:
     if tasks == 1:
         return ""
     parts = []
-    for word, name in RIVALS.items():
+    for word, name in (RIVALS | {"alone": "each task's own network"}).items():
         known = [gains[word].difference for gains in outcome.gains.values() if word in gains]
         if known and own != [word]:
             parts.append(f"{100 * fmean(known):+.1f} points over {name}")
@@ -238,7 +239,7 @@ def tables(
     board = [
         [
             name,
-            " ".join(trials[name].overrides) if name in trials else "",
+            difference(trials[name], search.plan.epochs) if name in trials else "",
             *(cell(outcome.scores[name][s].get(t)) for s in ("valid", "test") for t in tasks),
             format_scaled(outcome.parameters[name]),
             duration(outcome.seconds.get(name, 0.0)),
@@ -256,8 +257,16 @@ def tables(
         yield ReportTable("Failed", ["model", "why"], lost, 0)
 
 
+def difference(trial: Trial, epochs: int) -> str:
+    """Return what a trial has other than the recipe, whose run takes some epochs."""
+    other = trial.epochs != epochs and trial.kind == "drawn"
+    longer = [f"trainer.max_epochs={trial.epochs}"] if other else []
+    begun = [f"from {trial.source}"] if trial.source is not None else []
+    return " ".join([*trial.overrides, *longer, *begun])
+
+
 def winner_command(search: SearchContext, outcome: Outcome) -> str:
-    """Return the command that trains the best single network of all tasks again."""
+    """Return the command that trains the best single model of all tasks again."""
     plan, whole = search.plan, set(outcome.selections)
     known = [name for name in leaders(outcome) if whole <= outcome.scores[name]["valid"].keys()]
     name = next((one for one in known if one in plan.trials), None)

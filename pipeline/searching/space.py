@@ -11,6 +11,7 @@ from pipeline.presets.choice import value_at
 from pipeline.studies.search import distributions
 from pollinate.errors import UsageError
 from pollinate.overrides import override
+from pollinate.suggest import hint
 
 DIGITS = 3  # of a drawn number that are kept
 TASKS = "tasks"  # the draw of which tasks are learnt together
@@ -105,10 +106,13 @@ def space_of(
         start: the trial of all tasks, from which a group may start.
 
     Raises:
-        UsageError: factors of something that is no number > 0.
+        UsageError: a key that no run has, or factors of something that is no number > 0.
     """
     found = {}
     for key, values in flat_keys(config["keys"]).items():
+        top = key.replace("/", ".").partition(".")[0]
+        if top not in recipe:
+            raise UsageError(f"space.keys has the unknown key {key}{hint(top, recipe, 'keys')}")
         known = value_at(recipe, key.replace("/", "."))
         times = isinstance(values, dict) and TIMES in values
         number = isinstance(known, int | float) and not isinstance(known, bool) and known > 0

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from pipeline.configuration.composition import compose
-from pipeline.configuration.space_rules import seconds_of
+from pipeline.configuration.space_rules import is_common, seconds_of
 from pipeline.searching.draws import DATABASE, Told, draw, keep, name_of, unused_names
 from pipeline.searching.space import Space, reading, space_of
 from pollinate.errors import UsageError
@@ -44,6 +44,19 @@ def test_a_group_may_start_from_the_model_of_all_tasks() -> None:
     assert found.source({**drawn, "tasks": "all"}) is None
     assert len(found.overrides({**drawn, "tasks": "all"})) == 3
     assert space().source({"tasks": "a"}) is None
+
+
+def test_a_key_that_no_run_has_is_named() -> None:
+    for present in (True, False):
+        config = {"keys": {"optimiser.lr": [0.1]}, "present": present}
+        with pytest.raises(UsageError, match=r"space.keys has the unknown key optimiser.lr"):
+            space_of(config, RECIPE, GROUPS)
+
+
+def test_what_is_answered_doesn_t_differ() -> None:
+    common = ("data.text.max_length", "data/shop", "tasks", "data.tasks.mood.target", "seed")
+    assert all(map(is_common, common))
+    assert not any(map(is_common, ("data.tasks.mood.weight", "optimizer.lr", "encoder/text")))
 
 
 def test_encoders_of_what_no_task_reads_aren_t_drawn() -> None:

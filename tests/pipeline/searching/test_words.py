@@ -12,7 +12,8 @@ from pipeline.searching.console import print_leaders
 from pipeline.searching.gains import Gain
 from pipeline.searching.library import LINEAR
 from pipeline.searching.outcome import ENSEMBLE, STUDENT, Candidate, Outcome
-from pipeline.searching.report import verdict
+from pipeline.searching.plan import Trial
+from pipeline.searching.report import difference, verdict
 from pipeline.searching.selection import Selection
 
 GAIN = Gain(0.05, 0.01, 0.09)
@@ -59,7 +60,9 @@ def printed(found: Outcome, width: int = 80) -> str:
 
 def test_models_together_are_told_by_task() -> None:
     text = said(outcome({"mood": {"joint": 0.25, "linear": 0.75}, "tone": {"alone-tone": 1.0}}))
-    assert text.startswith("the best model is 3 models together: on test rows +5.0 points over its")
+    assert text.startswith(
+        "the best model is 3 models together: on test rows +5.0 points over each"
+    )
     assert "`mood` is answered by linear (75%) and joint (25%); on test rows +5.0 (" in text
     assert "`tone` is answered by alone-tone; on test rows +5.0 (+1.0 to +9.0) over one net" in text
     assert "it has 134 k weights and takes 0.4 ms a row on this machine" in text
@@ -89,6 +92,12 @@ def test_a_student_is_named_and_compared_with_its_ensemble() -> None:
     assert text.startswith("the best model is the student, one network that learnt from the ense")
     assert "`mood` is answered by the student; on test rows" in text
     assert "the ensemble, in ensemble, scores +0.0 points on validation in comparison" in text
+
+
+def test_the_page_says_what_a_trial_has_other_than_the_recipe() -> None:
+    trial = Trial("drawn-001", "drawn", ["mood"], ["dim=6"], 4, "joint")
+    assert difference(trial, 2) == "dim=6 trainer.max_epochs=4 from joint"
+    assert difference(trial, 4) == "dim=6 from joint"
 
 
 def test_tables_fit_into_the_terminal() -> None:
