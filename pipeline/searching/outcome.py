@@ -309,11 +309,13 @@ def nearest(
 def make_ensemble(
     search: SearchContext, selections: Mapping[str, Selection], folders: Mapping[str, Path]
 ) -> Path:
-    """Make one model of all that were selected; return its run folder."""
+    """Make one model of all that were selected; return its run folder, that of one its own."""
     from pipeline import merge
 
     target = search.folder / ENSEMBLE
     names = list(dict.fromkeys(name for one in selections.values() for name in one.weights))
+    if len(names) == 1:
+        return folders[names[0]]
     weights = {task: dict(one.weights) for task, one in selections.items()}
     marker = target / "selection.json"
     wanted = {"weights": weights}

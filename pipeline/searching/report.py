@@ -71,9 +71,10 @@ def verdict(outcome: Outcome, progress: Mapping[str, Progress]) -> Iterator[str]
     )
     other = next((one for one in outcome.candidates if one is not chosen), None)
     if other is not None:
+        place = other.folder.relative_to(outcome.model.parent).as_posix()
         change = 100 * (other.mean() - chosen.mean())
         yield (
-            f"the {other.name}, in {other.folder.name}, scores {change:+.1f} points on validation "
+            f"the {other.name}, in {place}, scores {change:+.1f} points on validation "
             f"in comparison, with {format_scaled(other.parameters).strip()} weights and "
             f"{other.latency:.1f} ms a row"
         )
