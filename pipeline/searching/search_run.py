@@ -408,7 +408,8 @@ class SearchRun:
         """Select per task, make the model, report."""
         search, progress = self.search, self.progress()
         selected = select_models(search, progress)
-        student = self.student(engine, selected)
+        stopped = self.stop.signal_name is not None
+        student = None if stopped else self.student(engine, selected)
         if self.stop.signal_name is not None:
             return self.interrupted()
         outcome = conclude(search, self.progress(), selected, student)
