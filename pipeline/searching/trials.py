@@ -26,6 +26,11 @@ class TrialJob(FitJob):
     trial: Trial = field(repr=False)
     until: int | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the run, for MLflow: the search's and the trial's."""
+        return f"{self.context.folder.name}-{self.trial.name}"
+
     def is_finished(self) -> bool:
         """Say whether it has come as far as it is to."""
         return self.files.is_finished() or (
