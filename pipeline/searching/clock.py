@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pipeline.studies.trial_files import read_json
+from pipeline.studies.trial_files import is_score, read_json
 from pipeline.text_format import duration
 from pollinate.errors import PollinateError
 from pollinate.files import write_json
@@ -31,7 +31,7 @@ class Clock:
         except PollinateError:  # torn: what is lost is time that was counted
             found = None
         seconds = found.get("seconds") if isinstance(found, dict) else None
-        self.earlier = float(seconds) if isinstance(seconds, int | float) else 0.0
+        self.earlier = max(0.0, float(seconds)) if is_score(seconds) else 0.0
 
     def seconds(self) -> float:
         """Return the seconds of all sessions."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
 from pipeline.searching.budget import (
@@ -15,6 +18,7 @@ from pipeline.searching.budget import (
     rungs,
     wall_seconds,
 )
+from pipeline.searching.clock import FILE, Clock
 
 
 def test_costs_are_of_rows_and_epochs() -> None:
@@ -68,3 +72,12 @@ def test_runs_that_end_in_time() -> None:
     assert fitting(seconds, 2, 60.0) == ["a", "b", "c"]
     assert fitting(seconds, 2, 49.0) == ["a", "c"]
     assert fitting(seconds, 2, 10.0) == []
+
+
+@pytest.mark.parametrize("text", ["{}", '{"sec', '{"seconds": 1e400}', '{"seconds": -5}', "[1]"])
+def test_a_damaged_clock_begins_anew(text: str, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(text)
+    clock = Clock(tmp_path, time.perf_counter() - 2)
+    assert 2 <= clock.seconds() < 60
+    clock.note()
+    assert 2 <= Clock(tmp_path, time.perf_counter()).seconds() < 60
