@@ -62,6 +62,7 @@ def verdict(outcome: Outcome, progress: Mapping[str, Progress]) -> Iterator[str]
     """Yield what a search says, the most important first."""
     chosen, tasks = outcome.chosen, list(outcome.selections)
     yield f"the best model is {what_it_is(outcome)}{mean_words(outcome)}"
+    yield from outcome.notes
     for task in tasks:
         gained = gain_words(outcome, task)
         yield f"{code(task)} is answered by {who_answers(outcome, task)}; {gained}"
@@ -78,7 +79,6 @@ def verdict(outcome: Outcome, progress: Mapping[str, Progress]) -> Iterator[str]
             f"in comparison, with {format_scaled(other.parameters).strip()} weights and "
             f"{other.latency:.1f} ms a row"
         )
-    yield from outcome.notes
     lost = [name for name, own in progress.items() if own.status == "failed"]
     if lost:
         yield f"{count(len(lost), 'run')} failed, which the page lists: {listed(lost)}"
