@@ -8,7 +8,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pipeline.crash_report import has_crashed_before
 from pipeline.engines.engine import Outcome
@@ -155,5 +155,5 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]+|^\.+$", "-", text)
 
 
-def is_score(value: Any) -> bool:
+def is_score(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
