@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from pipeline.studies.trial_files import is_score, read_json
 from pipeline.text_format import duration
@@ -30,7 +31,7 @@ class Clock:
             found = read_json(self.file)
         except PollinateError:  # torn: what is lost is time that was counted
             found = None
-        seconds = found.get("seconds") if isinstance(found, dict) else None
+        seconds: Any = found.get("seconds") if isinstance(found, dict) else None
         self.earlier = max(0.0, float(seconds)) if is_score(seconds) else 0.0
 
     def seconds(self) -> float:
