@@ -22,7 +22,7 @@ def test_every_key_and_its_comment(name: str) -> None:
 def test_groups_with_their_options() -> None:
     page = help_text("fit")
     for group in groups([SHIPPED]):
-        assert (f"\n  {group}" in page) == (group not in ("engine", "method", "study"))
+        assert (f"\n  {group}" in page) == (group not in ("engine", "method", "space", "study"))
     assert "* adamw" in page
     assert "Any class of torch.optim by name" in page
     assert "source (data.datasets.NAME.source)" in page
