@@ -19,7 +19,8 @@ from tests.sessions import Session, run_sessions
 FOLDERS = [SHIPPED]
 # groups that hold no methods
 SETTINGS = {"data", "engine", "experiment", "space", "study", "tracking", "trainer"}
-UNTRAINED = {"engine", "method", "score", "space", "study"}  # groups that take no part in a training
+# groups that take no part in a training
+UNTRAINED = {"engine", "method", "score", "space", "study"}
 OPTIONS = [f"{group}/{option}" for group in groups(FOLDERS) for option in options(group, FOLDERS)]
 TRAINED = [name for name in OPTIONS if name.partition("/")[0] not in UNTRAINED]
 METHODS = [name for name in OPTIONS if name.partition("/")[0] not in SETTINGS]

@@ -20,6 +20,7 @@ class Order:
     command: its words; resume: those where ``begun`` exists, None if it can't go on.
     folder: where it works; log: what its output is added to.
     lock: held as long as it runs; ledger: JSON whose ``session`` is that of the last order.
+    summary: JSON whose ``status`` is finished where nothing is left to do.
     stop: a file that appears when it is asked to save and stop.
     variables: of its environment, besides those of its machine.
     """
@@ -33,6 +34,7 @@ class Order:
     log: Path
     lock: Path
     ledger: Path
+    summary: Path
     stop: Path
     variables: Mapping[str, str] = field(default_factory=dict)
 

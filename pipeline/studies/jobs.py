@@ -89,6 +89,7 @@ class Job(ABC):
             log=self.files.log,
             lock=self.files.lock,
             ledger=self.files.ledger,
+            summary=self.files.run.summary,
             stop=self.files.stop,
             variables=variables,
         )

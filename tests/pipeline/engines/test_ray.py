@@ -84,13 +84,11 @@ def test_trials_run_side_by_side_and_are_never_run_again(
 def test_stopping_asks_what_runs_and_withdraws_what_waits(
     engine: RayEngine, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STAND_IN_PAUSE", "0.2")
+    monkeypatch.setenv("STAND_IN_PAUSE", "1.5")  # far longer than it takes to be asked to stop
     made, folder = plan(seeds=[0]), tmp_path / "study"
     files = trial_files(folder, "single_task:a", 0)
-    begun = time.monotonic()
     _, whole = run(made, folder, jobs=3, stopping=lambda: files.step() >= 2, engine=engine)
     assert not whole
-    assert time.monotonic() - begun < 15
     assert len({name for _, name in words(log)}) == 2  # the third had no place
     stopped = files.step()
     assert 2 <= stopped < 10
@@ -107,7 +105,7 @@ def test_a_time_limit_is_of_running_not_of_waiting(
     made = plan(seeds=[0, 1], single_task=False)
     scheduler, _ = run(made, tmp_path / "study", jobs=2, timeout=60, engine=engine)
     assert {work.state for work in scheduler.works} == {"done"}
-    monkeypatch.setenv("STAND_IN_PAUSE", "1")
+    monkeypatch.setenv("STAND_IN_PAUSE", "3")
     run(plan(seeds=[3], single_task=False), tmp_path / "slow", timeout=2, engine=engine)
     (trial,) = collect(tmp_path / "slow").trials
     assert trial.status == "timeout"

@@ -34,6 +34,7 @@ def order(tmp_path: Path) -> Order:
         begun=tmp_path / "one" / "config.yaml",
         folder=tmp_path,
         ledger=tmp_path / "one.json",
+        summary=tmp_path / "one" / "summary.json",
         **names,
     )
 
@@ -60,6 +61,15 @@ def test_one_that_was_begun_again_meanwhile_runs_no_more(order: Order) -> None:
     assert outcome.taken
     assert outcome.message == "trial one was begun again meanwhile"
     assert not order.log.exists()
+
+
+def test_one_that_a_process_of_a_killed_study_has_finished_isnt_run(order: Order) -> None:
+    order.summary.parent.mkdir()
+    order.summary.write_text(json.dumps({"status": "finished"}))
+    assert Supervisor().run(order) == Outcome(code=0)
+    assert not order.log.exists()
+    order.summary.write_text("{")  # torn
+    assert Supervisor().run(order).output == "new\n"
 
 
 def test_one_that_another_process_is_at_is_left_to_it(order: Order) -> None:
