@@ -19,7 +19,7 @@ from pipeline.searching.trials import Progress
 from pipeline.studies.analysis.pareto import pareto_front
 from pipeline.studies.mlflow_run import StudyTracker
 from pipeline.studies.overrides import combined
-from pipeline.studies.report.charts.panel import HELPED, UNCLEAR, Chart, Hover, Panel, svg
+from pipeline.studies.report.charts.panel import COLOURS, HELPED, UNCLEAR, Chart, Hover, Panel, svg
 from pipeline.studies.report.charts.pareto_front import HEIGHT, Units, cost_axis, name_marks
 from pipeline.studies.report.report_tables import ReportTable
 from pipeline.text_format import cell, code, count, duration, format_scaled, listed
@@ -205,9 +205,12 @@ def report_page(search: SearchContext, outcome: Outcome, progress: Mapping[str, 
     drawn = [(chart, [(p.title, svg(p, n)) for n, p in enumerate(chart.panels)])] if chart else []
     return render(
         "search.html",
+        kind="Search",
         name=search.plan.name,
         lines=outcome.verdict,
         facts=facts,
+        notes=[],  # they are in the verdict
+        colours=COLOURS,
         charts=drawn,
         tables=list(tables(search, outcome, progress)),
         again=shell_command("search", override("resume", search.folder), "time_limit=2h"),

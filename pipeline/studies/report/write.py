@@ -162,6 +162,7 @@ def report_page(
         arms.append((arm, count(len(own), "run"), runs))
     return render(
         "study.html",
+        kind="Study",
         name=results.name,
         lines=lines,
         facts=facts,
