@@ -66,7 +66,7 @@ def _run(want: StudyRequest, leader: ProcessLock, started: float) -> StudyResult
     if not dry:
         check_launcher(want.config["launcher"])
         engine = make_engine(want.config)
-        lead(want.folder, leader)
+        lead("study", want.folder, leader)
         plan = find_plan(want)  # another one may have made it since
     if plan is None:
         plan = make_plan(want, console, started, timed=not dry)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.configuration.study_rules import NAME
-from pipeline.studies.plan import MultiTaskFacts, facts_from
-from pipeline.studies.trial_files import TrialFiles, read_json
+from pipeline.studies.plan import MultiTaskFacts, facts_from, read_plan
+from pipeline.studies.trial_files import TrialFiles
 from pollinate.errors import PollinateError
 from pollinate.files import write_json
 
@@ -87,13 +87,9 @@ def load_plan(folder: Path) -> SearchPlan | None:
     Raises:
         PollinateError: it can't be read, or is none.
     """
-    plain = read_json(folder / PLAN)
+    plain = read_plan(folder / PLAN, FORMAT)
     if plain is None:
         return None
-    if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
-        raise PollinateError(
-            f"{folder / PLAN} is of another version of pollinate; use that one, or a new run_dir"
-        )
     try:
         trials = {name: Trial(**own) for name, own in plain["trials"].items()}
         stages = [Stage(**own) for own in plain["stages"]]

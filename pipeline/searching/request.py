@@ -10,10 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.command import CommandArguments
-from pipeline.configuration.composition import compose, compose_with_requirements
-from pipeline.configuration.schema import changed_values
+from pipeline.configuration.composition import compose_with_requirements
 from pipeline.configuration.space_rules import is_common, seconds_of
-from pipeline.run_folder import RUNS, RunFolder, unused_folder
+from pipeline.run_folder import RunFolder
 from pipeline.searching.plan import PLAN, SearchPlan, load_plan
 from pipeline.searching.space import Space
 from pipeline.studies.overrides import (
@@ -21,20 +20,20 @@ from pipeline.studies.overrides import (
     is_below,
     key_of,
     refuse_commands,
-    told_again,
 )
 from pipeline.studies.prepare import (
     StudyRequest,
     is_empty,
-    require_told_again,
+    new_request,
+    require_same,
+    resumed_folder,
+    resumed_request,
     trial_base,
 )
 from pipeline.terminal import say
-from pipeline.tracking.addresses import own_addresses, require_own_address
-from pipeline.tracking.redact import redact
 from pollinate.errors import UsageError
 from pollinate.files import refuse_links
-from pollinate.overrides import option_text, override
+from pollinate.overrides import override
 from pollinate.requirements import check_writable, require_all
 
 COMMAND = "search"
@@ -50,50 +49,17 @@ OWN = (
     "space", "engine", "time_limit", "trials", "jobs", "launcher", "retries", "distil",
     "max_latency_ms", "max_parameters", "dry_run",
 )  # fmt: skip
-SHOWN = 6  # keys in a message
 
 
 def search_request(config: Mapping[str, Any], arguments: CommandArguments) -> StudyRequest:
     """Return what is asked for; ``resume`` adds what the search's folder knows."""
     dirs = [str(folder.expanduser().resolve()) for folder in arguments.config_dirs]
     if config["resume"] is None:
-        given = config["run_dir"]
-        folder = unused_folder(config["name"]) if given is None else Path(given).absolute()
-        return StudyRequest(dict(config), list(arguments.overrides), dirs, folder, Path.cwd())
-    folder = resumed_folder(str(config["resume"]))
+        return new_request(config, arguments, dirs)
+    folder = resumed_folder(str(config["resume"]), PLAN, COMMAND)
     plan = load_plan(folder)
     assert plan is not None, "looked for by resumed_folder"
-    refuse_links(folder)
-    given = [text for text in arguments.overrides if key_of(text) not in ("resume", "run_dir")]
-    require_told_again(plan, folder, given, dirs)
-    overrides = combined(plan.overrides, given)
-    dirs = list(dict.fromkeys([*plan.config_dirs, *dirs]))
-    again = compose(COMMAND, overrides, [Path(one) for one in dirs])
-    require_own_address(
-        again["tracking"].get("uri"),
-        own_addresses(config["tracking"]),
-        folder,
-        "tracking.uri",
-        "to keep the search here, tracking=none",
-    )
-    cwd = Path(plan.folder)
-    return StudyRequest(again, overrides, dirs, folder, cwd if cwd.is_dir() else Path.cwd())
-
-
-def resumed_folder(what: str) -> Path:
-    """Return the folder that ``resume`` names: ``last``, or a search's."""
-    if what == "last":
-        plans = sorted(RUNS.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime_ns)
-        if not plans:
-            raise UsageError(
-                f"resume=last found no search below {RUNS.absolute()}; start one, or name one with "
-                "resume=FOLDER"
-            )
-        return plans[-1].parent.absolute()
-    folder = Path(what).expanduser().absolute()
-    if not (folder / PLAN).is_file():
-        raise UsageError(f"resume must be last or a search's folder; {folder} has no {PLAN}")
-    return folder
+    return resumed_request(COMMAND, config, arguments, dirs, folder, plan)
 
 
 def find_plan(want: StudyRequest) -> SearchPlan | None:
@@ -112,18 +78,7 @@ def find_plan(want: StudyRequest) -> SearchPlan | None:
             )
         return None
     refuse_links(want.folder)
-    changed = changed_values(
-        RunFolder(want.folder).read_config(),
-        redact(want.config),
-        "there",
-        lambda key: not any(is_below(key, free) for free in FREE),
-    )
-    if changed:
-        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-        raise UsageError(
-            f"run_dir {want.folder} belongs to another search: {'; '.join(changed[:SHOWN])}{more}. "
-            f"Choose another run_dir, or resume that one: {option_text('resume', want.folder)}"
-        )
+    require_same(COMMAND, RunFolder(want.folder), want.config, FREE)
     # as checked with the configuration, whatever the file says
     refuse_commands(f"{want.folder / PLAN}", plan.chosen)
     plan.base, plan.config_dirs = base_of(want, plan.chosen, want.folder), want.config_dirs
@@ -227,8 +182,3 @@ def time_limit(config: Mapping[str, Any]) -> float:
     found = seconds_of(config["time_limit"])
     assert found is not None, "checked with the configuration"
     return found
-
-
-def words_again(want: StudyRequest) -> list[str]:
-    """Return what the command line of a resume must say again."""
-    return told_again(want.overrides, want.config_dirs)

@@ -34,12 +34,12 @@ from pipeline.searching.outcome import STUDENT, Outcome, Selected, conclude, sel
 from pipeline.searching.plan import PLAN, SearchPlan, Stage, Trial, trial_files
 from pipeline.searching.report import report
 from pipeline.searching.request import (
+    COMMAND,
     check_space,
     find_plan,
     make_plan,
     recipe_of,
     time_limit,
-    words_again,
 )
 from pipeline.searching.space import Space, reading, space_of
 from pipeline.searching.trials import Progress, TrialJob, job_of, progress_of, rows_share
@@ -84,7 +84,7 @@ def start(want: StudyRequest, leader: ProcessLock, started: float) -> SearchResu
     if not dry:
         check_launcher(want.config["launcher"])
         engine = make_engine(want.config)
-        lead(want.folder, leader)
+        lead(COMMAND, want.folder, leader)
         plan = find_plan(want)  # another one may have made it since
     if plan is None:
         plan = make_plan(want, console, started, timed=True)
@@ -447,9 +447,7 @@ class SearchRun:
 
     def interrupted(self) -> SearchResult:
         name = str(self.stop.signal_name)
-        command = shell_command(
-            "search", override("resume", relpath(self.folder)), *words_again(self.want)
-        )
+        command = shell_command("search", override("resume", relpath(self.folder)), *self.want.own)
         say(self.console, f"\nstopped by {name}; everything is saved. Go on with\n  {command}")
         code = SIGNAL_EXIT_CODES.get(name, 1)
         return SearchResult(exit_code=code, interrupted=name, folder=self.folder)

@@ -115,15 +115,27 @@ class StudyPlan:
         write_json(folder / PLAN, {"format": FORMAT, **asdict(self)}, private=True)
 
 
-def load_plan(folder: Path) -> StudyPlan | None:
-    """Return the plan of a study's folder, None if it has none."""
-    plain = read_json(folder / PLAN)
+def read_plan(file: Path, version: int) -> dict[str, Any] | None:
+    """Return what a plan's file says, None if there is none.
+
+    Raises:
+        PollinateError: it can't be read, or is of another version.
+    """
+    plain = read_json(file)
     if plain is None:
         return None
-    if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
+    if not isinstance(plain, dict) or plain.pop("format", None) != version:
         raise PollinateError(
-            f"{folder / PLAN} is of another version of pollinate; use that one, or a new run_dir"
+            f"{file} is of another version of pollinate; use that one, or a new run_dir"
         )
+    return plain
+
+
+def load_plan(folder: Path) -> StudyPlan | None:
+    """Return the plan of a study's folder, None if it has none."""
+    plain = read_plan(folder / PLAN, FORMAT)
+    if plain is None:
+        return None
     try:
         arms = {name: arm_from(own) for name, own in plain["arms"].items()}
         plan = StudyPlan(**{**plain, "facts": facts_from(plain["facts"]), "arms": arms})

@@ -64,10 +64,20 @@ FREE = (
 SHOWN = 6  # keys in a message
 
 
-def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Check that a study's folder is that of this configuration; seeds may be added.
+def require_same(
+    command: str,
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    free: Sequence[str],
+    more: Sequence[str] = (),
+) -> None:
+    """Check that a folder is that of this configuration.
 
     A key that the folder's version didn't have, and that is null, changes nothing.
+
+    Args:
+        command: study or search; config: of it.
+        free: keys that may differ; more: other differences, for people.
     """
     saved, given = folder.read_config(), redact(config)
     known = dict(dotted_items(saved))
@@ -76,16 +86,15 @@ def require_same_study(folder: RunFolder, config: Mapping[str, Any], seeds: Sequ
         saved,
         given,
         "there",
-        lambda key: key not in new and not any(is_below(key, free) for free in FREE),
+        lambda key: key not in new and not any(is_below(key, one) for one in free),
     )
-    lacking = [seed for seed in seeds if seed not in config["seeds"]]
-    if lacking:
-        changed.append(f"seeds is {config['seeds']}, there {list(seeds)}; seeds can only be added")
+    changed += more
     if changed:
-        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        rest = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise UsageError(
-            f"run_dir {folder.path} belongs to another study: {'; '.join(changed[:SHOWN])}{more}. "
-            f"Choose another run_dir, or resume that one: {option_text('resume', folder.path)}"
+            f"run_dir {folder.path} belongs to another {command}: {'; '.join(changed[:SHOWN])}"
+            f"{rest}. Choose another run_dir, or resume that one: "
+            f"{option_text('resume', folder.path)}"
         )
 
 
@@ -134,41 +143,69 @@ def study_request(config: Mapping[str, Any], arguments: CommandArguments) -> Stu
         if key in given_keys(arguments.overrides):
             raise UsageError(f"{key} is set for each trial by the study; use {instead}")
     if config["resume"] is None:
-        given = config["run_dir"]
-        folder = unused_folder(config["name"]) if given is None else Path(given).absolute()
-        return StudyRequest(dict(config), list(arguments.overrides), dirs, folder, Path.cwd())
-    folder = resumed_folder(str(config["resume"]))
+        return new_request(config, arguments, dirs)
+    folder = resumed_folder(str(config["resume"]), PLAN, COMMAND)
     plan = load_plan(folder)
     assert plan is not None, "looked for by resumed_folder"
+    seeds = override("seeds", plan.seeds)  # some may have been added since it began
+    return resumed_request(COMMAND, config, arguments, dirs, folder, plan, [seeds])
+
+
+def new_request(
+    config: Mapping[str, Any], arguments: CommandArguments, dirs: list[str]
+) -> StudyRequest:
+    """Return what the command line asks for by itself; ``dirs``: its folders with configs."""
+    given = config["run_dir"]
+    folder = unused_folder(config["name"]) if given is None else Path(given).absolute()
+    return StudyRequest(dict(config), list(arguments.overrides), dirs, folder, Path.cwd())
+
+
+def resumed_request(
+    command: str,
+    config: Mapping[str, Any],
+    arguments: CommandArguments,
+    dirs: list[str],
+    folder: Path,
+    plan: ToldPlan,
+    more: Sequence[str] = (),
+) -> StudyRequest:
+    """Return what the command line asks for with what a folder's plan says.
+
+    Args:
+        command: study or search; config, arguments: of its command line.
+        dirs: of that, with configs.
+        folder: that is resumed; plan: in it.
+        more: overrides between the plan's and the command line's.
+    """
     refuse_links(folder)
     given = [text for text in arguments.overrides if key_of(text) not in ("resume", "run_dir")]
     require_told_again(plan, folder, given, dirs)
-    seeds = override("seeds", plan.seeds)  # some may have been added since it began
-    overrides = combined(plan.overrides, [seeds], given)
+    overrides = combined(plan.overrides, more, given)
     dirs = list(dict.fromkeys([*plan.config_dirs, *dirs]))
-    again = compose(COMMAND, overrides, [Path(one) for one in dirs])
+    again = compose(command, overrides, [Path(one) for one in dirs])
     require_own_address(
         again["tracking"].get("uri"),
         own_addresses(config["tracking"]),
         folder,
         "tracking.uri",
-        "to keep the study here, tracking=none",
+        f"to keep the {command} here, tracking=none",
     )
     cwd = Path(plan.folder)
     return StudyRequest(again, overrides, dirs, folder, cwd if cwd.is_dir() else Path.cwd())
 
 
 class ToldPlan(Protocol):
-    """A plan that a folder tells: its command line."""
+    """A plan that a folder tells: its command line, and the folder where that was given."""
 
     overrides: list[str]
     config_dirs: list[str]
+    folder: str
 
 
 def require_told_again(
     plan: ToldPlan, folder: Path, given: Sequence[str], dirs: Sequence[str]
 ) -> None:
-    """Check that the user says what the study's folder must not say alone.
+    """Check that the user says what a folder must not say alone.
 
     Args:
         plan: in the folder, which may be a stranger's.
@@ -197,19 +234,24 @@ def require_told_again(
         )
 
 
-def resumed_folder(what: str) -> Path:
-    """Return the folder that ``resume`` names: ``last``, or a study's."""
+def resumed_folder(what: str, file: str, kind: str) -> Path:
+    """Return the folder that ``resume`` names: ``last``, or a path.
+
+    Args:
+        what: ``resume``.
+        file: in which such a folder has its plan; kind: what it is of, study or search.
+    """
     if what == "last":
-        plans = sorted(RUNS.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime_ns)
+        plans = sorted(RUNS.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
         if not plans:
             raise UsageError(
-                f"resume=last found no study below {RUNS.absolute()}; start one, or name one with "
+                f"resume=last found no {kind} below {RUNS.absolute()}; start one, or name one with "
                 "resume=FOLDER"
             )
         return plans[-1].parent.absolute()
     folder = Path(what).expanduser().absolute()
-    if not (folder / PLAN).is_file():
-        raise UsageError(f"resume must be last or a study's folder; {folder} has no {PLAN}")
+    if not (folder / file).is_file():
+        raise UsageError(f"resume must be last or a {kind}'s folder; {folder} has no {file}")
     return folder
 
 
@@ -225,8 +267,10 @@ def find_plan(want: StudyRequest) -> StudyPlan | None:
             )
         return None
     refuse_links(want.folder)
-    require_same_study(RunFolder(want.folder), want.config, plan.seeds)
-    study = want.config["study"]
+    seeds, study = want.config["seeds"], want.config["study"]
+    lacking = any(seed not in seeds for seed in plan.seeds)
+    fewer = [f"seeds is {seeds}, there {plan.seeds}; seeds can only be added"] if lacking else []
+    require_same(COMMAND, RunFolder(want.folder), want.config, FREE, fewer)
     plan.seeds = list(want.config["seeds"])
     # as checked with the configuration, whatever the file says
     plan.base, plan.config_dirs = trial_base(want, plan.chosen), want.config_dirs
@@ -352,17 +396,17 @@ def save_plan(plan: StudyPlan, want: StudyRequest) -> None:
     plan.save(want.folder)
 
 
-def lead(folder: Path, leader: ProcessLock) -> None:
-    """Take the lock of a study's folder.
+def lead(command: str, folder: Path, leader: ProcessLock) -> None:
+    """Take the lock of a study's or a search's folder.
 
     Raises:
-        PollinateError: another process runs the study, and where.
+        PollinateError: another process runs it, and where.
     """
     if not leader.acquire():
         holder = lock_holder(leader.path) or "another process"
         raise PollinateError(
-            f"the study in {folder} runs already: {holder}; wait until it ends, or stop it there; "
-            "for several machines, use engine=ray or engine=slurm"
+            f"the {command} in {folder} runs already: {holder}; wait until it ends, or stop it "
+            "there; for several machines, use engine=ray or engine=slurm"
         )
     leader.sign()
 
