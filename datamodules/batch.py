@@ -49,6 +49,8 @@ class Batch:
         its last; only where a wide path needs it.
     held_out: {task: (N, K)}, what linear models that were fitted without a row say of it, in place
         of what its terms say: of training rows.
+    prompts: {task: (N, P) int64}, token ids of the texts that a task that answers in words goes on
+        with, padded with 0; a row of zeros has none.
 
     Examples:
         >>> import torch, pollinate as po
@@ -71,6 +73,7 @@ class Batch:
     cached: dict[str, CachedFeatures] = field(default_factory=dict)
     terms: dict[str, Tensor] = field(default_factory=dict)
     held_out: dict[str, Tensor] = field(default_factory=dict)
+    prompts: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -105,6 +108,7 @@ class Batch:
             cached,
             map_tensors(function, self.terms),
             map_tensors(function, self.held_out),
+            map_tensors(function, self.prompts),
         )
 
 

@@ -205,8 +205,6 @@ def named_inputs(
                 + (f"; columns: {listing(known)}" if known else "")
             )
     found = {m: list(given) if isinstance(given, tuple) else given for m, given in inputs.items()}
-    if not found:
-        raise UsageError("inputs must name at least one modality and its column, got {}")
     for modality, given in found.items():
         if modality in INPUT_FORMS and not is_input(modality, given):
             raise UsageError(f"inputs[{modality!r}] must be {INPUT_FORMS[modality]}, got {given!r}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.cache import file_stamp
+from datamodules.prompts import Prompt
 from datamodules.table import (
     Column,
     Columns,
@@ -81,13 +82,17 @@ def resolve_or_unreadable(cell: Any, folder: Path | None, anywhere: bool = False
         return UnreadableCell(f"{error}, or set the source's folder" if outside else str(error))
 
 
-# a column; two columns, a pair of texts; or {array: column, rate: column or number} for audio
+TEMPLATE = "prompt"  # key of a text with columns between braces
+# a column; two columns, a pair of texts; {array: column, rate: column or number} for audio; or
+# {prompt: text with columns between braces}
 InputColumns = str | Sequence[str] | Mapping[str, Any]
 
 
 def columns_named(given: InputColumns) -> list[str]:
     if isinstance(given, str):
         return [given]
+    if isinstance(given, Mapping) and TEMPLATE in given:
+        return Prompt(given[TEMPLATE]).columns
     names = given.values() if isinstance(given, Mapping) else given
     return [name for name in names if isinstance(name, str)]
 
@@ -105,6 +110,8 @@ def input_cells(inputs: Mapping[str, InputColumns], table: SourceTable) -> dict[
 def column_cells(given: InputColumns, columns: Columns) -> Column:
     if isinstance(given, str):
         return columns[given]
+    if isinstance(given, Mapping) and TEMPLATE in given:
+        return Prompt(given[TEMPLATE]).cells(columns)
     if isinstance(given, Mapping):
         rate = given["rate"]
         if isinstance(rate, str):

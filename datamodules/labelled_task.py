@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from datamodules.label_maps import MapFormat
+from datamodules.prompts import Prompt, TextCodec
 from datamodules.table import Column, Columns
 
 Target = str | Sequence[str]  # a column, or several
@@ -43,6 +44,7 @@ class LabelledTask(Protocol):
     known: Mapping[str, Any] | None
     modalities: Sequence[str]
     maps: MapFormat | None
+    prompt: Prompt | None
     classes: Sequence[str]
 
     @property
@@ -54,9 +56,13 @@ class LabelledTask(Protocol):
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]: ...
 
+    def use_codec(self, codec: TextCodec) -> None: ...
+
     def learn(self, values: Iterable[Any]) -> None: ...
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets: ...
+
+    def notes(self) -> Iterator[str]: ...
 
     def class_numbers(self, target: Tensor) -> Tensor | None: ...
 

@@ -30,6 +30,8 @@ from datamodules.inputs import (
 from datamodules.label_maps import MapFormat, MapStore, prepare_maps, prepare_maps_cached
 from datamodules.labelled_task import LabelledTask
 from datamodules.modalities.base import InputStore, Modality, PreparedInputs, StreamedStore
+from datamodules.modalities.prompt import PromptModality
+from datamodules.modalities.text import TextModality
 from datamodules.splits import split_rows
 from datamodules.table import Column, SourceTable, take
 from pollinate.errors import PollinateError, UsageError
@@ -51,6 +53,7 @@ class LoadedDataset:
     maps: {task: targets that have a value for each pixel, of N rows}.
     hashes: (N,) uint64, equal for rows with the same inputs; None where that takes too long.
     dealt: digest of the splits as they were drawn, before bad rows were left out.
+    prompts: {task that answers in words: N texts that it goes on with, None where a row has none}.
     """
 
     table: SourceTable
@@ -62,6 +65,7 @@ class LoadedDataset:
     hashes: np.ndarray | None = field(default=None, repr=False)
     maps: dict[str, MapStore] = field(default_factory=dict)
     dealt: str = ""
+    prompts: dict[str, Column] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -140,6 +144,7 @@ def load_dataset(
     bad.add("", table.bad)
     readable = bad.without(np.arange(len(table)))
     inputs = input_cells(spec.inputs, table)
+    prompts = {t: o.prompt.cells(table.columns) for t, o in tasks.items() if o.prompt is not None}
     targets = {task: raw_targets(one, name, inputs, table) for task, one in tasks.items()}
     for task, values in targets.items():
         columns = "+".join(columns_named(tasks[task].target_in(name)))
@@ -155,10 +160,20 @@ def load_dataset(
         raise PollinateError(f"data set {name}: {error}") from error
     rows, dealt = {split: bad.without(own) for split, own in drawn.items()}, rows_digest(drawn)
     if spec.streaming:  # what needs all inputs at once is left out
-        return LoadedDataset(table, inputs, {}, targets, rows, bad, dealt=dealt)
+        return LoadedDataset(table, inputs, {}, targets, rows, bad, dealt=dealt, prompts=prompts)
     keys = {m: input_key(m, spec.inputs[m], cells, table) for m, cells in inputs.items()}
-    hashes = row_hashes(inputs, keys, table, cache)
-    return LoadedDataset(table, inputs, keys, targets, rows, bad, hashes, dealt=dealt)
+    # of rows without inputs all that is read is their prompts
+    said = {task: prompt_key(tasks[task], table) for task in prompts}
+    hashes = row_hashes(inputs or prompts, keys or said, table, cache)
+    return LoadedDataset(
+        table, inputs, keys, targets, rows, bad, hashes, dealt=dealt, prompts=prompts
+    )
+
+
+def prompt_key(task: LabelledTask, table: SourceTable) -> list[Any]:
+    """Return plain values that change when a task's prompts do."""
+    assert task.prompt is not None
+    return [table.digest, task.prompt.template]
 
 
 def rows_digest(rows: Mapping[str, np.ndarray]) -> str:
@@ -233,6 +248,8 @@ def named_columns(
     for modality, given in spec.inputs.items():
         yield from ((f"inputs.{modality}", column) for column in columns_named(given))
     for task, one in tasks.items():
+        if one.prompt is not None:
+            yield from ((f"prompt of task {task}", column) for column in one.prompt.columns)
         for modality in one.modalities:
             if modality not in spec.inputs:
                 raise PollinateError(
@@ -335,10 +352,42 @@ def prepare_inputs(
         prepared = prepare_column(kind, cells, loaded, loaded.keys[modality], cache)
         loaded.bad.add("+".join(given), prepared.errors)
         stores[modality] = prepared.store
-    empty = ~np.any([store.has for store in stores.values()], axis=0)
+    return stores
+
+
+def prepare_prompts(
+    loaded: LoadedDataset,
+    tasks: Mapping[str, LabelledTask],
+    prompts: Mapping[str, PromptModality],
+    cache: Cache,
+) -> dict[str, InputStore]:
+    """Return {task: its prompts}, and note the rows where that fails in ``loaded.bad``.
+
+    Args:
+        loaded: the data set.
+        tasks: {task: what it is}.
+        prompts: {task that answers in words: how its prompts become tokens}.
+        cache: where results are kept that take long to compute.
+    """
+    stores: dict[str, InputStore] = {}
+    for task, cells in loaded.prompts.items():
+        prompt, kind = tasks[task].prompt, prompts[task]
+        assert prompt is not None
+        if loaded.table.streamed:
+            has = np.any([loaded.table.streamed[column] for column in prompt.columns], axis=0)
+            stores[task] = StreamedStore(kind, cells, has, loaded.table)
+            continue
+        prepared = prepare_column(kind, cells, loaded, prompt_key(tasks[task], loaded.table), cache)
+        loaded.bad.add("+".join(prompt.columns), prepared.errors)
+        stores[task] = prepared.store
+    return stores
+
+
+def refuse_empty_rows(loaded: LoadedDataset, stores: Sequence[InputStore]) -> None:
+    """Note the rows of which nothing is there, in ``loaded.bad``."""
+    empty = ~np.any([store.has for store in stores], axis=0)
     wrong = "all inputs of the row are empty" if len(stores) > 1 else "the input is empty"
     loaded.bad.add("", dict.fromkeys(np.flatnonzero(empty).tolist(), wrong))
-    return stores
 
 
 def prepare_column(
@@ -373,6 +422,12 @@ def learn_modalities(
             modality.load_state_dict(learnt["modalities"][name])
         else:
             own = [data.input(name, "train") for data in loaded.values() if name in data.inputs]
+            if isinstance(modality, TextModality):
+                own += [
+                    take(cells, data.rows["train"])
+                    for data in loaded.values()
+                    for cells in data.prompts.values()
+                ]
             modality.fit(own)
 
 

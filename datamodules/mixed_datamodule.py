@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -27,10 +27,13 @@ from datamodules.loading import (
     load_dataset,
     load_maps,
     prepare_inputs,
+    prepare_prompts,
+    refuse_empty_rows,
 )
 from datamodules.lookalikes import lookalike_notes
 from datamodules.modalities.base import InputStore, Modality
 from datamodules.modalities.defaults import make_modality
+from datamodules.modalities.prompt import PromptModality
 from datamodules.modalities.text import TextModality
 from datamodules.samplers.base import Sampler
 from datamodules.samplers.temperature import Temperature
@@ -128,6 +131,8 @@ class MixedDataModule(LightningDataModule):
                 task.use_datasets(list(self.datasets))
             except UsageError as error:
                 raise UsageError(f"task {name}: {error}") from error
+        for name, one in self.datasets.items():
+            require_something_read(name, one, self._tasks_of(name))
         self.modalities = self._modalities(modalities or {})
         self.sampler = sampler
         self.seed = seed
@@ -141,6 +146,7 @@ class MixedDataModule(LightningDataModule):
         self.notes: list[str] = []
         self.parts: dict[str, dict[str, SplitDataset]] = {}  # {split: {data set: part}}
         self.loaded: dict[str, LoadedDataset] = {}
+        self.prompts: dict[str, PromptModality] = {}  # {task that answers in words: how}
         self.position = 0
         self.history: list[dict[str, int]] = []  # counts of the epochs before ``position``
         self.plan: EpochPlan | None = None
@@ -187,7 +193,7 @@ class MixedDataModule(LightningDataModule):
         self.loaded = {name: self.load(name) for name in self.datasets}
         self._refuse_bad_rows()
         self.learn_modalities()
-        stores = {name: self.prepare(name) for name in self.loaded}
+        prepared = {name: self.prepare(name) for name in self.loaded}
         self._refuse_bad_rows()
         for name, loaded in self.loaded.items():
             self.notes += [f"{name}: {note}" for note in loaded.table.notes]
@@ -199,7 +205,7 @@ class MixedDataModule(LightningDataModule):
         self.notes += cross_dataset_notes(self.loaded, self.policy.strict)
         learn_tasks(self.tasks, self.loaded, self.learnt)
         parts = {
-            split: {name: self._part(name, split, stores[name]) for name in self.datasets}
+            split: {name: self._part(name, split, *prepared[name]) for name in self.datasets}
             for split in SPLITS
         }
         for name, task in self.tasks.items():
@@ -207,6 +213,7 @@ class MixedDataModule(LightningDataModule):
                 require_task_rows(name, task, parts)
             self.notes += missing_label_notes(name, task, parts)
             self.notes += lookalike_notes(name, task.classes)
+            self.notes += [f"task {name}: {note}" for note in task.notes()]
         self.parts = parts
         self.notes += self.policy.cache.notes[known:]
         for loaded in self.loaded.values():
@@ -242,14 +249,25 @@ class MixedDataModule(LightningDataModule):
     def learn_modalities(self) -> None:
         """Learn the tokenizer from the training rows, or take the given one."""
         learn_modalities(self.modalities, self.loaded, self.learnt)
+        for name, task in self.tasks.items():
+            if task.prompt is not None:
+                self.prompts[name] = prompt_modality(name, task, self.modalities)
+                task.use_codec(self.prompts[name])
 
-    def prepare(self, name: str) -> dict[str, InputStore]:
-        """Prepare all inputs of a data set that was loaded, and note the rows where that fails."""
-        inputs, cache = self.datasets[name].inputs, self.policy.cache
-        stores = prepare_inputs(self.loaded[name], inputs, self.modalities, cache)
-        notes = [store.note() for store in stores.values()]
-        self.notes += [f"{name}: {note}" for note in notes if note is not None]
-        return stores
+    def prepare(self, name: str) -> tuple[dict[str, InputStore], dict[str, InputStore]]:
+        """Prepare all inputs of a data set that was loaded, and note the rows where that fails.
+
+        Returns:
+            {modality: inputs}, and {task that answers in words: prompts}.
+        """
+        loaded, tasks, cache = self.loaded[name], self._tasks_of(name), self.policy.cache
+        stores = prepare_inputs(loaded, self.datasets[name].inputs, self.modalities, cache)
+        prompts = prepare_prompts(loaded, tasks, self.prompts, cache)
+        refuse_empty_rows(loaded, [*stores.values(), *prompts.values()])
+        notes = [(name, store.note()) for store in stores.values()]
+        notes += [(f"{name}, task {task}", store.note()) for task, store in prompts.items()]
+        self.notes += [f"{where}: {note}" for where, note in notes if note is not None]
+        return stores, prompts
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -367,16 +385,22 @@ class MixedDataModule(LightningDataModule):
         if loaded.bad.found:
             self.notes.append(loaded.bad.note())
 
-    def _part(self, name: str, split: str, stores: Mapping[str, InputStore]) -> SplitDataset:
+    def _part(
+        self,
+        name: str,
+        split: str,
+        stores: Mapping[str, InputStore],
+        prompts: Mapping[str, InputStore],
+    ) -> SplitDataset:
         tasks = self._tasks_of(name)
-        part, notes = make_split(name, split, self.loaded[name], stores, tasks)
+        part, notes = make_split(name, split, self.loaded[name], stores, tasks, prompts)
         self.notes += notes
         if split == "train" and self.label_fraction < 1:
             hide_labels(part, tasks, self.label_fraction, self.seed)
         return part
 
     def _modalities(self, given: Mapping[str, Modality | Mapping[str, Any]]) -> dict[str, Modality]:
-        used = sorted({m for spec in self.datasets.values() for m in spec.inputs})
+        used = used_modalities(self.datasets.values(), self.tasks.values())
         for name in given:
             if name not in used:
                 raise UsageError(
@@ -403,6 +427,41 @@ def require_named(what: str, given: object, kind: type, example: str) -> None:
             raise UsageError(f"{what}: {problem}")
         if not isinstance(value, kind):
             raise UsageError(f"{what}[{name!r}] must be like {example}, got {type(value).__name__}")
+
+
+def used_modalities(datasets: Iterable[Dataset], tasks: Iterable[LabelledTask]) -> list[str]:
+    """Return the modalities that are read; prompts are texts."""
+    used = {modality for one in datasets for modality in one.inputs}
+    return sorted(used | {"text" for task in tasks if task.prompt is not None})
+
+
+def require_something_read(name: str, dataset: Dataset, tasks: Mapping[str, LabelledTask]) -> None:
+    """Check that a data set without inputs is for tasks that have prompts."""
+    if dataset.inputs:
+        return
+    reading = [task for task, one in tasks.items() if one.prompt is None]
+    if reading or not tasks:
+        raise UsageError(
+            f"data set {name} must say which columns {' and '.join(reading) or 'its tasks'} read, "
+            "such as inputs={'text': 'review'}; only tasks with a prompt need none"
+        )
+
+
+def prompt_modality(
+    name: str, task: LabelledTask, modalities: Mapping[str, Modality]
+) -> PromptModality:
+    """Return how the prompts of a task that answers in words become tokens.
+
+    Raises:
+        UsageError: the model can't take them.
+    """
+    text = modalities["text"]
+    assert task.prompt is not None
+    assert isinstance(text, TextModality)
+    try:
+        return PromptModality(task.prompt, text)
+    except UsageError as error:
+        raise UsageError(f"task {name}: {error}") from error
 
 
 def require_training_rows(name: str, loaded: LoadedDataset) -> None:

@@ -58,6 +58,7 @@ class SplitDataset:
     cached: {modality: features of all rows of the data set}, given in place of the inputs.
     held_out: {task: (N, K)}, what tasks are given in place of the terms; see ``Batch.held_out``.
     gives_terms: whether batches have the terms that are counted: whether anything reads them.
+    prompts: {task that answers in words: prompts of all rows of the data set}.
     """
 
     name: str
@@ -70,6 +71,7 @@ class SplitDataset:
     cached: Mapping[str, FeatureTable] = field(default_factory=dict)
     held_out: Mapping[str, Tensor] = field(default_factory=dict)
     gives_terms: bool = True
+    prompts: Mapping[str, InputStore] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -105,7 +107,7 @@ class SplitDataset:
 
     def lengths(self) -> np.ndarray | None:
         """Return the sum of each row's lengths, (N,) int, None if all rows are of one length."""
-        known = [store.lengths() for store in self.stores.values()]
+        known = [store.lengths() for store in (*self.stores.values(), *self.prompts.values())]
         found = [lengths[self.rows] for lengths in known if lengths is not None]
         total: np.ndarray = np.sum(found, axis=0)
         return total if found else None
@@ -144,6 +146,8 @@ class SplitDataset:
                 batch.terms[modality] = terms
             if not has.all():
                 batch.has[modality] = torch.from_numpy(has)
+        for task, store in self.prompts.items():
+            batch.prompts[task] = all_prompts(store, self.rows[rows])
         batch.held_out = {task: values[batch.index] for task, values in self.held_out.items()}
         batch.targets |= {task: values[batch.index] for task, values in self.targets.items()}
         batch.present = {task: mask[batch.index] for task, mask in self.present.items()}
@@ -156,6 +160,17 @@ class SplitDataset:
             for task, found in self.maps.items()
             if found.modality == modality
         }
+
+
+def all_prompts(store: InputStore, rows: np.ndarray) -> Tensor:
+    """Return the prompts of the chosen rows, of zeros where there is none: (n, P) int64."""
+    has = store.has[rows]
+    there = store.rows(rows[has])
+    if has.all():
+        return there
+    found = there.new_zeros((len(rows), there.shape[1]))
+    found[torch.from_numpy(has)] = there
+    return found
 
 
 def scatter_maps(values: Tensor, has: np.ndarray) -> np.ndarray:
@@ -176,6 +191,7 @@ def make_split(
     loaded: LoadedDataset,
     stores: Mapping[str, InputStore],
     tasks: Mapping[str, LabelledTask],
+    prompts: Mapping[str, InputStore],
 ) -> tuple[SplitDataset, list[str]]:
     """Return a split of a data set, and what a user should know of its labels."""
     targets, present = {}, {}
@@ -195,7 +211,11 @@ def make_split(
                 refuse_unseen(task, name, split, unseen, loaded, spec.classes)
             notes.append(unseen_note(task, name, split, unseen, spec.classes))
     streamed = bool(loaded.table.streamed)
-    return SplitDataset(name, stores, loaded.rows[split], targets, present, streamed, maps), notes
+    for task, store in prompts.items():  # a row without a prompt has nothing to answer
+        present[task] = present[task] & torch.from_numpy(store.has[loaded.rows[split]])
+    own = loaded.rows[split]
+    part = SplitDataset(name, stores, own, targets, present, streamed, maps, prompts=prompts)
+    return part, notes
 
 
 def refuse_unseen(

@@ -149,6 +149,16 @@ SPLIT_COLUMN = "__split__"  # the column that says which split's file a row come
 ORIGIN_COLUMNS, HAS_PREFIX = ("__file__", "__line__"), "__has__"  # columns of our own in the cache
 
 
+def as_text(value: Any) -> str:
+    """Return a cell as text; an empty cell is an empty text, bytes are UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    missing = value is None or (isinstance(value, float) and value != value)
+    if isinstance(value, list):
+        return " ".join(map(written, value))
+    return "" if missing else written(value)
+
+
 def row_number(row: int) -> str:
     """Say where a row is, for people: counted from 1."""
     return f"row {row + 1}"

@@ -28,8 +28,9 @@ GIVEN = re.compile(r">>> .*(\((data|trainer)\b|trainer\.|runs/(first|study)|shop
 ABOUT_EXAMPLES = (
     "The examples run in a folder with `reviews.csv`, whose columns are `review`, `mood`, `stars` "
     "and `split`, `shop.yaml`, a data file that describes it, `runs/first`, a run of it, "
-    "`runs/study`, a study of it, and two small models of transformers, `text_model` and "
-    "`audio_model`. `data` is a [data module][datamodules.mixed_datamodule.MixedDataModule] of the "
+    "`runs/study`, a study of it, and three small models of transformers, `text_model`, "
+    "`audio_model` and `decoder_model`. `data` is a "
+    "[data module][datamodules.mixed_datamodule.MixedDataModule] of the "
     "reviews, and `trainer` a Trainer of Lightning for two steps."
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from datamodules.mixed_datamodule import MixedDataModule
+from datamodules.mixed_datamodule import MixedDataModule, used_modalities
 from lightning_modules.building import (
     as_plain_config,
     assets_of,
@@ -69,7 +69,7 @@ def assemble(
         PollinateError: the data can't be used.
     """
     require_width(dim)
-    used = sorted({modality for one in data.datasets.values() for modality in one.inputs})
+    used = used_modalities(data.datasets.values(), data.tasks.values())
     parts = {**{name: DEFAULT_ENCODERS[name]() for name in used}, **checked(encoders, used)}
     assets = {name: assets_of(part, (), f"encoders[{name!r}]") for name, part in parts.items()}
     data.use_preprocessing({name: found for name, found in assets.items() if found})

@@ -67,6 +67,12 @@ class BackwardEngine:
                 f"of {' and '.join(network.adapted())} has adapters of each task's own; set "
                 "balancer.level=parameters or auto"
             )
+        if self.level == "features" and network.prompted():
+            raise UsageError(
+                "balancer.level=features needs tasks that read the same features, and "
+                f"{' and '.join(network.prompted())} answer in words; set "
+                "balancer.level=parameters or auto"
+            )
         stepped = next(iter(self._stepped()), None)
         if balancer.tracks_shared_gradients and stepped is not None:
             raise UsageError(

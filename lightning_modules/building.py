@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from datamodules.mixed_datamodule import prompt_modality
 from datamodules.modalities.base import Modality
 from datamodules.modalities.defaults import MODALITIES, make_modality
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.base import Encoder, PlainEncoder, PretrainedEncoder
+from lightning_modules.encoders.language_model import LanguageModel
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.linear_network import LinearNetwork
 from lightning_modules.network import HeadInput, MultiTaskNetwork, RestoresHeadInput, combination
@@ -65,6 +67,7 @@ def build_modalities(
         tokenizer: content of a tokenizer.json that a new run takes over; None: it trains its own.
     """
     used = {m for spec in config["data"]["datasets"].values() for m in spec["inputs"]}
+    used |= {TEXT for task in tasks.values() if task.prompt is not None}
     missing = sorted(used - set(MODALITIES))
     if missing:
         raise UsageError(
@@ -134,6 +137,9 @@ def restore_vocabularies(
         task.load_state_dict(learnt["tasks"][name])
     for name, modality in modalities.items():
         modality.load_state_dict(learnt["modalities"][name])
+    for name, task in tasks.items():
+        if task.prompt is not None:
+            task.use_codec(prompt_modality(name, task, modalities))
     return tasks, modalities
 
 
@@ -173,14 +179,15 @@ def build_network(
         if new and isinstance(encoder, PretrainedEncoder):
             encoder.load()
         if chosen is not None:
-            own = tasks_of_modality(name, config["data"]["datasets"], routes)
+            own = tasks_of_modality(name, config["data"]["datasets"], routes, tasks)
             tunings[name] = apply_tuning(encoder, chosen, own, allow, f"encoder.{name}.{TUNE}")
         encoders[name] = encoder
-    trunk = build(config["trunk"], allow, "trunk", tasks=list(tasks))
+    require_writer(tasks, encoders)
+    trunk = build(config["trunk"], allow, "trunk", tasks=tasks_of_trunk(tasks))
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     views = {name: task.view for name, task in tasks.items()}
     fusions = build_fusions(config)
-    readers = tasks_of_modality(TEXT, config["data"]["datasets"], routes)
+    readers = tasks_of_modality(TEXT, config["data"]["datasets"], routes, tasks)
     texts = config["data"].get(TEXT, {})
     wide = build_wide_paths(tasks, readers) if TEXT in modalities and texts.get("wide") else {}
     network = MultiTaskNetwork(encoders, trunk, heads, routes, fusions, views, tunings, wide)
@@ -246,13 +253,39 @@ def without_tuning(given: Any) -> tuple[Any, Any]:
     return given, None
 
 
-def tasks_of_modality(modality: str, datasets: Config, routes: Routes) -> list[str]:
-    """Return the tasks that are predicted from rows of a modality."""
+def tasks_of_modality(
+    modality: str, datasets: Config, routes: Routes, tasks: Mapping[str, Task]
+) -> list[str]:
+    """Return the tasks that are predicted from rows of a modality; prompts are texts."""
     return [
         task
         for task, names in routes.items()
-        if any(modality in datasets[name]["inputs"] for name in names)
+        if (modality == TEXT and tasks[task].prompt is not None)
+        or any(modality in datasets[name]["inputs"] for name in names)
     ]
+
+
+def tasks_of_trunk(tasks: Mapping[str, Task]) -> list[str]:
+    """Return the tasks that read the trunk; all, where none does: a trunk is of some."""
+    return [name for name, task in tasks.items() if not task.view.prompted] or list(tasks)
+
+
+def require_writer(tasks: Mapping[str, Task], encoders: Mapping[str, Encoder]) -> None:
+    """Check that there is a language model, and that it learns, for tasks that answer in words.
+
+    Raises:
+        UsageError: texts have another encoder, or nothing of it trains.
+    """
+    asked = [name for name, task in tasks.items() if task.prompt is not None]
+    if not asked:
+        return
+    encoder = encoders[TEXT]
+    if not isinstance(encoder, LanguageModel):
+        raise UsageError(
+            f"task {asked[0]} answers in words, which {type(encoder).__name__} can't; choose a "
+            "language model: encoder/text=language_model encoder.text.model=NAME, or "
+            "encoder/text=smollm2"
+        )
 
 
 def apply_tuning(

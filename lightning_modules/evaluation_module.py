@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -96,7 +96,10 @@ class EvaluationModule(LightningModule):
         self, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> dict[str, list[Label]]:
         """Return {task: an answer for people a row}, rows in the order of ``forward``."""
-        outputs = self(self._read(batch, dataloader_idx))
+        read = self._read(batch, dataloader_idx)
+        with self.reader.explained(read):
+            routes = self.network.routes_of(self._tasks_in(read))
+            outputs = self.network.answer(read.batches, routes)
         return {task: self.tasks[task].decode(output) for task, output in outputs.items()}
 
     def on_validation_epoch_end(self) -> None:
@@ -122,13 +125,22 @@ class EvaluationModule(LightningModule):
         routes = self.network.routes.items()
         return [task for task, names in routes if any(name in batch.batches for name in names)]
 
+    def _limits(self, tasks: Sequence[str], stage: str) -> dict[str, int]:
+        """Return {task: rows that it writes answers for}, where validation takes some alone."""
+        if stage != "valid" or self.trainer.state.fn != TrainerFn.FITTING:
+            return {}
+        known = {task: self.tasks[task].valid_rows for task in tasks}
+        return {task: limit for task, limit in known.items() if limit is not None}
+
     def _evaluate(self, given: Any, dataloader_idx: int, stage: str) -> None:
         batch = self._read(given, dataloader_idx)
         tasks = self._tasks_in(batch)
         if not tasks:  # a member of an ensemble need not know all of its data sets
             return
         with self.reader.explained(batch):
-            outputs = self.network(batch.batches, tasks)
+            outputs = self.network.answer(
+                batch.batches, self.network.routes_of(tasks), self._limits(tasks, stage)
+            )
             found = targets_of(batch.batches, tasks, self.network.routes)
             complete = batch.complete_tasks(self.network.routes)
             for task, (target, present) in found.items():

@@ -57,10 +57,11 @@ class EvaluationMetrics(nn.Module):
 
     def update(self, task: str, output: Tensor, target: Tensor) -> None:
         """Add labelled rows of one task: outputs (N, ...) and targets (N, ...)."""
-        self.losses.add({task: self.tasks[task].loss(output, target).sum()}, {task: len(target)})
+        own = self.tasks[task]
+        self.losses.add({task: own.answer_loss(output, target).sum()}, {task: len(target)})
         if len(target):
-            metric_input = self.tasks[task].metric_input(output)
-            self.metrics[task].update(metric_input, target)  # type: ignore[operator]  # a collection
+            metric_input, wanted = own.metric_input(output), own.metric_target(target)
+            self.metrics[task].update(metric_input, wanted)  # type: ignore[operator]  # a collection
 
     def take(self) -> tuple[dict[str, dict[str, float]], dict[str, ConfusionCounts]]:
         """Return ({task: {metric: value}}, {task: confusions}) over all ranks; start anew.

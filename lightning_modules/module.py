@@ -446,7 +446,7 @@ class MultiTaskModule(EvaluationModule):
     def on_train_epoch_end(self) -> None:
         """Log the training scores of the epoch, and the rows that it had."""
         scores = self.progress.take_scores()
-        named = {f"train/{task}/{self.tasks[task].score}": v for task, v in scores.items()}
+        named = {f"train/{t}/{self.tasks[t].training_score}": v for t, v in scores.items()}
         named |= {f"epoch_rows/{t}": float(n) for t, n in self.progress.take_epoch_rows().items()}
         loader = self.trainer.train_dataloader
         if isinstance(loader, StepLoader):

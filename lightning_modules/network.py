@@ -14,7 +14,15 @@ from torch.nn import functional
 
 from datamodules.batch import Batch
 from datamodules.features import Features, PooledOnly, concat_features
+from lightning_modules.answers import AnswerView, SaidAnswers
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.encoders.language_model import (
+    NO_TOKEN,
+    AnsweredPrompts,
+    LanguageModel,
+    stack_tokens,
+    without_padding,
+)
 from lightning_modules.fusions.base import Fusion
 from lightning_modules.routing import Routing
 from lightning_modules.task_network import TaskNetwork
@@ -29,7 +37,7 @@ from lightning_modules.task_rows import (
 from lightning_modules.trunks.base import Routes, Trunk
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.tuning.routed_adapters import shared_parameters
-from lightning_modules.views import EncodedDataset, RowView, View
+from lightning_modules.views import TEXT, EncodedDataset, RowView, View
 from lightning_modules.wide_path import WidePath
 
 
@@ -52,6 +60,7 @@ class ForwardTrace:
 
 
 ROW_VIEW = RowView()
+ALL_ROWS = 2**62
 MODALITY_SEPARATOR = "+"  # between the names of modalities
 HeadTap = Callable[[str, Tensor], Tensor]
 
@@ -173,14 +182,75 @@ class MultiTaskNetwork(TaskNetwork):
         routes = self.routes_of(tasks)
         trace = ForwardTrace() if trace is None else trace
         if not separate_graphs:
-            return self.predict(self.encode(batches, routes), routes, tap, trace)
+            return self._forward(batches, routes, tap, trace)
         outputs: dict[str, Tensor] = {}
         for some in self._split_routes(batches, routes):
             names = {name for route in some.values() for name in route}
             read = {name: batch for name, batch in batches.items() if name in names}
             if read:
-                outputs |= self.predict(self.encode(read, some), some, tap, trace)
+                outputs |= self._forward(read, some, tap, trace)
         return outputs
+
+    def _forward(
+        self, batches: Mapping[str, Batch], routes: Routes, tap: HeadTap, trace: ForwardTrace
+    ) -> dict[str, Tensor]:
+        asked = self._asked(batches, routes)
+        encoded, logits = self._read(batches, routes, [rows for rows, _ in asked.values()])
+        outputs = self.predict(encoded, routes, tap, trace) if encoded else {}
+        for (task, (_, mask)), found in zip(asked.items(), logits, strict=True):
+            if not mask.all():
+                full = found.new_zeros((len(mask), *found.shape[1:]))
+                found = full.index_put((mask.nonzero()[:, 0],), found)
+            outputs[task] = found
+        return outputs
+
+    def answer(
+        self,
+        batches: Mapping[str, Batch],
+        routes: Routes,
+        limits: Mapping[str, int] | None = None,
+    ) -> dict[str, Tensor]:
+        reading = {t: names for t, names in routes.items() if not self.views[t].prompted}
+        outputs = super().answer(batches, reading) if reading else {}
+        for task, names in routes.items():
+            parts = [batches[name] for name in names if name in batches]
+            view = self.views[task]
+            if not isinstance(view, AnswerView) or not parts:
+                continue
+            prompts = stack_tokens([part.prompts[task] for part in parts])
+            numbers = torch.cat([part.index for part in parts])
+            chosen = numbers < (limits or {}).get(task, ALL_ROWS)
+            said = SaidAnswers.nothing(len(numbers), prompts.device)
+            if any(task in part.targets for part in parts):
+                logits = self.forward(batches, [task])[task]
+                wanted = stack_tokens([part.targets[task] for part in parts], NO_TOKEN)
+                said = SaidAnswers.of(logits, wanted[:, : logits.shape[1]])
+            outputs[task] = view.answer(self.language_model, task, prompts, chosen, said)
+        return outputs
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The encoder of texts, where tasks answer in words."""
+        found = self.encoder(TEXT)
+        assert isinstance(found, LanguageModel), "build_network checks this"
+        return found
+
+    def _asked(
+        self, batches: Mapping[str, Batch], routes: Routes
+    ) -> dict[str, tuple[AnsweredPrompts, Tensor]]:
+        """Return {task: prompts and answers of its rows that have both, and which rows (N,)}."""
+        found = {}
+        for task, names in routes.items():
+            parts = [batches[name] for name in names if name in batches]
+            if not self.views[task].prompted or not parts:
+                continue
+            prompts = stack_tokens([part.prompts[task] for part in parts])
+            answers = stack_tokens([part.targets[task] for part in parts], NO_TOKEN)
+            mask = torch.cat([part.present[task] for part in parts])
+            mask = mask & (prompts != 0).any(dim=1)
+            answers = without_padding(answers[mask], NO_TOKEN)
+            found[task] = AnsweredPrompts(task, prompts[mask], answers), mask
+        return found
 
     def predict(
         self,
@@ -260,24 +330,54 @@ class MultiTaskNetwork(TaskNetwork):
         Returns:
             {key of ``encoding_keys``: rows}: dataset names, where no encoder has adapters per task.
         """
-        routed = [name for name, batch in batches.items() if any(self._routed(batch))]
-        found = encoding_keys(batches, routed, routes)
+        return self._read(batches, routes, ())[0]
+
+    def _read(
+        self, batches: Mapping[str, Batch], routes: Routes, asked: Sequence[AnsweredPrompts]
+    ) -> tuple[dict[str, EncodedDataset], list[Tensor]]:
+        """Encode rows, and predict the answers to prompts, in one call of an encoder.
+
+        Args:
+            batches, routes: as for ``encode``.
+            asked: prompts and answers of tasks that answer in words.
+
+        Returns:
+            what ``encode`` returns, and the logits (n, A, V) of each of ``asked``.
+        """
+        there = {name: batch for name, batch in batches.items() if batch.modalities}
+        reading = {t: names for t, names in routes.items() if not self.views[t].prompted}
+        routed = [name for name, batch in there.items() if any(self._routed(batch))]
+        found = encoding_keys(there, routed, reading)
         features: dict[str, dict[str, Features]] = {key: {} for key in found}
+        logits: list[Tensor] = []
         for modality in self.encoders:
-            for keys, rows in self._encode(modality, batches, found):
+            own = asked if modality == TEXT else ()
+            for keys, rows in self._encode(modality, there, found, own, logits):
                 for key in keys:
                     features[key][modality] = rows
-        return {
-            key: EncodedDataset(
-                self._fuse(features[key], batches[name]), features[key], batches[name]
-            )
+        encoded = {
+            key: EncodedDataset(self._fuse(features[key], there[name]), features[key], there[name])
             for key, (name, _) in found.items()
         }
+        return encoded, logits
 
     def _encode(
-        self, modality: str, batches: Mapping[str, Batch], found: EncodingKeys
+        self,
+        modality: str,
+        batches: Mapping[str, Batch],
+        found: EncodingKeys,
+        asked: Sequence[AnsweredPrompts],
+        logits: list[Tensor],
     ) -> Iterator[tuple[list[str], Features]]:
-        """Yield (keys of the copies that share the rows, the rows' features), by one call."""
+        """Yield (keys of the copies that share the rows, the rows' features), by one call.
+
+        Args:
+            modality: whose rows.
+            batches: {data set: rows}.
+            found: of ``encoding_keys``.
+            asked: prompts and answers that the same call reads, too.
+            logits: gets those of each of ``asked``.
+        """
         encoder = self.encoder(modality)
         units: dict[tuple[str, str], list[str]] = {}  # (data set, task): keys
         for key, (name, task) in found.items():
@@ -285,9 +385,17 @@ class MultiTaskNetwork(TaskNetwork):
                 unit = (name, ALL_TASKS if encoder.routing is None else task)
                 units.setdefault(unit, []).append(key)
         given = [batches[name] for name, _ in units]
-        if not given:
+        if not given and not asked:
             return
-        if encoder.routing is None:
+        if asked:
+            parts = [batch.inputs[modality] for batch in given]
+            shares = [(task, len(rows)) for (_, task), rows in zip(units, parts, strict=True)]
+            inputs = concat_inputs(parts) if parts else None
+            read, answers = self.language_model.read(inputs, asked, shares)
+            logits.extend(answers)
+            sizes = [count for _, count in shares]
+            encoded = split_features(encoder.finish(read), sizes) if parts else []
+        elif encoder.routing is None:
             encoded = encode_batches(encoder, modality, given)
         else:
             tasks = [task for _, task in units]
@@ -330,7 +438,11 @@ class MultiTaskNetwork(TaskNetwork):
     def tasks_share_rows(self) -> bool:
         """Say whether all tasks read the same features of the same data sets."""
         same = len({(self.routes[t], type(self.views[t])) for t in self.routes}) == 1
-        return same and not self.adapted()
+        return same and not self.adapted() and not self.prompted()
+
+    def prompted(self) -> list[str]:
+        """Return the tasks that answer in words."""
+        return [task for task, view in self.views.items() if view.prompted]
 
     def tasks_share_features(self) -> bool:
         """Say whether all tasks' heads read the same tensors."""
@@ -345,7 +457,9 @@ class MultiTaskNetwork(TaskNetwork):
 
     def _split_routes(self, batches: Mapping[str, Batch], routes: Routes) -> Iterator[Routes]:
         """Yield the routes of tasks whose rows share an encoder's forward, group by group."""
-        separate = {name for name, batch in batches.items() if all(self._routed(batch))}
+        separate = {
+            name for name, batch in batches.items() if batch.modalities and all(self._routed(batch))
+        }
         keys = {
             t: [task_key(n, t) if n in separate else n for n in names]
             for t, names in routes.items()

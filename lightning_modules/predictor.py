@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Batch
-from datamodules.inputs import InputColumns
+from datamodules.inputs import TEMPLATE, InputColumns
+from datamodules.mixed_datamodule import prompt_modality
 from datamodules.modalities.base import Modality
 from datamodules.modalities.image import displayed_size
+from datamodules.prompts import is_textual, prompt_input
 from datamodules.split_dataset import SplitDataset
 from lightning_modules.building import HEAD_INPUT, build_model, build_tasks, restore_vocabularies
 from lightning_modules.checkpoints import read_checkpoint, read_spec
@@ -62,6 +64,9 @@ class Predictor:
         modalities: {modality: how raw values become tensors}.
         inputs: {data set: {modality: its column, or columns, in training}}.
         readings: {data set: how its files were read}; see ``Source.reading``.
+
+    Attributes:
+        inputs, modalities: with the prompts of tasks that answer in words, ``prompt/TASK``.
     """
 
     def __init__(
@@ -74,8 +79,20 @@ class Predictor:
     ) -> None:
         self.network = network.eval()
         self.tasks = dict(tasks)
-        self.modalities = dict(modalities)
-        self.inputs = dict(inputs)
+        asked = {name: task.prompt for name, task in tasks.items() if task.prompt is not None}
+        prompts = {prompt_input(t): prompt_modality(t, tasks[t], modalities) for t in asked}
+        self.modalities = {**modalities, **prompts}
+        self.inputs = {
+            dataset: {
+                **columns,
+                **{
+                    prompt_input(task): {TEMPLATE: prompt.template}
+                    for task, prompt in asked.items()
+                    if dataset in network.routes[task]
+                },
+            }
+            for dataset, columns in inputs.items()
+        }
         self.readings = dict(readings or {})
 
     @classmethod
@@ -133,7 +150,18 @@ class Predictor:
 
     def modalities_of(self, task: str) -> list[tuple[str, ...]]:
         """Return the modalities that rows of the task's data sets have; a row may lack some."""
-        return [tuple(sorted(self.inputs[name])) for name in self.network.routes[task]]
+        return [tuple(sorted(self._read_by(task, name))) for name in self.network.routes[task]]
+
+    def _read_by(self, task: str, dataset: str) -> set[str]:
+        """Return what a task reads of a data set's rows: its prompts, or all that isn't one."""
+        if self.tasks[task].prompt is not None:
+            return {prompt_input(task)}
+        return {name for name in self.inputs[dataset] if name not in self._prompts}
+
+    @property
+    def _prompts(self) -> dict[str, str]:
+        """{name among the inputs: task} of prompts."""
+        return {prompt_input(n): n for n, task in self.tasks.items() if task.prompt is not None}
 
     def predictable_tasks(self, modalities: Sequence[str]) -> list[str]:
         """Return the tasks that rows with these modalities get an answer to."""
@@ -186,15 +214,24 @@ class Predictor:
         Raises:
             UsageError: as for ``predict``.
         """
-        for one in self.encoded(columns, tasks, batch_size, errors):
+        for rows, batches, routes in self._batches(columns, tasks, batch_size, errors):
             with torch.inference_mode():
-                outputs = self.network.predict(one.datasets, one.routes)
-            yield one.rows, outputs
+                outputs = self.network.answer(batches, routes)
+            yield rows, outputs
 
     def encoded(
         self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
     ) -> Iterator[EncodedRows]:
         """Encode every row that has what a task reads, some at a time; see ``outputs``."""
+        for rows, batches, routes in self._batches(columns, tasks, batch_size, errors):
+            with torch.inference_mode():
+                encoded = self.network.encode(batches, routes)
+            yield EncodedRows(rows, encoded, routes)
+
+    def _batches(
+        self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], dict[str, Batch], Routes]]:
+        """Yield (rows' numbers, {data set: rows}, {task: data sets}); see ``outputs``."""
         self._check(columns, tasks)
         columns = {m: [blank_as_none(cell) for cell in values] for m, values in columns.items()}
         device = next(chain(self.network.parameters(), self.network.buffers())).device
@@ -207,10 +244,7 @@ class Predictor:
                 for start in range(0, len(rows), batch_size):
                     batch, read = self._read(rows[start : start + batch_size], own, dataset, errors)
                     if read:
-                        with torch.inference_mode():
-                            there = {dataset: batch.to(device)}
-                            encoded = self.network.encode(there, routes)
-                        yield EncodedRows(read, encoded, routes)
+                        yield read, {dataset: batch.to(device)}, routes
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:
@@ -233,7 +267,7 @@ class Predictor:
             fits = {
                 name: (len(own & set(given)), -len(own - set(given)))
                 for name in self.network.routes[task]
-                if (own := set(self.inputs[name])) & set(given)
+                if (own := self._read_by(task, name)) & set(given)
             }
             if fits:
                 best = max(fits, key=lambda name: fits[name])
@@ -257,11 +291,14 @@ class Predictor:
                 errors[rows[place]] = f"{modality}: {error}"
         bad = {place for column in read.values() for place in column.errors}
         good = np.array([place for place in range(len(rows)) if place not in bad], dtype=np.int64)
-        stores = {m: column.store for m, column in read.items()}
+        found = {m: column.store for m, column in read.items()}
         for modality in self.inputs[dataset]:
-            if modality not in stores:
-                stores[modality] = self.modalities[modality].prepare([None] * len(rows)).store
-        part = SplitDataset(dataset, stores, np.arange(len(rows)), {}, {})
+            if modality not in found:
+                found[modality] = self.modalities[modality].prepare([None] * len(rows)).store
+        asked = self._prompts
+        stores = {name: store for name, store in found.items() if name not in asked}
+        prompts = {asked[name]: store for name, store in found.items() if name in asked}
+        part = SplitDataset(dataset, stores, np.arange(len(rows)), {}, {}, prompts=prompts)
         return part.batch(good), [rows[place] for place in good]
 
 
@@ -304,6 +341,5 @@ def rows_by_modalities(columns: Columns, length: int) -> dict[frozenset[str], li
 
 
 def text_length(columns: Columns, row: int) -> int:
-    """Return the length of a row's text, 0 if there is none."""
-    texts = columns.get("text")
-    return 0 if texts is None else len(str(texts[row]))
+    """Return the length of a row's texts, 0 if there are none."""
+    return sum(len(str(cells[row])) for name, cells in columns.items() if is_textual(name))

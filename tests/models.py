@@ -7,7 +7,7 @@ from pathlib import Path
 from string import ascii_lowercase, digits
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("small", "big", "cup", "hat", "pen", "no", "text", "good", "bad")
@@ -47,6 +47,20 @@ GPT2 = {
     "n_positions": 32,
     "bos_token_id": 256,
     "eos_token_id": 256,
+}
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 260,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 1,
 }
 T5 = {
     "model_type": "t5",
@@ -152,6 +166,19 @@ def roberta(folder: Path) -> Path:
 def gpt2(folder: Path) -> Path:
     """A decoder without padding."""
     return save(folder, GPT2, letters("<end>", first=False), eos_token="<end>")
+
+
+def llama(folder: Path) -> Path:
+    """A decoder with rotary positions, and a form of conversations."""
+    names = ("<pad>", "</s>", "<user>", "<model>")
+    template = (
+        "{% for m in messages %}{{ '<user>' if m.role == 'user' else '' }}{{ m.content }}"
+        "{% endfor %}{{ '<model>' if add_generation_prompt else '' }}"
+    )
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "chat_template": template}
+    core = letters(*names, first=True)
+    core.decoder = decoders.ByteLevel()
+    return save(folder, LLAMA, core, **special)
 
 
 def t5(folder: Path) -> Path:

@@ -84,7 +84,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame["split"] = ["train", "train", "train", "valid", "test"] * 20
     frame.to_csv(folder / "reviews.csv", index=False)
     (folder / "shop.yaml").write_text(SHOP, encoding="utf-8")
-    for name in ("text_model", "audio_model"):
+    for name in ("text_model", "audio_model", "decoder_model"):
         shutil.copytree(ROOT / "tests/data" / name, folder / name)
     small = [one for one in SMALL if not one.startswith("encoder")]  # as wide as those by hand
     po.fit(folder / "shop.yaml", [*small, f"run_dir={folder / 'runs/first'}"], quiet=True)

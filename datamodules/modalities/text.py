@@ -26,7 +26,7 @@ from datamodules.modalities.tokenization import (
     train_bpe,
 )
 from datamodules.progress_bar import track
-from datamodules.table import Column, take, written
+from datamodules.table import Column, as_text, take
 from datamodules.terms import text_terms
 from pollinate.errors import UsageError
 
@@ -284,16 +284,6 @@ def write_terms(column: Column, arrays: Arrays) -> None:
         for numbers, counts in text_terms([" ".join(texts_of(cell)) for cell in cells]):
             found.append(np.stack([numbers, counts.astype(np.int32)], axis=1))
     found.close()
-
-
-def as_text(value: Any) -> str:
-    """Return a cell as text; an empty cell is an empty text, bytes are UTF-8."""
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    missing = value is None or (isinstance(value, float) and value != value)
-    if isinstance(value, list):
-        return " ".join(map(written, value))
-    return "" if missing else written(value)
 
 
 def text_problem(cell: Any) -> str:

@@ -146,8 +146,15 @@ def width_of(network: Any) -> int:
     return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
-def load_model(network: nn.Module, model: str, key: str) -> None:
+def load_model(network: nn.Module, model: str, key: str, auto: Any = None) -> None:
     """Take over a model's weights.
+
+    Args:
+        network: built from the model's architecture.
+        model: an id of the hub, or a local folder.
+        key: the option that names it, for messages.
+        auto: transformers' class for such models; None: ``AutoModel``, of which the part that gives
+            features is taken.
 
     Raises:
         PollinateError: there are none, or they don't fit.
@@ -162,7 +169,7 @@ def load_model(network: nn.Module, model: str, key: str) -> None:
         raise PollinateError(f"{key} must be a model, {place} has an {ADAPTER}: it is an adapter")
     try:
         with hub_or_cache(place is None):
-            loaded, report = AutoModel.from_pretrained(
+            loaded, report = (auto or AutoModel).from_pretrained(
                 str(place or model),
                 config=AutoConfig.for_model(**architecture_of(model, key)),
                 dtype=torch.float32,
@@ -174,7 +181,7 @@ def load_model(network: nn.Module, model: str, key: str) -> None:
     except Exception as error:  # files and hub fail in many ways
         raise PollinateError(unavailable(model, place, key, error)) from error
     refuse_weights(unfit(loaded, report), place or model)
-    part = trimmed(loaded).state_dict()
+    part = (trimmed(loaded) if auto is None else loaded).state_dict()
     refuse_weights(differences(network.state_dict(), {k: v.shape for k, v in part.items()}), model)
     network.load_state_dict(part)
 
@@ -185,7 +192,7 @@ def save_model(network: Any, folder: Path, weights: Mapping[str, Tensor], key: s
     Raises:
         PollinateError: the network is the encoder of a model that has a decoder, too.
     """
-    if network.config.is_encoder_decoder:
+    if network.config.is_encoder_decoder and network.get_output_embeddings() is None:
         raise PollinateError(
             f"{key} names a model with a decoder, which the run left out, so that no whole model "
             "can be written; write the adapter alone: merge=false"
@@ -258,11 +265,16 @@ class TransformersEncoder(PretrainedEncoder):
         super().__init__()
         self.known = known
         self.dim, self.model, self.weights = dim, model, weights
-        self.network = build_model(known["architecture"], self.key, self.takes)
+        self.network = self.build(known["architecture"], self.key, self.takes)
         if checkpointing:
             self.network.activation_checkpointing_enable({"use_reentrant": False})
         width = width_of(self.network)
         self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
+
+    @classmethod
+    def build(cls, architecture: Mapping[str, Any], key: str, takes: str) -> Any:
+        """Return the network with random weights; see ``build_model``."""
+        return build_model(architecture, key, takes)
 
     def load(self) -> None:
         """Load the weights of the folder or of the hub."""

@@ -67,12 +67,16 @@ def tokenizer_of(model: str, key: str, network: nn.Module) -> dict[str, Any]:
     }
 
 
-def save_tokenizer(folder: Path, known: Mapping[str, Any]) -> None:
+def save_tokenizer(
+    folder: Path, known: Mapping[str, Any], end: int | None = None, template: str | None = None
+) -> None:
     """Write a tokenizer that transformers can load.
 
     Args:
         folder: exists.
         known: what ``tokenizer_of`` returned.
+        end: the id that ends a text; None: nothing is said of it.
+        template: the model's chat template, as it was written.
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -87,6 +91,8 @@ def save_tokenizer(folder: Path, known: Mapping[str, Any]) -> None:
         pad_token=padding,
         model_input_names=names,
         model_max_length=known["limit"] or ENDLESS,
+        eos_token=None if end is None else core.id_to_token(end),
+        chat_template=template,
     )
     tokenizer.save_pretrained(folder)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from torchmetrics import Metric, MetricCollection
 from datamodules.label_maps import MapFormat
 from datamodules.labelled_task import EncodedTargets, LabelledTask, Target
 from datamodules.lookalikes import lookalike_hint
+from datamodules.prompts import Prompt, TextCodec
 from datamodules.table import Column, Columns, written
 from lightning_modules.output_spaces import OutputSpace
 from lightning_modules.views import RowView, View
@@ -232,6 +233,9 @@ class Task(metaclass=Buildable):
         modalities: those that a row must have to be labelled; empty: the target says it.
         any_columns: whether any number of the columns of ``label_columns`` may apply to a row.
         maps: how a target that has a value for each pixel is read; None: a cell is a target.
+        prompt: what a task that answers in words says to a language model; None: it has a head.
+        valid_rows: rows of a validation split, the first, that answers are written for in training;
+            None: all.
 
     Examples:
         >>> import torch, pollinate as po
@@ -255,6 +259,8 @@ class Task(metaclass=Buildable):
     modalities: Sequence[str] = ()
     any_columns: bool = False
     maps: MapFormat | None = None
+    prompt: Prompt | None = None
+    valid_rows: int | None = None
     known: Mapping[str, Any] | None = None
 
     def __init__(
@@ -329,6 +335,9 @@ class Task(metaclass=Buildable):
         """
         return {}
 
+    def use_codec(self, codec: TextCodec) -> None:  # only of answers in words
+        """Be told how answers in words become tokens, before anything is learnt or encoded."""
+
     @abstractmethod
     def learn(self, values: Iterable[Any]) -> None:
         """Learn vocabulary, scale and label frequencies from the training split's targets.
@@ -339,6 +348,10 @@ class Task(metaclass=Buildable):
     @abstractmethod
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
         """Turn raw targets, or what ``maps`` made of them, into tensors."""
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a user should know of the labels that were learnt."""
+        yield from ()
 
     def target_form(self) -> TargetForm | None:
         """Return what targets from someone else's loader are checked for; None: nothing."""
@@ -352,13 +365,26 @@ class Task(metaclass=Buildable):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the unreduced loss: (N,)."""
 
+    def answer_loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the unreduced loss of what ``TaskNetwork.answer`` gives: (N,)."""
+        return self.loss(output, target)
+
     def metric_input(self, output: Tensor) -> Tensor:
         """Return what the metrics take of an output (N, ...)."""
         return output
 
+    def metric_target(self, target: Tensor) -> Tensor:
+        """Return what ``metrics`` take of targets (N, ...)."""
+        return target
+
+    @property
+    def training_score(self) -> str:
+        """The name of ``training_metric``."""
+        return self.score
+
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """Return fresh metrics that take (metric_input, target)."""
+        """Return fresh metrics that take (metric_input, metric_target)."""
 
     def training_metric(self) -> Metric:
         """Return a fresh metric for ``score`` on training rows, as they come."""

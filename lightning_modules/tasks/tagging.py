@@ -15,8 +15,8 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
 from datamodules.labelled_task import EncodedTargets, Target
-from datamodules.modalities.text import as_text, first_text, words_of
-from datamodules.table import Column, Columns
+from datamodules.modalities.text import first_text, words_of
+from datamodules.table import Column, Columns, as_text
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,

@@ -32,8 +32,9 @@ def data_problems(data: Any, encoders: Any) -> Iterator[str]:
         if not nodes:
             yield f"data.{key} must name at least one, got {shown(nodes)}"
         yield from _name_problems(f"data.{key}", nodes)
+    asked = prompted_datasets(tasks)
     for name, node in datasets.items():
-        yield from _dataset_problems(f"data.datasets.{name}", node, encoders)
+        yield from _dataset_problems(f"data.datasets.{name}", node, encoders, name in asked)
     for name, node in tasks.items():
         yield from _task_problems(f"data.tasks.{name}", node, list(datasets))
 
@@ -67,8 +68,16 @@ def _shape_problems(
             yield f"unknown key {path}.{key}={shown(value)}{hint(key, allowed, 'allowed')}"
 
 
-def _dataset_problems(path: str, node: Any, encoders: Any) -> Iterator[str]:
-    yield from _shape_problems(path, node, DATASET_KEYS, "source", DATASET_OPTIONAL)
+def prompted_datasets(tasks: Mapping[str, Any]) -> set[str]:
+    """Return the data sets of tasks that answer in words: they need not have inputs."""
+    asked = [one for one in tasks.values() if "prompt" in _mapping(one, "type")]
+    return {str(name) for one in asked for name in datasets_of(one)}
+
+
+def _dataset_problems(path: str, node: Any, encoders: Any, asked: bool) -> Iterator[str]:
+    optional = (*DATASET_OPTIONAL, *(("inputs",) if asked else ()))
+    required = tuple(key for key in DATASET_KEYS if key not in optional)
+    yield from _shape_problems(path, node, required, "source", optional)
     if not isinstance(node, dict):
         return
     if not isinstance(node.get("streaming", False), bool):
@@ -77,7 +86,7 @@ def _dataset_problems(path: str, node: Any, encoders: Any) -> Iterator[str]:
     if isinstance(inputs, dict) and inputs:
         for modality, column in inputs.items():
             yield from _input_problems(f"{path}.inputs", modality, column, encoders)
-    elif inputs != UNSET:
+    elif inputs != UNSET and not (asked and inputs == {}):
         yield f"{path}.inputs must be {{modality: column}}, got {shown(inputs)}"
     if split != UNSET:
         yield from split_problems(f"{path}.split", split)
@@ -191,7 +200,7 @@ def name_strata(data: Mapping[str, Any]) -> dict[str, Any]:
             columns: Any = next((one for one in targets if one is not None), [])
             if columns or sum(name in datasets_of(task) for task in tasks) > 1:
                 spec = {**spec, "split": {**split, "stratify": columns}}
-        datasets[name] = spec
+        datasets[name] = {"inputs": {}, **spec}  # those of prompts alone have none
     return {**data, "datasets": datasets}
 
 

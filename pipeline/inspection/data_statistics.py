@@ -190,7 +190,8 @@ def labels_of(task: Task, cell: Any) -> list[str] | None:
     text = label_text(cell)
     if text is None:
         return None
-    return [] if isinstance(task, Regression) or task.modalities else [text]
+    words = task.prompt is not None and not task.classes
+    return [] if isinstance(task, Regression) or task.modalities or words else [text]
 
 
 def sample(rows: np.ndarray) -> np.ndarray:

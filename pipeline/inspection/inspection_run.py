@@ -102,7 +102,7 @@ def reference_scores(config: Mapping[str, Any]) -> list[ReferenceScore]:
 
 def inspect_dataset(data: MixedDataModule, name: str) -> InspectedDataset:
     loaded = data.loaded[name]
-    stores = data.prepare(name)
+    stores, _ = data.prepare(name)
     loaded.rows = {split: loaded.bad.without(rows) for split, rows in loaded.rows.items()}
     tasks = {
         task: spec

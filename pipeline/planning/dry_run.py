@@ -68,23 +68,34 @@ def repeat_row(one: Batch, rows: int) -> Batch:
 
     index = torch.empty((rows,), dtype=torch.int64)
     targets, present = grown(one.targets), grown(one.present)
-    words, held_out = grown(one.words), grown(one.held_out)
-    return Batch(grown(one.inputs), targets, present, index, words=words, held_out=held_out)
+    return Batch(
+        grown(one.inputs),
+        targets,
+        present,
+        index,
+        words=grown(one.words),
+        held_out=grown(one.held_out),
+        prompts=grown(one.prompts),
+    )
 
 
 def batch_templates(data: MixedDataModule) -> tuple[BatchTemplate, BatchTemplate]:
     """Return rows of the length to which a batch is padded: usually, and at most."""
     plan = EpochPlan(data.sampler, data.sizes)
     steps = TrainingSteps(data.parts["train"], plan, data.seed, RankSlice())
-    usual, longest = {}, {}
+    usual: dict[str, Batch] = {}
+    longest: dict[str, Batch] = {}
     for name, part in steps.parts.items():
         rows = [
             steps.streams[name].rows(*plan.stretch(name, step))[0]
             for step in range(min(STEPS, data.epoch_steps))
         ]
         by_store = {m: padding_rows(store, part, rows) for m, store in part.stores.items()}
-        usual[name] = one_row_batch(part, {m: found[0] for m, found in by_store.items()})
-        longest[name] = one_row_batch(part, {m: found[1] for m, found in by_store.items()})
+        asked = {t: padding_rows(store, part, rows) for t, store in part.prompts.items()}
+        for place, found in enumerate((usual, longest)):
+            chosen = {m: own[place] for m, own in by_store.items()}
+            said = {task: own[place] for task, own in asked.items()}
+            found[name] = one_row_batch(part, chosen, said)
     return BatchTemplate(usual), BatchTemplate(longest)
 
 
@@ -102,7 +113,7 @@ def padding_rows(store: InputStore, part: SplitDataset, steps: list[np.ndarray])
     return found[len(found) // 2], found[-1]
 
 
-def one_row_batch(part: SplitDataset, chosen: Mapping[str, int]) -> Batch:
+def one_row_batch(part: SplitDataset, chosen: Mapping[str, int], asked: Mapping[str, int]) -> Batch:
     batch = Batch({}, {}, {}, torch.zeros(1, dtype=torch.int64))
     for modality, row in chosen.items():
         rows, store = np.array([row]), part.stores[modality]
@@ -110,6 +121,8 @@ def one_row_batch(part: SplitDataset, chosen: Mapping[str, int]) -> Batch:
         words = store.words(rows)
         if words is not None:
             batch.words[modality] = words
+    for task, row in asked.items():
+        batch.prompts[task] = part.prompts[task].rows(np.array([row]))
     batch.held_out = {task: values[:1] for task, values in part.held_out.items()}
     batch.targets = {task: values[:1] for task, values in part.targets.items()}
     for task, found in part.maps.items():

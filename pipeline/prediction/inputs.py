@@ -9,6 +9,7 @@ from typing import Any
 
 from datamodules.dataset_rules import INPUT_FORMS, is_input
 from datamodules.inputs import InputColumns, column_cells, columns_named, resolve_path
+from datamodules.prompts import is_textual
 from datamodules.sources.row_files import FileRow, RowFile
 from pipeline.prediction.input_files import TrainedReading
 from pollinate.errors import PollinateError, UsageError
@@ -146,7 +147,7 @@ def raw_values(
         for name in names
     }
     values = {modality: list(column_cells(given, table)) for modality, given in columns.items()}
-    for modality in values.keys() - {"text"}:
+    for modality in [name for name in values if not is_textual(name)]:
         for place, cell in enumerate(values[modality]):
             try:
                 values[modality][place] = resolve_path(cell, folder)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from datamodules.inputs import InputColumns, columns_named
+from datamodules.prompts import is_textual
 from datamodules.python_data import plain_cell
 from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictor
@@ -105,7 +106,7 @@ def predict_frame(
     frame = source.frame
     columns = match_columns(predictor.inputs, source, inputs, PYTHON)
     chosen = choose_tasks(predictor, list(columns), tasks, PYTHON)
-    media = [name for modality, given in columns.items() if modality != "text"
+    media = [name for modality, given in columns.items() if not is_textual(modality)
              for name in columns_named(given)]  # fmt: skip
     found = predict_rows(predictor, source.with_paths(media), columns, chosen, source, batch_size)
     answers: dict[str, pd.Series[Any]] = {}

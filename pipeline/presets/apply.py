@@ -21,6 +21,7 @@ from pipeline.presets.facts import (
 )
 from pipeline.presets.fast import fast
 from pipeline.presets.good import good
+from pipeline.presets.writing import writing
 from pollinate.overrides import override
 from pollinate.requirements import require_all
 
@@ -70,7 +71,12 @@ def apply_preset(
     usual = compose(command)
     usual["data"] = {name: asdict(kind()) for name, kind in USUAL_INPUTS.items()}
     choices = list(
-        open_choices(PRESETS[name](facts, machine, packages), given_keys(overrides), config, usual)
+        open_choices(
+            writing(facts, machine) if facts.writes else PRESETS[name](facts, machine, packages),
+            given_keys(overrides),
+            config,
+            usual,
+        )
     )
     chosen = [text for choice in choices for text in choice.overrides]
     composed = compose_with_requirements(

@@ -80,6 +80,7 @@ class TaskFacts:
     classes: their number, 0 where there are none.
     modalities: of its rows.
     words, pixels: whether it labels words, or pixels.
+    prompted: whether a language model answers it in words.
     """
 
     kind: str
@@ -88,6 +89,7 @@ class TaskFacts:
     modalities: tuple[str, ...]
     words: bool
     pixels: bool
+    prompted: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,11 @@ class DataFacts:
     def labels_words(self) -> bool:
         """Whether a task labels words."""
         return any(task.words for task in self.tasks.values())
+
+    @property
+    def writes(self) -> bool:
+        """Whether a task is answered in words."""
+        return any(task.prompted for task in self.tasks.values())
 
     @property
     def labels_pixels(self) -> bool:
@@ -156,7 +163,8 @@ def data_facts(data: MixedDataModule) -> DataFacts:
         PollinateError: they can't be read.
     """
     loaded = {name: data.load(name) for name in data.datasets}
-    learn_tasks(data.tasks, loaded, None)
+    # of answers in words nothing is known before there is a tokenizer
+    learn_tasks({n: t for n, t in data.tasks.items() if t.prompt is None}, loaded, None)
     rows = {
         split: sum(len(one.rows[split]) for one in loaded.values()) for split in ("train", "valid")
     }
@@ -184,7 +192,7 @@ def task_facts(
     own = [d for d in task.datasets if d not in task.unlabelled]
     valid = sum(
         int(task.encode(loaded[d].label(name, "valid")).present.sum())
-        if task.maps is None
+        if task.maps is None and task.prompt is None
         else len(loaded[d].rows["valid"])
         for d in own
     )
@@ -197,6 +205,7 @@ def task_facts(
         tuple(modalities),
         task.labels_words,
         task.maps is not None,
+        task.prompt is not None,
     )
 
 

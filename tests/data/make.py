@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from PIL import Image
 
-from tests.models import ast, bert
+from tests.models import ast, bert, llama
 
 HERE = Path(__file__).parent
 KINDS = ("cup", "hat", "pen")
@@ -96,6 +96,7 @@ def main() -> None:
     """Write all files."""
     bert(HERE / "text_model")
     ast(HERE / "audio_model")
+    llama(HERE / "decoder_model")
     rows = articles()
     for number, row in enumerate(rows):
         photo(number, HERE / row["photo"])

@@ -582,7 +582,6 @@ def test_rows_of_no_kind_are_refused(rows: Any, message: str) -> None:
             {"inputs": {"text": "txet"}},
             r"names the column 'txet', which train lacks; did you mean",
         ),
-        ({"inputs": {}}, "inputs must name at least one modality"),
         ({"inputs": {"image": ["a", "b"]}}, r"inputs\['image'\] must be a column's name, got"),
         ({"inputs": TEXT, "valid": 1.5}, "valid must be .* or a share in .0, 1.* got 1.5"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,18 @@ from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 
 
+class Letters:
+    """a is 0, the end 1."""
+
+    end = 1
+
+    def encode_answers(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[0] * len(text) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "a" * len(ids)
+
+
 def learnt(*classes: Any, **options: Any) -> Classification:
     task = Classification(**options)
     task.learn(classes)
@@ -26,6 +39,7 @@ def learnt(*classes: Any, **options: Any) -> Classification:
 def test_row(row: Row) -> None:
     outputs, values = row.given
     task = row.build()
+    task.use_codec(Letters())
     task.learn(values)
     encoded = task.encode(values)
     targets, present = encoded.targets, encoded.present

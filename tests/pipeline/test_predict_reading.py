@@ -14,8 +14,8 @@ from PIL import Image
 
 from datamodules.dataset import Dataset
 from datamodules.mixed_datamodule import MixedDataModule
-from datamodules.modalities.text import as_text
 from datamodules.sources.csv import Csv
+from datamodules.table import as_text
 from lightning_modules.predictor import Predictor
 from lightning_modules.tasks.base import label_text
 from lightning_modules.tasks.classification import Classification

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.rows.row import DATA, DIM, Row
+from tests.rows.tasks import WRITING
 
 TEXT = {"pooled": (3, DIM), "sequence": (3, 5, DIM), "mask": (3, 5)}
 
@@ -66,6 +67,22 @@ ENCODERS = (
         train=TINY,
     ),
     Row("encoder/text", "minilm", (3, 5), TEXT),
+    Row(
+        "encoder/text",
+        "language_model",
+        (3, 5),
+        TEXT,
+        {"model": f"{DATA}/decoder_model", "weights": False},
+        train=WRITING,
+    ),
+    Row(  # the form of its package's model, which isn't installed
+        "encoder/text",
+        "smollm2",
+        (3, 5),
+        TEXT,
+        {"model": f"{DATA}/decoder_model", "weights": False},
+        train=(*WRITING, "encoder/text=smollm2"),
+    ),
     Row("encoder/text", "bag", (3, 5), TEXT),
     Row("encoder/text", "conv", (3, 5), TEXT),
     Row("encoder/text", "gru", (3, 5), TEXT),

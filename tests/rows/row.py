@@ -46,8 +46,8 @@ class Row:
         node: Any = OmegaConf.to_container(config, resolve=True)
         for part in key.split("."):
             node = node[part]
-        node.pop("_requires_", None)
-        return node
+        found: dict[str, Any] = without_requirements(node)
+        return found
 
     def kind(self) -> type[Any]:
         """The method's class."""
@@ -55,7 +55,15 @@ class Row:
 
     def build(self, **extra: Any) -> Any:
         """The method, with what only a run knows."""
-        return instantiate(self.node(), (), slot(self.group), **extra)
+        node = {name: value for name, value in self.node().items() if name != "tune"}
+        return instantiate(node, (), slot(self.group), **extra)
+
+
+def without_requirements(node: Any) -> Any:
+    """A node without what its options need installed."""
+    if not isinstance(node, dict):
+        return node
+    return {k: without_requirements(v) for k, v in node.items() if k != "_requires_"}
 
 
 def slot(group: str) -> str:

@@ -7,6 +7,12 @@ import math
 from tests.rows.row import DATA, Row
 
 SHOP_TASK = f"data={DATA}/tasks.yaml"
+WRITING = (
+    f"data={DATA}/generation.yaml",
+    "encoder/text=language_model",
+    f"encoder.text.model={DATA}/decoder_model",
+    "encoder.text.weights=false",
+)
 
 # given: outputs and raw targets; expected: each row's loss
 TASKS = (
@@ -48,6 +54,14 @@ TASKS = (
         ([[[0.0, math.log(3)], [0.0, 0.0]]] * 2, ["B-x O", "O"]),
         [(math.log(4 / 3) + math.log(2)) / 2, math.log(4)],
         train=(SHOP_TASK,),
+    ),
+    Row(  # tokens 0 and the end, 1: p = 1/4 and 3/4
+        "task",
+        "generation",
+        ([[[0.0, math.log(3)]] * 2] * 2, ["a", "a"]),
+        [(math.log(4) + math.log(4 / 3)) / 2] * 2,
+        {"prompt": "{title}"},
+        train=WRITING,
     ),
     Row(  # similarities are the identity times ln 3: p = 3 / (3 + 1)
         "task",

@@ -13,7 +13,8 @@ from PIL import Image
 
 from datamodules.modalities.base import InputStore, Modality
 from datamodules.modalities.image import ImageModality, decode_image
-from datamodules.modalities.text import TextModality, as_text
+from datamodules.modalities.text import TextModality
+from datamodules.table import as_text
 from pollinate.errors import UsageError
 from tests.tiny import pixels, words
 

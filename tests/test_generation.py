@@ -1,0 +1,240 @@
+"""Tasks that answer in words, beside one with labels, from files to answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+import pollinate as po
+from datamodules.modalities.prompt import PromptModality
+from datamodules.modalities.text import TextModality
+from datamodules.prompts import Prompt, template_parts
+from lightning_modules.encoders.language_model import LanguageModel
+from pollinate.errors import PollinateError, UsageError
+from tests.lean_fit import fit
+from tests.models import bert, gpt2, llama, t5
+
+WORDS = ("abc", "bcd", "cda", "dab", "aabb", "ccdd", "abcd", "dcba")
+
+
+def write_rows(folder: Path, count: int = 48) -> Path:
+    """Words, to be copied and turned round; every fourth has no answer."""
+    path = folder / "words.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["word", "same", "turned", "first"])
+        for number in range(count):
+            word = WORDS[number % 8] + "abcd"[number // 8 % 4]
+            writer.writerow(
+                [word, word if number % 4 else "", word[::-1], "ab" if word[0] < "c" else "cd"]
+            )
+    return path
+
+
+SPLIT = "{train: 0.6, valid: 0.2, test: 0.2}"
+TASKS = """
+datasets:
+  words: {{source: csv, path: {path}, inputs: {{text: word}}, split: {split}}}
+  alone: {{source: csv, path: {path}, split: {split}}}
+tasks:
+  same: {{dataset: alone, type: generation, prompt: "copy {{word}}", target: same}}
+  turned: {{dataset: words, type: generation, prompt: "turn {{word}}", target: turned}}
+  first: {{dataset: words, type: classification, target: first}}
+  side: {{dataset: words, type: generation, prompt: "{{word}}", target: first, choices: [ab, cd]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("words")
+    path = write_rows(folder)
+    (folder / "task.yaml").write_text(TASKS.format(path=path, split=SPLIT))
+    model = llama(folder / "model")
+    return [
+        f"data={folder}/task.yaml",
+        "encoder/text=language_model",
+        f"encoder.text.model={model}",
+        "encoder.text.weights=false",
+        "dim=8",
+        "sampler.batch_size=12",
+        "tracking=none",
+        "trainer.max_epochs=2",
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert fit([*options, f"run_dir={folder}"]) == 0
+    return folder
+
+
+def last(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return found
+
+
+def test_scores_of_each_task(run: Path) -> None:
+    test = json.loads((run / "summary.json").read_text())["test"]
+    assert {"exact_match", "token_f1", "rouge_l", "bleu", "chrf", "perplexity"} < set(
+        test["turned"]
+    )
+    assert test["turned"]["perplexity"] == pytest.approx(260, rel=0.5)  # of 260 tokens
+    assert set(test["side"]) == {"loss", "accuracy", "f1"}
+    assert 0.3 < test["side"]["loss"] < 3.0
+    assert set(test["first"]) >= {"accuracy"}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert any("train/turned/token_accuracy" in line.get("metrics", line) for line in lines)
+
+
+def test_a_resumed_run_has_the_very_same_weights(
+    options: list[str], run: Path, tmp_path: Path
+) -> None:
+    assert fit([*options, f"run_dir={tmp_path / 'paused'}", "pause_after=1"]) == 0
+    assert fit([f"resume={tmp_path / 'paused'}"]) == 0
+    torch.testing.assert_close(
+        last(tmp_path / "paused")["state_dict"], last(run)["state_dict"], rtol=0, atol=0
+    )
+
+
+def test_answers_for_new_rows(run: Path) -> None:
+    model = po.load(run / "checkpoints" / "best.ckpt")
+    frame = pd.DataFrame(
+        {"word": ["abcd", "", "a much longer word than was seen"]}, index=[5, 6, 7]
+    )
+    found = model.predict(frame)
+    assert list(found.columns) == [
+        *("same", "turned", "first", "first_probability", "side", "side_probability", "error")
+    ]
+    assert list(found.index) == [5, 6, 7]
+    assert found["error"].tolist() == [
+        "",
+        "prompt/same, prompt/turned, prompt/side, word empty",
+        "",
+    ] or ("empty" in found["error"][6])
+    assert isinstance(found["turned"][5], str)
+    assert found["side"][5] in ("ab", "cd")
+    one = model.predict(frame.iloc[[2]])
+    assert one["turned"].tolist() == [found["turned"][7]]  # beside others or alone
+
+
+def test_adapters_of_each_task_and_a_balancer(options: list[str], tmp_path: Path) -> None:
+    more = ["encoder.text.tune=task_lora", "balancer=upgrad", "trainer.max_epochs=null"]
+    assert fit([*options, *more, "trainer.max_steps=2", f"run_dir={tmp_path / 'run'}"]) == 0
+    names = last(tmp_path / "run")["state_dict"]
+    assert any(".own.same." in name for name in names)
+    assert any(".own.first." in name for name in names)
+
+
+def data_of(frame: pd.DataFrame, **tasks: po.tasks.Task) -> po.MixedDataModule:
+    return po.MixedDataModule({"words": po.Dataset(frame, inputs={})}, tasks=tasks)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")  # Lightning's, with torch
+@pytest.mark.parametrize("maker", [gpt2, t5])
+def test_in_python(tmp_path: Path, maker: Any) -> None:
+    frame = pd.read_csv(write_rows(tmp_path))
+    data = data_of(frame, turned=po.tasks.Generation("words", target="turned", prompt="{word}"))
+    encoder = po.encoders.LanguageModel(model=str(maker(tmp_path / "model")), weights=False)
+    model = po.MultiTaskModule(data, encoders={"text": encoder}, dim=8)
+    trainer = Trainer(
+        max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(model, data)
+    answers = model.eval().predict_step(next(iter(data.evaluation_loader("test"))), 0)
+    assert isinstance(answers["turned"][0]["label"], str)
+
+
+def prompted(folder: Path, **options: Any) -> PromptModality:
+    assets = LanguageModel.assets_of({"model": str(llama(folder))})
+    return PromptModality(Prompt(**options), TextModality(assets=assets))
+
+
+def test_a_long_prompt_loses_the_rows_own_text(tmp_path: Path) -> None:
+    texts = ["0123456789", "01"]
+    for side, kept in (("left", "6789"), ("right", "0123")):
+        one = prompted(tmp_path, template="{a}", max_tokens=6, cut=side)
+        store = one.prepare(texts).store
+        rows = store.rows(store.has.nonzero()[0])
+        assert one.decode((rows[0] - one.shift).tolist()) == kept
+        assert store.note() is not None
+        ends = rows[0] - one.shift
+        assert (int(ends[0]), int(ends[-1])) == (2, 3)  # <user> and <model>
+    with pytest.raises(UsageError, match="max_prompt must leave room"):
+        prompted(tmp_path, template="{a}", max_tokens=2).prepare(texts)
+
+
+def test_conversations(tmp_path: Path) -> None:
+    assert prompted(tmp_path, template="{a}").chat == ("<user>", "<model>")
+    assert prompted(tmp_path, template="{a}", system="be kind").chat == ("be kind<user>", "<model>")
+    assert prompted(tmp_path, template="{a}", chat=False).chat is None
+
+
+def test_templates() -> None:
+    assert template_parts("a {b c} {{d}} {e}") == ["a ", ("b c",), " ", "{", "d", "}", " ", ("e",)]
+    prompt = Prompt("Q: {q} A: {a}")
+    assert prompt.columns == ["q", "a"]
+    assert prompt.render("x", None) == "Q: x A: "
+    assert prompt.render(None, " ") is None
+    for wrong, why in (("no column", "must name at least one"), ("{open", "no part of a column")):
+        with pytest.raises(UsageError, match=why):
+            Prompt(wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"max_answer": 0}, "max_answer must be >= 1"),
+        ({"cut": "middle"}, "cut must be left or right"),
+        ({"top_k": 5}, "are for sampling"),
+        ({"temperature": 0.0}, "temperature must be > 0"),
+        ({"average": "letters"}, "average must be token or row"),
+        ({"choices": "all"}, "choices must be a list"),
+        ({"choices": ["a", "b"], "score": "chrf"}, "score must be accuracy"),
+        ({"score": "chfr"}, "did you mean chrf"),
+        ({"stop": "x"}, "stop must be a list"),
+        ({"valid_rows": 0}, "valid_rows must be >= 1"),
+    ],
+)
+def test_options_out_of_range(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        po.tasks.Generation("words", target="same", prompt="{word}", **changes)
+
+
+def test_what_cannot_answer(tmp_path: Path) -> None:
+    frame = pd.read_csv(write_rows(tmp_path))
+    task = {"same": po.tasks.Generation("words", target="same", prompt="{word}")}
+    with pytest.raises(UsageError, match="task same answers in words, which Bag can't"):
+        po.MultiTaskModule(data_of(frame, **task), dim=8)
+    encoder = po.encoders.LanguageModel(model=str(bert(tmp_path / "bert")), weights=False)
+    with pytest.raises(PollinateError, match="a token that ends a text"):
+        po.MultiTaskModule(data_of(frame, **task), encoders={"text": encoder}, dim=8)
+    lost = po.tasks.Generation("words", target="same", prompt="{wrod}")
+    with pytest.raises(PollinateError, match=r"prompt of task same names the column 'wrod'.*word"):
+        data_of(frame, same=lost).setup()
+
+
+def test_rows_without_prompt_or_answer_cost_nothing(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"word": ["abc", "", "cde", "abd"] * 8, "same": ["x", "y", "", "z"] * 8})
+    data = data_of(frame, same=po.tasks.Generation("words", target="same", prompt="{word}"))
+    data.policy = po_policy()
+    encoder = po.encoders.LanguageModel(model=str(llama(tmp_path / "model")), weights=False)
+    model = po.MultiTaskModule(data, encoders={"text": encoder}, dim=8)
+    part = data.parts["train"]["words"]
+    batch = part.batch(part.rows.argsort())
+    asked = model.network._asked({"words": batch}, model.network.routes)
+    rows, mask = asked["same"]
+    assert len(rows.prompts) == int(mask.sum()) == int(batch.present["same"].sum())
+
+
+def po_policy() -> Any:
+    from datamodules.data_errors import DataErrorPolicy
+
+    return DataErrorPolicy(skip_bad_rows=True)
