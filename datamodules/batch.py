@@ -52,6 +52,9 @@ class Batch:
     prompts: {task: (N, P) int64}, token ids of the texts that a task that answers in words goes on
         with, padded with 0; a row of zeros has none.
 
+    For an ensemble whose networks read a modality differently, each of its forms stands beside the
+    modality, under a name of its own: see ``datamodules.modalities.forms``.
+
     Examples:
         >>> import torch, pollinate as po
         >>> batch = po.Batch(
@@ -79,6 +82,21 @@ class Batch:
     def modalities(self) -> tuple[str, ...]:
         """The modalities of the data set's rows."""
         return *self.inputs, *self.cached
+
+    def in_forms(self, forms: Mapping[str, str]) -> Batch:
+        """Return the rows as a network reads them: {form, as it calls it: the form here}."""
+
+        def own(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: values[there] for name, there in forms.items() if there in values}
+
+        return replace(
+            self,
+            inputs=own(self.inputs),
+            has=own(self.has),
+            words=own(self.words),
+            cached=own(self.cached),
+            terms=own(self.terms),
+        )
 
     def pin_memory(self) -> Batch:
         """Return the same in page-locked memory; a DataLoader with ``pin_memory`` asks for it."""

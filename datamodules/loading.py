@@ -30,6 +30,7 @@ from datamodules.inputs import (
 from datamodules.label_maps import MapFormat, MapStore, prepare_maps, prepare_maps_cached
 from datamodules.labelled_task import LabelledTask
 from datamodules.modalities.base import InputStore, Modality, PreparedInputs, StreamedStore
+from datamodules.modalities.forms import forms_of, modality_of
 from datamodules.modalities.prompt import PromptModality
 from datamodules.modalities.text import TextModality
 from datamodules.splits import split_rows
@@ -334,24 +335,29 @@ def prepare_inputs(
     modalities: Mapping[str, Modality],
     cache: Cache,
 ) -> dict[str, InputStore]:
-    """Return {modality: prepared inputs}, and note the rows where that fails in ``loaded.bad``.
+    """Return {form: prepared inputs}, and note the rows where that fails in ``loaded.bad``.
 
     Args:
         loaded: the data set.
         inputs: {modality: its column, or columns}.
-        modalities: {modality: how raw values become tensors}.
+        modalities: {form of a modality: how raw values become tensors}.
         cache: where results are kept that take long to compute.
     """
     stores: dict[str, InputStore] = {}
-    for modality, cells in loaded.inputs.items():
-        given, kind = columns_named(inputs[modality]), modalities[modality]
+    for form in (form for m in loaded.inputs for form in forms_of(m, modalities)):
+        modality = modality_of(form)
+        given, kind, cells = (
+            columns_named(inputs[modality]),
+            modalities[form],
+            loaded.inputs[modality],
+        )
         if loaded.table.streamed:
             has = np.any([loaded.table.streamed[column] for column in given], axis=0)
-            stores[modality] = StreamedStore(kind, cells, has, loaded.table)
+            stores[form] = StreamedStore(kind, cells, has, loaded.table)
             continue
         prepared = prepare_column(kind, cells, loaded, loaded.keys[modality], cache)
         loaded.bad.add("+".join(given), prepared.errors)
-        stores[modality] = prepared.store
+        stores[form] = prepared.store
     return stores
 
 
@@ -421,7 +427,8 @@ def learn_modalities(
         if learnt is not None:
             modality.load_state_dict(learnt["modalities"][name])
         else:
-            own = [data.input(name, "train") for data in loaded.values() if name in data.inputs]
+            kind = modality_of(name)
+            own = [data.input(kind, "train") for data in loaded.values() if kind in data.inputs]
             if isinstance(modality, TextModality):
                 own += [
                     take(cells, data.rows["train"])

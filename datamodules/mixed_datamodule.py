@@ -33,6 +33,7 @@ from datamodules.loading import (
 from datamodules.lookalikes import lookalike_notes
 from datamodules.modalities.base import InputStore, Modality
 from datamodules.modalities.defaults import make_modality
+from datamodules.modalities.forms import forms_of, modality_of
 from datamodules.modalities.prompt import PromptModality
 from datamodules.modalities.text import TextModality
 from datamodules.samplers.base import Sampler
@@ -62,7 +63,7 @@ class MixedDataModule(LightningDataModule):
         tasks: {name: the task, which says its data sets and target column}.
         sampler: how many rows of each data set a step has; None: ``Temperature(batch_size=64)``.
         modalities: {modality: how raw values become tensors, or {option: value}}; those left out
-            have their defaults.
+            have their defaults. An ensemble has further forms: {"text-2": ...}.
         seed: of order and augmentation.
         split_seed: of the splits.
         workers: processes that prepare batches, >= 0; any number gives the same batches.
@@ -402,19 +403,21 @@ class MixedDataModule(LightningDataModule):
     def _modalities(self, given: Mapping[str, Modality | Mapping[str, Any]]) -> dict[str, Modality]:
         used = used_modalities(self.datasets.values(), self.tasks.values())
         for name in given:
-            if name not in used:
+            if modality_of(name) not in used:
                 raise UsageError(
                     f"modalities names {name!r}, which no data set has among its inputs"
                     f"{hint(name, used, 'modalities')}"
                 )
         found: dict[str, Modality] = {}
-        for name in used:
+        for name in (form for m in used for form in forms_of(m, dict.fromkeys([m, *given]))):
             own = given.get(name, {})
-            found[name] = own if isinstance(own, Modality) else make_modality(name, own)
-        text = found.get("text")
+            found[name] = (
+                own if isinstance(own, Modality) else make_modality(modality_of(name), own)
+            )
         words = any(task.labels_words for task in self.tasks.values())
-        if words and isinstance(text, TextModality) and not text.words:
-            found["text"] = text.with_options(words=True)
+        for name, one in found.items():
+            if words and isinstance(one, TextModality) and not one.words:
+                found[name] = one.with_options(words=True)
         return found
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from datamodules.mixed_datamodule import prompt_modality
 from datamodules.modalities.base import Modality
 from datamodules.modalities.defaults import MODALITIES, make_modality
+from datamodules.modalities.forms import forms_of, modality_of
 from lightning_modules.balancers.base import Balancer
 from lightning_modules.encoders.base import Encoder, PlainEncoder, PretrainedEncoder
 from lightning_modules.encoders.language_model import LanguageModel
@@ -60,6 +61,8 @@ def build_modalities(
 ) -> dict[str, Modality]:
     """Return {modality: how its raw values become tensors} for those that the data have.
 
+    An ensemble whose networks read a modality differently has all of its forms.
+
     Args:
         config: a composed configuration.
         tasks: what the data are for.
@@ -73,21 +76,22 @@ def build_modalities(
         raise UsageError(
             f"data uses the modalities {', '.join(missing)}; supported are {', '.join(MODALITIES)}"
         )
+    forms = [form for name in sorted(used) for form in forms_of(name, config["data"])]
+    known: dict[str, dict[str, Any]] = {form: {} for form in forms}  # what only a run knows
     words = any(task.view.words for task in tasks.values())
-    known: dict[str, dict[str, Any]] = {"text": {"words": words}}  # what only a run knows
+    for form in forms_of("text", forms):  # what was learnt has the tokenizers of further forms
+        known[form] |= {"words": words, "tokenizer": tokenizer if form == "text" else None}
     node = config["data"]["image"].get("augment") if "image" in used else None
     if node is not None:
         transform = instantiate(node, config["allow_targets"], "data.image.augment")
-        known["image"] = {"augment": transform}
-    if "text" in used:
-        known["text"]["tokenizer"] = tokenizer
-    for name in used:
-        found = pretrained_assets(config, name, learnt)
+        known["image"]["augment"] = transform
+    for form in forms:
+        found = pretrained_assets(config, form, learnt)
         if found:
-            known.setdefault(name, {})["assets"] = found
+            known[form]["assets"] = found
     return {
-        name: make_modality(name, {**config["data"][name], **known.get(name, {})})
-        for name in sorted(used)
+        form: make_modality(modality_of(form), {**config["data"][form], **known[form]})
+        for form in forms
     }
 
 
@@ -419,6 +423,8 @@ MODEL, LINEAR = "model", "linear"  # key of what is no network with a trunk, and
 MEMBERS, COMBINE = "members", "combine"
 LABEL = "label"  # key of a member: its name
 WIDE = "wide"  # key of a member that reads texts: whether it has wide paths
+# key of a member where not all read alike: {form of a modality, as it calls it: as the whole does}
+FORMS = "forms"
 
 
 def build_combination(
@@ -442,20 +448,24 @@ def build_combination(
             f"{node[TARGET]}"
         )
     data, networks = config["data"], {}
-    shared = {key: value for key, value in config.items() if key not in (MEMBERS, COMBINE)}
+    shared = {key: value for key, value in config.items() if key not in (MEMBERS, COMBINE, FORMS)}
     for place, own in enumerate(config[MEMBERS]):
         datasets = {name: data["datasets"][name] for name in own["datasets"]}
         used = {modality for spec in datasets.values() for modality in spec["inputs"]}
         specs = {name: data["tasks"][name] for name in own["tasks"]}
+        forms = own.get(FORMS) or {name: name for name in modalities if name in used}
         changes = {"datasets": datasets, "tasks": specs}
+        changes |= {name: data[there] for name, there in forms.items()}
         if WIDE in own:
-            changes[TEXT] = {**data[TEXT], "wide": own[WIDE]}
-        networks[own.get(LABEL, str(place))] = build_model(
+            changes[TEXT] = {**changes[TEXT], "wide": own[WIDE]}
+        network = build_model(
             {**shared, **own, "data": {**data, **changes}},
             {name: tasks[name] for name in own["tasks"]},
-            {name: item for name, item in modalities.items() if name in used},
+            {name: modalities[there] for name, there in forms.items()},
             head_input=own.get(HEAD_INPUT),
         )
+        network.forms = own.get(FORMS, {})
+        networks[own.get(LABEL, str(place))] = network
     routes = {name: task_datasets(spec) for name, spec in data["tasks"].items()}
     return kind.combine(networks, tasks, routes, {k: v for k, v in node.items() if k != TARGET})
 

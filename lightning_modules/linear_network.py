@@ -109,6 +109,7 @@ class LinearNetwork(TaskNetwork):
 
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Compute the descriptors of rows; terms of texts come with them."""
+        batches = self.as_read(batches)
         wanted = {name for names in routes.values() for name in names}
         found = {}
         for name in (name for name in batches if name in wanted):

@@ -344,7 +344,8 @@ class MultiTaskNetwork(TaskNetwork):
         Returns:
             what ``encode`` returns, and the logits (n, A, V) of each of ``asked``.
         """
-        there = {name: batch for name, batch in batches.items() if batch.modalities}
+        own_forms = self.as_read(batches)
+        there = {name: batch for name, batch in own_forms.items() if batch.modalities}
         reading = {t: names for t, names in routes.items() if not self.views[t].prompted}
         routed = [name for name, batch in there.items() if any(self._routed(batch))]
         found = encoding_keys(there, routed, reading)

@@ -16,6 +16,7 @@ from datamodules.batch import Batch
 from datamodules.inputs import TEMPLATE, InputColumns
 from datamodules.mixed_datamodule import prompt_modality
 from datamodules.modalities.base import Modality
+from datamodules.modalities.forms import forms_of, modality_of
 from datamodules.modalities.image import displayed_size
 from datamodules.prompts import is_textual, prompt_input
 from datamodules.split_dataset import SplitDataset
@@ -61,7 +62,7 @@ class Predictor:
     Args:
         network: with its weights.
         tasks: {task: how outputs are read}.
-        modalities: {modality: how raw values become tensors}.
+        modalities: {modality: how raw values become tensors}, of an ensemble in all of its forms.
         inputs: {data set: {modality: its column, or columns, in training}}.
         readings: {data set: how its files were read}; see ``Source.reading``.
 
@@ -141,6 +142,11 @@ class Predictor:
                 f"{'a linear model' if self.network.networks == (self.network,) else 'an ensemble'}"
             )
         return self.network
+
+    @property
+    def modality_names(self) -> list[str]:
+        """What its rows can have: each modality once, however many networks read it."""
+        return list(dict.fromkeys(map(modality_of, self.modalities)))
 
     @property
     def empty_words(self) -> frozenset[str]:
@@ -250,8 +256,8 @@ class Predictor:
         for task in tasks:
             self.check_task(task)
         for modality in columns:
-            if modality not in self.modalities:
-                known = hint(modality, self.modalities, "modalities")
+            if modality not in self.modality_names:
+                known = hint(modality, self.modality_names, "modalities")
                 raise UsageError(f"the checkpoint doesn't take {modality!r}{known}")
         lengths = {modality: len(values) for modality, values in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -285,16 +291,17 @@ class Predictor:
     ) -> tuple[Batch, list[int]]:
         """Return the rows that could be read, as a batch of a data set, and which they are."""
         values = {m: [column[row] for row in rows] for m, column in columns.items()}
-        read = {m: self.modalities[m].prepare(column) for m, column in values.items()}
-        for modality, column in read.items():
+        forms = {f: m for m in self.inputs[dataset] for f in forms_of(m, self.modalities)}
+        read = {f: self.modalities[f].prepare(values[m]) for f, m in forms.items() if m in values}
+        for form, column in read.items():
             for place, error in column.errors.items():
-                errors[rows[place]] = f"{modality}: {error}"
+                errors[rows[place]] = f"{forms[form]}: {error}"
         bad = {place for column in read.values() for place in column.errors}
         good = np.array([place for place in range(len(rows)) if place not in bad], dtype=np.int64)
         found = {m: column.store for m, column in read.items()}
-        for modality in self.inputs[dataset]:
-            if modality not in found:
-                found[modality] = self.modalities[modality].prepare([None] * len(rows)).store
+        for form in forms:
+            if form not in found:
+                found[form] = self.modalities[form].prepare([None] * len(rows)).store
         asked = self._prompts
         stores = {name: store for name, store in found.items() if name not in asked}
         prompts = {asked[name]: store for name, store in found.items() if name in asked}

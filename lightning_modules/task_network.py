@@ -19,11 +19,22 @@ class TaskNetwork(nn.Module, ABC):
 
     Args:
         routes: {task: data sets whose rows it is predicted from}.
+
+    Attributes:
+        forms: {form of a modality, as this network calls it: as batches call it}, of one that
+            stands beside networks that read otherwise; empty: batches have what it reads, alone.
     """
 
     def __init__(self, routes: Routes) -> None:
         super().__init__()
         self.routes = {task: tuple(names) for task, names in routes.items()}
+        self.forms: Mapping[str, str] = {}
+
+    def as_read(self, batches: Mapping[str, Batch]) -> Mapping[str, Batch]:
+        """Return rows as this network reads them, where others read them otherwise."""
+        if not self.forms:
+            return batches
+        return {name: batch.in_forms(self.forms) for name, batch in batches.items()}
 
     @property
     def networks(self) -> Sequence[TaskNetwork]:
@@ -32,7 +43,7 @@ class TaskNetwork(nn.Module, ABC):
 
     @abstractmethod
     def modalities(self) -> tuple[str, ...]:
-        """Return those whose rows it encodes."""
+        """Return those whose rows it encodes, of an ensemble in all of their forms."""
 
     @abstractmethod
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:

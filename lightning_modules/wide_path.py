@@ -87,7 +87,7 @@ class WidePath(FittedBuffers):
         Args:
             found: (N, M, 2) int32, number and count of each of a text's terms; count 0 is padding.
         """
-        if not len(self.terms):
+        if not len(self.terms) or not found.shape[1]:  # no row has a text
             return self.bias.expand(len(found), -1)
         number, count = found[..., 0].contiguous(), found[..., 1]
         place = torch.searchsorted(self.terms, number).clamp(max=len(self.terms) - 1)

@@ -43,7 +43,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
     reader = ReaderOptions(**{name: config[name] for name in READER})
     trained = trained_readings(predictor.inputs, predictor.readings)
     named = [name for given in config["columns"].values() for name in columns_named(given)]
-    opened = open_input(source, reader, trained, [*named, *predictor.modalities])
+    opened = open_input(source, reader, trained, [*named, *predictor.modality_names])
     console = new_console()
     if opened.note:
         say(console, opened.note)

@@ -52,11 +52,12 @@ class Ensemble(TaskNetwork):
         return [cast("TaskNetwork", member) for member in self.members]
 
     def modalities(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for one in self.networks for name in one.modalities()))
+        own = (one.forms.get(name, name) for one in self.networks for name in one.modalities())
+        return tuple(dict.fromkeys(own))
 
     def encode(self, batches: Mapping[str, Batch], routes: Routes) -> dict[str, EncodedDataset]:
         """Let each member encode the rows of its tasks: {``member/key``: rows}."""
-        found = {}
+        found, batches = {}, self.as_read(batches)
         for place, member, own in self._members_with_tasks(routes):
             names = {name for datasets in own.values() for name in datasets}
             read = {name: batch for name, batch in batches.items() if name in names}

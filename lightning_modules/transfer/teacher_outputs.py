@@ -25,6 +25,7 @@ from datamodules.progress_bar import track
 from datamodules.split_dataset import SplitDataset
 from datamodules.table import Column, take
 from lightning_modules.hooks import TrainingStep
+from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.predictor import Predictor
 from lightning_modules.source_models import SourceModel
 from lightning_modules.transfer.frozen_model import FrozenModel, differing_options
@@ -286,13 +287,15 @@ def can_run_online(
 ) -> bool:
     """Say whether a teacher can take a run's rows as the run prepares them.
 
+    One of several networks doesn't: it would take the time of them all in every step.
+
     Args:
         predictor: the teacher.
         tasks: of the teacher, those wanted.
         modalities: of the rows.
         here: {modality: how the run prepares raw values}.
     """
-    same = all(
+    same = isinstance(predictor.network, MultiTaskNetwork) and all(
         not differing_options(here[m].options(), predictor.modalities[m].options())
         and counts_terms(here[m]) >= counts_terms(predictor.modalities[m])
         for m in modalities
@@ -371,8 +374,9 @@ class DatasetTeacher:
         """Check that rows that are streamed can be shown to the teacher as they come."""
         if data.loaded[self.dataset].table.streamed and not self._can_run_online(data):
             raise UsageError(
-                f"the rows of {self.dataset} are streamed, so {self.name} must read them as the "
-                "run prepares them, and it prepares them otherwise; leave streaming out: "
+                f"the rows of {self.dataset} are streamed, so {self.name} must be one network that "
+                "reads them as the run prepares them, and it isn't, or prepares them otherwise; "
+                "leave streaming out: "
                 f"data.datasets.{self.dataset}.streaming=false"
             )
 

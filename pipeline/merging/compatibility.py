@@ -47,16 +47,17 @@ LONGEST = 60  # characters of a value in a message
 SAME = "only models of one shape are merged weight by weight; method=ensemble takes any"
 
 
-def mismatches(parents: Sequence[Parent], same_shape: bool) -> Iterator[str]:
+def mismatches(parents: Sequence[Parent], same_shape: bool, alike: Sequence[str]) -> Iterator[str]:
     """Yield what keeps models from being one.
 
     Args:
         parents: two or more have something to disagree about.
         same_shape: whether their weights are to be merged; else only their answers.
+        alike: modalities that all must read in one way.
     """
     if same_shape:
         yield from shape_mismatches(parents)
-    for modality in sorted({m for parent in parents for m in parent.modalities}):
+    for modality in alike:
         some = [parent for parent in parents if modality in parent.modalities]
         forms = {parent.label: dict(parent.config["data"][modality]) for parent in some}
         own = AUGMENTATION if same_shape else {*AUGMENTATION, "wide"}  # each member's network's

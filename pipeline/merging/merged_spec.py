@@ -9,13 +9,25 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from datamodules.loading import table_digest
-from lightning_modules.building import COMBINE, HEAD_INPUT, LABEL, MEMBERS, MODEL, TUNE, WIDE
+from datamodules.modalities.forms import modality_of
+from lightning_modules.building import (
+    COMBINE,
+    FORMS,
+    HEAD_INPUT,
+    LABEL,
+    MEMBERS,
+    MODEL,
+    TUNE,
+    WIDE,
+    build_tasks,
+)
 from lightning_modules.checkpoints import MERGED_KEY, SPEC_FORMAT
 from lightning_modules.tuning.base import Tuning
 from lightning_modules.views import TEXT
 from pipeline.configuration.composition import load_yaml
 from pipeline.configuration.groups import SHIPPED
 from pipeline.merging.compatibility import mismatches
+from pipeline.merging.forms import allot_forms, use_forms
 from pipeline.merging.parents import Parent
 from pollinate.instantiate import find_target
 from pollinate.suggest import raise_all
@@ -47,9 +59,13 @@ def merged_spec(
         name: of the result.
         allow: packages, besides our own, whose classes may be named.
     """
-    found = list(mismatches(parents, same_shape=combine is None))
+    if combine is None:
+        alike = sorted({m for parent in parents for m in parent.modalities})
+    else:
+        alike = mapped_modalities(parents, allow)
+    found = list(mismatches(parents, combine is None, alike))
     if base is not None:
-        found += [p for p in mismatches([base, *parents], True) if p not in found]
+        found += [p for p in mismatches([base, *parents], True, alike) if p not in found]
     if combine is None:
         found += adapter_problems(parents, allow)
     raise_all(list(dict.fromkeys(found)))
@@ -69,10 +85,14 @@ def merged_spec(
     config["sampler"] = merged_sampler(parents)
     learnt = merged_learnt(parents)
     if combine is not None:
-        if TEXT in config["data"]:
-            config["data"][TEXT]["wide"] = any(map(has_wide_paths, parents))
+        forms, own = allot_forms(parents)
+        use_forms(config, learnt, forms)
         config[COMBINE] = dict(combine)
-        config[MEMBERS] = [member_spec(parent) for parent in parents]
+        several = any(modality_of(name) != name for name in forms)
+        config[MEMBERS] = [
+            member_spec(parent, names if several else {})
+            for parent, names in zip(parents, own, strict=True)
+        ]
         learnt.pop(HEAD_INPUT, None)  # each member has its own
     return {
         "format": SPEC_FORMAT,
@@ -97,10 +117,24 @@ def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
     return found
 
 
-def member_spec(parent: Parent) -> dict[str, Any]:
+def mapped_modalities(parents: Sequence[Parent], allow: Sequence[str]) -> list[str]:
+    """Return the modalities on which a task's targets lie, pixel by pixel: of one size for all."""
+    configs = [{**parent.config, "allow_targets": list(allow)} for parent in parents]
+    tasks = [task for config in configs for task in build_tasks(config).values()]
+    return sorted({task.maps.modality for task in tasks if task.maps is not None})
+
+
+def member_spec(parent: Parent, forms: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a model has of its own in an ensemble.
+
+    Args:
+        forms: {form, as it calls it: as the whole does}; empty where all read alike.
+    """
     own = {key: copy.deepcopy(parent.config[key]) for key in NETWORK if key in parent.config}
     if TEXT in parent.modalities:
         own[WIDE] = has_wide_paths(parent)
+    if forms:
+        own[FORMS] = dict(forms)
     if parent.head_input:
         own[HEAD_INPUT] = copy.deepcopy(parent.head_input)
     return {**own, LABEL: parent.label, "tasks": parent.tasks, "datasets": parent.datasets}

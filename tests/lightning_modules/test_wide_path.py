@@ -116,6 +116,12 @@ def test_a_row_without_text_is_answered_by_the_bias(module: Any) -> None:
 
     assert torch.equal(found[1], path.bias)
     assert torch.equal(path.read(Batch({}, {}, {}, index)), path.bias.expand(3, -1))
+    none = Batch(
+        {"text": torch.zeros(0, 1, dtype=torch.int64)}, {}, {}, index,
+        {"text": torch.zeros(3, dtype=torch.bool)},
+        terms={"text": torch.zeros(0, 0, 2, dtype=torch.int32)},
+    )  # fmt: skip
+    assert torch.equal(path.read(none), path.bias.expand(3, -1))
     with pytest.raises(UsageError, match="'wide': True"):
         path.read(Batch(inputs, {}, {}, index, has))
 
