@@ -58,7 +58,7 @@ from pipeline.configuration.method_rules import (
 )
 from pipeline.configuration.schema import SCHEMAS, key_paths, missing_values, schema_problems
 from pipeline.configuration.space_rules import search_problems
-from pipeline.configuration.study_rules import study_problems
+from pipeline.configuration.study_rules import is_values, study_problems
 from pollinate.errors import UsageError
 from pollinate.foreign import parse_yaml, read_text, texts_in
 from pollinate.overrides import option_text
@@ -731,7 +731,8 @@ def _set_values(config: DictConfig, line: CommandLine, folders: Sequence[Path]) 
     for key, value in [*line.values, (ALLOW_TARGETS, line.allow_targets)]:
         nest_name(key, config)
         try:
-            place, merge = unresolved_key(key, config), not isinstance(value, list)
+            place = unresolved_key(key, config)
+            merge = not isinstance(value, list) and not replaces_values(config, key, value)
             OmegaConf.update(config, place, value, merge=merge, force_add=True)
         except (OmegaConfBaseException, ValueError, AssertionError) as error:
             raise UsageError(f"{key}={value} can't be set: {_first_line(error)}") from error
@@ -760,3 +761,22 @@ def _pop_requirements(node: Any) -> dict[str, str]:
     for child in children:
         found |= _pop_requirements(child)
     return found
+
+
+DRAWN = ("space.keys", "study.search.keys")  # what a search draws: {key: values}
+
+
+def replaces_values(config: DictConfig, key: str, value: Any) -> bool:
+    """Say whether a value is what a drawn key may be, which takes the place of what was there.
+
+    A range isn't merged with other values; in a mapping of several keys those are taken away first.
+    """
+    if not isinstance(value, dict):
+        return False
+    if key in DRAWN:
+        known = OmegaConf.select(config, key)
+        for one in value if isinstance(known, DictConfig) else ():
+            if one in known and is_values(value[one]):
+                del known[one]
+        return False
+    return any(key.startswith(f"{one}.") for one in DRAWN) and is_values(value)

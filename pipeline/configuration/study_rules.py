@@ -113,11 +113,18 @@ def flat_keys(keys: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Return {dotted key: values}; on a command line dots make nested mappings."""
     found: dict[str, Any] = {}
     for key, value in keys.items():
-        if isinstance(value, dict) and not set(value) & {*RANGE_KEYS, TIMES}:
+        if isinstance(value, dict) and not is_values(value):
             found |= flat_keys(value, f"{path}{key}.")
         else:
             found[f"{path}{key}"] = value
     return found
+
+
+def is_values(value: Any) -> bool:
+    """Say whether something is what a drawn key may be: choices, a range, or factors."""
+    return isinstance(value, list) or (
+        isinstance(value, dict) and bool(set(value) & {*RANGE_KEYS, TIMES})
+    )
 
 
 def values_problems(path: str, values: Any) -> Iterator[str]:

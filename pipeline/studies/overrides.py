@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.configuration.composition import parse_override
-from pipeline.configuration.groups import SHIPPED, options
+from pipeline.configuration.composition import load_yaml, parse_override
+from pipeline.configuration.groups import SHIPPED, find_option, options
 from pipeline.configuration.interpolations import names_more_than_keys
 from pipeline.tracking.addresses import own_address, own_addresses, without_login
 from pipeline.tracking.redact import redact_text
 from pollinate.errors import UsageError
 from pollinate.overrides import override
+from pollinate.recipes import TARGET
 
 # keys of the study, and those that it sets for each trial
 STUDY_KEYS = ("study", "seeds", "jobs", "timeout", "retries", "engine", "launcher", "dry_run")
@@ -49,9 +50,7 @@ def refuse_commands(where: str, overrides: Iterable[str]) -> None:
     """
     for text in overrides:
         if any(is_below(key_of(text), top) for top in COMMANDS) or names_more_than_keys(text):
-            raise UsageError(
-                f"{where} sets {text:.80}, which only the study's command line may say"
-            )
+            raise UsageError(f"{where} sets {text:.80}, which only the command line may say")
 
 
 def told_again(overrides: Iterable[str], config_dirs: Iterable[str]) -> list[str]:
@@ -109,20 +108,34 @@ def combined(*layers: Sequence[str]) -> list[str]:
     """Return overrides of which later ones win.
 
     ``balancer=upgrad`` in a later layer also takes away ``balancer.x=1`` of an earlier one: those
-    are options of another method. A value that a later layer sets again stands there only.
+    are options of another method. So does ``tracking=none`` with ``tracking.uri``, which it hasn't.
+    A value that a later layer sets again stands there only.
     """
     found: list[str] = []
     for layer in layers:
         for text in layer:
-            own = key_of(text)
-            replaced = is_group(own)
-            found = [
-                one
-                for one in found
-                if not (is_below(key_of(one), own) if replaced else key_of(one) == own)
-            ]
+            found = [one for one in found if not replaces(text, one)]
         found += layer
     return found
+
+
+def replaces(text: str, other: str) -> bool:
+    """Say whether an override takes an earlier one away."""
+    own, theirs = key_of(text), key_of(other)
+    if own == theirs:
+        return True
+    if not is_below(theirs, own):
+        return False
+    known = options_of(own, text.partition("=")[2]) if own in SHARED_GROUPS else ()
+    option = theirs.replace("/", ".").removeprefix(f"{own}.").partition(".")[0]
+    return is_group(own) if own not in SHARED_GROUPS else known is not None and option not in known
+
+
+def options_of(group: str, name: str) -> list[str] | None:
+    """Return the options of a class that a group's shipped option stands for, None for others."""
+    file = find_option(group, name, [SHIPPED])
+    keys = None if file is None else list(load_yaml(file))
+    return keys if keys is not None and TARGET in keys else None
 
 
 def is_group(key: str) -> bool:

@@ -374,7 +374,7 @@ def test_what_the_user_says_again_is_taken() -> None:
     ],
 )
 def test_variants_arms_and_searches_command_nothing(text: str) -> None:
-    with pytest.raises(UsageError, match="which only the study's command line may say"):
+    with pytest.raises(UsageError, match="which only the command line may say"):
         refuse_commands("study.variants.x", ["dim=8", text])
 
 

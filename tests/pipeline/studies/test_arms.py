@@ -125,6 +125,13 @@ def test_later_overrides_win_and_take_other_methods_options_away() -> None:
     assert combined(["encoder/text=gru", "encoder.text.width=8"], ["encoder/text=bag"]) == [
         "encoder/text=bag"
     ]
+    shared = ["tracking.uri=sqlite:///x.db", "sampler.temperature=3", "sampler.batch_size=8"]
+    found = combined(shared, ["tracking=none", "sampler=fixed"])
+    assert found == ["sampler.batch_size=8", "tracking=none", "sampler=fixed"]
+    assert combined(["tracking.uri=a"], ["tracking=mlflow"]) == [
+        "tracking.uri=a",
+        "tracking=mlflow",
+    ]
 
 
 def test_trials_get_what_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
