@@ -32,7 +32,7 @@ FORKED = (
 
 
 PER_PROCESS = ("trainer=branches", "trainer.accelerator=cpu", "sampler.steps_per_epoch=5")
-PAIRS = [("whole", "stopped"), ("per-process", "per-process-stopped")]
+PAIRS = [("whole", "stopped"), ("whole", "paused"), ("per-process", "per-process-stopped")]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> ForkedRuns:
         ),
         session("stopped", going_on, fault=Fault("training step", 8, "SIGTERM")),
         session("stopped", going_on),
+        session("paused", *FORKED, f"run_dir={root / 'paused'}", "pause_after=1"),
+        session("paused", f"resume={root / 'paused'}", "pause_after=null"),
         session(
             "per-process", *FORKED, *PER_PROCESS, f"run_dir={root / 'per-process'}", processes=2
         ),
@@ -84,7 +86,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> ForkedRuns:
 
 
 def test_exit_codes_name_the_signals(runs: ForkedRuns) -> None:
-    assert runs.codes == [0, -9, 143, 0, 0, -9, 0], runs.log("whole") + runs.log("stopped")
+    assert runs.codes == [0, -9, 143, 0, 0, 0, 0, -9, 0], runs.log("whole") + runs.log("stopped")
 
 
 @pytest.mark.parametrize(
