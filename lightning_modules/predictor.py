@@ -248,7 +248,8 @@ class Predictor:
                 own = {m: columns[m] for m in self.inputs[dataset] if m in given}
                 routes = dict.fromkeys(own_tasks, (dataset,))
                 for start in range(0, len(rows), batch_size):
-                    batch, read = self._read(rows[start : start + batch_size], own, dataset, errors)
+                    some = rows[start : start + batch_size]
+                    batch, read = self.read(some, own, dataset, errors)
                     if read:
                         yield read, {dataset: batch.to(device)}, routes
 
@@ -286,10 +287,17 @@ class Predictor:
             merged.setdefault(first, []).extend(own_tasks)
         return merged
 
-    def _read(
-        self, rows: list[int], columns: Columns, dataset: str, errors: dict[int, str]
+    def read(
+        self, rows: Sequence[int], columns: Columns, dataset: str, errors: dict[int, str]
     ) -> tuple[Batch, list[int]]:
-        """Return the rows that could be read, as a batch of a data set, and which they are."""
+        """Return the rows that could be read, as a batch of a data set, and which they are.
+
+        Args:
+            rows: of the columns, those that are wanted.
+            columns: {modality: raw values}; those of the data set that aren't there are empty.
+            dataset: in whose place they are read.
+            errors: {row: why a value of it can't be read}, which are added.
+        """
         values = {m: [column[row] for row in rows] for m, column in columns.items()}
         forms = {f: m for m in self.inputs[dataset] for f in forms_of(m, self.modalities)}
         read = {f: self.modalities[f].prepare(values[m]) for f, m in forms.items() if m in values}

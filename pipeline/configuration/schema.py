@@ -139,6 +139,7 @@ Component = Mapping[str, Any]  # a node with _target_, checked against the class
 
 KEPT = ("valid", "test")
 PRESETS = ("auto", "fast", "good", "none")
+TRANSFERS = ("init", "fork_merge")  # that a search can draw
 
 
 @dataclass(kw_only=True)
@@ -260,6 +261,17 @@ class SpaceConfig:
 
     keys: dict[str, Any]
     present: bool = False
+    presets: list[str] | None = field(
+        default=None,
+        metadata={"rule": "of fast, good", "test": lambda v: set(v) <= {"fast", "good"}},
+    )
+    transfers: list[str] | None = field(
+        default=None,
+        metadata={
+            "rule": f"one or more of {', '.join(TRANSFERS)}",
+            "test": lambda v: v and set(v) <= set(TRANSFERS),
+        },
+    )
 
 
 @dataclass(kw_only=True)
@@ -276,6 +288,7 @@ class SearchConfig(FitConfig):
     distil: bool | None
     max_latency_ms: float | None = key("> 0 milliseconds", lambda value: value > 0)
     max_parameters: int | None = key(">= 1 weights", lambda value: value >= 1)
+    rungs: int | None = key(">= 1 comparisons", lambda value: value >= 1)
     dry_run: bool
 
 

@@ -45,10 +45,18 @@ def rungs(epochs: int, seconds: float) -> list[int]:
     Args:
         epochs: of a whole run; seconds: that it takes.
     """
-    found = [epochs]
-    while seconds / SHRINK >= SHORTEST and found[0] // SHRINK >= 1:
-        found.insert(0, max(1, round(found[0] / SHRINK)))
+    count = 1
+    while seconds / SHRINK >= SHORTEST:
+        count += 1
         seconds /= SHRINK
+    return divided(epochs, count)
+
+
+def divided(epochs: int, count: int) -> list[int]:
+    """Return the epochs of ``count`` rungs, or of as many as the epochs can be divided into."""
+    found = [epochs]
+    while len(found) < count and found[0] // SHRINK >= 1:
+        found.insert(0, max(1, round(found[0] / SHRINK)))
     return found
 
 

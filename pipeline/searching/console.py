@@ -34,7 +34,9 @@ def print_plan(console: Console, plan: SearchPlan, costs: Costs, jobs: int, limi
         f"{duration(limit)} with {count(jobs, 'run')} at a time",
     )
     if known and len(plan.tasks) > 1:
-        alone = sum(costs.seconds(rows_share(plan, [task]), plan.epochs) for task in plan.tasks)
+        alone = sum(
+            costs.seconds(rows_share(plan.facts, [task]), plan.epochs) for task in plan.tasks
+        )
         say(console, f"each task alone takes about {duration(alone)} in all")
 
 

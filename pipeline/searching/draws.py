@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pipeline.searching.space import Space
 from pollinate.errors import PollinateError
 
 DATABASE = "search.db"
+TRIES = 8  # draws for each trial, of which the first one that can be run is taken
 FIRST = 6  # trials that are drawn at random, before Optuna's model has something to say
 NAME = "trial"  # user attribute of Optuna's trials: the folder's name
 
@@ -30,8 +31,14 @@ class Told:
     failed: bool = False
 
 
-def draw(space: Space, told: Mapping[str, Told], count: int, seed: int) -> list[dict[str, Any]]:
-    """Return values for new trials, {key: value} each.
+def draw(
+    space: Space,
+    told: Mapping[str, Told],
+    count: int,
+    seed: int,
+    wanted: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+) -> list[dict[str, Any]]:
+    """Return values for new trials, {key: value} each: as many as are wanted among all draws.
 
     They depend on the arguments alone: neither on an interruption nor on how many run at a time.
     Trials drawn together keep apart (``constant_liar``). Source: Bergstra et al. 2011, "Algorithms
@@ -42,17 +49,28 @@ def draw(space: Space, told: Mapping[str, Told], count: int, seed: int) -> list[
         told: {name: what came of it} of all drawn trials that have ended.
         count: of new ones.
         seed: of the draws.
+        wanted: says whether a trial can be run; what can't is drawn again, up to ``TRIES`` times.
     """
     import optuna  # optional, and a second
+    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
         n_startup_trials=FIRST, multivariate=True, constant_liar=True, seed=seed
     )
     study = optuna.create_study(sampler=sampler, direction="maximize")
-    wanted = space.distributions()
-    study.add_trials([frozen(name, one, wanted) for name, one in told.items()])
-    return [dict(study.ask(wanted).params) for _ in range(count)]
+    kinds = space.distributions()
+    study.add_trials([frozen(name, one, kinds) for name, one in told.items()])
+    found: list[dict[str, Any]] = []
+    for _ in range(TRIES * count):
+        if len(found) == count:
+            break
+        trial = study.ask(kinds)
+        if wanted(trial.params):
+            found.append(dict(trial.params))
+        else:
+            study.tell(trial, state=TrialState.FAIL)
+    return found
 
 
 def frozen(name: str, told: Told, distributions: Mapping[str, Any]) -> Any:

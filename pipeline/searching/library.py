@@ -15,7 +15,12 @@ from pipeline.searching.selection import Judge
 from pollinate.errors import PollinateError
 
 LINEAR = "linear"
-JOINT = "joint"  # the run of all tasks, by the recipe
+JOINT = "joint"  # the run of all tasks, by the search's own recipe
+
+
+def joint(recipe: str | None) -> str:
+    """Return the name of the run of all tasks by a recipe, None for the search's own."""
+    return JOINT if recipe is None else f"{JOINT}-{recipe}"
 
 
 def alone(task: str) -> str:

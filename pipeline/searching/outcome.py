@@ -12,7 +12,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
-from lightning_modules.checkpoints import BEST, read_checkpoint
+from lightning_modules.checkpoints import BEST, checkpoint_fingerprint, read_checkpoint
 from lightning_modules.tasks.base import Task, as_task
 from pipeline.build import build_datamodule
 from pipeline.run_folder import RunFolder
@@ -32,6 +32,9 @@ from pollinate.overrides import override
 
 ENSEMBLE: Final = "ensemble"
 STUDENT: Final = "student"
+TEACHER = (
+    "teacher"  # folder of the ensemble that a student learns from, where limits bind the other
+)
 RESULTS = "results.json"
 PLACES = 3  # models of all tasks for which a place is kept within limits, one after the other
 
@@ -63,7 +66,7 @@ class Outcome:
     selections: {task: who answers it in the ensemble}.
     candidates: the ensemble, and a student if there is one; chosen: the one that is returned.
     gains: {task: {"alone", "joint" or "linear": what the chosen one gains on test rows}}.
-    verdict: in words; model: run folder; report: page.
+    verdict: in words; model: run folder; checksum: of its checkpoint; report: page.
     """
 
     scores: Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -76,6 +79,7 @@ class Outcome:
     notes: list[str]
     verdict: list[str] = field(default_factory=list)
     model: Path = Path()
+    checksum: str = ""
     report: Path = Path()
 
 
@@ -85,6 +89,9 @@ class Selected:
 
     folders: {model: run folder}; valid, test: {task: what all models answer}.
     selections: {task: who answers it}; ensemble: run folder; notes: for people.
+    costs: {model: its weights, its milliseconds}, where there are limits.
+    taught: {task: {model: share}} of what a student learns from, which no limit binds;
+    teacher: its run folder.
     """
 
     data: MixedDataModule
@@ -95,11 +102,19 @@ class Selected:
     selections: Mapping[str, Selection]
     ensemble: Path
     notes: list[str]
+    costs: Mapping[str, tuple[int, float]]
+    taught: Mapping[str, Mapping[str, float]]
+    teacher: Path
 
     @property
     def members(self) -> list[str]:
         """The models of the ensemble."""
         return list(dict.fromkeys(n for one in self.selections.values() for n in one.weights))
+
+    @property
+    def needs_no_student(self) -> bool:
+        """Whether one network answers, and nothing better could teach another."""
+        return len(self.members) == 1 and self.teacher == self.ensemble
 
     @property
     def teachable(self) -> list[str]:
@@ -123,8 +138,15 @@ def select_models(search: SearchContext, progress: Mapping[str, Progress]) -> Se
     costs = {name: cost_of(path, data) for name, path in folders.items()} if limits.any else {}
     say(search.console, f"selecting among {count(len(folders), 'model')}")
     selections = select_within(limits, costs, tasks, valid, plan.seed)
-    ensemble = make_ensemble(search, selections, folders)
-    return Selected(data, tasks, folders, valid, test, selections, ensemble, [])
+    taught = {task: dict(one.weights) for task, one in selections.items()}
+    ensemble = teacher = make_ensemble(search, taught, folders, ENSEMBLE)
+    if limits.any and search.want.config["distil"] is not False:
+        free = {t: select(tasks[t], own.outputs, own.target, plan.seed) for t, own in valid.items()}
+        taught = {task: dict(one.weights) for task, one in free.items()}
+        teacher = make_ensemble(search, taught, folders, TEACHER)
+    return Selected(
+        data, tasks, folders, valid, test, selections, ensemble, [], costs, taught, teacher
+    )
 
 
 def conclude(
@@ -170,11 +192,9 @@ def conclude(
 
 
 def data_of(search: SearchContext) -> MixedDataModule:
-    """Return the data of all tasks, read as all trials read them."""
-    data = {**search.recipe["data"], "text": {**search.recipe["data"].get("text", {})}}
-    data["text"]["wide"] = True  # linear models read terms
+    """Return the data of all tasks."""
     allow = search.want.config["allow_targets"]
-    found = build_datamodule({**search.recipe, "data": data, "allow_targets": allow})
+    found = build_datamodule({**search.recipe, "allow_targets": allow})
     found.setup()
     return found
 
@@ -307,16 +327,23 @@ def nearest(
 
 
 def make_ensemble(
-    search: SearchContext, selections: Mapping[str, Selection], folders: Mapping[str, Path]
+    search: SearchContext,
+    weights: Mapping[str, Mapping[str, float]],
+    folders: Mapping[str, Path],
+    where: str,
 ) -> Path:
-    """Make one model of all that were selected; return its run folder, that of one its own."""
+    """Make one model of all that were selected; return its run folder, that of one its own.
+
+    Args:
+        search: in whose folder it is made, if it isn't there.
+        weights: {task: {model: share}}; folders: {model: run folder}; where: name of its folder.
+    """
     from pipeline import merge
 
-    target = search.folder / ENSEMBLE
-    names = list(dict.fromkeys(name for one in selections.values() for name in one.weights))
+    target = search.folder / where
+    names = list(dict.fromkeys(name for own in weights.values() for name in own))
     if len(names) == 1:
         return folders[names[0]]
-    weights = {task: dict(one.weights) for task, one in selections.items()}
     marker = target / "selection.json"
     wanted = {"weights": weights}
     made = RunFolder(target).read_summary().get("status") == "finished"
@@ -329,7 +356,7 @@ def make_ensemble(
         override("method.weights", weights),
         "overwrite=true",
         "tracking=none",
-        override("name", f"{search.plan.name}-ensemble"),
+        override("name", f"{search.plan.name}-{where}"),
     ]
     merge.call(words, config_dirs=search.plan.config_dirs, quiet=True)
     write_json(marker, wanted)
@@ -383,6 +410,9 @@ def keep_as_model(folder: Path, chosen: Candidate) -> Path:
     """Leave the chosen model in the search's ``model``, a run folder as any other."""
     target, source = RunFolder(model_folder(folder)), RunFolder(chosen.folder)
     target.create()
+    if not same_file(source.checkpoints / BEST, target.checkpoints / BEST):
+        for file in target.path.glob("evaluation-*.json"):  # of another model
+            file.unlink()
     for file in (source.config, source.summary, source.checkpoints / BEST):
         if file.is_file():
             place = target.path / file.relative_to(source.path)
@@ -392,6 +422,11 @@ def keep_as_model(folder: Path, chosen: Candidate) -> Path:
     if not (target.checkpoints / BEST).is_file():
         raise PollinateError(f"{source.checkpoints} has no best.ckpt, so there is no model to keep")
     return target.path
+
+
+def same_file(one: Path, other: Path) -> bool:
+    there = one.is_file() and other.is_file()
+    return there and checkpoint_fingerprint([one]) == checkpoint_fingerprint([other])
 
 
 def gains_of(chosen: Candidate, selected: Selected) -> dict[str, dict[str, Gain]]:

@@ -26,6 +26,9 @@ class Trial:
     tasks: that it learns; overrides: on top of the recipe; epochs: of the whole run.
     source: the trial whose encoders and trunk it starts from, or None.
     drawn: what Optuna drew, {key: value}.
+    recipe: the plan's other recipe that it is round, None for the search's own.
+    rungs: epochs after which it is compared with others, the last one its end; empty: never.
+    taught_by: of a student, {task: {model: its share of what it learns from}}.
     """
 
     name: str
@@ -35,6 +38,23 @@ class Trial:
     epochs: int
     source: str | None = None
     drawn: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    rungs: list[int] = field(default_factory=list)
+    taught_by: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass
+class Recipe:
+    """How models are trained, before anything is drawn.
+
+    base: overrides of each trial; chosen: those of them that a preset chose.
+    facts: of the run of all tasks; epochs: of that run.
+    """
+
+    base: list[str]
+    chosen: list[str]
+    facts: MultiTaskFacts
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,7 @@ class SearchPlan:
     chosen: what the preset chose, which ``base`` has.
     facts: of the run of all tasks; epochs: of that run.
     trials: {name: trial}; stages: in their order.
+    others: {preset: the recipe that it chose}, from which is drawn, too.
     """
 
     name: str
@@ -71,6 +92,18 @@ class SearchPlan:
     epochs: int
     trials: dict[str, Trial] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
+    others: dict[str, Recipe] = field(default_factory=dict)
+
+    def recipe(self, name: str | None) -> Recipe:
+        """Return a recipe, the search's own for None."""
+        if name is not None:
+            return self.others[name]
+        return Recipe(self.base, self.chosen, self.facts, self.epochs)
+
+    @property
+    def recipes(self) -> dict[str | None, Recipe]:
+        """All recipes, the search's own first."""
+        return {name: self.recipe(name) for name in (None, *self.others)}
 
     @property
     def tasks(self) -> list[str]:
@@ -93,16 +126,26 @@ def load_plan(folder: Path) -> SearchPlan | None:
     try:
         trials = {name: Trial(**own) for name, own in plain["trials"].items()}
         stages = [Stage(**own) for own in plain["stages"]]
+        others = {
+            name: Recipe(**{**own, "facts": facts_from(own["facts"])})
+            for name, own in plain.get("others", {}).items()
+        }
         facts = facts_from(plain["facts"])
-        plan = SearchPlan(**{**plain, "facts": facts, "trials": trials, "stages": stages})
+        own = {"facts": facts, "trials": trials, "stages": stages, "others": others}
+        plan = SearchPlan(**{**plain, **own})
         problem = next(filter(None, map(trial_problem, trials, trials.values())), "")
-        texts = [*plan.overrides, *plan.base, *plan.config_dirs, *plan.chosen, plan.folder]
+        texts = [*plan.overrides, *plan.config_dirs, plan.folder]
+        texts += [text for one in plan.recipes.values() for text in (*one.base, *one.chosen)]
         texts += [text for trial in trials.values() for text in (*trial.overrides, *trial.tasks)]
         known = all(name in trials for stage in stages for name in stage.until)
         known &= all(one.source is None or one.source in trials for one in trials.values())
         known &= all(task in facts.tasks for one in trials.values() for task in one.tasks)
         pauses = [n for stage in stages for n in stage.until.values() if n is not None]
+        pauses += [n for one in trials.values() for n in one.rungs]
+        pauses += [one.epochs for one in others.values()]
         known &= all(map(is_epochs, pauses))
+        known &= all(one.recipe in plan.recipes for one in trials.values())
+        known &= all(NAME.fullmatch(name) is not None for name in others)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PollinateError(f"{folder / PLAN} is no plan of a search: {error!r}") from error
     if problem:

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from lightning_modules.checkpoints import BEST, checkpoint_fingerprint
 from pipeline.pages import render
 from pipeline.plots.figure_style import label_axis
+from pipeline.run_folder import RunFolder
 from pipeline.searching.console import leaders
 from pipeline.searching.context import SearchContext
 from pipeline.searching.library import JOINT, LINEAR, alone
-from pipeline.searching.outcome import RESULTS, STUDENT, Outcome
-from pipeline.searching.plan import Trial
+from pipeline.searching.outcome import RESULTS, STUDENT, Candidate, Outcome
+from pipeline.searching.plan import SearchPlan, Trial
 from pipeline.searching.trials import Progress
+from pipeline.side_work import costs_only_itself
 from pipeline.studies.analysis.pareto import pareto_front
 from pipeline.studies.mlflow_run import StudyTracker
 from pipeline.studies.overrides import combined
 from pipeline.studies.report.charts.panel import COLOURS, HELPED, UNCLEAR, Chart, Hover, Panel, svg
 from pipeline.studies.report.charts.pareto_front import HEIGHT, Units, cost_axis, name_marks
 from pipeline.studies.report.report_tables import ReportTable
+from pipeline.studies.trial_files import read_json
+from pipeline.terminal import say
 from pipeline.text_format import cell, code, count, duration, format_scaled, listed
 from pipeline.tracking.redact import redact_arguments
 from pollinate.files import csv_text, json_text, write_text
@@ -50,12 +56,28 @@ def report(
     folder = search.folder
     outcome.verdict = list(verdict(outcome, progress))
     page = folder / PAGE
+    checkpoint = RunFolder(outcome.model).checkpoints / BEST
+    outcome.checksum = checkpoint_fingerprint([checkpoint])
+    known = read_json(folder / RESULTS) or {}
+    if known.get("checksum") != outcome.checksum:  # else it is there from before
+        keep_in_mlflow(search, outcome, checkpoint, own)
     write_text(folder / BOARD, leaderboard(outcome))
     write_text(folder / RESULTS, as_json(outcome))
     write_text(page, report_page(search, outcome, progress))
     outcome.report = page
     own.answered(dict(figures(outcome)), [page, folder / BOARD, folder / RESULTS])
     own.adopt([search.folder / "trials" / name for name in search.plan.trials])
+
+
+def keep_in_mlflow(
+    search: SearchContext, outcome: Outcome, checkpoint: Path, own: StudyTracker
+) -> None:
+    """Keep the model in the search's own run; if that fails, it is said, and all else is done."""
+    config, folder = search.want.config, RunFolder(outcome.model).model
+    speak = partial(say, search.console)
+    run = RunFolder(search.folder)
+    with costs_only_itself("model", config, run, own.tracker, speak, outcome.notes):
+        own.found(checkpoint, folder, config["allow_targets"])
 
 
 def verdict(outcome: Outcome, progress: Mapping[str, Progress]) -> Iterator[str]:
@@ -75,13 +97,19 @@ def verdict(outcome: Outcome, progress: Mapping[str, Progress]) -> Iterator[str]
         place = other.folder.relative_to(outcome.model.parent).as_posix()
         change = 100 * (other.mean() - chosen.mean())
         yield (
-            f"the {other.name}, in {place}, scores {change:+.1f} points on validation "
+            f"the {called(other, outcome)}, in {place}, scores {change:+.1f} points on validation "
             f"in comparison, with {format_scaled(other.parameters).strip()} weights and "
             f"{other.latency:.1f} ms a row"
         )
     lost = [name for name, own in progress.items() if own.status == "failed"]
     if lost:
         yield f"{count(len(lost), 'run')} failed, which the page lists: {listed(lost)}"
+
+
+def called(one: Candidate, outcome: Outcome) -> str:
+    """Return what a candidate is called where it isn't returned."""
+    own = list(dict.fromkeys(n for one in outcome.selections.values() for n in one.weights))
+    return one.name if one.name == STUDENT or len(own) > 1 else f"model {own[0]}"
 
 
 def members(outcome: Outcome) -> list[str]:
@@ -171,6 +199,7 @@ def as_json(outcome: Outcome) -> str:
         "verdict": outcome.verdict,
         "chosen": outcome.chosen.name,
         "model": str(outcome.model),
+        "checksum": outcome.checksum,
         "candidates": [{**asdict(one), "folder": str(one.folder)} for one in outcome.candidates],
         "selections": {task: asdict(one) for task, one in outcome.selections.items()},
         "gains": {t: {w: asdict(g) for w, g in own.items()} for t, own in outcome.gains.items()},
@@ -243,7 +272,7 @@ def tables(
     board = [
         [
             name,
-            difference(trials[name], search.plan.epochs) if name in trials else "",
+            differs(search.plan, trials[name]) if name in trials else "",
             *(cell(outcome.scores[name][s].get(t)) for s in ("valid", "test") for t in tasks),
             format_scaled(outcome.parameters[name]),
             duration(outcome.seconds.get(name, 0.0)),
@@ -262,11 +291,16 @@ def tables(
 
 
 def difference(trial: Trial, epochs: int) -> str:
-    """Return what a trial has other than the recipe, whose run takes some epochs."""
+    """Return what a trial has other than the search's recipe; epochs: of its own recipe."""
     other = trial.epochs != epochs and trial.kind == "drawn"
+    begins = [] if trial.recipe is None else [f"preset={trial.recipe}"]
     longer = [f"trainer.max_epochs={trial.epochs}"] if other else []
     begun = [f"from {trial.source}"] if trial.source is not None else []
-    return " ".join([*trial.overrides, *longer, *begun])
+    return " ".join([*begins, *trial.overrides, *longer, *begun])
+
+
+def differs(plan: SearchPlan, trial: Trial) -> str:
+    return difference(trial, plan.recipe(trial.recipe).epochs)
 
 
 def winner_command(search: SearchContext, outcome: Outcome) -> str:
@@ -277,7 +311,9 @@ def winner_command(search: SearchContext, outcome: Outcome) -> str:
     if name is None:
         return ""
     trial = plan.trials[name]
-    words = combined(plan.base, trial.overrides, [f"trainer.max_epochs={trial.epochs}"])
+    words = combined(
+        plan.recipe(trial.recipe).base, trial.overrides, [f"trainer.max_epochs={trial.epochs}"]
+    )
     dirs = [f"--config-dir={folder}" for folder in plan.config_dirs]
     return shell_command("fit", *dirs, *redact_arguments([*words, f"seed={plan.seed}"]))
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from pipeline.command import CommandArguments
 from pipeline.configuration.composition import compose_with_requirements
+from pipeline.configuration.schema import PRESETS
 from pipeline.configuration.space_rules import is_common, seconds_of
 from pipeline.run_folder import RunFolder
-from pipeline.searching.plan import PLAN, SearchPlan, load_plan
-from pipeline.searching.space import Space
+from pipeline.searching.plan import PLAN, Recipe, SearchPlan, load_plan
+from pipeline.searching.space import RECIPE, Space
 from pipeline.studies.overrides import (
     combined,
     is_below,
@@ -36,18 +40,22 @@ from pollinate.files import refuse_links
 from pollinate.overrides import override
 from pollinate.requirements import check_writable, require_all
 
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.presets.apply import ChosenConfig
+
 COMMAND = "search"
 LEADER = ".leader.lock"
-TOKENIZER = "tokenizer.json"  # that all models of a search share
+TOKENIZER = "tokenizer{}.json"  # that all models round one recipe share
 # how, where and how long it is run: not what it is
 FREE = (
     "run_dir", "resume", "name", "time_limit", "trials", "jobs", "launcher", "retries", "dry_run",
     "tracking", "loader", "allow_targets", "engine", "distil", "max_latency_ms", "max_parameters",
+    "rungs", "space.presets", "space.transfers",  # decided when the plan is made, or a trial drawn
 )  # fmt: skip
 # keys of the search, which trials don't have
 OWN = (
     "space", "engine", "time_limit", "trials", "jobs", "launcher", "retries", "distil",
-    "max_latency_ms", "max_parameters", "dry_run",
+    "max_latency_ms", "max_parameters", "rungs", "dry_run",
 )  # fmt: skip
 
 
@@ -71,7 +79,7 @@ def find_plan(want: StudyRequest) -> SearchPlan | None:
     plan = load_plan(want.folder)
     if plan is None:
         check_writable(want.folder)
-        if not is_empty(want.folder, PLAN, TOKENIZER):
+        if not is_empty(want.folder, PLAN, *(tokenizer_file(name) for name in (None, *PRESETS))):
             raise UsageError(
                 f"run_dir must be new, empty or a search's, got {want.folder}, which holds files "
                 f"but no {PLAN}; choose another run_dir"
@@ -80,8 +88,11 @@ def find_plan(want: StudyRequest) -> SearchPlan | None:
     refuse_links(want.folder)
     require_same(COMMAND, RunFolder(want.folder), want.config, FREE)
     # as checked with the configuration, whatever the file says
-    refuse_commands(f"{want.folder / PLAN}", plan.chosen)
-    plan.base, plan.config_dirs = base_of(want, plan.chosen, want.folder), want.config_dirs
+    for recipe in plan.recipes.values():
+        refuse_commands(f"{want.folder / PLAN}", recipe.chosen)
+    plan.base, plan.config_dirs = base_of(want, plan.chosen, None), want.config_dirs
+    for name, other in plan.others.items():
+        other.base = base_of(want, other.chosen, name)
     for name, trial in plan.trials.items():
         check_trial(f"{want.folder / PLAN}, trial {name},", trial.overrides)
     return plan
@@ -99,13 +110,15 @@ def check_trial(where: str, overrides: Sequence[str]) -> None:
         raise UsageError(f"{where} sets {other:.80}, which all models of a search have in common")
 
 
-def base_of(want: StudyRequest, chosen: Sequence[str], folder: Path) -> list[str]:
-    """Return the overrides of every trial.
+def base_of(want: StudyRequest, chosen: Sequence[str], recipe: str | None) -> list[str]:
+    """Return the overrides of every trial round a recipe.
 
-    All read their texts alike: the tokenizer is the search's. All keep what they answer.
+    All read their texts alike: the tokenizer is the recipe's. All keep what they answer.
     """
     base = [text for text in trial_base(want, chosen) if not is_own(key_of(text))]
-    tokenizer = folder / TOKENIZER
+    if "register" in want.config["tracking"]:  # the model that is found is registered
+        base = combined(base, ["tracking.register=null"])
+    tokenizer = want.folder / tokenizer_file(recipe)
     alike = [override("data.text.tokenizer", tokenizer)] if tokenizer.is_file() else []
     return combined(base, alike, ["keep_outputs=[valid,test]", "baseline=none"])
 
@@ -114,57 +127,88 @@ def is_own(key: str) -> bool:
     return any(is_below(key, top) for top in OWN)
 
 
-def make_plan(want: StudyRequest, console: Console, started: float, timed: bool) -> SearchPlan:
-    """Return a new search's plan: the preset chooses the recipe round which is searched."""
-    from pipeline.presets.apply import apply_preset  # imports torch
-    from pipeline.studies.profiling import profile_multi_task
+def tokenizer_file(recipe: str | None) -> str:
+    """Return the name of the file of a recipe's tokenizer."""
+    return TOKENIZER.format("" if recipe is None else f"-{recipe}")
 
-    config = want.config
-    preset = apply_preset(COMMAND, config, want.overrides, [Path(d) for d in want.config_dirs])
+
+def make_plan(want: StudyRequest, console: Console, started: float, timed: bool) -> SearchPlan:
+    """Return a new search's plan: presets choose the recipes round which is searched."""
+    from pipeline.presets.apply import NONE, apply_preset  # imports torch
+
+    config, dirs = want.config, [Path(one) for one in want.config_dirs]
+    preset = apply_preset(COMMAND, config, want.overrides, dirs)
     for line in preset.lines:
         say(console, line)
-    keep = None if config["dry_run"] else want.folder
-    if keep is not None:  # one of a search that was killed before it had a plan
-        (keep / TOKENIZER).unlink(missing_ok=True)
-    facts = profile_multi_task(preset.config, started, timed, tokenizer=keep)
-    chosen = list(preset.overrides)
-    epochs = preset.config["trainer"].get("max_epochs")
-    if epochs is None:
-        epochs = max(1, math.ceil(facts.steps / max(1, facts.steps_per_epoch)))
+    own = make_recipe(want, preset, None, started, timed)
+    others = {}
+    for name in config["space"]["presets"] or ():
+        other = apply_preset(COMMAND, {**config, "preset": name}, want.overrides, dirs)
+        if preset.config["preset"] in (NONE, name) or other.overrides == preset.overrides:
+            continue
+        say(console, f"models are drawn round what preset {name} chooses, too")
+        found = make_recipe(want, other, name, time.perf_counter(), timed)
+        facts = replace(found.facts, start=max(own.facts.start, found.facts.start))
+        others[name] = replace(found, facts=facts)
     gone = ("run_dir", "resume", "dry_run")
     kept = [text for text in want.overrides if not any(is_below(key_of(text), k) for k in gone)]
     return SearchPlan(
         config["name"],
         config["seed"],
         kept,
-        base_of(want, chosen, want.folder),
+        own.base,
         want.config_dirs,
         str(want.cwd),
-        chosen,
-        facts,
-        epochs,
+        own.chosen,
+        own.facts,
+        own.epochs,
+        others=others,
     )
 
 
-def recipe_of(want: StudyRequest, plan: SearchPlan) -> dict[str, Any]:
-    """Return the configuration of the run of all tasks."""
+def make_recipe(
+    want: StudyRequest, preset: ChosenConfig, name: str | None, started: float, timed: bool
+) -> Recipe:
+    """Return a preset's recipe, whose run of all tasks is looked at.
+
+    Args:
+        want: what is asked for; preset: what it chose; name: of the recipe.
+        started: ``time.perf_counter()`` when it began to be; timed: whether steps are timed.
+    """
+    from pipeline.studies.profiling import profile_multi_task  # imports torch
+
+    keep = None if want.config["dry_run"] else want.folder / tokenizer_file(name)
+    if keep is not None:  # one of a search that was killed before it had a plan
+        keep.unlink(missing_ok=True)
+    facts = profile_multi_task(preset.config, started, timed, tokenizer=keep)
+    chosen = list(preset.overrides)
+    epochs = preset.config["trainer"].get("max_epochs")
+    if epochs is None:
+        epochs = max(1, math.ceil(facts.steps / max(1, facts.steps_per_epoch)))
+    return Recipe(base_of(want, chosen, name), chosen, facts, epochs)
+
+
+def recipe_config(plan: SearchPlan, recipe: str | None, more: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the configuration of a recipe's run of all tasks; more: overrides besides."""
     dirs = [Path(one) for one in plan.config_dirs]
-    return compose_with_requirements("fit", plan.base, dirs).config
+    base = combined(plan.recipe(recipe).base, more)
+    return compose_with_requirements("fit", base, dirs).config
 
 
 def check_space(space: Space, plan: SearchPlan) -> None:
-    """Check that each value of the space can be composed with the recipe, before any run.
+    """Check that each value of the space can be composed with each recipe, before any run.
 
     Raises:
         UsageError: a key is unknown, or a value wrong.
     """
     dirs = [Path(one) for one in plan.config_dirs]
-    for key, values in space.values.items():
+    tried = product(plan.recipes.items(), space.values.items())
+    for (name, recipe), (key, values) in tried:
         for value in first_values(values):
-            words = space.overrides({key: value})
+            words = space.overrides({key: value, RECIPE: name})
             refuse_commands(f"space.keys.{key}", words)
             try:
-                found = compose_with_requirements("fit", combined(plan.base, words), dirs)
+                found = compose_with_requirements("fit", combined(recipe.base, words), dirs)
                 require_all(found.requires)
             except UsageError as error:
                 raise UsageError(f"space.keys.{key}: {error}") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from rich.console import Console
@@ -16,8 +18,10 @@ from pipeline.engines.local import cores
 from pipeline.engines.process import ProcessLock
 from pipeline.run_folder import RunFolder
 from pipeline.searching.budget import (
+    SHRINK,
     Costs,
     best_third,
+    divided,
     fitting,
     learnt_ratio,
     most_trials,
@@ -29,8 +33,14 @@ from pipeline.searching.console import SearchDisplay, print_leaders, print_plan
 from pipeline.searching.context import SearchContext
 from pipeline.searching.draws import Told, draw, keep, unused_names
 from pipeline.searching.groups import gradient_cosines, task_groups
-from pipeline.searching.library import JOINT, LINEAR, alone
-from pipeline.searching.outcome import STUDENT, Outcome, Selected, conclude, select_models
+from pipeline.searching.library import JOINT, LINEAR, alone, joint
+from pipeline.searching.outcome import (
+    STUDENT,
+    Outcome,
+    Selected,
+    conclude,
+    select_models,
+)
 from pipeline.searching.plan import PLAN, SearchPlan, Stage, Trial, trial_files
 from pipeline.searching.report import report
 from pipeline.searching.request import (
@@ -38,17 +48,26 @@ from pipeline.searching.request import (
     check_space,
     find_plan,
     make_plan,
-    recipe_of,
+    recipe_config,
     time_limit,
 )
 from pipeline.searching.space import Space, reading, space_of
-from pipeline.searching.trials import Progress, TrialJob, job_of, progress_of, rows_share
+from pipeline.searching.students import student_shape
+from pipeline.searching.trials import (
+    Progress,
+    TrialJob,
+    job_of,
+    merging,
+    progress_of,
+    rows_share,
+    work_share,
+)
 from pipeline.studies.jobs import JobContext
 from pipeline.studies.mlflow_run import StudyTracker
 from pipeline.studies.prepare import StudyRequest, check_launcher, lead, make_engine
 from pipeline.studies.scheduler import Limits, Scheduler
 from pipeline.terminal import say
-from pipeline.text_format import duration, relpath
+from pipeline.text_format import duration, listed, relpath
 from pipeline.tracking.redact import redact
 from pollinate.console import new_console
 from pollinate.errors import PollinateError, UsageError
@@ -60,6 +79,7 @@ STOPPING = (
     "\nstopping: the runs under way are asked to save, which takes a step, or what is left of a "
     "validation; Ctrl-C again stops at once\n"
 )
+EPOCHS = "trainer.max_epochs"
 STUDENT_SHARE = 1.3  # what the student's run takes, beside the run of all tasks
 CHOICE = 20.0  # seconds for selecting, scoring and reporting, besides a share of the limit
 CHOICE_SHARE = 0.04
@@ -90,7 +110,7 @@ def start(want: StudyRequest, leader: ProcessLock, started: float) -> SearchResu
         plan = make_plan(want, console, started, timed=True)
     search = SearchRun(plan, want, console, started)
     check_space(search.space({}, ()), plan)
-    print_plan(console, plan, search.costs(), search.jobs, search.limit)
+    print_plan(console, plan, search.costs()[None], search.jobs, search.limit)
     if dry:
         return SearchResult(folder=want.folder)
     search.require_time()
@@ -125,9 +145,11 @@ class SearchRun:
         self.limit = time_limit(want.config)
         self.jobs = int(want.config["jobs"] or cores())
         self.context = JobContext(self.folder, want.config["launcher"], plan.config_dirs)
-        self.recipe = recipe_of(want, plan)
+        self.recipes = {name: recipe_config(plan, name) for name in plan.recipes}
         self.clock = Clock(self.folder, started)
-        self.search = SearchContext(plan, want, self.folder, self.recipe, console, self.clock)
+        self.search = SearchContext(
+            plan, want, self.folder, self.recipes[None], console, self.clock
+        )
         self.stop = StopRequest(STOPPING)
 
     def space(
@@ -135,7 +157,9 @@ class SearchRun:
     ) -> Space:
         groups = task_groups(self.plan.tasks, cosines, better_alone)
         read = {name for one in self.plan.facts.tasks.values() for name in one.modalities}
-        return space_of(self.want.config["space"], reading(self.recipe, read), groups, JOINT)
+        recipes = {name: reading(config, read) for name, config in self.recipes.items()}
+        starts = {name: joint(name) for name in recipes if joint(name) in self.plan.trials}
+        return space_of(self.want.config["space"], recipes, groups, starts)
 
     def require_time(self) -> None:
         """Check that the run of all tasks, at least, fits.
@@ -143,7 +167,7 @@ class SearchRun:
         Raises:
             UsageError: with the time that is needed.
         """
-        needed = self.costs().seconds(1.0, self.plan.epochs) + self.reserve()
+        needed = self.whole_seconds(None) + self.reserve()
         if self.plan.facts.step is not None and needed > self.limit:
             raise UsageError(
                 f"time_limit must be enough for the run of all tasks, about {duration(needed)}, "
@@ -233,19 +257,25 @@ class SearchRun:
         return self.promotions(progress) or self.drawn(progress)
 
     def each_alone(self) -> Stage:
-        """Return the stage of what the result must not be below: linear models, each task alone."""
-        costs, names = self.costs(), [LINEAR]
-        tasks = self.plan.tasks
-        self.plan.trials[LINEAR] = Trial(LINEAR, "linear", tasks, ["model=linear"], 1)
+        """Return the stage of what the result must not be below: linear models, each task alone.
+
+        And of other recipes on all tasks, where there is time.
+        """
+        plan, costs = self.plan, self.costs()[None]
+        tasks, parts = plan.tasks, []
+        found = [Trial(LINEAR, "linear", tasks, ["model=linear"], 1)]
         for task in tasks if len(tasks) > 1 else ():
-            seconds = costs.seconds(rows_share(self.plan, [task]), self.plan.epochs)
+            seconds = costs.seconds(rows_share(plan.facts, [task]), plan.epochs)
             if seconds / self.jobs <= self.remaining():
-                name = alone(task)
-                own = ["balancer=equal"]
-                self.plan.trials[name] = Trial(name, "alone", [task], own, self.plan.epochs)
-                names.append(name)
-        title = "each task alone, and linear models" if len(names) > 1 else "linear models"
-        return Stage(title, dict.fromkeys(names))
+                found.append(Trial(alone(task), "alone", [task], ["balancer=equal"], plan.epochs))
+        parts += ["each task alone"] if len(found) > 1 else []
+        for name, other in plan.others.items():
+            if self.whole_seconds(name) <= self.remaining():
+                own = joint(name)
+                found.append(Trial(own, "joint", tasks, [], other.epochs, recipe=name))
+                parts.append(f"all tasks by preset {name}")
+        plan.trials |= {one.name: one for one in found}
+        return Stage(listed([*parts, "linear models"]), {one.name: None for one in found})
 
     def promotions(self, progress: Mapping[str, Progress]) -> Stage | None:
         """Return the stage in which the best paused trials of the last one go on, if any paused."""
@@ -271,49 +301,70 @@ class SearchRun:
         """Return a stage of new trials, as many as can be brought to an end in time."""
         most = self.want.config["trials"]
         known = [name for name, trial in self.plan.trials.items() if trial.kind == "drawn"]
-        costs, epochs = self.costs(), self.plan.epochs
-        whole = costs.seconds(1.0, epochs)
-        steps = rungs(epochs, whole)
+        costs, left = self.costs(), self.remaining()
+        shortest = min(self.plan.recipes, key=self.whole_seconds)
+        steps = self.compared(costs[shortest], self.plan.recipe(shortest).epochs)
         gaps = [b - a for a, b in zip([0, *steps[:-1]], steps, strict=True)]
-        each = [costs.seconds(1.0, gap) for gap in gaps]
-        wanted = self.jobs * 3 ** (len(steps) - 1)
+        each = [costs[shortest].seconds(1.0, gap) for gap in gaps]
+        wanted = self.jobs * SHRINK ** (len(steps) - 1)
         if most is not None:
             wanted = min(wanted, most - len(known))
-        count = most_trials(wanted, each, self.jobs, self.remaining()) if wanted > 0 else 0
+        count = most_trials(wanted, each, self.jobs, left) if wanted > 0 else 0
         if not count:
             return None
         space, stage = self.space_now(progress), len(self.plan.stages)
         told = self.told(progress)
         keep(self.folder, self.plan.name, space, told)
         seed = crc32(f"{self.plan.seed}/{self.plan.name}/{stage}".encode())
-        until: dict[str, int | None] = {}
+        found: dict[str, Trial] = {}
         names = unused_names(self.plan.trials)
-        for values in draw(space, told, count, seed):
+
+        def fits(values: Mapping[str, Any]) -> bool:
+            return self.seconds_of(costs, self.trial_of("", space, values)) <= left
+
+        for values in draw(space, told, count, seed, fits):
             name = next(names)
-            factor = values.get("trainer.max_epochs", 1.0)
-            own = max(1, round(epochs * factor)) if isinstance(factor, float) else int(factor)
-            rest = {key: value for key, value in values.items() if key != "trainer.max_epochs"}
-            self.plan.trials[name] = Trial(
-                name,
-                "drawn",
-                space.tasks(values),
-                space.overrides(rest),
-                own,
-                space.source(values),
-                values,
-            )
-            compared = self.rungs_of(name)
-            until[name] = None if len(compared) == 1 else compared[0]
-        lengths = {name: self.seconds_left(costs, name, until[name]) for name in until}
-        kept = fitting(lengths, self.jobs, self.remaining())
-        for name in until.keys() - kept:
-            del self.plan.trials[name]  # drawn longer than there is time for
+            trial = self.trial_of(name, space, values)
+            compared = self.compared(costs[trial.recipe], trial.epochs, trial)
+            found[name] = replace(trial, rungs=compared)
+        until = {
+            name: None if len(trial.rungs) == 1 else trial.rungs[0] for name, trial in found.items()
+        }
+        lengths = {n: self.seconds_of(costs, one, until[n]) for n, one in found.items()}
+        kept = fitting(lengths, self.jobs, left)
+        self.plan.trials |= {name: found[name] for name in kept}
         return Stage("drawn by Optuna", {name: until[name] for name in kept}) if kept else None
 
+    def trial_of(self, name: str, space: Space, values: Mapping[str, Any]) -> Trial:
+        """Return the trial of a draw."""
+        recipe, tasks = self.plan.recipe(space.recipe(values)), space.tasks(values)
+        factor = values.get(EPOCHS, 1.0)
+        whole = isinstance(factor, int)
+        epochs = int(factor) if whole else max(1, round(recipe.epochs * factor))
+        own = space.overrides({key: value for key, value in values.items() if key != EPOCHS})
+        target = space.target(values)
+        if target is not None:
+            merged = merging(recipe.facts, target, tasks, epochs)
+            own, epochs = [*own, *merged.overrides], merged.rounds
+        source, drawn = space.source(values), dict(values)
+        return Trial(name, "drawn", tasks, own, epochs, source, drawn, space.recipe(values))
+
+    def compared(self, costs: Costs, epochs: int, trial: Trial | None = None) -> list[int]:
+        """Return the epochs after which a trial is compared with others.
+
+        As many times as the configuration says, else by how long it takes: of all tasks for None.
+        """
+        given = self.want.config["rungs"]
+        if given is not None:
+            return divided(epochs, given)
+        share = 1.0 if trial is None else work_share(self.plan.recipe(trial.recipe).facts, trial)
+        return rungs(epochs, costs.seconds(share, epochs))
+
     def rungs_of(self, name: str) -> list[int]:
+        """Return the epochs after which a trial is compared, as they were written down."""
         trial = self.plan.trials[name]
-        seconds = self.costs().seconds(rows_share(self.plan, trial.tasks), trial.epochs)
-        return rungs(trial.epochs, seconds)
+        # of a search from before they were
+        return trial.rungs or self.compared(self.costs()[trial.recipe], trial.epochs, trial)
 
     def space_now(self, progress: Mapping[str, Progress]) -> Space:
         joint = progress[JOINT].scores
@@ -356,14 +407,9 @@ class SearchRun:
     def progress(self) -> dict[str, Progress]:
         return {name: progress_of(self.plan, self.folder, name) for name in self.plan.trials}
 
-    def costs(self) -> Costs:
-        """Return what trials take, by the steps that were timed and the runs that have ended."""
-        facts, plan = self.plan.facts, self.plan
-        step = 0.0 if facts.step is None else facts.step
-        rows = max(1, sum(facts.rows.values()))
-        scored = sum(facts.evaluated.values()) / max(1, plan.epochs) / 3
-        unit = step * facts.steps_per_epoch + step / rows * scored
-        known = Costs(facts.start, unit)
+    def costs(self) -> dict[str | None, Costs]:
+        """Return what trials of each recipe take, by timed steps and by runs that have ended."""
+        plan = self.plan
         done = {
             name: own
             for name, own in self.progress().items()
@@ -371,24 +417,52 @@ class SearchRun:
             and own.seconds > 0
             and plan.trials[name].kind != "linear"
         }
-        if unit == 0.0 and JOINT in done:  # no step could be timed
-            return replace(known, unit=max(0.0, done[JOINT].seconds - facts.start) / plan.epochs)
+        found = {}
+        for recipe in plan.recipes:
+            mine = {n: own for n, own in done.items() if plan.trials[n].recipe == recipe}
+            found[recipe] = self.costs_of(recipe, mine)
+        return found
+
+    def costs_of(self, recipe: str | None, done: Mapping[str, Progress]) -> Costs:
+        """Return what trials of a recipe take; done: those that have ended or paused."""
+        plan, own = self.plan, self.plan.recipe(recipe)
+        facts = own.facts
+        step = 0.0 if facts.step is None else facts.step
+        rows = max(1, sum(facts.rows.values()))
+        scored = sum(facts.evaluated.values()) / max(1, own.epochs) / 3
+        unit = step * facts.steps_per_epoch + step / rows * scored
+        known = Costs(facts.start, unit)
+        whole = done.get(joint(recipe))
+        if unit == 0.0 and whole is not None:  # no step could be timed
+            return replace(known, unit=max(0.0, whole.seconds - facts.start) / own.epochs)
         expected, taken = [], []
-        for name, own in done.items():
-            share = rows_share(plan, plan.trials[name].tasks)
-            expected.append(known.unit * share * own.epochs)
-            taken.append(max(0.0, own.seconds - known.start))
+        for name, one in done.items():
+            expected.append(known.unit * work_share(facts, plan.trials[name]) * one.epochs)
+            taken.append(max(0.0, one.seconds - known.start))
         return replace(known, ratio=learnt_ratio(expected, taken))
 
-    def seconds_left(self, costs: Costs, name: str, until: int | None) -> float:
+    def whole_seconds(self, recipe: str | None) -> float:
+        """Return what a recipe's run of all tasks takes."""
+        return self.costs()[recipe].seconds(1.0, self.plan.recipe(recipe).epochs)
+
+    def seconds_of(
+        self, costs: Mapping[str | None, Costs], trial: Trial, until: int | None = None
+    ) -> float:
+        """Return what a trial takes up to some epochs, or to its end."""
+        share = work_share(self.plan.recipe(trial.recipe).facts, trial)
+        return costs[trial.recipe].seconds(share, trial.epochs if until is None else until)
+
+    def seconds_left(
+        self, costs: Mapping[str | None, Costs], name: str, until: int | None
+    ) -> float:
         """Return what a trial will take, by its own speed where it has begun."""
         trial = self.plan.trials[name]
         epochs = trial.epochs if until is None else until
-        own = progress_of(self.plan, self.folder, name)
+        own, start = progress_of(self.plan, self.folder, name), costs[trial.recipe].start
         left = max(0, epochs - own.epochs)
         if own.status == "paused":
-            return costs.start + left * max(0.0, own.seconds - costs.start) / own.epochs
-        return costs.seconds(rows_share(self.plan, trial.tasks), left)
+            return start + left * max(0.0, own.seconds - start) / own.epochs
+        return self.seconds_of(costs, trial, left)
 
     def reserve(self) -> float:
         """Return the seconds that are kept for what follows the trials."""
@@ -399,7 +473,7 @@ class SearchRun:
         return CHOICE + CHOICE_SHARE * self.limit
 
     def student_seconds(self) -> float:
-        return STUDENT_SHARE * self.costs().seconds(1.0, self.plan.epochs)
+        return STUDENT_SHARE * self.whole_seconds(None)
 
     def remaining(self) -> float:
         return self.limit - self.clock.seconds() - self.reserve()
@@ -424,20 +498,25 @@ class SearchRun:
     def student(self, engine: Engine, selected: Selected) -> Path | None:
         """Train a student of the ensemble, if it is wanted, or if there is time; its run folder."""
         plan, wanted = self.plan, self.want.config["distil"]
-        if wanted is False or (not wanted and len(selected.members) == 1):
+        if wanted is False or (not wanted and selected.needs_no_student):
             return None
-        teachers = dict.fromkeys(selected.teachable, str(selected.ensemble))
+        teachers = dict.fromkeys(selected.teachable, str(selected.teacher))
         if not teachers:
             if wanted:
                 selected.notes.append("no network learnt from the ensemble: no task can be taught")
             return None
-        name = f"student-{len(plan.trials) - sum(t.kind == STUDENT for t in plan.trials.values())}"
-        if name not in plan.trials:
+        shape = student_shape(self.search, selected)
+        own = [*shape.overrides, "transfer=hinton", override("transfer.teachers", teachers)]
+        taught = {task: dict(weights) for task, weights in selected.taught.items()}
+        student = Trial(
+            "", STUDENT, plan.tasks, own, shape.epochs, recipe=shape.recipe, taught_by=taught
+        )
+        name, known = student_name(plan.trials, student)
+        if not known:
             left = self.limit - self.clock.seconds() - self.reserve_of_choice() / 2
-            if not wanted and self.student_seconds() > left:
+            if not wanted and STUDENT_SHARE * self.seconds_of(self.costs(), shape) > left:
                 return None
-            own = ["transfer=hinton", override("transfer.teachers", teachers)]
-            plan.trials[name] = Trial(name, STUDENT, plan.tasks, own, plan.epochs)
+            plan.trials[name] = replace(student, name=name)
             plan.stages.append(Stage("one network that answers as the ensemble does", {name: None}))
             plan.save(self.folder)
         number = next(i for i, stage in enumerate(plan.stages) if name in stage.until)
@@ -451,3 +530,21 @@ class SearchRun:
         say(self.console, f"\nstopped by {name}; everything is saved. Go on with\n  {command}")
         code = SIGNAL_EXIT_CODES.get(name, 1)
         return SearchResult(exit_code=code, interrupted=name, folder=self.folder)
+
+
+def student_name(trials: Mapping[str, Trial], student: Trial) -> tuple[str, bool]:
+    """Return the name of a student, and whether it is one that is known: taught and trained alike.
+
+    Args:
+        trials: of the plan; student: without a name.
+    """
+    count = sum(one.kind != STUDENT for one in trials.values())
+    usual = f"{STUDENT}-{count}"
+    for name, one in trials.items():
+        # one from before it was written down who had taught it
+        alike = one if one.taught_by else replace(one, taught_by=student.taught_by)
+        old = not one.taught_by and name != usual
+        if one.kind == STUDENT and not old and replace(alike, name="") == student:
+            return name, True
+    names = (f"{STUDENT}-{number}" for number in itertools.count(count))
+    return next(name for name in names if name not in trials), False

@@ -9,11 +9,12 @@ from statistics import fmean
 
 from pipeline.searching.plan import SearchPlan, Stage, Trial, trial_files
 from pipeline.studies.jobs import FitJob, JobContext
+from pipeline.studies.plan import MultiTaskFacts
 from pipeline.studies.trial_files import TrialFiles, is_score
 from pipeline.tracking.journals import read_points
 from pollinate.overrides import override
 
-PARTS = ("encoders", "trunk")  # of a model that another one starts from
+FORK_MERGE, BRANCHES = "transfer=fork_merge", 2
 
 
 @dataclass(kw_only=True)
@@ -69,8 +70,8 @@ def job_of(plan: SearchPlan, context: JobContext, stage: Stage, name: str, cost:
         context=context,
         needs=[],
         expected=cost,
-        steps=steps_of(plan, trial, epochs),
-        base=plan.base,
+        steps=steps_of(plan.recipe(trial.recipe).facts, trial, epochs),
+        base=plan.recipe(trial.recipe).base,
         own=[*own, f"seed={plan.seed}"],
         trial=trial,
         until=until,
@@ -83,16 +84,42 @@ def starting_parts(plan: SearchPlan, trial: Trial) -> list[str]:
     return [*(f"encoders.{name}" for name in sorted(reads)), "trunk"]
 
 
-def rows_share(plan: SearchPlan, tasks: Sequence[str]) -> float:
+def work_share(facts: MultiTaskFacts, trial: Trial) -> float:
+    """Return the rows that a trial learns from in an epoch as a share of all; of each branch."""
+    return rows_share(facts, trial.tasks) * (BRANCHES if FORK_MERGE in trial.overrides else 1)
+
+
+def merging(facts: MultiTaskFacts, target: str, tasks: Sequence[str], epochs: int) -> Merging:
+    """Return how branches are merged for a task, in about the steps of a run without any.
+
+    Each round has an epoch of each branch: of all tasks, and of the target alone.
+
+    Args:
+        facts: of the recipe; tasks: that are learnt; epochs: of a run without branches.
+    """
+    steps = max(1, round(facts.steps_per_epoch * rows_share(facts, tasks)))
+    own = [override("transfer.targets", [target]), override("transfer.every_n_steps", steps)]
+    return Merging([FORK_MERGE, *own], max(1, round(epochs / BRANCHES)))
+
+
+@dataclass(frozen=True)
+class Merging:
+    """overrides: of a run whose branches are merged; rounds: of it, which count as epochs."""
+
+    overrides: list[str]
+    rounds: int
+
+
+def rows_share(facts: MultiTaskFacts, tasks: Sequence[str]) -> float:
     """Return the rows of some tasks' data sets as a share of all rows of a step."""
-    rows = plan.facts.rows
-    own = sum(rows[name] for name in plan.facts.datasets(tuple(tasks)))
+    rows = facts.rows
+    own = sum(rows[name] for name in facts.datasets(tuple(tasks)))
     return own / max(1, sum(rows.values()))
 
 
-def steps_of(plan: SearchPlan, trial: Trial, epochs: int) -> int:
-    """Return about how many steps a trial takes in some epochs."""
-    return round(plan.facts.steps_per_epoch * rows_share(plan, trial.tasks) * epochs)
+def steps_of(facts: MultiTaskFacts, trial: Trial, epochs: int) -> int:
+    """Return about how many steps a trial takes in some epochs; facts: of its recipe."""
+    return round(facts.steps_per_epoch * work_share(facts, trial) * epochs)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.crash_report import open_tracker
+from pipeline.serving.model_folder import export_model
 from pipeline.studies.analysis.estimates import StudyAnalysis
 from pipeline.studies.results import StudyResults
 from pipeline.studies.trial_files import safe_name
@@ -72,6 +73,17 @@ class StudyTracker:
         for file in files:
             inside = file.absolute().relative_to(self.folder.absolute()).parent.as_posix()
             self.tracker.log_artifact(file, "" if inside == "." else inside)
+
+    def found(self, checkpoint: Path, folder: Path, allow_targets: Sequence[str]) -> None:
+        """Keep the model that it came to as a fit keeps its own, and register it likewise.
+
+        Args:
+            checkpoint: of the model; folder: in that of the run, for what is served.
+            allow_targets: packages, besides our own, whose classes it may name.
+        """
+        self.answered({}, [checkpoint])
+        export_model(checkpoint, folder, allow_targets)
+        self.tracker.log_model(folder, "model")
 
     def close(self, status: str) -> None:
         self.tracker.close(status)

@@ -34,8 +34,8 @@ def profile_multi_task(
         config: of the multi-task run.
         started: ``time.perf_counter()`` when the command began.
         timed: whether steps are timed.
-        tokenizer: a folder for the tokenizer.json that is trained on the run's own texts, so that
-            other runs read them alike; None: it isn't kept.
+        tokenizer: a file for the tokenizer that is trained on the run's own texts, so that other
+            runs read them alike; None: it isn't kept.
 
     Raises:
         PollinateError: the data can't be read, or a task has no labels to validate by.
@@ -61,7 +61,7 @@ def profile_multi_task(
     if tokenizer is not None and facts.learns_tokens:
         text = data.modalities["text"]
         assert isinstance(text, TextModality), "it learns tokens"
-        text.tokenizer.save(tokenizer / "tokenizer.json")
+        text.tokenizer.save(tokenizer)
     del data
     gc.collect()  # the trials need the memory
     return facts

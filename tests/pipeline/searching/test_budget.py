@@ -10,6 +10,7 @@ import pytest
 from pipeline.searching.budget import (
     Costs,
     best_third,
+    divided,
     fitting,
     learnt_ratio,
     makespan,
@@ -44,6 +45,11 @@ def test_ratio_is_of_all_that_has_ended() -> None:
 )
 def test_rungs(epochs: int, seconds: float, wanted: list[int]) -> None:
     assert rungs(epochs, seconds) == wanted
+
+
+def test_rungs_that_are_asked_for_depend_on_epochs_alone() -> None:
+    assert [divided(60, count) for count in (1, 2, 3)] == [[60], [20, 60], [7, 20, 60]]
+    assert divided(2, 3) == [2]
 
 
 def test_time_of_all_rungs() -> None:

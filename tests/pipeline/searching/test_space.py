@@ -22,10 +22,11 @@ KEYS: dict[str, Any] = {
     "optimizer.weight_decay": {"low": 1e-4, "high": 0.1, "log": True},
 }
 GROUPS = {"all": ["a", "b"], "a": ["a"]}
+OWN: dict[str | None, Any] = {None: RECIPE}
 
 
 def space() -> Space:
-    return space_of({"keys": KEYS, "present": False}, RECIPE, GROUPS)
+    return space_of({"keys": KEYS, "present": False}, OWN, GROUPS)
 
 
 def test_factors_are_of_the_recipe() -> None:
@@ -36,7 +37,7 @@ def test_factors_are_of_the_recipe() -> None:
 
 
 def test_a_group_may_start_from_the_model_of_all_tasks() -> None:
-    found = space_of({"keys": KEYS, "present": False}, RECIPE, GROUPS, "joint")
+    found = space_of({"keys": KEYS, "present": False}, OWN, GROUPS, {None: "joint"})
     drawn = {"optimizer.lr": 2.0, "dim": 0.5, "trunk": "mmoe", "start": "joint"}
     assert "start" in found.distributions()
     assert found.source({**drawn, "tasks": "a"}) == "joint"
@@ -46,11 +47,50 @@ def test_a_group_may_start_from_the_model_of_all_tasks() -> None:
     assert space().source({"tasks": "a"}) is None
 
 
+def test_a_draw_is_of_one_recipe_and_has_its_keys_alone() -> None:
+    small = {**RECIPE, "dim": 10, "encoder": {"text": {"dropout": 0.5}}}
+    both: dict[str | None, Any] = {None: {**RECIPE, "encoder": {"text": {}}}, "fast": small}
+    keys = {"dim": KEYS["dim"], "encoder.text.dropout": [0.3, 0.8]}
+    starts = {None: "joint", "fast": "joint-fast"}
+    found = space_of({"keys": keys, "present": True}, both, GROUPS, starts)
+    assert found.distributions()["recipe"].choices == (None, "fast")
+    drawn = {"dim": 2.0, "encoder.text.dropout": 0.3, "tasks": "all"}
+    assert found.overrides({**drawn, "recipe": None}) == ["dim=256"]
+    fast = {**drawn, "recipe": "fast"}
+    assert found.overrides(fast) == ["dim=20", "encoder.text.dropout=0.3"]
+    assert found.recipe(fast) == "fast" and found.recipe(drawn) is None
+    started = {**fast, "tasks": "a", "start": "joint"}
+    assert found.source(started) == "joint-fast"  # of its own shapes
+    assert found.source({**started, "recipe": None}) == "joint"
+    assert "recipe" not in space().distributions()
+
+
+def test_branches_are_merged_for_a_task_among_several() -> None:
+    config = {"keys": KEYS, "present": False, "transfers": ["init", "fork_merge"]}
+    found = space_of(config, OWN, GROUPS, {None: "joint"})
+    assert found.distributions()["fork_merge"].choices == (None, "a", "b")
+    assert found.target({"fork_merge": "a", "tasks": "all"}) == "a"
+    assert found.target({"fork_merge": None, "tasks": "all"}) is None
+    alone = {"fork_merge": "a", "tasks": "a", "start": "joint"}
+    assert found.target(alone) is None and found.source(alone) == "joint"
+    assert found.source({**alone, "fork_merge": None}) == "joint"
+    one = space_of(config, OWN, {"all": ["a"]})
+    assert not one.merges and "fork_merge" not in one.distributions()
+    merged = space_of({**config, "transfers": ["fork_merge"]}, OWN, GROUPS, {None: "joint"})
+    assert "start" not in merged.distributions()
+
+
+def test_what_can_t_be_run_is_drawn_again() -> None:
+    found = draw(space(), {}, 4, seed=3, wanted=lambda one: one["tasks"] == "a")
+    assert len(found) == 4 and {one["tasks"] for one in found} == {"a"}
+    assert draw(space(), {}, 4, seed=3, wanted=lambda _: False) == []
+
+
 def test_a_key_that_no_run_has_is_named() -> None:
     for present in (True, False):
         config = {"keys": {"optimiser.lr": [0.1]}, "present": present}
         with pytest.raises(UsageError, match=r"space.keys has the unknown key optimiser.lr"):
-            space_of(config, RECIPE, GROUPS)
+            space_of(config, OWN, GROUPS)
 
 
 def test_what_is_answered_doesn_t_differ() -> None:
@@ -62,15 +102,15 @@ def test_what_is_answered_doesn_t_differ() -> None:
 def test_encoders_of_what_no_task_reads_aren_t_drawn() -> None:
     recipe = {**RECIPE, "encoder": {"text": {"width": 64}, "image": {"width": 32}}}
     keys = {f"encoder.{name}.width": {"times": [0.5, 2.0]} for name in ("text", "image")}
-    found = space_of({"keys": keys, "present": True}, reading(recipe, {"text"}), GROUPS)
+    found = space_of({"keys": keys, "present": True}, {None: reading(recipe, {"text"})}, GROUPS)
     assert list(found.values) == ["encoder.text.width"]
 
 
 def test_keys_that_the_recipe_lacks_can_be_left_out() -> None:
-    found = space_of({"keys": KEYS, "present": True}, RECIPE, GROUPS)
+    found = space_of({"keys": KEYS, "present": True}, OWN, GROUPS)
     assert list(found.values) == ["optimizer.lr", "dim", "trunk"]
     with pytest.raises(UsageError, match=r"space.keys.trunk are factors, and the recipe's trunk"):
-        space_of({"keys": {"trunk": {"times": [1, 2]}}, "present": False}, RECIPE, GROUPS)
+        space_of({"keys": {"trunk": {"times": [1, 2]}}, "present": False}, OWN, GROUPS)
 
 
 def test_draws_depend_on_what_was_told_alone() -> None:
@@ -133,9 +173,27 @@ def test_times_have_units(text: str, seconds: float | None) -> None:
         (["space.keys.dim=[]"], "space.keys.dim must be a list of choices"),
         (["max_latency_ms=0"], "max_latency_ms must be > 0 milliseconds"),
         (["space=usuall"], "usual"),
+        (["space.presets=[best]"], 'space.presets must be of fast, good, got ["best"]'),
+        (["space.transfers=[]"], "space.transfers must be one or more of init, fork_merge"),
+        (["rungs=0"], "rungs must be >= 1 comparisons, got 0"),
     ],
 )
 def test_what_a_search_refuses(words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=r".") as caught:
         compose("search", words)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "values"),
+    [
+        ("space.keys.dim=[8,16]", "dim", [8, 16]),  # in place of factors
+        ("space.keys.dim={low: 8, high: 16}", "dim", {"low": 8, "high": 16}),
+        ("space.keys={dim: {low: 8, high: 16}}", "dim", {"low": 8, "high": 16}),
+        ("space.keys.trunk={times: [1, 2]}", "trunk", {"times": [1, 2]}),  # in place of choices
+    ],
+)
+def test_values_on_the_command_line_replace_those_of_a_file(
+    word: str, key: str, values: Any
+) -> None:
+    assert compose("search", [word])["space"]["keys"][key] == values
