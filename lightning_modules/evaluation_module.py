@@ -127,7 +127,8 @@ class EvaluationModule(LightningModule):
 
     def _limits(self, tasks: Sequence[str], stage: str) -> dict[str, int]:
         """Return {task: rows that it writes answers for}, where validation takes some alone."""
-        if stage != "valid" or self.trainer.state.fn != TrainerFn.FITTING:
+        trainer = self._trainer  # None where a merge is tried
+        if stage != "valid" or trainer is None or trainer.state.fn != TrainerFn.FITTING:
             return {}
         known = {task: self.tasks[task].valid_rows for task in tasks}
         return {task: limit for task, limit in known.items() if limit is not None}

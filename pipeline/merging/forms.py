@@ -84,9 +84,10 @@ def parent_forms(parent: Parent) -> dict[str, Form]:
 
 def use_forms(config: dict[str, Any], learnt: dict[str, Any], forms: Mapping[str, Form]) -> None:
     """Have a configuration, and what was learnt, name these forms and no others."""
-    data = config["data"]
+    data, known = config["data"], learnt["modalities"]
     for modality in {modality_of(name) for name in forms}:
-        for name in forms_of(modality, list(data)):
-            del data[name]
+        for nodes in (data, known):
+            for name in forms_of(modality, list(nodes)):
+                del nodes[name]
     data |= {name: form.options for name, form in forms.items()}
-    learnt["modalities"] = {name: form.learnt for name, form in forms.items()}
+    known |= {name: form.learnt for name, form in forms.items()}

@@ -62,7 +62,7 @@ def merged_spec(
     if combine is None:
         alike = sorted({m for parent in parents for m in parent.modalities})
     else:
-        alike = mapped_modalities(parents, allow)
+        alike = modalities_of_targets(parents, allow)
     found = list(mismatches(parents, combine is None, alike))
     if base is not None:
         found += [p for p in mismatches([base, *parents], True, alike) if p not in found]
@@ -117,11 +117,15 @@ def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
     return found
 
 
-def mapped_modalities(parents: Sequence[Parent], allow: Sequence[str]) -> list[str]:
-    """Return the modalities on which a task's targets lie, pixel by pixel: of one size for all."""
+def modalities_of_targets(parents: Sequence[Parent], allow: Sequence[str]) -> list[str]:
+    """Return the modalities that a task's targets have the form of, so that all read them alike.
+
+    Those are pictures whose pixels are labelled, and texts where answers are tokens.
+    """
     configs = [{**parent.config, "allow_targets": list(allow)} for parent in parents]
     tasks = [task for config in configs for task in build_tasks(config).values()]
-    return sorted({task.maps.modality for task in tasks if task.maps is not None})
+    mapped = {task.maps.modality for task in tasks if task.maps is not None}
+    return sorted(mapped | {TEXT for task in tasks if task.prompt is not None})
 
 
 def member_spec(parent: Parent, forms: Mapping[str, str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -39,9 +39,6 @@ from pollinate.errors import UsageError
 from pollinate.files import refuse_links
 from pollinate.overrides import override
 from pollinate.requirements import check_writable, require_all
-
-if TYPE_CHECKING:  # it imports torch
-    from pipeline.presets.apply import ChosenConfig
 
 COMMAND = "search"
 LEADER = ".leader.lock"
@@ -140,14 +137,15 @@ def make_plan(want: StudyRequest, console: Console, started: float, timed: bool)
     preset = apply_preset(COMMAND, config, want.overrides, dirs)
     for line in preset.lines:
         say(console, line)
-    own = make_recipe(want, preset, None, started, timed)
+    own = make_recipe(want, preset.config, preset.overrides, None, started, timed)
     others = {}
     for name in config["space"]["presets"] or ():
         other = apply_preset(COMMAND, {**config, "preset": name}, want.overrides, dirs)
         if preset.config["preset"] in (NONE, name) or other.overrides == preset.overrides:
             continue
         say(console, f"models are drawn round what preset {name} chooses, too")
-        found = make_recipe(want, other, name, time.perf_counter(), timed)
+        begun = time.perf_counter()
+        found = make_recipe(want, other.config, other.overrides, name, begun, timed)
         facts = replace(found.facts, start=max(own.facts.start, found.facts.start))
         others[name] = replace(found, facts=facts)
     gone = ("run_dir", "resume", "dry_run")
@@ -167,12 +165,18 @@ def make_plan(want: StudyRequest, console: Console, started: float, timed: bool)
 
 
 def make_recipe(
-    want: StudyRequest, preset: ChosenConfig, name: str | None, started: float, timed: bool
+    want: StudyRequest,
+    config: Mapping[str, Any],
+    chosen: Sequence[str],
+    name: str | None,
+    started: float,
+    timed: bool,
 ) -> Recipe:
     """Return a preset's recipe, whose run of all tasks is looked at.
 
     Args:
-        want: what is asked for; preset: what it chose; name: of the recipe.
+        want: what is asked for; name: of the recipe.
+        config: of its run of all tasks; chosen: what the preset chose of that.
         started: ``time.perf_counter()`` when it began to be; timed: whether steps are timed.
     """
     from pipeline.studies.profiling import profile_multi_task  # imports torch
@@ -180,12 +184,11 @@ def make_recipe(
     keep = None if want.config["dry_run"] else want.folder / tokenizer_file(name)
     if keep is not None:  # one of a search that was killed before it had a plan
         keep.unlink(missing_ok=True)
-    facts = profile_multi_task(preset.config, started, timed, tokenizer=keep)
-    chosen = list(preset.overrides)
-    epochs = preset.config["trainer"].get("max_epochs")
+    facts = profile_multi_task(config, started, timed, tokenizer=keep)
+    epochs = config["trainer"].get("max_epochs")
     if epochs is None:
         epochs = max(1, math.ceil(facts.steps / max(1, facts.steps_per_epoch)))
-    return Recipe(base_of(want, chosen, name), chosen, facts, epochs)
+    return Recipe(base_of(want, chosen, name), list(chosen), facts, epochs)
 
 
 def recipe_config(plan: SearchPlan, recipe: str | None, more: Sequence[str] = ()) -> dict[str, Any]:
