@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 
+from datamodules.counter_rng import uniforms
 from datamodules.data_errors import DataErrorPolicy, doubt_notes
 from datamodules.dataset import Dataset
 from datamodules.duplicates import cross_dataset_notes, duplicate_notes
@@ -51,6 +53,8 @@ from pollinate.errors import PollinateError, UsageError
 from pollinate.names import name_problem
 from pollinate.suggest import hint
 
+HELD_BACK = "calibration"  # the part of the validation rows that only calibrates
+
 
 class MixedDataModule(LightningDataModule):
     """Loads, splits and encodes the data sets; hands out mixed training steps.
@@ -71,6 +75,9 @@ class MixedDataModule(LightningDataModule):
         evaluation_batch_size: rows of a step of validation, test and prediction, >= 1.
         label_fraction: share of each task's training labels that is seen, in (0, 1]. What labels
             there are is learnt from all of them.
+        hold_back: rows of the validation split that a task needs at least for calibration alone:
+            half of a data set's validation rows are then held back from choosing the best weights,
+            where the half suffices; 0: none are.
         policy: what to do about faults of the data; None: refuse them.
         learnt: ``learnt_state()`` of the run to go on with; None: learn from the data.
 
@@ -107,6 +114,7 @@ class MixedDataModule(LightningDataModule):
         pin_memory: bool = False,
         evaluation_batch_size: int = 256,
         label_fraction: float = 1.0,
+        hold_back: int = 0,
         policy: DataErrorPolicy | None = None,
         learnt: Mapping[str, Any] | None = None,
     ) -> None:
@@ -142,6 +150,7 @@ class MixedDataModule(LightningDataModule):
         self.pin_memory = pin_memory
         self.evaluation_batch_size = evaluation_batch_size
         self.label_fraction = label_fraction
+        self.hold_back = hold_back
         self.policy = policy or DataErrorPolicy()
         self.learnt = learnt
         self.notes: list[str] = []
@@ -215,6 +224,8 @@ class MixedDataModule(LightningDataModule):
             self.notes += missing_label_notes(name, task, parts)
             self.notes += lookalike_notes(name, task.classes)
             self.notes += [f"task {name}: {note}" for note in task.notes()]
+        if self.hold_back:
+            parts["valid"], parts[HELD_BACK] = self._halves(parts["valid"])
         self.parts = parts
         self.notes += self.policy.cache.notes[known:]
         for loaded in self.loaded.values():
@@ -399,6 +410,27 @@ class MixedDataModule(LightningDataModule):
         if split == "train" and self.label_fraction < 1:
             hide_labels(part, tasks, self.label_fraction, self.seed)
         return part
+
+    def _halves(
+        self, valid: Mapping[str, SplitDataset]
+    ) -> tuple[dict[str, SplitDataset], dict[str, SplitDataset]]:
+        """Part the validation rows: those that choose, and those held back for calibration."""
+        kept, held = {}, {}
+        for name, part in valid.items():
+            drawn = uniforms(self.split_seed, np.arange(part.size), count=1)[:, 0]
+            order = np.argsort(drawn, kind="stable")
+            half = part.size // 2
+            own = [part.present[task].numpy()[order[:half]].sum() for task in self._tasks_of(name)]
+            if min(own, default=0) < self.hold_back:
+                self.notes.append(
+                    f"{name}: half of its {part.size:,} validation rows are too few to be held "
+                    f"back for calibration, which takes {self.hold_back:,} with a label: all "
+                    "of them choose the best weights, and calibrate"
+                )
+                half = 0
+            kept[name] = part.subset(np.sort(order[half:]))
+            held[name] = part.subset(np.sort(order[:half]))
+        return kept, held
 
     def _modalities(self, given: Mapping[str, Modality | Mapping[str, Any]]) -> dict[str, Modality]:
         used = used_modalities(self.datasets.values(), self.tasks.values())

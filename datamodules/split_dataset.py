@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from zlib import crc32
 
@@ -77,6 +77,17 @@ class SplitDataset:
     def size(self) -> int:
         """Number of rows N, >= 0."""
         return len(self.rows)
+
+    def subset(self, rows: np.ndarray) -> SplitDataset:
+        """Return the given rows (n,) of the split as a split of their own."""
+        chosen = torch.from_numpy(rows)
+        return replace(
+            self,
+            rows=self.rows[rows],
+            targets={task: values[chosen] for task, values in self.targets.items()},
+            present={task: mask[chosen] for task, mask in self.present.items()},
+            held_out={task: values[chosen] for task, values in self.held_out.items()},
+        )
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Return the given rows (n,) of the split as they are."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from datamodules.batch import MixedBatch
+from datamodules.batch import Batch, MixedBatch
 from lightning_modules.batch_reader import BatchReader
 from lightning_modules.kept_outputs import KeptOutputs, TaskOutputs
 from lightning_modules.metrics import EvaluationMetrics, Reduced, stage_metrics
@@ -19,6 +19,21 @@ from lightning_modules.task_network import TaskNetwork
 from lightning_modules.task_rows import targets_of
 from lightning_modules.tasks.base import Label, Task
 from lightning_modules.tasks.class_metrics import ConfusionCounts
+
+
+class RowCollector(Protocol):
+    """Takes labelled rows of a task, batch by batch: see ``KeptOutputs.add``."""
+
+    def add(
+        self,
+        batches: Mapping[str, Batch],
+        task: str,
+        output: Tensor,
+        target: Tensor,
+        present: Tensor,
+    ) -> None:
+        """Add a batch's rows."""
+
 
 STEP = "step"  # what Lightning takes as the step of the metrics that come with it
 
@@ -41,6 +56,7 @@ class EvaluationModule(LightningModule):
         keep_outputs: the splits, "valid" or "test", of which ``outputs`` are kept; none at first.
         outputs: {split: {task: outputs, targets and numbers of the labelled rows}} of the last
             validation and test; of several processes the first one has those of all.
+        collector: is given each labelled row as it is measured; None at first.
     """
 
     network: TaskNetwork
@@ -56,6 +72,7 @@ class EvaluationModule(LightningModule):
         self.keep_outputs: Collection[str] = ()
         self.outputs: dict[str, dict[str, TaskOutputs]] = {}
         self._kept = KeptOutputs(network.routes)
+        self.collector: RowCollector | None = None
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return {task: outputs (N, ...)} of the tasks that read a data set of the batch.
@@ -148,6 +165,8 @@ class EvaluationModule(LightningModule):
                 output = outputs[task]
                 if stage in self.keep_outputs:
                     self._kept.add(batch.batches, task, output, target, present)
+                if self.collector is not None:
+                    self.collector.add(batch.batches, task, output, target, present)
                 if task not in complete:
                     output, target = output[present], target[present]
                 self.scores.update(task, output, target)

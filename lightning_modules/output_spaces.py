@@ -84,15 +84,19 @@ class NumericOutput(OutputSpace):
 
     Args:
         scale: s, > 0: the target's standard deviation, in its own unit.
+        number: outputs (N, ...) -> the numbers z, (N,), where they say more; None: they don't.
     """
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, number: Callable[[Tensor], Tensor] | None = None) -> None:
         self.scale = scale
+        self.number = number or (lambda output: output)
 
     def divergence(self, student: Tensor, teacher: Tensor, divergence: Divergence) -> Tensor:
         """Return half the squared difference in standard deviations: (N,)."""
-        precise = student.to(torch.promote_types(student.dtype, torch.float32))
-        return ((precise - teacher) / self.scale).square() / 2
+        own, other = self.number(student), self.number(teacher)
+        precise = own.to(torch.promote_types(own.dtype, torch.float32))
+        return ((precise - other) / self.scale).square() / 2
 
     def mean(self, outputs: Tensor, shares: Tensor, temperature: float) -> Tensor:
-        return (outputs * shares).sum(dim=0)
+        every = shares.view(*shares.shape, *(1,) * (outputs.dim() - shares.dim()))
+        return (outputs * every).sum(dim=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ from lightning_modules.rebuilding import rebuilding
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import Label, Task
 from lightning_modules.trunks.base import Routes
+from lightning_modules.trust.doubts import UNCALIBRATED, DoubtOptions, Doubts
+from lightning_modules.trust.head_features import head_features
+from lightning_modules.trust.stored import Trust, restore_trust
+from lightning_modules.trust.task_trust import TaskTrust
 from lightning_modules.views import EncodedDataset
 from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
@@ -65,6 +69,7 @@ class Predictor:
         modalities: {modality: how raw values become tensors}, of an ensemble in all of its forms.
         inputs: {data set: {modality: its column, or columns, in training}}.
         readings: {data set: how its files were read}; see ``Source.reading``.
+        trust: how answers are calibrated; None: they aren't.
 
     Attributes:
         inputs, modalities: with the prompts of tasks that answer in words, ``prompt/TASK``.
@@ -77,6 +82,7 @@ class Predictor:
         modalities: Mapping[str, Modality],
         inputs: Mapping[str, Mapping[str, InputColumns]],
         readings: Mapping[str, Mapping[str, Any]] | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.network = network.eval()
         self.tasks = dict(tasks)
@@ -95,6 +101,7 @@ class Predictor:
             for dataset, columns in inputs.items()
         }
         self.readings = dict(readings or {})
+        self.trust = trust or Trust()
 
     @classmethod
     def load(cls, checkpoint: Path, allow_targets: Sequence[str] = ()) -> Predictor:
@@ -127,7 +134,8 @@ class Predictor:
             tasks, modalities = restore_vocabularies(config, build_tasks(config), learnt)
             network = build_model(config, tasks, modalities, learnt.get(HEAD_INPUT))
             inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
-            return cls(network, tasks, modalities, inputs, learnt.get("readings"))
+            trust = restore_trust(spec, tasks)
+            return cls(network, tasks, modalities, inputs, learnt.get("readings"), trust)
 
     @property
     def single_network(self) -> MultiTaskNetwork:
@@ -181,8 +189,40 @@ class Predictor:
                 f"the checkpoint has no task {task!r}{hint(task, self.tasks, 'tasks')}"
             )
 
+    def doubts(
+        self, options: DoubtOptions | None = None, tasks: Sequence[str] | None = None
+    ) -> dict[str, Doubts]:
+        """Return {task: what adds to its answers what is asked for}.
+
+        Args:
+            options: what is asked for; without a coverage, that of training, if there was one.
+            tasks: the tasks wanted; None: all.
+
+        Raises:
+            UsageError: the checkpoint isn't calibrated, or no wanted task can have any of it.
+        """
+        options = options or DoubtOptions()
+        if options.asked and not self.trust.tasks:
+            raise UsageError(UNCALIBRATED)
+        if options.coverage is None:
+            options = replace(options, coverage=self.trust.coverage)
+        names = [name for name in (tasks or self.tasks) if name in self.tasks]
+        found = {
+            name: Doubts(name, self.tasks[name], self.trust.tasks.get(name, TaskTrust()), options)
+            for name in names
+            if options.asked
+        }
+        if found and not any(own.adds for own in found.values()):
+            notes = "; ".join(note for own in found.values() for note in own.notes)
+            raise UsageError(f"none of the tasks can have what is asked for: {notes}")
+        return found
+
     def predict(
-        self, columns: Columns, tasks: Sequence[str] | None = None, batch_size: int = 256
+        self,
+        columns: Columns,
+        tasks: Sequence[str] | None = None,
+        batch_size: int = 256,
+        doubts: Mapping[str, Doubts] | None = None,
     ) -> Predictions:
         """Predict every row that has what a task reads; a row that can't be read is skipped.
 
@@ -191,6 +231,7 @@ class Predictor:
                 files, sounds also as (samples, rate); all of one length N.
             tasks: the tasks wanted; None: all.
             batch_size: rows at a time, >= 1.
+            doubts: what ``doubts`` gave for these tasks; None: what training asked for.
 
         Raises:
             UsageError: the columns have different lengths, or a task or modality isn't known.
@@ -198,14 +239,31 @@ class Predictor:
         wanted = list(self.tasks) if tasks is None else list(tasks)
         length = max((len(values) for values in columns.values()), default=0)
         found = Predictions({task: [None] * length for task in wanted})
-        for rows, outputs in self.outputs(columns, wanted, batch_size, found.errors):
-            for task, output in outputs.items():
-                own = self.tasks[task]
-                pictures = columns.get(own.maps.modality) if own.maps is not None else None
-                for row, label in zip(rows, own.decode(output), strict=True):
-                    size = None if pictures is None else displayed_size(pictures[row])
-                    found.answers[task][row] = own.at_size(label, size)
+        asked = self.doubts(tasks=wanted) if doubts is None else doubts
+        with head_features(self.network, list(asked)) as features:
+            for rows, outputs in self.outputs(columns, wanted, batch_size, found.errors):
+                for task, output in outputs.items():
+                    own = self.tasks[task]
+                    pictures = columns.get(own.maps.modality) if own.maps is not None else None
+                    labels = self._answers(task, output, features.get(task), asked.get(task))
+                    for row, label in zip(rows, labels, strict=True):
+                        size = None if pictures is None else displayed_size(pictures[row])
+                        found.answers[task][row] = own.at_size(label, size)
         return found
+
+    def _answers(
+        self, task: str, output: Tensor, features: Tensor | None, doubts: Doubts | None
+    ) -> list[Label]:
+        """Return answers to outputs (n, ...), calibrated as far as the checkpoint can."""
+        trust = self.trust.tasks.get(task)
+        if trust is None:
+            return self.tasks[task].decode(output)
+        with torch.inference_mode():
+            calibrated = trust.calibrated(output)
+            labels = self.tasks[task].decode_calibrated(output, calibrated)
+            if doubts is not None:
+                doubts.add(labels, output, calibrated, features)
+        return labels
 
     def outputs(
         self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]

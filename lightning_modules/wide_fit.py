@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from datamodules.modalities.text import TextStore
 from datamodules.progress_bar import track
 from datamodules.split_dataset import SplitDataset
 from datamodules.terms import TERMS, TermWeights
+from lightning_modules.golden_section import golden_section
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.tasks.base import Task
 from lightning_modules.views import TEXT
@@ -338,29 +339,11 @@ def best_scale(task: Task, shift: Tensor, targets: Tensor) -> tuple[float, float
             (N, ...) float64; targets: (N, ...).
     """
 
-    def loss(log_scale: float) -> float:
-        moved = math.exp(log_scale) * shift
+    def loss(log_scale: Tensor) -> Tensor:
+        moved = math.exp(log_scale.item()) * shift
         right, wrong = (task.loss(task.neutral + s * moved, targets).mean() for s in (1, -1))
-        return (right + wrong / len(targets)).item()
+        return (right + wrong / len(targets)).double().reshape(1)
 
-    log_scale = golden_section(loss, *map(math.log, SCALES))
-    return math.exp(log_scale), loss(log_scale)
-
-
-GOLDEN = (math.sqrt(5) - 1) / 2
-
-
-def golden_section(function: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function of one valley is smallest between two points (Kiefer 1953)."""
-    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_left, at_right = function(left), function(right)
-    while high - low > PRECISION:
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - GOLDEN * (high - low)
-            at_left = function(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + GOLDEN * (high - low)
-            at_right = function(right)
-    return (low + high) / 2
+    low, high = map(math.log, SCALES)
+    log_scale = golden_section(loss, low, high, PRECISION)
+    return math.exp(log_scale.item()), loss(log_scale).item()

@@ -25,6 +25,7 @@ from lightning_modules.building import (
     build_tasks,
 )
 from lightning_modules.checkpoints import SPEC_FORMAT
+from lightning_modules.conformal.base import rows_needed
 from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.optimization import Optimization
@@ -64,9 +65,27 @@ def build_datamodule(config: Config, learnt: Mapping[str, Any] | None = None) ->
         workers=config["loader"]["workers"],
         pin_memory=config["loader"]["pin_memory"],
         label_fraction=config.get("label_fraction", 1.0),  # commands that only look have none
+        hold_back=rows_held_back(config),
         policy=build_policy(config["data"]),
         learnt=learnt,
     )
+
+
+def rows_held_back(config: Config) -> int:
+    """Return how many validation rows with a label calibration needs for itself; 0: none.
+
+    They are only taken from the choice of the best weights where a coverage is asked for.
+    """
+    coverage = config.get("coverage")
+    return rows_needed(coverage) if coverage and wants_calibration(config) else 0
+
+
+CALIBRATION, OFF = "calibration", "none"
+
+
+def wants_calibration(config: Config) -> bool:
+    """Say whether a run is calibrated; one from before there was the key isn't."""
+    return bool(config.get(CALIBRATION, OFF) != OFF)
 
 
 def named_tokenizer(config: Config) -> str | None:

@@ -60,6 +60,30 @@ def evaluate(
     Raises:
         PollinateError: the checkpoint can't be read, or the data changed since.
     """
+    module, datamodule, config = evaluated_module(checkpoint, batch_size, allow_targets, console)
+    with explain_out_of_memory("batch_size", batch_size):
+        scores = measure(module, datamodule, split, config, console)
+    parts = datamodule.parts[split]
+    rows = {
+        name: sum(int(parts[dataset].present[name].sum()) for dataset in spec.datasets)
+        for name, spec in datamodule.tasks.items()
+    }
+    modalities = {task: modalities_of(datamodule, task) for task in datamodule.tasks}
+    baseline = constant_baselines(datamodule, split)
+    return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline)
+
+
+def evaluated_module(
+    checkpoint: Path, batch_size: int, allow_targets: Sequence[str], console: Console
+) -> tuple[EvaluationModule, MixedDataModule, dict[str, Any]]:
+    """Return a checkpoint's model, the data of its run, loaded again, and the configuration.
+
+    Args:
+        checkpoint, batch_size, allow_targets, console: as for ``evaluate``.
+
+    Raises:
+        PollinateError: the checkpoint can't be read, or the data changed since.
+    """
     spec = read_spec(checkpoint)
     require_training_config(spec, checkpoint)
     config = {**spec["config"], "allow_targets": list(allow_targets)}
@@ -74,16 +98,7 @@ def evaluate(
     load_network_weights(
         module.network, checkpoint
     )  # what else a run has, its transfer say, isn't asked
-    with explain_out_of_memory("batch_size", batch_size):
-        scores = measure(module, datamodule, split, config, console)
-    parts = datamodule.parts[split]
-    rows = {
-        name: sum(int(parts[dataset].present[name].sum()) for dataset in spec.datasets)
-        for name, spec in datamodule.tasks.items()
-    }
-    modalities = {task: modalities_of(datamodule, task) for task in datamodule.tasks}
-    baseline = constant_baselines(datamodule, split)
-    return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline)
+    return module, datamodule, config
 
 
 def measure(

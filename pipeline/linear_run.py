@@ -46,7 +46,7 @@ from pipeline.run_summary import RunSummary, constant_baselines, print_result, p
 from pipeline.side_work import costs_only_itself
 from pipeline.text_format import count, relpath
 from pipeline.tracking.loggers import RunLogger
-from pipeline.training_run import record_data, score_splits, write_outputs
+from pipeline.training_run import record_calibration, record_data, score_splits, write_outputs
 from pollinate.console import new_console
 from pollinate.errors import PollinateError
 from pollinate.locks import FolderLock
@@ -238,7 +238,8 @@ def record(
         return costs_only_itself(what, config, folder, tracker, say, summary.problems)
 
     record_data(tracker, folder, data)
-    score_splits(evaluation_trainer(config["trainer"], console), module, data, config, summary)
+    trainer = evaluation_trainer(config["trainer"], console)
+    rows = score_splits(trainer, module, data, config, summary)
     summary.baseline = constant_baselines(data)
     metrics: dict[str, float] = {}
     for split, numbers in zip(EVALUATED, (summary.valid, summary.test), strict=True):
@@ -246,6 +247,8 @@ def record(
     tracker.log_metrics(metrics, step=0)
     with aside("outputs"):
         write_outputs(folder, module, data, say)
+    with aside("calibration"):
+        record_calibration(module, rows, config, folder, summary, tracker, say)
     with aside("plots"):
         folder.plots.mkdir(exist_ok=True)
         for path in draw_confusions(folder, module, module.confusion.get("test", {})):

@@ -32,6 +32,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
     # imported here: torch takes seconds, and a wrong file needs none
     from datamodules.inputs import columns_named
     from lightning_modules.predictor import Predictor
+    from lightning_modules.trust.doubts import DoubtOptions
     from pipeline.command import silence_libraries
     from pipeline.prediction.inputs import trained_readings
     from pipeline.prediction.predict_file import PredictOptions, predict_file
@@ -53,6 +54,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
         config["batch_size"],
         config["on_bad_row"] == "error",
         config["overwrite"],
+        DoubtOptions(config["coverage"], config["per_class"], **config["abstain"]),
     )
     predict_file(predictor, opened.rows, output, options, console)
     return PredictResult(file=output.absolute())

@@ -35,6 +35,7 @@ class RunSummary:
     valid, test: scores of the best weights; baseline: of the best constant answer, on test.
     linear: scores of a linear model on test; see ``pipeline.linear``.
     no_linear: {task: why there is no linear model of it}.
+    calibration: {task: what calibrates it, and figures before and after on test}.
     rows_seen: labelled training rows by task, each as often as it came.
     labels: {task: training rows with a label that the run may see}.
     parameters: weights of the network, {total, trained}.
@@ -54,6 +55,7 @@ class RunSummary:
     baseline: TaskMetrics = field(default_factory=dict)
     linear: TaskMetrics = field(default_factory=dict)
     no_linear: dict[str, str] = field(default_factory=dict)
+    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows_seen: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)

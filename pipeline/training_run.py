@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +36,9 @@ from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import combination
 from lightning_modules.predictor import load_network_weights
-from pipeline.build import build_datamodule, build_module
+from lightning_modules.trust.stored import store_trust
+from pipeline.build import build_datamodule, build_module, wants_calibration
+from pipeline.calibration import CollectedRows, calibrate, collect_held_back
 from pipeline.crash_report import (
     has_crashed_before,
     is_crash,
@@ -48,6 +52,7 @@ from pipeline.monitored_metric import monitored_mode
 from pipeline.planning.cost import CostEstimator, dataset_modalities
 from pipeline.planning.cost_tables import one_line_cost
 from pipeline.planning.hardware import hardware_setup
+from pipeline.plots.reliability import draw_reliability
 from pipeline.plots.run_plots import draw_plots
 from pipeline.resume import ResumePoint
 from pipeline.run_folder import RunFolder
@@ -96,8 +101,44 @@ def record_data(tracker: RunLogger, folder: RunFolder, datamodule: MixedDataModu
         tracker.log_artifact(folder.path / TOKENIZER_FILE)
 
 
-def record_end(run: PreparedRun, summary: RunSummary, tracker: RunLogger) -> None:
-    """Show the scores; leave plots, checkpoint and model. What fails costs only itself."""
+def checkpoint_of(folder: RunFolder) -> Path:
+    """Return the checkpoint that was scored."""
+    best = folder.checkpoints / BEST
+    return best if is_intact(best) else folder.checkpoints / LAST
+
+
+def record_calibration(
+    module: EvaluationModule,
+    rows: CollectedRows,
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    summary: RunSummary,
+    tracker: RunLogger,
+    say: Callable[[str], None],
+) -> None:
+    """Calibrate the checkpoint that was scored, if rows were collected, and leave the figures."""
+    if not rows.parts:
+        return
+    found = calibrate(module.tasks, rows, config.get("coverage"))
+    checkpoint = checkpoint_of(folder)
+    consolidate_shards(checkpoint)
+    store_trust(found.trust, checkpoint)
+    summary.calibration = found.summary()
+    tracker.log_metrics(found.metrics(), summary.steps)
+    for line in found.lines():
+        say(line)
+    draw_reliability(module.tasks, found.trust, rows.parts.get("test", {}), folder.plots)
+
+
+def record_end(
+    run: PreparedRun, summary: RunSummary, tracker: RunLogger, rows: CollectedRows
+) -> None:
+    """Show the scores; leave calibration, plots, checkpoint and model. A fault costs only itself.
+
+    Args:
+        run, summary, tracker: of the run.
+        rows: that were collected for its calibration.
+    """
     folder, config = run.folder, run.config
 
     def table() -> None:
@@ -120,13 +161,16 @@ def record_end(run: PreparedRun, summary: RunSummary, tracker: RunLogger) -> Non
     def plots() -> None:
         draw_plots(folder, run.module, run.module.confusion.get("test", {}))
 
+    calibration = partial(
+        record_calibration, run.module, rows, config, folder, summary, tracker, run.say
+    )
+
     def copies() -> None:
         for path in sorted(folder.plots.glob("*.png")):
             tracker.log_artifact(path, "plots")
 
     def model() -> None:
-        best = folder.checkpoints / BEST
-        checkpoint = best if is_intact(best) else folder.checkpoints / LAST
+        checkpoint = checkpoint_of(folder)
         consolidate_shards(checkpoint)  # one file, which can be taken elsewhere
         tracker.log_artifact(checkpoint, "checkpoints")
         export_model(checkpoint, folder.model, config["allow_targets"])
@@ -137,6 +181,7 @@ def record_end(run: PreparedRun, summary: RunSummary, tracker: RunLogger) -> Non
         "baselines": baselines,
         "linear models": linear,
         "table": table,
+        "calibration": calibration,
         "plots": plots,
         "plots' copies": copies,
     }
@@ -258,8 +303,8 @@ def train(run: PreparedRun) -> None:
         trainer.fit(module, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
 
 
-def evaluate(run: PreparedRun, summary: RunSummary) -> None:
-    """Score the best weights on validation and test data."""
+def evaluate(run: PreparedRun, summary: RunSummary) -> CollectedRows:
+    """Score the best weights on validation and test data; return rows for calibration."""
     trainer, module = run.trainer, run.module
     summary.steps = trainer.global_step
     best = trainer.strategy.broadcast(run.folder.checkpoints / BEST)
@@ -267,8 +312,9 @@ def evaluate(run: PreparedRun, summary: RunSummary) -> None:
         load_module_weights(module, best)
     elif best.exists():
         run.say(f"warning: {best} is damaged; the last weights are scored instead")
-    score_splits(trainer, module, run.datamodule, run.config, summary)
+    rows = score_splits(trainer, module, run.datamodule, run.config, summary)
     summary.rows_seen = dict(module.progress.rows)
+    return rows
 
 
 def score_splits(
@@ -277,15 +323,28 @@ def score_splits(
     data: MixedDataModule,
     config: Mapping[str, Any],
     summary: RunSummary,
-) -> None:
-    """Measure a module on validation and test data, and keep the outputs that are asked for."""
+) -> CollectedRows:
+    """Measure a module on validation and test data, and keep the outputs that are asked for.
+
+    Returns:
+        What calibration needs of both, nothing where there is none.
+    """
+    rows = CollectedRows()
+
+    def collected(split: str) -> AbstractContextManager[None]:
+        return rows.of(split, module, data) if wants_calibration(config) else nullcontext()
+
     module.keep_outputs = config.get("keep_outputs") or ()  # earlier runs' have none
     loggers, trainer.loggers = trainer.loggers, []  # this validation is no part of the history
-    trainer.validate(module, datamodule=data, verbose=False)
+    with collected("valid"):
+        trainer.validate(module, datamodule=data, verbose=False)
+    collect_held_back(trainer, module, data, rows)
     trainer.loggers = loggers
-    trainer.test(module, datamodule=data, verbose=False)
+    with collected("test"):
+        trainer.test(module, datamodule=data, verbose=False)
     # without batches of a split, trainer.limit_val_batches=0 say, there are no scores of it
     summary.valid, summary.test = (module.results.get(split, {}) for split in ("valid", "test"))
+    return rows
 
 
 def write_outputs(
@@ -346,12 +405,12 @@ class TrainingRun:
                 for line in header(run, self.summary.parameters):
                     run.say(line)
             train(run)
-            evaluate(run, self.summary)
+            rows = evaluate(run, self.summary)
             if run.is_first:
                 with self._aside("outputs"):
                     write_outputs(run.folder, run.module, run.datamodule, run.say)
                 self._write_summary("finished")
-                record_end(run, self.summary, self.tracker)
+                record_end(run, self.summary, self.tracker, rows)
         except (InterruptedRunError, PausedRunError) as error:
             if isinstance(error, PausedRunError):
                 self.summary.paused = error.epochs

@@ -35,6 +35,7 @@ _HOMES = {
     "Model": "pipeline.api.runs",
     "merge": "pipeline.api.runs",
     "evaluate": "pipeline.api.runs",
+    "calibrate": "pipeline.api.runs",
     "export": "pipeline.api.runs",
     "study": "pipeline.api.studies",
     "Study": "pipeline.api.studies",

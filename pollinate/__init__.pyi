@@ -14,6 +14,7 @@ from pipeline.api.looks import plan as plan
 from pipeline.api.looks import rank_sources as rank_sources
 from pipeline.api.runs import Model as Model
 from pipeline.api.runs import Run as Run
+from pipeline.api.runs import calibrate as calibrate
 from pipeline.api.runs import evaluate as evaluate
 from pipeline.api.runs import export as export
 from pipeline.api.runs import fit as fit
@@ -26,10 +27,13 @@ from pipeline.api.studies import study as study
 from pipeline.transfer_sources import SourceOpener as SourceOpener
 from pollinate import averaging as averaging
 from pollinate import balancers as balancers
+from pollinate import calibration as calibration
+from pollinate import conformal as conformal
 from pollinate import encoders as encoders
 from pollinate import engines as engines
 from pollinate import fusions as fusions
 from pollinate import merging as merging
+from pollinate import out_of_scope as out_of_scope
 from pollinate import samplers as samplers
 from pollinate import schedules as schedules
 from pollinate import scores as scores
@@ -65,6 +69,7 @@ __all__ = [
     "Model",
     "merge",
     "evaluate",
+    "calibrate",
     "export",
     "study",
     "Study",
@@ -76,10 +81,13 @@ __all__ = [
     "plan",
     "averaging",
     "balancers",
+    "calibration",
+    "conformal",
     "encoders",
     "engines",
     "fusions",
     "merging",
+    "out_of_scope",
     "samplers",
     "schedules",
     "scores",

@@ -31,10 +31,15 @@ class Family(NamedTuple):
 FAMILIES: Mapping[str, Family] = {
     "averaging": Family("lightning_modules.parameter_averaging", ("ParameterAveraging",)),
     "balancers": Family("lightning_modules.balancers", ("Balancer",)),
+    "calibration": Family(
+        "lightning_modules.calibration", ("Calibrator", "Reliability", "RiskCoverage")
+    ),
+    "conformal": Family("lightning_modules.conformal", ("ConformalPredictor",)),
     "encoders": Family("lightning_modules.encoders", ("Encoder", "WeightNames")),
     "engines": Family("pipeline.engines", ("Engine",)),
     "fusions": Family("lightning_modules.fusions", ("Fusion",)),
     "merging": Family("lightning_modules.merging", ("MergeMethod",)),
+    "out_of_scope": Family("lightning_modules.out_of_scope", ("OutOfScopeScore", "ScopeRows")),
     "samplers": Family("datamodules.samplers", ("Sampler",)),
     "schedules": Family("lightning_modules.schedules", ("Schedule",)),
     "scores": Family("lightning_modules.transferability", ("Score",)),

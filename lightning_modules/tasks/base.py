@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -21,6 +21,8 @@ from datamodules.labelled_task import EncodedTargets, LabelledTask, Target
 from datamodules.lookalikes import lookalike_hint
 from datamodules.prompts import Prompt, TextCodec
 from datamodules.table import Column, Columns, written
+from lightning_modules.calibration.base import Calibrator
+from lightning_modules.conformal.base import ConformalPredictor
 from lightning_modules.output_spaces import OutputSpace
 from lightning_modules.views import RowView, View
 from pollinate.errors import PollinateError, UsageError
@@ -409,6 +411,59 @@ class Task(metaclass=Buildable):
         """Return p(y | x) of outputs (N, ...), None for a task that states no distribution."""
         return None
 
+    def scored_distribution(
+        self, output: Tensor, target: Tensor
+    ) -> tuple[Distribution, Tensor] | None:
+        """Return p(y | x) and y of all single answers that have a target, None if there is no p.
+
+        Args:
+            output: (N, ...); target: (N, ...).
+        """
+        found = self.predictive_distribution(output)
+        return None if found is None else (found, target)
+
+    def surprise(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return -log p(y | x), without weights or smoothing: (N,).
+
+        Args:
+            output: (N, ...), of a task that states a distribution; target: (N, ...).
+        """
+        found = self.predictive_distribution(output)
+        assert found is not None
+        return (
+            -found.log_prob(target).flatten(1).sum(dim=1)
+            if target.dim() > 1
+            else (-found.log_prob(target))
+        )
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        """Return {name: gives what may calibrate outputs}, the simplest first; none: {}.
+
+        The first is taken unless a later one is surely better.
+        """
+        return {}
+
+    def conformal(self) -> ConformalPredictor | None:
+        """Return what makes sets or intervals of calibrated outputs, None if there are none."""
+        return None
+
+    def confidence(self, output: Tensor) -> Tensor | None:
+        """Return how sure the answers of calibrated outputs (N, ...) are: (N,); None: unknown."""
+        return None
+
+    def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the error of each answer, in [0, 1] or in the target's unit: (N,)."""
+        raise NotImplementedError("a task that has confidences has mistakes")
+
+    def decode_calibrated(self, output: Tensor, calibrated: Tensor) -> list[Label]:
+        """Return answers with calibrated probabilities; which answer it is, calibration leaves.
+
+        Args:
+            output: as the head gives it, (N, ...).
+            calibrated: the same, calibrated.
+        """
+        return self.decode(calibrated)
+
     def at_size(self, answer: Label, size: tuple[int, int] | None) -> Label:
         """Return an answer as large as its picture, (height, width), if it has a size."""
         return answer
@@ -434,8 +489,8 @@ class Task(metaclass=Buildable):
         return None
 
     @property
-    def neutral(self) -> float:
-        """Each number of an output that says nothing of a row."""
+    def neutral(self) -> float | Tensor:
+        """The output that says nothing of a row: one for all its numbers, or each of them."""
         return 0.0
 
     def linear_shift(self, columns: Tensor) -> Tensor:

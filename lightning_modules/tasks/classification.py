@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
+from lightning_modules.calibration.base import Calibrator
+from lightning_modules.calibration.temperature import Temperature
+from lightning_modules.calibration.vector_scaling import VectorScaling
+from lightning_modules.conformal.class_sets import ClassSets
 from lightning_modules.output_spaces import CategoricalOutput
 from lightning_modules.tasks.base import (
     Label,
@@ -153,8 +157,22 @@ class Classification(SingleLabelTask):
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the likeliest class and its probability, and those of all classes."""
-        rows = output.float().softmax(dim=-1).tolist()
-        return self.answers([max(range(len(row)), key=row.__getitem__) for row in rows], rows)
+        return self.decode_calibrated(output, output)
+
+    def decode_calibrated(self, output: Tensor, calibrated: Tensor) -> list[Label]:
+        rows = calibrated.float().softmax(dim=-1).tolist()
+        return self.answers(self.chosen(output.float()).tolist(), rows)
+
+    def chosen(self, output: Tensor) -> Tensor:
+        return output.argmax(dim=-1)
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        """Return a temperature, and a factor and a shift for each class."""
+        return {"temperature": Temperature, "vector": VectorScaling}
+
+    def conformal(self) -> ClassSets:
+        """Return adaptive sets of classes."""
+        return ClassSets(self.classes)
 
     def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         return mean_softmax(outputs, weights)

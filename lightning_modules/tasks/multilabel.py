@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from torchmetrics.classification import MultilabelExactMatch, MultilabelF1Score
 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
+from lightning_modules.calibration.base import Calibrator
+from lightning_modules.calibration.temperature import LabelTemperatures, Temperature
+from lightning_modules.conformal.label_sets import LabelSets
 from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.base import (
     Label,
@@ -231,6 +235,26 @@ class Multilabel(Task):
     def predictive_distribution(self, output: Tensor) -> Bernoulli:
         """Return each label's probability, the labels taken to be independent."""
         return Bernoulli(logits=output.float(), validate_args=False)
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        """Return a temperature, and one for each label."""
+        return {
+            "temperature": partial(Temperature, self.surprise),
+            "label_temperatures": LabelTemperatures,
+        }
+
+    def conformal(self) -> LabelSets:
+        """Return sets that miss few of the labels that apply."""
+        return LabelSets(self.classes)
+
+    def confidence(self, output: Tensor) -> Tensor:
+        """Return the expected share of labels that are rightly said to apply or not: (N,)."""
+        yes = output.double().sigmoid()
+        return torch.maximum(yes, 1 - yes).mean(dim=1)
+
+    def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the share of labels that are wrongly said to apply or not: (N,)."""
+        return ((output.double().sigmoid() > LONE) != target.bool()).float().mean(dim=1)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         """Return the labels, and each label's probability."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -15,6 +16,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
+from lightning_modules.calibration.base import Calibrator
+from lightning_modules.calibration.temperature import Temperature
+from lightning_modules.conformal.class_sets import OrdinalSets
 from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.base import (
     Label,
@@ -129,6 +133,17 @@ class Ordinal(SingleLabelTask):
         """Return the class, its probability, and those of all classes."""
         rows = self.class_probabilities(output.float()).tolist()
         return self.answers(places(output).tolist(), rows)
+
+    def chosen(self, output: Tensor) -> Tensor:
+        return places(output)
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        """Return a temperature of all thresholds, by the probability of the class."""
+        return {"temperature": partial(Temperature, self.surprise)}
+
+    def conformal(self) -> OrdinalSets:
+        """Return ranges of classes."""
+        return OrdinalSets(self.classes, probabilities=self.class_probabilities)
 
     def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the logits of the mean probabilities of being above each class."""

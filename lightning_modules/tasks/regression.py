@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.distributions import Normal
 from torchmetrics import MetricCollection
 
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
+from lightning_modules.calibration.base import Calibrator
+from lightning_modules.conformal.intervals import IntervalPredictor
 from lightning_modules.output_spaces import NumericOutput
 from lightning_modules.tasks.base import (
     Label,
@@ -23,6 +25,7 @@ from lightning_modules.tasks.base import (
     require_fine_steps,
 )
 from lightning_modules.tasks.number_metrics import R2, AbsoluteError, RootSquaredError
+from lightning_modules.tasks.number_models import NUMBER_MODELS, NumberHead, NumberModel
 from pollinate.errors import PollinateError, UsageError
 
 
@@ -37,6 +40,9 @@ class Regression(Task):
         scale: [m, s], in the target's unit, s > 0; None: learnt, and 0 and 1 before that.
         huber: d > 0: beyond d standard deviations the loss is linear, d (|e| - d / 2), so that
             outliers pull less (Huber 1964); None: squared everywhere.
+        noise: what is predicted besides: "constant", nothing; "input", a standard deviation for
+            each row (``Spread``); "quantiles", those at .05, .5 and .95 (``Quantiles``), of which
+            the middle one is answered.
 
     Examples:
         >>> import torch, pollinate as po
@@ -56,13 +62,20 @@ class Regression(Task):
         *,
         scale: Sequence[float] | None = None,
         huber: float | None = None,
+        noise: str = "constant",
         unseen: str = "refuse",
         unlabelled: str | Sequence[str] = (),
     ) -> None:
         super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
         if huber is not None and not huber > 0:
             raise UsageError(f"huber must be > 0 standard deviations or null, got {huber}")
+        if noise not in NUMBER_MODELS:
+            raise UsageError(f"noise must be {' or '.join(NUMBER_MODELS)}, got {noise!r}")
+        if huber is not None and noise == "quantiles":
+            raise UsageError("huber is of squared errors, quantiles have none; leave one out")
         self.huber = huber
+        self.noise = noise
+        self.model: NumberModel = NUMBER_MODELS[noise]()
         mean, std = (0.0, 1.0) if scale is None else scale if len(scale) == 2 else (0.0, 0.0)
         if not (math.isfinite(mean) and 0 < std < math.inf):
             raise UsageError(
@@ -72,7 +85,7 @@ class Regression(Task):
         self.mean, self.std = float(mean), float(std)
 
     def output_space(self) -> NumericOutput:
-        return NumericOutput(self.std)
+        return NumericOutput(self.std, self.model.point)
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return the cells that are no finite number."""
@@ -118,17 +131,17 @@ class Regression(Task):
         return TargetForm("numbers (N,)", False)
 
     def head(self, dim: int) -> nn.Module:
-        """Return a linear layer to one number, and its scale."""
-        return Rescaled(dim, self.mean, self.std)
+        """Return a linear layer to one number, and what else is predicted, and its scale."""
+        return NumberHead(dim, self.model, self.mean, self.std)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of numbers (N,) in the target's unit: (N,)."""
-        error = (output.to(torch.promote_types(output.dtype, torch.float32)) - target) / self.std
-        if self.huber is None:
-            return error.square() / 2
-        return functional.huber_loss(
-            error, torch.zeros_like(error), reduction="none", delta=self.huber
-        )
+        """Return the loss of outputs (N, ...) in the target's unit: (N,)."""
+        precise = output.to(torch.promote_types(output.dtype, torch.float32))
+        return self.model.loss(precise, target, self.std, self.huber)
+
+    def metric_input(self, output: Tensor) -> Tensor:
+        """Return the numbers that are answered: (N,)."""
+        return self.model.point(output)
 
     def metrics(self) -> MetricCollection:
         """Return R2, mean absolute and root mean squared error."""
@@ -138,7 +151,36 @@ class Regression(Task):
         )
 
     def decode(self, output: Tensor) -> list[Label]:
-        return [{"label": value} for value in output.float().tolist()]
+        """Return the numbers, and their standard deviations where these are known."""
+        numbers = self.model.point(output.float()).tolist()
+        found = self.model.distribution(output)
+        if found is None:
+            return [{"label": value} for value in numbers]
+        spreads = found.scale.tolist()
+        return [{"label": v, "std": std} for v, std in zip(numbers, spreads, strict=True)]
+
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
+        return self.model.together(outputs, weights)
+
+    def predictive_distribution(self, output: Tensor) -> Normal | None:
+        """Return a normal distribution where outputs have a spread, of the head or calibrated."""
+        return self.model.distribution(output)
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        """Return what gives numbers a standard deviation, or corrects it; none of quantiles."""
+        return self.model.calibrators()
+
+    def conformal(self) -> IntervalPredictor:
+        return self.model.intervals()
+
+    def confidence(self, output: Tensor) -> Tensor | None:
+        """Return minus the standard deviation: (N,); None: no row is surer than another."""
+        found = self.model.distribution(output)
+        return None if found is None or self.model.width == 1 else -found.scale
+
+    def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the absolute error: (N,)."""
+        return (self.model.point(output) - target).abs()
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         return {"": (answer or {}).get("label")}
@@ -151,13 +193,13 @@ class Regression(Task):
         return ((target.double() - self.mean) / self.std)[:, None]
 
     @property
-    def neutral(self) -> float:
-        """The training split's mean."""
-        return self.mean
+    def neutral(self) -> float | Tensor:
+        """The training split's mean, with its spread."""
+        return self.model.neutral(self.mean, self.std)
 
     def linear_shift(self, columns: Tensor) -> Tensor:
-        """Return predicted standardised numbers (N, 1) as differences from the mean: (N,)."""
-        return columns[:, 0] * self.std
+        """Return predicted standardised numbers (N, 1) as differences from the mean: (N, ...)."""
+        return self.model.shifted(columns[:, 0] * self.std)
 
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always predicting the training split's mean."""
@@ -173,18 +215,3 @@ class Regression(Task):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.mean, self.std = state["mean"], state["std"]
-
-
-class Rescaled(nn.Module):
-    """m + s (w x + b): (N, dim) -> (N,), in float32 at least."""
-
-    def __init__(self, dim: int, mean: float, std: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(dim, 1)
-        self.mean, self.std = mean, std
-
-    def forward(self, rows: Tensor) -> Tensor:
-        scaled = self.linear(rows).squeeze(-1)
-        precise = scaled.to(torch.promote_types(scaled.dtype, torch.float32))
-        found: Tensor = self.mean + self.std * precise
-        return found

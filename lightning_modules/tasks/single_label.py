@@ -80,6 +80,20 @@ class SingleLabelTask(Task):
             for number, row in zip(chosen, probabilities, strict=True)
         ]
 
+    def confidence(self, output: Tensor) -> Tensor:
+        """Return the probability of the answer: (N,)."""
+        probabilities = self.class_probabilities(output)
+        assert probabilities is not None
+        return probabilities.gather(1, self.chosen(output)[:, None]).squeeze(1)
+
+    @abstractmethod
+    def chosen(self, output: Tensor) -> Tensor:
+        """Return the classes that are answered: (N,) int64."""
+
+    def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return 1 where the answer is wrong: (N,)."""
+        return (self.chosen(output) != target).float()
+
     def label_columns(self, target: Tensor) -> Tensor:
         """Return a column per class: (N, C)."""
         return functional.one_hot(target, len(self.classes)).double()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from torchmetrics import Metric, MetricCollection
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.modalities.text import first_text, words_of
 from datamodules.table import Column, Columns, as_text
+from lightning_modules.calibration.base import Calibrator
+from lightning_modules.calibration.temperature import Temperature
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
@@ -459,6 +462,21 @@ class Tagging(Task):
     def predictive_distribution(self, output: Tensor) -> Categorical:
         """Return p(y_i) word by word; with transitions, these are the marginals of p(y)."""
         return Categorical(logits=self.model.log_probabilities(output), validate_args=False)
+
+    def scored_distribution(self, output: Tensor, target: Tensor) -> tuple[Categorical, Tensor]:
+        """Return p(y_i) and y_i of all words with a tag."""
+        logits = self.model.log_probabilities(output)
+        wanted = padded_tags(target, logits.shape[1])
+        real = wanted >= 0
+        return Categorical(logits=logits[real], validate_args=False), wanted[real]
+
+    def surprise(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return each row's -log p(y) over its number of words: (N,)."""
+        return self.model.loss(output, target, 0.0)
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        """Return a temperature of all scores."""
+        return {"temperature": partial(Temperature, self.surprise)}
 
     def linear_output(self, columns: Tensor) -> Tensor:
         return self.model.output(super().linear_output(columns))

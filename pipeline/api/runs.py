@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from datamodules.inputs import InputColumns
+from pipeline import calibrate as calibrate_command
 from pipeline import evaluate as evaluate_command
 from pipeline import export as export_command
 from pipeline import fit as fit_command
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # they import torch, which a run's figures don't need
 
 Data = str | Path | Mapping[str, Any]  # a data file, an option's name, or what a file would hold
 Scores = dict[str, dict[str, float]]  # {task: {metric: value}}
+ABSTAIN_WORDS = ("risk", "answered", "false_alarms")
 UNFINISHED = "unfinished"  # status of a run that is at work, or was killed
 
 
@@ -141,6 +143,11 @@ class Run:
         }
 
     @property
+    def calibration(self) -> dict[str, dict[str, Any]]:
+        """What calibrates each task, and its figures on test before and after; empty without."""
+        return dict(self.summary.get("calibration", {}))
+
+    @property
     def table(self) -> pd.DataFrame:
         """Scores for people: a row for each task and metric; columns valid, test and baseline."""
         parts = {"valid": self.valid_scores, "test": self.scores, "baseline": self.baseline}
@@ -236,9 +243,28 @@ class Run:
         inputs: Mapping[str, InputColumns] | None = None,
         tasks: Sequence[str] | None = None,
         batch_size: int = 256,
+        *,
+        coverage: float | None = None,
+        per_class: bool = False,
+        abstain: Mapping[str, float] | None = None,
     ) -> pd.DataFrame:
         """Return the answers of the run's model for rows; see ``Model.predict``."""
-        return self._model.predict(rows, inputs, tasks, batch_size)
+        return self._model.predict(
+            rows,
+            inputs,
+            tasks,
+            batch_size,
+            coverage=coverage,
+            per_class=per_class,
+            abstain=abstain,
+        )
+
+    def calibrate(self, coverage: float | None = None) -> dict[str, dict[str, Any]]:
+        """Calibrate the run's best checkpoint on its validation rows; see ``po.calibrate``."""
+        words = [] if coverage is None else [f"coverage={coverage}"]
+        found = calibrate(self, words, quiet=True)
+        self.__dict__.pop("_model", None)  # which was loaded without it
+        return found
 
 
 def load(
@@ -328,6 +354,10 @@ class Model:
         inputs: Mapping[str, InputColumns] | None = None,
         tasks: Sequence[str] | None = None,
         batch_size: int = 256,
+        *,
+        coverage: float | None = None,
+        per_class: bool = False,
+        abstain: Mapping[str, float] | None = None,
     ) -> pd.DataFrame:
         """Answer rows.
 
@@ -338,18 +368,30 @@ class Model:
             inputs: which column is which where the names differ: ``{"text": "review"}``.
             tasks: the tasks wanted; None: all that the columns suffice for.
             batch_size: rows at a time, >= 1.
+            coverage: c, in (0, 1): sets and intervals beside the answers that hold the truth with
+                this probability; None: those that training asked for.
+            per_class: whether the coverage is to hold for each class.
+            abstain: {"risk": r}, {"answered": share} or {"false_alarms": share}: a column says
+                which answers to doubt; see ``pollinate predict``.
 
         Returns:
             A DataFrame with the index of ``rows`` and the columns that ``pollinate predict``
             writes: ``mood`` and ``mood_probability`` for a task mood, and ``error``, which says why
-            a row has no answer. A mask or depth is an array (height, width).
+            a row has no answer. A mask or depth is an array (height, width). With a coverage
+            ``mood_set``, of numbers and ordered classes ``stars_low`` and ``stars_high``; with
+            ``abstain`` ``mood_abstain``: "unsure", "out of scope" or empty.
 
         Raises:
             UsageError: no column fits, or a wanted task doesn't exist or reads something else.
         """
-        from pipeline.prediction.predict_frame import predict_frame  # imports torch
+        from lightning_modules.trust.doubts import DoubtOptions  # imports torch
+        from pipeline.prediction.predict_frame import predict_frame
 
-        return predict_frame(self._predictor, rows, inputs or {}, tasks, batch_size)
+        unknown = [name for name in abstain or {} if name not in ABSTAIN_WORDS]
+        if unknown:
+            raise UsageError(f"abstain takes {', '.join(ABSTAIN_WORDS)}, got {unknown[0]}")
+        doubt = DoubtOptions(coverage, per_class, **(abstain or {}))
+        return predict_frame(self._predictor, rows, inputs or {}, tasks, batch_size, doubt)
 
     def predict_rows(
         self,
@@ -470,6 +512,44 @@ def evaluate(
     """
     words = overrides_of(checkpoint=checkpoint_of(what, uri), split=split, uri=uri)
     return evaluate_command.call([*words, *overrides], quiet=quiet).evaluation.scores
+
+
+def calibrate(
+    what: str | Path | Run | Model,
+    overrides: Sequence[str] = (),
+    *,
+    uri: str = DATABASE,
+    quiet: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Calibrate a model on the validation rows of its data, and write that into its checkpoint.
+
+    A run does so by itself; this is for models from before, merged ones, and those of a Trainer of
+    one's own that were trained on a data file.
+
+    Args:
+        what: as for ``po.load``.
+        overrides: of ``pollinate calibrate``: ``["coverage=0.9", "output=calibrated.ckpt"]``.
+        uri: MLflow's address, where run ids are looked up.
+        quiet: whether nothing is printed but warnings.
+
+    Returns:
+        {task: {"calibrator": its name, "ece_before": error of probabilities, "ece": after, ...}},
+        measured on test rows.
+
+    Raises:
+        PollinateError: the model doesn't know its data, or nothing of it can be calibrated.
+
+    Examples:
+        >>> import pollinate as po
+        >>> found = po.calibrate("runs/first", ["output=calibrated.ckpt"], quiet=True)
+        >>> found["mood"]["calibrator"]
+        'temperature'
+        >>> model = po.load("calibrated.ckpt")
+        >>> model.predict({"text": ["good"]}, coverage=0.8).columns.tolist()[:3]
+        ['mood', 'mood_probability', 'mood_set']
+    """
+    words = overrides_of(checkpoint=checkpoint_of(what, uri), uri=uri)
+    return calibrate_command.call([*words, *overrides], quiet=quiet).calibration.summary()
 
 
 def export(

@@ -162,6 +162,8 @@ class FitConfig:
         },
     )
     preset: str = default("auto", "one of auto, fast, good, none", lambda v: v in PRESETS)
+    calibration: str = default("none", "one of auto, none", lambda v: v in ("auto", "none"))
+    coverage: float | None = default(None, "a share in (0, 1)", lambda value: 0 < value < 1)
     model: str | None = default(None, "linear", lambda value: value == "linear")
     dim: int = at_least(1)
     compile: bool
@@ -305,6 +307,28 @@ class EvaluateConfig:
 
 
 @dataclass(kw_only=True)
+class CalibrateConfig:
+    """python -m pipeline.calibrate."""
+
+    checkpoint: str = user_path()
+    output: str | None = user_path()
+    coverage: float | None = key("a share in (0, 1)", lambda value: 0 < value < 1)
+    batch_size: int = at_least(1)
+    overwrite: bool
+    uri: str
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
+class AbstainConfig:
+    """When an answer is marked as doubtful."""
+
+    risk: float | None = key("a share in (0, 1)", lambda value: 0 < value < 1)
+    answered: float | None = key("a share in (0, 1]", lambda value: 0 < value <= 1)
+    false_alarms: float | None = key("a share in (0, 1)", lambda value: 0 < value < 1)
+
+
+@dataclass(kw_only=True)
 class PredictConfig:
     """python -m pipeline.predict."""
 
@@ -321,6 +345,9 @@ class PredictConfig:
     folder: str | None = user_path()
     uri: str
     on_bad_row: str = one_of("skip", "error")
+    coverage: float | None = key("a share in (0, 1)", lambda value: 0 < value < 1)
+    per_class: bool
+    abstain: AbstainConfig
     overwrite: bool
     allow_targets: list[str]
 
@@ -400,6 +427,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "search": SearchConfig,
     "inspect": InspectConfig,
     "evaluate": EvaluateConfig,
+    "calibrate": CalibrateConfig,
     "predict": PredictConfig,
     "export": ExportConfig,
     "merge": MergeConfig,
@@ -412,6 +440,7 @@ NODES: dict[str, type[Any]] = {
         LoaderConfig,
         CheckpointConfig,
         EarlyStopping,
+        AbstainConfig,
         GradientsConfig,
         ImageConfig,
         TextConfig,

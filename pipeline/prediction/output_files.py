@@ -15,6 +15,7 @@ from typing import Any
 from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictions
 from lightning_modules.tasks.base import Label, Task
+from lightning_modules.trust.doubts import Doubts
 from pollinate.errors import PollinateError, UsageError
 from pollinate.files import json_text, replacing, temporary_beside
 
@@ -248,7 +249,7 @@ ROW, ERROR = "row", "error"
 
 
 def output_columns(
-    source: RowFile, tasks: Mapping[str, Task]
+    source: RowFile, tasks: Mapping[str, Task], doubts: Mapping[str, Doubts]
 ) -> tuple[dict[str, str], dict[str, type]]:
     """Name the columns of the output.
 
@@ -259,7 +260,8 @@ def output_columns(
     """
     answers: dict[str, type] = {ROW: int}
     for name, task in tasks.items():
-        answers |= {f"{name}{suffix}": kind for suffix, kind in task.cell_types().items()}
+        types = prediction_types(task, doubts.get(name))
+        answers |= {f"{name}{suffix}": kind for suffix, kind in types.items()}
     answers[ERROR] = str
     input_names: dict[str, str] = {}
     for column in source.columns:
@@ -279,6 +281,7 @@ def output_rows(
     tasks: Mapping[str, Task],
     files: PictureFiles,
     start: int,
+    doubts: Mapping[str, Doubts],
 ) -> Iterator[dict[str, Any]]:
     """Yield one output row for each input row; ``start`` rows came before.
 
@@ -289,10 +292,19 @@ def output_rows(
         found |= {name: row.values.get(column) for column, name in input_names.items()}
         for task, labels in predictions.answers.items():
             picture_cell = files.write(task, start + place + 1, labels[place])
-            found |= picture_cell or prediction_cells(task, tasks[task], labels[place])
+            cells = prediction_cells(task, tasks[task], labels[place], doubts.get(task))
+            found |= cells | picture_cell
         yield {**found, ERROR: predictions.errors.get(place, "")}
 
 
-def prediction_cells(name: str, task: Task, label: Label | None) -> dict[str, Any]:
+def prediction_cells(
+    name: str, task: Task, label: Label | None, doubts: Doubts | None = None
+) -> dict[str, Any]:
     """Return an answer as {column: cell}, the cells empty if there is none."""
-    return {f"{name}{suffix}": cell for suffix, cell in task.cells(label).items()}
+    more = {} if doubts is None else doubts.cells(label)
+    return {f"{name}{suffix}": cell for suffix, cell in (task.cells(label) | more).items()}
+
+
+def prediction_types(task: Task, doubts: Doubts | None) -> dict[str, type]:
+    """Return {suffix of the task's name: str or float} of the cells of an answer."""
+    return task.cell_types() | ({} if doubts is None else doubts.cell_types())

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from datamodules.inputs import InputColumns
 from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictions, Predictor
+from lightning_modules.trust.doubts import DoubtOptions, Doubts
 from pipeline.prediction.inputs import (
     COMMAND_LINE,
     InputWording,
@@ -34,6 +35,7 @@ class PredictOptions:
     """tasks: None for all that can be answered; columns: {modality: column(s)}.
 
     overwrite: pictures of answers that are there already.
+    doubt: what is wanted beside the answers.
     """
 
     tasks: Sequence[str] | None = None
@@ -41,6 +43,7 @@ class PredictOptions:
     batch_size: int = 256
     stop_at_bad_row: bool = False
     overwrite: bool = False
+    doubt: DoubtOptions = field(default_factory=DoubtOptions)
 
 
 @dataclass
@@ -73,7 +76,10 @@ def predict_file(
         say(console, f"note: {source.note}")
     tasks = choose_tasks(predictor, list(columns), options.tasks)
     chosen = {name: predictor.tasks[name] for name in tasks}
-    input_names, schema = output_columns(source, chosen)
+    doubts = predictor.doubts(options.doubt, tasks)
+    for note in (note for own in doubts.values() for note in own.notes):
+        say(console, f"note: {note}")
+    input_names, schema = output_columns(source, chosen, doubts)
     bad = UnreadableRows()
     done = 0
     with (
@@ -83,14 +89,17 @@ def predict_file(
     ):
         bar = progress.add_task("predicting", total=source.count)
         for rows in source.chunks(CHUNK * options.batch_size):
-            found = predict_rows(predictor, rows, columns, tasks, source, options.batch_size)
+            size = options.batch_size
+            found = predict_rows(predictor, rows, columns, tasks, source, size, doubts)
             bad.add(done, found.errors)
             if bad.count and options.stop_at_bad_row:
                 raise PollinateError(stopped_message(source, bad))
-            writer.write(list(output_rows(rows, input_names, found, chosen, files, done)))
+            writer.write(list(output_rows(rows, input_names, found, chosen, files, done, doubts)))
             done += len(rows)
             progress.update(bar, completed=done)
     say(console, prediction_report(source, output, tasks, done, bad))
+    for drift in filter(None, (own.drift() for own in doubts.values())):
+        say(console, f"warning: {drift}")
     for task, folder in files.folders.items():
         say(console, f"pictures of {task} -> {relpath(folder)}")
 
@@ -123,11 +132,12 @@ def predict_rows(
     tasks: Sequence[str],
     source: RowFile,
     batch_size: int,
+    doubts: Mapping[str, Doubts],
 ) -> Predictions:
     """Answer a chunk of rows; every row without any answer has an error."""
     values, errors = raw_values(rows, columns, source.folder, source.empty)
     with explain_out_of_memory("batch_size", batch_size):
-        found = predictor.predict(values, tasks, batch_size)
+        found = predictor.predict(values, tasks, batch_size, doubts)
     read = [column_names(given) for given in columns.values()]
     for place in range(len(rows)):
         if all(answers[place] is None for answers in found.answers.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictor
 from lightning_modules.tasks.base import Label, Task
 from lightning_modules.tasks.dense import MAP
+from lightning_modules.trust.doubts import DoubtOptions, Doubts
 from pipeline.prediction.inputs import PYTHON, match_columns
-from pipeline.prediction.output_files import ERROR, prediction_cells
+from pipeline.prediction.output_files import ERROR, prediction_cells, prediction_types
 from pipeline.prediction.predict_file import choose_tasks, predict_rows
 from pollinate.errors import UsageError
 
@@ -85,6 +87,7 @@ def predict_frame(
     inputs: Mapping[str, InputColumns],
     tasks: Sequence[str] | None,
     batch_size: int,
+    doubt: DoubtOptions | None = None,
 ) -> pd.DataFrame:
     """Return a row of answers for each row.
 
@@ -94,6 +97,7 @@ def predict_frame(
         inputs: {modality: column}, where the columns aren't called as in training.
         tasks: the tasks wanted; None: all that the columns suffice for.
         batch_size: rows at a time, >= 1.
+        doubt: what is wanted beside the answers; None: what training asked for.
 
     Returns:
         The columns that the predict command writes for tasks, and error; the frame's index.
@@ -108,22 +112,27 @@ def predict_frame(
     chosen = choose_tasks(predictor, list(columns), tasks, PYTHON)
     media = [name for modality, given in columns.items() if not is_textual(modality)
              for name in columns_named(given)]  # fmt: skip
-    found = predict_rows(predictor, source.with_paths(media), columns, chosen, source, batch_size)
+    doubts = predictor.doubts(doubt, chosen)
+    for note in (note for own in doubts.values() for note in own.notes):
+        warnings.warn(note, stacklevel=4)
+    rows_read = source.with_paths(media)
+    found = predict_rows(predictor, rows_read, columns, chosen, source, batch_size, doubts)
     answers: dict[str, pd.Series[Any]] = {}
     for name in chosen:
         task = predictor.tasks[name]
-        cells = [task_cells(name, task, label) for label in found.answers[name]]
-        for suffix, kind in task.cell_types().items():
+        cells = [task_cells(name, task, one, doubts.get(name)) for one in found.answers[name]]
+        for suffix, kind in prediction_types(task, doubts.get(name)).items():
             values = [row[f"{name}{suffix}"] for row in cells]
             dtype = "float64" if kind is float else object
             answers[f"{name}{suffix}"] = pd.Series(values, frame.index, dtype)
+    for drift in filter(None, (own.drift() for own in doubts.values())):
+        warnings.warn(drift, stacklevel=4)
     errors = [found.errors.get(row, "") for row in range(len(frame))]
     answers[ERROR] = pd.Series(errors, frame.index, object)
     return pd.DataFrame(answers, index=frame.index)
 
 
-def task_cells(name: str, task: Task, label: Label | None) -> dict[str, Any]:
+def task_cells(name: str, task: Task, label: Label | None, doubts: Doubts | None) -> dict[str, Any]:
     """Return an answer as {column: cell}; a map is an array (height, width)."""
-    if task.maps is not None:
-        return {name: (label or {}).get(MAP)}
-    return prediction_cells(name, task, label)
+    cells = prediction_cells(name, task, label, doubts)
+    return cells | {name: (label or {}).get(MAP)} if task.maps is not None else cells

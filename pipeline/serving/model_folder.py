@@ -80,6 +80,7 @@ WEIGHTS, DESCRIPTION = "weights.ckpt", "model.json"
 DATA_FOLDER, CODE_FOLDER, REQUIREMENTS = "data", "code", "requirements.txt"
 PAIR_COLUMN = "text_pair"  # the column of a pair's second text
 TEXT_COLUMNS = ("text", PAIR_COLUMN)
+PARAMETERS = ("coverage", "risk", "answered", "false_alarms")  # of a request; 0: not asked for
 ANSWER_TYPES = {"str": "string", "float": "double"}
 NETWORK_KEYS = (
     "model",
@@ -161,11 +162,17 @@ def extra_packages(config: Mapping[str, Any], allow_targets: Sequence[str]) -> l
 def answer_columns(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dict[str, str]:
     """Return {column: str or float} of the answers that a checkpoint's tasks give."""
     from lightning_modules.building import build_tasks
+    from lightning_modules.trust.stored import restore_trust
 
-    found: dict[str, str] = {}
-    for name, task in build_tasks({**spec["config"], "allow_targets": list(allow_targets)}).items():
+    tasks = build_tasks({**spec["config"], "allow_targets": list(allow_targets)})
+    for name, task in tasks.items():
         task.load_state_dict(spec["learnt"]["tasks"][name])
-        found |= {f"{name}{suffix}": kind.__name__ for suffix, kind in task.cell_types().items()}
+    trust, found = restore_trust(spec, tasks), {}
+    for name, task in tasks.items():
+        own = trust.tasks.get(name)
+        more = own.sets.cell_types() if trust.coverage and own and own.sets else {}
+        kinds = task.cell_types() | more
+        found |= {f"{name}{suffix}": kind.__name__ for suffix, kind in kinds.items()}
     return found
 
 
@@ -224,7 +231,7 @@ def input_names(inputs: Mapping[str, Mapping[str, InputColumns]]) -> list[str]:
 def model_signature(inputs: Sequence[str], answers: Mapping[str, str]) -> Any:
     """Return MLflow's signature: raw values in; label, probability and error out."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
     # of any type: as string a null would be the word None, as binary it would fail the request
@@ -235,4 +242,7 @@ def model_signature(inputs: Sequence[str], answers: Mapping[str, str]) -> Any:
     columns_out: list[ColSpec | TensorSpec] = [
         ColSpec(ANSWER_TYPES[kind], name, required=False) for name, kind in answers.items()
     ]
-    return ModelSignature(Schema(columns_in), Schema([*columns_out, ColSpec("string", "error")]))
+    params = [ParamSpec(name, "double", 0.0) for name in PARAMETERS]
+    asked = ParamSchema([*params, ParamSpec("per_class", "boolean", default=False)])
+    answered = Schema([*columns_out, ColSpec("string", "error")])
+    return ModelSignature(Schema(columns_in), answered, asked)

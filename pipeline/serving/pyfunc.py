@@ -19,6 +19,7 @@ from datamodules.inputs import text_pair
 from pipeline.serving.model_folder import (
     DESCRIPTION,
     PAIR_COLUMN,
+    PARAMETERS,
     TEXT_COLUMNS,
     WEIGHTS,
     ModelDescription,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lightning_modules.predictor import Predictor
+    from lightning_modules.trust.doubts import DoubtOptions
 
 
 def save_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) -> None:
@@ -89,7 +91,8 @@ class ServedModel:
         Args:
             model_input: text: str; text_pair: the second text of a pair; image, audio: the content
                 of a file, as bytes or base64. None, NaN and "" are an empty cell, null in JSON.
-            params: unused.
+            params: coverage, risk, answered, false_alarms: numbers, as ``pollinate predict`` takes
+                them; None: a coverage that training asked for, nothing else.
 
         Raises:
             UsageError: the table has none of the columns that the model reads, or a column twice;
@@ -107,14 +110,15 @@ class ServedModel:
             second = columns.pop(PAIR_COLUMN)
             first = columns.get("text", [None] * len(table))
             columns["text"] = [text_pair(*cells) for cells in zip(first, second, strict=True)]
-        found = self.predictor.predict(columns)
+        doubts = self.predictor.doubts(options_of(params))
+        found = self.predictor.predict(columns, doubts=doubts)
         answered: dict[str, list[Any]] = {}
         for task, labels in found.answers.items():
-            kind = self.predictor.tasks[task]
-            cells = [prediction_cells(task, kind, label) for label in labels or [None] * len(table)]
-            answered |= {
-                name: [row[name] for row in cells] for name in prediction_cells(task, kind, None)
-            }
+            kind, own = self.predictor.tasks[task], doubts.get(task)
+            rows = labels or [None] * len(table)
+            cells = [prediction_cells(task, kind, label, own) for label in rows]
+            names = prediction_cells(task, kind, None, own)
+            answered |= {name: [row[name] for row in cells] for name in names}
         errors = [found.errors.get(row, "") for row in range(len(table))]
         # as objects an empty cell stays None, and null in JSON, which has no NaN
         return pd.DataFrame({**answered, ERROR: errors}, dtype=object)
@@ -134,6 +138,19 @@ class ServedModel:
                 "of the table so"
             )
         return found
+
+
+def options_of(params: Any) -> DoubtOptions:
+    """Return what a request asks for beside the answers.
+
+    Raises:
+        UsageError: a number is out of range.
+    """
+    from lightning_modules.trust.doubts import DoubtOptions  # imports torch
+
+    given = params or {}
+    known = {name: given.get(name) or None for name in PARAMETERS}
+    return DoubtOptions(**known, per_class=bool(given.get("per_class")))
 
 
 class MLflowModel(ServedModel):

@@ -49,7 +49,9 @@ def test_answers_as_the_trained_module_does(checkpoint: Path, predictor: Predict
         raw = list(data.loaded[dataset].input(modality[task], "test"))
         batch = data.parts["test"][dataset].batch(np.arange(len(raw)))
         with torch.inference_mode():
-            expected = data.tasks[task].decode(module.network({dataset: batch}, [task])[task])
+            output = module.network({dataset: batch}, [task])[task]
+            calibrated = predictor.trust.tasks[task].calibrated(output)
+            expected = data.tasks[task].decode(calibrated)
         found = predictor.predict({modality[task]: raw}, [task]).answers[task]
         assert likeliest(found) == likeliest(expected)
         for answer, other in zip(found, expected, strict=True):

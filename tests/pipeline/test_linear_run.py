@@ -15,7 +15,9 @@ from torch import Tensor
 import pollinate as po
 from datamodules.cache import Cache
 from datamodules.mixed_datamodule import MixedDataModule
+from lightning_modules.checkpoints import read_spec
 from lightning_modules.linear_network import LinearNetwork
+from lightning_modules.trust.stored import restore_trust
 from lightning_modules.wide_fit import best_scale
 from pipeline import linear_run
 from pipeline.build import build_datamodule
@@ -139,7 +141,8 @@ def test_it_answers_raw_rows_as_it_answered_its_data(run: po.Run) -> None:
     right = (kept["mood"]["output"].argmax(1) == kept["mood"]["target"]).tolist()
     assert (found["mood"] == frame["mood"]).tolist() == right
     assert np.allclose(found["stars"], kept["stars"]["output"], atol=1e-5)
-    chance = kept["mood"]["output"].softmax(1).max(1).values
+    trust = restore_trust(read_spec(run.checkpoint), run.model().tasks).tasks["mood"]
+    chance = trust.calibrated(kept["mood"]["output"]).softmax(1).max(1).values
     assert np.allclose(found["mood_probability"], chance, atol=1e-6)
     assert run.predict({"text": ["", "good bread"]})["mood"].notna().tolist() == [False, True]
     with np.load(HERE / "shop.npz") as arrays:

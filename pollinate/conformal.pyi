@@ -1,0 +1,10 @@
+# written by python -m pollinate.stubs
+from lightning_modules.conformal.base import ConformalPredictor as ConformalPredictor
+from lightning_modules.conformal.class_sets import AdaptiveSets as AdaptiveSets
+from lightning_modules.conformal.class_sets import ClassSets as ClassSets
+from lightning_modules.conformal.class_sets import OptionSets as OptionSets
+from lightning_modules.conformal.class_sets import OrdinalSets as OrdinalSets
+from lightning_modules.conformal.intervals import IntervalPredictor as IntervalPredictor
+from lightning_modules.conformal.intervals import QuantileIntervals as QuantileIntervals
+from lightning_modules.conformal.intervals import ScaledIntervals as ScaledIntervals
+from lightning_modules.conformal.label_sets import LabelSets as LabelSets
