@@ -24,7 +24,8 @@ class CalibrateResult(CommandResult):
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> CalibrateResult:
     """Calibrate, write the checkpoint, print a table."""
-    from pipeline.calibration_run import calibrate_checkpoint, check_calibrated, print_calibration
+    from pipeline.calibration import calibration_table
+    from pipeline.calibration_run import calibrate_checkpoint, check_calibrated
     from pipeline.command import silence_libraries
     from pipeline.find_checkpoint import find_checkpoint
     from pipeline.terminal import say
@@ -36,7 +37,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> CalibrateResult:
     output = check_calibrated(config["output"], checkpoint, config["overwrite"])
     options = config["coverage"], config["batch_size"], config["allow_targets"]
     found = calibrate_checkpoint(checkpoint, output, *options, console)
-    print_calibration(console, found)
+    console.print(calibration_table(found.summary()))
     say(console, f"wrote the calibration into {output}")
     return CalibrateResult(calibration=found, checkpoint=output)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from lightning.pytorch import Trainer
+from rich.table import Table
 
 from datamodules.mixed_datamodule import HELD_BACK, MixedDataModule
 from lightning_modules.evaluation_module import EvaluationModule
@@ -21,6 +22,7 @@ from lightning_modules.trust.task_trust import (
     fit_trust,
     report_trust,
 )
+from pipeline.terminal import new_table
 from pipeline.text_format import cell
 
 Rows = dict[str, AnsweredRows]  # {task: rows}
@@ -51,6 +53,16 @@ class CollectedRows:
                 module.collector = None
             self.parts[split] = collector.take()
 
+    def reports(
+        self, split: str, tasks: Mapping[str, Task], trust: Trust
+    ) -> dict[str, TrustReport]:
+        """Return {task: what its calibration does to the rows of a split that were kept}."""
+        return {
+            name: report_trust(tasks[name], trust.tasks[name], rows, trust.coverage or COVERAGE)
+            for name, rows in self.parts.get(split, {}).items()
+            if name in trust.tasks and len(rows)
+        }
+
 
 def collect_held_back(
     trainer: Trainer, module: EvaluationModule, data: MixedDataModule, rows: CollectedRows
@@ -73,13 +85,7 @@ class Calibration:
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return {task: what summary.json says of it}."""
-        return {
-            task: {
-                **{k: v for k, v in asdict(one).items() if k in ("rows", "calibrator", "scope")},
-                **one.metrics(),
-            }
-            for task, one in self.reports.items()
-        }
+        return {task: one.summary() for task, one in self.reports.items()}
 
     def metrics(self) -> dict[str, float]:
         """Return ``calibration/<task>/<name>`` for a tracker."""
@@ -111,12 +117,26 @@ def calibrate(
         rows: that were collected; those held back, if there are any, alone make the sets.
         coverage: that sets are to have wherever the model answers; None: only where asked.
     """
-    found, reports = {}, {}
-    valid, held_back, test = (rows.parts.get(s, {}) for s in ("valid", HELD_BACK, "test"))
-    for name, own in valid.items():
-        if not len(own):
-            continue
-        found[name] = fit_trust(tasks[name], own, held_back.get(name))
-        if len(test.get(name, ())):
-            reports[name] = report_trust(tasks[name], found[name], test[name], coverage or COVERAGE)
-    return Calibration(Trust(found, coverage), reports)
+    valid, held_back = (rows.parts.get(split, {}) for split in ("valid", HELD_BACK))
+    found = {
+        name: fit_trust(tasks[name], own, held_back.get(name))
+        for name, own in valid.items()
+        if len(own)
+    }
+    trust = Trust(found, coverage)
+    return Calibration(trust, rows.reports("test", tasks, trust))
+
+
+def calibration_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return what calibration did to each task's probabilities, and what sets reach.
+
+    Args:
+        found: {task: what ``TrustReport.summary`` says}.
+    """
+    headings = ("task", "calibrator", "ece", "after", "nll", "after", "coverage", "size", "rows")
+    table = new_table(*headings, numbers=7)
+    names = ("ece_before", "ece", "nll_before", "nll", "coverage", "size")
+    for task, one in found.items():
+        shown = [cell(one.get(name)) for name in names]
+        table.add_row(task, one["calibrator"], *shown, f"{one['rows']:,}")
+    return table

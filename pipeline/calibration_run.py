@@ -11,8 +11,6 @@ from lightning_modules.checkpoints import read_checkpoint, write_checkpoint
 from lightning_modules.trust.stored import store_trust
 from pipeline.calibration import Calibration, CollectedRows, calibrate
 from pipeline.evaluation import evaluated_module, measure
-from pipeline.terminal import new_table
-from pipeline.text_format import cell
 from pollinate.errors import PollinateError, UsageError
 
 
@@ -67,15 +65,3 @@ def calibrate_checkpoint(
         write_checkpoint(read_checkpoint(checkpoint), output)
     store_trust(found.trust, output)
     return found
-
-
-def print_calibration(console: Console, found: Calibration) -> None:
-    """Print what it did to each task's probabilities and sets, on test rows."""
-    headings = ("task", "calibrator", "ece", "after", "nll", "after", "coverage", "size", "rows")
-    table = new_table(*headings, numbers=7)
-    for task, one in found.reports.items():
-        before, after = one.before or {}, one.after or {}
-        numbers = [before.get("ece"), after.get("ece"), before.get("nll"), after.get("nll")]
-        shown = [cell(value) for value in [*numbers, one.coverage, one.size]]
-        table.add_row(task, one.calibrator, *shown, f"{one.rows:,}")
-    console.print(table)

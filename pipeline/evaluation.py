@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.predictor import load_network_weights
 from lightning_modules.rebuilding import rebuilding
+from lightning_modules.trust.stored import restore_trust
 from pipeline.build import build_datamodule, build_evaluation_module
+from pipeline.calibration import CollectedRows, calibration_table
 from pipeline.find_checkpoint import run_folder_of_checkpoint
 from pipeline.frozen_features import FrozenFeatureCache
 from pipeline.run_summary import TaskMetrics, constant_baselines, modalities_of
@@ -35,6 +38,7 @@ class Evaluation:
     checkpoint: path; split: train, valid or test.
     modalities: {task: what it reads}; rows: {task: labelled rows}.
     scores: {task: {metric: value}}; baseline: of the best constant answer.
+    calibration: {task: figures before and after}, of a checkpoint that is calibrated.
     """
 
     checkpoint: str
@@ -43,6 +47,7 @@ class Evaluation:
     rows: dict[str, int]
     scores: TaskMetrics
     baseline: TaskMetrics
+    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -61,7 +66,9 @@ def evaluate(
         PollinateError: the checkpoint can't be read, or the data changed since.
     """
     module, datamodule, config = evaluated_module(checkpoint, batch_size, allow_targets, console)
-    with explain_out_of_memory("batch_size", batch_size):
+    trust, kept = restore_trust(read_spec(checkpoint), module.tasks), CollectedRows()
+    collected = kept.of(split, module, datamodule) if trust.tasks else nullcontext()
+    with explain_out_of_memory("batch_size", batch_size), collected:
         scores = measure(module, datamodule, split, config, console)
     parts = datamodule.parts[split]
     rows = {
@@ -70,7 +77,9 @@ def evaluate(
     }
     modalities = {task: modalities_of(datamodule, task) for task in datamodule.tasks}
     baseline = constant_baselines(datamodule, split)
-    return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline)
+    reports = kept.reports(split, module.tasks, trust)
+    calibration = {task: one.summary() for task, one in reports.items()}
+    return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline, calibration)
 
 
 def evaluated_module(
@@ -136,6 +145,8 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
             table.add_row(name, reads, metric, cell(value), cell(floor), rows)
             first = ("", "", "")  # the same for every metric of the task
     console.print(table)
+    if found.calibration:
+        console.print(calibration_table(found.calibration))
 
 
 def results_file(checkpoint: Path, split: str, run_dir: str | None) -> Path:

@@ -42,7 +42,7 @@ class RiskCoverage:
     def fit(self, confidence: Tensor, error: Tensor) -> Self:
         """Take confidences (N,) and errors (N,) of rows."""
         order = confidence.argsort(descending=True, stable=True)
-        self.confidence, self.error = confidence[order].float().cpu(), error[order].float().cpu()
+        self.confidence, self.error = confidence[order].double().cpu(), error[order].float().cpu()
         return self
 
     @property

@@ -153,7 +153,7 @@ class Doubts:
         unsure, outside = torch.zeros(count).bool(), torch.zeros(count).bool()
         confidence = self.task.confidence(calibrated)
         if confidence is not None:
-            unsure = confidence.float().cpu() < self.least_confidence
+            unsure = confidence.double().cpu() < self.least_confidence
         if strange is not None:
             outside = strange > self.most_strange
         pairs = zip(outside.tolist(), unsure.tolist(), strict=True)

@@ -124,7 +124,7 @@ def fit_trust(task: Task, rows: AnsweredRows, held_back: AnsweredRows | None = N
     Args:
         task: whose answers.
         rows: that the network wasn't trained on, N >= 1.
-        held_back: rows of which the scores of sets and confidences are taken, which have chosen
+        held_back: rows of which the scores of sets and the confidences are taken, which have chosen
             nothing. None: they are those of ``rows``, each calibrated by what was fitted to four
             fifths of the rows without it.
     """
@@ -146,7 +146,8 @@ def fit_trust(task: Task, rows: AnsweredRows, held_back: AnsweredRows | None = N
     if sets is not None:
         sets.tune(found.calibrated(rows.output), rows.target)
         found = replace(found, sets=sets.calibrate(outputs, kept.target))
-    confidence = task.confidence(outputs)
+    # by the calibrator that new rows have: near 1 those of several can't be compared
+    confidence = task.confidence(found.calibrated(kept.output))
     if confidence is not None:
         errors = task.mistakes(kept.output, kept.target)
         found = replace(found, selection=RiskCoverage().fit(confidence, errors))
@@ -160,15 +161,13 @@ def with_scope(task: Task, trust: TaskTrust, rows: AnsweredRows) -> TaskTrust:
     if not ranking or len(rows) < FEWEST:
         return trust
     name = next(iter(ranking))
-    half = folds_of(len(rows)) % 2 == 0
-    scores = torch.cat([SCORES[name]().fit(known[half])(known[~half]),
-                        SCORES[name]().fit(known[~half])(known[half])])  # fmt: skip
-    return replace(
-        trust,
-        scope=SCORES[name]().fit(known),
-        scope_name=name,
-        scope_scores=scores.float().sort().values,
-    )
+    score = SCORES[name]()
+    fitted_to = folds_of(len(rows)) % 2 == 0
+    if not score.numbers:  # nothing is fitted
+        fitted_to = torch.zeros(len(rows), dtype=torch.bool)
+    # scores of new rows are like those of rows that the score wasn't fitted to
+    scores = score.fit(known[fitted_to])(known[~fitted_to]).float().sort().values
+    return replace(trust, scope=score, scope_name=name, scope_scores=scores)
 
 
 def scope_rows(
@@ -199,6 +198,11 @@ class TrustReport:
     coverage: float | None = None
     size: float | None = None
     area: float | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return all of it, {name: value}."""
+        names = {"rows": self.rows, "calibrator": self.calibrator, "scope": self.scope}
+        return names | self.metrics()
 
     def metrics(self) -> dict[str, float]:
         """Return its numbers, {name: number}."""
