@@ -86,8 +86,8 @@ class AdaptiveSets(OptionSets):
 
     Where sets may not be empty the first class's is 0, so that it is in all of them at no cost to
     their size. u is uniform in [0, 1), drawn for each row. a and k, which keep sets from growing
-    long, are those whose sets are smallest at a coverage of .9, or half way from the likeliest
-    class's to 1 if that is more. Source: RAPS, Angelopoulos et al. 2021, "Uncertainty
+    long, are those whose sets are smallest at a coverage of .9; where they may not be empty, half
+    way from the likeliest class's coverage to 1 if that is more. Source: RAPS, Angelopoulos et al. 2021, "Uncertainty
     sets for image classifiers using conformal prediction", algorithms 2 and 3, and appendix E;
     a = 0 is APS, Romano, Sesia & Candes 2020.
 
@@ -120,7 +120,8 @@ class AdaptiveSets(OptionSets):
 
     def tune(self, output: Tensor, target: Tensor) -> Self:
         ranked, place = self._ranked(output, target)
-        level = max(TUNED_FOR, 1 - (place > 0).double().mean().item() / 2)
+        half_way = 1 - (place > 0).double().mean().item() / 2
+        level = TUNED_FOR if self.empty else max(TUNED_FOR, half_way)
         self.free = (place + 1.0).quantile(level, interpolation="higher")
         best = None
         for penalty in PENALTIES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -53,6 +54,8 @@ class TaskTrust:
     selection: confidences and errors of the calibration rows.
     scope: how unlike the calibration rows a row is; scope_name: in ``SCORES``.
     scope_scores: (N,) rising, of calibration rows that the score was not fitted to.
+    scope_area: how well the score tells rows of classes that it doesn't know: area under the ROC;
+        None: not known.
     """
 
     calibrator: Calibrator | None = None
@@ -62,6 +65,7 @@ class TaskTrust:
     scope: OutOfScopeScore | None = None
     scope_name: str = ""
     scope_scores: Tensor | None = None
+    scope_area: float | None = None
 
     def calibrated(self, output: Tensor) -> Tensor:
         """Return calibrated outputs of outputs (N, ...)."""
@@ -93,6 +97,7 @@ class TaskTrust:
                 "name": self.scope_name,
                 "state": self.scope.state(),
                 "scores": self.scope_scores,
+                "area": self.scope_area,
             }
         return found
 
@@ -113,8 +118,13 @@ class TaskTrust:
             found = replace(found, selection=RiskCoverage().load(state["selection"]))
         if scope and scope["name"] in SCORES:
             made_scope = SCORES[scope["name"]]().load(scope["state"])
-            scores = scope["scores"]
-            found = replace(found, scope=made_scope, scope_name=scope["name"], scope_scores=scores)
+            found = replace(
+                found,
+                scope=made_scope,
+                scope_name=scope["name"],
+                scope_scores=scope["scores"],
+                scope_area=scope.get("area"),
+            )
         return found
 
 
@@ -160,14 +170,15 @@ def with_scope(task: Task, trust: TaskTrust, rows: AnsweredRows) -> TaskTrust:
     ranking = choose_score(known)
     if not ranking or len(rows) < FEWEST:
         return trust
-    name = next(iter(ranking))
+    name, area = next(iter(ranking.items()))
     score = SCORES[name]()
     fitted_to = folds_of(len(rows)) % 2 == 0
     if not score.numbers:  # nothing is fitted
         fitted_to = torch.zeros(len(rows), dtype=torch.bool)
     # scores of new rows are like those of rows that the score wasn't fitted to
     scores = score.fit(known[fitted_to])(known[~fitted_to]).float().sort().values
-    return replace(trust, scope=score, scope_name=name, scope_scores=scores)
+    known_area = None if math.isnan(area) else area
+    return replace(trust, scope=score, scope_name=name, scope_scores=scores, scope_area=known_area)
 
 
 def scope_rows(
@@ -187,6 +198,7 @@ class TrustReport:
         distribution by themselves.
     coverage: of sets at ``COVERAGE``; size: their mean number of classes, or mean width.
     area: under the risk-coverage curve; smaller is better.
+    scope_area: see ``TaskTrust``.
     rows: that were measured; calibrator and scope: names, empty if there is none.
     """
 
@@ -198,6 +210,7 @@ class TrustReport:
     coverage: float | None = None
     size: float | None = None
     area: float | None = None
+    scope_area: float | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return all of it, {name: value}."""
@@ -208,7 +221,12 @@ class TrustReport:
         """Return its numbers, {name: number}."""
         found = {f"{name}_before": v for name, v in (self.before or {}).items()}
         found |= dict(self.after or {})
-        more = {"coverage": self.coverage, "size": self.size, "risk_area": self.area}
+        more = {
+            "coverage": self.coverage,
+            "size": self.size,
+            "risk_area": self.area,
+            "scope_area": self.scope_area,
+        }
         return found | {name: value for name, value in more.items() if value is not None}
 
 
@@ -224,6 +242,7 @@ def report_trust(
         trust.scope_name,
         measure(rows.output, rows.target),
         measure(calibrated, rows.target),
+        scope_area=trust.scope_area,
     )
     if trust.sets is not None and trust.sets.rows:
         reached = trust.sets.reached(calibrated, rows.target, coverage)

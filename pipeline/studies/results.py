@@ -41,6 +41,7 @@ class TrialResult:
     folder: of the run, relative to the study's.
     command: that repeats it.
     test, valid: scores of the weights that were best on validation.
+    calibration: {task: figures on test}: see ``ArmCalibration``; empty without calibration.
     baseline, linear: on test, of the best constant answer and of a linear model.
     labels: {task: labelled training rows that the run could see}; rows_seen: that it took.
     seconds: wall time of training and evaluation, all sessions.
@@ -57,6 +58,7 @@ class TrialResult:
     valid: Scores = field(default_factory=dict)
     baseline: Scores = field(default_factory=dict)
     linear: Scores = field(default_factory=dict)
+    calibration: dict[str, dict[str, float]] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     rows_seen: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engines.process import is_taken
+from pipeline.studies.analysis.calibration_changes import SHOWN
 from pipeline.studies.jobs import ArmJob, JobContext, arm_options
 from pipeline.studies.plan import PLAN, StudyPlan, load_plan, search_files, trial_files
 from pipeline.studies.predictors import read_predictors
@@ -93,6 +94,7 @@ def trial_result(plan: StudyPlan, job: TrialJob, arm: Arm, seed: int) -> TrialRe
     tested = scores_of(summary["test"], plan, arm)
     trial.baseline = scores_of(summary.get("baseline", {}), plan, arm)
     trial.linear = scores_of(summary.get("linear", {}), plan, arm)
+    trial.calibration = calibration_of(summary.get("calibration", {}), arm)
     trial.test = {
         task: found[task]
         for task in arm.tasks
@@ -113,6 +115,17 @@ def scores_of(numbers: Mapping[str, Mapping[str, Any]], plan: StudyPlan, arm: Ar
         task: numbers.get(task, {}).get(plan.facts.tasks[task].metric) for task in arm.tasks
     }
     return {task: float(value) for task, value in found.items() if is_score(value)}
+
+
+def calibration_of(
+    numbers: Mapping[str, Mapping[str, Any]], arm: Arm
+) -> dict[str, dict[str, float]]:
+    """Return {task: {name: finite number}} of what a run says of its calibration."""
+    return {
+        task: {name: float(v) for name, v in own.items() if name in SHOWN and is_score(v)}
+        for task, own in numbers.items()
+        if task in arm.tasks
+    }
 
 
 def study_notes(plan: StudyPlan, trials: list[TrialResult]) -> list[str]:

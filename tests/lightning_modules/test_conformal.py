@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -154,3 +155,46 @@ def test_the_distance_is_scipys() -> None:
     distance, chance = kolmogorov_smirnov(one, other)
     assert distance == pytest.approx(found.statistic)
     assert chance == pytest.approx(found.pvalue, rel=0.2)
+
+
+class Softmax:
+    """A classifier of scikit-learn's kind, whose inputs are logits."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes_ = list(range(classes))
+        self.fitted_ = True
+
+    def fit(self, rows: object, target: object) -> Softmax:
+        return self
+
+    def predict_proba(self, rows: Any) -> Any:
+        return torch.as_tensor(rows).softmax(dim=1).numpy()
+
+    def predict(self, rows: Any) -> Any:
+        return self.predict_proba(rows).argmax(axis=1)
+
+
+@pytest.mark.filterwarnings("ignore")  # of another library
+def test_sets_are_not_larger_than_mapies() -> None:
+    pytest.importorskip("mapie", reason="needs mapie")
+    import numpy as np
+    from mapie.classification import SplitConformalClassifier
+    from mapie.conformity_scores import RAPSConformityScore
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    kind = type("Estimator", (Softmax, ClassifierMixin, BaseEstimator), {})
+    output, target = logits_and_classes(4000, 10, 1.0, 3)
+    other = SplitConformalClassifier(
+        kind(10), 0.9, RAPSConformityScore(size_raps=0.2), prefit=True, random_state=0
+    )
+    other.conformalize(output[:2000].numpy(), target[:2000].numpy())
+    _, found = other.predict_set(
+        output[2000:].numpy(), conformity_score_params={"include_last_label": "randomized"}
+    )
+    theirs = found[:, :, 0]
+    inside = theirs[np.arange(2000), target[2000:].numpy()].mean()
+    sets = po.conformal.ClassSets([str(n) for n in range(10)], empty=True)
+    reached = sets.fit(output[:2000], target[:2000]).reached(output[2000:], target[2000:], 0.9)
+    assert reached.coverage == pytest.approx(0.9, abs=0.02)
+    assert inside == pytest.approx(0.9, abs=0.03)
+    assert reached.size <= 1.02 * theirs.sum(axis=1).mean()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ from pipeline.merge import main as merge
 from pipeline.predict import main as predict
 from pipeline.serving.pyfunc import ServedModel
 from pollinate.errors import UsageError
+from pollinate.files import as_yaml
 from tests.lean_fit import lean_runs
 from tests.small_shop import SMALL, reviews, shop
 
@@ -188,3 +191,19 @@ def test_a_strange_calibration_in_a_checkpoint_is_left_out(run: po.Run, tmp_path
     write_checkpoint(content, tmp_path / "strange.ckpt")
     found = po.load(tmp_path / "strange.ckpt").predict({"text": ["good"]}, tasks=["mood"])
     assert found["mood"][0] in ("glad", "angry")
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs/how_to/trust.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    Path("shop.yaml").write_text(as_yaml(shop(tmp_path)), encoding="utf-8")
+    torch.manual_seed(0)
+    values: dict[str, Any] = {}
+    with lean_runs():
+        for block in blocks:
+            exec(block, values)  # the project's own page
+    assert {"mood_set", "stars_low"} <= {*values["answers"]}
+    assert "mood_abstain" in values["doubtful"]
+    assert "mood_set" in values["run"].predict({"text": ["good bread"]})

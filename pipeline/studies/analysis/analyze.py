@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.studies.analysis.calibration_changes import arm_calibrations, calibration_notes
 from pipeline.studies.analysis.comparisons import compare
 from pipeline.studies.analysis.estimates import StudyAnalysis, mean_interval
 from pipeline.studies.analysis.label_efficiency import label_curves, label_savings
@@ -23,7 +24,9 @@ def analyze(results: StudyResults, level: float = 0.95, seed: int = 0) -> StudyA
     """
     scores = score_table(results)
     compared = compare(results, scores, level)
+    calibrations = list(arm_calibrations(results, level))
     notes = [*_state(results), *scores.notes, *compared.notes]
+    notes += calibration_notes(calibrations, compared.comparisons.values())
     series = label_curves(results, scores, notes)
     gains = transfer_gains(results, compared.comparisons)
     found = StudyAnalysis(
@@ -39,6 +42,7 @@ def analyze(results: StudyResults, level: float = 0.95, seed: int = 0) -> StudyA
         agreement=predictor_agreements(results, gains, seed),
         points=pareto_points(results, compared.comparisons),
         notes=notes,
+        calibrations=calibrations,
     )
     for one in series:
         found.curves.setdefault(one.arm, {})[one.task] = one.estimates(level)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -121,6 +121,25 @@ class CostPoint:
     front: dict[str, bool]  # {seconds, parameters, memory: whether it is on that front}
 
 
+@dataclass(frozen=True)
+class ArmCalibration:
+    """figures: {name in a run's ``calibration``: mean over seeds} of one task's runs in an arm.
+
+    change: of the error before calibration, or after it where there is none before, to the
+        single-task runs, paired by seed; None for these, and without a seed in common.
+    """
+
+    arm: str
+    task: str
+    figures: Mapping[str, IntervalEstimate]
+    change: IntervalEstimate | None = None
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether its probabilities are surely further off than those of the single-task runs."""
+        return self.change is not None and self.change.low is not None and self.change.low > 0
+
+
 @dataclass
 class StudyAnalysis:
     """All that a report shows.
@@ -129,6 +148,7 @@ class StudyAnalysis:
     curves: {arm without its share of labels: {task: [(labels, estimate)]}}, few labels first.
     agreement: {predictor: how well it ranks the measured gains}.
     least: {task: the smallest difference that these seeds could have shown, power 80 %}.
+    calibrations: of arms and tasks whose runs are calibrated.
     """
 
     scores: dict[str, dict[str, IntervalEstimate]]
@@ -140,6 +160,7 @@ class StudyAnalysis:
     agreement: dict[str, RankAgreement] = field(default_factory=dict)
     points: list[CostPoint] = field(default_factory=list)
     least: dict[str, float | None] = field(default_factory=dict)
+    calibrations: list[ArmCalibration] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 

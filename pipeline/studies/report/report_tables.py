@@ -9,6 +9,7 @@ from pipeline.studies.analysis.estimates import Change, IntervalEstimate
 from pipeline.studies.report.report_data import (
     ORDER,
     PERCENT,
+    PLAIN,
     ReportSubject,
     ScoreUnit,
     estimate_text,
@@ -17,6 +18,15 @@ from pipeline.studies.report.report_data import (
 from pipeline.studies.report.verdict import served_by
 from pipeline.text_format import NOTHING, duration, format_bytes, format_scaled
 
+TRUST_UNITS = {
+    "ece_before": PLAIN,
+    "ece": PLAIN,
+    "nll": PLAIN,
+    "coverage": PERCENT,
+    "size": ScoreUnit(1.0, "", 2),
+    "risk_area": PLAIN,
+    "scope_area": PLAIN,
+}
 REFERENCES = {"baseline": "best constant answer", "linear": "linear model"}
 
 
@@ -33,8 +43,8 @@ class ReportTable:
 
 def tables(subject: ReportSubject) -> Iterator[ReportTable]:
     every = (
-        score_table, change_table, delta_table, transfer_table, label_table, grouping_table,
-        predictor_table, trial_table,
+        score_table, change_table, delta_table, calibration_table, transfer_table, label_table,
+        grouping_table, predictor_table, trial_table,
     )  # fmt: skip
     yield from (table for make in every if (table := make(subject)).rows)
 
@@ -109,6 +119,26 @@ def delta_table(subject: ReportSubject) -> ReportTable:
     headings = ["arm", "tasks", "verdict", "delta_m", "p", "adjusted p", "seeds"]
     note = "delta_m: mean over an arm's tasks of the relative change (Maninis et al. 2019)."
     return ReportTable("Means over tasks", headings, rows, 4, note)
+
+
+def calibration_table(subject: ReportSubject) -> ReportTable:
+    rows = []
+    for one in subject.answers.calibrations:
+        found = one.figures
+        cells = [estimate_text(found.get(name), unit) for name, unit in TRUST_UNITS.items()]
+        change = estimate_text(one.change, PLAIN, sign=True)
+        rows.append([one.arm, one.task, *cells[:2], change, *cells[2:]])
+    headings = [
+        "arm", "task", "error", "calibrated", "error, to alone", "-log p", "coverage", "set size",
+        "risk area", "new classes",
+    ]  # fmt: skip
+    note = (
+        "How far probabilities are off on test (expected calibration error), before and after "
+        "calibration; what sets reach, and how large they are; the mean error over all shares of "
+        "answered rows; how well rows of classes that the score doesn't know are told apart (area "
+        "under the ROC, a half is chance)."
+    )
+    return ReportTable("Trust", headings, rows, 8, note)
 
 
 def transfer_table(subject: ReportSubject) -> ReportTable:
