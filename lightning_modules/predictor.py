@@ -29,6 +29,7 @@ from lightning_modules.tasks.base import Label, Task
 from lightning_modules.trunks.base import Routes
 from lightning_modules.trust.doubts import UNCALIBRATED, DoubtOptions, Doubts
 from lightning_modules.trust.head_features import head_features
+from lightning_modules.trust.samples import dropout_outputs
 from lightning_modules.trust.stored import Trust, restore_trust
 from lightning_modules.trust.task_trust import TaskTrust
 from lightning_modules.views import EncodedDataset
@@ -241,18 +242,41 @@ class Predictor:
         found = Predictions({task: [None] * length for task in wanted})
         asked = self.doubts(tasks=wanted) if doubts is None else doubts
         with head_features(self.network, list(asked)) as features:
-            for rows, outputs in self.outputs(columns, wanted, batch_size, found.errors):
+            for rows, batches, routes in self._batches(columns, wanted, batch_size, found.errors):
+                with torch.inference_mode():
+                    outputs = self.network.answer(batches, routes)
+                read = dict(features)
+                samples = self._samples(batches, routes, asked)
                 for task, output in outputs.items():
                     own = self.tasks[task]
                     pictures = columns.get(own.maps.modality) if own.maps is not None else None
-                    labels = self._answers(task, output, features.get(task), asked.get(task))
+                    doubt, several = asked.get(task), samples.get(task)
+                    labels = self._answers(task, output, read.get(task), doubt, several)
                     for row, label in zip(rows, labels, strict=True):
                         size = None if pictures is None else displayed_size(pictures[row])
                         found.answers[task][row] = own.at_size(label, size)
         return found
 
+    def _samples(
+        self, batches: Mapping[str, Batch], routes: Routes, asked: Mapping[str, Doubts]
+    ) -> dict[str, list[Tensor]]:
+        """Return {task: outputs of several models}, of tasks that are asked for their parts."""
+        own = {task: names for task, names in routes.items() if asked_parts(asked, task)}
+        if not own:
+            return {}
+        times = asked[next(iter(own))].options.dropout
+        if times:
+            return dropout_outputs(self.network, batches, own, times)
+        with torch.inference_mode():
+            return self.network.member_outputs(self.network.encode(batches, own), own)
+
     def _answers(
-        self, task: str, output: Tensor, features: Tensor | None, doubts: Doubts | None
+        self,
+        task: str,
+        output: Tensor,
+        features: Tensor | None,
+        doubts: Doubts | None,
+        samples: Sequence[Tensor] | None,
     ) -> list[Label]:
         """Return answers to outputs (n, ...), calibrated as far as the checkpoint can."""
         trust = self.trust.tasks.get(task)
@@ -262,7 +286,7 @@ class Predictor:
             calibrated = trust.calibrated(output)
             labels = self.tasks[task].decode_calibrated(output, calibrated)
             if doubts is not None:
-                doubts.add(labels, output, calibrated, features)
+                doubts.add(labels, output, calibrated, features, samples)
         return labels
 
     def outputs(
@@ -373,6 +397,11 @@ class Predictor:
         prompts = {asked[name]: store for name, store in found.items() if name in asked}
         part = SplitDataset(dataset, stores, np.arange(len(rows)), {}, {}, prompts=prompts)
         return part.batch(good), [rows[place] for place in good]
+
+
+def asked_parts(asked: Mapping[str, Doubts], task: str) -> bool:
+    """Say whether the parts of a task's uncertainty are asked for, and can be told."""
+    return task in asked and asked[task].parts
 
 
 def load_network_weights(network: TaskNetwork, checkpoint: Path) -> None:

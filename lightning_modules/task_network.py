@@ -66,6 +66,12 @@ class TaskNetwork(nn.Module, ABC):
             routes: {task: data sets}; those that were not encoded are left out.
         """
 
+    def member_outputs(
+        self, encoded: Mapping[str, EncodedDataset], routes: Routes
+    ) -> dict[str, list[Tensor]]:
+        """Return {task: the outputs (N, ...) of each network that predicts it}: see ``predict``."""
+        return {task: [output] for task, output in self.predict(encoded, routes).items()}
+
     def forward(
         self, batches: Mapping[str, Batch], tasks: Sequence[str] | None = None
     ) -> dict[str, Tensor]:

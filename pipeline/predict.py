@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.command import CommandArguments, CommandResult, entry_points
 
+DOUBT = ("coverage", "per_class", "parts", "dropout")  # what is wanted beside the answers
 READER = ("delimiter", "quote", "encoding", "empty", "folder")  # how the input is read
 
 
@@ -54,7 +55,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
         config["batch_size"],
         config["on_bad_row"] == "error",
         config["overwrite"],
-        DoubtOptions(config["coverage"], config["per_class"], **config["abstain"]),
+        DoubtOptions(**{name: config[name] for name in DOUBT}, **config["abstain"]),
     )
     predict_file(predictor, opened.rows, output, options, console)
     return PredictResult(file=output.absolute())

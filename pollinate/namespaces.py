@@ -32,7 +32,8 @@ FAMILIES: Mapping[str, Family] = {
     "averaging": Family("lightning_modules.parameter_averaging", ("ParameterAveraging",)),
     "balancers": Family("lightning_modules.balancers", ("Balancer",)),
     "calibration": Family(
-        "lightning_modules.calibration", ("Calibrator", "Reliability", "RiskCoverage")
+        "lightning_modules.calibration",
+        ("Calibrator", "Reliability", "RiskCoverage", "UncertaintyParts"),
     ),
     "conformal": Family("lightning_modules.conformal", ("ConformalPredictor",)),
     "encoders": Family("lightning_modules.encoders", ("Encoder", "WeightNames")),

@@ -87,9 +87,9 @@ class AdaptiveSets(OptionSets):
     Where sets may not be empty the first class's is 0, so that it is in all of them at no cost to
     their size. u is uniform in [0, 1), drawn for each row. a and k, which keep sets from growing
     long, are those whose sets are smallest at a coverage of .9; where they may not be empty, half
-    way from the likeliest class's coverage to 1 if that is more. Source: RAPS, Angelopoulos et al. 2021, "Uncertainty
-    sets for image classifiers using conformal prediction", algorithms 2 and 3, and appendix E;
-    a = 0 is APS, Romano, Sesia & Candes 2020.
+    way from the likeliest class's coverage to 1 if that is more. Source: RAPS, Angelopoulos et al.
+    2021, "Uncertainty sets for image classifiers using conformal prediction", algorithms 2 and 3,
+    and appendix E; a = 0 is APS, Romano, Sesia & Candes 2020.
 
     Args:
         classes, empty: as for ``OptionSets``.

@@ -67,6 +67,18 @@ class Ensemble(TaskNetwork):
 
     def predict(self, encoded: Mapping[str, EncodedDataset], routes: Routes) -> dict[str, Tensor]:
         """Average what the members make of the rows that they encoded."""
+        found = self._by_place(encoded, routes)
+        return {task: self._mean(task, own) for task, own in found.items()}
+
+    def member_outputs(
+        self, encoded: Mapping[str, EncodedDataset], routes: Routes
+    ) -> dict[str, list[Tensor]]:
+        return {t: list(own.values()) for t, own in self._by_place(encoded, routes).items()}
+
+    def _by_place(
+        self, encoded: Mapping[str, EncodedDataset], routes: Routes
+    ) -> dict[str, dict[int, Tensor]]:
+        """Return {task: {place of a member: its outputs}}."""
         outputs: dict[str, dict[int, Tensor]] = {}
         for place, member, own in self._members_with_tasks(routes):
             start = f"{place}/"
@@ -76,7 +88,7 @@ class Ensemble(TaskNetwork):
             if read:
                 for task, output in member.predict(read, own).items():
                     outputs.setdefault(task, {})[place] = output
-        return {task: self._mean(task, found) for task, found in outputs.items()}
+        return outputs
 
     def _mean(self, task: str, outputs: Mapping[int, Tensor]) -> Tensor:
         """Return the mean of the members' outputs, {place: (N, ...)}."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,12 @@ from torch import Tensor
 from lightning_modules.conformal.base import require_coverage
 from lightning_modules.conformal.drift import drift_distance
 from lightning_modules.tasks.base import Label, Task
+from lightning_modules.trust.samples import states_uncertainty, uncertainty_parts
 from lightning_modules.trust.task_trust import TaskTrust
 from pollinate.errors import UsageError
 
 ABSTAIN = "abstain"  # key of an answer, and suffix of its column
+PARTS = ("total", "aleatoric", "epistemic")
 UNSURE, STRANGE = "unsure", "out of scope"  # its values; answered: an empty text
 UNCALIBRATED = (
     "the checkpoint isn't calibrated: it was written by an earlier version, by a merge, or with "
@@ -33,6 +35,9 @@ class DoubtOptions:
     risk: mark answers so that the others err at most so often, with 95 % confidence, in (0, 1).
     answered: mark answers so that this share of usual rows is answered, in (0, 1].
     false_alarms: mark rows out of scope, and this share of usual rows, too, in (0, 1).
+    parts: say whence the uncertainty comes, of the members of an ensemble, or of the same model
+        with dropout: {task}_total, _aleatoric and _epistemic.
+    dropout: times that each model answers with its dropout, for ``parts``; 0: once, without.
     """
 
     coverage: float | None = None
@@ -40,10 +45,16 @@ class DoubtOptions:
     risk: float | None = None
     answered: float | None = None
     false_alarms: float | None = None
+    parts: bool = False
+    dropout: int = 0
 
     def __post_init__(self) -> None:
         if self.coverage is not None:
             require_coverage(self.coverage)
+        if self.dropout < 0 or (self.dropout and not self.parts):
+            raise UsageError(
+                f"dropout must be >= 0 times, and needs parts=true, got {self.dropout}"
+            )
         if self.risk is not None and self.answered is not None:
             raise UsageError("abstain takes a risk or a share of answered rows, not both")
         for name, value in (("risk", self.risk), ("false_alarms", self.false_alarms)):
@@ -58,7 +69,7 @@ class DoubtOptions:
 
     @property
     def asked(self) -> bool:
-        return self.coverage is not None or self.abstains
+        return self.coverage is not None or self.abstains or self.parts
 
 
 class Doubts:
@@ -88,12 +99,15 @@ class Doubts:
             else:
                 self.most_strange = trust.scope_limit(options.false_alarms)
         self._seen: list[Tensor] = []
+        self.parts = options.parts and states_uncertainty(task, trust)
+        if options.parts and not self.parts:
+            self.notes.append(f"{name} states no distribution whose uncertainty has parts")
 
     @property
     def adds(self) -> bool:
         """Whether there is anything of what is asked for."""
         chooses = self.least_confidence > -math.inf or self.most_strange < math.inf
-        return self.sets is not None or chooses
+        return self.sets is not None or chooses or self.parts
 
     def _check_sets(self, coverage: float) -> None:
         if self.sets is None:
@@ -127,7 +141,12 @@ class Doubts:
         return found
 
     def add(
-        self, answers: list[Label], output: Tensor, calibrated: Tensor, features: Tensor | None
+        self,
+        answers: list[Label],
+        output: Tensor,
+        calibrated: Tensor,
+        features: Tensor | None,
+        samples: Sequence[Tensor] | None = None,
     ) -> None:
         """Add to the answers of n rows.
 
@@ -135,7 +154,10 @@ class Doubts:
             answers: of the rows.
             output: as the head gives it, (n, ...); calibrated: the same, calibrated.
             features: what the head read, (n, D); None: unknown.
+            samples: outputs of several models, (n, ...) each; None: nothing is said of parts.
         """
+        if self.parts and samples is not None:
+            self._add_parts(answers, samples)
         if self.sets is not None:
             assert self.options.coverage is not None
             found = self.sets.answers(calibrated, self.options.coverage, self.options.per_class)
@@ -147,6 +169,13 @@ class Doubts:
         if self.options.abstains:
             for answer, reason in zip(answers, self._reasons(calibrated, strange), strict=True):
                 answer[ABSTAIN] = reason
+
+    def _add_parts(self, answers: list[Label], samples: Sequence[Tensor]) -> None:
+        found = uncertainty_parts(self.task, self.trust, samples)
+        assert found is not None
+        values = [getattr(found, name).tolist() for name in PARTS]
+        for answer, own in zip(answers, zip(*values, strict=True), strict=True):
+            answer |= dict(zip(PARTS, own, strict=True))
 
     def _reasons(self, calibrated: Tensor, strange: Tensor | None) -> list[str]:
         count = len(calibrated)
@@ -175,11 +204,13 @@ class Doubts:
     def cell_types(self) -> dict[str, type]:
         """Return {suffix of the task's name: str or float} of the cells that are added."""
         found = {} if self.sets is None else self.sets.cell_types()
+        found |= {f"_{name}": float for name in PARTS if self.parts}
         return found | ({f"_{ABSTAIN}": str} if self.options.abstains else {})
 
     def cells(self, answer: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return what was added to an answer, None for a row without one."""
         found = {} if self.sets is None else self.sets.cells(answer or {})
+        found |= {f"_{name}": (answer or {}).get(name) for name in PARTS if self.parts}
         if self.options.abstains:
             found[f"_{ABSTAIN}"] = None if answer is None else answer.get(ABSTAIN)
         return found

@@ -247,6 +247,8 @@ class Run:
         coverage: float | None = None,
         per_class: bool = False,
         abstain: Mapping[str, float] | None = None,
+        parts: bool = False,
+        dropout: int = 0,
     ) -> pd.DataFrame:
         """Return the answers of the run's model for rows; see ``Model.predict``."""
         return self._model.predict(
@@ -257,6 +259,8 @@ class Run:
             coverage=coverage,
             per_class=per_class,
             abstain=abstain,
+            parts=parts,
+            dropout=dropout,
         )
 
     def calibrate(self, coverage: float | None = None) -> dict[str, dict[str, Any]]:
@@ -358,6 +362,8 @@ class Model:
         coverage: float | None = None,
         per_class: bool = False,
         abstain: Mapping[str, float] | None = None,
+        parts: bool = False,
+        dropout: int = 0,
     ) -> pd.DataFrame:
         """Answer rows.
 
@@ -373,6 +379,9 @@ class Model:
             per_class: whether the coverage is to hold for each class.
             abstain: {"risk": r}, {"answered": share} or {"false_alarms": share}: a column says
                 which answers to doubt; see ``pollinate predict``.
+            parts: whether ``mood_total``, ``mood_aleatoric`` and ``mood_epistemic`` say whence the
+                uncertainty comes: of the rows, or of what an ensemble's members disagree on.
+            dropout: times that each model answers with its dropout, for ``parts``; 0: not at all.
 
         Returns:
             A DataFrame with the index of ``rows`` and the columns that ``pollinate predict``
@@ -390,7 +399,7 @@ class Model:
         unknown = [name for name in abstain or {} if name not in ABSTAIN_WORDS]
         if unknown:
             raise UsageError(f"abstain takes {', '.join(ABSTAIN_WORDS)}, got {unknown[0]}")
-        doubt = DoubtOptions(coverage, per_class, **(abstain or {}))
+        doubt = DoubtOptions(coverage, per_class, parts=parts, dropout=dropout, **(abstain or {}))
         return predict_frame(self._predictor, rows, inputs or {}, tasks, batch_size, doubt)
 
     def predict_rows(

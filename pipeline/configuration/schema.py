@@ -347,6 +347,8 @@ class PredictConfig:
     on_bad_row: str = one_of("skip", "error")
     coverage: float | None = key("a share in (0, 1)", lambda value: 0 < value < 1)
     per_class: bool
+    parts: bool
+    dropout: int = at_least(0)
     abstain: AbstainConfig
     overwrite: bool
     allow_targets: list[str]

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lightning_modules.predictor import Predictor
-    from lightning_modules.trust.doubts import DoubtOptions
 
 
 def save_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = ()) -> None:
@@ -100,6 +99,7 @@ class ServedModel:
         """
         import pandas as pd
 
+        from lightning_modules.trust.doubts import DoubtOptions  # imports torch
         from pipeline.prediction.output_files import ERROR, prediction_cells
 
         names = self._names(list(map(str, model_input.columns)))
@@ -110,7 +110,7 @@ class ServedModel:
             second = columns.pop(PAIR_COLUMN)
             first = columns.get("text", [None] * len(table))
             columns["text"] = [text_pair(*cells) for cells in zip(first, second, strict=True)]
-        doubts = self.predictor.doubts(options_of(params))
+        doubts = self.predictor.doubts(DoubtOptions(**options_of(params)))
         found = self.predictor.predict(columns, doubts=doubts)
         answered: dict[str, list[Any]] = {}
         for task, labels in found.answers.items():
@@ -140,17 +140,11 @@ class ServedModel:
         return found
 
 
-def options_of(params: Any) -> DoubtOptions:
-    """Return what a request asks for beside the answers.
-
-    Raises:
-        UsageError: a number is out of range.
-    """
-    from lightning_modules.trust.doubts import DoubtOptions  # imports torch
-
+def options_of(params: Any) -> dict[str, Any]:
+    """Return what a request asks for beside the answers, as ``DoubtOptions`` take it."""
     given = params or {}
-    known = {name: given.get(name) or None for name in PARAMETERS}
-    return DoubtOptions(**known, per_class=bool(given.get("per_class")))
+    known: dict[str, Any] = {name: given.get(name) or None for name in PARAMETERS}
+    return {**known, "per_class": bool(given.get("per_class"))}
 
 
 class MLflowModel(ServedModel):

@@ -172,6 +172,10 @@ def test_an_ensemble_is_calibrated_by_the_command(plain: po.Run, tmp_path: Path)
     found = po.calibrate(output, quiet=True)
     own = po.calibrate(plain, [f"output={tmp_path / 'one.ckpt'}"], quiet=True)
     assert found["mood"]["nll"] == pytest.approx(own["mood"]["nll"], abs=1e-3)
+    answers = po.load(output).predict(reviews(20), {"text": "review"}, parts=True)
+    for name in ("mood", "stars"):  # the members are the same
+        assert answers[f"{name}_total"].gt(0).all()
+        assert answers[f"{name}_epistemic"].max() == pytest.approx(0, abs=1e-6)
 
 
 def test_rows_are_held_back_where_a_coverage_is_asked(tmp_path: Path) -> None:
@@ -191,6 +195,19 @@ def test_a_strange_calibration_in_a_checkpoint_is_left_out(run: po.Run, tmp_path
     write_checkpoint(content, tmp_path / "strange.ckpt")
     found = po.load(tmp_path / "strange.ckpt").predict({"text": ["good"]}, tasks=["mood"])
     assert found["mood"][0] in ("glad", "angry")
+
+
+def test_dropout_shows_what_a_model_is_unsure_of(run: po.Run) -> None:
+    frame = reviews(30, seed=9)
+    found = run.predict(frame, {"text": "review"}, ["mood", "stars"], parts=True, dropout=4)
+    again = run.predict(frame, {"text": "review"}, ["mood", "stars"], parts=True, dropout=4)
+    assert found.equals(again)  # what is dropped is seeded
+    assert found["mood"].equals(run.predict(frame, {"text": "review"}, ["mood"])["mood"])
+    parts = found["stars_aleatoric"] + found["stars_epistemic"]
+    assert (found["stars_total"] - parts).abs().max() < 1e-6
+    assert found["stars_epistemic"].max() > 0
+    with pytest.raises(UsageError, match="dropout must be >= 0 times, and needs parts=true"):
+        run.predict(frame, {"text": "review"}, dropout=4)
 
 
 def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("word", "parts"),
     [
-        ("fti", ["unknown command fti; did you mean fit? commands: evaluate, export, fit"]),
+        (
+            "fti",
+            ["unknown command fti; did you mean fit? commands: calibrate, evaluate, export, fit"],
+        ),
         ("rank-sources", ["did you mean rank_sources?"]),
         ("--vresion", ["unknown flag --vresion; did you mean --version?"]),
         ("--debug", ["--debug comes after the command"]),
