@@ -28,7 +28,7 @@ from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import Label, Task
 from lightning_modules.trunks.base import Routes
 from lightning_modules.trust.doubts import UNCALIBRATED, DoubtOptions, Doubts
-from lightning_modules.trust.head_features import head_features
+from lightning_modules.trust.row_features import row_features
 from lightning_modules.trust.samples import dropout_outputs
 from lightning_modules.trust.stored import Trust, restore_trust
 from lightning_modules.trust.task_trust import TaskTrust
@@ -241,7 +241,7 @@ class Predictor:
         length = max((len(values) for values in columns.values()), default=0)
         found = Predictions({task: [None] * length for task in wanted})
         asked = self.doubts(tasks=wanted) if doubts is None else doubts
-        with head_features(self.network, list(asked)) as features:
+        with row_features(self.network, list(asked)) as features:
             for rows, batches, routes in self._batches(columns, wanted, batch_size, found.errors):
                 with torch.inference_mode():
                     outputs = self.network.answer(batches, routes)

@@ -77,7 +77,7 @@ class Reliability:
         density = (-ratio.square() / 2).exp() * math.sqrt(2 / math.pi)
         by_chance = spread * density - 2 * self._gap * torch.special.ndtr(-ratio)
         bias = ((self.count * by_chance).sum() / self.count.sum().clamp(min=1)).item()
-        return max(0.0, self.ece - bias)
+        return max(0.0, self.ece - float(bias))
 
     @property
     def _gap(self) -> Tensor:
@@ -110,7 +110,8 @@ def _of_labels(distribution: Bernoulli, target: Tensor) -> Reliability:
 def _of_numbers(distribution: Normal, target: Tensor) -> Reliability:
     """Return how many targets lie in the central intervals that have 1 / 16 ... 15 / 16 of p."""
     # the probability of the smallest central interval that holds the target
-    needed = (2 * distribution.cdf(target.to(distribution.loc)) - 1).abs()
+    error = (target.to(distribution.loc) - distribution.loc) / distribution.scale
+    needed = (2 * torch.special.ndtr(error) - 1).abs()
     levels = torch.arange(1, BINS + 1, dtype=torch.float64) / (BINS + 1)
     found = (needed.double().cpu()[:, None] <= levels).double().mean(dim=0)
     return Reliability(levels, found, torch.full_like(levels, len(target)))

@@ -63,4 +63,5 @@ def normal_crps(mean: Tensor, scale: Tensor, target: Tensor) -> Tensor:
     error = (target - mean) / scale
     density = (-error.square() / 2).exp() / math.sqrt(2 * math.pi)
     below = torch.special.ndtr(error)
-    return scale * (error * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi))
+    found: Tensor = scale * (error * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi))
+    return found

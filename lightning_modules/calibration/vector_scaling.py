@@ -55,7 +55,7 @@ class VectorScaling(Calibrator):
                 loss.backward()  # type: ignore[no-untyped-call]  # torch's
                 return loss
 
-            optimizer.step(closure)
+            optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch's
         self.weight, self.bias = (weight * start).detach().cpu(), bias.detach().cpu()
         return self
 

@@ -15,7 +15,7 @@ from torch import Tensor
 class ScopeRows:
     """What the scores may look at, of N rows.
 
-    features: what the task's head reads, (N, D); None: the network shows none.
+    features: of the encoders, (N, D); None: the network shows none.
     logits: of the classes, (N, C), as the head gives them; None: the task has no such classes.
     classes: (N,) int64, of rows with a label; None: of rows without.
 
@@ -84,7 +84,7 @@ def area_under_roc(inside: Tensor, outside: Tensor) -> float:
     order = both.argsort()
     ranks = torch.empty_like(both)
     ranks[order] = torch.arange(1, len(both) + 1, dtype=torch.float64)
-    values, place = both.unique(return_inverse=True)
+    values, place = torch.unique(both, return_inverse=True)
     count = torch.bincount(place, minlength=len(values))
     mean = torch.zeros(len(values), dtype=torch.float64).index_add(0, place, ranks) / count
     total = mean[place][len(inside) :].sum()

@@ -45,7 +45,7 @@ class Mahalanobis(OutOfScopeScore):
         assert rows.features is not None
         assert rows.classes is not None
         features = rows.features.double()
-        known, place = rows.classes.unique(return_inverse=True)
+        known, place = torch.unique(rows.classes, return_inverse=True)
         count = torch.bincount(place)[:, None]
         means = features.new_zeros(len(known), features.shape[1]).index_add(0, place, features)
         means = means / count

@@ -13,7 +13,7 @@ from lightning_modules.kept_outputs import KeptOutputs
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import Task
 from lightning_modules.trunks.base import Routes
-from lightning_modules.trust.head_features import head_features
+from lightning_modules.trust.row_features import row_features
 from lightning_modules.trust.task_trust import AnsweredRows
 
 MOST_ROWS = 5000  # of a task: more would change the third digit
@@ -43,7 +43,7 @@ class TrustCollector:
         self.labelled = labelled
         routes: Routes = {name: network.routes[name] for name in self.tasks}
         self._outputs, self._features = KeptOutputs(routes), KeptOutputs(routes)
-        self._tap = head_features(network, list(self.tasks))
+        self._tap = row_features(network, list(self.tasks))
         self._read: dict[str, Tensor] = {}
 
     def __enter__(self) -> TrustCollector:

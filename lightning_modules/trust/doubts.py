@@ -153,7 +153,7 @@ class Doubts:
         Args:
             answers: of the rows.
             output: as the head gives it, (n, ...); calibrated: the same, calibrated.
-            features: what the head read, (n, D); None: unknown.
+            features: of the encoders, (n, D); None: unknown.
             samples: outputs of several models, (n, ...) each; None: nothing is said of parts.
         """
         if self.parts and samples is not None:

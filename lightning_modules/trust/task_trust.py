@@ -28,7 +28,7 @@ class AnsweredRows:
     """N labelled rows of a task, as a network answers them.
 
     output: (N, ...), as the head gives it; target: (N, ...).
-    features: what the head reads, (N, D); None: unknown.
+    features: of the encoders, (N, D); None: unknown.
     """
 
     output: Tensor
@@ -172,7 +172,7 @@ def with_scope(task: Task, trust: TaskTrust, rows: AnsweredRows) -> TaskTrust:
         return trust
     name, area = next(iter(ranking.items()))
     score = SCORES[name]()
-    fitted_to = folds_of(len(rows)) % 2 == 0
+    fitted_to = folds_of(len(rows)) != 0
     if not score.numbers:  # nothing is fitted
         fitted_to = torch.zeros(len(rows), dtype=torch.bool)
     # scores of new rows are like those of rows that the score wasn't fitted to

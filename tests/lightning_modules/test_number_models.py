@@ -71,9 +71,7 @@ def test_members_that_disagree_widen_the_spread() -> None:
 
 
 def test_wrong_options_are_refused() -> None:
-    with pytest.raises(
-        UsageError, match="noise must be constant or input"
-    ):
+    with pytest.raises(UsageError, match="noise must be constant or input"):
         regression("none")
     with pytest.raises(UsageError, match="quantiles have none"):
         po.tasks.Regression("shop", target="price", huber=1.0, noise="quantiles")
