@@ -177,7 +177,7 @@ def record_end(
         tracker.log_model(folder.model, "model")
 
     tracker.flush()
-    parts = {
+    parts: dict[str, Callable[[], None]] = {
         "baselines": baselines,
         "linear models": linear,
         "table": table,

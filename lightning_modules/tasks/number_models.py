@@ -170,7 +170,8 @@ class Quantiles(NumberModel):
     def neutral(self, mean: float, std: float) -> Tensor:
         """Return those of a normal distribution."""
         level = torch.tensor(LEVELS, dtype=torch.float64)
-        return mean + std * torch.special.ndtri(level)
+        found: Tensor = mean + std * torch.special.ndtri(level)
+        return found
 
     def together(self, outputs: Tensor, weights: Tensor | None) -> Tensor:
         return weighted_mean(outputs, weights)

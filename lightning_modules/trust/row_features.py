@@ -13,7 +13,8 @@ from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.views import RowView
 
-Groups, Paths = Mapping[str, Features], Mapping[str, Sequence[str]]
+Groups = Mapping[str, Features]
+Paths = Mapping[str, Sequence[str]]
 
 
 @contextmanager

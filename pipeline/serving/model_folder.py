@@ -167,7 +167,8 @@ def answer_columns(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dic
     tasks = build_tasks({**spec["config"], "allow_targets": list(allow_targets)})
     for name, task in tasks.items():
         task.load_state_dict(spec["learnt"]["tasks"][name])
-    trust, found = restore_trust(spec, tasks), {}
+    trust = restore_trust(spec, tasks)
+    found: dict[str, str] = {}
     for name, task in tasks.items():
         own = trust.tasks.get(name)
         more = own.sets.cell_types() if trust.coverage and own and own.sets else {}

@@ -117,8 +117,8 @@ class ServedModel:
             kind, own = self.predictor.tasks[task], doubts.get(task)
             rows = labels or [None] * len(table)
             cells = [prediction_cells(task, kind, label, own) for label in rows]
-            names = prediction_cells(task, kind, None, own)
-            answered |= {name: [row[name] for row in cells] for name in names}
+            columns_of_task = prediction_cells(task, kind, None, own)
+            answered |= {name: [row[name] for row in cells] for name in columns_of_task}
         errors = [found.errors.get(row, "") for row in range(len(table))]
         # as objects an empty cell stays None, and null in JSON, which has no NaN
         return pd.DataFrame({**answered, ERROR: errors}, dtype=object)
