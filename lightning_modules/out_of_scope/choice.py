@@ -43,6 +43,8 @@ def choose_score(rows: ScopeRows) -> dict[str, float]:
         rows = rows[torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST]]
     able = [name for name, kind in SCORES.items() if kind().can_fit(rows)]
     classes = rows.classes
+    if not able:
+        return {}
     if classes is None or len(classes) < FEWEST or len(kinds := torch.unique(classes)) < PARTS:
         return dict.fromkeys(able[:1], math.nan)
     generator = torch.Generator().manual_seed(0)

@@ -44,6 +44,8 @@ def test_without_classes_or_features_the_first_that_can_is_taken() -> None:
     assert list(choose_score(ScopeRows(features, None))) == ["nearest_rows"]
     assert list(choose_score(ScopeRows(None, torch.randn(50, 3)))) == ["energy"]
     assert choose_score(ScopeRows(None, None)) == {}
+    # of an ensemble's ordered classes neither features nor logits are known
+    assert choose_score(ScopeRows(None, None, torch.arange(5).repeat(20))) == {}
 
 
 def test_the_area_is_scikit_learns() -> None:
