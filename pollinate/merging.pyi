@@ -6,9 +6,12 @@ from lightning_modules.merging.dare import Dare as Dare
 from lightning_modules.merging.ensemble import OutputEnsemble as OutputEnsemble
 from lightning_modules.merging.fisher import Fisher as Fisher
 from lightning_modules.merging.greedy_soup import GreedySoup as GreedySoup
+from lightning_modules.merging.iso_c import IsoC as IsoC
 from lightning_modules.merging.layerwise import Layerwise as Layerwise
 from lightning_modules.merging.regmean import RegMean as RegMean
 from lightning_modules.merging.slerp import Slerp as Slerp
 from lightning_modules.merging.task_arithmetic import TaskArithmetic as TaskArithmetic
+from lightning_modules.merging.task_matrices import TaskMatrixMerge as TaskMatrixMerge
 from lightning_modules.merging.task_vectors import TaskVectorMerge as TaskVectorMerge
 from lightning_modules.merging.ties import Ties as Ties
+from lightning_modules.merging.tsv_m import TSVM as TSVM

@@ -20,6 +20,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 # place and names that only a run has
 OWN = {
     ("merging.Dare", "scale"),
+    ("merging.IsoC", "scale"),
     ("merging.TaskArithmetic", "scale"),
     ("merging.Ties", "scale"),
     ("sources.Csv", "delimiter"),

@@ -48,6 +48,19 @@ MERGINGS = (
         {"w": [3]},
         {"drop": 0.0, "scale": 0.5},
     ),
+    Row(  # the leading 2 e1 e1' and 3 e2 e2', which are orthogonal already
+        "method",
+        "tsv_m",
+        ([{"w": [[3, 1], [1, 2]]}, {"w": [[2, 1], [1, 4]]}], {"w": [[1, 1], [1, 1]]}),
+        {"w": [[3, 1], [1, 4]]},
+    ),
+    Row(  # the sum diag(6, 2) has singular values of 4 on average
+        "method",
+        "iso_c",
+        ([{"w": [[5, 1], [1, 2]]}, {"w": [[3, 1], [1, 2]]}], {"w": [[1, 1], [1, 1]]}),
+        {"w": [[3, 1], [1, 3]]},
+        {"scale": 0.5},
+    ),
     # (w x - y) x = 1 and 2 on rows (1, 0) and (1, 1): F = 1 and 4
     Row("method", "fisher", ([{"w": [1]}, {"w": [3]}], None), {"w": [2.6]}, {"normalize": False}),
     # G = 1 of either model's single row

@@ -47,7 +47,7 @@ def test_row(row: Row) -> None:
 
 
 SAME = {"task_arithmetic": {"scale": 1.0}, "dare": {"scale": 1.0, "drop": 0.0}}
-SAME |= {"ties": {"scale": 1.0, "keep": 1.0}, "slerp": {}}
+SAME |= {"ties": {"scale": 1.0, "keep": 1.0}, "slerp": {}, "iso_c": {"scale": 1.0}}
 
 
 @pytest.mark.parametrize("row", [r for r in rows("method") if r.option != "ensemble"], ids=ids)
@@ -69,7 +69,7 @@ def test_one_model_with_weight_1_is_the_identity(row: Row) -> None:
 
 
 ORDERLESS = ("average", "uniform_soup", "greedy_soup", "slerp", "task_arithmetic", "ties")
-ORDERLESS += ("fisher", "regmean")
+ORDERLESS += ("fisher", "regmean", "tsv_m", "iso_c")
 
 
 @pytest.mark.parametrize("option", ORDERLESS)
