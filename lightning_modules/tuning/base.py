@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.state_dicts import StateDict
+from lightning_modules.tuning.adapted_layers import AdaptedLayer, filled
 from pollinate.errors import UsageError
 from pollinate.recipes import Buildable
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 PREFIX = "base_model.model."  # peft's, before the names of a network's layers
 
 
@@ -35,10 +38,53 @@ class PeftAdapter:
     transposed: bool = False
     decomposed: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        layers: Mapping[str, AdaptedLayer],
+        frozen: StateDict,
+        dropout: float = 0.0,
+        rank: int | None = None,
+    ) -> PeftAdapter:
+        """Return layers with adapters as peft has them, with alpha = rank; DoRA if one is.
+
+        Args:
+            layers: {name of a layer: its factors}, >= 1.
+            frozen: {``LAYER.weight``: W}, looked at for DoRA only.
+            dropout: in training.
+            rank: of all layers, at least that of each, filled up with zeros; None: the largest.
+
+        Raises:
+            UsageError: see ``AdaptedLayer.lengths``.
+        """
+        size = max(one.rank for one in layers.values()) if rank is None else rank
+        decomposed = any(one.gain is not None for one in layers.values())
+        weights = {}
+        for name, layer in layers.items():
+            up = layer.up
+            if decomposed:
+                lengths, up = layer.lengths(frozen[f"{name}.weight"])
+                shape = (1, -1, *(1,) * (layer.down.dim() - 2)) if layer.down.dim() > 2 else (-1,)
+                weights[f"{name}{MAGNITUDE}"] = lengths.reshape(shape)
+            full = filled(replace(layer, up=up), size)
+            weights[f"{name}{DOWN}"] = full.down
+            weights[f"{name}{UP}"] = full.up.reshape(*full.up.shape, *(1,) * (full.down.dim() - 2))
+        transposed = any(one.transposed for one in layers.values())
+        return cls(size, float(size), dropout, weights, transposed, decomposed)
+
     @property
     def layers(self) -> list[str]:
         """Return the names of the layers."""
         return sorted({name.partition(".lora_")[0] for name in self.weights})
+
+    def layer(self, name: str, frozen: Tensor) -> AdaptedLayer:
+        """Return a layer's factors with all scales in them; frozen: its W."""
+        down, up = self.weights[f"{name}{DOWN}"], self.weights[f"{name}{UP}"].flatten(1)
+        scaled = self.alpha / self.rank * up
+        if not self.decomposed:
+            return AdaptedLayer(down, scaled, None, self.transposed)
+        lengths = self.weights[f"{name}{MAGNITUDE}"].flatten()
+        return AdaptedLayer.decomposed(down, scaled, lengths, frozen, self.transposed)
 
     def write(self, folder: Path, base: str | None) -> None:
         """Write what ``peft.PeftModel.from_pretrained(network, folder)`` reads.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import deepcopy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.tuning.adapted_layers import AdaptedLayer, as_matrix
 from lightning_modules.tuning.base import PeftAdapter, Tuning
 from lightning_modules.tuning.routed_adapters import is_transposed
 from pollinate.errors import UsageError
@@ -56,6 +57,32 @@ class LowRankTuning(Tuning):
         if alpha <= 0:
             raise UsageError(f"tune.alpha must be > 0, got {alpha}; frozen trains no adapter")
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
+
+    @abstractmethod
+    def bare_names(self, encoder: Encoder) -> dict[str, str]:
+        """Return {name of a weight without adapters: its name beside them} of the backbone."""
+
+    @abstractmethod
+    def put(self, encoder: Encoder, adapters: Mapping[str, PeftAdapter]) -> None:
+        """Let the encoder's adapters be others, of the same rank; its frozen weights stay.
+
+        Args:
+            encoder: to which this was applied.
+            adapters: {task: its adapter}; layers that it lacks are as without one.
+        """
+
+    def layers(self, encoder: Encoder, task: str) -> dict[str, AdaptedLayer]:
+        """Return {name of a layer: the factors of its weight} as a task sees them."""
+        state, names = encoder.tuned_part().state_dict(), self.bare_names(encoder)
+        adapter = self.adapter(encoder, task)
+        return {n: adapter.layer(n, state[names[f"{n}.weight"]]) for n in adapter.layers}
+
+    def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
+        state = encoder.tuned_part().state_dict()
+        weights = {bare: state[name] for bare, name in self.bare_names(encoder).items()}
+        for name, layer in self.layers(encoder, task).items():
+            weights[f"{name}.weight"] = layer.weight(weights[f"{name}.weight"])
+        return weights
 
 
 class PeftTuning(LowRankTuning):
@@ -111,16 +138,28 @@ class PeftTuning(LowRankTuning):
             self.rank, self.alpha, self.dropout, weights, transposed, self.decomposed
         )
 
-    def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
-        """Return the backbone's weights, by peft's own way to merge."""
-        from peft.tuners.tuners_utils import BaseTunerLayer
+    def bare_names(self, encoder: Encoder) -> dict[str, str]:
+        state = encoder.tuned_part().state_dict()
+        return {k.replace(".base_layer.", "."): k for k in state if ".lora_" not in k}
 
-        network = deepcopy(encoder.tuned_part())
-        for layer in network.modules():
-            if isinstance(layer, BaseTunerLayer):
-                layer.merge(safe_merge=True)
-        state = network.state_dict()
-        return {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
+    def put(self, encoder: Encoder, adapters: Mapping[str, PeftAdapter]) -> None:
+        """Let the adapter be another, of the same rank and kind: {any task: that}."""
+        state, names = encoder.tuned_part().state_dict(), self.bare_names(encoder)
+        given = next(iter(adapters.values()))
+        scale = (given.alpha / given.rank) / (self.alpha / self.rank)
+        for name, value in state.items():
+            layer, _, part = name.partition(".lora_")
+            if not part:
+                continue
+            found = given.weights.get(peft_weight_name(name))
+            if found is not None:
+                value.copy_(scale * found if part.startswith("B") else found)
+            elif part.startswith("magnitude"):
+                transposed = bool(encoder.tuned_part().get_submodule(layer).fan_in_fan_out)
+                weight = as_matrix(state[names[f"{layer}.weight"]], transposed)
+                value.copy_(weight.norm(dim=1).reshape(value.shape))
+            else:
+                value.zero_()
 
 
 def peft_weight_name(name: str) -> str:

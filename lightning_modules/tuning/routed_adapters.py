@@ -41,11 +41,6 @@ class LowRank(nn.Module):
         return found
 
 
-def lora_product(down: Tensor, up: Tensor) -> Tensor:
-    """Return B A as a weight: (r, in, ...), (out, r, ...) -> (out, in, ...)."""
-    return torch.einsum("ri...,or->oi...", down, up.flatten(1))
-
-
 def lora_factors(layer: nn.Module, rank: int) -> tuple[Any, Any]:
     """Return A and B of a layer, in its dtype and on its device.
 

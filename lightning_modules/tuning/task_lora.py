@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor
+from collections.abc import Mapping, Sequence
 
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.freezing import train_only
 from lightning_modules.routing import Routing
-from lightning_modules.tuning.base import PeftAdapter
+from lightning_modules.tuning.base import DOWN, UP, PeftAdapter
 from lightning_modules.tuning.peft_adapters import LowRankTuning, layer_kinds, target_layers
 from lightning_modules.tuning.routed_adapters import (
     PLACE,
     attach_adapters,
     is_transposed,
-    lora_product,
     routed_layers,
 )
 from pollinate.errors import UsageError
@@ -86,11 +83,19 @@ class TaskLoRA(LowRankTuning):
             transposed = is_transposed(layer)
         return PeftAdapter(rank, self.alpha, self.dropout, weights, transposed)
 
-    def merged(self, encoder: Encoder, task: str) -> dict[str, Tensor]:
-        """Return W + s_0 B_0 A_0 + s B_t A_t, and all other weights as they are."""
+    def bare_names(self, encoder: Encoder) -> dict[str, str]:
         state = encoder.tuned_part().state_dict()
-        weights = {k: v.clone() for k, v in state.items() if f".{PLACE}." not in f".{k}"}
-        for name, layer, adapters in routed_layers(encoder.tuned_part()):
-            added = lora_product(*adapters.stacked(task))
-            weights[f"{name}.weight"] += added.T if is_transposed(layer) else added
-        return weights
+        return {name: name for name in state if f".{PLACE}." not in f".{name}"}
+
+    def put(self, encoder: Encoder, adapters: Mapping[str, PeftAdapter]) -> None:
+        """Let the tasks' adapters be others, of the same rank; what they share becomes 0."""
+        for name, _, own in routed_layers(encoder.tuned_part()):
+            for weight in own.parameters():
+                weight.detach().zero_()
+            for task, given in adapters.items():
+                if f"{name}{DOWN}" in given.weights:
+                    scale = (given.alpha / given.rank) / own.scale
+                    place = own.own.get_submodule(task)
+                    place.get_parameter("down.weight").detach().copy_(given.weights[f"{name}{DOWN}"])
+                    up = scale * given.weights[f"{name}{UP}"]
+                    place.get_parameter("up.weight").detach().copy_(up)
