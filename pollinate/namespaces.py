@@ -51,7 +51,7 @@ FAMILIES: Mapping[str, Family] = {
         "lightning_modules.transfer", ("Transfer", "SourceMixer", "CoefficientSearch")
     ),
     "trunks": Family("lightning_modules.trunks", ("Trunk",)),
-    "tuning": Family("lightning_modules.tuning", ("Tuning",)),
+    "tuning": Family("lightning_modules.tuning", ("Tuning", "PeftAdapter")),
 }
 ROOT = "pollinate"
 CLASS = re.compile(r"^class (\w+)(?:\[[^\]]*\])?(?:\(([^)]*)\))?:", re.MULTILINE)

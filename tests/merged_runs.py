@@ -13,6 +13,9 @@ from torch import Tensor
 
 from datamodules.loading import table_digest
 from lightning_modules.checkpoints import read_checkpoint
+from lightning_modules.merging.adapters import backbone_name
+from lightning_modules.predictor import NETWORK_PREFIX, Predictor
+from pollinate.recipes import recipe_of
 
 CHEAP = (
     *("dim=16", "encoder.text.pairs=128", "encoder.text.width=16", "encoder.image.width=8"),
@@ -33,6 +36,28 @@ def moved(checkpoint: Mapping[str, Any], seed: int, size: float = 0.05) -> dict[
     for value in found["state_dict"].values():
         if value.is_floating_point():
             value += size * torch.randn(value.shape, generator=draws)
+    return found
+
+
+def adapted(checkpoint: Mapping[str, Any], tune: Any, seed: int) -> dict[str, Any]:
+    """The checkpoint with drawn adapters beside its encoder of texts, all else but that moved."""
+    found = moved(checkpoint, seed)
+    found["pollinate"]["config"]["encoder"]["text"]["tune"] = recipe_of(tune).node()
+    network = Predictor.from_spec(found["pollinate"]).single_network
+    part = backbone_name(network, "text")
+    names = tune.bare_names(network.encoder("text"))
+    bare = {f"{part}{own}": f"{NETWORK_PREFIX}{part}{one}" for one, own in names.items()}
+    draws = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, value in network.state_dict().items():
+        if name in bare:
+            state[name] = checkpoint["state_dict"][bare[name]]
+        elif name.startswith(part):
+            noise = torch.randn(value.shape, generator=draws)
+            state[name] = 1 + 0.1 * noise if "magnitude" in name else 0.3 * noise
+        else:
+            state[name] = found["state_dict"][f"{NETWORK_PREFIX}{name}"]
+    found["state_dict"] = {f"{NETWORK_PREFIX}{name}": value for name, value in state.items()}
     return found
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_modules.merging.evaluator import STATISTICS, MergeEvaluator, ScoreEvaluator
 from lightning_modules.merging.models import Models, StateReader
 from lightning_modules.state_dicts import StateDict
+from lightning_modules.tuning.base import PeftAdapter
 from pollinate.errors import UsageError
 from pollinate.recipes import Buildable
 
@@ -21,12 +22,14 @@ from pollinate.recipes import Buildable
 class MergeResult:
     """A model made of several.
 
-    state: {name: tensor} of the network.
+    state: {name: tensor} of the network, without adapters.
     coefficients: how it was made, as plain values: given, or chosen on validation data.
+    adapters: {modality: {task: the adapter beside its encoder}}, if the method keeps adapters.
     """
 
     state: dict[str, Tensor]
     coefficients: dict[str, Any] = field(default_factory=dict)
+    adapters: dict[str, dict[str, PeftAdapter]] = field(default_factory=dict)
 
 
 class MergeMethod(metaclass=Buildable):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from lightning_modules.merging.adapters import EncoderAdapters, fold, without_adapters
 from lightning_modules.state_dicts import StateDict, storage_key, weighted_sum
 from pollinate.errors import UsageError
 
@@ -61,6 +62,10 @@ class Models:
         weights: names of all parameters; what else the models have are buffers.
         tasks: of each model.
         base: opens the common start; None: there is none.
+        adapters: {modality: what stands beside an encoder's frozen weights} of each model, whose
+            states are without them; None: there are none.
+        layout: opens states of the same names, shapes and ties, all of them at a time; None:
+            those of ``read``, which are computed tensor by tensor where adapters are in weights.
     """
 
     def __init__(
@@ -70,9 +75,13 @@ class Models:
         weights: Collection[str],
         tasks: Sequence[Sequence[str]],
         base: StateReader | None = None,
+        adapters: Sequence[Mapping[str, EncoderAdapters]] | None = None,
+        layout: Sequence[StateReader] | None = None,
     ) -> None:
         self.labels = list(labels)
         self.read = list(read)
+        self.adapters = [{}] * len(self.read) if adapters is None else list(adapters)
+        self._layout = self.read if layout is None else list(layout)
         self.tasks = [list(own) for own in tasks]
         self.base = base
         self._weights = set(weights)
@@ -88,6 +97,55 @@ class Models:
 
     def __len__(self) -> int:
         return len(self.read)
+
+    def folded(self, base: StateReader | None = None) -> Models:
+        """Return the models with their adapters in their weights, each made when it is read.
+
+        Args:
+            base: opens the common start; None: that of this.
+
+        Raises:
+            UsageError: a model has other adapters for each task, and so no single weights.
+        """
+        pairs = zip(self.read, self.adapters, strict=True)
+        readers = [lambda read=read, own=own: fold(read(), own) for read, own in pairs]
+        start = self.base if base is None else base
+        return Models(self.labels, readers, self._weights, self.tasks, start, layout=self._layout)
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Return {name: W} of the backbones with adapters, from the first model that has them."""
+        found: dict[str, Tensor] = {}
+        for read, own in zip(self.read, self.adapters, strict=True):
+            state = read() if own else {}
+            for one in own.values():
+                found = {name: state[name] for name in one.names} | found
+        return found
+
+    def check_frozen(self, advice: str, all_models: bool) -> None:
+        """Check that adapters of several models stand beside the same weights.
+
+        Args:
+            advice: what to do if they don't.
+            all_models: whether those without adapters must have the weights, too.
+
+        Raises:
+            UsageError: they don't.
+        """
+        beside = {name for own in self.adapters for one in own.values() for name in one.names}
+        has = [{name for one in own.values() for name in one.names} for own in self.adapters]
+        wanted = [unit for unit in self.units if unit.is_weight and beside.intersection(unit.names)]
+        for unit, tensors, _ in self.stream(wanted):
+            known = [
+                (self.labels[owner], tensor)
+                for owner, tensor in zip(unit.owners, tensors, strict=True)
+                if all_models or unit.name in has[owner]
+            ]
+            for label, tensor in known[1:]:
+                if not torch.equal(tensor, known[0][1]):
+                    raise UsageError(
+                        f"{unit.name} must be the same beside all adapters, and {label}'s isn't "
+                        f"{known[0][0]}'s: adapters are changes of one frozen base; {advice}"
+                    )
 
     def is_merged(self, unit: ResultTensor) -> bool:
         """Say whether a method makes the tensor: no buffer, and several models or a start have it.
@@ -135,7 +193,7 @@ class Models:
         return found
 
     def _find(self, weights: Collection[str]) -> list[ResultTensor]:
-        states = [read() for read in self.read]
+        states = [read() for read in self._layout]
         start = self.base() if self.base else {}
         tasks = {task for own in self.tasks for task in own}
         tied: dict[tuple[object, ...], list[str]] = {}
@@ -171,6 +229,16 @@ class Models:
                 f"{name} must have one shape in all models, got {text}; weights are merged one by "
                 "one: train models of one width, or average their predictions: method=ensemble"
             )
+
+
+def read_bare(read: StateReader, adapters: Mapping[str, EncoderAdapters]) -> StateDict:
+    """Open a model without its adapters."""
+    return without_adapters(read(), adapters)
+
+
+def read_folded(read: StateReader, adapters: Mapping[str, EncoderAdapters]) -> StateDict:
+    """Open a model with its adapters in its weights."""
+    return fold(read_bare(read, adapters), adapters)
 
 
 def chunk_by_size(units: Iterable[ResultTensor], size: int) -> Iterator[list[ResultTensor]]:

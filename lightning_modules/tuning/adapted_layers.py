@@ -105,7 +105,7 @@ def concatenated(layers: Sequence[AdaptedLayer], weights: Sequence[float]) -> Ad
     return AdaptedLayer(down, up, gain, layers[0].transposed)
 
 
-def truncated(layer: AdaptedLayer, frozen: Tensor, rank: int) -> AdaptedLayer:
+def truncated(layer: AdaptedLayer, frozen: Tensor | None, rank: int) -> AdaptedLayer:
     """Return the adapter of a rank whose change of W is nearest to a layer's, B' A' = [..]_r.
 
     Of B A without g it is found by Q R decompositions of the two factors and the singular values
@@ -113,10 +113,11 @@ def truncated(layer: AdaptedLayer, frozen: Tensor, rank: int) -> AdaptedLayer:
 
     Args:
         layer: diag(g) W + B A.
-        frozen: W.
+        frozen: W, needed with g.
         rank: r, 1 <= r <= min(out, in).
     """
     if layer.gain is not None:
+        assert frozen is not None
         change = layer.matrix(frozen) - as_matrix(frozen, layer.transposed)
         return truncated_change(change, layer.down, layer.transposed, rank)
     up_q, up_r = torch.linalg.qr(layer.up.double())

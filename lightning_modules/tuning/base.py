@@ -77,12 +77,13 @@ class PeftAdapter:
         """Return the names of the layers."""
         return sorted({name.partition(".lora_")[0] for name in self.weights})
 
-    def layer(self, name: str, frozen: Tensor) -> AdaptedLayer:
-        """Return a layer's factors with all scales in them; frozen: its W."""
+    def layer(self, name: str, frozen: Tensor | None) -> AdaptedLayer:
+        """Return a layer's factors with all scales in them; frozen: its W, needed for DoRA."""
         down, up = self.weights[f"{name}{DOWN}"], self.weights[f"{name}{UP}"].flatten(1)
         scaled = self.alpha / self.rank * up
         if not self.decomposed:
             return AdaptedLayer(down, scaled, None, self.transposed)
+        assert frozen is not None
         lengths = self.weights[f"{name}{MAGNITUDE}"].flatten()
         return AdaptedLayer.decomposed(down, scaled, lengths, frozen, self.transposed)
 

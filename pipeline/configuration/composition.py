@@ -390,7 +390,8 @@ BELOW_NAME = re.compile(
 
 # options beside a name: encoder.text.tune.rank of encoder.text.tune=lora
 INSIDE_NAME = re.compile(
-    r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune|transfer\.(methods\.[^.]+|method))\..+"
+    r"(?P<node>balancer\.(losses|method)|encoder\.[^.]+\.tune|transfer\.(methods\.[^.]+|method)"
+    r"|method\.method)\..+"
 )
 
 
@@ -423,6 +424,7 @@ def resolve_names(config: DictConfig, folders: Sequence[Path]) -> None:
     for modality in _keys(config, "encoder"):
         _resolve_inner(config, f"encoder.{modality}.tune", "tune", folders)
     _resolve_transfers(config, "transfer", folders)
+    _resolve_inner(config, "method.method", "method", folders)
     _resolve_scores(config, folders)
     _resolve_optimizer(config)
 

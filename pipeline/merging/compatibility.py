@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.loading import table_digest
+from lightning_modules.merging.evaluator import network_part
 from lightning_modules.merging.models import Models, unrelated_models
 from pipeline.configuration.schema import dotted_items
 from pipeline.merging.parents import Parent
@@ -197,6 +198,25 @@ def check_starts(models: Models, base: Parent | None) -> list[str]:
         f"{one.cosine:.2f}): merging such models usually gives chance level; train them from one "
         "checkpoint, or average their predictions: method=ensemble"
         for one in found
+    ]
+
+
+def without_start(models: Models) -> list[str]:
+    """Return a note of what several models trained, and which no common start is known of.
+
+    Args:
+        models: whose base is what stands beside their adapters.
+    """
+    parts = {
+        network_part(unit.name)
+        for unit in models.units
+        if models.is_merged(unit) and not unit.in_base and not unit.is_own
+    }
+    if not parts:
+        return []
+    return [
+        f"note: {' and '.join(sorted(parts))} are averaged, as the frozen weights beside adapters "
+        "say nothing of what they were before training; base=CHECKPOINT does"
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -15,19 +15,23 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.checkpoints import BEST, MERGED_KEY, write_checkpoint
 from lightning_modules.distributed import fixed_buffers
 from lightning_modules.evaluation_module import EvaluationModule
+from lightning_modules.merging.adapter_merge import AdapterMerge
+from lightning_modules.merging.adapters import add_adapters
 from lightning_modules.merging.base import MergeMethod, MergeResult, check_method
 from lightning_modules.merging.evaluator import MergeEvaluator, stale_batch_norms
-from lightning_modules.merging.models import Models
+from lightning_modules.merging.models import Models, read_bare, read_folded
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
-from lightning_modules.task_network import CombinesNetworks
+from lightning_modules.task_network import CombinesNetworks, TaskNetwork
 from pipeline import terminal
 from pipeline.build import build_datamodule, build_evaluation_module
+from pipeline.merging.adapters import merged_tunes, parent_adapters
 from pipeline.merging.compatibility import (
     Shapes,
     check_complete,
     check_finite,
     check_fitted,
     check_starts,
+    without_start,
 )
 from pipeline.merging.merge_report import (
     MergeSummary,
@@ -38,7 +42,7 @@ from pipeline.merging.merge_report import (
     record_start,
 )
 from pipeline.merging.merge_scores import MergeScores, score_all
-from pipeline.merging.merged_spec import merged_spec
+from pipeline.merging.merged_spec import merged_spec, with_tunes
 from pipeline.merging.parents import BASE, read_parent, read_parents
 from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder, clear_previous_run
@@ -50,6 +54,10 @@ from pipeline.tracking.redact import redact
 from pipeline.trainer import explain_out_of_memory
 from pollinate.console import new_console
 from pollinate.instantiate import instantiate
+
+
+FROZEN = "the frozen weights beside the adapters"  # the start of what has adapters
+NAME_BASE = "name the model that all were trained on from: base=CHECKPOINT"
 
 
 class MergeRun:
@@ -74,7 +82,6 @@ class MergeRun:
         self.console = new_console()
         allow = config["allow_targets"]
         self.method: MergeMethod = instantiate(config["method"], allow, "method")
-        check_method(self.method, self.name, models, base)
         given = config["models"]
         labels = list(given) if isinstance(given, Mapping) else None
         combines = isinstance(self.method, CombinesNetworks)
@@ -88,21 +95,36 @@ class MergeRun:
         ]
         self.base = None if base is None else read_parent(base, BASE)
         combine = redact(config["method"]) if combines else None
-        self.spec = merged_spec(self.parents, self.base, combine, config["name"], allow)
-        network = Predictor.from_spec(self.spec, allow).network
+        adapters = [{} if combines else parent_adapters(one, allow) for one in self.parents]
+        adapted_base = parent_adapters(self.base, allow) if self.base else {}
+        from_frozen = base is None and any(adapters) and self.method.needs_base
+        check_method(self.method, self.name, models, FROZEN if from_frozen else base)
+        tunes = merged_tunes(self.method, adapters)
+        described = merged_spec(self.parents, self.base, combine, config["name"], allow)
+        spec = with_tunes(described, dict.fromkeys(tunes))  # without adapters
+        network = Predictor.from_spec(spec, allow).network
         self.fitted = fixed_buffers(network)  # of any size
         self.shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-        self.models = Models(
+        pairs = zip(self.parents, adapters, strict=True)
+        bare = Models(
             [parent.label for parent in self.parents],
-            [parent.weights for parent in self.parents],
+            [partial(read_bare, parent.weights, own) for parent, own in pairs],
             [name for name, _ in network.named_parameters(remove_duplicate=False)],
             [parent.tasks for parent in self.parents],
-            self.base.weights if self.base else None,
+            partial(read_folded, self.base.weights, adapted_base) if self.base else None,
+            adapters,
         )
+        self.keeps = isinstance(self.method, AdapterMerge)
+        folded = bare.folded(bare.frozen if from_frozen else None)
+        self.models = bare if self.keeps else folded
+        self.spec = with_tunes(spec, tunes)
         self.stale: list[str] = []
         if combine is None:
-            check_fitted(self.models, self.fitted)
+            check_fitted(bare, self.fitted)
             self._check_whole({n: unit.shape for unit in self.models.units for n in unit.names})
+            if from_frozen:
+                bare.check_frozen(NAME_BASE, all_models=False)
+                self.notes += without_start(folded)
             self.notes += check_starts(self.models, self.base)
             self.stale = (
                 stale_batch_norms(self.models, network)
@@ -110,9 +132,15 @@ class MergeRun:
                 else []
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.evaluator = MergeEvaluator(
-            self.models, self._build, self.stale, config["batch_norm_steps"], device
-        )
+
+        def evaluator(spec: Mapping[str, Any]) -> MergeEvaluator:
+            build = partial(self._build, spec)
+            steps = config["batch_norm_steps"]
+            return MergeEvaluator(folded, build, self.stale, steps, device)
+
+        self.evaluator = evaluator(self.spec)
+        # in which methods try weights: a network without adapters
+        self.tried = evaluator(spec) if self.keeps else self.evaluator
 
     @property
     def name(self) -> str:
@@ -144,8 +172,11 @@ class MergeRun:
 
     def merged(self) -> MergeResult:
         """Return the result, with BatchNorm statistics that fit it; nothing is written."""
-        merged = self.method.merge(self.models, self.evaluator)
+        merged = self.method.merge(self.models, self.tried)
         self._check_whole({name: tuple(value.shape) for name, value in merged.state.items()})
+        if self.keeps:
+            network = Predictor.from_spec(self.spec, self.config["allow_targets"]).single_network
+            merged.state = add_adapters(network, merged.state, merged.adapters)
         if self.stale:
             merged.state = self.evaluator.with_fresh_statistics(merged.state)
         check_finite(merged.state)
@@ -182,15 +213,24 @@ class MergeRun:
             return score_all(
                 self.evaluator,
                 merged.state,
-                isinstance(self.method, CombinesNetworks),
+                self._members(),
                 self.spec["config"]["trainer"],
                 self.console,
             )
 
-    def _build(self) -> tuple[MixedDataModule, EvaluationModule]:
-        config = {**self.spec["config"], "allow_targets": self.config["allow_targets"]}
+    def _members(self) -> Callable[[int], TaskNetwork] | None:
+        """Return what gives each model's network; None: the result's takes its weights."""
+        if isinstance(self.method, CombinesNetworks):
+            return lambda place: self.evaluator.network.networks[place]
+        if not self.keeps:
+            return None
+        allow, device = self.config["allow_targets"], self.evaluator.device
+        return lambda place: Predictor.load(self.parents[place].path, allow).network.to(device)
+
+    def _build(self, spec: Mapping[str, Any]) -> tuple[MixedDataModule, EvaluationModule]:
+        config = {**spec["config"], "allow_targets": self.config["allow_targets"]}
         seed_everything(config["seed"], verbose=False)
-        datamodule = build_datamodule(config, self.spec["learnt"])
+        datamodule = build_datamodule(config, spec["learnt"])
         datamodule.evaluation_batch_size = self.config["batch_size"]
         datamodule.setup()
         return datamodule, build_evaluation_module(config, datamodule)

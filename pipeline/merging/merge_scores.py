@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lightning_modules.merging.evaluator import MergeEvaluator
 from lightning_modules.state_dicts import StateDict
+from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.class_metrics import ConfusionCounts
 from pipeline.evaluation import evaluation_trainer
 from pipeline.run_summary import TaskMetrics
@@ -34,7 +35,7 @@ class MergeScores:
 def score_all(
     evaluator: MergeEvaluator,
     state: StateDict,
-    combined: bool,
+    members: Callable[[int], TaskNetwork] | None,
     options: Mapping[str, Any],
     console: Console,
 ) -> MergeScores:
@@ -43,13 +44,15 @@ def score_all(
     Args:
         evaluator: runs the result.
         state: its weights.
-        combined: whether it holds the networks of all models.
+        members: gives the network of each model; None: the result's can have its weights.
         options: of the trainer.
         console: where progress is shown.
     """
+    if members is not None:
+        evaluator.network.load_state_dict(dict(state))
     models = []
     for place, tasks in enumerate(evaluator.models.tasks):
-        with use_single_model(evaluator, place, state if combined else None):
+        with use_single_model(evaluator, place, members):
             numbers, _ = evaluate_loaded(evaluator, options, console)
         own = {split: {t: n for t, n in ns.items() if t in tasks} for split, ns in numbers.items()}
         models.append(own)
@@ -76,16 +79,15 @@ def evaluate_loaded(
 
 @contextmanager
 def use_single_model(
-    evaluator: MergeEvaluator, place: int, combined: StateDict | None
+    evaluator: MergeEvaluator, place: int, members: Callable[[int], TaskNetwork] | None
 ) -> Iterator[None]:
-    """Have the module predict by one of the models; combined: weights of all of them."""
-    if combined is None:
+    """Have the module predict by one of the models; members: gives their networks."""
+    if members is None:
         evaluator.load_model(place)
         yield
         return
     whole = evaluator.network
-    whole.load_state_dict(dict(combined))
-    evaluator.module.network = whole.networks[place]
+    evaluator.module.network = members(place)
     try:
         yield
     finally:

@@ -22,14 +22,13 @@ from lightning_modules.building import (
     build_tasks,
 )
 from lightning_modules.checkpoints import MERGED_KEY, SPEC_FORMAT
-from lightning_modules.tuning.base import Tuning
 from lightning_modules.views import TEXT
 from pipeline.configuration.composition import load_yaml
 from pipeline.configuration.groups import SHIPPED
+from pipeline.merging.adapters import Tunes
 from pipeline.merging.compatibility import mismatches
 from pipeline.merging.forms import allot_forms, use_forms
 from pipeline.merging.parents import Parent
-from pollinate.instantiate import find_target
 from pollinate.suggest import raise_all
 from pollinate.version import VERSION
 
@@ -66,8 +65,6 @@ def merged_spec(
     found = list(mismatches(parents, combine is None, alike))
     if base is not None:
         found += [p for p in mismatches([base, *parents], True, alike) if p not in found]
-    if combine is None:
-        found += adapter_problems(parents, allow)
     raise_all(list(dict.fromkeys(found)))
     config = copy.deepcopy(parents[0].config)
     for parent in parents:
@@ -101,6 +98,19 @@ def merged_spec(
         "learnt": learnt,
         MERGED_KEY: {"parents": [parent.record() for parent in parents]},
     }
+
+
+def with_tunes(spec: Mapping[str, Any], tunes: Tunes) -> dict[str, Any]:
+    """Return what a checkpoint says of its model, with other adapters beside encoders.
+
+    Args:
+        spec: what it says.
+        tunes: {modality: what stands beside its encoder, None: nothing} where models have adapters.
+    """
+    found = copy.deepcopy(dict(spec))
+    for modality, tune in tunes.items():
+        found["config"]["encoder"][modality][TUNE] = copy.deepcopy(tune)
+    return found
 
 
 def merged_learnt(parents: Sequence[Parent]) -> dict[str, Any]:
@@ -163,26 +173,3 @@ def merged_sampler(parents: Sequence[Parent]) -> dict[str, Any]:
 def option(group: str, name: str) -> dict[str, Any]:
     node: Any = OmegaConf.to_container(load_yaml(SHIPPED / group / f"{name}.yaml"))
     return dict(node)
-
-
-def adapter_problems(parents: Sequence[Parent], allow: Sequence[str]) -> list[str]:
-    """Return the encoders whose adapters would be averaged factor by factor."""
-    found = []
-    for modality in sorted({m for parent in parents for m in parent.modalities}):
-        some = [parent for parent in parents if modality in parent.modalities]
-        adapted = [p.label for p in some if adapts(p.config["encoder"][modality], modality, allow)]
-        if len(some) > 1 and adapted:
-            found.append(
-                f"encoder.{modality} of {' and '.join(adapted)} has adapters: the mean of factors "
-                "B and A isn't that of their products B A; train with tune=full, or merge the "
-                "predictions: method=ensemble"
-            )
-    return found
-
-
-def adapts(node: Mapping[str, Any], modality: str, allow: Sequence[str]) -> bool:
-    tune = node.get(TUNE)
-    if not tune:
-        return False
-    kind = find_target(tune["_target_"], allow, f"encoder.{modality}.{TUNE}")
-    return issubclass(kind, Tuning) and kind.adapts

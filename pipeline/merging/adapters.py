@@ -1,0 +1,68 @@
+"""The adapters of models that are merged, and what becomes of them in the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning_modules.building import TUNE, tasks_of_modality
+from lightning_modules.merging.adapter_merge import AdapterMerge
+from lightning_modules.merging.adapters import EncoderAdapters, network_adapters
+from lightning_modules.merging.base import MergeMethod
+from lightning_modules.predictor import Predictor
+from lightning_modules.tuning.base import Tuning
+from pipeline.merging.parents import Parent
+from pollinate.errors import UsageError
+from pollinate.instantiate import find_target
+from pollinate.recipes import recipe_of
+
+Tunes = Mapping[str, Mapping[str, Any] | None]
+
+
+def parent_adapters(parent: Parent, allow: Sequence[str]) -> dict[str, EncoderAdapters]:
+    """Return {modality: what stands beside the frozen weights of its encoder} of a model.
+
+    Args:
+        parent: its network is built if an encoder has adapters, but no weight is read into memory.
+        allow: packages, besides our own, whose classes may be named.
+    """
+    if not any(adapts(parent.config["encoder"][one], one, allow) for one in parent.modalities):
+        return {}
+    network = Predictor.from_spec(parent.spec, allow).single_network
+    weights = {name: one for name, one in parent.weights().items() if name.startswith("encoders.")}
+    network.load_state_dict(weights, strict=False, assign=True)
+    datasets = parent.config["data"]["datasets"]
+    readers = {one: tasks_of_modality(one, datasets, network.routes) for one in parent.modalities}
+    return network_adapters(network, readers, parent.label)
+
+
+def adapts(node: Mapping[str, Any], modality: str, allow: Sequence[str]) -> bool:
+    tune = node.get(TUNE)
+    if not tune:
+        return False
+    kind = find_target(tune["_target_"], allow, f"encoder.{modality}.{TUNE}")
+    return issubclass(kind, Tuning) and kind.adapts
+
+
+def merged_tunes(method: MergeMethod, adapters: Sequence[Mapping[str, EncoderAdapters]]) -> Tunes:
+    """Return {modality: the node of what stands beside the result's encoder} where models adapt.
+
+    Args:
+        method: None stands beside an encoder, unless it keeps adapters.
+        adapters: of each model.
+
+    Raises:
+        UsageError: the method merges adapters, and there are none, or of kinds without a sum.
+    """
+    found: dict[str, list[EncoderAdapters]] = {}
+    for own in adapters:
+        for modality, one in own.items():
+            found.setdefault(modality, []).append(one)
+    if not isinstance(method, AdapterMerge):
+        return dict.fromkeys(found)
+    if not found:
+        raise UsageError(
+            f"{type(method).__name__} merges adapters, and no model has some; train with tune=lora, "
+            "or merge whole weights: method=average"
+        )
+    return {name: recipe_of(method.tuning(some)).node() for name, some in found.items()}
