@@ -1,7 +1,10 @@
 # written by python -m pollinate.stubs
 from lightning_modules.merging.adamerging import AdaMerging as AdaMerging
+from lightning_modules.merging.adapter_merge import AdapterMerge as AdapterMerge
+from lightning_modules.merging.adapter_merge import SharedAdapterMerge as SharedAdapterMerge
 from lightning_modules.merging.average import Average as Average
 from lightning_modules.merging.base import MergeMethod as MergeMethod
+from lightning_modules.merging.concat import Concat as Concat
 from lightning_modules.merging.dare import Dare as Dare
 from lightning_modules.merging.ensemble import OutputEnsemble as OutputEnsemble
 from lightning_modules.merging.fisher import Fisher as Fisher
@@ -10,6 +13,8 @@ from lightning_modules.merging.iso_c import IsoC as IsoC
 from lightning_modules.merging.layerwise import Layerwise as Layerwise
 from lightning_modules.merging.regmean import RegMean as RegMean
 from lightning_modules.merging.slerp import Slerp as Slerp
+from lightning_modules.merging.svd import TruncatedSVD as TruncatedSVD
+from lightning_modules.merging.task_adapters import TaskAdapters as TaskAdapters
 from lightning_modules.merging.task_arithmetic import TaskArithmetic as TaskArithmetic
 from lightning_modules.merging.task_matrices import TaskMatrixMerge as TaskMatrixMerge
 from lightning_modules.merging.task_vectors import TaskVectorMerge as TaskVectorMerge

@@ -1,4 +1,5 @@
 # written by python -m pollinate.stubs
+from lightning_modules.tuning.base import PeftAdapter as PeftAdapter
 from lightning_modules.tuning.base import SteppedTuning as SteppedTuning
 from lightning_modules.tuning.base import Tuning as Tuning
 from lightning_modules.tuning.bitfit import BitFit as BitFit

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
-from lightning_modules.merging.base import MergeMethod
+from lightning_modules.merging.adapters import EncoderAdapters
+from lightning_modules.merging.base import MergeMethod, MergeResult
 from lightning_modules.merging.evaluator import MergeEvaluator
 from lightning_modules.merging.models import Models
 from lightning_modules.state_dicts import StateDict
 from lightning_modules.tasks.base import Task
 from lightning_modules.tasks.classification import Classification
 from lightning_modules.tasks.regression import Regression
+from lightning_modules.tuning.adapted_layers import AdaptedLayer
+from lightning_modules.tuning.lora import LoRA
 
 W = "w.weight"
 Data = Mapping[str, tuple[Tensor, Tensor]]  # {task: (inputs (N, in), targets)}
@@ -46,6 +49,23 @@ def models(
         tasks or [[f"t{place}"] for place in range(len(states))],
         None if base is None else lambda: base,
     )
+
+
+def models_of(given: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None) -> Models:
+    """Models of plain numbers, called m0, m1, ..., those with factors having adapters beside w."""
+    states = [state_dict_of(one) for one in given]
+    adapters: list[dict[str, EncoderAdapters]] = []
+    for place, own in enumerate(states):
+        adapters.append({})
+        if "down.weight" in own:
+            layer = AdaptedLayer(own.pop("down.weight"), own.pop("up.weight"))
+            beside = {W: {f"t{place}": layer}}
+            adapters[-1]["text"] = EncoderAdapters(
+                f"m{place}", LoRA(layer.rank), beside, {W: W}, ""
+            )
+    found = models(states, None if base is None else state_dict_of(base))
+    found.adapters = adapters
+    return found
 
 
 class Layer(nn.Module):
@@ -149,4 +169,15 @@ def result(
     shape = next((unit.shape for unit in merged.units if W in unit.names), (1, 1))
     one = (torch.ones(1, shape[-1]), torch.zeros(1, dtype=torch.int64))
     evaluator = LayerEvaluator(merged, data or dict.fromkeys(tasks, one), nearness(target))
-    return method.merge(merged, evaluator).state
+    return with_adapters(method.merge(merged, evaluator))
+
+
+def with_adapters(found: MergeResult) -> dict[str, Tensor]:
+    """A result of one layer, with adapters in w, or in the names of tasks with their own."""
+    state = dict(found.state)
+    for task, adapter in found.adapters.get("text", {}).items():
+        weight = adapter.layer("w", found.state[W]).weight(found.state[W])
+        if task != "all":
+            state.pop(W, None)
+        state[W if task == "all" else f"{task}.weight"] = weight
+    return state

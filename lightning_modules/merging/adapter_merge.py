@@ -238,7 +238,9 @@ def layer_name(weight: str, part: str) -> str:
     return weight.removeprefix(part).removesuffix(WEIGHT)
 
 
-def shared_tuning(adapters: Sequence[EncoderAdapters], rank: int, decomposed: bool) -> LowRankTuning:
+def shared_tuning(
+    adapters: Sequence[EncoderAdapters], rank: int, decomposed: bool
+) -> LowRankTuning:
     """Return one adapter for all tasks, of scale 1 on the layers of all models' adapters."""
     kind: Callable[..., LowRankTuning] = DoRA if decomposed else LoRA
     return kind(rank, float(rank), adapters[0].tuning.dropout, common_targets(adapters))
@@ -255,5 +257,7 @@ def common_targets(adapters: Iterable[EncoderAdapters]) -> Sequence[str] | None:
 
 def is_decomposed(adapters: Iterable[EncoderAdapters]) -> bool:
     """Say whether any adapter has lengths of its own."""
-    layers = (one for own in adapters for by_task in own.layers.values() for one in by_task.values())
+    layers = (
+        one for own in adapters for by_task in own.layers.values() for one in by_task.values()
+    )
     return any(layer.gain is not None for layer in layers)

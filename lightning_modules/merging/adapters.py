@@ -77,7 +77,9 @@ def network_adapters(
                 known = tuning.layers(encoder, task)
             for name, layer in known.items():
                 layers.setdefault(f"{part}{name}{WEIGHT}", {})[task] = layer
-        names = {f"{part}{bare}": f"{part}{own}" for bare, own in tuning.bare_names(encoder).items()}
+        names = {
+            f"{part}{bare}": f"{part}{own}" for bare, own in tuning.bare_names(encoder).items()
+        }
         found[modality] = EncoderAdapters(model, tuning, layers, names, part)
     return found
 

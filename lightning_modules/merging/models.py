@@ -81,7 +81,7 @@ class Models:
         self.labels = list(labels)
         self.read = list(read)
         self.adapters = [{}] * len(self.read) if adapters is None else list(adapters)
-        self._layout = self.read if layout is None else list(layout)
+        self._layout = layout
         self.tasks = [list(own) for own in tasks]
         self.base = base
         self._weights = set(weights)
@@ -110,7 +110,7 @@ class Models:
         pairs = zip(self.read, self.adapters, strict=True)
         readers = [lambda read=read, own=own: fold(read(), own) for read, own in pairs]
         start = self.base if base is None else base
-        return Models(self.labels, readers, self._weights, self.tasks, start, layout=self._layout)
+        return Models(self.labels, readers, self._weights, self.tasks, start, layout=self.read)
 
     def frozen(self) -> dict[str, Tensor]:
         """Return {name: W} of the backbones with adapters, from the first model that has them."""
@@ -193,7 +193,7 @@ class Models:
         return found
 
     def _find(self, weights: Collection[str]) -> list[ResultTensor]:
-        states = [read() for read in self._layout]
+        states = [read() for read in (self.read if self._layout is None else self._layout)]
         start = self.base() if self.base else {}
         tasks = {task for own in self.tasks for task in own}
         tied: dict[tuple[object, ...], list[str]] = {}

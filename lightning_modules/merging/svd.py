@@ -52,7 +52,8 @@ class TruncatedSVD(SharedAdapterMerge):
     Examples:
         >>> import torch, pollinate as po
         >>> def adapter(*entries):
-        ...     factors = {"q.lora_A.weight": torch.eye(2), "q.lora_B.weight": torch.diag(torch.tensor(entries))}
+        ...     up = torch.diag(torch.tensor(entries))
+        ...     factors = {"q.lora_A.weight": torch.eye(2), "q.lora_B.weight": up}
         ...     return po.tuning.PeftAdapter(rank=2, alpha=2.0, dropout=0.0, weights=factors)
         >>> found = po.merging.TruncatedSVD(rank=1, weights=[1, 1]).merge_adapters(
         ...     {"a": adapter(3.0, 0.0), "b": adapter(1.0, 2.0)}
@@ -101,7 +102,12 @@ class TruncatedSVD(SharedAdapterMerge):
         def cut(_: Models, modality: str, state: StateDict) -> dict[str, dict[str, AdaptedLayer]]:
             has = [own[modality] for own in models.adapters if modality in own]
             layers = {name: layer for one in has for name, layer in one.shared.items()}
-            return {"all": {name: self._nearest(whole.state[name], state[name], layer) for name, layer in layers.items()}}
+            return {
+                "all": {
+                    name: self._nearest(whole.state[name], state[name], layer)
+                    for name, layer in layers.items()
+                }
+            }
 
         found = self.beside(models, whole.state | frozen, cut)
         return MergeResult(found.state, {**whole.coefficients, "rank": self.rank}, found.adapters)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from lightning_modules.source_models import SourceModel
+from lightning_modules.tuning.base import peft_scale
 from lightning_modules.tuning.routed_adapters import PLACE, LowRank
 from pollinate.errors import UsageError
 from pollinate.overrides import override
@@ -67,7 +68,7 @@ def scale_there(source: SourceModel, name: str) -> float:
 
 
 def scale_of_peft(source: SourceModel, name: str, rank: int) -> float:
-    """Return s by peft's adapter_config.json: alpha / r, or alpha / sqrt(r), of each layer's."""
+    """Return s by peft's adapter_config.json."""
     config = source.adapter
     if config is None:
         raise UsageError(
@@ -75,15 +76,7 @@ def scale_of_peft(source: SourceModel, name: str, rank: int) -> float:
             "alpha; give the folder that peft wrote"
         )
     layer = name[: re.search(PART, name).start()]  # type: ignore[union-attr]  # it is an adapter's
-    patterns = dict(config.get("alpha_pattern") or {})
-    own = (alpha for pattern, alpha in patterns.items() if fits_layer(pattern, layer))
-    alpha = float(next(own, config["lora_alpha"]))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def fits_layer(pattern: str, layer: str) -> bool:
-    """Say whether peft's pattern, a name or an expression, means a layer."""
-    return re.search(rf"(?:^|\.){pattern}$", layer) is not None
+    return peft_scale(config, layer, rank)
 
 
 def refuse_other_kinds(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from lightning_modules.state_dicts import StateDict
 from lightning_modules.tuning.adapted_layers import AdaptedLayer, filled
 from pollinate.errors import UsageError
 from pollinate.recipes import Buildable
+from pollinate.suggest import listing
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
@@ -29,6 +32,19 @@ class PeftAdapter:
     weights: {``LAYER.lora_A.weight``, say: tensor}.
     transposed: whether the layers hold W as (in, out).
     decomposed: whether W's columns have lengths of their own (DoRA).
+
+    Examples:
+        >>> import pathlib, torch, pollinate as po
+        >>> weights = {"q.lora_A.weight": torch.ones(1, 3), "q.lora_B.weight": torch.ones(2, 1)}
+        >>> adapter = po.tuning.PeftAdapter(rank=1, alpha=2.0, dropout=0.0, weights=weights)
+        >>> adapter.layer("q", None).weight(torch.zeros(2, 3))  # as the layer holds it: W + 2 B A
+        tensor([[2., 2., 2.],
+                [2., 2., 2.]])
+        >>> folder = pathlib.Path("mine")
+        >>> folder.mkdir()
+        >>> adapter.write(folder, "owner/model")
+        >>> po.tuning.PeftAdapter.read(folder).layers
+        ['q']
     """
 
     rank: int
@@ -72,6 +88,40 @@ class PeftAdapter:
         transposed = any(one.transposed for one in layers.values())
         return cls(size, float(size), dropout, weights, transposed, decomposed)
 
+    @classmethod
+    def read(cls, folder: Path) -> PeftAdapter:
+        """Read what peft wrote: LoRA or DoRA, all scales in B, with alpha = rank.
+
+        Args:
+            folder: with adapter_config.json and adapter_model.safetensors.
+
+        Raises:
+            UsageError: there is no such file, or a weight of another kind of adapter.
+        """
+        from safetensors.torch import load_file  # only folders of peft's need it
+
+        for name in (CONFIG, WEIGHTS):
+            if not (folder / name).is_file():
+                raise UsageError(f"{folder} must be a folder that peft wrote, with {name}")
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        given = {n.removeprefix(PREFIX): v for n, v in load_file(folder / WEIGHTS).items()}
+        unknown = sorted(n for n in given if not n.endswith((DOWN, UP, MAGNITUDE)))
+        if unknown or config.get("peft_type") != "LORA":
+            raise UsageError(
+                f"{folder} must hold adapters by LoRA or DoRA alone, got "
+                f"{config.get('peft_type')}, {listing(unknown) if unknown else 'no LORA'}"
+            )
+        weights: dict[str, Tensor] = {n: v for n, v in given.items() if n.endswith(MAGNITUDE)}
+        ranks = {n.removesuffix(DOWN): len(v) for n, v in given.items() if n.endswith(DOWN)}
+        size = max(ranks.values())
+        for name, rank in ranks.items():
+            up = peft_scale(config, name, rank) * given[f"{name}{UP}"]
+            full = filled(AdaptedLayer(given[f"{name}{DOWN}"], up.flatten(1)), size)
+            weights[f"{name}{DOWN}"] = full.down
+            weights[f"{name}{UP}"] = full.up.reshape(*full.up.shape, *up.shape[2:])
+        options = bool(config.get("fan_in_fan_out")), bool(config.get("use_dora"))
+        return cls(size, float(size), float(config.get("lora_dropout") or 0), weights, *options)
+
     @property
     def layers(self) -> list[str]:
         """Return the names of the layers."""
@@ -112,6 +162,19 @@ class PeftAdapter:
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         named = {f"{PREFIX}{name}": v.contiguous() for name, v in self.weights.items()}
         save_file(named, folder / WEIGHTS, {"format": "pt"})
+
+
+def peft_scale(config: Mapping[str, Any], layer: str, rank: int) -> float:
+    """Return s by peft's adapter_config.json: alpha / r, or alpha / sqrt(r), of each layer's."""
+    patterns = dict(config.get("alpha_pattern") or {})
+    own = (alpha for pattern, alpha in patterns.items() if fits_layer(pattern, layer))
+    alpha = float(next(own, config["lora_alpha"]))
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def fits_layer(pattern: str, layer: str) -> bool:
+    """Say whether peft's pattern, a name or an expression, means a layer."""
+    return re.search(rf"(?:^|\.){pattern}$", layer) is not None
 
 
 NO_ADAPTERS = "the run trained no adapters; one with tune=task_lora, lora or dora has some"

@@ -96,6 +96,8 @@ class TaskLoRA(LowRankTuning):
                 if f"{name}{DOWN}" in given.weights:
                     scale = (given.alpha / given.rank) / own.scale
                     place = own.own.get_submodule(task)
-                    place.get_parameter("down.weight").detach().copy_(given.weights[f"{name}{DOWN}"])
+                    place.get_parameter("down.weight").detach().copy_(
+                        given.weights[f"{name}{DOWN}"]
+                    )
                     up = scale * given.weights[f"{name}{UP}"]
                     place.get_parameter("up.weight").detach().copy_(up)

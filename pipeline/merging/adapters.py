@@ -12,10 +12,11 @@ from lightning_modules.merging.base import MergeMethod
 from lightning_modules.predictor import Predictor
 from lightning_modules.tuning.base import Tuning
 from pipeline.merging.parents import Parent
-from pollinate.errors import UsageError
+from pollinate.errors import PollinateError, UsageError
 from pollinate.instantiate import find_target
 from pollinate.recipes import recipe_of
 
+ENCODERS = "encoders"  # name of the network's part
 Tunes = Mapping[str, Mapping[str, Any] | None]
 
 
@@ -25,12 +26,22 @@ def parent_adapters(parent: Parent, allow: Sequence[str]) -> dict[str, EncoderAd
     Args:
         parent: its network is built if an encoder has adapters, but no weight is read into memory.
         allow: packages, besides our own, whose classes may be named.
+
+    Raises:
+        PollinateError: weights have other names or shapes than its configuration says.
     """
     if not any(adapts(parent.config["encoder"][one], one, allow) for one in parent.modalities):
         return {}
     network = Predictor.from_spec(parent.spec, allow).single_network
-    weights = {name: one for name, one in parent.weights().items() if name.startswith("encoders.")}
-    network.load_state_dict(weights, strict=False, assign=True)
+    start = f"{ENCODERS}."
+    weights = {n.removeprefix(start): v for n, v in parent.weights().items() if n.startswith(start)}
+    try:
+        network.encoders.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise PollinateError(
+            f"the weights of {parent.path} don't fit its configuration: {error}; use the version "
+            "of pollinate that wrote it"
+        ) from error
     datasets = parent.config["data"]["datasets"]
     readers = {one: tasks_of_modality(one, datasets, network.routes) for one in parent.modalities}
     return network_adapters(network, readers, parent.label)
@@ -62,7 +73,7 @@ def merged_tunes(method: MergeMethod, adapters: Sequence[Mapping[str, EncoderAda
         return dict.fromkeys(found)
     if not found:
         raise UsageError(
-            f"{type(method).__name__} merges adapters, and no model has some; train with tune=lora, "
-            "or merge whole weights: method=average"
+            f"{type(method).__name__} merges adapters, and no model has some; train with "
+            "tune=lora, or merge whole weights: method=average"
         )
     return {name: recipe_of(method.tuning(some)).node() for name, some in found.items()}

@@ -55,7 +55,6 @@ from pipeline.trainer import explain_out_of_memory
 from pollinate.console import new_console
 from pollinate.instantiate import instantiate
 
-
 FROZEN = "the frozen weights beside the adapters"  # the start of what has adapters
 NAME_BASE = "name the model that all were trained on from: base=CHECKPOINT"
 

@@ -7,7 +7,12 @@ import math
 from tests.rows.row import Row
 
 # given: (the models, their start); expected: the result. A model is {name: entries}, of which w is
-# the weight of a layer (out, in); see tests.merging for the data that some methods look at
+# the weight of a layer (out, in), and up and down the factors of an adapter beside it, which the
+# result has in w, or in the name of each task; see tests.merging for the data that some methods
+# look at
+EYE = [[1, 0], [0, 1]]
+FIRST = {"w": EYE, "down": [[1, 0]], "up": [[4], [0]]}  # adds diag(4, 0)
+SECOND = {"w": EYE, "down": [[0, 1], [0, 1]], "up": [[0, 0], [1, 1]]}  # adds diag(0, 2)
 MERGINGS = (
     Row(
         "method",
@@ -60,6 +65,22 @@ MERGINGS = (
         ([{"w": [[5, 1], [1, 2]]}, {"w": [[3, 1], [1, 2]]}], {"w": [[1, 1], [1, 1]]}),
         {"w": [[3, 1], [1, 3]]},
         {"scale": 0.5},
+    ),
+    Row(
+        "method", "concat", ([FIRST, SECOND], None), {"w": [[5, 0], [0, -1]]}, {"weights": [1, -1]}
+    ),
+    Row(  # of diag(2, 1) the first
+        "method",
+        "svd",
+        ([FIRST, SECOND], None),
+        {"w": [[3, 0], [0, 1]]},
+        {"rank": 1},
+    ),
+    Row(
+        "method",
+        "task_adapters",
+        ([FIRST, SECOND], None),
+        {"t0": [[5, 0], [0, 1]], "t1": [[1, 0], [0, 3]]},
     ),
     # (w x - y) x = 1 and 2 on rows (1, 0) and (1, 1): F = 1 and 4
     Row("method", "fisher", ([{"w": [1]}, {"w": [3]}], None), {"w": [2.6]}, {"normalize": False}),

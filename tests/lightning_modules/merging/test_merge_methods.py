@@ -20,7 +20,7 @@ from lightning_modules.merging.slerp import Slerp, slerp
 from lightning_modules.merging.task_arithmetic import TaskArithmetic
 from lightning_modules.merging.ties import Ties, magnitude_thresholds
 from pollinate.errors import UsageError
-from tests.merging import LayerEvaluator, W, models, result, state_dict_of
+from tests.merging import LayerEvaluator, W, models, models_of, result, state_dict_of
 from tests.rows.groups import rows
 from tests.rows.row import Row, ids
 
@@ -35,9 +35,7 @@ DATA = {
 @each
 def test_row(row: Row) -> None:
     given, start = row.given
-    merged = models(
-        [state_dict_of(one) for one in given], None if start is None else state_dict_of(start)
-    )
+    merged = models_of(given, start)
     data = DATA if len(given) == 2 and len(state_dict_of(given[0])[W]) == 1 else None
     found = result(row.build(), merged, data)
     expected = state_dict_of(row.expected)

@@ -60,11 +60,6 @@ def stitched(checkpoint: dict[str, Any]) -> None:
     trunk["_target_"] = "pollinate.trunks.CrossStitch"
 
 
-def adapted(checkpoint: dict[str, Any]) -> None:
-    tune = {"_target_": "pollinate.tuning.LoRA"}
-    checkpoint["pollinate"]["config"]["encoder"]["image"]["tune"] = tune
-
-
 DIFFERENCES = (
     (wider, r"dim is 16 in a, 32 in wider; .*method=ensemble"),
     (retokenized, r"the tokenizer of retokenized is not that of a; train both with one"),
@@ -73,7 +68,6 @@ DIFFERENCES = (
     (other_rows, r"data.datasets.shop.content is .* data sets of one name must be one"),
     (other_split, r"data.seed is 0 in a, 7 in other_split; rows that one tests another trained"),
     (other_encoder, r"encoder.image.stages is 3 in a, 2 in other_encoder"),
-    (adapted, r"encoder.image of adapted has adapters: the mean of factors"),
 )
 
 
@@ -150,6 +144,19 @@ def test_an_average_of_strangers_is_noted(home: Path, tmp_path: Path, capsys: An
         (["output=A/out"], "is not a folder; choose another: output=PATH"),
         (["output=IN"], "which is merged; choose another"),
         (["method.weights=[-1]"], "weights must be >= 0"),
+        (["method=concat"], "Concat merges adapters, and no model has some; train with tune=lora"),
+        (["method=concat", "base=A"], "Concat doesn't use a common start; leave out base="),
+        (["method=svd", "method.rank=0"], "rank must be >= 1, got 0"),
+        (
+            ["method=svd", "method.method=svd"],
+            "whole weights, which TruncatedSVD doesn't; use ties",
+        ),
+        (["method=svd", "method.method=ensemble"], "whole weights, which OutputEnsemble doesn't"),
+        (
+            ["method=svd", "method.method=ties", "method.weights=[1]"],
+            "weights have no effect beside method",
+        ),
+        (["method=task_adapters", "method.weights=[0]"], "weights must be > 0, got [0]"),
     ],
 )
 def test_bad_arguments(

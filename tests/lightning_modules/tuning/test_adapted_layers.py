@@ -1,0 +1,148 @@
+"""Weights of layers with adapters in thin factors, against the dense ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import pollinate as po
+from lightning_modules.tuning.adapted_layers import (
+    AdaptedLayer,
+    concatenated,
+    truncated,
+)
+from lightning_modules.tuning.base import CONFIG, PREFIX, WEIGHTS, PeftAdapter
+from pollinate.errors import UsageError
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def lora(rank: int, seed: int, out: int = 6, inputs: int = 9) -> AdaptedLayer:
+    return AdaptedLayer(drawn(rank, inputs, seed=seed), drawn(out, rank, seed=seed + 99))
+
+
+def dora(rank: int, seed: int, frozen: Tensor) -> AdaptedLayer:
+    thin = lora(rank, seed)
+    return AdaptedLayer.decomposed(thin.down, thin.up, drawn(6, seed=seed + 7), frozen)
+
+
+def test_dora_by_its_equation() -> None:
+    frozen, thin, m = drawn(6, 9), lora(2, 1), drawn(6, seed=8)
+    v = frozen + thin.up @ thin.down
+    found = dora(2, 1, frozen)
+    torch.testing.assert_close(found.weight(frozen), m[:, None] * v / v.norm(dim=1)[:, None])
+    lengths, up = found.lengths(frozen)
+    torch.testing.assert_close(lengths, m)
+    torch.testing.assert_close(up, thin.up)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_sums_are_exact(transposed: bool) -> None:
+    frozen = drawn(6, 9)
+    held = frozen.T.contiguous() if transposed else frozen
+    layers = [lora(2, 1), dora(3, 2, frozen), lora(1, 3)]
+    given = [AdaptedLayer(one.down, one.up, one.gain, transposed) for one in layers]
+    weights = [0.5, -2.0, 1.5]
+    total = frozen.clone()
+    for layer, weight in zip(layers, weights, strict=True):
+        total += weight * (layer.weight(frozen) - frozen)
+    found = concatenated(given, weights)
+    assert found.rank == 6
+    torch.testing.assert_close(found.weight(held), total.T if transposed else total)
+    lengths, up = found.lengths(held)
+    again = AdaptedLayer.decomposed(found.down, up, lengths, held, transposed)
+    torch.testing.assert_close(again.weight(held), total.T if transposed else total)
+
+
+def test_a_row_that_is_taken_away_has_no_direction() -> None:
+    frozen = torch.ones(6, 9)
+    thin = lora(2, 1)
+    one = AdaptedLayer(thin.down, thin.up, torch.full((6,), 2.0))
+    with pytest.raises(UsageError, match=r"take all of a layer's row away, .*=task_arithmetic"):
+        concatenated([one], [-1.0]).lengths(frozen)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 6])
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_nearest_of_a_rank(rank: int, count: int) -> None:
+    """Also of factors of more rank than the matrix has."""
+    frozen = drawn(6, 9)
+    layers = [lora(3, seed) for seed in range(count)]
+    whole = concatenated(layers, [1.0] * count)
+    u, s, v = torch.linalg.svd(whole.up @ whole.down, full_matrices=False)
+    found = truncated(whole, frozen, rank)
+    assert found.rank == rank
+    torch.testing.assert_close(
+        found.up @ found.down, u[:, :rank] * s[:rank] @ v[:rank], atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(found.up.T @ found.up, found.down @ found.down.T, atol=1e-4, rtol=0)
+
+
+def test_kernels() -> None:
+    frozen = drawn(6, 2, 3, 3)
+    one = AdaptedLayer(drawn(2, 2, 3, 3, seed=1), drawn(6, 2, seed=2))
+    expected = frozen + torch.einsum("ri...,or->oi...", one.down, one.up)
+    torch.testing.assert_close(one.weight(frozen), expected)
+    adapter = PeftAdapter.of({"c": one}, {}, rank=3)
+    assert adapter.weights["c.lora_B.weight"].shape == (6, 3, 1, 1)
+    torch.testing.assert_close(adapter.layer("c", None).weight(frozen), expected)
+
+
+def test_what_peft_writes_is_read_with_its_scales(tmp_path: Path) -> None:
+    """Of ranks and alphas by layer, and alpha / sqrt(r)."""
+    weights = {
+        "a.q.lora_A.weight": drawn(2, 9),
+        "a.q.lora_B.weight": drawn(6, 2),
+        "a.v.lora_A.weight": drawn(4, 9),
+        "a.v.lora_B.weight": drawn(6, 4),
+    }
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "alpha_pattern": {"v": 2}}
+    config |= {"rank_pattern": {"v": 4}, "use_rslora": True}
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    save_file({f"{PREFIX}{name}": one for name, one in weights.items()}, tmp_path / WEIGHTS)
+    found = PeftAdapter.read(tmp_path)
+    assert (found.rank, found.alpha, found.layers) == (4, 4.0, ["a.q", "a.v"])
+    for name, scale in (("a.q", 8 / 2**0.5), ("a.v", 2 / 2)):
+        own = found.layer(name, None)
+        product = scale * weights[f"{name}.lora_B.weight"] @ weights[f"{name}.lora_A.weight"]
+        torch.testing.assert_close(own.up @ own.down, product)
+    save_file({f"{PREFIX}a.lora_embedding_A": drawn(2, 9)}, tmp_path / WEIGHTS)
+    with pytest.raises(UsageError, match=r"LoRA or DoRA alone, got LORA, a.lora_embedding_A"):
+        PeftAdapter.read(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    with pytest.raises(UsageError, match="must be a folder that peft wrote, with adapter_model"):
+        PeftAdapter.read(tmp_path)
+
+
+def test_folders_of_peft_are_merged_without_runs(tmp_path: Path) -> None:
+    frozen = {"q.weight": drawn(6, 9)}
+    folders, expected = {}, frozen["q.weight"].clone()
+    for place, own in enumerate((dora(2, 1, frozen["q.weight"]), lora(3, 2))):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        PeftAdapter.of({"q": own}, frozen).write(folder, None)
+        folders[str(place)] = PeftAdapter.read(folder)
+        expected += 0.5 * (own.weight(frozen["q.weight"]) - frozen["q.weight"])
+    found = po.merging.Concat().merge_adapters(folders, frozen)
+    assert (found.rank, found.decomposed) == (5, True)
+    weight = found.layer("q", frozen["q.weight"]).weight(frozen["q.weight"])
+    torch.testing.assert_close(weight, expected)
+    with pytest.raises(UsageError, match=r"0 is an adapter by DoRA, .* the weight q.weight"):
+        po.merging.Concat().merge_adapters(folders)
+    other = {"0": PeftAdapter.of({"q": lora(1, 1)}, {})}
+    other |= {"1": PeftAdapter.of({"q": lora(1, 1, inputs=7)}, {})}
+    with pytest.raises(UsageError, match=r"adapters of q must be for .*\(6, 9\) and \(6, 7\)"):
+        po.merging.Concat().merge_adapters(other)
+    with pytest.raises(UsageError, match=r"rank must be <= 6, that of a layer, 6 x 9, got 7"):
+        po.merging.TruncatedSVD(7).merge_adapters({"0": folders["1"]})
+    with pytest.raises(UsageError, match=r"weights must be one for each of the 1 models"):
+        po.merging.Concat([1, 1]).merge_adapters({"0": folders["1"]})
+    with pytest.raises(UsageError, match=r"Concat merges adapters, which state dicts don't tell"):
+        po.merging.Concat().merge_state_dicts({"a": frozen})
