@@ -69,4 +69,4 @@ class TaskMatrixMerge(TaskVectorMerge):
 
 def rounding(weight: Tensor) -> float:
     """Return how large a singular value the rounding of a weight's entries can make, at most."""
-    return torch.finfo(weight.dtype).eps * weight.double().norm().item()
+    return float(torch.finfo(weight.dtype).eps * weight.double().norm())

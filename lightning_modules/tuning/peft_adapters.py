@@ -132,8 +132,8 @@ class PeftTuning(LowRankTuning):
         """Return the adapter, which is the same for all tasks."""
         state = encoder.tuned_part().state_dict()
         weights = {peft_weight_name(name): v for name, v in state.items() if ".lora_" in name}
-        layer = encoder.tuned_part().get_submodule(next(iter(weights)).partition(".lora_")[0])
-        transposed = bool(layer.fan_in_fan_out)
+        first = next(iter(weights)).partition(".lora_")[0]
+        transposed = is_transposed(encoder.tuned_part().get_submodule(f"{first}.base_layer"))
         return PeftAdapter(
             self.rank, self.alpha, self.dropout, weights, transposed, self.decomposed
         )
@@ -155,7 +155,9 @@ class PeftTuning(LowRankTuning):
             if found is not None:
                 value.copy_(scale * found if part.startswith("B") else found)
             elif part.startswith("magnitude"):
-                transposed = bool(encoder.tuned_part().get_submodule(layer).fan_in_fan_out)
+                transposed = is_transposed(
+                    encoder.tuned_part().get_submodule(f"{layer}.base_layer")
+                )
                 weight = as_matrix(state[names[f"{layer}.weight"]], transposed)
                 value.copy_(weight.norm(dim=1).reshape(value.shape))
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import pollinate as po
-from lightning_modules.tuning.adapted_layers import (
-    AdaptedLayer,
-    concatenated,
-    truncated,
-)
+from lightning_modules.encoders.timm_image import TimmImage
+from lightning_modules.encoders.transformers_text import TransformersText
+from lightning_modules.tuning.adapted_layers import AdaptedLayer, concatenated, truncated
 from lightning_modules.tuning.base import CONFIG, PREFIX, WEIGHTS, PeftAdapter
+from lightning_modules.tuning.dora import DoRA
+from lightning_modules.tuning.lora import LoRA
+from lightning_modules.tuning.task_lora import TaskLoRA
 from pollinate.errors import UsageError
+from tests.extras import needs
+from tests.models import gpt2
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -93,6 +97,64 @@ def test_kernels() -> None:
     adapter = PeftAdapter.of({"c": one}, {}, rank=3)
     assert adapter.weights["c.lora_B.weight"].shape == (6, 3, 1, 1)
     torch.testing.assert_close(adapter.layer("c", None).weight(frozen), expected)
+
+
+def picture() -> TimmImage:
+    torch.manual_seed(0)
+    return TimmImage(3, 8, "test_resnet", weights=False)
+
+
+def text(folder: Path) -> TransformersText:
+    torch.manual_seed(0)
+    return TransformersText(300, 8, str(gpt2(folder)), weights=False)
+
+
+@needs("peft", "timm", "transformers")
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+@pytest.mark.parametrize("kind", [LoRA, DoRA, TaskLoRA])
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_sums_are_put_beside_the_layers_of_networks(
+    kind: Any, modality: str, tmp_path: Path
+) -> None:
+    """Convolutions, and layers that hold W as (in, out), of which the last have no adapter."""
+
+    def encoder() -> Any:
+        return picture() if modality == "image" else text(tmp_path / "model")
+
+    start = encoder().tuned_part().state_dict()
+    some = "conv2" if modality == "image" else "c_attn"
+    tunings = [kind(rank=2, alpha=3.0), kind(rank=3, targets=[some])]
+    encoders, dense = [encoder(), encoder()], {name: one.clone() for name, one in start.items()}
+    for place, (one, tuning) in enumerate(zip(encoders, tunings, strict=True)):
+        tuning.apply(one, ["a"])
+        for weight in one.tuned_part().parameters():
+            if weight.requires_grad:
+                weight.data += 0.1 * drawn(*weight.shape, seed=place)
+        for name, value in tuning.merged(one, "a").items():
+            if value.is_floating_point():
+                dense[name] += [0.5, -1.5][place] * (value - start[name])
+    layers = [t.layers(one, "a") for one, t in zip(encoders, tunings, strict=True)]
+    assert len(layers[1]) < len(layers[0])
+    found = {}
+    for name in layers[0]:
+        pairs = [(one[name], w) for one, w in zip(layers, [0.5, -1.5], strict=True) if name in one]
+        found[name] = concatenated([one for one, _ in pairs], [w for _, w in pairs])
+    result, tuning = encoder(), kind(rank=7, alpha=2.0)
+    tuning.apply(result, ["a"])
+    tuning.put(result, {"a": PeftAdapter.of(found, start, rank=7)})
+    for name, value in tuning.merged(result, "a").items():
+        torch.testing.assert_close(value, dense[name], rtol=0, atol=1e-5)
+    last = layer_without(found)
+    tuning.put(result, {"a": PeftAdapter.of(found, start, rank=7)})
+    weight = tuning.merged(result, "a")[f"{last}.weight"]
+    torch.testing.assert_close(weight, start[f"{last}.weight"], rtol=0, atol=1e-6)
+
+
+def layer_without(layers: dict[str, AdaptedLayer]) -> str:
+    """Take a layer out; return its name."""
+    name = list(layers)[-1]
+    del layers[name]
+    return name
 
 
 def test_what_peft_writes_is_read_with_its_scales(tmp_path: Path) -> None:
