@@ -56,13 +56,15 @@ MERGES: Mapping[str, tuple[str, ...]] = {
     "task arithmetic, searched": ("method=task_arithmetic",),
     "ties, searched": ("method=ties",),
     "dare, searched": ("method=dare", "method.drop=0.5"),
+    "tsv_m": ("method=tsv_m",),
+    "iso_c, searched": ("method=iso_c",),
     "adamerging": ("method=adamerging",),
     "fisher, not normalised": ("method=fisher", "method.normalize=false"),
     "fisher": ("method=fisher",),
     "regmean": ("method=regmean",),
     "layerwise": ("method=layerwise",),
 }
-WITH_BASE = ("task", "ties", "dare", "ada")
+WITH_BASE = ("task", "ties", "dare", "tsv_m", "iso_c", "ada")
 
 
 def write_data(folder: Path, convs: int) -> None:

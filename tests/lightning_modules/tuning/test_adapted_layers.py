@@ -208,3 +208,28 @@ def test_folders_of_peft_are_merged_without_runs(tmp_path: Path) -> None:
         po.merging.Concat([1, 1]).merge_adapters({"0": folders["1"]})
     with pytest.raises(UsageError, match=r"Concat merges adapters, which state dicts don't tell"):
         po.merging.Concat().merge_state_dicts({"a": frozen})
+
+
+@needs("peft")
+@pytest.mark.parametrize(("way", "rank"), [("cat", None), ("svd", 2)])
+def test_as_pefts_own_merges_of_lora(way: str, rank: int | None) -> None:
+    """Of other ranks and scales, concatenated and cut."""
+    from peft import LoraConfig, get_peft_model
+
+    network = torch.nn.Sequential(torch.nn.Linear(9, 6))
+    configs = [LoraConfig(r=r, lora_alpha=a, target_modules=["0"]) for r, a in ((2, 3), (3, 9))]
+    model = get_peft_model(network, configs[0], "one")
+    model.add_adapter("two", configs[1])
+    layer = model.base_model.model[0]
+    adapters = {}
+    for name, config in zip(("one", "two"), configs, strict=True):
+        down, up = drawn(config.r, 9, seed=config.r), drawn(6, config.r, seed=config.r + 7)
+        layer.lora_A[name].weight.data, layer.lora_B[name].weight.data = down, up
+        weights = {"0.lora_A.weight": down, "0.lora_B.weight": up}
+        adapters[name] = PeftAdapter(config.r, float(config.lora_alpha), 0.0, weights)
+    model.add_weighted_adapter(["one", "two"], [0.7, 0.4], "both", way, svd_rank=rank)
+    expected = layer.get_delta_weight("both")
+    given = [0.7, 0.4]
+    method: Any = po.merging.Concat(given) if rank is None else po.merging.TruncatedSVD(rank, given)
+    own = method.merge_adapters(adapters).layer("0", None)
+    torch.testing.assert_close(own.up @ own.down, expected.detach(), rtol=0, atol=1e-4)
