@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lightning_modules.encoders.base import Encoder
+from lightning_modules.encoders.pretrained_files import read_config, read_weights
 from lightning_modules.state_dicts import StateDict
 from lightning_modules.tuning.adapted_layers import AdaptedLayer, filled
-from pollinate.errors import UsageError
+from pollinate.errors import PollinateError, UsageError
 from pollinate.recipes import Buildable
 from pollinate.suggest import listing
 
@@ -96,20 +97,20 @@ class PeftAdapter:
             folder: with adapter_config.json and adapter_model.safetensors.
 
         Raises:
-            UsageError: there is no such file, or a weight of another kind of adapter.
+            PollinateError: a file is missing or can't be read.
+            UsageError: there are adapters of another kind, or a factor lacks the other.
         """
-        from safetensors.torch import load_file  # only folders of peft's need it
-
-        for name in (CONFIG, WEIGHTS):
-            if not (folder / name).is_file():
-                raise UsageError(f"{folder} must be a folder that peft wrote, with {name}")
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        given = {n.removeprefix(PREFIX): v for n, v in load_file(folder / WEIGHTS).items()}
+        if not (folder / CONFIG).is_file():
+            raise PollinateError(f"{folder} must be a folder that peft wrote, with {CONFIG}")
+        config = read_config(folder / CONFIG)
+        given = {n.removeprefix(PREFIX): v for n, v in read_weights(folder / WEIGHTS).items()}
         unknown = sorted(n for n in given if not n.endswith((DOWN, UP, MAGNITUDE)))
-        if unknown or config.get("peft_type") != "LORA":
+        names = {end: {n.removesuffix(end) for n in given if n.endswith(end)} for end in (DOWN, UP)}
+        unpaired = sorted(names[DOWN] ^ names[UP])
+        if unknown or unpaired or not names[DOWN] or config.get("peft_type") != "LORA":
             raise UsageError(
-                f"{folder} must hold adapters by LoRA or DoRA alone, got "
-                f"{config.get('peft_type')}, {listing(unknown) if unknown else 'no LORA'}"
+                f"{folder} must hold factors A and B by LoRA or DoRA, and nothing else, got "
+                f"{listing([str(config.get('peft_type')), *unknown, *unpaired])}"
             )
         weights: dict[str, Tensor] = {n: v for n, v in given.items() if n.endswith(MAGNITUDE)}
         ranks = {n.removesuffix(DOWN): len(v) for n, v in given.items() if n.endswith(DOWN)}

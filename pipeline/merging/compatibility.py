@@ -215,8 +215,8 @@ def without_start(models: Models) -> list[str]:
     if not parts:
         return []
     return [
-        f"note: {' and '.join(sorted(parts))} are averaged, as the frozen weights beside adapters "
-        "say nothing of what they were before training; base=CHECKPOINT does"
+        f"note: weights of {', '.join(sorted(parts))} that adapters aren't beside are averaged, as "
+        "nothing says what they were before training; base=CHECKPOINT does"
     ]
 
 

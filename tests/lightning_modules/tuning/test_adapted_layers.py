@@ -19,7 +19,7 @@ from lightning_modules.tuning.base import CONFIG, PREFIX, WEIGHTS, PeftAdapter
 from lightning_modules.tuning.dora import DoRA
 from lightning_modules.tuning.lora import LoRA
 from lightning_modules.tuning.task_lora import TaskLoRA
-from pollinate.errors import UsageError
+from pollinate.errors import PollinateError, UsageError
 from tests.extras import needs
 from tests.models import gpt2
 
@@ -168,19 +168,23 @@ def test_what_peft_writes_is_read_with_its_scales(tmp_path: Path) -> None:
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "alpha_pattern": {"v": 2}}
     config |= {"rank_pattern": {"v": 4}, "use_rslora": True}
     (tmp_path / CONFIG).write_text(json.dumps(config))
-    save_file({f"{PREFIX}{name}": one for name, one in weights.items()}, tmp_path / WEIGHTS)
+    file = tmp_path / WEIGHTS
+    save_file({f"{PREFIX}{name}": one for name, one in weights.items()}, file)
     found = PeftAdapter.read(tmp_path)
     assert (found.rank, found.alpha, found.layers) == (4, 4.0, ["a.q", "a.v"])
     for name, scale in (("a.q", 8 / 2**0.5), ("a.v", 2 / 2)):
         own = found.layer(name, None)
         product = scale * weights[f"{name}.lora_B.weight"] @ weights[f"{name}.lora_A.weight"]
         torch.testing.assert_close(own.up @ own.down, product)
-    save_file({f"{PREFIX}a.lora_embedding_A": drawn(2, 9)}, tmp_path / WEIGHTS)
-    with pytest.raises(UsageError, match=r"LoRA or DoRA alone, got LORA, a.lora_embedding_A"):
+    for wrong in ("a.lora_embedding_A", "b.lora_A.weight"):
+        save_file({f"{PREFIX}{n}": v for n, v in {**weights, wrong: drawn(2, 9)}.items()}, file)
+        with pytest.raises(UsageError, match=rf"nothing else, got LORA, {wrong[0]}"):
+            PeftAdapter.read(tmp_path)
+    file.unlink()
+    with pytest.raises(PollinateError, match=r"weights must be a file .* adapter_model"):
         PeftAdapter.read(tmp_path)
-    (tmp_path / WEIGHTS).unlink()
-    with pytest.raises(UsageError, match="must be a folder that peft wrote, with adapter_model"):
-        PeftAdapter.read(tmp_path)
+    with pytest.raises(PollinateError, match="a folder that peft wrote, with adapter_config"):
+        PeftAdapter.read(tmp_path / "nowhere")
 
 
 def test_folders_of_peft_are_merged_without_runs(tmp_path: Path) -> None:

@@ -283,6 +283,11 @@ def test_svd_of_another_methods_weights(home: Path, tmp_path: Path) -> None:
     ties = ["method.method=ties", "method.method.keep=0.4", "method.method.scale=0.7"]
     given = ["method=svd", "method.rank=5", *ties]
     found = merge(home, tmp_path / "thin", ("a", "d"), *given)
+    options: dict[str, Any] = {"overrides": [QUIET, "evaluate=false"], "quiet": True}
+    method = po.merging.TruncatedSVD(5, method=po.merging.Ties(0.4, 0.7))
+    own = {name: home / f"{name}.ckpt" for name in "ad"}
+    po.merge(own, method, tmp_path / "python", **options)
+    close(backbone(whole_weights(best(tmp_path / "python"))), found)
     plain = ["method=ties", "method.keep=0.4", "method.scale=0.7"]
     whole = merge(home, tmp_path / "whole", ("a", "d"), *plain)
     start = backbone(whole_weights(best(home / "start")))
@@ -418,7 +423,7 @@ def test_what_has_no_start_is_averaged_and_said(home: Path, tmp_path: Path, caps
     given = [models(home, "a", "b"), "method=ties", "method.scale=1.0", "evaluate=false"]
     assert main([*given, f"output={out}", QUIET]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "trunk are averaged, as the frozen weights beside adapters say nothing" in text
+    assert "trunk that adapters aren't beside are averaged, as nothing says what they" in text
     found = read_checkpoint(best(out))["state_dict"]
     pair = [read_checkpoint(home / f"{name}.ckpt")["state_dict"] for name in "ab"]
     name = "network.trunk.norm.weight"
