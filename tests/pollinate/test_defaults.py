@@ -22,6 +22,7 @@ OWN = {
     ("merging.Dare", "scale"),
     ("merging.IsoC", "scale"),
     ("merging.TaskArithmetic", "scale"),
+    ("merging.TSVM", "scale"),
     ("merging.Ties", "scale"),
     ("sources.Csv", "delimiter"),
     ("balancers.CRMOGM", "method"),

@@ -58,6 +58,7 @@ MERGINGS = (
         "tsv_m",
         ([{"w": [[3, 1], [1, 2]]}, {"w": [[2, 1], [1, 4]]}], {"w": [[1, 1], [1, 1]]}),
         {"w": [[3, 1], [1, 4]]},
+        {"scale": 1.0},
     ),
     Row(  # the sum diag(6, 2) has singular values of 4 on average
         "method",

@@ -45,7 +45,8 @@ def test_row(row: Row) -> None:
 
 
 SAME = {"task_arithmetic": {"scale": 1.0}, "dare": {"scale": 1.0, "drop": 0.0}}
-SAME |= {"ties": {"scale": 1.0, "keep": 1.0}, "slerp": {}, "iso_c": {"scale": 1.0}}
+SAME |= {"ties": {"scale": 1.0, "keep": 1.0}, "slerp": {}}
+SAME |= {"tsv_m": {"scale": 1.0}, "iso_c": {"scale": 1.0}}
 
 
 @pytest.mark.parametrize("row", [r for r in rows("method") if r.option != "ensemble"], ids=ids)

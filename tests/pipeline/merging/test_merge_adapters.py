@@ -167,7 +167,7 @@ def test_svd_is_the_nearest_of_a_rank(
         "method=task_arithmetic method.weights=[1,-1] method.scale=0.5",
         "method=ties method.keep=0.4 method.scale=0.7",
         "method=dare method.drop=0.3 method.scale=0.7",
-        "method=tsv_m",
+        "method=tsv_m method.scale=1.0",
         "method=iso_c method.scale=0.9",
     ],
 )
