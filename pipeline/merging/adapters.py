@@ -30,9 +30,10 @@ def parent_adapters(parent: Parent, allow: Sequence[str]) -> dict[str, EncoderAd
     Raises:
         PollinateError: weights have other names or shapes than its configuration says.
     """
-    if not any(adapts(parent.config["encoder"][one], one, allow) for one in parent.modalities):
+    if not any(adapts(node, name, allow) for name, node in parent.config["encoder"].items()):
         return {}
-    network = Predictor.from_spec(parent.spec, allow).single_network
+    predictor = Predictor.from_spec(parent.spec, allow)
+    network = predictor.single_network
     start = f"{ENCODERS}."
     weights = {n.removeprefix(start): v for n, v in parent.weights().items() if n.startswith(start)}
     try:
@@ -43,12 +44,15 @@ def parent_adapters(parent: Parent, allow: Sequence[str]) -> dict[str, EncoderAd
             "of pollinate that wrote it"
         ) from error
     datasets = parent.config["data"]["datasets"]
-    readers = {one: tasks_of_modality(one, datasets, network.routes) for one in parent.modalities}
+    readers = {
+        one: tasks_of_modality(one, datasets, network.routes, predictor.tasks)
+        for one in network.encoders
+    }
     return network_adapters(network, readers, parent.label)
 
 
-def adapts(node: Mapping[str, Any], modality: str, allow: Sequence[str]) -> bool:
-    tune = node.get(TUNE)
+def adapts(node: Mapping[str, Any] | None, modality: str, allow: Sequence[str]) -> bool:
+    tune = node.get(TUNE) if node else None
     if not tune:
         return False
     kind = find_target(tune["_target_"], allow, f"encoder.{modality}.{TUNE}")
