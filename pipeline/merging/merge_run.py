@@ -23,7 +23,7 @@ from lightning_modules.merging.models import Models, read_bare, read_folded
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
 from lightning_modules.task_network import CombinesNetworks, TaskNetwork
 from pipeline import terminal
-from pipeline.build import build_datamodule, build_evaluation_module
+from pipeline.build import build_datamodule, build_evaluation_module, wants_calibration
 from pipeline.merging.adapters import merged_tunes, parent_adapters
 from pipeline.merging.compatibility import (
     Shapes,
@@ -52,6 +52,7 @@ from pipeline.text_format import relpath
 from pipeline.tracking.loggers import RunLogger
 from pipeline.tracking.redact import redact
 from pipeline.trainer import explain_out_of_memory
+from pipeline.training_run import record_calibration
 from pollinate.console import new_console
 from pollinate.instantiate import instantiate
 
@@ -201,10 +202,18 @@ class MergeRun:
         if data is not None:
             scored = self._scored(merged, data)
             summary.set_scores(scored, constant_baselines(data))
+            if wants_calibration(self.spec["config"]):
+                with aside("calibration"):
+                    self._calibrate(scored, tracker, summary)
             with aside("plots"):
                 record_scores(tracker, self.folder, self.evaluator.module, scored, summary)
         with aside("model"):
             record_model(tracker, self.folder, self.config["allow_targets"])
+
+    def _calibrate(self, scored: MergeScores, tracker: RunLogger, summary: MergeSummary) -> None:
+        module, say = self.evaluator.module, partial(terminal.say, self.console)
+        config = self.spec["config"]
+        record_calibration(module, scored.rows, config, self.folder, summary, tracker, say)
 
     def _scored(self, merged: MergeResult, data: MixedDataModule) -> MergeScores:
         data.evaluation_batch_size = self.config["batch_size"]

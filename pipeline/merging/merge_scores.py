@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning_modules.merging.evaluator import MergeEvaluator
 from lightning_modules.state_dicts import StateDict
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.class_metrics import ConfusionCounts
+from pipeline.calibration import CollectedRows
 from pipeline.evaluation import evaluation_trainer
 from pipeline.run_summary import TaskMetrics
 
@@ -24,12 +25,13 @@ class MergeScores:
     """Scores by split.
 
     result: {split: {task: {metric: value}}}; models: the same of each model, its own tasks.
-    matrices: {task: confusions} of the result on test.
+    matrices: {task: confusions} of the result on test; rows: that calibrate it.
     """
 
     result: dict[str, TaskMetrics]
     models: list[dict[str, TaskMetrics]]
     matrices: dict[str, ConfusionCounts]
+    rows: CollectedRows
 
 
 def score_all(
@@ -57,19 +59,30 @@ def score_all(
         own = {split: {t: n for t, n in ns.items() if t in tasks} for split, ns in numbers.items()}
         models.append(own)
     evaluator.network.load_state_dict(dict(state))
-    result, matrices = evaluate_loaded(evaluator, options, console)
-    return MergeScores(result, models, matrices)
+    rows = CollectedRows()
+    result, matrices = evaluate_loaded(evaluator, options, console, rows)
+    return MergeScores(result, models, matrices, rows)
 
 
 def evaluate_loaded(
-    evaluator: MergeEvaluator, options: Mapping[str, Any], console: Console
+    evaluator: MergeEvaluator,
+    options: Mapping[str, Any],
+    console: Console,
+    rows: CollectedRows | None = None,
 ) -> tuple[dict[str, TaskMetrics], dict[str, ConfusionCounts]]:
-    """Return (scores by split, confusions on test) of the weights that are loaded."""
+    """Return (scores by split, confusions on test) of the weights that are loaded.
+
+    Args:
+        rows: gets those that calibrate; None: they aren't kept.
+    """
     found, matrices = {}, {}
     for split in SPLITS:
         trainer = evaluation_trainer(options, console)
         loader = evaluator.datamodule.evaluation_loader(split)
-        trainer.test(evaluator.module, dataloaders=loader, verbose=False)
+        data = evaluator.datamodule
+        kept = nullcontext() if rows is None else rows.of(split, evaluator.module, data)
+        with kept:
+            trainer.test(evaluator.module, dataloaders=loader, verbose=False)
         found[split], matrices = (
             evaluator.module.results["test"],
             evaluator.module.confusion["test"],

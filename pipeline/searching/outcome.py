@@ -12,9 +12,16 @@ from typing import Any, Final
 from torch import Tensor
 
 from datamodules.mixed_datamodule import MixedDataModule
-from lightning_modules.checkpoints import BEST, checkpoint_fingerprint, read_checkpoint
+from lightning_modules.checkpoints import (
+    BEST,
+    checkpoint_fingerprint,
+    read_checkpoint,
+    read_spec,
+)
 from lightning_modules.tasks.base import Task, as_task
-from pipeline.build import build_datamodule
+from lightning_modules.trust.stored import TRUST
+from pipeline.build import build_datamodule, wants_calibration
+from pipeline.calibration_run import calibrate_checkpoint
 from pipeline.run_folder import RunFolder
 from pipeline.searching.context import SearchContext
 from pipeline.searching.gains import Gain, gain
@@ -31,6 +38,7 @@ from pollinate.files import write_json
 from pollinate.overrides import override
 
 ENSEMBLE: Final = "ensemble"
+CALIBRATED_ROWS = 256  # at a time
 STUDENT: Final = "student"
 TEACHER = (
     "teacher"  # folder of the ensemble that a student learns from, where limits bind the other
@@ -165,6 +173,8 @@ def conclude(
         candidates.append(student_candidate(student, selected))
     limits, notes = Limits(search.want.config), list(selected.notes)
     chosen = limits.best(candidates)
+    if chosen.name == ENSEMBLE and wants_calibration(search.recipe):
+        notes += calibrate_model(search, RunFolder(chosen.folder).checkpoints / BEST)
     if not limits.met(chosen):
         notes.append(f"no model meets {limits.words()}; this is the nearest one")
     splits = {"valid": selected.valid, "test": selected.test}
@@ -388,6 +398,18 @@ def answer_of(selected: Selected, task: str, answers: Answers) -> Tensor:
     """Return what the ensemble answers: (N, ...)."""
     weights = selected.selections[task].weights
     return together(selected.tasks[task], answers.outputs, weights)
+
+
+def calibrate_model(search: SearchContext, checkpoint: Path) -> list[str]:
+    """Calibrate a model that no run did, unless that was done; return why it can't be."""
+    if read_spec(checkpoint).get(TRUST):
+        return []
+    allow = search.want.config["allow_targets"]
+    try:
+        calibrate_checkpoint(checkpoint, checkpoint, None, CALIBRATED_ROWS, allow, search.console)
+    except PollinateError as error:
+        return [str(error)]
+    return []
 
 
 def student_candidate(folder: Path, selected: Selected) -> Candidate:

@@ -14,6 +14,7 @@ import torch
 
 from lightning_modules.checkpoints import checkpoint_fingerprint, read_checkpoint
 from lightning_modules.predictor import Predictor
+from lightning_modules.trust.stored import Trust
 from pipeline.evaluate import main as evaluate
 from pipeline.merge import main
 from pipeline.predict import main as predict
@@ -111,9 +112,10 @@ def test_an_ensemble_of_every_type_of_task(home: Path, tmp_path: Path, capsys: A
     assert main([models(home, "a", "b", "size"), "method=ensemble", f"output={out}", QUIET]) == 0
     assert evaluate([f"checkpoint={out}"]) == 0
     assert json.loads((out / "evaluation-test.json").read_text())["scores"] == summary(out)["test"]
-    members = [Predictor.load(home / f"{name}.ckpt") for name in ("a", "b", "size")]
+    members = [uncalibrated(home / f"{name}.ckpt") for name in ("a", "b", "size")]
     text = {"text": ["small red cup", "big hat"]}
-    answers = Predictor.load(best(out)).predict(text)
+    answers = uncalibrated(best(out)).predict(text)
+    assert Predictor.load(best(out)).trust.tasks.keys() == summary(out)["calibration"].keys()
     own = [member.predict(text, ["size"]).answers["size"] for member in members]
     for row, answer in enumerate(answers.answers["size"]):
         assert answer is not None
@@ -133,9 +135,16 @@ def test_an_ensemble_of_every_type_of_task(home: Path, tmp_path: Path, capsys: A
     assert "is an ensemble" in capsys.readouterr().err
 
 
+def uncalibrated(checkpoint: Path) -> Predictor:
+    """A model whose probabilities are its networks' own."""
+    found = Predictor.load(checkpoint)
+    found.trust = Trust()
+    return found
+
+
 def probabilities(checkpoint: Path, task: str) -> torch.Tensor:
     text = {"text": ["small red cup", "big hat"]}
-    rows = Predictor.load(checkpoint).predict(text, [task]).answers[task]
+    rows = uncalibrated(checkpoint).predict(text, [task]).answers[task]
     return torch.tensor([list(row["probabilities"].values()) for row in rows if row])
 
 
