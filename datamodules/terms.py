@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -60,7 +61,7 @@ def some_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     hashes = SubstringHashes(codes)
     rows = np.repeat(np.arange(len(texts)), np.diff(starts))
     found = [*word_terms(kinds, hashes, rows), *character_terms(kinds, hashes, rows)]
-    keys = np.concatenate([own * TERMS + number for own, number in found])
+    keys = np.concatenate([one.rows * TERMS + one.numbers for one in found])
     keys, counts = np.unique(keys, return_counts=True)
     ends = np.searchsorted(keys, np.arange(1, len(texts) + 1) * TERMS)
     first = 0
@@ -71,6 +72,21 @@ def some_terms(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             np.minimum(counts[own], MOST_COUNTED).astype(np.uint8),
         )
         first = end
+
+
+def term_places(text: str) -> Occurrences:
+    """Return each occurrence of a text's terms, and where it stands in ``plain_text``."""
+    codes, _ = codepoints([plain_text(text)])
+    kinds, hashes = CharacterKinds(codes), SubstringHashes(codes)
+    rows = np.zeros(len(codes), np.int64)
+    found = [*word_terms(kinds, hashes, rows), *character_terms(kinds, hashes, rows)]
+    # a space stands before and after the text
+    return Occurrences(
+        np.concatenate([one.rows for one in found]),
+        np.concatenate([one.numbers for one in found]),
+        np.concatenate([one.starts for one in found]).clip(1) - 1,
+        np.concatenate([one.ends for one in found]).clip(max=len(codes) - 1) - 1,
+    )
 
 
 UNSPACED = 0.3  # share of letters from which on a language is one that doesn't space its words
@@ -89,6 +105,38 @@ def plain_text(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(TAG.sub(" ", text).lower().split())
+
+
+def plain_origins(text: str) -> np.ndarray:
+    """Return which character of a text each of ``plain_text`` comes from: (P,) int64."""
+    plain = plain_text(text)
+    characters, origins = text, np.arange(len(text))
+    if not text.isascii():
+        starts = [n for n, c in enumerate(text) if not n or not unicodedata.combining(c)]
+        parts = [
+            unicodedata.normalize("NFKC", text[start:end])
+            for start, end in zip(starts, [*starts[1:], len(text)], strict=True)
+        ]
+        characters, origins = "".join(parts), np.repeat(starts, [len(part) for part in parts])
+    kept = np.ones(len(characters), bool)
+    spaced = list(characters)
+    for tag in TAG.finditer(characters):
+        kept[tag.start() + 1 : tag.end()] = False
+        spaced[tag.start()] = " "
+    lower = [c.lower() for c, own in zip(spaced, kept, strict=True) if own]
+    origins = np.repeat(origins[kept], [len(part) for part in lower])
+    whole = "".join(lower)
+    space = np.array([c.isspace() for c in whole], bool)
+    words = np.flatnonzero(~space)
+    if len(words):
+        space[: words[0]] = space[words[-1] + 1 :] = True
+        # of a run of spaces between words the first stays
+        inner = space & ~np.append(True, space[:-1])
+        inner[: words[0]] = inner[words[-1] + 1 :] = False
+        origins = origins[~space | inner]
+    if len(origins) != len(plain):  # a rare composition across what was parted: about where it is
+        return np.linspace(0, max(0, len(text) - 1), len(plain)).round().astype(np.int64)
+    return origins.astype(np.int64)
 
 
 def codepoints(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -138,13 +186,24 @@ class SubstringHashes:
         return found
 
 
-Numbered = tuple[np.ndarray, np.ndarray]  # texts' numbers and terms' numbers, (M,) int64 each
+@dataclass(frozen=True)
+class Occurrences:
+    """Where M terms stand.
+
+    rows: (M,) int64, their texts' numbers; numbers: (M,) int64, the terms' own.
+    starts, ends: (M,) int64, characters of the first and behind the last.
+    """
+
+    rows: np.ndarray
+    numbers: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
 
 
 def word_terms(
     kinds: CharacterKinds, hashes: SubstringHashes, rows: np.ndarray
-) -> Iterator[Numbered]:
-    """Yield words and pairs of words: (text, term) of each occurrence."""
+) -> Iterator[Occurrences]:
+    """Yield words, then pairs of words."""
     joins = kinds.in_word & ~kinds.unspaced
     begins = ~kinds.space
     begins[1:] &= ~(joins[1:] & joins[:-1])
@@ -156,16 +215,17 @@ def word_terms(
     ends = np.where(joins[starts], ends, starts + 1)
     words = hashes.of(starts, ends)
     own = rows[starts]
-    yield own, numbers(words, WORD_TERMS)
+    yield Occurrences(own, numbers(words, WORD_TERMS), starts, ends)
     together = own[1:] == own[:-1]
     pairs = mixed(words[:-1]) * BASE + words[1:]
-    yield own[1:][together], numbers(pairs[together], WORD_TERMS)
+    both = numbers(pairs[together], WORD_TERMS)
+    yield Occurrences(own[1:][together], both, starts[:-1][together], ends[1:][together])
 
 
 def character_terms(
     kinds: CharacterKinds, hashes: SubstringHashes, rows: np.ndarray
-) -> Iterator[Numbered]:
-    """Yield runs of characters: (text, term) of each occurrence."""
+) -> Iterator[Occurrences]:
+    """Yield runs of characters, by their length."""
     length = len(kinds.space)
     spaces = np.concatenate([[0], np.cumsum(kinds.space)])
     unspaced = np.concatenate([[0], np.cumsum(kinds.unspaced)])
@@ -177,7 +237,8 @@ def character_terms(
         dense = unspaced[ends] > unspaced[starts]
         fits = np.where(dense, size <= LONGEST_UNSPACED, size >= SHORTEST)
         kept = np.flatnonzero((inner == 0) & some & fits & (rows[starts] == rows[ends - 1]))
-        yield rows[kept], numbers(hashes.of(kept, kept + size), WORD_TERMS) + WORD_TERMS
+        found = numbers(hashes.of(kept, kept + size), WORD_TERMS) + WORD_TERMS
+        yield Occurrences(rows[kept], found, kept, kept + size)
 
 
 def mixed(hashes: np.ndarray) -> np.ndarray:

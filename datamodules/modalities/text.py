@@ -16,6 +16,7 @@ from torch import Tensor
 from datamodules.arrays import Arrays, RaggedArray
 from datamodules.counter_rng import uniforms
 from datamodules.modalities.base import InputStore, Modality
+from datamodules.modalities.text_pieces import TextPieces, text_pieces
 from datamodules.modalities.tokenization import (
     BPETokenizer,
     PretrainedTokenizer,
@@ -162,6 +163,21 @@ class TextModality(Modality):
         """Take over the tokenizer; what came with the encoder was given at the start."""
         if not self.assets:
             self._tokenizer = BPETokenizer.from_json(state["tokenizer"])
+
+    def pieces(self, cell: Any) -> TextPieces:
+        """Return a cell, which has text, in pieces, and which of them its tokens come from."""
+        first: str | list[str]
+        if self.words:
+            first = words_of(first_text(cell))
+            text = " ".join(first)
+        else:
+            first = text = as_text(first_text(cell))
+        second = as_text(cell[1]) if isinstance(cell, tuple) else None
+        (found,) = self.tokenizer.spans([first], [second], self.max_length)
+        places = found[:, 1:] + (found[:, :1] == 1) * (len(text) + 1)
+        if second is not None:
+            text = f"{text} {' '.join(second.split()) if self.words else second}"
+        return text_pieces(text, places)
 
     def _encode(
         self, column: Column, errors: dict[int, str]

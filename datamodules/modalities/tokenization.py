@@ -8,6 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ class Tokenizer(ABC):
         """
 
     @abstractmethod
+    def spans(
+        self,
+        firsts: Sequence[str | list[str]],
+        seconds: Sequence[str | None],
+        max_length: int,
+    ) -> Iterator[np.ndarray]:
+        """Yield where each token of ``rows`` comes from: (length, 3) int64.
+
+        That is 0 for the first text and 1 for the second, and the characters of its first and
+        behind its last; -1 three times for a token that stands for none. A list of words counts as
+        the words with a space between two.
+        """
+
+    @abstractmethod
     def to_json(self) -> str:
         """Return everything as text, in the format of tokenizer.json."""
 
@@ -124,6 +139,34 @@ class BPETokenizer(Tokenizer):
                 end = int(np.argmax(ids == SEPARATOR_ID))
             places = np.where(places < end, places, -1)
             yield TokenizedRow(ids[:max_length], places, max(0, length - max_length))
+
+    def spans(
+        self,
+        firsts: Sequence[str | list[str]],
+        seconds: Sequence[str | None],
+        max_length: int,
+    ) -> Iterator[np.ndarray]:
+        """Yield where the tokens come from."""
+        for first, second in zip(firsts, seconds, strict=True):
+            own = self._side(first, 0)
+            if second is None:
+                yield own[:max_length]
+                continue
+            # numbers in place of ids, from the separator's on
+            other, begin = self._side(second, 1), SEPARATOR_ID + 1
+            middle = begin + len(own)
+            joined = join_pair(
+                np.arange(begin, middle), np.arange(middle, middle + len(other)), max_length
+            )
+            table = np.concatenate([np.full((begin, 3), -1), own, other])
+            yield table[joined[:max_length]]
+
+    def _side(self, text: str | list[str], side: int) -> np.ndarray:
+        """Return where the tokens of one text come from: (length, 3)."""
+        encoding = self._core.encode(text, is_pretokenized=isinstance(text, list))
+        found = token_places(encoding, [text], [0] * len(encoding.ids))
+        found[found[:, 0] == 0, 0] = side
+        return found
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[np.ndarray]:
         """Return each text's first ``max_length`` tokens: n arrays (length,) int64, length >= 1."""
@@ -302,6 +345,32 @@ class PretrainedTokenizer(Tokenizer):
         max_length: int,
     ) -> Iterator[TokenizedRow]:
         """Yield each row's tokens."""
+        words = bool(firsts) and isinstance(firsts[0], list)
+        encodings = self._encode(firsts, seconds, max_length)
+        for first, encoding in zip(firsts, encodings, strict=True):
+            ids = np.array(encoding.ids or [1 - self.shift], dtype=np.int64) + self.shift
+            places = np.full(len(first) if words else 0, -1, dtype=np.int64)
+            if words:
+                place_words(places, encoding)
+            cut = sum(part.special_tokens_mask.count(0) for part in encoding.overflowing)
+            yield TokenizedRow(ids, places, cut)
+
+    def spans(
+        self,
+        firsts: Sequence[str | list[str]],
+        seconds: Sequence[str | None],
+        max_length: int,
+    ) -> Iterator[np.ndarray]:
+        """Yield where the tokens come from."""
+        encodings = self._encode(firsts, seconds, max_length)
+        for first, second, encoding in zip(firsts, seconds, encodings, strict=True):
+            parted = isinstance(first, list) and second is not None
+            other = second.split() if parted and second is not None else second or ""
+            yield token_places(encoding, [first, other], encoding.sequence_ids)
+
+    def _encode(
+        self, firsts: Sequence[str | list[str]], seconds: Sequence[str | None], max_length: int
+    ) -> list[tokenizers.Encoding]:
         least = self._core.num_special_tokens_to_add(is_pair=True) + 2
         if max_length < least:
             raise UsageError(
@@ -314,14 +383,8 @@ class PretrainedTokenizer(Tokenizer):
             first if second is None else (first, second.split() if words else second)
             for first, second in zip(firsts, seconds, strict=True)
         ]
-        encodings = self._core.encode_batch(inputs, is_pretokenized=words)
-        for first, encoding in zip(firsts, encodings, strict=True):
-            ids = np.array(encoding.ids or [1 - self.shift], dtype=np.int64) + self.shift
-            places = np.full(len(first) if words else 0, -1, dtype=np.int64)
-            if words:
-                place_words(places, encoding)
-            cut = sum(part.special_tokens_mask.count(0) for part in encoding.overflowing)
-            yield TokenizedRow(ids, places, cut)
+        found: list[tokenizers.Encoding] = self._core.encode_batch(inputs, is_pretokenized=words)
+        return found
 
     def to_json(self) -> str:
         return self.text
@@ -337,6 +400,34 @@ def place_words(places: np.ndarray, encoding: tokenizers.Encoding) -> None:
     for place, word in reversed(list(enumerate(encoding.word_ids))):
         if word is not None and sides[place] == 0:
             places[word] = place
+
+
+def token_places(
+    encoding: tokenizers.Encoding, texts: Sequence[str | list[str]], sides: Sequence[int | None]
+) -> np.ndarray:
+    """Return where tokens come from, (length, 3), at least one; see ``Tokenizer.spans``.
+
+    Args:
+        encoding: of the texts.
+        texts: one, or two of a pair; lists of words have the words' own characters.
+        sides: which text each token is of, from 0; None: of none.
+    """
+    begins = [word_begins(text) if isinstance(text, list) else None for text in texts]
+    found = []
+    for side, (start, end), word in zip(sides, encoding.offsets, encoding.word_ids, strict=True):
+        if side is None or word is None or start == end:
+            found.append((-1, -1, -1))
+            continue
+        own = begins[side]
+        before = 0 if own is None else own[word]
+        found.append((side, before + start, before + end))
+    return np.array(found or [(-1, -1, -1)], dtype=np.int64)
+
+
+def word_begins(words: Sequence[str]) -> list[int]:
+    """Return the character at which each word begins, a space between two of them."""
+    ends = accumulate(len(word) + 1 for word in words)
+    return [0, *ends][: len(words)]
 
 
 def tokenizer_with_spaces(text: str) -> str:
