@@ -62,3 +62,27 @@ DESCRIPTORS: dict[str, Callable[[Tensor], Tensor]] = {
     "image": picture_descriptors,
     "audio": sound_descriptors,
 }
+
+
+def picture_cells(values: Tensor) -> Tensor:
+    """Add up what is of a part of the picture: (N, 576 + 64 C, K) -> (N, 8, 8, K)."""
+    edges = DIRECTIONS * CELLS**2
+    shapes, colours = values[:, :edges], values[:, edges:]
+    cells = [part.unflatten(1, (-1, CELLS, CELLS)).sum(dim=1) for part in (shapes, colours)]
+    return cells[0] + cells[1]
+
+
+def sound_cells(values: Tensor) -> Tensor:
+    """Add up what is of a quarter and a band: (N, 6 F, K) -> (N, 4, F, K).
+
+    Means and deviations over all time are of the four quarters alike.
+    """
+    parts = values.unflatten(1, (2 + QUARTERS, -1))
+    return parts[:, 2:] + parts[:, :2].sum(dim=1, keepdim=True) / QUARTERS
+
+
+# {modality: what adds up numbers of descriptors by where in the input they are from}
+DESCRIPTOR_CELLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "image": picture_cells,
+    "audio": sound_cells,
+}

@@ -36,9 +36,13 @@ class DescriptorModel(FittedBuffers):
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """Return what descriptors (N, D) add to the columns: (N, K)."""
-        near = descriptors.clamp(self.low, self.high)
-        found: Tensor = ((near - self.mean) * self.rate).to(self.table) @ self.table
+        found: Tensor = self.values(descriptors) @ self.table
         return found
+
+    def values(self, descriptors: Tensor) -> Tensor:
+        """Return what W is multiplied by, of descriptors (N, D): (N, D)."""
+        near = descriptors.clamp(self.low, self.high)
+        return ((near - self.mean) * self.rate).to(self.table)
 
 
 class LinearModel(nn.Module):

@@ -82,6 +82,10 @@ class HeadInput(nn.Module, ABC):
     def node(self) -> dict[str, Any]:
         """Plain values: ``_target_``, a ``RestoresHeadInput``, and what it makes it of."""
 
+    def gauges(self) -> dict[str, float]:
+        """Return {name: number}: what tasks take from where, as ``Trunk.gauges``."""
+        return {}
+
     @abstractmethod
     def forward(
         self,

@@ -61,6 +61,21 @@ class EncodedRows:
     routes: Routes
 
 
+@dataclass
+class RowBatch:
+    """Rows that have values of the same modalities, as rows of one data set.
+
+    rows: their numbers; batch: they; routes: of the tasks that are answered from them.
+    modalities: those that all of the rows have.
+    """
+
+    rows: list[int]
+    dataset: str
+    batch: Batch
+    routes: Routes
+    modalities: frozenset[str]
+
+
 class Predictor:
     """A trained network with all that it needs around it.
 
@@ -302,24 +317,24 @@ class Predictor:
         Raises:
             UsageError: as for ``predict``.
         """
-        for rows, batches, routes in self._batches(columns, tasks, batch_size, errors):
+        for one in self.batches(columns, tasks, batch_size, errors):
             with torch.inference_mode():
-                outputs = self.network.answer(batches, routes)
-            yield rows, outputs
+                outputs = self.network.answer({one.dataset: one.batch}, one.routes)
+            yield one.rows, outputs
 
     def encoded(
         self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
     ) -> Iterator[EncodedRows]:
         """Encode every row that has what a task reads, some at a time; see ``outputs``."""
-        for rows, batches, routes in self._batches(columns, tasks, batch_size, errors):
+        for one in self.batches(columns, tasks, batch_size, errors):
             with torch.inference_mode():
-                encoded = self.network.encode(batches, routes)
-            yield EncodedRows(rows, encoded, routes)
+                encoded = self.network.encode({one.dataset: one.batch}, one.routes)
+            yield EncodedRows(one.rows, encoded, one.routes)
 
-    def _batches(
+    def batches(
         self, columns: Columns, tasks: Sequence[str], batch_size: int, errors: dict[int, str]
-    ) -> Iterator[tuple[list[int], dict[str, Batch], Routes]]:
-        """Yield (rows' numbers, {data set: rows}, {task: data sets}); see ``outputs``."""
+    ) -> Iterator[RowBatch]:
+        """Read every row that has what a task reads, some at a time; see ``outputs``."""
         self._check(columns, tasks)
         columns = {m: [blank_as_none(cell) for cell in values] for m, values in columns.items()}
         device = next(chain(self.network.parameters(), self.network.buffers())).device
@@ -333,7 +348,7 @@ class Predictor:
                     some = rows[start : start + batch_size]
                     batch, read = self.read(some, own, dataset, errors)
                     if read:
-                        yield read, {dataset: batch.to(device)}, routes
+                        yield RowBatch(read, dataset, batch.to(device), routes, given)
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:

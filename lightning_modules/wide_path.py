@@ -89,6 +89,21 @@ class WidePath(FittedBuffers):
         """
         if not len(self.terms) or not found.shape[1]:  # no row has a text
             return self.bias.expand(len(found), -1)
+        place, weight = self.weights(found)
+        summed = functional.embedding_bag(
+            place, self.table, per_sample_weights=weight.to(self.table.dtype), mode="sum"
+        )
+        return summed + self.bias
+
+    def contributions(self, found: Tensor) -> Tensor:
+        """Return x_j W_j of each term of texts, whose sum is the columns less b: (N, M, K)."""
+        if not len(self.terms):
+            return self.table.new_zeros(*found.shape[:2], len(self.bias))
+        place, weight = self.weights(found)
+        return weight[..., None].to(self.table.dtype) * self.table[place]
+
+    def weights(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where texts' terms are in ``terms``, and x_j, 0 for others: (N, M) each."""
         number, count = found[..., 0].contiguous(), found[..., 1]
         place = torch.searchsorted(self.terms, number).clamp(max=len(self.terms) - 1)
         known = (self.terms[place] == number) & (count > 0)
@@ -97,10 +112,7 @@ class WidePath(FittedBuffers):
         for part in (of_word, ~of_word):
             length = (weight * part).norm(dim=1, keepdim=True)
             weight = torch.where(part & (length > 0), weight / length, weight)
-        summed = functional.embedding_bag(
-            place, self.table, per_sample_weights=weight.to(self.table.dtype), mode="sum"
-        )
-        return summed + self.bias
+        return place, weight
 
     def forward(self, batches: Sequence[Batch]) -> Tensor:
         """Return what is added to the task's output of rows, those of its data sets: (N, ...)."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.features import Features
-from lightning_modules.encoders.base import Encoder
+from lightning_modules.encoders.base import Encoder, TokenLayer
 from lightning_modules.encoders.pooling import attended_mean
 
 
@@ -54,6 +54,10 @@ class Bag(Encoder):
         nn.init.zeros_(self.attend.weight)
         self.project = nn.Linear(width, dim)
         nn.init.normal_(self.project.bias)
+
+    def token_layers(self) -> list[TokenLayer]:
+        nothing = self.token.weight.new_zeros(self.token.embedding_dim)
+        return [TokenLayer(self.token, nothing), TokenLayer(self.pair, nothing, pairs=True)]
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,6 +20,19 @@ from lightning_modules.freezing import (
 from lightning_modules.routing import Routing
 from pollinate.errors import UsageError
 from pollinate.recipes import Buildable
+
+
+@dataclass(frozen=True)
+class TokenLayer:
+    """A layer that turns a text's token ids (N, L) into vectors (N, L, E), token by token.
+
+    nothing: (E,), the vector of a token that says nothing.
+    pairs: whether a vector stands for its token and the one before it.
+    """
+
+    layer: nn.Module
+    nothing: Tensor
+    pairs: bool = False
 
 
 class Encoder(nn.Module, metaclass=Buildable):
@@ -77,6 +91,13 @@ class Encoder(nn.Module, metaclass=Buildable):
     def finish(self, features: Features) -> Features:
         """Put the encoder's own layers on what ``backbone`` returned, whatever of it is given."""
         return features
+
+    def token_layers(self) -> Sequence[TokenLayer]:
+        """Return the layers through which alone the tokens of a text come, each called once.
+
+        None: words of a text can't be told apart in what the encoder answers.
+        """
+        return ()
 
     def tuned_groups(self) -> Groups:
         """Return the backbone's parameters in groups: what stands before the blocks, each block."""

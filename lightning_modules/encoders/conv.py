@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.features import Features
-from lightning_modules.encoders.base import Encoder
+from lightning_modules.encoders.base import Encoder, TokenLayer
 from lightning_modules.encoders.pooling import masked_max, masked_mean
 from pollinate.errors import UsageError
 
@@ -59,6 +59,9 @@ class Conv(Encoder):
         )
         self.pool = nn.Linear(2 * channels * len(kernels), dim)
         self.project = nn.Linear(channels * len(kernels), dim)
+
+    def token_layers(self) -> list[TokenLayer]:
+        return [TokenLayer(self.token, self.token.weight[0].detach())]
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.features import Features
-from lightning_modules.encoders.base import Encoder
+from lightning_modules.encoders.base import Encoder, TokenLayer
 from lightning_modules.encoders.pooling import masked_mean
 from pollinate.errors import UsageError
 
@@ -51,6 +51,9 @@ class Transformer(Encoder):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(TransformerBlock(dim, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
+
+    def token_layers(self) -> list[TokenLayer]:
+        return [TokenLayer(self.token, self.token.weight[0].detach())]
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from datamodules.features import Features
 from datamodules.modalities.tokenization import padding_shift
+from lightning_modules.encoders.base import TokenLayer
 from lightning_modules.encoders.pooling import pooling_named
 from lightning_modules.encoders.pretrained_files import hub_or_cache, local_copy
 from lightning_modules.encoders.transformers_models import (
@@ -201,6 +202,12 @@ class TransformersText(TransformersEncoder):
         """
         save_model(self.network, folder, weights, KEY)
         save_tokenizer(folder, self.known)
+
+    def token_layers(self) -> list[TokenLayer]:
+        """Return the network's embedding of tokens; that of padding says nothing."""
+        layer = self.network.get_input_embeddings()
+        nothing = layer(torch.tensor([self.padding], device=layer.weight.device))[0]
+        return [TokenLayer(layer, nothing.detach())]
 
     def backbone(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, W), sequence (N, L, W) and mask (N, L)."""

@@ -24,6 +24,7 @@ from datamodules.table import Column, Columns, written
 from lightning_modules.calibration.base import Calibrator
 from lightning_modules.conformal.base import ConformalPredictor
 from lightning_modules.output_spaces import OutputSpace
+from lightning_modules.tasks.answer_scores import AnswerScores
 from lightning_modules.views import RowView, View
 from pollinate.errors import PollinateError, UsageError
 from pollinate.recipes import Buildable
@@ -463,6 +464,10 @@ class Task(metaclass=Buildable):
             calibrated: the same, calibrated.
         """
         return self.decode(calibrated)
+
+    def answer_scores(self) -> AnswerScores | None:
+        """Return what its answers can be explained by, None for a task whose answers can't be."""
+        return None
 
     def at_size(self, answer: Label, size: tuple[int, int] | None) -> Label:
         """Return an answer as large as its picture, (height, width), if it has a size."""

@@ -21,6 +21,7 @@ from lightning_modules.calibration.temperature import Temperature
 from lightning_modules.calibration.vector_scaling import VectorScaling
 from lightning_modules.conformal.class_sets import ClassSets
 from lightning_modules.output_spaces import CategoricalOutput
+from lightning_modules.tasks.answer_scores import ClassScores
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
@@ -179,6 +180,9 @@ class Classification(SingleLabelTask):
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
         return Categorical(logits=output.float(), validate_args=False)
+
+    def answer_scores(self) -> ClassScores:
+        return ClassScores(self.classes)
 
     def class_probabilities(self, output: Tensor) -> Tensor:
         return output.double().softmax(dim=-1)

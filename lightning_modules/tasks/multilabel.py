@@ -22,6 +22,7 @@ from lightning_modules.calibration.base import Calibrator
 from lightning_modules.calibration.temperature import LabelTemperatures, Temperature
 from lightning_modules.conformal.label_sets import LabelSets
 from lightning_modules.output_spaces import BinaryOutputs
+from lightning_modules.tasks.answer_scores import LabelScores
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
@@ -255,6 +256,9 @@ class Multilabel(Task):
     def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the share of labels that are wrongly said to apply or not: (N,)."""
         return ((output.double().sigmoid() > LONE) != target.bool()).float().mean(dim=1)
+
+    def answer_scores(self) -> LabelScores:
+        return LabelScores(self.classes)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         """Return the labels, and each label's probability."""

@@ -20,6 +20,7 @@ from lightning_modules.calibration.base import Calibrator
 from lightning_modules.calibration.temperature import Temperature
 from lightning_modules.conformal.class_sets import OrdinalSets
 from lightning_modules.output_spaces import BinaryOutputs
+from lightning_modules.tasks.answer_scores import NumberScores
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
@@ -151,6 +152,9 @@ class Ordinal(SingleLabelTask):
 
     def predictive_distribution(self, output: Tensor) -> Categorical:
         return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
+
+    def answer_scores(self) -> NumberScores:
+        return NumberScores("log-odds of being above a class, the mean over the classes", "higher")
 
     def class_probabilities(self, output: Tensor) -> Tensor:
         """Return p(class >= k) - p(class >= k + 1) of logits (N, C - 1), thresholds in order."""

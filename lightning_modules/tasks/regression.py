@@ -16,6 +16,7 @@ from datamodules.table import Column, Columns
 from lightning_modules.calibration.base import Calibrator
 from lightning_modules.conformal.intervals import IntervalPredictor
 from lightning_modules.output_spaces import NumericOutput
+from lightning_modules.tasks.answer_scores import NumberScores
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
@@ -181,6 +182,9 @@ class Regression(Task):
     def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the absolute error: (N,)."""
         return (self.model.point(output) - target).abs()
+
+    def answer_scores(self) -> NumberScores:
+        return NumberScores("the number, in its own unit", "higher")
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         return {"": (answer or {}).get("label")}

@@ -15,6 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.labelled_task import EncodedTargets
 from lightning_modules.distributed import gather_rows
+from lightning_modules.tasks.answer_scores import MatchScores
 from lightning_modules.tasks.base import Label, TargetForm, Task
 from lightning_modules.views import PairView
 from pollinate.errors import PollinateError, UsageError
@@ -231,6 +232,9 @@ class Retrieval(Task):
         if weights is None:
             weights = outputs.new_full((len(outputs),), 1 / len(outputs))
         return torch.cat((outputs * weights.to(outputs).sqrt().view(-1, 1, 1, 1)).unbind(), dim=-1)
+
+    def answer_scores(self) -> MatchScores:
+        return MatchScores(self.modalities)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         """Return each modality's vector as JSON."""

@@ -20,6 +20,7 @@ from datamodules.modalities.text import first_text, words_of
 from datamodules.table import Column, Columns, as_text
 from lightning_modules.calibration.base import Calibrator
 from lightning_modules.calibration.temperature import Temperature
+from lightning_modules.tasks.answer_scores import TagScores
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
@@ -477,6 +478,9 @@ class Tagging(Task):
     def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
         """Return a temperature of all scores."""
         return {"temperature": partial(Temperature, self.surprise)}
+
+    def answer_scores(self) -> TagScores:
+        return TagScores(self.classes, self.model.log_probabilities, self.model.answers, OUTSIDE)
 
     def linear_output(self, columns: Tensor) -> Tensor:
         return self.model.output(super().linear_output(columns))

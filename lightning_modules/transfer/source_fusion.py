@@ -46,8 +46,7 @@ class FrozenEncoders(nn.Module):
     def forward(self, batches: Mapping[str, Batch]) -> dict[str, EncodedDataset]:
         """Return {name: encoded rows} of those that it can read."""
         given = {name: rows for name, rows in batches.items() if self.reads(rows.modalities)}
-        with torch.no_grad():
-            return self._encode(given, {})
+        return self._encode(given, {})  # without gradients, unless the rows themselves want them
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode."""

@@ -1,0 +1,316 @@
+"""Rows of which a task's answers are explained: how they, and parts of them, are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.batch import Batch
+from datamodules.modalities.text_pieces import TextPieces
+from lightning_modules.encoders.base import Encoder, TokenLayer
+from lightning_modules.explanation.linear_shares import Shares, linear_shares, term_shares
+from lightning_modules.explanation.parts import (
+    AdditivePart,
+    LayerPart,
+    Part,
+    PicturePart,
+    Pieces,
+    SoundPart,
+    TokenPart,
+    added_up,
+)
+from lightning_modules.linear_network import LinearModel, LinearNetwork
+from lightning_modules.network import MultiTaskNetwork
+from lightning_modules.predictor import RowBatch
+from lightning_modules.task_network import TaskNetwork
+from lightning_modules.tasks.answer_scores import AnswerScores
+from lightning_modules.tasks.base import Task
+from lightning_modules.views import TEXT
+from lightning_modules.wide_path import WidePath
+from pollinate.errors import UsageError
+from pollinate.requirements import require
+
+INPUT_PARTS: Mapping[str, type[PicturePart] | type[SoundPart]] = {
+    "image": PicturePart,
+    "audio": SoundPart,
+}
+CHUNK = 64
+
+
+@dataclass
+class ExplainedTask:
+    """A task of a network, by its name, and the numbers that its answers are explained by."""
+
+    network: TaskNetwork
+    name: str
+    task: Task
+    scores: AnswerScores
+
+
+class ExplainedRows:
+    """N rows of one data set, which all have the same modalities, as one task answers them.
+
+    Args:
+        explained: the task.
+        given: the rows.
+        texts: their texts in pieces; empty if they have none.
+
+    Raises:
+        UsageError: a text's encoder doesn't say how tokens become vectors.
+    """
+
+    def __init__(
+        self, explained: ExplainedTask, given: RowBatch, texts: Sequence[TextPieces]
+    ) -> None:
+        self.explained = explained
+        self.dataset, self.batch, self.modalities = given.dataset, given.batch, given.modalities
+        self.routes = {explained.name: (given.dataset,)}
+        self.texts = list(texts)
+        self.parts = self._parts()
+
+    def __len__(self) -> int:
+        return len(self.batch.index)
+
+    def answers(self, batch: Batch) -> Tensor:
+        """Return the task's output of rows: (n, ...)."""
+        network = self.explained.network
+        # cuDNN has no derivatives of recurrent layers in evaluation mode
+        with torch.backends.cudnn.flags(enabled=False):
+            encoded = network.encode({self.dataset: batch}, self.routes)
+            return network.predict(encoded, self.routes)[self.explained.name]
+
+    def scores(self, values: Sequence[Tensor], rows: Tensor) -> Tensor:
+        """Return the answers' numbers where parts have other values: (n, A).
+
+        Args:
+            values: (n, ...) of each part.
+            rows: (n,) int64, the rows that the rest is taken from.
+        """
+        batch = taken(self.batch, rows)
+        with ExitStack() as stack:
+            for part, own in zip(self.parts, values, strict=True):
+                if isinstance(part, LayerPart):
+                    stack.enter_context(replaced_output(part.layer, own))
+                elif isinstance(part, PicturePart | SoundPart):
+                    batch = replace(batch, inputs={**batch.inputs, part.modality: own})
+            return self.explained.scores.of(self.answers(batch))
+
+    def attribute(
+        self, answers: Sequence[int], rows: Sequence[int], steps: int
+    ) -> dict[str, list[Tensor]]:
+        """Return what each piece adds to answers: {modality: n of (pieces, ...)}.
+
+        Integrated gradients, (x - x') mean_a dF(x' + a (x - x')) / dx, Sundararajan et al. 2017,
+        equation 1, by captum; exact for linear parts.
+
+        Args:
+            answers: n answers' numbers.
+            rows: the row of each answer.
+            steps: points between nothing and the row, >= 1.
+
+        Raises:
+            UsageError: captum isn't installed.
+        """
+        require("captum", "explain")
+        from captum.attr import IntegratedGradients  # takes seconds
+
+        places = torch.tensor(list(rows), device=self.batch.index.device)
+        if not self.parts:
+            return {}
+
+        def forward(*given: Tensor) -> Tensor:
+            *values, own = given
+            # a part that this task doesn't read has a derivative all the same: 0
+            unread = sum(one.nan_to_num(0.0).reshape(len(own), -1).sum(dim=1) for one in values)
+            return self.scores(values, own) + 0 * torch.as_tensor(unread)[:, None]
+
+        slopes = IntegratedGradients(forward, multiply_by_inputs=False).attribute(
+            tuple(part.values[places] for part in self.parts),
+            tuple(part.nothing[places] for part in self.parts),
+            target=list(answers),
+            additional_forward_args=(places,),
+            n_steps=steps,
+        )
+        shares = [p.shares(s, places) for p, s in zip(self.parts, slopes, strict=True)]
+        return {
+            modality: [one.detach().cpu() for one in own]
+            for modality, own in added_up(shares).items()
+        }
+
+    @torch.no_grad()
+    def score_of(
+        self, answers: Sequence[int], rows: Sequence[int], kept: Pieces | None = None
+    ) -> Tensor:
+        """Return the numbers of answers, some pieces left out: (n,) on the CPU.
+
+        Args:
+            answers, rows: as for ``attribute``.
+            kept: as for ``Part.blended``; None: all are left out.
+        """
+        places = torch.tensor(list(rows), device=self.batch.index.device)
+        values = [
+            part.nothing[places] if kept is None else part.blended(kept, places)
+            for part in self.parts
+        ]
+        found = self.scores(values, places)
+        return found[torch.arange(len(places)), list(answers)].cpu()
+
+    @torch.no_grad()
+    def score_without(
+        self, modalities: frozenset[str], answers: Sequence[int], rows: Sequence[int]
+    ) -> Tensor:
+        """Return the numbers of answers where rows lack modalities, as the network knows it: (n,).
+
+        Args:
+            modalities: that are left out.
+            answers, rows: as for ``attribute``.
+        """
+        places = torch.tensor(list(rows), device=self.batch.index.device)
+        batch = without(taken(self.batch, places), modalities)
+        found = self.explained.scores.of(self.answers(batch))
+        return found[torch.arange(len(places)), list(answers)].cpu()
+
+    def _parts(self) -> list[Part]:
+        """Find what the answer is computed from: inputs, tokens' vectors, linear models."""
+        network = self.explained.network
+        layers = [] if TEXT not in self.modalities else token_layers(network)
+        additive = [m for m in network.modules() if isinstance(m, WidePath | LinearModel)]
+        with ExitStack() as stack, torch.no_grad():
+            watched = [
+                (layer, stack.enter_context(seen_outputs(layer)))
+                for layer in [*(one.layer for one in layers), *additive]
+            ]
+            self.answers(self.batch)
+        seen = {id(layer): outputs[0] for layer, outputs in watched if outputs}
+        found: list[Part] = [
+            self._tokens(one, seen[id(one.layer)])
+            for one in layers
+            if id(one.layer) in seen and len(seen[id(one.layer)]) == len(self)
+        ]
+        found += [
+            self._additive(module)
+            for module in additive
+            if id(module) in seen and seen[id(module)].dim()
+        ]
+        if any(reads_values(one) for one in leaves(network, self.explained.name)):
+            found += [
+                INPUT_PARTS[m].of(m, self.batch.inputs[m])
+                for m in INPUT_PARTS
+                if m in self.modalities
+            ]
+        return found
+
+    def _tokens(self, one: TokenLayer, values: Tensor) -> TokenPart:
+        shares = [torch.from_numpy(text.tokens).to(values) for text in self.texts]
+        nothing = values.clone()
+        for row, tokens in enumerate(shares):
+            nothing[row, : len(tokens)][tokens.sum(dim=1) > 0] = one.nothing.to(values)
+        return TokenPart(values, nothing, one.layer, shares, one.pairs)
+
+    def _additive(self, module: WidePath | LinearModel) -> AdditivePart:
+        if isinstance(module, LinearModel):
+            shares, columns, bias = linear_shares(module, self.batch, self.texts)
+            scale, shift = module.words.scale, module.task.linear_shift
+            start = module.task.neutral
+        else:
+            has_text = TEXT in self.modalities and TEXT in self.batch.terms
+            shares = {TEXT: term_shares(module, self.batch, self.texts)} if has_text else {}
+            columns, bias = module.read(self.batch), module.bias
+            scale, shift, start = module.scale, module.to_output, 0.0
+        values = start + scale * shift(columns)
+        nothing = (start + scale * shift(bias[None])).expand_as(values)
+        added: Shares = {
+            modality: [scale * shifted(own, shift) for own in rows]
+            for modality, rows in shares.items()
+        }
+        return AdditivePart(values, nothing, module, added)
+
+
+def shifted(shares: Tensor, shift: Any) -> Tensor:
+    """Return what columns' parts add to an output: (pieces, K) -> (pieces, O).
+
+    ``shift`` is linear but for a constant, which is of nothing.
+    """
+    flat = shares.reshape(-1, shares.shape[-1])
+    found = shift(flat) - shift(torch.zeros_like(flat))
+    return found.reshape(*shares.shape[:-1], -1)
+
+
+def leaves(network: TaskNetwork, task: str) -> Iterator[TaskNetwork]:
+    """Yield the single networks that a network answers a task by."""
+    if tuple(network.networks) == (network,):
+        if task in network.routes:
+            yield network
+        return
+    for one in network.networks:
+        yield from leaves(one, task)
+
+
+def reads_values(network: TaskNetwork) -> bool:
+    """Say whether a network has derivatives by pictures' and sounds' own values."""
+    return not isinstance(network, LinearNetwork)
+
+
+def token_layers(network: TaskNetwork) -> list[TokenLayer]:
+    """Return the layers through which tokens come into any encoder of a network.
+
+    Raises:
+        UsageError: a text's encoder doesn't say which they are.
+    """
+    for part in network.modules():
+        if isinstance(part, MultiTaskNetwork) and TEXT in part.encoders:
+            encoder = part.encoder(TEXT)
+            if not encoder.token_layers():
+                raise UsageError(
+                    f"words can be explained where the encoder of texts says how tokens become "
+                    f"vectors, {type(encoder).__name__} doesn't; give its class a method "
+                    "token_layers, as po.encoders.Bag has, or leave texts out"
+                )
+    encoders = [part for part in network.modules() if isinstance(part, Encoder)]
+    return [layer for encoder in encoders for layer in encoder.token_layers()]
+
+
+@contextmanager
+def seen_outputs(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Gather what a layer gives."""
+    found: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda _, __, output: found.append(output.detach()))
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def replaced_output(layer: nn.Module, output: Tensor) -> Iterator[None]:
+    """Let a layer give something else."""
+    hook = layer.register_forward_hook(lambda *_: output)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def taken(batch: Batch, rows: Tensor) -> Batch:
+    """Return rows of a batch, of whose modalities all rows have each or none has it."""
+    size = len(batch.index)
+    return batch.map_tensors(lambda tensor: tensor[rows] if len(tensor) == size else tensor)
+
+
+def without(batch: Batch, modalities: frozenset[str]) -> Batch:
+    """Return rows that lack modalities."""
+    own: dict[str, dict[str, Tensor]] = {
+        name: {
+            modality: value[:0] if modality in modalities else value
+            for modality, value in getattr(batch, name).items()
+        }
+        for name in ("inputs", "words", "terms")
+    }
+    lacking = torch.zeros_like(batch.index, dtype=torch.bool)
+    has = {**batch.has, **{m: lacking for m in modalities if m in batch.inputs}}
+    return replace(batch, **own, has=has)
