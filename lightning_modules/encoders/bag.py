@@ -56,8 +56,7 @@ class Bag(Encoder):
         nn.init.normal_(self.project.bias)
 
     def token_layers(self) -> list[TokenLayer]:
-        nothing = self.token.weight.new_zeros(self.token.embedding_dim)
-        return [TokenLayer(self.token, nothing), TokenLayer(self.pair, nothing, pairs=True)]
+        return [TokenLayer(self.token), TokenLayer(self.pair, pairs=True)]
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""

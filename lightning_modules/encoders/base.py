@@ -26,12 +26,12 @@ from pollinate.recipes import Buildable
 class TokenLayer:
     """A layer that turns a text's token ids (N, L) into vectors (N, L, E), token by token.
 
-    nothing: (E,), the vector of a token that says nothing.
+    A vector of zeros says nothing.
+
     pairs: whether a vector stands for its token and the one before it.
     """
 
     layer: nn.Module
-    nothing: Tensor
     pairs: bool = False
 
 

@@ -61,7 +61,7 @@ class Conv(Encoder):
         self.project = nn.Linear(channels * len(kernels), dim)
 
     def token_layers(self) -> list[TokenLayer]:
-        return [TokenLayer(self.token, self.token.weight[0].detach())]
+        return [TokenLayer(self.token)]
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""

@@ -53,7 +53,7 @@ class Transformer(Encoder):
         self.norm = nn.LayerNorm(dim)
 
     def token_layers(self) -> list[TokenLayer]:
-        return [TokenLayer(self.token, self.token.weight[0].detach())]
+        return [TokenLayer(self.token)]
 
     def forward(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, D), sequence (N, L, D) and mask (N, L)."""

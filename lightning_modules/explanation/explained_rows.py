@@ -39,7 +39,6 @@ INPUT_PARTS: Mapping[str, type[PicturePart] | type[SoundPart]] = {
     "image": PicturePart,
     "audio": SoundPart,
 }
-CHUNK = 64
 
 
 @dataclass
@@ -68,6 +67,7 @@ class ExplainedRows:
         self, explained: ExplainedTask, given: RowBatch, texts: Sequence[TextPieces]
     ) -> None:
         self.explained = explained
+        self.given = given
         self.dataset, self.batch, self.modalities = given.dataset, given.batch, given.modalities
         self.routes = {explained.name: (given.dataset,)}
         self.texts = list(texts)
@@ -75,6 +75,10 @@ class ExplainedRows:
 
     def __len__(self) -> int:
         return len(self.batch.index)
+
+    def answered_by(self, network: TaskNetwork) -> ExplainedRows:
+        """Return the same rows, answered by another network of the same shape."""
+        return ExplainedRows(replace(self.explained, network=network), self.given, self.texts)
 
     def answers(self, batch: Batch) -> Tensor:
         """Return the task's output of rows: (n, ...)."""
@@ -209,7 +213,7 @@ class ExplainedRows:
         shares = [torch.from_numpy(text.tokens).to(values) for text in self.texts]
         nothing = values.clone()
         for row, tokens in enumerate(shares):
-            nothing[row, : len(tokens)][tokens.sum(dim=1) > 0] = one.nothing.to(values)
+            nothing[row, : len(tokens)][tokens.sum(dim=1) > 0] = 0.0
         return TokenPart(values, nothing, one.layer, shares, one.pairs)
 
     def _additive(self, module: WidePath | LinearModel) -> AdditivePart:

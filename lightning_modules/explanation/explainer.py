@@ -20,7 +20,7 @@ from lightning_modules.views import TEXT
 from pollinate.errors import UsageError
 
 TOLERANCE = 0.05  # of what all pieces add, that may be missing from their sum
-FINER = 4  # times as many steps where more is missing
+FINER = 3  # times as many steps where more is missing
 MOST_STEPS = 256
 
 
@@ -80,14 +80,20 @@ class Explainer:
         predictor: of the model.
         steps: points between nothing and a row, >= 1; up to 256 where they don't suffice.
         answers: {task: the answer that is explained}; else the one that the model gives.
+        named: {(task, row): names of the answers that are explained}, in place of both.
     """
 
     def __init__(
-        self, predictor: Predictor, steps: int, answers: Mapping[str, str] | None = None
+        self,
+        predictor: Predictor,
+        steps: int,
+        answers: Mapping[str, str] | None = None,
+        named: Mapping[tuple[str, int], Sequence[str]] | None = None,
     ) -> None:
         self.predictor = predictor
         self.steps = steps
         self.answers = dict(answers or {})
+        self.named = named
 
     def task(self, name: str, network: TaskNetwork | None = None) -> ExplainedTask:
         """Return a task that can be explained.
@@ -142,16 +148,22 @@ class Explainer:
         name, scores = rows.explained.name, rows.explained.scores
         with torch.no_grad():
             output = rows.answers(rows.batch)
-        wish = self.answers.get(name)
-        chosen = scores.given(output) if wish is None else scores.wanted(wish, output)
+        if self.named is not None:
+            names = [self.named.get((name, row), ()) for row in given.rows]
+            found = [[scores.number(one) for one in own] for own in names]
+            chosen = [[number for number in own if number is not None] for own in found]
+        elif name in self.answers:
+            chosen = scores.wanted(self.answers[name], output)
+        else:
+            chosen = scores.given(output)
         pairs = [(place, answer) for place, own in enumerate(chosen) for answer in own]
         labels = rows.explained.task.decode(output)
-        found = [
+        explained = [
             explanation
             for start in range(0, len(pairs), len(rows))
             for explanation in self._some(rows, given, pairs[start : start + len(rows)], labels)
         ]
-        return ExplainedBatch(rows, [place for place, _ in pairs], found)
+        return ExplainedBatch(rows, [place for place, _ in pairs], explained)
 
     def _some(
         self,

@@ -34,11 +34,15 @@ class AnswerScores(ABC):
         """Return an answer's name."""
 
     @abstractmethod
+    def number(self, name: str) -> int | None:
+        """Return the answer of a name, None if there is none."""
+
+    @abstractmethod
     def wanted(self, wish: str, output: Tensor) -> list[list[int]]:
-        """Return each row's answers that a user means by a name.
+        """Return each row's answers that a user means by a word.
 
         Raises:
-            UsageError: there is none of that name.
+            UsageError: there is none that it can mean.
         """
 
 
@@ -48,20 +52,34 @@ def against_others(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=-1, keepdim=True)) * (count / max(1, count - 1))
 
 
-def numbered(wish: str, names: Sequence[str]) -> int:
-    """Return an answer's number."""
-    if wish not in names:
-        raise UsageError(f"answer {wish!r} is none of the task's{hint(wish, names, 'answers')}")
-    return list(names).index(wish)
+class NamedScores(AnswerScores):
+    """Answers with names.
+
+    Args:
+        names: of the A answers.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+
+    def name(self, answer: int) -> str:
+        return self.names[answer]
+
+    def number(self, name: str) -> int | None:
+        return self.names.index(name) if name in self.names else None
+
+    def wanted(self, wish: str, output: Tensor) -> list[list[int]]:
+        found = self.number(wish)
+        if found is None:
+            known = hint(wish, self.names, "answers")
+            raise UsageError(f"answer {wish!r} is none of the task's{known}")
+        return [[found]] * len(output)
 
 
-class ClassScores(AnswerScores):
+class ClassScores(NamedScores):
     """z_c - mean of the other classes' z: of two classes, the log-odds."""
 
     meaning = "log-odds of the class against the mean of the others"
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = list(classes)
 
     def of(self, output: Tensor) -> Tensor:
         return against_others(output.float())
@@ -69,20 +87,11 @@ class ClassScores(AnswerScores):
     def given(self, output: Tensor) -> list[list[int]]:
         return [[number] for number in output.argmax(dim=-1).tolist()]
 
-    def name(self, answer: int) -> str:
-        return self.classes[answer]
 
-    def wanted(self, wish: str, output: Tensor) -> list[list[int]]:
-        return [[numbered(wish, self.classes)]] * len(output)
-
-
-class LabelScores(AnswerScores):
+class LabelScores(NamedScores):
     """z_c: each label's log-odds."""
 
     meaning = "log-odds that the label applies"
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = list(classes)
 
     def of(self, output: Tensor) -> Tensor:
         return output.float()
@@ -95,14 +104,8 @@ class LabelScores(AnswerScores):
             for row, first in zip(output.tolist(), likeliest, strict=True)
         ]
 
-    def name(self, answer: int) -> str:
-        return self.classes[answer]
 
-    def wanted(self, wish: str, output: Tensor) -> list[list[int]]:
-        return [[numbered(wish, self.classes)]] * len(output)
-
-
-class NumberScores(AnswerScores):
+class NumberScores(NamedScores):
     """One number a row: of several (N, K), their mean.
 
     Args:
@@ -111,20 +114,14 @@ class NumberScores(AnswerScores):
     """
 
     def __init__(self, meaning: str, more: str) -> None:
+        super().__init__([more])
         self.meaning = meaning
-        self.more = more
 
     def of(self, output: Tensor) -> Tensor:
         return output.float().reshape(len(output), -1).mean(dim=1, keepdim=True)
 
     def given(self, output: Tensor) -> list[list[int]]:
         return [[0]] * len(output)
-
-    def name(self, answer: int) -> str:
-        return self.more
-
-    def wanted(self, wish: str, output: Tensor) -> list[list[int]]:
-        return [[numbered(wish, [self.more])]] * len(output)
 
 
 class TagScores(AnswerScores):
@@ -171,6 +168,11 @@ class TagScores(AnswerScores):
         word, tag = divmod(answer, len(self.tags))
         return f"word {word + 1}: {self.tags[tag]}"
 
+    def number(self, name: str) -> int | None:
+        word, _, tag = name.removeprefix("word ").partition(": ")
+        known = word.isdecimal() and tag in self.tags
+        return (int(word) - 1) * len(self.tags) + self.tags.index(tag) if known else None
+
     def wanted(self, wish: str, output: Tensor) -> list[list[int]]:
         """Return the tag of the word of that number, counted from 1; none of a shorter row."""
         if not wish.isdecimal() or int(wish) < 1:
@@ -185,12 +187,12 @@ class TagScores(AnswerScores):
         ]
 
 
-class MatchScores(AnswerScores):
+class MatchScores(NamedScores):
     """a b, how well a row's two modalities fit each other: of pairs of vectors (N, 2, E)."""
 
     def __init__(self, modalities: Sequence[str]) -> None:
+        super().__init__(["fitting"])
         self.meaning = f"how well {' and '.join(modalities)} fit each other"
-        self.more = "fitting"
 
     def of(self, output: Tensor) -> Tensor:
         first, second = output.float().unbind(dim=1)
@@ -201,9 +203,6 @@ class MatchScores(AnswerScores):
         both = output.ne(0).any(dim=-1).all(dim=-1)
         return [[0] if one else [] for one in both.tolist()]
 
-    def name(self, answer: int) -> str:
-        return self.more
-
     def wanted(self, wish: str, output: Tensor) -> list[list[int]]:
-        numbered(wish, [self.more])
+        super().wanted(wish, output)
         return self.given(output)

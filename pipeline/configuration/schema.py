@@ -355,6 +355,33 @@ class PredictConfig:
 
 
 @dataclass(kw_only=True)
+class ExplainConfig:
+    """python -m pipeline.explain."""
+
+    checkpoint: str = user_path()
+    input: str = user_path()
+    output: str | None = user_path()
+    other: str | None = user_path()
+    columns: dict[str, Any]
+    tasks: list[str] | None
+    answers: dict[str, Any]
+    rows: int = at_least(1)
+    steps: int = at_least(1)
+    examples: int = at_least(0)
+    checks: int = at_least(0)
+    seed: int
+    delimiter: str | None
+    quote: str | None
+    encoding: str | None
+    empty: list[str] | None
+    folder: str | None = user_path()
+    batch_size: int = at_least(1)
+    overwrite: bool
+    uri: str
+    allow_targets: list[str]
+
+
+@dataclass(kw_only=True)
 class ExportConfig:
     """python -m pipeline.export."""
 
@@ -431,6 +458,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "calibrate": CalibrateConfig,
     "predict": PredictConfig,
+    "explain": ExplainConfig,
     "export": ExportConfig,
     "merge": MergeConfig,
     "ui": UiConfig,

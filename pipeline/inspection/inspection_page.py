@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from datamodules.label_maps import UNLABELLED_PIXEL
 from datamodules.modalities.image import ImageStore
-from datamodules.table import Column
 from lightning_modules.tasks.dense import class_colormap
 from pipeline.inspection.data_checks import (
     ERROR,
@@ -29,6 +25,7 @@ from pipeline.inspection.data_checks import (
 from pipeline.inspection.data_statistics import SPLITS, DatasetStatistics, TaskStatistics
 from pipeline.inspection.inspection_run import InspectionFindings
 from pipeline.pages import render
+from pipeline.pages.pictures import picture, pixels_of_frames, pixels_of_values, text_of
 from pipeline.recorded_run import recorded_run
 from pipeline.run_folder import RunFolder
 from pipeline.terminal import new_table, say
@@ -39,7 +36,6 @@ from pollinate.files import write_json, write_text
 
 PAGE, PROBLEMS = "inspect.html", "problems.json"
 SHARE = 0.55  # of the colour in what is shown
-SIDE = 112  # pixels of a thumbnail
 LONGEST = 240  # characters of a text
 MOST_BARS = 40  # classes of a plot
 WIDEST, TALLEST = 560, 80  # pixels of bars
@@ -195,13 +191,10 @@ def pixels_of(inspected: InspectedDataset, modality: str, row: int) -> np.ndarra
     if not store.has[row]:
         return None
     try:
-        found: np.ndarray = store.rows(np.array([row]))[0].numpy()
+        found = store.rows(np.array([row]))[0]
     except PollinateError:
         return None
-    if isinstance(store, ImageStore):
-        return np.moveaxis(found * 255, 0, -1).squeeze()
-    low, high = np.nanmin(found), np.nanmax(found)
-    return np.asarray(255 * (found.T[::-1] - low) / max(high - low, 1e-6))
+    return pixels_of_values(found) if isinstance(store, ImageStore) else pixels_of_frames(found)
 
 
 def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -221,24 +214,6 @@ def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
         far = ((values - low) / max(high - low, 1e-6)).clip(0, 1)[..., None]
         paint = (1 - far) * np.array([255.0, 220.0, 60.0]) + far * np.array([40.0, 40.0, 160.0])
     return np.where(there[..., None], (1 - SHARE) * base + SHARE * paint, base)
-
-
-def picture(pixels: np.ndarray) -> str:
-    """Return pixels as the address of a picture inside the page."""
-    image = Image.fromarray(np.nan_to_num(pixels).clip(0, 255).astype(np.uint8))
-    scale = SIDE / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    way = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
-    file = BytesIO()
-    image.resize(size, way).save(file, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def text_of(column: Column, row: int) -> str:
-    cell: Any = column[row]
-    if cell is None:
-        return "-"
-    return " | ".join(map(str, cell)) if isinstance(cell, list | tuple) else str(cell)
 
 
 COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "cyan"}
