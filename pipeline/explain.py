@@ -1,4 +1,4 @@
-"""Say why: which words, pixels and sounds count in a checkpoint's answers for the rows of a file."""
+"""Say why: which words, pixels and sounds count in a checkpoint's answers to rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ExplainResult(CommandResult):
 def run(config: Mapping[str, Any], _: CommandArguments) -> ExplainResult:
     """Explain, write page and file, and send them to the run's page in MLflow."""
     from pipeline.find_checkpoint import find_checkpoint
-    from pipeline.prediction.input_files import ReaderOptions, check_input, open_input
+    from pipeline.prediction.input_files import check_input
     from pollinate.requirements import require
 
     require("captum", "explain")
@@ -38,13 +38,17 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> ExplainResult:
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     other = find_checkpoint(config["other"], config["uri"]) if config["other"] else None
     # imported here: torch takes seconds, and a wrong file needs none
-    from datamodules.inputs import columns_named
     from lightning_modules.predictor import Predictor
     from pipeline.command import silence_libraries
-    from pipeline.explanation.explain_rows import ExplainedModel, ExplainOptions, explain_source
+    from pipeline.explanation.explain_rows import (
+        ExplainedModel,
+        ExplainOptions,
+        explain_source,
+        open_rows,
+    )
     from pipeline.explanation.explanation_page import print_findings
     from pipeline.explanation.output import explanation_folder, record_in_run, write_findings
-    from pipeline.prediction.inputs import COMMAND_LINE, trained_readings
+    from pipeline.prediction.inputs import COMMAND_LINE
     from pipeline.terminal import print_labelled, say
     from pipeline.text_format import relpath
     from pollinate.console import new_console
@@ -58,15 +62,12 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> ExplainResult:
         for path in (checkpoint, other)
     )
     assert model is not None
-    predictor = model.predictor
-    reader = ReaderOptions(**{name: config[name] for name in READER})
-    trained = trained_readings(predictor.inputs, predictor.readings)
-    named = [name for given in config["columns"].values() for name in columns_named(given)]
-    opened = open_input(source, reader, trained, [*named, *predictor.modalities])
-    if opened.note:
-        say(console, opened.note)
     answers = {task: str(answer) for task, answer in config["answers"].items()}
     options = ExplainOptions(answers=answers, **{name: config[name] for name in OWN})
+    reader = {name: config[name] for name in READER}
+    opened = open_rows(model.predictor, source, options, **reader)
+    if opened.note:
+        say(console, opened.note)
     found = explain_source(model, opened.rows, options, COMMAND_LINE, console, beside)
     page, file = write_findings(found, folder)
     print_findings(console, found)

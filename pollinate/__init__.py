@@ -37,6 +37,8 @@ _HOMES = {
     "evaluate": "pipeline.api.runs",
     "calibrate": "pipeline.api.runs",
     "export": "pipeline.api.runs",
+    "explain": "pipeline.api.runs",
+    "Explanations": "pipeline.api.explanations",
     "study": "pipeline.api.studies",
     "Study": "pipeline.api.studies",
     "search": "pipeline.api.searches",

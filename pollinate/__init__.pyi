@@ -8,6 +8,7 @@ from datamodules.mixed_datamodule import MixedDataModule as MixedDataModule
 from lightning_modules.module import MultiTaskModule as MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork as MultiTaskNetwork
 from lightning_modules.transferability.base import Evidence as Evidence
+from pipeline.api.explanations import Explanations as Explanations
 from pipeline.api.looks import Inspection as Inspection
 from pipeline.api.looks import inspect as inspect
 from pipeline.api.looks import plan as plan
@@ -16,6 +17,7 @@ from pipeline.api.runs import Model as Model
 from pipeline.api.runs import Run as Run
 from pipeline.api.runs import calibrate as calibrate
 from pipeline.api.runs import evaluate as evaluate
+from pipeline.api.runs import explain as explain
 from pipeline.api.runs import export as export
 from pipeline.api.runs import fit as fit
 from pipeline.api.runs import load as load
@@ -71,6 +73,8 @@ __all__ = [
     "evaluate",
     "calibrate",
     "export",
+    "explain",
+    "Explanations",
     "study",
     "Study",
     "search",

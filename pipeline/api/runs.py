@@ -16,6 +16,7 @@ from pipeline import evaluate as evaluate_command
 from pipeline import export as export_command
 from pipeline import fit as fit_command
 from pipeline import merge as merge_command
+from pipeline.api.explanations import Explanations, Rows
 from pipeline.command import own_packages
 from pipeline.run_folder import RunFolder, new_run_folder
 from pipeline.tracking.journals import read_points
@@ -270,6 +271,15 @@ class Run:
         self.__dict__.pop("_model", None)  # which was loaded without it
         return found
 
+    def explain(
+        self,
+        rows: Rows,
+        tasks: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Explanations:
+        """Say what counts in the answers of the run's model for rows; see ``po.explain``."""
+        return self._model.explain(rows, tasks, **options)
+
 
 def load(
     what: str | Path | Run | Model, *, uri: str = DATABASE, allow_targets: Sequence[str] = ()
@@ -401,6 +411,15 @@ class Model:
             raise UsageError(f"abstain takes {', '.join(ABSTAIN_WORDS)}, got {unknown[0]}")
         doubt = DoubtOptions(coverage, per_class, parts=parts, dropout=dropout, **(abstain or {}))
         return predict_frame(self._predictor, rows, inputs or {}, tasks, batch_size, doubt)
+
+    def explain(
+        self,
+        rows: Rows,
+        tasks: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Explanations:
+        """Say what counts in the model's answers for rows; see ``po.explain``."""
+        return explain(self, rows, tasks, **options)
 
     def predict_rows(
         self,
@@ -605,3 +624,106 @@ def export(
     chosen = overrides_of(output=output, task=task, modality=modality, merge=merge, uri=uri)
     words = [override("checkpoint", checkpoint), *chosen, *overrides]
     return export_command.call(words, quiet=quiet).folder
+
+
+def explain(
+    what: str | Path | Run | Model,
+    rows: Rows,
+    tasks: Sequence[str] | None = None,
+    *,
+    other: str | Path | Run | Model | None = None,
+    answers: Mapping[str, str | int] | None = None,
+    inputs: Mapping[str, InputColumns] | None = None,
+    most: int = 100,
+    steps: int = 16,
+    examples: int = 3,
+    checks: int = 12,
+    batch_size: int = 64,
+    seed: int = 0,
+    uri: str = DATABASE,
+    allow_targets: Sequence[str] = (),
+    quiet: bool = False,
+) -> Explanations:
+    """Say which words, pixels and sounds count in a model's answers, and whether to believe it.
+
+    Args:
+        what: as for ``po.load``.
+        rows: as for ``Model.predict``; or the path of a file, as ``pollinate explain`` takes it.
+        tasks: those that are explained; None: all that the rows suffice for and that can be.
+        other: a second model, whose explanations of the same answers are compared.
+        answers: {task: the answer that is explained}, of a task that labels words a word's number,
+            from 1; else what the model answers.
+        inputs: which column is which where the names differ from those in training.
+        most: rows that are explained, the first, >= 1.
+        steps: points between nothing and a row, >= 1; up to 256 where they don't suffice.
+        examples: nearest training rows beside each row, >= 0.
+        checks: rows of each task on which the explanations are checked, >= 0.
+        batch_size: points that go through the network together, >= 1.
+        seed: of the checks' rows and random orders.
+        uri: MLflow's address, where run ids are looked up.
+        allow_targets: packages of your own whose classes the checkpoints may name.
+        quiet: whether no progress is shown.
+
+    Raises:
+        UsageError: captum isn't installed, or no task can be explained.
+        PollinateError: the model or the rows can't be read.
+
+    Examples:
+        >>> import pollinate as po
+        >>> why = po.explain("runs/first", {"text": ["good good tea"]}, ["mood"], quiet=True)
+        >>> one = why.answers.iloc[0]
+        >>> total = why.words.adds.sum()
+        >>> bool(abs(one.score - one.score_of_nothing - total) < 0.05)
+        True
+    """
+    # these import torch
+    from pipeline.explanation.explain_rows import (
+        ExplainedModel,
+        ExplainOptions,
+        explain_source,
+        open_rows,
+    )
+    from pipeline.prediction.inputs import PYTHON
+    from pipeline.prediction.predict_frame import FrameRows
+    from pollinate.console import is_quiet, new_console
+    from pollinate.requirements import require
+
+    require("captum", "explain")
+    for name, value, low in (
+        ("most", most, 1),
+        ("steps", steps, 1),
+        ("batch_size", batch_size, 1),
+        ("examples", examples, 0),
+        ("checks", checks, 0),
+    ):
+        if value < low:
+            raise UsageError(f"{name} must be >= {low}, got {value}")
+    options = ExplainOptions(
+        tasks,
+        {task: str(answer) for task, answer in (answers or {}).items()},
+        inputs or {},
+        most,
+        steps,
+        examples,
+        checks,
+        seed,
+        batch_size,
+    )
+    found = [
+        ExplainedModel(model.checkpoint, model._predictor, allow_targets)
+        for model in (
+            load(one, uri=uri, allow_targets=allow_targets) for one in (what, other) if one
+        )
+    ]
+    predictor = found[0].predictor
+    if isinstance(rows, str | Path):
+        source = open_rows(predictor, Path(rows).expanduser(), options).rows
+    else:
+        source = FrameRows(rows)
+        source.empty = predictor.empty_words
+    silence = is_quiet.set(quiet)
+    try:
+        findings = explain_source(found[0], source, options, PYTHON, new_console(), *found[1:])
+    finally:
+        is_quiet.reset(silence)
+    return Explanations(findings)

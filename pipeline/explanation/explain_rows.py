@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from datamodules.batch import Batch
-from datamodules.inputs import InputColumns
+from datamodules.inputs import InputColumns, columns_named
 from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.explanation.checks import Check, check_explanations, shuffled_network
 from lightning_modules.explanation.explainer import ExplainedBatch, Explainer, Explanation
@@ -27,8 +27,10 @@ from pipeline.explanation.findings import (
     TaskFindings,
 )
 from pipeline.explanation.training_rows import TrainingRows
-from pipeline.prediction.inputs import InputWording, match_columns, raw_values
+from pipeline.prediction.input_files import OpenedInput, ReaderOptions, open_input
+from pipeline.prediction.inputs import InputWording, match_columns, raw_values, trained_readings
 from pipeline.prediction.predict_file import choose_tasks
+from pipeline.prediction.predict_frame import FrameRows
 from pipeline.trainer import explain_out_of_memory
 from pollinate.errors import PollinateError, UsageError
 
@@ -85,7 +87,7 @@ def explain_source(
     columns = match_columns(predictor.inputs, source, options.columns, wording)
     explainer = Explainer(predictor, options.steps, options.answers)
     tasks, notes = explainable_tasks(explainer, list(columns), options, wording)
-    rows: list[FileRow] = next(source.chunks(options.rows))
+    rows = first_rows(source, columns, options.rows)
     values, errors = raw_values(rows, columns, source.folder, source.empty)
     if source.count > len(rows):
         notes.append(
@@ -120,6 +122,23 @@ def explain_source(
             f"no row of {source.path} has an answer to explain{': ' if reasons else ''}{reasons}"
         )
     return found
+
+
+def first_rows(source: RowFile, columns: Mapping[str, InputColumns], count: int) -> list[FileRow]:
+    """Return the first rows of an input."""
+    if isinstance(source, FrameRows):
+        return source.read(columns)[:count]
+    return next(source.chunks(count))
+
+
+def open_rows(
+    predictor: Predictor, path: Path, options: ExplainOptions, **reader: Any
+) -> OpenedInput:
+    """Open a file as training read its own; ``reader`` has what ``ReaderOptions`` has."""
+    trained = trained_readings(predictor.inputs, predictor.readings)
+    named = [name for given in options.columns.values() for name in columns_named(given)]
+    wanted = [*named, *predictor.modalities]
+    return open_input(path, ReaderOptions(**reader), trained, wanted)
 
 
 def explainable_tasks(

@@ -151,7 +151,7 @@ def shown_parts(found: Explanation) -> Iterator[dict[str, Any]]:
 
 
 def word_parts(found: Explanation, pieces: Tensor) -> Iterator[dict[str, str]]:
-    """Yield the text in parts, each with its strength in [0, 1]: what is between pieces has none."""
+    """Yield the text in parts, each with its strength in percent; between pieces there is none."""
     assert found.text is not None
     text, end = found.text.text, 0
     most = float(pieces.abs().max()) if pieces.numel() else 0.0

@@ -48,6 +48,12 @@ class FrameRows(RowFile):
     def rows(self) -> Iterator[FileRow]:
         yield from self.with_paths([])
 
+    def read(self, columns: Mapping[str, InputColumns]) -> list[FileRow]:
+        """Return the rows as the modalities' columns are read; see ``match_columns``."""
+        media = [name for modality, given in columns.items() if not is_textual(modality)
+                 for name in columns_named(given)]  # fmt: skip
+        return self.with_paths(media)
+
     def with_paths(self, media: Sequence[str]) -> list[FileRow]:
         """Return the rows; texts in columns of pictures and sounds are paths."""
         columns = {
@@ -110,12 +116,10 @@ def predict_frame(
     frame = source.frame
     columns = match_columns(predictor.inputs, source, inputs, PYTHON)
     chosen = choose_tasks(predictor, list(columns), tasks, PYTHON)
-    media = [name for modality, given in columns.items() if not is_textual(modality)
-             for name in columns_named(given)]  # fmt: skip
     doubts = predictor.doubts(doubt, chosen)
     for note in (note for own in doubts.values() for note in own.notes):
         warnings.warn(note, stacklevel=4)
-    rows_read = source.with_paths(media)
+    rows_read = source.read(columns)
     found = predict_rows(predictor, rows_read, columns, chosen, source, batch_size, doubts)
     answers: dict[str, pd.Series[Any]] = {}
     for name in chosen:
