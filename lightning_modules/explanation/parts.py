@@ -137,10 +137,12 @@ class TokenPart(LayerPart):
             return values
         mask = values.new_ones(values.shape[:2])
         for row, (own, tokens) in enumerate(zip(kept[TEXT], self._tokens(rows), strict=True)):
-            mask[row, : len(tokens)] = (tokens @ own.to(tokens)).to(mask) + (1 - tokens.sum(dim=1))
+            word = tokens.sum(dim=1)
+            found = (tokens @ own.to(tokens)) + (1 - word)
             if self.pairs:
-                before = functional.pad(mask[row], (1, 0), value=1.0)[:-1]
-                mask[row] = (mask[row] + before) / 2
+                both = torch.where(word[:-1] > 0, (found[1:] + found[:-1]) / 2, found[1:])
+                found = torch.cat([found[:1], both])
+            mask[row, : len(tokens)] = found.to(mask)
         return torch.lerp(nothing, values, mask[..., None])
 
     def _tokens(self, rows: Tensor) -> list[Tensor]:
