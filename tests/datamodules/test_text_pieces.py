@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.modalities.text import TextModality
@@ -14,7 +14,7 @@ from datamodules.modalities.text_pieces import piece_spans, text_pieces
 from datamodules.terms import plain_origins, plain_text, term_places, text_terms
 
 STRANGE = [
-    "Hello <b>World</b>, it's  a ＴＥＳＴ ﬁne!",
+    "Hello <b>World</b>, it's  a \uff34\uff25\uff33\uff34 \ufb01ne!",
     "İstanbul ΑΣ café e\u0301te",
     "  a\tb ",
     "日本語 text を読む",
@@ -37,6 +37,7 @@ def test_places_have_the_same_terms(text: str) -> None:
     )
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=40))
 def test_plain_characters_come_from_the_text_in_order(text: str) -> None:
     origins = plain_origins(text)
@@ -47,10 +48,11 @@ def test_plain_characters_come_from_the_text_in_order(text: str) -> None:
 
 def test_plain_characters_come_from_where_they_are_written() -> None:
     text = "A <i>Big</i>  DOG"
-    assert "".join(text[n] for n in plain_origins(text)).lower() == "a <big< dog"
+    assert "".join(text[n] for n in plain_origins(text)).lower() == "a big<dog"
     assert plain_text(text) == "a big dog"
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=40))
 def test_terms_are_shared_out_whole(text: str) -> None:
     found = text_pieces(text, np.zeros((0, 2), np.int64))

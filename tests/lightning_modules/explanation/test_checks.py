@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -187,9 +187,7 @@ def by_orders(value: Mapping[frozenset[str], float], players: list[str]) -> dict
 def test_shapley_values_are_the_means_over_all_orders(count: int) -> None:
     players = ["audio", "image", "text", "video"][:count]
     draw = np.random.default_rng(count)
-    subsets = [
-        frozenset(p for n, p in enumerate(players) if bits >> n & 1) for bits in range(1 << count)
-    ]
+    subsets = [frozenset(c) for size in range(count + 1) for c in combinations(players, size)]
     worth = {own: float(draw.normal()) for own in subsets}
     found = shapley_values(lambda own: torch.tensor([worth[own]], dtype=torch.float64), players)
     wanted = by_orders(worth, players)
