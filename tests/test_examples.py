@@ -52,6 +52,8 @@ NEEDS = {  # packages of extras that examples need
     "encoders.TransformersAudio": ENCODERS,
     "encoders.TransformersEncoder": ENCODERS,
     "encoders.TransformersText": ENCODERS,
+    "Explanations": ("captum",),
+    "explain": ("captum",),
     "export": (*ENCODERS, "peft"),
     "sources.Quickstart": ("sklearn",),
     **{f"tuning.{name}": (*ENCODERS, "peft") for name in exported("tuning")},

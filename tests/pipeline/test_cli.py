@@ -40,7 +40,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             "fti",
-            ["unknown command fti; did you mean fit? commands: calibrate, evaluate, export, fit"],
+            ["unknown command fti; did you mean fit? commands: calibrate, evaluate, explain"],
         ),
         ("rank-sources", ["did you mean rank_sources?"]),
         ("--vresion", ["unknown flag --vresion; did you mean --version?"]),
