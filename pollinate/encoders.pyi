@@ -5,6 +5,7 @@ from lightning_modules.encoders.bag import Bag as _Bag
 from lightning_modules.encoders.base import Encoder as Encoder
 from lightning_modules.encoders.base import PlainEncoder as _PlainEncoder
 from lightning_modules.encoders.base import PretrainedEncoder as PretrainedEncoder
+from lightning_modules.encoders.base import TokenLayer as TokenLayer
 from lightning_modules.encoders.cnn import CNN as _CNN
 from lightning_modules.encoders.conv import Conv as _Conv
 from lightning_modules.encoders.efficientnet_lite0 import EfficientNetLite0 as _EfficientNetLite0

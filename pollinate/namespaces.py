@@ -36,7 +36,7 @@ FAMILIES: Mapping[str, Family] = {
         ("Calibrator", "Reliability", "RiskCoverage", "UncertaintyParts"),
     ),
     "conformal": Family("lightning_modules.conformal", ("ConformalPredictor",)),
-    "encoders": Family("lightning_modules.encoders", ("Encoder", "WeightNames")),
+    "encoders": Family("lightning_modules.encoders", ("Encoder", "TokenLayer", "WeightNames")),
     "engines": Family("pipeline.engines", ("Engine",)),
     "fusions": Family("lightning_modules.fusions", ("Fusion",)),
     "merging": Family("lightning_modules.merging", ("MergeMethod",)),

@@ -28,7 +28,23 @@ class TokenLayer:
 
     A vector of zeros says nothing.
 
-    pairs: whether a vector stands for its token and the one before it.
+    Args:
+        layer: whose output the vectors are; called once for each batch.
+        pairs: whether a vector stands for its token and the one before it.
+
+    Examples:
+        >>> import torch, pollinate as po
+        >>> class Means(po.encoders.Encoder):
+        ...     def __init__(self, vocab_size, dim):
+        ...         super().__init__()
+        ...         self.dim = dim
+        ...         self.table = torch.nn.Embedding(vocab_size, dim, padding_idx=0)
+        ...     def token_layers(self):  # so that pollinate explain can explain words
+        ...         return [po.encoders.TokenLayer(self.table)]
+        ...     def forward(self, inputs):
+        ...         return po.Features(self.table(inputs).mean(dim=1))
+        >>> [one.pairs for one in Means(vocab_size=50, dim=8).token_layers()]
+        [False]
     """
 
     layer: nn.Module
