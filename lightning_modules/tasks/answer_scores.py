@@ -129,7 +129,8 @@ class TagScores(AnswerScores):
 
     Args:
         tags: names of the C tags.
-        log_probabilities: outputs (N, ...) -> (N, W, C), 0 where there is no word.
+        log_probabilities: outputs (N, ...) -> (N, W, C).
+        real: outputs (N, ...) -> (N, W) bool, the words that were read.
         answers: outputs (N, ...) -> (N, W), tag numbers.
         outside: the tag of words of which there is nothing to say.
     """
@@ -140,11 +141,13 @@ class TagScores(AnswerScores):
         self,
         tags: Sequence[str],
         log_probabilities: Callable[[Tensor], Tensor],
+        real: Callable[[Tensor], Tensor],
         answers: Callable[[Tensor], Tensor],
         outside: str,
     ) -> None:
         self.tags = list(tags)
         self.log_probabilities = log_probabilities
+        self.real = real
         self.answers = answers
         self.outside = outside
 
@@ -157,7 +160,7 @@ class TagScores(AnswerScores):
         if not scores.shape[1]:
             return [[] for _ in output]
         sure = scores.float().log_softmax(dim=-1).gather(-1, tags[..., None]).squeeze(-1)
-        real = scores.ne(0).any(dim=-1)
+        real = self.real(output)
         plain = self.tags.index(self.outside) if self.outside in self.tags else -1
         worth = sure.masked_fill(tags == plain, -1e6).masked_fill(~real, -torch.inf)
         words = worth.argmax(dim=1)
@@ -180,7 +183,7 @@ class TagScores(AnswerScores):
                 f"an answer of a task that labels words must be a word's number, >= 1, got {wish}"
             )
         word, tags = int(wish) - 1, self.answers(output).tolist()
-        real = self.log_probabilities(output).ne(0).any(dim=-1).tolist()
+        real = self.real(output).tolist()
         return [
             [word * len(self.tags) + row[word]] if word < len(row) and own[word] else []
             for row, own in zip(tags, real, strict=True)

@@ -480,7 +480,13 @@ class Tagging(Task):
         return {"temperature": partial(Temperature, self.surprise)}
 
     def answer_scores(self) -> TagScores:
-        return TagScores(self.classes, self.model.log_probabilities, self.model.answers, OUTSIDE)
+        return TagScores(
+            self.classes,
+            self.model.log_probabilities,
+            lambda output: has_features(self.model.scores(output)),
+            self.model.answers,
+            OUTSIDE,
+        )
 
     def linear_output(self, columns: Tensor) -> Tensor:
         return self.model.output(super().linear_output(columns))
