@@ -68,7 +68,8 @@ def picture_cells(values: Tensor) -> Tensor:
     """Add up what is of a part of the picture: (N, 576 + 64 C, K) -> (N, 8, 8, K)."""
     edges = DIRECTIONS * CELLS**2
     shapes, colours = values[:, :edges], values[:, edges:]
-    cells = [part.unflatten(1, (-1, CELLS, CELLS)).sum(dim=1) for part in (shapes, colours)]
+    count, kinds = len(values), values.shape[-1]
+    cells = [part.reshape(count, -1, CELLS, CELLS, kinds).sum(dim=1) for part in (shapes, colours)]
     return cells[0] + cells[1]
 
 
@@ -77,7 +78,7 @@ def sound_cells(values: Tensor) -> Tensor:
 
     Means and deviations over all time are of the four quarters alike.
     """
-    parts = values.unflatten(1, (2 + QUARTERS, -1))
+    parts = values.reshape(len(values), 2 + QUARTERS, -1, values.shape[-1])
     return parts[:, 2:] + parts[:, :2].sum(dim=1, keepdim=True) / QUARTERS
 
 

@@ -6,6 +6,7 @@ They must depend on what was learnt, and foresee what a model answers when piece
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -62,15 +63,16 @@ def standard_error(values: Sequence[float]) -> float:
     """Return the standard error of the mean, 0 of one value."""
     if len(values) < 2:
         return 0.0
-    return float(torch.tensor(values, dtype=torch.float64).std()) / len(values) ** 0.5
+    return torch.tensor(values, dtype=torch.float64).std().item() / math.sqrt(len(values))
 
 
 def shuffled_network(network: TaskNetwork, generator: torch.Generator) -> TaskNetwork:
     """Return a copy with the numbers of each weight in random order: nothing is learnt."""
     found = copy.deepcopy(network)
-    fitted = [m.table for m in found.modules() if isinstance(m, FittedBuffers)]
+    fitted = [m.get_buffer("table") for m in found.modules() if isinstance(m, FittedBuffers)]
+    weights: list[Tensor] = [*found.parameters(), *fitted]
     with torch.no_grad():
-        for weight in [*found.parameters(), *fitted]:
+        for weight in weights:
             order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
             weight.copy_(weight.flatten()[order].view_as(weight))
     return found

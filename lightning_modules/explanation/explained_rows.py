@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.answer_scores import AnswerScores
 from lightning_modules.tasks.base import Task
 from lightning_modules.views import TEXT
-from lightning_modules.wide_path import WidePath
+from lightning_modules.wide_path import ToOutput, WidePath
 from pollinate.errors import UsageError
 from pollinate.requirements import require
 
@@ -219,8 +218,8 @@ class ExplainedRows:
     def _additive(self, module: WidePath | LinearModel) -> AdditivePart:
         if isinstance(module, LinearModel):
             shares, columns, bias = linear_shares(module, self.batch, self.texts)
-            scale, shift = module.words.scale, module.task.linear_shift
-            start = module.task.neutral
+            scale, start = module.words.scale, module.task.neutral
+            shift: ToOutput = module.task.linear_shift
         else:
             has_text = TEXT in self.modalities and TEXT in self.batch.terms
             shares = {TEXT: term_shares(module, self.batch, self.texts)} if has_text else {}
@@ -235,7 +234,7 @@ class ExplainedRows:
         return AdditivePart(values, nothing, module, added)
 
 
-def shifted(shares: Tensor, shift: Any) -> Tensor:
+def shifted(shares: Tensor, shift: ToOutput) -> Tensor:
     """Return what columns' parts add to an output: (pieces, K) -> (pieces, O).
 
     ``shift`` is linear but for a constant, which is of nothing.
@@ -308,13 +307,13 @@ def taken(batch: Batch, rows: Tensor) -> Batch:
 
 def without(batch: Batch, modalities: frozenset[str]) -> Batch:
     """Return rows that lack modalities."""
-    own: dict[str, dict[str, Tensor]] = {
-        name: {
+    inputs, words, terms = (
+        {
             modality: value[:0] if modality in modalities else value
-            for modality, value in getattr(batch, name).items()
+            for modality, value in values.items()
         }
-        for name in ("inputs", "words", "terms")
-    }
+        for values in (batch.inputs, batch.words, batch.terms)
+    )
     lacking = torch.zeros_like(batch.index, dtype=torch.bool)
     has = {**batch.has, **{m: lacking for m in modalities if m in batch.inputs}}
-    return replace(batch, **own, has=has)
+    return replace(batch, inputs=inputs, words=words, terms=terms, has=has)

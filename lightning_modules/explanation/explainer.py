@@ -204,10 +204,14 @@ class Explainer:
         while steps < MOST_STEPS:
             steps = min(MOST_STEPS, FINER * steps)
             coarse = [n for n, one in enumerate(found) if one.gap > TOLERANCE]
-            for number in coarse:
-                one = found[number]
-                again = rows.attribute([one.answer], [places[number]], steps)
-                one.pieces = {modality: own[0] for modality, own in again.items()}
+            size = max(1, len(rows) * self.steps // steps)  # as many points at a time as before
+            for start in range(0, len(coarse), size):
+                some = coarse[start : start + size]
+                again = rows.attribute(
+                    [found[n].answer for n in some], [places[n] for n in some], steps
+                )
+                for place, number in enumerate(some):
+                    found[number].pieces = {m: own[place] for m, own in again.items()}
 
     def _add_modalities(
         self,

@@ -63,6 +63,8 @@ def taken_from(network: TaskNetwork, task: str, batches: Iterable[tuple[str, Bat
                 own = one.trunk.gauges([task])
                 if one.head_input is not None:
                     own |= one.head_input.gauges()
+                if not own:
+                    return {}
                 for name, value in own.items():
                     totals[name] = totals.get(name, 0.0) + value * len(batch.index)
                 count += len(batch.index)

@@ -187,7 +187,8 @@ def coarsened(values: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the means of a map's cells: (H, W) -> (h, w); of the same shape, as they are."""
     if values.shape == torch.Size(shape):
         return values
-    return functional.adaptive_avg_pool2d(values[None].float(), tuple(shape))[0]
+    height, width = shape
+    return functional.adaptive_avg_pool2d(values[None].float(), (height, width))[0]
 
 
 def spread(values: Tensor, shape: Sequence[int]) -> Tensor:

@@ -635,7 +635,7 @@ def explain(
     answers: Mapping[str, str | int] | None = None,
     inputs: Mapping[str, InputColumns] | None = None,
     most: int = 100,
-    steps: int = 16,
+    steps: int = 12,
     examples: int = 3,
     checks: int = 12,
     batch_size: int = 64,

@@ -48,7 +48,7 @@ class ExplainOptions:
     answers: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, InputColumns] = field(default_factory=dict)
     rows: int = 100
-    steps: int = 16
+    steps: int = 12
     examples: int = 3
     checks: int = 12
     seed: int = 0

@@ -72,7 +72,7 @@ class TrainingRows:
         values, places = (features @ known.T).topk(min(count, len(rows)), dim=1)
         return [
             [
-                self._example(task, *rows[place], value)
+                self._example(task, rows[place], value)
                 for value, place in zip(own, where, strict=True)
             ]
             for own, where in zip(values.tolist(), places.tolist(), strict=True)
@@ -103,8 +103,8 @@ class TrainingRows:
             for name, own in by_dataset.items():
                 part = self.data.parts["train"][name]
                 lengths = part.lengths()
-                if lengths is not None:
-                    own.sort(key=lambda row, known=lengths: int(known[row]))  # little padding
+                if lengths is not None:  # little padding
+                    own = [own[n] for n in np.argsort(lengths[own], kind="stable")]
                 ordered += [(name, row) for row in own]
                 for start in range(0, len(own), self.batch_size):
                     batch = part.batch(np.array(own[start : start + self.batch_size]))
@@ -114,7 +114,8 @@ class TrainingRows:
             self._known[task] = ordered, torch.cat(found) if found else torch.zeros(0, 0)
         return self._known[task]
 
-    def _example(self, task: str, dataset: str, row: int, similarity: float) -> TrainingExample:
+    def _example(self, task: str, where: tuple[str, int], similarity: float) -> TrainingExample:
+        dataset, row = where
         loaded = self.data.loaded[dataset]
         part = self.data.parts["train"][dataset]
         place = int(part.rows[row])

@@ -144,7 +144,7 @@ def test_requirements_are_taken_out() -> None:
         ("evaluate", ["checkpoint=a.ckpt"], {"split": "test", "batch_size": 256, "run_dir": None}),
         ("predict", ["checkpoint=a", "input=b", "output=c"], {"on_bad_row": "skip", "tasks": None}),
         ("predict", ["checkpoint=a", "input=b", "output=c", "tasks=[x]"], {"tasks": ["x"]}),
-        ("explain", ["checkpoint=a", "input=b"], {"output": None, "steps": 16, "answers": {}}),
+        ("explain", ["checkpoint=a", "input=b"], {"output": None, "steps": 12, "answers": {}}),
         ("explain", ["checkpoint=a", "input=b", "answers={x: 1}"], {"answers": {"x": 1}}),
     ],
 )
