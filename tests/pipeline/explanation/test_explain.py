@@ -14,6 +14,10 @@ import pytest
 
 import pollinate as po
 from pipeline.explain import call, main
+from pipeline.explanation.output import record_in_run
+from pipeline.tracking.journals import OperationJournal, read_records
+from pipeline.tracking.sender import OPERATIONS
+from pollinate.console import new_console
 from pollinate.errors import PollinateError, UsageError
 from tests.extras import needs
 from tests.lean_fit import lean_runs
@@ -203,3 +207,26 @@ def test_explaining_changes_no_answer(runs: Path) -> None:
     before = model.predict(frame)
     model.explain(frame, checks=2, examples=0, quiet=True)
     pd.testing.assert_frame_equal(model.predict(frame), before)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_tracked_run_that_has_ended_gets_page_and_file(
+    ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Path] = []
+    monkeypatch.setattr("pipeline.explanation.output.sync", sent.append)
+    checkpoint = tmp_path / "run/checkpoints/best.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    (tmp_path / "run/config.yaml").write_text("seed: 0\n")
+    operations = OperationJournal(tmp_path / "run" / OPERATIONS)
+    operations.start("mine", {"uri": "sqlite:///mlflow.db", "experiment": "shop"})
+    if ended:
+        operations.add("status", status="FINISHED")
+    operations.close()
+    page = tmp_path / "run/explanation/explain.html"
+    record_in_run(checkpoint, [page], new_console())
+    record_in_run(checkpoint, [tmp_path / "elsewhere/explain.html"], new_console())
+    added = [record for record, _ in read_records(tmp_path / "run" / OPERATIONS)][1 + ended :]
+    assert sent == [tmp_path / "run"] * ended
+    wanted = {"op": "artifact", "path": "explanation/explain.html", "folder": "explanation"}
+    assert [{key: one[key] for key in wanted} for one in added] == [wanted] * ended
