@@ -43,7 +43,7 @@ stubs: $(INSTALLED)
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pollinate needs Python 3.11 or newer; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[quickstart,audio,pretrained,peft,gguf,study,ray,slurm,test,docs,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[quickstart,audio,pretrained,peft,gguf,study,explain,ray,slurm,test,docs,dev]"
 	touch $(INSTALLED)
 
 clean:

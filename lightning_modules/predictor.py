@@ -66,7 +66,7 @@ class RowBatch:
     """Rows that have values of the same modalities, as rows of one data set.
 
     rows: their numbers; batch: they; routes: of the tasks that are answered from them.
-    modalities: those of the data set that all of the rows have.
+    modalities: those of the data set that all of the rows have; prompts are none.
     """
 
     rows: list[int]
@@ -348,7 +348,8 @@ class Predictor:
                     some = rows[start : start + batch_size]
                     batch, read = self.read(some, own, dataset, errors)
                     if read:
-                        yield RowBatch(read, dataset, batch.to(device), routes, frozenset(own))
+                        known = frozenset(own) - self._prompts.keys()
+                        yield RowBatch(read, dataset, batch.to(device), routes, known)
 
     def _check(self, columns: Columns, tasks: Sequence[str]) -> None:
         for task in tasks:

@@ -220,7 +220,7 @@ class Explainer:
         answers: Sequence[int],
         found: Sequence[Explanation],
     ) -> None:
-        players = sorted(rows.modalities & set(rows.batch.inputs))
+        players = sorted(rows.modalities)
         if len(players) < 2:
             return
         values = shapley_values(
