@@ -13,7 +13,6 @@ from lightning_modules.explanation.checks import Check, mean
 from lightning_modules.explanation.explainer import Explanation
 from lightning_modules.explanation.features import Taken
 from lightning_modules.explanation.parts import spread
-from lightning_modules.explanation.ranks import parted
 from pipeline.explanation.findings import (
     ExplainedAnswer,
     Findings,
@@ -29,8 +28,7 @@ SIDE = 224  # pixels of a picture
 CELLS = 56  # a side of the heat map that lies on it
 FOR, AGAINST = np.array([0.0, 114.0, 178.0]), np.array([213.0, 94.0, 0.0])  # as in the style
 STRONGEST = 5  # words that are listed
-PARTED = 0.05  # difference of shares from which on a word is one where two models part
-SHOWN_PARTS = 4
+SHOWN = 4  # rows that can't be read
 
 
 def explanation_page(found: Findings) -> str:
@@ -216,24 +214,9 @@ def other_part(own: Explanation, other: OtherExplanation, task: TaskFindings) ->
         ],
         "parts": list(shown_parts(theirs)),
         "parted": [
-            part
-            for modality in other.correlations
-            if own.pieces[modality].dim() == 1
-            for part in parted_words(own, own.pieces[modality], theirs.pieces[modality])
+            (word, f"{here:+.0%}", f"{there:+.0%}") for word, here, there in other.parting(own)
         ],
     }
-
-
-def parted_words(own: Explanation, first: Tensor, second: Tensor) -> list[tuple[str, str, str]]:
-    """Return the words whose share of the explanation differs most: (word, here, there)."""
-    assert own.text is not None
-    apart = parted(first, second)
-    shares = [one / one.abs().sum().clamp(min=1e-12) for one in (first, second)]
-    order = apart.abs().argsort(descending=True, stable=True)[:SHOWN_PARTS]
-    return [
-        (own.text.names[n], f"{shares[0][n]:+.0%}", f"{shares[1][n]:+.0%}")
-        for n in order[apart.abs()[order] >= PARTED].tolist()
-    ]
 
 
 def print_findings(console: Console, found: Findings) -> None:
@@ -248,7 +231,7 @@ def print_findings(console: Console, found: Findings) -> None:
         console.print(table)
     for note in found.notes:
         say(console, f"note: {note}")
-    for row, why in sorted(found.errors.items())[:SHOWN_PARTS]:
+    for row, why in sorted(found.errors.items())[:SHOWN]:
         say(console, f"row {row}: {why}")
     for doubt in found.doubts():
         say(console, f"doubt: {doubt}")

@@ -13,11 +13,14 @@ from lightning_modules.explanation.checks import Check, mean
 from lightning_modules.explanation.explainer import Explanation
 from lightning_modules.explanation.features import Taken
 from lightning_modules.explanation.parts import coarsened
+from lightning_modules.explanation.ranks import parted
 from lightning_modules.tasks.base import Task
 
 SIDE = 32  # cells of a map in JSON: sums of the pixels in them
 DIGITS = 6  # significant ones of numbers in JSON
 TEXT = "text"
+PARTED = 0.05  # difference of shares from which on a word is one where two models part
+PARTING_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,19 @@ class OtherExplanation:
 
     explanation: Explanation
     correlations: dict[str, float | None]
+
+    def parting(self, own: Explanation) -> list[tuple[str, float, float]]:
+        """Return the words whose shares of the two explanations differ most, and the shares."""
+        if TEXT not in self.correlations or own.text is None:
+            return []
+        first, second = own.pieces[TEXT], self.explanation.pieces[TEXT]
+        apart = parted(first, second).abs()
+        shares = [one / one.abs().sum().clamp(min=1e-12) for one in (first, second)]
+        order = apart.argsort(descending=True, stable=True)[:PARTING_WORDS]
+        return [
+            (own.text.names[n], float(shares[0][n]), float(shares[1][n]))
+            for n in order[apart[order] >= PARTED].tolist()
+        ]
 
 
 @dataclass
@@ -199,6 +215,10 @@ def answer_json(found: ExplainedAnswer, task: Task) -> dict[str, Any]:
                 name: None if value is None else short(value)
                 for name, value in found.other.correlations.items()
             },
+            "where_they_part": [
+                {"text": word, "share": short(here), "share_of_other": short(there)}
+                for word, here, there in found.other.parting(own)
+            ],
             "parts": parts_json(other),
         }
     return shown

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import pollinate as po
+from datamodules.modalities.text_pieces import text_pieces
+from lightning_modules.explanation.explainer import Explanation
 from pipeline.explain import call, main
+from pipeline.explanation.findings import OtherExplanation
 from pipeline.explanation.output import record_in_run
 from pipeline.tracking.journals import OperationJournal, read_records
 from pipeline.tracking.sender import OPERATIONS
@@ -110,6 +114,8 @@ def test_another_model_is_compared(runs: Path, rows: Path, tmp_path: Path) -> No
     assert any("has no stars" in note for note in found["notes"])
     page = (tmp_path / "why/explain.html").read_text(encoding="utf-8")
     assert "How alike are both models" in page
+    other = found["tasks"]["mood"]["answers"][0]["other"]
+    assert {word["text"] for word in other["where_they_part"]} <= {"good", "tea"}
     same = explain(runs, rows, tmp_path / "same", f"other={runs / 'joint'}", "checks=0")
     assert same["tasks"]["stars"]["alike"]["text"]["rank_correlation"] == pytest.approx(1)
 
@@ -230,3 +236,15 @@ def test_a_tracked_run_that_has_ended_gets_page_and_file(
     assert sent == [tmp_path / "run"] * ended
     wanted = {"op": "artifact", "path": "explanation/explain.html", "folder": "explanation"}
     assert [{key: one[key] for key in wanted} for one in added] == [wanted] * ended
+
+
+def test_two_models_part_where_a_words_share_differs() -> None:
+    text = text_pieces("good warm bread", np.zeros((0, 2), np.int64))
+    first, second = (
+        Explanation(0, "mood", 0, "glad", {}, 1.0, 0.0, {"text": torch.tensor(adds)}, text)
+        for adds in ([6.0, 2.0, -2.0], [1.0, 1.0, 0.0])
+    )
+    found = OtherExplanation(second, {"text": 0.5}).parting(first)
+    assert [word for word, *_ in found] == ["warm", "bread", "good"]
+    assert found[1][1:] == pytest.approx((-0.2, 0.0))
+    assert OtherExplanation(second, {}).parting(first) == []
