@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
+from datamodules.modalities.forms import modality_of
 from datamodules.modalities.text_pieces import TextPieces
 from lightning_modules.encoders.base import Encoder, TokenLayer
 from lightning_modules.explanation.linear_shares import Shares, linear_shares, term_shares
@@ -56,20 +57,24 @@ class ExplainedRows:
     Args:
         explained: the task.
         given: the rows.
-        texts: their texts in pieces; empty if they have none.
+        texts: {form: their texts in pieces, with the form's tokens}; empty if they have none.
 
     Raises:
         UsageError: a text's encoder doesn't say how tokens become vectors.
     """
 
     def __init__(
-        self, explained: ExplainedTask, given: RowBatch, texts: Sequence[TextPieces]
+        self,
+        explained: ExplainedTask,
+        given: RowBatch,
+        texts: Mapping[str, Sequence[TextPieces]],
     ) -> None:
         self.explained = explained
         self.given = given
         self.dataset, self.batch, self.modalities = given.dataset, given.batch, given.modalities
         self.routes = {explained.name: (given.dataset,)}
-        self.texts = list(texts)
+        self.texts_by_form = dict(texts)
+        self.texts = list(texts.get(TEXT, ()))
         self.parts = self._parts()
 
     def __len__(self) -> int:
@@ -77,7 +82,9 @@ class ExplainedRows:
 
     def answered_by(self, network: TaskNetwork) -> ExplainedRows:
         """Return the same rows, answered by another network of the same shape."""
-        return ExplainedRows(replace(self.explained, network=network), self.given, self.texts)
+        return ExplainedRows(
+            replace(self.explained, network=network), self.given, self.texts_by_form
+        )
 
     def answers(self, batch: Batch) -> Tensor:
         """Return the task's output of rows: (n, ...)."""
@@ -100,7 +107,7 @@ class ExplainedRows:
                 if isinstance(part, LayerPart):
                     stack.enter_context(replaced_output(part.layer, own))
                 elif isinstance(part, PicturePart | SoundPart):
-                    batch = replace(batch, inputs={**batch.inputs, part.modality: own})
+                    batch = replace(batch, inputs={**batch.inputs, part.form: own})
             return self.explained.scores.of(self.answers(batch))
 
     def attribute(
@@ -180,55 +187,72 @@ class ExplainedRows:
 
     def _parts(self) -> list[Part]:
         """Find what the answer is computed from: inputs, tokens' vectors, linear models."""
-        network = self.explained.network
-        layers = [] if TEXT not in self.modalities else token_layers(network)
-        additive = [m for m in network.modules() if isinstance(m, WidePath | LinearModel)]
+        networks = [*leaves(self.explained.network, self.explained.name)]
+        layers = [
+            (layer, own)
+            for own in networks
+            if TEXT in self.modalities
+            for layer in token_layers(own.network)
+        ]
+        additive = [
+            (module, own)
+            for own in networks
+            for module in own.network.modules()
+            if isinstance(module, WidePath | LinearModel)
+        ]
         with ExitStack() as stack, torch.no_grad():
             watched = [
                 (layer, stack.enter_context(seen_outputs(layer)))
-                for layer in [*(one.layer for one in layers), *additive]
+                for layer in [*(one.layer for one, _ in layers), *(one for one, _ in additive)]
             ]
             self.answers(self.batch)
         seen = {id(layer): outputs[0] for layer, outputs in watched if outputs}
         found: list[Part] = [
-            self._tokens(one, seen[id(one.layer)])
-            for one in layers
+            self._tokens(one, seen[id(one.layer)], self.texts_by_form[own.form(TEXT)])
+            for one, own in layers
             if id(one.layer) in seen and len(seen[id(one.layer)]) == len(self)
         ]
         found += [
-            self._additive(module)
-            for module in additive
+            self._additive(module, own)
+            for module, own in additive
             if id(module) in seen and seen[id(module)].dim()
         ]
-        if any(reads_values(one) for one in leaves(network, self.explained.name)):
-            found += [
-                INPUT_PARTS[m].of(m, self.batch.inputs[m])
-                for m in INPUT_PARTS
-                if m in self.modalities
-            ]
+        forms = {
+            own.form(modality): modality
+            for own in networks
+            if not isinstance(own.network, LinearNetwork)
+            for modality in INPUT_PARTS
+            if modality in self.modalities
+        }
+        found += [
+            INPUT_PARTS[modality].of(form, self.batch.inputs[form])
+            for form, modality in forms.items()
+        ]
         return found
 
-    def _tokens(self, one: TokenLayer, values: Tensor) -> TokenPart:
-        shares = [torch.from_numpy(text.tokens).to(values) for text in self.texts]
+    def _tokens(self, one: TokenLayer, values: Tensor, texts: Sequence[TextPieces]) -> TokenPart:
+        shares = [torch.from_numpy(text.tokens).to(values) for text in texts]
         nothing = values.clone()
         for row, tokens in enumerate(shares):
             nothing[row, : len(tokens)][tokens.sum(dim=1) > 0] = 0.0
         return TokenPart(values, nothing, one.layer, shares, one.pairs)
 
-    def _additive(self, module: WidePath | LinearModel) -> AdditivePart:
+    def _additive(self, module: WidePath | LinearModel, own: Leaf) -> AdditivePart:
+        batch = own.read(self.batch)
+        texts = self.texts_by_form.get(own.form(TEXT), ())
         if isinstance(module, LinearModel):
-            shares, columns, bias = linear_shares(module, self.batch, self.texts)
+            shares, columns, bias = linear_shares(module, batch, texts)
             scale, start = module.words.scale, module.task.neutral
             shift: ToOutput = module.task.linear_shift
         else:
-            has_text = TEXT in self.modalities and TEXT in self.batch.terms
-            shares = {TEXT: term_shares(module, self.batch, self.texts)} if has_text else {}
-            columns, bias = module.read(self.batch), module.bias
+            has_text = TEXT in self.modalities and TEXT in batch.terms
+            shares = {TEXT: term_shares(module, batch, texts)} if has_text else {}
+            columns, bias = module.read(batch), module.bias
             scale, shift, start = module.scale, module.to_output, 0.0
         values = start + scale * shift(columns)
         nothing = (start + scale * shift(bias[None])).expand_as(values)
         added: Shares = {
-            modality: [scale * shifted(own, shift) for own in rows]
+            modality: [scale * shifted(part, shift) for part in rows]
             for modality, rows in shares.items()
         }
         return AdditivePart(values, nothing, module, added)
@@ -244,36 +268,59 @@ def shifted(shares: Tensor, shift: ToOutput) -> Tensor:
     return found.reshape(*shares.shape[:-1], -1)
 
 
-def leaves(network: TaskNetwork, task: str) -> Iterator[TaskNetwork]:
+@dataclass(frozen=True)
+class Leaf:
+    """A single network of a model.
+
+    outer: {form of a modality, as what holds the network calls it: as batches call it}; empty: it
+        has the same name.
+    """
+
+    network: TaskNetwork
+    outer: Mapping[str, str]
+
+    def form(self, modality: str) -> str:
+        """Return what batches call a modality as the network reads it."""
+        own = self.network.forms.get(modality, modality)
+        return self.outer.get(own, own)
+
+    def given(self, batch: Batch) -> Batch:
+        """Return rows as the network is given them."""
+        return batch.in_forms(self.outer) if self.outer else batch
+
+    def read(self, batch: Batch) -> Batch:
+        """Return rows as the network's parts read them."""
+        return self.network.as_read({"": self.given(batch)})[""]
+
+
+def leaves(
+    network: TaskNetwork, task: str, outer: Mapping[str, str] | None = None
+) -> Iterator[Leaf]:
     """Yield the single networks that a network answers a task by."""
+    outer = outer or {}
     if tuple(network.networks) == (network,):
         if task in network.routes:
-            yield network
+            yield Leaf(network, outer)
         return
+    inner = {own: outer.get(there, there) for own, there in network.forms.items()} or outer
     for one in network.networks:
-        yield from leaves(one, task)
-
-
-def reads_values(network: TaskNetwork) -> bool:
-    """Say whether a network has derivatives by pictures' and sounds' own values."""
-    return not isinstance(network, LinearNetwork)
+        yield from leaves(one, task, inner)
 
 
 def token_layers(network: TaskNetwork) -> list[TokenLayer]:
-    """Return the layers through which tokens come into any encoder of a network.
+    """Return the layers through which tokens come into any encoder of a single network.
 
     Raises:
         UsageError: a text's encoder doesn't say which they are.
     """
-    for part in network.modules():
-        if isinstance(part, MultiTaskNetwork) and TEXT in part.encoders:
-            encoder = part.encoder(TEXT)
-            if not encoder.token_layers():
-                raise UsageError(
-                    f"words can be explained where the encoder of texts says how tokens become "
-                    f"vectors, {type(encoder).__name__} doesn't; give its class a method "
-                    "token_layers, as po.encoders.Bag has, or leave texts out"
-                )
+    if isinstance(network, MultiTaskNetwork) and TEXT in network.encoders:
+        encoder = network.encoder(TEXT)
+        if not encoder.token_layers():
+            raise UsageError(
+                f"words can be explained where the encoder of texts says how tokens become "
+                f"vectors, {type(encoder).__name__} doesn't; give its class a method "
+                "token_layers, as po.encoders.TokenLayer shows, or leave texts out"
+            )
     encoders = [part for part in network.modules() if isinstance(part, Encoder)]
     return [layer for encoder in encoders for layer in encoder.token_layers()]
 
@@ -306,14 +353,12 @@ def taken(batch: Batch, rows: Tensor) -> Batch:
 
 
 def without(batch: Batch, modalities: frozenset[str]) -> Batch:
-    """Return rows that lack modalities."""
+    """Return rows that lack modalities, in all of their forms."""
+    lost = {name for name in batch.inputs if modality_of(name) in modalities}
     inputs, words, terms = (
-        {
-            modality: value[:0] if modality in modalities else value
-            for modality, value in values.items()
-        }
+        {name: value[:0] if name in lost else value for name, value in values.items()}
         for values in (batch.inputs, batch.words, batch.terms)
     )
     lacking = torch.zeros_like(batch.index, dtype=torch.bool)
-    has = {**batch.has, **{m: lacking for m in modalities if m in batch.inputs}}
+    has = {**batch.has, **dict.fromkeys(lost, lacking)}
     return replace(batch, inputs=inputs, words=words, terms=terms, has=has)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from datamodules.modalities.forms import forms_of
 from datamodules.modalities.text import TextModality
 from datamodules.modalities.text_pieces import TextPieces
 from lightning_modules.explanation.explained_rows import ExplainedRows, ExplainedTask
@@ -138,11 +139,14 @@ class Explainer:
                 rows = ExplainedRows(self.task(name), given, texts)
                 yield self._explained(rows, given)
 
-    def _texts(self, columns: Columns, given: RowBatch) -> list[TextPieces]:
+    def _texts(self, columns: Columns, given: RowBatch) -> dict[str, list[TextPieces]]:
         if TEXT not in given.modalities:
-            return []
-        modality = cast("TextModality", self.predictor.modalities[TEXT])
-        return [modality.pieces(columns[TEXT][row]) for row in given.rows]
+            return {}
+        found = {}
+        for form in forms_of(TEXT, self.predictor.modalities):
+            modality = cast("TextModality", self.predictor.modalities[form])
+            found[form] = [modality.pieces(columns[TEXT][row]) for row in given.rows]
+        return found
 
     def _explained(self, rows: ExplainedRows, given: RowBatch) -> ExplainedBatch:
         name, scores = rows.explained.name, rows.explained.scores
@@ -234,7 +238,7 @@ def shown_values(rows: ExplainedRows, place: int) -> dict[str, Any]:
     """Return a row's pictures and sounds, as the encoders take them; of sounds what is real."""
     found = {}
     for modality, values in rows.batch.inputs.items():
-        if modality in rows.modalities and modality != TEXT:
+        if modality in rows.modalities and modality != TEXT:  # in its first form
             own = values[place].detach().cpu()
             found[modality] = own if own.dim() == 3 else own[~own.isnan().any(dim=1)]
     return found

@@ -26,10 +26,10 @@ def row_features(network: TaskNetwork, task: str, dataset: str, batch: Batch) ->
     """
     routes = {task: (dataset,)}
     found = []
-    for one in leaves(network, task):
-        if isinstance(one, MultiTaskNetwork):
+    for leaf in leaves(network, task):
+        if isinstance(one := leaf.network, MultiTaskNetwork):
             trace = ForwardTrace()
-            encoded = one.encode({dataset: batch}, routes)
+            encoded = one.encode({dataset: leaf.given(batch)}, routes)
             one.predict(encoded, routes, trace=trace)
             rows = (
                 trace.representations[task]
@@ -58,8 +58,8 @@ def taken_from(network: TaskNetwork, task: str, batches: Iterable[tuple[str, Bat
             network.predict(
                 network.encode({dataset: batch}, {task: (dataset,)}), {task: (dataset,)}
             )
-        for one in leaves(network, task):
-            if isinstance(one, MultiTaskNetwork):
+        for leaf in leaves(network, task):
+            if isinstance(one := leaf.network, MultiTaskNetwork):
                 own = one.trunk.gauges([task])
                 if one.head_input is not None:
                     own |= one.head_input.gauges()

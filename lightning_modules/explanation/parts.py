@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datamodules.modalities.forms import modality_of
+
 Pieces = Mapping[str, Sequence[Tensor]]  # {modality: each row's pieces, one number a piece}
 
 
@@ -53,51 +55,53 @@ class Part(ABC):
 
 @dataclass
 class PicturePart(Part):
-    """Pictures (N, C, H, W). Nothing is a picture of its mean colour."""
+    """Pictures (N, C, H, W), in one form. Nothing is a picture of its mean colour."""
 
-    modality: str
+    form: str
 
     @classmethod
-    def of(cls, modality: str, values: Tensor) -> PicturePart:
-        return cls(values, values.mean(dim=(2, 3), keepdim=True).expand_as(values), modality)
+    def of(cls, form: str, values: Tensor) -> PicturePart:
+        return cls(values, values.mean(dim=(2, 3), keepdim=True).expand_as(values), form)
 
     def shares(self, slopes: Tensor, rows: Tensor) -> Pieces:
-        return {self.modality: list(self.change(slopes, rows).sum(dim=1))}
+        return {modality_of(self.form): list(self.change(slopes, rows).sum(dim=1))}
 
     def blended(self, kept: Pieces, rows: Tensor) -> Tensor:
-        values = self.values[rows]
-        if self.modality not in kept:
+        values, modality = self.values[rows], modality_of(self.form)
+        if modality not in kept:
             return values
-        mask = torch.stack(list(kept[self.modality])).to(values)
-        return torch.lerp(self.nothing[rows], values, mask[:, None])
+        mask = torch.stack([coarsened(one, values.shape[2:]) for one in kept[modality]])
+        return torch.lerp(self.nothing[rows], values, mask.to(values)[:, None])
 
 
 @dataclass
 class SoundPart(Part):
-    """Frames (N, L, F), NaN beyond a row's end. Nothing is the mean of all of a row's cells."""
+    """Frames (N, L, F), in one form, NaN beyond a row's end. Nothing is a row's mean cell."""
 
-    modality: str
+    form: str
     lengths: Sequence[int]
 
     @classmethod
-    def of(cls, modality: str, values: Tensor) -> SoundPart:
+    def of(cls, form: str, values: Tensor) -> SoundPart:
         real = ~values.isnan()
         mean = values.nanmean(dim=(1, 2), keepdim=True).expand_as(values)
         lengths = real.any(dim=2).sum(dim=1).tolist()
-        return cls(values, mean.where(real, values), modality, lengths)
+        return cls(values, mean.where(real, values), form, lengths)
 
     def shares(self, slopes: Tensor, rows: Tensor) -> Pieces:
         change = self.change(slopes, rows)
         lengths = [self.lengths[row] for row in rows.tolist()]
-        return {self.modality: [own[:length] for own, length in zip(change, lengths, strict=True)]}
+        found = [own[:length] for own, length in zip(change, lengths, strict=True)]
+        return {modality_of(self.form): found}
 
     def blended(self, kept: Pieces, rows: Tensor) -> Tensor:
-        values = self.values[rows]
-        if self.modality not in kept:
+        values, modality = self.values[rows], modality_of(self.form)
+        if modality not in kept:
             return values
         mask = torch.ones_like(values)
-        for row, own in enumerate(kept[self.modality]):
-            mask[row, : len(own)] = own
+        for row, (place, own) in enumerate(zip(rows.tolist(), kept[modality], strict=True)):
+            length = self.lengths[place]
+            mask[row, :length] = coarsened(own, (length, values.shape[2]))
         return torch.lerp(self.nothing[rows], values, mask)
 
 
@@ -204,6 +208,11 @@ def spread(values: Tensor, shape: Sequence[int]) -> Tensor:
     return each[places[0]][:, places[1]]
 
 
+def finest(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a map that is nowhere coarser than either of two."""
+    return tuple(max(sides) for sides in zip(first, second, strict=True))
+
+
 def added_up(parts: Sequence[Pieces]) -> dict[str, list[Tensor]]:
     """Return the sums of what pieces add by each part; maps have the finest cells of all."""
     found: dict[str, list[Tensor]] = {}
@@ -213,7 +222,7 @@ def added_up(parts: Sequence[Pieces]) -> dict[str, list[Tensor]]:
             if before is None:
                 found[modality] = list(rows)
                 continue
-            shapes = [max(a.shape, b.shape) for a, b in zip(before, rows, strict=True)]
+            shapes = [finest(a.shape, b.shape) for a, b in zip(before, rows, strict=True)]
             found[modality] = [
                 spread(a, shape) + spread(b, shape)
                 for a, b, shape in zip(before, rows, shapes, strict=True)

@@ -137,7 +137,7 @@ def open_rows(
     """Open a file as training read its own; ``reader`` has what ``ReaderOptions`` has."""
     trained = trained_readings(predictor.inputs, predictor.readings)
     named = [name for given in options.columns.values() for name in columns_named(given)]
-    wanted = [*named, *predictor.modalities]
+    wanted = [*named, *predictor.modality_names]
     return open_input(path, ReaderOptions(**reader), trained, wanted)
 
 
@@ -272,7 +272,7 @@ def add_other(
         UsageError: it has none of the tasks, or reads none of the inputs.
     """
     predictor = other.predictor
-    known = {name: own for name, own in values.items() if name in predictor.modalities}
+    known = {name: own for name, own in values.items() if name in predictor.modality_names}
     tasks = [
         name
         for name in found.tasks

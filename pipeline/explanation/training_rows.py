@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pollinate.errors import PollinateError
 
 MOST = 2000  # training rows of a task that are looked at, evenly spaced
 LONGEST = 240  # characters of a text
+PICTURES: Mapping[str, Callable[[Tensor], str]] = {"image": pixel_picture, "audio": map_picture}
 
 
 class TrainingRows:
@@ -123,12 +124,9 @@ class TrainingRows:
         label = "" if known else text_of(loaded.targets[task], place)
         shown: list[dict[str, Any]] = []
         for modality, store in part.stores.items():
-            if not store.has[place]:
-                continue
-            if modality == "text":
+            if modality == "text" and store.has[place]:
                 shown.append({"text": text_of(loaded.inputs[modality], place)[:LONGEST]})
-                continue
-            values = store.rows(np.array([place]))[0]
-            show = pixel_picture if modality == "image" else map_picture
-            shown.append({"picture": show(values)})
+            elif modality in PICTURES and store.has[place]:
+                values = store.rows(np.array([place]))[0]
+                shown.append({"picture": PICTURES[modality](values)})
         return TrainingExample(dataset, loaded.table.place(place), similarity, label, tuple(shown))

@@ -76,7 +76,7 @@ def words_of_ids(ids: Tensor) -> list[TextPieces]:
 
 
 def rows(network: TaskNetwork, kind: Task, **inputs: Tensor) -> ExplainedRows:
-    texts = words_of_ids(inputs["text"]) if "text" in inputs else []
+    texts = {"text": words_of_ids(inputs["text"])} if "text" in inputs else {}
     return ExplainedRows(explained(network, kind), given(**inputs), texts)
 
 

@@ -184,7 +184,11 @@ def wide_rows(kind: Any, seed: int = 0) -> tuple[po.MultiTaskNetwork, ExplainedR
     net = network({"text": encoder}, kind, wide={"kind": path})
     own = given(text=store.rows(np.arange(3)))
     own.batch.terms["text"] = store.terms(np.arange(3))
-    return net, ExplainedRows(explained(net, kind), own, [*map(modality.pieces, texts)]), path
+    return (
+        net,
+        ExplainedRows(explained(net, kind), own, {"text": [*map(modality.pieces, texts)]}),
+        path,
+    )
 
 
 def test_a_wide_path_is_attributed_exactly_term_by_term() -> None:

@@ -37,7 +37,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two tasks, ``joint``, and one of the first alone; not to be changed."""
     folder = tmp_path_factory.mktemp("explained")
     with lean_runs():
-        for name, more in (("joint", TRUNK), ("alone", [*TRUNK, "tasks=[mood]"])):
+        alone = [*TRUNK, "tasks=[mood]", "data.text.vocab_size=290"]
+        for name, more in (("joint", TRUNK), ("alone", alone)):
             own = [*SMALL, *more, f"run_dir={folder / name}"]
             po.fit(shop(folder), own, quiet=True)
     return folder
@@ -205,6 +206,19 @@ def test_a_frame_is_explained_in_python(runs: Path, tmp_path: Path) -> None:
         why.map("mood", 0)
     with pytest.raises(UsageError, match="steps must be >= 1, got 0"):
         po.explain(runs / "joint", frame, steps=0)
+
+
+def test_an_ensemble_whose_members_read_texts_differently_is_explained(
+    runs: Path, tmp_path: Path
+) -> None:
+    members, options = [runs / "joint", runs / "alone"], ["tracking=none", "evaluate=false"]
+    model = po.merge(members, "ensemble", tmp_path / "both", overrides=options, quiet=True)
+    assert set(model._predictor.modalities) == {"text", "text-2"}
+    why = model.explain({"text": ["good warm bread", "stale tea"]}, checks=2, quiet=True)
+    assert why.answers.missing.max() < 0.05
+    found = why.words.set_index(["task", "row", "word"]).adds
+    assert found["mood", 0, "good"] > abs(found["mood", 0, "bread"])
+    assert len(why.as_dict()["tasks"]["mood"]["answers"][0]["examples"]) == 3
 
 
 def test_explaining_changes_no_answer(runs: Path) -> None:
