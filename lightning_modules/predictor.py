@@ -257,7 +257,8 @@ class Predictor:
         found = Predictions({task: [None] * length for task in wanted})
         asked = self.doubts(tasks=wanted) if doubts is None else doubts
         with row_features(self.network, list(asked)) as features:
-            for rows, batches, routes in self._batches(columns, wanted, batch_size, found.errors):
+            for one in self.batches(columns, wanted, batch_size, found.errors):
+                rows, batches, routes = one.rows, {one.dataset: one.batch}, one.routes
                 with torch.inference_mode():
                     outputs = self.network.answer(batches, routes)
                 read = dict(features)
@@ -284,6 +285,10 @@ class Predictor:
             return dropout_outputs(self.network, batches, own, times)
         with torch.inference_mode():
             return self.network.member_outputs(self.network.encode(batches, own), own)
+
+    def decode(self, task: str, output: Tensor) -> list[Label]:
+        """Return a task's answers to outputs (n, ...), calibrated as ``predict`` has them."""
+        return self._answers(task, output, None, None, None)
 
     def _answers(
         self,

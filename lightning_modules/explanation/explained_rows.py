@@ -242,7 +242,8 @@ class ExplainedRows:
         texts = self.texts_by_form.get(own.form(TEXT), ())
         if isinstance(module, LinearModel):
             shares, columns, bias = linear_shares(module, batch, texts)
-            scale, start = module.words.scale, module.task.neutral
+            scale = module.words.scale
+            start: float | Tensor = module.task.neutral
             shift: ToOutput = module.task.linear_shift
         else:
             has_text = TEXT in self.modalities and TEXT in batch.terms

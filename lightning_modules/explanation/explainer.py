@@ -161,7 +161,7 @@ class Explainer:
         else:
             chosen = scores.given(output)
         pairs = [(place, answer) for place, own in enumerate(chosen) for answer in own]
-        labels = rows.explained.task.decode(output)
+        labels = self.predictor.decode(name, output)
         explained = [
             explanation
             for start in range(0, len(pairs), len(rows))

@@ -106,19 +106,20 @@ class LabelScores(NamedScores):
 
 
 class NumberScores(NamedScores):
-    """One number a row: of several (N, K), their mean.
+    """One number a row.
 
     Args:
         meaning: of the number.
-        more: what a larger one means.
+        number_of: outputs (N, ...) -> (N,).
     """
 
-    def __init__(self, meaning: str, more: str) -> None:
-        super().__init__([more])
+    def __init__(self, meaning: str, number_of: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(["higher"])
         self.meaning = meaning
+        self.number_of = number_of
 
     def of(self, output: Tensor) -> Tensor:
-        return output.float().reshape(len(output), -1).mean(dim=1, keepdim=True)
+        return self.number_of(output.float())[:, None]
 
     def given(self, output: Tensor) -> list[list[int]]:
         return [[0]] * len(output)

@@ -154,7 +154,8 @@ class Ordinal(SingleLabelTask):
         return Categorical(probs=self.class_probabilities(output.float()), validate_args=False)
 
     def answer_scores(self) -> NumberScores:
-        return NumberScores("log-odds of being above a class, the mean over the classes", "higher")
+        meaning = "log-odds of being above a class, the mean over the classes"
+        return NumberScores(meaning, lambda output: output.mean(dim=1))
 
     def class_probabilities(self, output: Tensor) -> Tensor:
         """Return p(class >= k) - p(class >= k + 1) of logits (N, C - 1), thresholds in order."""

@@ -184,7 +184,7 @@ class Regression(Task):
         return (self.model.point(output) - target).abs()
 
     def answer_scores(self) -> NumberScores:
-        return NumberScores("the number, in its own unit", "higher")
+        return NumberScores("the number, in its own unit", self.model.point)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         return {"": (answer or {}).get("label")}

@@ -37,6 +37,13 @@ ROWS = [
         ["higher"],
     ),
     (po.tasks.Regression(), torch.tensor([7.0, -1.0]), [[7.0], [-1.0]], [[0], [0]], ["higher"]),
+    (  # of quantiles, the middle one is the answer
+        po.tasks.Regression(noise="quantiles"),
+        torch.tensor([[1.0, 7.0, 90.0], [-9.0, -1.0, 0.0]]),
+        [[7.0], [-1.0]],
+        [[0], [0]],
+        ["higher"],
+    ),
     (
         po.tasks.Tagging(classes=["O", "B-x"]),
         torch.tensor([[[9.0, 0.0], [0.0, 2.0]], [[3.0, 0.0], [0.0, 0.0]]]),
@@ -85,7 +92,7 @@ def test_tags_that_depend_on_each_other_are_scored_by_their_marginals() -> None:
 
 
 def test_a_wish_is_an_answer_or_a_word() -> None:
-    task, tags = ROWS[0], ROWS[4]
+    task, tags = ROWS[0], ROWS[5]
     assert scores_of(task[0]).wanted("b", task[1]) == [[1], [1]]
     with pytest.raises(UsageError, match="answer 'd' is none of the task's"):
         scores_of(task[0]).wanted("d", task[1])

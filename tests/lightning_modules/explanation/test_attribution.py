@@ -213,8 +213,9 @@ def test_a_wide_path_is_attributed_exactly_term_by_term() -> None:
     assert torch.allclose(torch.stack([one.sum() for one in pieces]), change, atol=1e-4)
 
 
-def test_a_deep_and_a_wide_part_add_up() -> None:
-    kind = po.tasks.Regression(DATA, "label", scale=[10.0, 4.0])
+@pytest.mark.parametrize("noise", ["constant", "input", "quantiles"])
+def test_a_deep_and_a_wide_part_add_up(noise: str) -> None:
+    kind = po.tasks.Regression(DATA, "label", scale=[10.0, 4.0], noise=noise)
     _, own, _ = wide_rows(kind)
     pieces = own.attribute([0, 0, 0], [0, 1, 2], 64)
     change = own.score_of([0] * 3, [0, 1, 2], {}) - own.score_of([0] * 3, [0, 1, 2])
