@@ -73,6 +73,7 @@ def train(
 @pytest.fixture(scope="module")
 def reader() -> po.MultiTaskNetwork:
     """A network that has learnt the planted word."""
+    torch.manual_seed(0)
     net = network({"text": po.encoders.Bag(VOCABULARY, DIM, width=8, pairs=64, dropout=0.1)}, two())
     train(net, "text", *texts(128, seed=0)[:2], lr=0.03)
     return net
@@ -81,6 +82,7 @@ def reader() -> po.MultiTaskNetwork:
 @pytest.fixture(scope="module")
 def viewer() -> po.MultiTaskNetwork:
     """A network that has learnt the planted patch."""
+    torch.manual_seed(0)
     encoder = po.encoders.CNN(1, DIM, width=16, stages=1, stride=1, dropout=0.0)
     net = network({"image": encoder}, two())
     train(net, "image", *pictures(128, seed=0)[:2], lr=0.02)
