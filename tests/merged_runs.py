@@ -15,6 +15,7 @@ from datamodules.loading import table_digest
 from lightning_modules.checkpoints import read_checkpoint
 from lightning_modules.merging.adapters import backbone_name
 from lightning_modules.predictor import NETWORK_PREFIX, Predictor
+from lightning_modules.trust.stored import Trust
 from pollinate.recipes import recipe_of
 
 CHEAP = (
@@ -27,6 +28,13 @@ QUIET = "tracking=none"
 
 def best(run: Path) -> Path:
     return run / "checkpoints" / "best.ckpt"
+
+
+def uncalibrated(checkpoint: Path) -> Predictor:
+    """A model whose probabilities are its networks' own."""
+    found = Predictor.load(checkpoint)
+    found.trust = Trust()
+    return found
 
 
 def moved(checkpoint: Mapping[str, Any], seed: int, size: float = 0.05) -> dict[str, Any]:

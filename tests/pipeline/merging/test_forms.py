@@ -19,7 +19,7 @@ from pipeline.serving.model_folder import DATA_FOLDER
 from pipeline.serving.pyfunc import _load_pyfunc
 from tests.data.make import HERE
 from tests.lean_fit import fit
-from tests.merged_runs import QUIET, best, summary
+from tests.merged_runs import QUIET, best, summary, uncalibrated
 from tests.models import bert, with_weights
 
 DATA = f"""
@@ -80,7 +80,7 @@ def ensemble(home: Path) -> Path:
 
 def shares(run: Path, task: str = "size", rows: Mapping[str, Any] = ROWS) -> torch.Tensor:
     """Return the probabilities of a task's classes: (N, C)."""
-    found = Predictor.load(best(run)).predict(rows, [task]).answers[task]
+    found = uncalibrated(best(run)).predict(rows, [task]).answers[task]
     return torch.tensor([list(row["probabilities"].values()) for row in found if row])
 
 

@@ -14,7 +14,6 @@ import torch
 
 from lightning_modules.checkpoints import checkpoint_fingerprint, read_checkpoint
 from lightning_modules.predictor import Predictor
-from lightning_modules.trust.stored import Trust
 from pipeline.evaluate import main as evaluate
 from pipeline.merge import main
 from pipeline.predict import main as predict
@@ -22,7 +21,7 @@ from pipeline.serving.model_folder import DATA_FOLDER
 from pipeline.serving.pyfunc import _load_pyfunc
 from pipeline.tracking.journals import read_lines, read_points
 from tests.lean_fit import fit
-from tests.merged_runs import QUIET, best, models, summary, weights
+from tests.merged_runs import QUIET, best, models, summary, uncalibrated, weights
 
 
 def test_experts_become_one_model(home: Path, tmp_path: Path, capsys: Any) -> None:
@@ -133,13 +132,6 @@ def test_an_ensemble_of_every_type_of_task(home: Path, tmp_path: Path, capsys: A
     capsys.readouterr()
     assert main([f"models=[{out},{home / 'a.ckpt'}]", f"output={tmp_path / 'b'}", QUIET]) == 1
     assert "is an ensemble" in capsys.readouterr().err
-
-
-def uncalibrated(checkpoint: Path) -> Predictor:
-    """A model whose probabilities are its networks' own."""
-    found = Predictor.load(checkpoint)
-    found.trust = Trust()
-    return found
 
 
 def probabilities(checkpoint: Path, task: str) -> torch.Tensor:
