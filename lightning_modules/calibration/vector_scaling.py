@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_modules.calibration.base import Calibrator, as_precise
+from lightning_modules.calibration.minimise import minimise
 from lightning_modules.calibration.temperature import Temperature
-
-STEPS = 15  # of L-BFGS
 
 
 class VectorScaling(Calibrator):
@@ -37,26 +36,18 @@ class VectorScaling(Calibrator):
         self.bias = torch.zeros(1)
 
     def fit(self, output: Tensor, target: Tensor) -> Self:
-        logits = as_precise(output).detach()
+        logits = as_precise(output)
         start = 1 / Temperature().fit(logits, target).temperature.to(logits)
-        with torch.enable_grad(), torch.inference_mode(mode=False):
-            logits, target = logits.clone(), target.clone()
-            weight = torch.ones_like(logits[0]).requires_grad_()  # w T
-            bias = torch.zeros_like(logits[0]).requires_grad_()
-            optimizer = torch.optim.LBFGS(
-                [weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe"
-            )
 
-            def closure() -> Tensor:
-                optimizer.zero_grad()
-                scaled = weight * start * logits + bias
-                prior = (weight - 1).square().sum() + bias.square().sum()
-                loss = functional.cross_entropy(scaled, target) + prior / 2 / len(logits)
-                loss.backward()  # type: ignore[no-untyped-call]  # torch's
-                return loss
+        def loss(weight: Tensor, bias: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+            scaled = weight * start * logits + bias
+            prior = (weight - 1).square().sum() + bias.square().sum()
+            return functional.cross_entropy(scaled, target) + prior / 2 / len(logits)
 
-            optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch's
-        self.weight, self.bias = (weight * start).detach().cpu(), bias.detach().cpu()
+        first = logits[0]
+        begin = torch.ones_like(first), torch.zeros_like(first)  # w T and b
+        weight, bias = minimise(loss, begin, (logits, target))
+        self.weight, self.bias = (weight * start).cpu(), bias.cpu()
         return self
 
     def __call__(self, output: Tensor) -> Tensor:

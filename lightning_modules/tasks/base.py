@@ -448,8 +448,13 @@ class Task(metaclass=Buildable):
         """Return what makes sets or intervals of calibrated outputs, None if there are none."""
         return None
 
-    def confidence(self, output: Tensor) -> Tensor | None:
-        """Return how sure the answers of calibrated outputs (N, ...) are: (N,); None: unknown."""
+    def confidence(self, output: Tensor, calibrated: Tensor) -> Tensor | None:
+        """Return how sure the answers are: (N,); None: unknown.
+
+        Args:
+            output: as the head gives it, (N, ...), which says the answer.
+            calibrated: the same, calibrated, which says how sure it is.
+        """
         return None
 
     def mistakes(self, output: Tensor, target: Tensor) -> Tensor:

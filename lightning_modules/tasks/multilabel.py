@@ -248,9 +248,9 @@ class Multilabel(Task):
         """Return sets that miss few of the labels that apply."""
         return LabelSets(self.classes)
 
-    def confidence(self, output: Tensor) -> Tensor:
+    def confidence(self, output: Tensor, calibrated: Tensor) -> Tensor:
         """Return the expected share of labels that are rightly said to apply or not: (N,)."""
-        yes = output.double().sigmoid()
+        yes = calibrated.double().sigmoid()
         return torch.maximum(yes, 1 - yes).mean(dim=1)
 
     def mistakes(self, output: Tensor, target: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
 from lightning_modules.calibration.base import Calibrator
 from lightning_modules.calibration.temperature import Temperature
+from lightning_modules.calibration.threshold_shifts import ThresholdShifts
 from lightning_modules.conformal.class_sets import OrdinalSets
 from lightning_modules.output_spaces import BinaryOutputs
 from lightning_modules.tasks.answer_scores import NumberScores
@@ -132,15 +133,21 @@ class Ordinal(SingleLabelTask):
 
     def decode(self, output: Tensor) -> list[Label]:
         """Return the class, its probability, and those of all classes."""
-        rows = self.class_probabilities(output.float()).tolist()
+        return self.decode_calibrated(output, output)
+
+    def decode_calibrated(self, output: Tensor, calibrated: Tensor) -> list[Label]:
+        rows = self.class_probabilities(calibrated.float()).tolist()
         return self.answers(places(output).tolist(), rows)
 
     def chosen(self, output: Tensor) -> Tensor:
         return places(output)
 
     def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
-        """Return a temperature of all thresholds, by the probability of the class."""
-        return {"temperature": partial(Temperature, self.surprise)}
+        """Return a temperature of all thresholds, and one with a shift for each."""
+        return {
+            "temperature": partial(Temperature, self.surprise),
+            "shifts": partial(ThresholdShifts, self.surprise),
+        }
 
     def conformal(self) -> OrdinalSets:
         """Return ranges of classes."""

@@ -174,9 +174,9 @@ class Regression(Task):
     def conformal(self) -> IntervalPredictor:
         return self.model.intervals()
 
-    def confidence(self, output: Tensor) -> Tensor | None:
+    def confidence(self, output: Tensor, calibrated: Tensor) -> Tensor | None:
         """Return minus the standard deviation: (N,); None: no row is surer than another."""
-        found = self.model.distribution(output)
+        found = self.model.distribution(calibrated)
         return None if found is None or self.model.width == 1 else -found.scale
 
     def mistakes(self, output: Tensor, target: Tensor) -> Tensor:

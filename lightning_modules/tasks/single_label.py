@@ -80,9 +80,9 @@ class SingleLabelTask(Task):
             for number, row in zip(chosen, probabilities, strict=True)
         ]
 
-    def confidence(self, output: Tensor) -> Tensor:
+    def confidence(self, output: Tensor, calibrated: Tensor) -> Tensor:
         """Return the probability of the answer: (N,)."""
-        probabilities = self.class_probabilities(output)
+        probabilities = self.class_probabilities(calibrated)
         assert probabilities is not None
         return probabilities.gather(1, self.chosen(output)[:, None]).squeeze(1)
 

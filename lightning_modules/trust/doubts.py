@@ -167,7 +167,7 @@ class Doubts:
         if strange is not None:
             self._seen.append(strange)
         if self.options.abstains:
-            for answer, reason in zip(answers, self._reasons(calibrated, strange), strict=True):
+            for answer, reason in zip(answers, self._reasons(output, calibrated, strange), strict=True):
                 answer[ABSTAIN] = reason
 
     def _add_parts(self, answers: list[Label], samples: Sequence[Tensor]) -> None:
@@ -177,10 +177,12 @@ class Doubts:
         for answer, own in zip(answers, zip(*values, strict=True), strict=True):
             answer |= dict(zip(PARTS, own, strict=True))
 
-    def _reasons(self, calibrated: Tensor, strange: Tensor | None) -> list[str]:
+    def _reasons(
+        self, output: Tensor, calibrated: Tensor, strange: Tensor | None
+    ) -> list[str]:
         count = len(calibrated)
         unsure, outside = torch.zeros(count).bool(), torch.zeros(count).bool()
-        confidence = self.task.confidence(calibrated)
+        confidence = self.task.confidence(output, calibrated)
         if confidence is not None:
             unsure = confidence.double().cpu() < self.least_confidence
         if strange is not None:

@@ -157,7 +157,7 @@ def fit_trust(task: Task, rows: AnsweredRows, held_back: AnsweredRows | None = N
         sets.tune(found.calibrated(rows.output), rows.target)
         found = replace(found, sets=sets.calibrate(outputs, kept.target))
     # by the calibrator that new rows have: near 1 those of several can't be compared
-    confidence = task.confidence(found.calibrated(kept.output))
+    confidence = task.confidence(kept.output, found.calibrated(kept.output))
     if confidence is not None:
         errors = task.mistakes(kept.output, kept.target)
         found = replace(found, selection=RiskCoverage().fit(confidence, errors))
@@ -247,7 +247,7 @@ def report_trust(
     if trust.sets is not None and trust.sets.rows:
         reached = trust.sets.reached(calibrated, rows.target, coverage)
         found = replace(found, coverage=reached.coverage, size=reached.size)
-    confidence = task.confidence(calibrated)
+    confidence = task.confidence(rows.output, calibrated)
     if confidence is not None:
         errors = task.mistakes(rows.output, rows.target)
         found = replace(found, area=RiskCoverage().fit(confidence, errors).area)

@@ -37,7 +37,7 @@ def test_a_spread_by_row_is_learnt_beside_the_number() -> None:
     assert torch.allclose(output[:, 0], torch.tensor([20.0, 25.0]), atol=0.5)
     assert torch.allclose(output[:, 1].exp(), torch.tensor([1.0, 5.0]), rtol=0.15)
     assert task.decode(output)[1]["std"] == pytest.approx(5.0, rel=0.15)
-    confidence = task.confidence(output)
+    confidence = task.confidence(output, output)
     assert confidence is not None and confidence[0] > confidence[1]
 
 
