@@ -95,7 +95,7 @@ def splits(task: Task, rows: AnsweredRows) -> Iterator[Split]:
         trust = fit_trust(task, own)
         if isinstance(trust.sets, OptionSets):
             trust.sets.empty = True
-            trust.sets.fit(trust.calibrated(own.output), own.target)
+            trust.sets.fit(trust.calibrated(own.output), task.metric_target(own.target))
         seconds = time.perf_counter() - started
         found = report_trust(task, trust, other, COVERAGE)
         mapie, numbers = None, task.class_numbers(own.target)

@@ -27,7 +27,7 @@ from lightning_modules.rebuilding import rebuilding
 from lightning_modules.task_network import TaskNetwork
 from lightning_modules.tasks.base import Label, Task
 from lightning_modules.trunks.base import Routes
-from lightning_modules.trust.doubts import UNCALIBRATED, DoubtOptions, Doubts
+from lightning_modules.trust.doubts import UNCALIBRATED, DoubtOptions, Doubts, rows_outside
 from lightning_modules.trust.row_features import row_features
 from lightning_modules.trust.samples import dropout_outputs
 from lightning_modules.trust.stored import Trust, restore_trust
@@ -228,6 +228,13 @@ class Predictor:
             for name in names
             if options.asked
         }
+        if options.together and not any(
+            len(one.of(list(found)).tasks) > 1 for one in self.trust.rows.values()
+        ):
+            next(iter(found.values())).notes.append(
+                f"{', '.join(found)}: no two of them have scores of the same calibration rows; "
+                "each marks rows out of scope by its own"
+            )
         if found and not any(own.adds for own in found.values()):
             notes = "; ".join(note for own in found.values() for note in own.notes)
             raise UsageError(f"none of the tasks can have what is asked for: {notes}")
@@ -263,11 +270,12 @@ class Predictor:
                     outputs = self.network.answer(batches, routes)
                 read = dict(features)
                 samples = self._samples(batches, routes, asked)
+                outside = self._outside(outputs, read, asked)
                 for task, output in outputs.items():
                     own = self.tasks[task]
                     pictures = columns.get(own.maps.modality) if own.maps is not None else None
                     doubt, several = asked.get(task), samples.get(task)
-                    labels = self._answers(task, output, read.get(task), doubt, several)
+                    labels = self._answers(task, output, outside.get(task), doubt, several)
                     for row, label in zip(rows, labels, strict=True):
                         size = None if pictures is None else displayed_size(pictures[row])
                         found.answers[task][row] = own.at_size(label, size)
@@ -290,11 +298,27 @@ class Predictor:
         """Return a task's answers to outputs (n, ...), calibrated as ``predict`` has them."""
         return self._answers(task, output, None, None, None)
 
+    def _outside(
+        self,
+        outputs: Mapping[str, Tensor],
+        features: Mapping[str, Tensor],
+        asked: Mapping[str, Doubts],
+    ) -> dict[str, Tensor]:
+        """Return {task: which rows are out of scope, (n,) bool}, of tasks that can say so."""
+        with torch.inference_mode():
+            strange = {
+                task: found
+                for task, output in outputs.items()
+                if task in asked
+                and (found := asked[task].strangeness(output, features.get(task))) is not None
+            }
+            return rows_outside(asked, strange, self.trust.rows.values())
+
     def _answers(
         self,
         task: str,
         output: Tensor,
-        features: Tensor | None,
+        outside: Tensor | None,
         doubts: Doubts | None,
         samples: Sequence[Tensor] | None,
     ) -> list[Label]:
@@ -306,7 +330,7 @@ class Predictor:
             calibrated = trust.calibrated(output)
             labels = self.tasks[task].decode_calibrated(output, calibrated)
             if doubts is not None:
-                doubts.add(labels, output, calibrated, features, samples)
+                doubts.add(labels, output, calibrated, outside, samples)
         return labels
 
     def outputs(

@@ -14,6 +14,7 @@ from datamodules.mixed_datamodule import HELD_BACK, MixedDataModule
 from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.tasks.base import Task
 from lightning_modules.trust.collector import TrustCollector
+from lightning_modules.trust.row_scope import row_scopes
 from lightning_modules.trust.stored import Trust
 from lightning_modules.trust.task_trust import (
     COVERAGE,
@@ -123,7 +124,7 @@ def calibrate(
         for name, own in valid.items()
         if len(own)
     }
-    trust = Trust(found, coverage)
+    trust = Trust(found, coverage, row_scopes(tasks, found, valid))
     return Calibration(trust, rows.reports("test", tasks, trust))
 
 

@@ -17,8 +17,10 @@ from datamodules.modalities.prompt import PromptModality
 from datamodules.modalities.text import TextModality
 from datamodules.prompts import Prompt, template_parts
 from lightning_modules.encoders.language_model import LanguageModel
+from lightning_modules.tasks.generation import ChoiceForm
 from pollinate.errors import PollinateError, UsageError
 from tests.lean_fit import fit
+from tests.lightning_modules.calibration_rows import logits_and_classes
 from tests.models import bert, gpt2, llama, t5
 
 WORDS = ("abc", "bcd", "cda", "dab", "aabb", "ccdd", "abcd", "dcba")
@@ -123,6 +125,41 @@ def test_answers_for_new_rows(run: Path) -> None:
     assert found["side"][5] in ("ab", "cd")
     one = model.predict(frame.iloc[[2]])
     assert one["turned"].tolist() == [found["turned"][7]]  # beside others or alone
+
+
+def test_choices_are_calibrated_and_have_sets(run: Path) -> None:
+    found = json.loads((run / "summary.json").read_text())["calibration"]
+    assert "turned" not in found
+    assert found["side"]["calibrator"] == "temperature"
+    assert found["side"]["nll"] < found["side"]["nll_before"] + 0.1
+    model = po.load(run / "checkpoints" / "best.ckpt")
+    frame = pd.DataFrame({"word": ["abcd", "cdab"]})
+    asked: dict[str, Any] = {"coverage": 0.6, "abstain": {"answered": 0.5}, "parts": True}
+    with pytest.warns(UserWarning, match="side states no distribution"):
+        cells = model.predict(frame, tasks=["side", "first"], **asked)
+    for answer, members, doubt in zip(
+        cells["side"], cells["side_set"], cells["side_abstain"], strict=True
+    ):
+        assert answer in json.loads(members)
+        assert doubt in ("", "unsure")
+    assert "side_total" not in cells
+    assert cells["first_total"].min() > 0
+    plain = model.predict(frame, tasks=["side"])
+    assert plain["side"].tolist() == cells["side"].tolist()
+
+
+def test_what_is_measured_of_choices_is_what_was_made() -> None:
+    form = ChoiceForm(["a", "b", "c"], per_token=False)
+    logits, target = logits_and_classes(2000, 3, 3.0)
+    calibrator = form.calibrators()["temperature"]().fit(logits, target)
+    assert torch.equal(calibrator(logits).argmax(dim=1), logits.argmax(dim=1))
+    sure = form.confidence(logits, calibrator(logits))
+    right = 1 - form.mistakes(logits, target)
+    assert sure.mean().item() == pytest.approx(right.mean().item(), abs=0.03)
+    assert form.conformal().fit(calibrator(logits), target).threshold(0.9) > 0
+    free = po.tasks.Generation(target="reply", prompt="{text}")
+    assert free.calibrators() == {}
+    assert free.conformal() is None
 
 
 def test_adapters_of_each_task_and_a_balancer(options: list[str], tmp_path: Path) -> None:

@@ -418,7 +418,7 @@ class Task(metaclass=Buildable):
         """Return p(y | x) and y of all single answers that have a target, None if there is no p.
 
         Args:
-            output: (N, ...); target: (N, ...).
+            output: (N, ...); target: as metrics take it, (N, ...).
         """
         found = self.predictive_distribution(output)
         return None if found is None else (found, target)
@@ -427,7 +427,8 @@ class Task(metaclass=Buildable):
         """Return -log p(y | x), without weights or smoothing: (N,).
 
         Args:
-            output: (N, ...), of a task that states a distribution; target: (N, ...).
+            output: (N, ...), of a task that states a distribution.
+            target: as metrics take it, (N, ...).
         """
         found = self.predictive_distribution(output)
         assert found is not None
@@ -458,7 +459,11 @@ class Task(metaclass=Buildable):
         return None
 
     def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the error of each answer, in [0, 1] or in the target's unit: (N,)."""
+        """Return the error of each answer, in [0, 1] or in the target's unit: (N,).
+
+        Args:
+            output: as the head gives it, (N, ...); target: as metrics take it, (N, ...).
+        """
         raise NotImplementedError("a task that has confidences has mistakes")
 
     def decode_calibrated(self, output: Tensor, calibrated: Tensor) -> list[Label]:

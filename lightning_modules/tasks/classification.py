@@ -18,7 +18,6 @@ from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.table import Column, Columns
 from lightning_modules.calibration.base import Calibrator
 from lightning_modules.calibration.temperature import Temperature
-from lightning_modules.calibration.temperature_mixture import TemperatureMixture
 from lightning_modules.calibration.vector_scaling import VectorScaling
 from lightning_modules.conformal.class_sets import ClassSets
 from lightning_modules.output_spaces import CategoricalOutput
@@ -169,8 +168,8 @@ class Classification(SingleLabelTask):
         return output.argmax(dim=-1)
 
     def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
-        """Return a temperature, a mixture of two, and a factor and a shift for each class."""
-        return {"temperature": Temperature, "mixture": TemperatureMixture, "vector": VectorScaling}
+        """Return a temperature, and a factor and a shift for each class."""
+        return {"temperature": Temperature, "vector": VectorScaling}
 
     def conformal(self) -> ClassSets:
         """Return adaptive sets of classes."""

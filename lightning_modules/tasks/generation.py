@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,9 @@ from lightning_modules.answers import (
     token_counts,
     written_tokens,
 )
+from lightning_modules.calibration.base import Calibrator
+from lightning_modules.calibration.temperature import Temperature
+from lightning_modules.conformal.class_sets import ClassSets
 from lightning_modules.encoders.language_model import NO_TOKEN, Decoding
 from lightning_modules.tasks.base import (
     Label,
@@ -88,6 +91,22 @@ class AnswerForm(ABC):
     @abstractmethod
     def constant(self, target: Tensor, answer: Sequence[int]) -> Tensor:
         """Return what would be predicted if each row's answer were the same tokens."""
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        """Return what may calibrate what is predicted: see ``Task``."""
+        return {}
+
+    def conformal(self) -> ClassSets | None:
+        """Return what makes sets of what is predicted, None if there are none."""
+        return None
+
+    def confidence(self, output: Tensor, calibrated: Tensor) -> Tensor | None:
+        """Return the probability of the answer: (N,); None: unknown."""
+        return None
+
+    def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return 1 where the answer is wrong, of targets as metrics take them: (N,)."""
+        raise NotImplementedError("answers that have confidences have mistakes")
 
 
 class FreeForm(AnswerForm):
@@ -180,6 +199,19 @@ class ChoiceForm(AnswerForm):
         chosen = self.numbers(torch.tensor([list(answer)]))
         row = functional.one_hot(chosen, len(self.names)).float()
         return row.expand(len(target), -1)
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        return {"temperature": Temperature}
+
+    def conformal(self) -> ClassSets:
+        return ClassSets(self.names)
+
+    def confidence(self, output: Tensor, calibrated: Tensor) -> Tensor:
+        probabilities = calibrated.double().softmax(dim=-1)
+        return probabilities.gather(1, output.argmax(dim=1, keepdim=True)).squeeze(1)
+
+    def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output.argmax(dim=1) != target).float()
 
 
 class Generation(Task):
@@ -454,6 +486,20 @@ class Generation(Task):
         if not self.choices:
             return None
         return Categorical(logits=output.float(), validate_args=False)
+
+    def calibrators(self) -> Mapping[str, Callable[[], Calibrator]]:
+        """Return a temperature of the choices' probabilities."""
+        return self.form.calibrators()
+
+    def conformal(self) -> ClassSets | None:
+        """Return adaptive sets of choices."""
+        return self.form.conformal()
+
+    def confidence(self, output: Tensor, calibrated: Tensor) -> Tensor | None:
+        return self.form.confidence(output, calibrated)
+
+    def mistakes(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.form.mistakes(output, target)
 
     def baseline(self, target: Tensor) -> dict[str, float]:
         """Score of always giving the most frequent training answer."""

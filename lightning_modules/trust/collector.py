@@ -81,7 +81,7 @@ class TrustCollector:
             read = features.get(task)
             whole = read is not None and len(read["output"]) == len(own["output"])
             kept = read["output"] if read is not None and whole else None
-            found[task] = AnsweredRows(own["output"], own["target"], kept)
+            found[task] = AnsweredRows(own["output"], own["target"], kept, own["rows"])
         return found
 
     def _chosen(self, task: str, index: Tensor, output: Tensor) -> Tensor:

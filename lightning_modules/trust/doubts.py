@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_modules.conformal.base import require_coverage
 from lightning_modules.conformal.drift import drift_distance
 from lightning_modules.tasks.base import Label, Task
+from lightning_modules.trust.row_scope import RowScope
 from lightning_modules.trust.samples import states_uncertainty, uncertainty_parts
 from lightning_modules.trust.task_trust import TaskTrust
 from pollinate.errors import UsageError
@@ -35,6 +36,7 @@ class DoubtOptions:
     risk: mark answers so that the others err at most so often, with 95 % confidence, in (0, 1).
     answered: mark answers so that this share of usual rows is answered, in (0, 1].
     false_alarms: mark rows out of scope, and this share of usual rows, too, in (0, 1).
+    together: mark a row by the scores of all tasks that read it, not each answer by its task's.
     parts: say whence the uncertainty comes, of the members of an ensemble, or of the same model
         with dropout: {task}_total, _aleatoric and _epistemic.
     dropout: times that each model answers with its dropout, for ``parts``; 0: once, without.
@@ -45,6 +47,7 @@ class DoubtOptions:
     risk: float | None = None
     answered: float | None = None
     false_alarms: float | None = None
+    together: bool = False
     parts: bool = False
     dropout: int = 0
 
@@ -60,6 +63,8 @@ class DoubtOptions:
         for name, value in (("risk", self.risk), ("false_alarms", self.false_alarms)):
             if value is not None and not 0 < value < 1:
                 raise UsageError(f"abstain.{name} must be in (0, 1), got {value}")
+        if self.together and self.false_alarms is None:
+            raise UsageError("abstain.together needs abstain.false_alarms, such as 0.05")
         if self.answered is not None and not 0 < self.answered <= 1:
             raise UsageError(f"abstain.answered must be in (0, 1], got {self.answered}")
 
@@ -145,7 +150,7 @@ class Doubts:
         answers: list[Label],
         output: Tensor,
         calibrated: Tensor,
-        features: Tensor | None,
+        outside: Tensor | None = None,
         samples: Sequence[Tensor] | None = None,
     ) -> None:
         """Add to the answers of n rows.
@@ -153,7 +158,7 @@ class Doubts:
         Args:
             answers: of the rows.
             output: as the head gives it, (n, ...); calibrated: the same, calibrated.
-            features: of the encoders, (n, D); None: unknown.
+            outside: which rows are out of scope, (n,) bool; None: it can't be said.
             samples: outputs of several models, (n, ...) each; None: nothing is said of parts.
         """
         if self.parts and samples is not None:
@@ -163,12 +168,22 @@ class Doubts:
             found = self.sets.answers(calibrated, self.options.coverage, self.options.per_class)
             for answer, own in zip(answers, found, strict=True):
                 answer |= own
-        strange = self.trust.scope_of(self.task, output, features)
-        if strange is not None:
-            self._seen.append(strange)
         if self.options.abstains:
-            for answer, reason in zip(answers, self._reasons(output, calibrated, strange), strict=True):
+            reasons = self._reasons(output, calibrated, outside)
+            for answer, reason in zip(answers, reasons, strict=True):
                 answer[ABSTAIN] = reason
+
+    def strangeness(self, output: Tensor, features: Tensor | None) -> Tensor | None:
+        """Return how unlike the calibration rows rows are, (n,), and keep it for ``drift``.
+
+        Args:
+            output: as the head gives it, (n, ...).
+            features: of the encoders, (n, D); None: unknown.
+        """
+        found = self.trust.scope_of(self.task, output, features)
+        if found is not None:
+            self._seen.append(found)
+        return found
 
     def _add_parts(self, answers: list[Label], samples: Sequence[Tensor]) -> None:
         found = uncertainty_parts(self.task, self.trust, samples)
@@ -177,16 +192,14 @@ class Doubts:
         for answer, own in zip(answers, zip(*values, strict=True), strict=True):
             answer |= dict(zip(PARTS, own, strict=True))
 
-    def _reasons(
-        self, output: Tensor, calibrated: Tensor, strange: Tensor | None
-    ) -> list[str]:
+    def _reasons(self, output: Tensor, calibrated: Tensor, outside: Tensor | None) -> list[str]:
         count = len(calibrated)
-        unsure, outside = torch.zeros(count).bool(), torch.zeros(count).bool()
+        unsure = torch.zeros(count).bool()
         confidence = self.task.confidence(output, calibrated)
         if confidence is not None:
             unsure = confidence.double().cpu() < self.least_confidence
-        if strange is not None:
-            outside = strange > self.most_strange
+        if outside is None:
+            outside = torch.zeros(count).bool()
         pairs = zip(outside.tolist(), unsure.tolist(), strict=True)
         return [STRANGE if alien else UNSURE if doubtful else "" for alien, doubtful in pairs]
 
@@ -216,3 +229,27 @@ class Doubts:
         if self.options.abstains:
             found[f"_{ABSTAIN}"] = None if answer is None else answer.get(ABSTAIN)
         return found
+
+
+def rows_outside(
+    asked: Mapping[str, Doubts], strange: Mapping[str, Tensor], scopes: Iterable[RowScope]
+) -> dict[str, Tensor]:
+    """Return {task: which rows are out of scope, (n,) bool}, each task by itself or together.
+
+    Args:
+        asked: {task: what is asked for}.
+        strange: {task: how unlike the calibration rows the n rows are, (n,)}.
+        scopes: scores of several tasks together; that of most of these tasks is taken.
+    """
+    found = {task: own > asked[task].most_strange for task, own in strange.items()}
+    options = [asked[task].options for task in strange]
+    if not any(one.together for one in options):
+        return found
+    false_alarms = options[0].false_alarms
+    assert false_alarms is not None
+    known = [one.of(list(strange)) for one in scopes]
+    best = max(known, key=lambda one: len(one.tasks), default=None)
+    if best is None or len(best.tasks) < 2:
+        return found
+    outside = best.joined(strange) > best.limit(best.tasks, false_alarms)
+    return found | dict.fromkeys(best.tasks, outside)

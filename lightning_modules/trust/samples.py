@@ -81,4 +81,6 @@ def uncertainty_parts(
 def states_uncertainty(task: Task, trust: TaskTrust) -> bool:
     """Say whether a task's calibrated outputs state a distribution of one answer a row."""
     sets = task.conformal()
+    if task.view.prompted:  # a language model is asked once
+        return False
     return sets is not None and (bool(sets.classes) or trust.calibrator is not None)

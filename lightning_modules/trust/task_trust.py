@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.calibration.base import FEWEST, Calibrator, choose, folds_of, held_out
+from datamodules.counter_rng import uniforms
+from lightning_modules.calibration.base import FEWEST, FOLDS, Calibrator, choose, folds_of, held_out
 from lightning_modules.calibration.reliability import calibration_scores
 from lightning_modules.calibration.risk_coverage import RiskCoverage
 from lightning_modules.conformal.base import ConformalPredictor
@@ -29,11 +30,13 @@ class AnsweredRows:
 
     output: (N, ...), as the head gives it; target: (N, ...).
     features: of the encoders, (N, D); None: unknown.
+    numbers: {data set: (n,) int64}, the rows' numbers, one data set after the other; None: unknown.
     """
 
     output: Tensor
     target: Tensor
     features: Tensor | None = None
+    numbers: Mapping[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.output)
@@ -41,6 +44,10 @@ class AnsweredRows:
     def __getitem__(self, chosen: Tensor) -> AnsweredRows:
         features = None if self.features is None else self.features[chosen]
         return AnsweredRows(self.output[chosen], self.target[chosen], features)
+
+    def measured_by(self, task: Task) -> AnsweredRows:
+        """Return the same rows with targets as the task's metrics take them."""
+        return replace(self, target=task.metric_target(self.target))
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,7 @@ def fit_trust(task: Task, rows: AnsweredRows, held_back: AnsweredRows | None = N
             nothing. None: they are those of ``rows``, each calibrated by what was fitted to four
             fifths of the rows without it.
     """
+    encoded, rows = rows, rows.measured_by(task)
     candidates, name, found = task.calibrators(), "", TaskTrust()
     made: Calibrator | None = None
     if candidates:
@@ -145,7 +153,7 @@ def fit_trust(task: Task, rows: AnsweredRows, held_back: AnsweredRows | None = N
         made = candidates[name]().fit(rows.output, rows.target)
         found = replace(found, calibrator=made, calibrator_name=name)
     if held_back is not None:
-        kept, outputs = held_back, found.calibrated(held_back.output)
+        kept, outputs = held_back.measured_by(task), found.calibrated(held_back.output)
     elif made is not None and len(rows) >= FEWEST:
         kept = rows
         fold = folds_of(len(rows))
@@ -161,7 +169,7 @@ def fit_trust(task: Task, rows: AnsweredRows, held_back: AnsweredRows | None = N
     if confidence is not None:
         errors = task.mistakes(kept.output, kept.target)
         found = replace(found, selection=RiskCoverage().fit(confidence, errors))
-    return with_scope(task, found, rows)
+    return with_scope(task, found, encoded)
 
 
 def with_scope(task: Task, trust: TaskTrust, rows: AnsweredRows) -> TaskTrust:
@@ -172,13 +180,24 @@ def with_scope(task: Task, trust: TaskTrust, rows: AnsweredRows) -> TaskTrust:
         return trust
     name, area = next(iter(ranking.items()))
     score = SCORES[name]()
-    fitted_to = folds_of(len(rows)) != 0
+    fitted_to = scope_folds(rows) != 0
     if not score.numbers:  # nothing is fitted
         fitted_to = torch.zeros(len(rows), dtype=torch.bool)
     # scores of new rows are like those of rows that the score wasn't fitted to
     scores = score.fit(known[fitted_to])(known[~fitted_to]).float().sort().values
     known_area = None if math.isnan(area) else area
     return replace(trust, scope=score, scope_name=name, scope_scores=scores, scope_area=known_area)
+
+
+def scope_folds(rows: AnsweredRows) -> Tensor:
+    """Return the fold of each row, 0 to 4, of those that a score is fitted to or not: (N,).
+
+    By the rows' numbers, where they are known: the same for all tasks.
+    """
+    if rows.numbers is None:
+        return folds_of(len(rows))
+    numbers = torch.cat(list(rows.numbers.values())).numpy()
+    return torch.from_numpy((uniforms(1, numbers, count=1)[:, 0] * FOLDS).astype("int64"))
 
 
 def scope_rows(
@@ -234,7 +253,7 @@ def report_trust(
     task: Task, trust: TaskTrust, rows: AnsweredRows, coverage: float = COVERAGE
 ) -> TrustReport:
     """Measure a task's calibration on N >= 1 other rows."""
-    calibrated = trust.calibrated(rows.output)
+    rows, calibrated = rows.measured_by(task), trust.calibrated(rows.output)
     measure = partial(distribution_scores, task)
     found = TrustReport(
         len(rows),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # they import torch, which a run's figures don't need
 
 Data = str | Path | Mapping[str, Any]  # a data file, an option's name, or what a file would hold
 Scores = dict[str, dict[str, float]]  # {task: {metric: value}}
-ABSTAIN_WORDS = ("risk", "answered", "false_alarms")
+ABSTAIN_WORDS = ("risk", "answered", "false_alarms", "together")
 UNFINISHED = "unfinished"  # status of a run that is at work, or was killed
 
 
@@ -247,7 +247,7 @@ class Run:
         *,
         coverage: float | None = None,
         per_class: bool = False,
-        abstain: Mapping[str, float] | None = None,
+        abstain: Mapping[str, Any] | None = None,
         parts: bool = False,
         dropout: int = 0,
     ) -> pd.DataFrame:
@@ -371,7 +371,7 @@ class Model:
         *,
         coverage: float | None = None,
         per_class: bool = False,
-        abstain: Mapping[str, float] | None = None,
+        abstain: Mapping[str, Any] | None = None,
         parts: bool = False,
         dropout: int = 0,
     ) -> pd.DataFrame:
@@ -388,7 +388,8 @@ class Model:
                 this probability; None: those that training asked for.
             per_class: whether the coverage is to hold for each class.
             abstain: {"risk": r}, {"answered": share} or {"false_alarms": share}: a column says
-                which answers to doubt; see ``pollinate predict``.
+                which answers to doubt; with {"together": True} strange rows are marked by the
+                scores of all tasks together; see ``pollinate predict``.
             parts: whether ``mood_total``, ``mood_aleatoric`` and ``mood_epistemic`` say whence the
                 uncertainty comes: of the rows, or of what an ensemble's members disagree on.
             dropout: times that each model answers with its dropout, for ``parts``; 0: not at all.

@@ -326,6 +326,7 @@ class AbstainConfig:
     risk: float | None = key("a share in (0, 1)", lambda value: 0 < value < 1)
     answered: float | None = key("a share in (0, 1]", lambda value: 0 < value <= 1)
     false_alarms: float | None = key("a share in (0, 1)", lambda value: 0 < value < 1)
+    together: bool
 
 
 @dataclass(kw_only=True)

@@ -38,10 +38,11 @@ def draw_reliability(
         if name not in trust.tasks or not len(own):
             continue
         outputs = {"before": own.output, "after": trust.tasks[name].calibrated(own.output)}
+        target = tasks[name].metric_target(own.target)
         found = {
             when: reliability(*stated)
             for when, output in outputs.items()
-            if (stated := tasks[name].scored_distribution(output, own.target)) is not None
+            if (stated := tasks[name].scored_distribution(output, target)) is not None
         }
         if found:
             drawn[name] = found

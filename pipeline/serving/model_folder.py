@@ -81,6 +81,7 @@ DATA_FOLDER, CODE_FOLDER, REQUIREMENTS = "data", "code", "requirements.txt"
 PAIR_COLUMN = "text_pair"  # the column of a pair's second text
 TEXT_COLUMNS = ("text", PAIR_COLUMN)
 PARAMETERS = ("coverage", "risk", "answered", "false_alarms")  # of a request; 0: not asked for
+FLAGS = ("per_class", "together")  # of a request
 ANSWER_TYPES = {"str": "string", "float": "double"}
 NETWORK_KEYS = (
     "model",
@@ -244,6 +245,7 @@ def model_signature(inputs: Sequence[str], answers: Mapping[str, str]) -> Any:
         ColSpec(ANSWER_TYPES[kind], name, required=False) for name, kind in answers.items()
     ]
     params = [ParamSpec(name, "double", 0.0) for name in PARAMETERS]
-    asked = ParamSchema([*params, ParamSpec("per_class", "boolean", default=False)])
+    flags = [ParamSpec(name, "boolean", default=False) for name in FLAGS]
+    asked = ParamSchema([*params, *flags])
     answered = Schema([*columns_out, ColSpec("string", "error")])
     return ModelSignature(Schema(columns_in), answered, asked)

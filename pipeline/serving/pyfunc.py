@@ -18,6 +18,7 @@ import numpy as np
 from datamodules.inputs import text_pair
 from pipeline.serving.model_folder import (
     DESCRIPTION,
+    FLAGS,
     PAIR_COLUMN,
     PARAMETERS,
     TEXT_COLUMNS,
@@ -91,7 +92,8 @@ class ServedModel:
             model_input: text: str; text_pair: the second text of a pair; image, audio: the content
                 of a file, as bytes or base64. None, NaN and "" are an empty cell, null in JSON.
             params: coverage, risk, answered, false_alarms: numbers, as ``pollinate predict`` takes
-                them; None: a coverage that training asked for, nothing else.
+                them; per_class, together: whether. None: a coverage that training asked for,
+                nothing else.
 
         Raises:
             UsageError: the table has none of the columns that the model reads, or a column twice;
@@ -144,7 +146,7 @@ def options_of(params: Any) -> dict[str, Any]:
     """Return what a request asks for beside the answers, as ``DoubtOptions`` take it."""
     given = params or {}
     known: dict[str, Any] = {name: given.get(name) or None for name in PARAMETERS}
-    return {**known, "per_class": bool(given.get("per_class"))}
+    return known | {name: bool(given.get(name)) for name in FLAGS}
 
 
 class MLflowModel(ServedModel):

@@ -63,35 +63,15 @@ def test_vector_scaling_finds_factors_and_shifts() -> None:
 def test_threshold_shifts_find_a_factor_and_shifts() -> None:
     task = po.tasks.Ordinal(classes=4)
     generator = torch.Generator().manual_seed(0)
-    place = 2 * torch.randn(20_000, 1, generator=generator)
+    place = 2 * torch.randn(6000, 1, generator=generator)
     right = place - torch.tensor([-1.5, 0.5, 1.0])
     target = task.class_probabilities(right).multinomial(1, generator=generator).squeeze(1)
     moved = 2 * right + torch.tensor([1.0, 0.0, -1.0])
     calibrator = po.calibration.ThresholdShifts(task.surprise).fit(moved, target)
-    assert calibrator.weight.item() == pytest.approx(0.5, rel=0.05)
-    assert torch.allclose(calibrator.bias, torch.tensor([-0.5, 0.0, 0.5]), atol=0.06)
-    assert choose(task.calibrators(), task.surprise, moved[:3000], target[:3000]) == "shifts"
-    assert choose(task.calibrators(), task.surprise, right[:3000], target[:3000]) == "temperature"
-
-
-def test_a_mixture_finds_rows_that_are_wrong_whatever_the_logits_say() -> None:
-    logits, target = logits_and_classes(6000, 4, 3.0)
-    chance = torch.arange(6000) % 10 == 0  # labelled by chance
-    target = torch.where(chance, torch.arange(6000) // 10 % 4, target)
-    task = po.tasks.Classification(classes=4)
-    assert choose(task.calibrators(), task.surprise, logits, target) == "mixture"
-    calibrator = po.calibration.TemperatureMixture().fit(logits, target)
-    found = calibrator(logits)
-    assert torch.allclose(found.exp().sum(dim=1), torch.ones(6000), atol=1e-5)
-    assert torch.equal(found.argsort(dim=1), logits.argsort(dim=1))
-    ece = {
-        name: calibration_scores(Categorical(logits=own), target)["ece"]
-        for name, own in (
-            ("temperature", po.calibration.Temperature().fit(logits, target)(logits)),
-            ("mixture", found),
-        )
-    }
-    assert ece["mixture"] < 0.015 < ece["temperature"]
+    assert calibrator.weight.item() == pytest.approx(0.5, rel=0.08)
+    assert torch.allclose(calibrator.bias, torch.tensor([-0.5, 0.0, 0.5]), atol=0.1)
+    assert choose(task.calibrators(), task.surprise, moved[:1000], target[:1000]) == "shifts"
+    assert choose(task.calibrators(), task.surprise, right[:1000], target[:1000]) == "temperature"
 
 
 def test_answers_and_their_confidence_stay_those_of_the_raw_outputs() -> None:

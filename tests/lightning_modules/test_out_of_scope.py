@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 from torch.nn import functional
 
 import pollinate as po
 from lightning_modules.out_of_scope.base import OutOfScopeScore, ScopeRows, area_under_roc
 from lightning_modules.out_of_scope.choice import SCORES, choose_score
+from lightning_modules.trust.row_scope import RowScope, row_scopes
+from lightning_modules.trust.task_trust import AnsweredRows, TaskTrust, scope_folds, with_scope
 
 CLASSES, WIDTH = 8, 12
 
@@ -46,6 +49,48 @@ def test_without_classes_or_features_the_first_that_can_is_taken() -> None:
     assert choose_score(ScopeRows(None, None)) == {}
     # of an ensemble's ordered classes neither features nor logits are known
     assert choose_score(ScopeRows(None, None, torch.arange(5).repeat(20))) == {}
+
+
+def test_tasks_together_tell_more_than_each() -> None:
+    generator = torch.Generator().manual_seed(0)
+    usual = torch.randn(2000, 3, generator=generator) * torch.tensor([1.0, 10.0, 0.1]) + 5
+    scope = RowScope(("a", "b", "c"), usual[:1000])
+    strange = usual + torch.tensor([1.0, 10.0, 0.1])  # by one standard deviation each
+
+    def marked(rows: Tensor, tasks: list[str]) -> float:
+        scores = {name: rows[:, "abc".index(name)] for name in tasks}
+        return (scope.joined(scores) > scope.limit(tasks, 0.1)).double().mean().item()
+
+    assert marked(usual[1000:], ["a", "b", "c"]) == pytest.approx(0.1, abs=0.03)
+    assert marked(usual[1000:], ["c", "a"]) == pytest.approx(0.1, abs=0.03)
+    alone, two = marked(strange[1000:], ["b"]), marked(strange[1000:], ["b", "c"])
+    assert alone + 0.1 < two < marked(strange[1000:], ["a", "b", "c"]) - 0.05
+
+
+def test_rows_of_several_tasks_are_found_by_their_numbers() -> None:
+    known = rows_of_classes(0.5, 5.0)
+    assert known.classes is not None
+    task = po.tasks.Classification(classes=CLASSES)
+    count = len(known.classes)
+    some = torch.arange(count) % 3 != 0  # the second task lacks labels of a third
+    parts = {
+        "all": AnsweredRows(
+            known.logits, known.classes, known.features, {"x": torch.arange(count)}
+        ),
+        "some": AnsweredRows(
+            known.logits[some],
+            known.classes[some],
+            known.features[some],
+            {"x": torch.arange(count)[some]},
+        ),
+    }
+    trust = {name: with_scope(task, TaskTrust(), rows) for name, rows in parts.items()}
+    found = row_scopes(dict.fromkeys(parts, task), trust, parts)["x"]
+    assert found.tasks == ("all", "some")
+    left_out = int((scope_folds(parts["some"]) == 0).sum())
+    assert trust["all"].scope_name == "energy_and_distance"  # which is fitted
+    assert found.scores.shape == (left_out, 2)
+    assert row_scopes({"all": task}, {"all": trust["all"]}, parts) == {}
 
 
 def test_the_area_is_scikit_learns() -> None:

@@ -103,10 +103,28 @@ def test_doubtful_answers_are_marked(run: po.Run) -> None:
         {"text": ["zzz qqq 123 %%%"] * 3}, tasks=["mood"], abstain={"false_alarms": 0.3}
     )
     assert set(strange["mood_abstain"]) <= {"", "out of scope"}
-    with pytest.raises(UsageError, match="abstain takes risk, answered, false_alarms, got rsk"):
+    with pytest.raises(UsageError, match=r"abstain takes risk, .*, together, got rsk"):
         run.predict(frame, {"text": "review"}, abstain={"rsk": 0.1})
     with pytest.raises(UsageError, match="stars abstains from nothing"):
         run.predict(frame, {"text": "review"}, ["stars"], abstain={"risk": 0.1})
+
+
+def test_a_row_is_marked_by_all_its_tasks_together(run: po.Run) -> None:
+    trust = restore_trust(read_spec(run.checkpoint), run.model().tasks)
+    (scope,) = trust.rows.values()
+    assert set(scope.tasks) == {"mood", "stars", "level", "things"}
+    frame = reviews(80, seed=6)
+    together = {"false_alarms": 0.3, "together": True}
+    two = ["mood", "level"]
+    found = run.predict(frame, {"text": "review"}, two, abstain=together)
+    assert found["mood_abstain"].tolist() == found["level_abstain"].tolist()
+    assert 0.1 < (found["mood_abstain"] == "out of scope").mean() < 0.6
+    with pytest.warns(UserWarning, match="no two of them have scores"):
+        alone = run.predict(frame, {"text": "review"}, ["mood"], abstain=together)
+    own = run.predict(frame, {"text": "review"}, ["mood"], abstain={"false_alarms": 0.3})
+    assert alone["mood_abstain"].tolist() == own["mood_abstain"].tolist()
+    with pytest.raises(UsageError, match=r"abstain.together needs abstain.false_alarms"):
+        run.predict(frame, {"text": "review"}, abstain={"together": True})
 
 
 def test_too_high_a_coverage_says_what_is_needed(run: po.Run) -> None:
