@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Self
 
 import torch
@@ -66,11 +67,8 @@ class OptionSets(ConformalPredictor):
         """Return {"set": names of the classes}, the likeliest first."""
         order = self.class_scores(output).argsort(dim=1, stable=True)
         inside = self.sets(output, coverage, per_class).gather(1, order)
-        rows = zip(order.tolist(), inside.tolist(), strict=True)
-        return [
-            {"set": [self.classes[number] for number, own in zip(*row, strict=True) if own]}
-            for row in rows
-        ]
+        members = map(self.classes.__getitem__, order[inside].tolist())  # one row after the other
+        return [{"set": list(islice(members, size))} for size in inside.sum(dim=1).tolist()]
 
     def cell_types(self) -> dict[str, type]:
         return {"_set": str}
