@@ -51,6 +51,9 @@ class Batch:
         of what its terms say: of training rows.
     prompts: {task: (N, P) int64}, token ids of the texts that a task that answers in words goes on
         with, padded with 0; a row of zeros has none.
+    answers: {task: (N, A) int64}, token ids of answers that are no labels and go through the
+        network in place of the targets: a student's own, say. They are -1 beyond the end, and in
+        rows that have none.
 
     For an ensemble whose networks read a modality differently, each of its forms stands beside the
     modality, under a name of its own: see ``datamodules.modalities.forms``.
@@ -77,6 +80,16 @@ class Batch:
     terms: dict[str, Tensor] = field(default_factory=dict)
     held_out: dict[str, Tensor] = field(default_factory=dict)
     prompts: dict[str, Tensor] = field(default_factory=dict)
+    answers: dict[str, Tensor] = field(default_factory=dict)
+
+    def shown(self, task: str) -> tuple[Tensor, Tensor]:
+        """Return the targets that go through the network, (N, ...), and of which rows, (N,) bool.
+
+        They are a task's labels, or its ``answers`` in their place.
+        """
+        if task in self.answers:
+            return self.answers[task], (self.answers[task] >= 0).any(dim=1)
+        return self.targets[task], self.present[task]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -127,6 +140,7 @@ class Batch:
             map_tensors(function, self.terms),
             map_tensors(function, self.held_out),
             map_tensors(function, self.prompts),
+            map_tensors(function, self.answers),
         )
 
 

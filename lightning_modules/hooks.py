@@ -124,6 +124,21 @@ class TrainingHooks(nn.Module):
             PollinateError: it can't be done.
         """
 
+    def change_batch(
+        self, batch: MixedBatch, network: MultiTaskNetwork, steps_done: int
+    ) -> MixedBatch:
+        """Return what the step learns from in place of a batch; asked by all processes alike.
+
+        It is a pure function of its arguments, so that a resumed run is exact, and may ask the
+        network, without a gradient.
+
+        Args:
+            batch: the step's rows.
+            network: with the weights before the step.
+            steps_done: optimizer steps, >= 0.
+        """
+        return batch
+
     def losses(self, step: TrainingStep) -> AddedLosses:
         """Return this step's additional losses; asked by all processes alike."""
         return AddedLosses()

@@ -330,6 +330,7 @@ class MultiTaskModule(EvaluationModule):
     def _objective(self, batch: MixedBatch, batch_idx: int) -> Tensor:
         self.balancer.begin_epoch(self.current_epoch)
         self.network.trunk.begin_step(self.global_step)
+        batch = self.transfer.change_batch(batch, self.network, self.global_step)
         self._step = batch, batch_idx
         if self.balancer.needs_losses_after_step or self.balancer.needs_probe:
             self._replay.mark()

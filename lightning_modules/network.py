@@ -249,8 +249,9 @@ class MultiTaskNetwork(TaskNetwork):
             if not self.views[task].prompted or not parts:
                 continue
             prompts = stack_tokens([part.prompts[task] for part in parts])
-            answers = stack_tokens([part.targets[task] for part in parts], NO_TOKEN)
-            mask = torch.cat([part.present[task] for part in parts])
+            shown = [part.shown(task) for part in parts]
+            answers = stack_tokens([own for own, _ in shown], NO_TOKEN)
+            mask = torch.cat([there for _, there in shown])
             mask = mask & (prompts != 0).any(dim=1)
             answers = without_padding(answers[mask], NO_TOKEN)
             found[task] = AnsweredPrompts(task, prompts[mask], answers), mask

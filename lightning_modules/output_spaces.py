@@ -1,4 +1,4 @@
-"""What a task's outputs mean (classes, binary answers, numbers), for comparing two models."""
+"""What a task's outputs mean (classes, yes or no, numbers, words), for comparing two models."""
 
 from __future__ import annotations
 
@@ -25,9 +25,21 @@ class OutputSpace(ABC):
     exclusive: bool = False
     ordered: bool = False
 
+    def comparable(self, outputs: Tensor) -> Tensor:
+        """Return the part of outputs (N, ...) that another model's are compared with."""
+        return outputs
+
     @abstractmethod
-    def divergence(self, student: Tensor, teacher: Tensor, divergence: Divergence) -> Tensor:
-        """Return how far a student's outputs are from a teacher's: (N,)."""
+    def divergence(
+        self, student: Tensor, teacher: Tensor, target: Tensor, divergence: Divergence
+    ) -> Tensor:
+        """Return how far a student's outputs are from a teacher's: (N,).
+
+        Args:
+            student, teacher: (N, ...) outputs.
+            target: (N, ...) what the rows' targets are, placeholders where there is none.
+            divergence: of logits.
+        """
 
     @abstractmethod
     def mean(self, outputs: Tensor, shares: Tensor, temperature: float) -> Tensor:
@@ -45,7 +57,9 @@ class CategoricalOutput(OutputSpace):
 
     exclusive = True
 
-    def divergence(self, student: Tensor, teacher: Tensor, divergence: Divergence) -> Tensor:
+    def divergence(
+        self, student: Tensor, teacher: Tensor, target: Tensor, divergence: Divergence
+    ) -> Tensor:
         return divergence(student, teacher)
 
     def mean(self, outputs: Tensor, shares: Tensor, temperature: float) -> Tensor:
@@ -63,7 +77,9 @@ class BinaryOutputs(OutputSpace):
     def __init__(self, ordered: bool = False) -> None:
         self.ordered = ordered
 
-    def divergence(self, student: Tensor, teacher: Tensor, divergence: Divergence) -> Tensor:
+    def divergence(
+        self, student: Tensor, teacher: Tensor, target: Tensor, divergence: Divergence
+    ) -> Tensor:
         """Return the mean divergence over the questions: (N,)."""
         return divergence(binary_logits(student), binary_logits(teacher)).mean(dim=1)
 
@@ -91,7 +107,9 @@ class NumericOutput(OutputSpace):
         self.scale = scale
         self.number = number or (lambda output: output)
 
-    def divergence(self, student: Tensor, teacher: Tensor, divergence: Divergence) -> Tensor:
+    def divergence(
+        self, student: Tensor, teacher: Tensor, target: Tensor, divergence: Divergence
+    ) -> Tensor:
         """Return half the squared difference in standard deviations: (N,)."""
         own, other = self.number(student), self.number(teacher)
         precise = own.to(torch.promote_types(own.dtype, torch.float32))
@@ -100,3 +118,31 @@ class NumericOutput(OutputSpace):
     def mean(self, outputs: Tensor, shares: Tensor, temperature: float) -> Tensor:
         every = shares.view(*shares.shape, *(1,) * (outputs.dim() - shares.dim()))
         return (outputs * every).sum(dim=0)
+
+
+class AnswerOutput(OutputSpace):
+    """Outputs are logits (N, A, V) of an answer's tokens, each of which one is right.
+
+    Args:
+        tokens: ids that stand for a token; a model's logits beyond them are left out.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def comparable(self, outputs: Tensor) -> Tensor:
+        return outputs[..., : self.tokens]
+
+    def divergence(
+        self, student: Tensor, teacher: Tensor, target: Tensor, divergence: Divergence
+    ) -> Tensor:
+        """Return the mean divergence over each answer's own tokens, its end included: (N,)."""
+        real = target[:, : student.shape[1]] >= 0
+        apart = divergence(student[real], teacher[real])
+        sums = apart.new_zeros(len(student)).index_add(0, real.nonzero()[:, 0], apart)
+        return sums / real.sum(dim=1).clamp(min=1)
+
+    def mean(self, outputs: Tensor, shares: Tensor, temperature: float) -> Tensor:
+        """Return the logits of the mean probabilities: (N, A, V)."""
+        every = shares[..., None].expand(outputs.shape[:-1])
+        return mean_logits(outputs, every, temperature)

@@ -18,6 +18,7 @@ from datamodules.mixed_datamodule import prompt_modality
 from datamodules.modalities.base import Modality
 from datamodules.modalities.forms import forms_of, modality_of
 from datamodules.modalities.image import displayed_size
+from datamodules.modalities.prompt import PromptModality
 from datamodules.prompts import is_textual, prompt_input
 from datamodules.split_dataset import SplitDataset
 from lightning_modules.building import HEAD_INPUT, build_model, build_tasks, restore_vocabularies
@@ -167,6 +168,12 @@ class Predictor:
             )
         return self.network
 
+    def prompt_modality(self, task: str) -> PromptModality:
+        """Return how prompts of a task that answers in words become tokens."""
+        found = self.modalities[prompt_input(task)]
+        assert isinstance(found, PromptModality)
+        return found
+
     @property
     def modality_names(self) -> list[str]:
         """What its rows can have: each modality once, however many networks read it."""
@@ -180,9 +187,9 @@ class Predictor:
 
     def modalities_of(self, task: str) -> list[tuple[str, ...]]:
         """Return the modalities that rows of the task's data sets have; a row may lack some."""
-        return [tuple(sorted(self._read_by(task, name))) for name in self.network.routes[task]]
+        return [tuple(sorted(self.read_by(task, name))) for name in self.network.routes[task]]
 
-    def _read_by(self, task: str, dataset: str) -> set[str]:
+    def read_by(self, task: str, dataset: str) -> set[str]:
         """Return what a task reads of a data set's rows: its prompts, or all that isn't one."""
         if self.tasks[task].prompt is not None:
             return {prompt_input(task)}
@@ -401,7 +408,7 @@ class Predictor:
             fits = {
                 name: (len(own & set(given)), -len(own - set(given)))
                 for name in self.network.routes[task]
-                if (own := self._read_by(task, name)) & set(given)
+                if (own := self.read_by(task, name)) & set(given)
             }
             if fits:
                 best = max(fits, key=lambda name: fits[name])

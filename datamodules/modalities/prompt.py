@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -24,6 +25,7 @@ from datamodules.prompts import Prompt
 from datamodules.table import Column
 from pollinate.errors import UsageError
 
+DECIDING = ("normalizer", "pre_tokenizer", "model", "added_tokens")  # parts of tokenizer.json
 CHUNK = 4096  # prompts that are tokenised at a time
 WORTH_SAYING = 0.01  # share of prompts that were cut, below which nothing is said of it
 
@@ -89,13 +91,22 @@ class PromptModality(Modality):
     def encoder_arguments(self) -> dict[str, Any]:
         return {}
 
+    @property
+    def spaced(self) -> bool:
+        """Whether a space goes before an answer."""
+        return not self.separate and self.chat is None and not self.prompt.ends_in_space
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Return what decides which tokens an answer has, as plain values."""
+        known = json.loads(self.text)
+        return {key: known.get(key) for key in DECIDING}
+
     def encode_answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the model's ids of answers, without the end.
 
         A space goes before an answer that follows a word of its prompt.
         """
-        spaced = not self.separate and self.chat is None and not self.prompt.ends_in_space
-        given = [f" {text}" if spaced else text for text in texts]
+        given = [f" {text}" if self.spaced else text for text in texts]
         found = self.core.encode_batch(given, add_special_tokens=False)
         return [list(one.ids) for one in found]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.cache import Cache, default_cache, file_stamp
@@ -332,30 +332,55 @@ class LanguageModel(TransformersText):
         """
         if not len(prompts):
             return prompts.new_zeros((0, 0))
-        ids = prompts if self.separate else pad_left(prompts)
-        mask = (ids != 0).long()
-        model_ids = torch.where(ids != 0, ids - self.shift, self.padding)
         options = decoding.options()
         if decoding.stop:
             options |= {"stop_strings": list(decoding.stop), "tokenizer": tokenizer}
-        devices = [ids.device] if ids.is_cuda else []
-        with (
-            self._assigned([(task, len(ids) * decoding.beams)], ids.device),
-            torch.random.fork_rng(devices, enabled=decoding.temperature is not None),
-        ):
+        devices = [prompts.device] if prompts.is_cuda else []
+        with torch.random.fork_rng(devices, enabled=decoding.temperature is not None):
             if decoding.temperature is not None:
                 torch.manual_seed(decoding.seed)
-            found = self.network.generate(
-                input_ids=model_ids,
-                attention_mask=mask,
+            answers = self._generate(task, prompts, decoding.beams, options)
+        ended = (answers == self.end).long().cumsum(dim=1) > 0
+        written: Tensor = answers.where(~ended, NO_TOKEN)
+        return written
+
+    def sample(self, task: str, prompts: Tensor, draws: Tensor, temperature: float = 1.0) -> Tensor:
+        """Draw answers from p(answer | prompt): (n, P) -> (n, A) the model's ids, -1 beyond.
+
+        Token i of a row is the first whose cumulative probability is above the row's number i, so
+        that an answer depends on its prompt and its numbers alone. The end is part of it, unless
+        there were as many tokens as numbers before. Nothing is dropped out.
+
+        Args:
+            task: whose adapters.
+            prompts: n >= 0 rows, padded with 0.
+            draws: (n, most tokens) float64, in [0, 1).
+            temperature: divides the logits, > 0.
+        """
+        if not len(prompts):
+            return prompts.new_zeros((0, 0))
+        options = {"max_new_tokens": draws.shape[1], "num_beams": 1, "do_sample": False}
+        choose = DrawnTokens(draws.to(prompts.device), temperature)
+        with evaluating(self):
+            answers = self._generate(task, prompts, 1, {**options, "logits_processor": [choose]})
+        ends = (answers == self.end).long()
+        drawn: Tensor = answers.where(ends.cumsum(dim=1) == ends, NO_TOKEN)
+        return without_padding(drawn, NO_TOKEN)
+
+    def _generate(
+        self, task: str, prompts: Tensor, beams: int, options: Mapping[str, Any]
+    ) -> Tensor:
+        """Return what transformers writes: (n, T), anything beyond an end."""
+        ids = prompts if self.separate else pad_left(prompts)
+        with self._assigned([(task, len(ids) * beams)], ids.device):
+            found: Tensor = self.network.generate(
+                input_ids=torch.where(ids != 0, ids - self.shift, self.padding),
+                attention_mask=(ids != 0).long(),
                 pad_token_id=self.padding,
                 eos_token_id=self.end,
                 **options,
             )
-        answers = found[:, 1 if self.separate else ids.shape[1] :]
-        ended = (answers == self.end).long().cumsum(dim=1) > 0
-        written: Tensor = answers.where(~ended, NO_TOKEN)
-        return written
+        return found[:, 1 if self.separate else ids.shape[1] :]
 
     def score(self, task: str, prompts: Tensor, choices: Tensor) -> Tensor:
         """Return log p(choice | prompt): (n, P), (C, A) -> (n, C).
@@ -427,6 +452,40 @@ class LanguageModel(TransformersText):
                 **{cache_name(self.network): first.past_key_values},
             ).logits
         return torch.cat([start, rest], dim=1)
+
+
+class DrawnTokens:
+    """Leaves of each row's logits that of the token that its number draws; one call a token.
+
+    Args:
+        draws: (n, most tokens), in [0, 1).
+        temperature: divides the logits, > 0.
+    """
+
+    def __init__(self, draws: Tensor, temperature: float) -> None:
+        self.draws = draws
+        self.temperature = temperature
+        self.place = 0
+
+    def __call__(self, _: Tensor, logits: Tensor) -> Tensor:
+        """Return (n, V) with -inf at all tokens but one a row."""
+        summed = (logits.double() / self.temperature).softmax(dim=-1).cumsum(dim=-1)
+        number = self.draws[:, self.place, None].to(summed) * summed[:, -1:]
+        self.place += 1
+        chosen = torch.searchsorted(summed, number, right=True).clamp(max=logits.shape[1] - 1)
+        return torch.full_like(logits, -torch.inf).scatter(1, chosen, 0.0)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Let a module and its parts be in evaluation mode inside."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def cache_name(network: Any) -> str:

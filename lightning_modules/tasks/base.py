@@ -229,6 +229,8 @@ class Task(metaclass=Buildable):
     Attributes:
         datasets: names of all its data sets, those without labels last; empty until a data module
             says them where ``dataset`` is None.
+        longest_answer: tokens of the longest answer in words in training, its end included; 0: it
+            isn't known, or there are none.
         known: what another run learnt of the labels, for a task that no data set has labels of.
         score: the metric, larger is better, by which runs are compared.
         classes: names of the classes, in the order of the outputs; empty if there are none.
@@ -264,6 +266,7 @@ class Task(metaclass=Buildable):
     maps: MapFormat | None = None
     prompt: Prompt | None = None
     valid_rows: int | None = None
+    longest_answer: int = 0
     known: Mapping[str, Any] | None = None
 
     def __init__(
@@ -326,6 +329,10 @@ class Task(metaclass=Buildable):
     def output_space(self) -> OutputSpace | None:
         """Return how outputs are compared with another model's, None if they can't be."""
         return None
+
+    def answer_space(self) -> OutputSpace | None:
+        """Return how what ``TaskNetwork.answer`` gives is compared with another model's outputs."""
+        return self.output_space()
 
     def problems(self, values: Column, inputs: Columns) -> dict[int, str]:
         """Return {row: what is wrong} for cells that can't be a label, whatever was learnt.

@@ -31,6 +31,7 @@ from lightning_modules.calibration.base import Calibrator
 from lightning_modules.calibration.temperature import Temperature
 from lightning_modules.conformal.class_sets import ClassSets
 from lightning_modules.encoders.language_model import NO_TOKEN, Decoding
+from lightning_modules.output_spaces import AnswerOutput, CategoricalOutput, OutputSpace
 from lightning_modules.tasks.base import (
     Label,
     TargetForm,
@@ -118,7 +119,9 @@ class FreeForm(AnswerForm):
 
     def use(self, task: Generation) -> None:
         decoding = task.decoding
-        longest = int(SLACK * task.longest) + 4 if task.longest else decoding.max_tokens
+        longest = (
+            int(SLACK * task.longest_answer) + 4 if task.longest_answer else decoding.max_tokens
+        )
         self.view.decoding = replace(decoding, max_tokens=min(decoding.max_tokens, longest))
         self.view.tokenizer = task.stopping_tokenizer()
         self.texts = AnswerTexts(task.codec, decoding.stop)
@@ -306,7 +309,6 @@ class Generation(Task):
         self.form: AnswerForm = self._form(choices, per_token, score)
         self.view = self.form.view
         self.score = self.form.score
-        self.longest = 0  # tokens of the longest answer in training, the end included
         self.mean_tokens = 1.0
         self.common = ""  # the most frequent answer
         self.cut_answers = self.rows = 0
@@ -385,7 +387,7 @@ class Generation(Task):
         lengths = [len(row) + 1 for row in self.codec.encode_answers(list(counts))]
         kept = [min(length, most) for length in lengths]
         self.rows = counts.total()
-        self.longest = max(kept)
+        self.longest_answer = max(kept)
         self.cut_answers = sum(
             n for n, length in zip(counts.values(), lengths, strict=True) if length > most
         )
@@ -429,6 +431,15 @@ class Generation(Task):
 
     def target_form(self) -> TargetForm:
         return TargetForm("token ids of answers (N, A), -1 beyond the end", True, (None,))
+
+    def output_space(self) -> AnswerOutput | None:
+        if self._codec is None:
+            return None
+        return AnswerOutput(1 + max(self.codec.core.get_vocab().values()))
+
+    def answer_space(self) -> OutputSpace | None:
+        """Return that of the choices; free answers can't be compared."""
+        return CategoricalOutput() if self.choices else None
 
     def head(self, dim: int) -> nn.Module:
         """Return nothing: the language model has its own head."""
@@ -513,14 +524,14 @@ class Generation(Task):
     def state_dict(self) -> dict[str, Any]:
         return {
             "choices": list(self.choices),
-            "longest": self.longest,
+            "longest": self.longest_answer,
             "mean_tokens": self.mean_tokens,
             "common": self.common,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.choices = list(state["choices"])
-        self.longest, self.mean_tokens = int(state["longest"]), float(state["mean_tokens"])
+        self.longest_answer, self.mean_tokens = int(state["longest"]), float(state["mean_tokens"])
         self.common = str(state["common"])
         if self._codec is not None:
             self.form.use(self)

@@ -13,6 +13,7 @@ from datamodules.inputs import InputColumns
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.hooks import AddedLosses, HookedModule, TrainingStep
 from lightning_modules.source_models import SourceProvider
+from lightning_modules.transfer.answer_teachers import Keeping
 from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.teachers import (
     DistillationBatch,
@@ -36,6 +37,9 @@ class Distillation(Transfer):
         inputs: {data set: {modality: column}} that teachers read and the run doesn't.
         alpha: a, in [0, 1]; 1 leaves the labels out.
         temperature: divides the logits, > 0.
+        top_k: of answers in words, the most probable tokens of the teachers that are kept once, on
+            disk; the rest of the probability is evenly spread over all others, so that it is exact
+            where k is all tokens. None: the teachers run in every step, and nothing is left out.
 
     Examples:
         >>> import pollinate as po
@@ -56,6 +60,7 @@ class Distillation(Transfer):
         inputs: Mapping[str, Mapping[str, InputColumns]] | None = None,
         alpha: float = 0.9,
         temperature: float = 4.0,
+        top_k: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= alpha <= 1:
@@ -67,6 +72,7 @@ class Distillation(Transfer):
         self.inputs = dict(inputs or {})
         self.alpha = alpha
         self.temperature = temperature
+        self.keeping = Keeping(top_k)
         # no module: they have no part in weights and checkpoints
         self._opened_teachers: Teachers | None = None
         self._latest: dict[str, Tensor] = {}  # {task: L_teachers of the last step}
@@ -79,7 +85,9 @@ class Distillation(Transfer):
         self, module: HookedModule, datamodule: MixedDataModule, sources: SourceProvider
     ) -> list[str]:
         named = parse_teachers(self.teachers, self.names, list(module.tasks))
-        opened_teachers = Teachers(named, self.inputs, self.temperature, datamodule, sources)
+        opened_teachers = Teachers(
+            named, self.inputs, self.temperature, datamodule, sources, self.keeping
+        )
         for task, own in opened_teachers.by_task.items():
             if self.classes_only and not own.output_space.exclusive:
                 raise UsageError(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from datamodules.batch import MixedBatch
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.hooks import AddedLosses, HookedModule, HookReporter, TrainingStep
+from lightning_modules.network import MultiTaskNetwork
 from lightning_modules.source_models import SourceProvider
 from lightning_modules.transfer.base import Transfer
 
@@ -78,6 +79,13 @@ class TransferGroup(Transfer):
     def required_tasks(self, batch: MixedBatch) -> Sequence[str]:
         methods = self.methods_at_work().values()
         return [task for method in methods for task in method.required_tasks(batch)]
+
+    def change_batch(
+        self, batch: MixedBatch, network: MultiTaskNetwork, steps_done: int
+    ) -> MixedBatch:
+        for method in self.methods_at_work().values():
+            batch = method.change_batch(batch, network, steps_done)
+        return batch
 
     def losses(self, step: TrainingStep) -> AddedLosses:
         """Return the sums, and the product of factors on the loss of a task's labels."""

@@ -30,8 +30,4 @@ class Hinton(Distillation):
 
     def distance(self, distil_batch: DistillationBatch) -> Tensor:
         divergence = partial(soft_divergence, temperature=self.temperature)
-        return distil_batch.mean(
-            distil_batch.output_space.divergence(
-                distil_batch.student, distil_batch.teacher, divergence
-            )
-        )
+        return distil_batch.mean_divergence(divergence)

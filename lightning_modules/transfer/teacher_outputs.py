@@ -346,8 +346,8 @@ def select_modalities(batch: Batch, modalities: Sequence[str]) -> Batch:
     return Batch({m: batch.inputs[m] for m in modalities}, {}, {}, batch.index, has, terms=terms)
 
 
-class DatasetTeacher:
-    """Looks its outputs up where rows are the same in every epoch, else runs on each step's rows.
+class TeacherModel(ABC):
+    """Another model that teaches on the rows of one data set.
 
     Args:
         source: the teacher.
@@ -360,6 +360,27 @@ class DatasetTeacher:
         self.source: SourceModel | None = source  # until it is known that it isn't needed any more
         self.dataset = dataset
         self.read = dict(read)
+
+    @abstractmethod
+    def require_possible(self, data: MixedDataModule) -> None:
+        """Check that rows that are streamed can be shown to the teacher."""
+
+    @abstractmethod
+    def prepare(
+        self, data: MixedDataModule, device: torch.device, say: Callable[[str], None]
+    ) -> None:
+        """Compute once what can be, and forget the model then."""
+
+
+class DatasetTeacher(TeacherModel):
+    """Looks its outputs up where rows are the same in every epoch, else runs on each step's rows.
+
+    Args:
+        source, dataset, read: as for ``TeacherModel``.
+    """
+
+    def __init__(self, source: SourceModel, dataset: str, read: Mapping[str, TeacherInput]) -> None:
+        super().__init__(source, dataset, read)
         self.tasks: list[str] = []  # of the teacher, those wanted here
         self.table: OutputTable | None = None
         self.online: OnlineTeacher | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,20 +12,29 @@ from torch import Tensor, distributed
 from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.distributed import is_distributed
 from lightning_modules.hooks import TrainingStep
-from lightning_modules.output_spaces import OutputSpace
-from lightning_modules.predictor import Predictor
-from lightning_modules.source_models import SourceModel, SourceProvider
+from lightning_modules.output_spaces import Divergence, OutputSpace
+from lightning_modules.source_models import SourceProvider
+from lightning_modules.task_rows import concat_targets
 from lightning_modules.tasks.base import Task, as_task
+from lightning_modules.transfer.answer_teachers import (
+    KEEP_NOTHING,
+    AnswerOutputs,
+    AnswerTeacher,
+    Keeping,
+    require_same_tokens,
+    token_count,
+)
 from lightning_modules.transfer.base import peer_task
+from lightning_modules.transfer.opened_teachers import OpenedTeachers, readable_datasets
 from lightning_modules.transfer.teacher_outputs import (
     DatasetTeacher,
     ModelOutputs,
     PeerOutputs,
     TeacherColumns,
+    TeacherModel,
     TeacherOutputs,
     require_inputs_are_read,
     rows_by_dataset,
-    teacher_inputs,
 )
 from pollinate.errors import PollinateError, UsageError
 from pollinate.overrides import option_text
@@ -141,23 +150,55 @@ def class_positions(
         UsageError: the teacher has no such task, or one of another type.
         PollinateError: the classes differ.
     """
+    other = require_task_of(teacher, name, there)
+    if type(other) is not type(here) and not (chooses(other) and here_chooses(here)):
+        raise UsageError(
+            f"the task {teacher.task} of {teacher.source} is {task_type(other)}, and {name} here "
+            f"is {task_type(here)}; choose another with {map_text(name)}{other_way(other, here)}"
+        )
+    if here.prompt is not None:
+        return None  # compared by tokens
+    require_same_classes(f"{teacher.task} of {teacher.source}", other.classes, name, here)
+    if list(other.classes) == list(here.classes):
+        return None
+    places = {label: place for place, label in enumerate(other.classes)}
+    return [places[label] for label in here.classes]
+
+
+def require_task_of(teacher: TeacherSpec, name: str, there: Mapping[str, Task]) -> Task:
+    """Return the task of a teacher that is to teach ``name``; ``there`` are all that it has.
+
+    Raises:
+        UsageError: the teacher has no such task.
+    """
     if teacher.task not in there:
         known = hint(teacher.task, there, "its tasks")
         raise UsageError(
             f"{teacher.source} has no task {teacher.task!r} to teach {name}{known}; say which one "
             f"does, {map_text(name)}, or leave {name} out: {KEY}={{TASK: RUN}}"
         )
-    other = there[teacher.task]
-    if type(other) is not type(here):
-        raise UsageError(
-            f"the task {teacher.task} of {teacher.source} is {task_type(other)}, and {name} here "
-            f"is {task_type(here)}; choose another with {map_text(name)}"
-        )
-    require_same_classes(f"{teacher.task} of {teacher.source}", other.classes, name, here)
-    if list(other.classes) == list(here.classes):
-        return None
-    places = {label: place for place, label in enumerate(other.classes)}
-    return [places[label] for label in here.classes]
+    return there[teacher.task]
+
+
+def chooses(task: Task) -> bool:
+    """Say whether a task's answers are logits of classes of which one is right."""
+    found = task.answer_space()
+    return found is not None and found.exclusive
+
+
+def here_chooses(task: Task) -> bool:
+    """Say whether a task is trained on logits of classes of which one is right."""
+    found = task.output_space()
+    return found is not None and found.exclusive
+
+
+def other_way(other: Task, here: Task) -> str:
+    """Return what else helps where two tasks' outputs can't be compared, after a semicolon."""
+    if other.prompt is not None and here_chooses(here):
+        return "; or let the teacher answer with the same classes: choices=[...]"
+    if here.prompt is not None and chooses(other):
+        return "; or let its answers stand in place of labels: transfer=sequence_level"
+    return ""
 
 
 def require_same_classes(what: str, theirs: Sequence[str], name: str, here: Task) -> None:
@@ -195,9 +236,10 @@ class DistillationBatch:
     """The rows of a task that a teacher has an output for.
 
     step: where they come from.
-    comparison: how outputs are compared.
+    output_space: how outputs are compared.
     student, teacher: (n, ...) outputs, of this process.
-    labels: (n, ...) targets, placeholders where there is none; labelled: (n,) bool.
+    labels: (n, ...) targets, placeholders where there is none; labelled: (n,) bool. Of answers in
+        words they are those that went through the network.
     rows: of all processes, >= 1.
     """
 
@@ -213,13 +255,18 @@ class DistillationBatch:
         """Return the mean of losses (n,) over all processes' rows; see ``TrainingStep.mean``."""
         return self.step.mean(losses, self.rows)
 
+    def mean_divergence(self, divergence: Divergence) -> Tensor:
+        """Return the mean of a divergence of logits over all processes' rows."""
+        space = self.output_space
+        return self.mean(space.divergence(self.student, self.teacher, self.labels, divergence))
+
 
 class TaskTeachers:
     """The teachers of one task.
 
     Args:
         task: its name.
-        comparison: how its outputs are compared.
+        output_space: how its outputs are compared.
         route: its data sets, in order.
         outputs_by_teacher: of each teacher {data set: its outputs there}.
         weights: of the teachers, > 0.
@@ -261,16 +308,17 @@ class TaskTeachers:
             return None
         teacher = self._mean_output(outputs[:, chosen], has[:, chosen])
         batches = [step.batch.batches[name] for name in self.route if name in step.batch.batches]
-        labels = torch.cat([batch.targets[self.task] for batch in batches])
-        labelled = torch.cat([batch.present[self.task] for batch in batches])
-        student = step.outputs[self.task][chosen]
+        shown = [batch.shown(self.task) for batch in batches]
+        labels = concat_targets([targets for targets, _ in shown])
+        labelled = torch.cat([there for _, there in shown])
+        student = self.output_space.comparable(step.outputs[self.task])[chosen]
         return DistillationBatch(
             step, self.output_space, student, teacher, labels[chosen], labelled[chosen], rows
         )
 
     def _outputs_and_masks(self, step: TrainingStep) -> tuple[Tensor, Tensor]:
         """Return what the teachers say, (K, N, ...), and of which rows, (K, N) bool."""
-        student = step.outputs[self.task].detach()
+        student = self.output_space.comparable(step.outputs[self.task].detach())
         precise = torch.promote_types(student.dtype, torch.float32)
         outputs = student.new_zeros((len(self.outputs_by_teacher), *student.shape), dtype=precise)
         has = torch.zeros(outputs.shape[:2], dtype=torch.bool, device=student.device)
@@ -311,6 +359,7 @@ class Teachers:
         temperature: at which several teachers' probabilities are averaged, > 0.
         data: this run's, set up.
         sources: opens models.
+        keeping: what of answers in words is kept.
 
     Attributes:
         by_task: {task: its teachers}.
@@ -327,13 +376,15 @@ class Teachers:
         temperature: float,
         data: MixedDataModule,
         sources: SourceProvider,
+        keeping: Keeping = KEEP_NOTHING,
     ) -> None:
         self.data = data
+        self.keeping = keeping
         self.inputs = inputs
         self.sources = sources
         self.summary: list[str] = []
-        self.models: dict[tuple[str, str], DatasetTeacher] = {}  # {(source, data set): it}
-        self._opened: dict[str, tuple[SourceModel, Predictor]] = {}
+        self.models: dict[tuple[str, ...], TeacherModel] = {}
+        self._opened = OpenedTeachers(sources)
         self.by_task = {
             name: self._task_teachers(name, own, temperature) for name, own in named.items()
         }
@@ -342,7 +393,7 @@ class Teachers:
             readable.setdefault(model.dataset, set()).update(model.read)
             model.require_possible(data)
         require_inputs_are_read(inputs, data, readable)
-        self._opened.clear()  # a model may be large
+        self._opened.forget()  # a model may be large
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> Teachers:
         """Return itself: an average of the run's weights needs no teachers of its own."""
@@ -381,6 +432,11 @@ class Teachers:
             raise UsageError(f"transfer.teachers.{name}: a task can't teach itself; name another")
         known = {task: as_task(spec) for task, spec in tasks.items()}
         places = class_positions(name, known[name], TeacherSpec(teacher.source, peer), known)
+        if known[name].prompt is not None or known[peer].prompt is not None:
+            raise UsageError(
+                f"transfer.teachers.{name}: a task of the run that answers in words neither "
+                f"teaches another nor learns from one, got {peer}; name another model"
+            )
         both = [d for d in tasks[name].datasets if d in tasks[peer].datasets]
         if not both:
             raise UsageError(
@@ -392,33 +448,29 @@ class Teachers:
 
     def _models(self, name: str, teacher: TeacherSpec) -> Iterator[tuple[str, TeacherOutputs]]:
         """Yield (data set, what a model says of its rows), for those that it can read."""
-        source, predictor = self._open(teacher.source)
         spec = self.data.tasks[name]
-        places = class_positions(name, as_task(spec), teacher, predictor.tasks)
-        trained = {d: predictor.inputs[d] for d in predictor.network.routes[teacher.task]}
-        found = False
-        for dataset in spec.datasets:
-            given = self.inputs.get(dataset, {})
-            read = teacher_inputs(dataset, self.data.loaded[dataset], given, trained)
-            if read:
-                found, key = True, (teacher.source, dataset)
-                model = self.models.setdefault(key, DatasetTeacher(source, dataset, read))
-                model.read |= read
-                yield dataset, ModelOutputs(model, teacher.task, places)
-        if not found:
-            modalities = sorted({m for own in trained.values() for m in own})
-            raise UsageError(
-                f"{teacher.source} reads {' and '.join(modalities)} to answer {teacher.task}, and "
-                f"{' and '.join(spec.datasets)} has none; name the column: transfer.inputs="
-                f"{{{spec.datasets[0]}: {{{modalities[0]}: COLUMN}}}}"
+        task = as_task(spec)
+        source, predictor = self._opened.open(teacher.source, teacher.task, task)
+        places = class_positions(name, task, teacher, predictor.tasks)
+        if task.prompt is not None:
+            here = self.data.prompts[name]
+            require_same_tokens(name, here, teacher.source, predictor.prompt_modality(teacher.task))
+        for dataset, read in readable_datasets(
+            self.data, spec.datasets, self.inputs, teacher.source, teacher.task, predictor
+        ):
+            if task.prompt is not None:
+                tokens, own = token_count(here), (teacher.source, dataset, name)
+                answers = self.models[own] = AnswerTeacher(
+                    source, dataset, read, name, teacher.task, tokens, self.keeping
+                )
+                yield dataset, AnswerOutputs(answers)
+                continue
+            model = self.models.setdefault(
+                (teacher.source, dataset), DatasetTeacher(source, dataset, read)
             )
-
-    def _open(self, what: str) -> tuple[SourceModel, Predictor]:
-        if what not in self._opened:
-            source = self.sources.open(what)
-            predictor = source.predictor()
-            self._opened[what] = replace(source, load=lambda: predictor), predictor
-        return self._opened[what]
+            assert isinstance(model, DatasetTeacher)
+            model.read |= read
+            yield dataset, ModelOutputs(model, teacher.task, places)
 
 
 def map_text(name: str) -> str:

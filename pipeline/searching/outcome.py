@@ -127,7 +127,8 @@ class Selected:
     @property
     def teachable(self) -> list[str]:
         """The tasks whose answers a student can learn: numbers, and choices among classes."""
-        return [name for name, task in self.tasks.items() if task.output_space() is not None]
+        own = {name: task for name, task in self.tasks.items() if task.prompt is None}
+        return [name for name, task in own.items() if task.output_space() is not None]
 
 
 def select_models(search: SearchContext, progress: Mapping[str, Progress]) -> Selected:
