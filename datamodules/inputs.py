@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.cache import file_stamp
-from datamodules.prompts import Prompt
+from datamodules.prompts import Prompt, is_textual
 from datamodules.table import (
     Column,
     Columns,
@@ -102,8 +102,7 @@ def input_cells(inputs: Mapping[str, InputColumns], table: SourceTable) -> dict[
     found: dict[str, Column] = {}
     for modality, given in inputs.items():
         column = column_cells(given, table.columns)
-        is_text = modality == "text"
-        found[modality] = column if is_text else resolve_media(column, table)
+        found[modality] = column if is_textual(modality) else resolve_media(column, table)
     return found
 
 
@@ -133,7 +132,7 @@ def target_cells(target: str | Sequence[str] | Mapping[str, str], columns: Colum
 def input_key(modality: str, given: InputColumns, column: Column, table: SourceTable) -> list[Any]:
     """Return plain values that change when an input's cells, or the files they name, do."""
     state = sha256()
-    if modality != "text" and isinstance(column, LazyColumn):
+    if not is_textual(modality) and isinstance(column, LazyColumn):
         for cell in column:
             if isinstance(cell, Path) and cell.is_file():
                 state.update(json.dumps(file_stamp(cell)).encode())

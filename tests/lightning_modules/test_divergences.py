@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.divergences import mean_logits, soft_divergence
+from lightning_modules.divergences import generalized_divergence, mean_logits, soft_divergence
+from lightning_modules.output_spaces import AnswerOutput
 from lightning_modules.transfer.decoupled import decoupled_divergence
 from lightning_modules.transfer.dist import inter_class_distance, intra_class_distance
 
@@ -53,6 +54,76 @@ def test_halves_are_computed_in_full() -> None:
     found = soft_divergence(student.bfloat16(), teacher.bfloat16(), 2.0)
     assert found.dtype == torch.float32
     assert torch.allclose(found.double(), soft_divergence(student, teacher, 2.0), atol=0.1)
+
+
+def test_generalized_divergence_by_hand() -> None:
+    """p = (1/4, 3/4), q = (1/2, 1/2), m = (3/8, 5/8) in the middle."""
+    forward = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
+    reverse = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    middle = 0.25 * math.log(2 / 3) + 0.75 * math.log(6 / 5)
+    middle = 0.5 * middle + 0.5 * (0.5 * math.log(4 / 3) + 0.5 * math.log(4 / 5))
+    for beta, expected in ((0.0, forward), (1.0, reverse), (0.5, middle)):
+        assert generalized_divergence(EVEN, KNOWN, beta).item() == pytest.approx(expected)
+
+
+def test_generalized_divergence_goes_to_its_ends() -> None:
+    """D_b / b to forward and D_b / (1 - b) to reverse KL; turned round, b becomes 1 - b."""
+    one, two, small = logits(0, 4, 3), logits(1, 4, 3), 1e-6
+    for beta, end in ((small, 0.0), (1 - small, 1.0)):
+        near = generalized_divergence(one, two, beta) / small
+        assert torch.allclose(near, generalized_divergence(one, two, end), atol=1e-4)
+    turned = generalized_divergence(two, one, 0.7)
+    assert torch.allclose(generalized_divergence(one, two, 0.3), turned)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_gradient_of_the_generalized_divergence(beta: float) -> None:
+    """By finite differences."""
+    student, teacher = logits(0, 3, 4).requires_grad_(), logits(1, 3, 4)
+    assert torch.autograd.gradcheck(
+        lambda given: generalized_divergence(given, teacher, beta, 2.0), student
+    )
+
+
+def waves(step: float, *shape: int) -> Tensor:
+    count = torch.Size(shape).numel()
+    return (3 * torch.sin(step * torch.arange(1, count + 1, dtype=torch.float64))).reshape(shape)
+
+
+@pytest.mark.parametrize(  # of trl 1.16.0, GKDTrainer.generalized_jsd_loss
+    ("beta", "temperature", "loss", "slope"),
+    [
+        (0.0, 1.0, 2.5250446176, 0.2347515425),
+        (0.0, 2.0, 0.8749938067, 0.0753284557),
+        (0.1, 1.0, 0.1593413980, 0.0100475382),
+        (0.1, 2.0, 0.0719861570, 0.0054689464),
+        (0.5, 1.0, 0.3582792599, 0.0239281754),
+        (0.5, 2.0, 0.1787996731, 0.0127964819),
+        (0.9, 1.0, 0.1521872465, 0.0127168501),
+        (0.9, 2.0, 0.0693139892, 0.0056429020),
+        (1.0, 1.0, 2.2447879378, 0.2837333965),
+        (1.0, 2.0, 0.8265708347, 0.0758441108),
+    ],
+)
+def test_generalized_divergence_as_trl(
+    beta: float, temperature: float, loss: float, slope: float
+) -> None:
+    """Over answers of 2, 5 and 3 tokens; TRL's mean is over all tokens."""
+    student, teacher = waves(1.3, 3, 5, 7).requires_grad_(), waves(0.7, 3, 5, 7)
+    targets = torch.full((3, 5), -1)
+    for row, tokens in enumerate((2, 5, 3)):
+        targets[row, :tokens] = row
+    found = AnswerOutput(7).divergence(
+        student,
+        teacher,
+        targets,
+        partial(generalized_divergence, beta=beta, temperature=temperature),
+    )
+    mean = (found * torch.tensor([2, 5, 3])).sum() / 10
+    mean.backward()
+    assert student.grad is not None
+    assert mean.item() == pytest.approx(loss, abs=1e-9)
+    assert student.grad.norm().item() == pytest.approx(slope, abs=1e-9)
 
 
 def test_decoupled_by_the_equations() -> None:
