@@ -16,6 +16,7 @@ from lightning_modules.transfer.distillation import Distillation as Distillation
 from lightning_modules.transfer.feature_transfer import FeatureTransfer as FeatureTransfer
 from lightning_modules.transfer.feature_transfer import SingleSourceTransfer as SingleSourceTransfer
 from lightning_modules.transfer.fork_merge import ForkMerge as ForkMerge
+from lightning_modules.transfer.gkd import GKD as GKD
 from lightning_modules.transfer.group import TransferGroup as TransferGroup
 from lightning_modules.transfer.hinton import Hinton as Hinton
 from lightning_modules.transfer.hints import Hints as Hints
@@ -24,6 +25,7 @@ from lightning_modules.transfer.l2_sp import L2SP as L2SP
 from lightning_modules.transfer.lwf import LwF as LwF
 from lightning_modules.transfer.none import NoTransfer as NoTransfer
 from lightning_modules.transfer.relational import Relational as Relational
+from lightning_modules.transfer.sequence_level import SequenceLevel as SequenceLevel
 from lightning_modules.transfer.several import Several as Several
 from lightning_modules.transfer.source_attention import AttentionMixer as _AttentionMixer
 from lightning_modules.transfer.source_attention import SourceAttention as SourceAttention
