@@ -1,6 +1,6 @@
 """A small decoder taught by a larger one, where few of the rows have an answer.
 
-    python -m benchmarks.language_distillation [seeds=1] [steps=1500] [labels=400] [case=NAME ...]
+    python -m benchmarks.language_distillation [seeds=1] [steps=400] [labels=100] [case=NAME ...]
 
 The task is to sort the letters of a word: 4,000 words of six of eight letters for training, of
 which all have an answer for the teacher and few for the student, 100 to choose the best checkpoint,
@@ -50,7 +50,7 @@ CASES: dict[str, tuple[str, Sequence[str]]] = {  # {case: (data, options)}, TEAC
         (
             "transfer=several",
             "transfer.methods={write: {name: sequence_level, teachers: TEACHER}, "
-            "token: {name: gkd, teachers: TEACHER}}",
+            "gkd: {name: gkd, teachers: TEACHER}}",
         ),
     ),
     "policy": (
@@ -163,7 +163,7 @@ def compare(
 
 
 def main() -> None:
-    numbers, rest = numbers_and_rest({"seeds": 1, "steps": 1500, "labels": 400})
+    numbers, rest = numbers_and_rest({"seeds": 1, "steps": 400, "labels": 100})
     cases = [text.partition("=")[2] for text in rest]
     silence_libraries()
     record.draw_plots = lambda *_: []  # plots take longer than the students

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules.checkpoints import read_checkpoint, read_spec
+from lightning_modules.encoders.language_model import GGUF
 from lightning_modules.encoders.pretrained_files import (
     PACKAGE,
     SUFFIXES,
+    hub_or_cache,
     in_package,
     read_config,
     read_weights,
@@ -24,7 +26,9 @@ from pipeline.find_checkpoint import find_checkpoint
 from pipeline.run_folder import RunFolder
 from pipeline.tracking.mlflow_settings import DATABASE
 from pollinate.errors import PollinateError
+from pollinate.requirements import require
 
+HUB = "hub:"  # before a model's id on Hugging Face's hub
 # keys whose values name models
 MODEL_KEYS = ("labels_of", "source", "sources", "teacher", "teachers", "tokenizer")
 
@@ -65,8 +69,8 @@ class SourceOpener:
 
         Args:
             what: a checkpoint, a run folder, an MLflow run id, a registered model
-                (``models:/NAME/VERSION``), a folder or file of weights of timm or transformers, or
-                ``package:NAME/FOLDER``.
+                (``models:/NAME/VERSION``), a folder or file of weights of timm or transformers,
+                ``package:NAME/FOLDER``, a language model of the format GGUF, or ``hub:ID``.
 
         Raises:
             PollinateError: there is none, it is torn, or it changed since the run was started.
@@ -112,10 +116,12 @@ def absolute_paths(node: Any, below: bool = False) -> Any:
 
 def external_weights(what: str) -> Path | None:
     """Return the file of weights of another library's model, None for models of this project."""
+    if what.startswith(HUB):
+        return hub_weights(what.removeprefix(HUB))
     packed = what.startswith(PACKAGE)
     place = in_package(what.removeprefix(PACKAGE)) if packed else Path(what).expanduser()
     if place.is_file():
-        return place if place.suffix in SUFFIXES else None
+        return place if place.suffix in (*SUFFIXES, GGUF) else None
     if any(RunFolder(place).checkpoints.glob("*.ckpt")):
         return None  # a run may keep tensors of other kinds beside its checkpoints
     files = sorted(place.iterdir()) if place.is_dir() else []
@@ -130,7 +136,34 @@ def external_source(what: str, path: Path) -> SourceModel:
 
     known = path.parent / CONFIG
     adapter = read_config(known) if known.is_file() else None
-    return SourceModel(what, file_digest(path), read_weights(path), None, load, adapter)
+    # who asks a model of the format GGUF lets transformers read its weights
+    weights = {} if path.suffix == GGUF else read_weights(path)
+    name = what.removeprefix(HUB)  # transformers finds it by its id again
+    return SourceModel(name, file_digest(path), weights, None, load, adapter)
+
+
+def hub_weights(model: str) -> Path:
+    """Return the file of weights of a model of Hugging Face's hub, downloaded if it isn't here.
+
+    Raises:
+        PollinateError: it can't be had, or has no weights.
+    """
+    require("huggingface_hub", "encoders")
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"*{suffix}" for suffix in (*SUFFIXES, ".json", ".model", ".txt")]
+    try:
+        with hub_or_cache():
+            folder = Path(snapshot_download(model, allow_patterns=patterns))
+    except Exception as error:  # its client fails in many ways
+        reason = " ".join(str(error).split())
+        raise PollinateError(
+            f"{HUB}{model} can't be had from the hub, nor was it downloaded before: {reason}"
+        ) from error
+    found = external_weights(str(folder))
+    if found is None:
+        raise PollinateError(f"{HUB}{model} has no file of weights; name a model that has")
+    return found
 
 
 def network_weights(weights: StateDict) -> StateDict:

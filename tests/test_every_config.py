@@ -58,7 +58,7 @@ BESIDE = ("trunk", "sampler", "optimizer", "schedule", "augment", "tune")
 # groups that train beside the balancers that are left, one after another: a transfer needs the
 # source's encoders and trunk
 AFTERWARDS = ("transfer", "encoder/text")
-ALONE = ("transfer/lwf",)  # changes the data
+ALONE = ("transfer/lwf", "transfer/sequence_level")  # change the data
 
 
 def selection(name: str) -> tuple[str, ...]:

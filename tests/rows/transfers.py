@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.rows.row import Row
+from tests.rows.tasks import WRITING
 
 SOURCE = "data-quickstart"  # folder of a run that test_every_config has trained before
 READS_ALIKE = f"data.text.tokenizer={SOURCE}"
@@ -90,7 +91,22 @@ TRANSFERS = (
             {"teachers": "runs/a"},
             (f"transfer={name}", f"transfer.teachers={{digit: {SOURCE}, subject: {SOURCE}}}"),
         )
-        for name in ("hinton", "decoupled", "dist")
+        for name in ("hinton", "decoupled", "dist", "gkd")
+    ),
+    Row(  # what a teacher with a head says stands in place of a writing student's labels
+        "transfer",
+        "sequence_level",
+        "answers",
+        ({}, None),
+        {"teachers": {"notes": "runs/a"}},
+        (
+            "transfer=sequence_level",
+            f"transfer.teachers={{sentiment: {SOURCE}}}",
+            *WRITING[1:],
+            "~data.tasks.sentiment",
+            "+data.tasks.sentiment={dataset: reviews, type: generation, target: score, "
+            "prompt: '{review}', max_prompt: 32, choices: labels}",
+        ),
     ),
     Row(
         "transfer",
