@@ -18,6 +18,7 @@ from lightning_modules.transfer.annealed import AnnealedTransfer
 from lightning_modules.transfer.base import Transfer
 from lightning_modules.transfer.decoupled import Decoupled
 from lightning_modules.transfer.dist import Dist
+from lightning_modules.transfer.gkd import GKD
 from lightning_modules.transfer.hinton import Hinton
 from tests.lightning_modules.transfer.helpers import (
     CPU,
@@ -29,9 +30,10 @@ from tests.lightning_modules.transfer.helpers import (
 from tests.processes import SGD, replicated, spread, whole
 from tests.tiny import images, labels, multitask, task, texts, trainer
 from tests.two_processes import make
+from tests.writers import teacher, turned, writer
 
 STEPS = 6
-NAMES = ("hinton", "dist", "annealed", "upgrad, features", "upgrad, parameters", "bf16")
+NAMES = ("hinton", "dist", "annealed", "upgrad, features", "upgrad, parameters", "bf16", "gkd")
 
 
 def method_of(name: str) -> Transfer:
@@ -44,6 +46,8 @@ def method_of(name: str) -> Transfer:
 
 def build(name: str, folder: Path) -> tuple[MultiTaskModule, MixedDataModule]:
     """Return student and data: a data set has no labels, and in one some rows lack pictures."""
+    if name == "gkd":
+        return build_writer(folder)
     unlabelled = task("all")
     unlabelled.datasets, unlabelled.unlabelled = ["all", "more"], ["more"]
     sets = {"all": texts_and_images(40, label=labels(40)), "more": texts(30)}
@@ -70,6 +74,19 @@ def build(name: str, folder: Path) -> tuple[MultiTaskModule, MixedDataModule]:
         )
     model = multitask(data, optimizer=SGD, **options)
     model.transfer = method_of(name)
+    model.transfer.setup(model, data, NamedSourceOpener(teacher=source))
+    model.transfer.prepare(CPU, lambda _: None)
+    return model, data
+
+
+def build_writer(folder: Path) -> tuple[MultiTaskModule, MixedDataModule]:
+    """Return a student that draws some steps' answers itself, and its data."""
+    sampler = Uniform(7, 2 * STEPS)
+    model, data = writer(
+        folder / "student", {"turned": turned()}, sampler=sampler, optimizer=SGD, lr=0.01
+    )
+    source = teacher(folder / "teacher", {"turned": turned()})
+    model.transfer = GKD("teacher", on_policy=0.2, alpha=0.5)  # in steps 0, 2, 3 and 5
     model.transfer.setup(model, data, NamedSourceOpener(teacher=source))
     model.transfer.prepare(CPU, lambda _: None)
     return model, data

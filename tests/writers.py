@@ -13,6 +13,7 @@ import torch
 import pollinate as po
 from datamodules.cache import Cache
 from datamodules.mixed_datamodule import MixedDataModule
+from datamodules.samplers.base import Sampler
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.source_models import SourceModel
 from lightning_modules.tasks.base import Task
@@ -51,12 +52,14 @@ def chosen(**options: Any) -> Task:
     return po.tasks.Generation("words", target="first", prompt="{word}", **options)
 
 
-def data_of(folder: Path, tasks: Mapping[str, Task], count: int = 24) -> MixedDataModule:
+def data_of(
+    folder: Path, tasks: Mapping[str, Task], count: int = 24, sampler: Sampler | None = None
+) -> MixedDataModule:
     """Words, all of them for training, with a cache of their own."""
     reads = any(task.prompt is None for task in tasks.values())
     inputs = {"text": "word"} if reads else {}
     whole = po.Dataset(words_frame(count), valid=0, test=0, inputs=inputs)
-    sampler = po.samplers.Temperature(batch_size=8)
+    sampler = sampler or po.samplers.Temperature(batch_size=8)
     data = po.MixedDataModule({"words": whole}, tasks=dict(tasks), sampler=sampler)
     data.policy.cache = Cache(folder / "cache")
     return data
@@ -68,12 +71,14 @@ def writer(
     seed: int = 0,
     maker: Callable[[Path], Path] = llama,
     count: int = 24,
+    sampler: Sampler | None = None,
+    **options: Any,
 ) -> tuple[MultiTaskModule, MixedDataModule]:
     """A language model with random weights that are large enough to say something."""
-    data = data_of(folder, tasks, count)
+    data = data_of(folder, tasks, count, sampler)
     torch.manual_seed(seed)
     encoder = po.encoders.LanguageModel(model=str(maker(folder / maker.__name__)), weights=False)
-    module = po.MultiTaskModule(data, encoders={"text": encoder}, dim=8)
+    module = po.MultiTaskModule(data, encoders={"text": encoder}, dim=8, **options)
     with torch.no_grad():
         for weight in module.network.encoder("text").parameters():
             if weight.dim() > 1:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
 from torch import nn
 
+from datamodules.inputs import InputColumns
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
 from lightning_modules.encoders.language_model import LanguageModel
@@ -121,7 +122,7 @@ def readable_datasets(
     Raises:
         UsageError: it can read none, or a column isn't there.
     """
-    trained: dict[str, Mapping[str, object]] = {}
+    trained: dict[str, dict[str, InputColumns]] = {}
     for name in predictor.network.routes[there]:
         reads = predictor.read_by(there, name)
         trained[name] = {m: c for m, c in predictor.inputs[name].items() if m in reads}

@@ -52,6 +52,34 @@ def test_another_library_s_folder_and_file(tmp_path: Path) -> None:
         folder.predictor()
 
 
+def test_a_language_model_of_the_format_gguf(tmp_path: Path) -> None:
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    source = SourceOpener(NOWHERE).open(str(tmp_path / "small.gguf"))
+    assert (source.spec, dict(source.weights)) == (None, {})  # transformers reads them
+    assert len(source.digest) == 64
+
+
+def test_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(PollinateError, match="hub:us/writer can't be had from the hub, nor was it"):
+        SourceOpener(NOWHERE).open("hub:us/writer")
+    folder, revision = tmp_path / "models--us--writer", "0" * 40
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(revision)
+    snapshot = folder / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    with pytest.raises(PollinateError, match="hub:us/writer has no file of weights"):
+        SourceOpener(NOWHERE).open("hub:us/writer")
+    save_file({"a": torch.ones(2)}, snapshot / "model.safetensors")
+    sources = SourceOpener(NOWHERE)
+    source = sources.open("hub:us/writer")
+    assert (source.name, source.weights["a"].sum().item()) == ("us/writer", 2.0)
+    assert sources.digests == {"hub:us/writer": source.digest}
+
+
 def test_a_source_that_changed_stops_a_resumed_run(tmp_path: Path) -> None:
     first = SourceOpener(NOWHERE)
     first.open(str(write_run(tmp_path)))
