@@ -132,6 +132,8 @@ class AnswerTeacher(TeacherModel):
     def prepare(
         self, data: MixedDataModule, device: torch.device, say: Callable[[str], None]
     ) -> None:
+        if self.table is not None:
+            return  # as a search of the learning rate leaves it
         assert self.source is not None
         assert self.model is not None
         part = data.parts["train"][self.dataset]

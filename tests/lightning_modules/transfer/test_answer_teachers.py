@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 import pollinate as po
@@ -362,6 +364,14 @@ def test_on_policy_needs_answers_in_words(tmp_path: Path) -> None:
     data = deterministic_data({"notes": texts(16)}, {"kind": task("notes")}, tmp_path)
     with pytest.raises(UsageError, match="draws answers in words, and none of kind has"):
         set_up(GKD("t", on_policy=0.5), multitask(data), data, t=teacher_source(data))
+
+
+def test_on_policy_needs_whole_models() -> None:
+    strategy = ModelParallelStrategy.__new__(ModelParallelStrategy)
+    trainer: Any = SimpleNamespace(strategy=strategy)
+    GKD("t").attach(trainer)
+    with pytest.raises(UsageError, match="needs the whole model in each process"):
+        GKD("t", on_policy=0.1).attach(trainer)
 
 
 def texts_of(data: MixedDataModule, task: str) -> list[str]:
