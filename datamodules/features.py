@@ -41,9 +41,32 @@ class Features:
             function(self.pooled), *[None if one is None else function(one) for one in others]
         )
 
+    def at_rows(self, has: Tensor) -> Features:
+        """Return the same with rows of zeros between: (N_m, ...) -> (N, ...).
+
+        Args:
+            has: (N,) bool, True at the N_m rows that there are.
+        """
+
+        def spread(rows: Tensor) -> Tensor:
+            full = rows.new_zeros((len(has), *rows.shape[1:]))
+            return full.index_put((has.nonzero()[:, 0],), rows)
+
+        found = self.map_tensors(spread)
+        if found.mask is not None:
+            found.mask[:, 0] |= ~has  # attention over no token at all is no number
+        return found
+
 
 class PooledOnly(Features):
     """Features of which tokens and cells were left out."""
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Features:
+        return PooledOnly(function(self.pooled))
+
+    def at_rows(self, has: Tensor) -> Features:
+        full = self.pooled.new_zeros((len(has), *self.pooled.shape[1:]))
+        return PooledOnly(full.index_put((has.nonzero()[:, 0],), self.pooled))
 
     def __getattribute__(self, name: str) -> Any:
         """Refuse what was left out."""

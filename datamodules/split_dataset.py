@@ -221,10 +221,14 @@ def make_split(
             if spec.unseen != "drop":
                 refuse_unseen(task, name, split, unseen, loaded, spec.classes)
             notes.append(unseen_note(task, name, split, unseen, spec.classes))
-    streamed = bool(loaded.table.streamed)
-    for task, store in prompts.items():  # a row without a prompt has nothing to answer
-        present[task] = present[task] & torch.from_numpy(store.has[loaded.rows[split]])
-    own = loaded.rows[split]
+    streamed, own = bool(loaded.table.streamed), loaded.rows[split]
+    if prompts:  # a row may have a prompt alone, or inputs alone
+        there = np.zeros(len(own), dtype=bool)
+        for one in stores.values():
+            there |= one.has[own]
+        for task in tasks:
+            read = prompts[task].has[own] if task in prompts else there
+            present[task] = present[task] & torch.from_numpy(read)
     part = SplitDataset(name, stores, own, targets, present, streamed, maps, prompts=prompts)
     return part, notes
 

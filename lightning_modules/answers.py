@@ -121,19 +121,20 @@ class ChosenAnswers(AnswerView):
 
     def __init__(self, per_token: bool = False) -> None:
         self.per_token = per_token
-        self.choices: Tensor | None = None  # (C, A), known with the tokenizer
+        self.choices: Sequence[Sequence[int]] = ()  # C rows of A, known with the tokenizer
 
     def answer(
         self, model: LanguageModel, task: str, prompts: Tensor, chosen: Tensor, said: SaidAnswers
     ) -> Tensor:
-        assert self.choices is not None, "use_codec comes first"
+        assert self.choices, "use_codec comes first"
+        choices = torch.tensor(self.choices, device=prompts.device)
         there = (prompts != 0).any(dim=1)
-        found = torch.zeros((len(prompts), len(self.choices)), device=prompts.device)
+        found = torch.zeros((len(prompts), len(choices)), device=prompts.device)
         if there.any():
             own = without_padding(prompts[there], 0)
-            scores = model.score(task, own, self.choices).float()
+            scores = model.score(task, own, choices).float()
             if self.per_token:
-                scores = scores / (self.choices >= 0).sum(dim=1).to(scores.device)
+                scores = scores / (choices >= 0).sum(dim=1)
             found[there] = scores
         return found
 

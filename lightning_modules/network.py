@@ -397,10 +397,9 @@ class MultiTaskNetwork(TaskNetwork):
             parts = [batch.inputs[modality] for batch in given]
             shares = [(task, len(rows)) for (_, task), rows in zip(units, parts, strict=True)]
             inputs = concat_inputs(parts) if parts else None
-            read, answers = self.language_model.read(inputs, asked, shares)
-            logits.extend(answers)
-            sizes = [count for _, count in shares]
-            encoded = split_features(encoder.finish(read), sizes) if parts else []
+            read = self.language_model(inputs, asked, shares)
+            logits.extend(read.logits)
+            encoded = split_features(read, [n for _, n in shares]) if parts else []
         elif encoder.routing is None:
             encoded = encode_batches(encoder, modality, given)
         else:
@@ -419,10 +418,12 @@ class MultiTaskNetwork(TaskNetwork):
 
     def _fuse(self, features: Mapping[str, Features], batch: Batch) -> Features:
         if len(features) == 1:
-            return next(iter(features.values()))
+            ((name, rows),) = features.items()
+            has = batch.has.get(name)
+            return rows if has is None else rows.at_rows(has)  # the others have prompts alone
         all_rows = torch.ones_like(batch.index, dtype=torch.bool)
-        has = {name: batch.has.get(name, all_rows) for name in features}
-        return Features(self.fusions[combination(features)](features, has))
+        masks = {name: batch.has.get(name, all_rows) for name in features}
+        return Features(self.fusions[combination(features)](features, masks))
 
     def reads_tokens(self, modality: str) -> bool:
         """Say whether any part looks at more of a modality's features than the pooled vectors."""

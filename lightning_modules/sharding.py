@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils import _pytree
 
 from datamodules.features import Features
+from lightning_modules.encoders.language_model import AnsweredFeatures
 from lightning_modules.freezing import blocks_of
 from lightning_modules.network import MultiTaskNetwork
 
@@ -20,8 +21,9 @@ from lightning_modules.network import MultiTaskNetwork
 POLICY = MixedPrecisionPolicy(reduce_dtype=torch.float32)
 
 # FSDP looks for tensors in what a module returns, to gather its weights again before its backward
-if Features not in _pytree.SUPPORTED_NODES:
-    _pytree.register_dataclass(Features)
+for kind in (Features, AnsweredFeatures):
+    if kind not in _pytree.SUPPORTED_NODES:
+        _pytree.register_dataclass(kind)
 
 
 def shard(network: MultiTaskNetwork, mesh: DeviceMesh) -> None:

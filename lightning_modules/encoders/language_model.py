@@ -53,6 +53,13 @@ class AnsweredPrompts:
     answers: Tensor
 
 
+@dataclass
+class AnsweredFeatures(Features):
+    """Features of rows, and logits (n, A, V) of the answers that the same call predicted."""
+
+    logits: Sequence[Tensor] = ()
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How an answer is written.
@@ -204,6 +211,23 @@ class LanguageModel(TransformersText):
         """Write the network, its tokenizer and its form of a chat."""
         save_model(self.network, folder, untied(self.network, weights), KEY)
         save_tokenizer(folder, self.known, self.known["end"], self.known.get("template"))
+
+    def forward(  # type: ignore[override]  # more than the contract asks, and all through one call
+        self,
+        inputs: Tensor | None,
+        prompts: Sequence[AnsweredPrompts] = (),
+        shares: Shares = (),
+    ) -> Features:
+        """Encode rows and predict answers, as ``read``; the features are those of width D.
+
+        Returns:
+            Features, with ``logits`` where there are prompts.
+        """
+        features, logits = self.read(inputs, prompts, shares)
+        found = self.finish(features)
+        if not prompts:
+            return found
+        return AnsweredFeatures(found.pooled, found.sequence, found.grid, found.mask, logits)
 
     def backbone(self, inputs: Tensor) -> Features:
         """Encode (N, L) token ids: pooled (N, W), sequence (N, L, W) and mask (N, L)."""

@@ -153,9 +153,8 @@ class ChoiceForm(AnswerForm):
 
     def use(self, task: Generation) -> None:
         self.names = list(task.choices)
-        self.view.choices = task.tokens_of(self.names)
-        rows = {tuple(row) for row in self.view.choices.tolist()}
-        if len(rows) < len(self.names):
+        self.view.choices = task.tokens_of(self.names).tolist()
+        if len(set(map(tuple, self.view.choices))) < len(self.names):
             raise UsageError(
                 f"choices must differ in their tokens, got {', '.join(map(repr, self.names[:8]))}, "
                 "some of which are the same to this model; write them otherwise"
@@ -163,12 +162,11 @@ class ChoiceForm(AnswerForm):
 
     def numbers(self, target: Tensor) -> Tensor:
         """Return each right answer's place among the choices: (N, A) -> (N,), 0 if it is none."""
-        choices = self.view.choices
-        assert choices is not None
+        choices = torch.tensor(self.view.choices, device=target.device)
         widest = max(target.shape[1], choices.shape[1])
         rows = functional.pad(target, (0, widest - target.shape[1]), value=NO_TOKEN)
         known = functional.pad(choices, (0, widest - choices.shape[1]), value=NO_TOKEN)
-        same = (rows[:, None] == known.to(rows.device)[None]).all(dim=2)
+        same = (rows[:, None] == known[None]).all(dim=2)
         return same.long().argmax(dim=1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
