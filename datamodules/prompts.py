@@ -67,6 +67,7 @@ class Prompt:
     chat: whether the model's own form of a conversation goes round it; None: where it has one.
     max_tokens: of the prompt that are kept, >= 1.
     cut: the side, left or right, that loses tokens of a prompt that is too long.
+    max_answer: tokens of an answer, which must find room beside the prompt, >= 1.
 
     Raises:
         UsageError: the template names no column, or a value is out of range.
@@ -77,6 +78,7 @@ class Prompt:
     chat: bool | None = None
     max_tokens: int = 512
     cut: str = "left"
+    max_answer: int = 128
     parts: Sequence[str | tuple[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -112,6 +114,22 @@ class Prompt:
             return None
         return "".join(part if isinstance(part, str) else texts[part[0]] for part in self.parts)
 
+    def rooms(self, limit: int | None, separate: bool) -> tuple[int, int]:
+        """Return how many tokens prompt and answer may have, so that the model can read both.
+
+        Where it can't read as many as wished, an answer gets at most half of what it reads.
+
+        Args:
+            limit: tokens that the model reads; None: any number.
+            separate: whether prompt and answer are two sequences, each of which may be so long.
+        """
+        if limit is None:
+            return self.max_tokens, self.max_answer
+        if separate:
+            return min(self.max_tokens, limit), min(self.max_answer, limit)
+        most = min(self.max_tokens, limit - min(self.max_answer, limit // 2))
+        return most, min(self.max_answer, limit - most)
+
 
 class TextCodec(Protocol):
     """Turns answers into token ids of a language model, and back."""
@@ -123,6 +141,10 @@ class TextCodec(Protocol):
     @property
     def end(self) -> int:
         """The id that ends an answer."""
+
+    @property
+    def room(self) -> int:
+        """Tokens that an answer may have, the end among them."""
 
     def encode_answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of answers, without the end."""

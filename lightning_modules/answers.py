@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from datamodules.features import Features
 from lightning_modules.encoders.language_model import (
+    MOST_TOKENS,
     NO_TOKEN,
     Decoding,
     LanguageModel,
@@ -21,6 +22,7 @@ from lightning_modules.encoders.language_model import (
 from lightning_modules.views import EncodedDataset, View
 
 NOT_WRITTEN = -2  # in place of a token: the row's answer wasn't written
+MOST_TARGETS = 1024  # tokens of right answers at a time, with a logit of each token: 0.2 GB of them
 FIELDS = 3  # numbers of a row before its answer's tokens
 
 
@@ -28,6 +30,7 @@ class AnswerView(View, ABC):
     """Reads a row's prompt and answer by the language model itself, without trunk and head."""
 
     prompted = True
+    reads_answers: bool = False  # whether what the model makes of the right answers is wanted
 
     def groups(self, encoded: EncodedDataset) -> dict[str, Features]:
         """Return nothing: the trunk has no part in it."""
@@ -36,6 +39,10 @@ class AnswerView(View, ABC):
     def output(self, head: nn.Module, rows: Tensor, encoded: Sequence[EncodedDataset]) -> Tensor:
         """Refuse: the network gives the logits of answers itself."""
         raise NotImplementedError
+
+    @abstractmethod
+    def width(self, prompt: int) -> int:
+        """Return how many tokens' vectors are held for a row whose prompt has so many tokens."""
 
     @abstractmethod
     def answer(
@@ -75,6 +82,15 @@ class SaidAnswers:
         right = (logits.argmax(dim=-1) == answers) & real
         return cls(losses.sum(dim=1), right.sum(dim=1), real.sum(dim=1))
 
+    def filled(self, there: Tensor, found: SaidAnswers) -> SaidAnswers:
+        """Return this with what was found of the rows of a mask (N,)."""
+        pairs = zip(
+            (self.surprise, self.right, self.tokens),
+            (found.surprise, found.right, found.tokens),
+            strict=True,
+        )
+        return SaidAnswers(*[one.masked_scatter(there, own.to(one)) for one, own in pairs])
+
     @classmethod
     def nothing(cls, rows: int, device: torch.device) -> SaidAnswers:
         """Return what there is where no answer is known."""
@@ -92,9 +108,14 @@ class FreeAnswers(AnswerView):
         decoding: how answers are written.
     """
 
+    reads_answers = True
+
     def __init__(self, decoding: Decoding) -> None:
         self.decoding = decoding
         self.tokenizer: Any = None  # of transformers, where there are texts to stop at
+
+    def width(self, prompt: int) -> int:
+        return (prompt + self.decoding.max_tokens) * self.decoding.beams
 
     def answer(
         self, model: LanguageModel, task: str, prompts: Tensor, chosen: Tensor, said: SaidAnswers
@@ -123,6 +144,9 @@ class ChosenAnswers(AnswerView):
         self.per_token = per_token
         self.choices: Sequence[Sequence[int]] = ()  # C rows of A, known with the tokenizer
 
+    def width(self, prompt: int) -> int:
+        return prompt + max(map(len, self.choices), default=0)
+
     def answer(
         self, model: LanguageModel, task: str, prompts: Tensor, chosen: Tensor, said: SaidAnswers
     ) -> Tensor:
@@ -137,6 +161,25 @@ class ChosenAnswers(AnswerView):
                 scores = scores / (choices >= 0).sum(dim=1)
             found[there] = scores
         return found
+
+
+def answer_blocks(lengths: Sequence[int], view: AnswerView, targets: int) -> list[list[int]]:
+    """Return rows that are answered together: those of like length, within bounds of memory.
+
+    Args:
+        lengths: tokens of the rows' prompts.
+        view: how they are answered.
+        targets: most tokens of the right answers, 0 if none are known.
+    """
+    blocks: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        width = max(view.width(lengths[row]), lengths[row] + targets)
+        full = not blocks or (len(blocks[-1]) + 1) * width > MOST_TOKENS
+        full = full or (len(blocks[-1]) + 1) * targets > MOST_TARGETS
+        if full:
+            blocks.append([])
+        blocks[-1].append(row)
+    return blocks
 
 
 def surprise_of(output: Tensor) -> Tensor:

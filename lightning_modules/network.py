@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import nan
 from typing import Any
 
@@ -14,12 +15,13 @@ from torch.nn import functional
 
 from datamodules.batch import Batch
 from datamodules.features import Features, PooledOnly, concat_features
-from lightning_modules.answers import AnswerView, SaidAnswers
+from lightning_modules.answers import AnswerView, SaidAnswers, answer_blocks
 from lightning_modules.encoders.base import Encoder
 from lightning_modules.encoders.language_model import (
     NO_TOKEN,
     AnsweredPrompts,
     LanguageModel,
+    no_answers,
     stack_tokens,
     without_padding,
 )
@@ -224,13 +226,48 @@ class MultiTaskNetwork(TaskNetwork):
             prompts = stack_tokens([part.prompts[task] for part in parts])
             numbers = torch.cat([part.index for part in parts])
             chosen = numbers < (limits or {}).get(task, ALL_ROWS)
-            said = SaidAnswers.nothing(len(numbers), prompts.device)
-            if any(task in part.targets for part in parts):
-                logits = self.forward(batches, [task])[task]
+            rows = AnsweredPrompts(task, prompts, no_answers(prompts))
+            if view.reads_answers and any(task in part.targets for part in parts):
+                mask = torch.cat([part.present[task] for part in parts])
                 wanted = stack_tokens([part.targets[task] for part in parts], NO_TOKEN)
-                said = SaidAnswers.of(logits, wanted[:, : logits.shape[1]])
-            outputs[task] = view.answer(self.language_model, task, prompts, chosen, said)
+                rows = replace(rows, answers=wanted.where(mask[:, None], NO_TOKEN))
+            outputs[task] = self._answer(view, rows, chosen)
         return outputs
+
+    def _answer(self, view: AnswerView, rows: AnsweredPrompts, chosen: Tensor) -> Tensor:
+        """Return what is predicted of rows, (N, K); their number doesn't bound the memory.
+
+        Args:
+            view: how they are answered.
+            rows: prompts, and the right answers where they are known.
+            chosen: (N,) bool, as for ``AnswerView.answer``.
+        """
+        lengths = (rows.prompts != 0).sum(dim=1)
+        blocks = answer_blocks(lengths.tolist(), view, rows.answers.shape[1])
+        found = []
+        for block in blocks or [[]]:
+            places = torch.tensor(block, dtype=torch.int64, device=rows.prompts.device)
+            own = AnsweredPrompts(
+                rows.task, without_padding(rows.prompts[places], 0), rows.answers[places]
+            )
+            said = self._said(own)
+            found.append(
+                view.answer(self.language_model, rows.task, own.prompts, chosen[places], said)
+            )
+        outputs = stack_tokens(found, NO_TOKEN)
+        order = torch.tensor(list(chain.from_iterable(blocks)), device=outputs.device)
+        return outputs[order.argsort()] if len(order) else outputs
+
+    def _said(self, rows: AnsweredPrompts) -> SaidAnswers:
+        """Return what the language model makes of right answers."""
+        there = (rows.prompts != 0).any(dim=1) & (rows.answers >= 0).any(dim=1)
+        said = SaidAnswers.nothing(len(there), there.device)
+        if not there.any():
+            return said
+        answers = without_padding(rows.answers[there], NO_TOKEN)
+        known = AnsweredPrompts(rows.task, rows.prompts[there], answers)
+        (logits,) = self.language_model(None, [known]).logits
+        return said.filled(there, SaidAnswers.of(logits, answers))
 
     @property
     def language_model(self) -> LanguageModel:

@@ -27,6 +27,7 @@ from pollinate.errors import UsageError
 
 DECIDING = ("normalizer", "pre_tokenizer", "model", "added_tokens")  # parts of tokenizer.json
 CHUNK = 4096  # prompts that are tokenised at a time
+UNKNOWN = "\ue000"  # a private character, which no tokenizer has learnt
 WORTH_SAYING = 0.01  # share of prompts that were cut, below which nothing is said of it
 
 
@@ -44,6 +45,7 @@ class PromptModality(Modality):
 
     Attributes:
         end: the model's id that ends an answer.
+        most, room: tokens that a prompt, and its answer, may have.
         chat: the texts before and after a prompt, where it is said in a conversation; else None.
     """
 
@@ -60,8 +62,9 @@ class PromptModality(Modality):
         self.shift = padding_shift(known["padding"]) if known else 0
         self.end: int = known.get("end", SEPARATOR_ID) if known else SEPARATOR_ID
         self.separate = bool(known.get("separate"))  # whether prompt and answer are two sequences
-        self.limit: int | None = known.get("limit")
+        self.most, self.room = prompt.rooms(known.get("limit") if known else None, self.separate)
         self.chat = conversation(prompt, known.get("chat"))
+        self.knows_spaces = self._ids(" ") != self._ids(UNKNOWN)
 
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
         """Tokenise; a prompt that is too long loses tokens, of the user's text alone."""
@@ -84,9 +87,9 @@ class PromptModality(Modality):
 
     def options(self) -> dict[str, Any]:
         known = asdict(self.prompt)
-        known.pop("parts")
+        del known["parts"], known["max_answer"]
         tokenizer = sha256(self.text.encode()).hexdigest()
-        return {"prompt": known, "tokenizer": tokenizer, "chat": self.chat, "limit": self.limit}
+        return {"prompt": known, "tokenizer": tokenizer, "chat": self.chat, "most": self.most}
 
     def encoder_arguments(self) -> dict[str, Any]:
         return {}
@@ -94,7 +97,8 @@ class PromptModality(Modality):
     @property
     def spaced(self) -> bool:
         """Whether a space goes before an answer."""
-        return not self.separate and self.chat is None and not self.prompt.ends_in_space
+        alone = not self.separate and self.chat is None and not self.prompt.ends_in_space
+        return alone and self.knows_spaces
 
     def vocabulary(self) -> dict[str, Any]:
         """Return what decides which tokens an answer has, as plain values."""
@@ -108,7 +112,10 @@ class PromptModality(Modality):
         """
         given = [f" {text}" if self.spaced else text for text in texts]
         found = self.core.encode_batch(given, add_special_tokens=False)
-        return [list(one.ids) for one in found]
+        return [[token for token in one.ids if token + self.shift] for one in found]  # 0 is padding
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.core.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of the model's ids, without white space round it."""
@@ -135,8 +142,10 @@ class PromptModality(Modality):
                 own = self._may_be_cut(one, len(before), len(text) - len(after))
                 if self._ends(ids) and not own[-1]:  # else an answer would begin after the end
                     ids, own = ids[:-1], own[:-1]
+                found_ids = ids + self.shift
+                own, found_ids = own[found_ids != 0], found_ids[found_ids != 0]  # 0 is padding
                 kept = self._kept(own)
-                yield ok, ids[kept] + self.shift, len(ids) - len(kept)
+                yield ok, found_ids[kept], len(found_ids) - len(kept)
 
     def _ends(self, ids: np.ndarray) -> bool:
         """Say whether a prompt that an answer follows ends in the model's own end."""
@@ -151,15 +160,14 @@ class PromptModality(Modality):
 
     def _kept(self, own: np.ndarray) -> np.ndarray:
         """Return the places of the tokens that stay, at most ``max_tokens`` of them."""
-        most = self.prompt.max_tokens
-        surplus = len(own) - most
+        surplus = len(own) - self.most
         places = np.arange(len(own))
         if surplus <= 0:
             return places
         mine = places[own]
         if surplus >= len(mine):
             raise UsageError(
-                f"max_prompt must leave room for a part of the row, got {most} tokens, of which "
+                f"max_prompt must leave room for a part of the row, got {self.most} tokens, of which "
                 f"the model's form of a conversation needs {len(own) - len(mine)}"
             )
         lost = mine[:surplus] if self.prompt.cut == "left" else mine[-surplus:]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -33,7 +34,9 @@ from lightning_modules.routing import Routing, RowAssignment, Shares
 from pollinate.errors import PollinateError, UsageError
 from pollinate.requirements import require
 
+GoesOn = Callable[[Tensor, int], Tensor]  # c answers (n c, A) of each prompt -> logits (n c, A, V)
 GGUF = ".gguf"
+MOST_TOKENS = 16_384  # whose vectors are held at a time while answering: 0.8 GB of SmolLM2's
 NO_TOKEN = -1  # in answers: beyond the last token
 USER = "\ue000user\ue001"  # private characters, which stand for what a row says
 SYSTEM = "\ue000system\ue001"
@@ -409,7 +412,7 @@ class LanguageModel(TransformersText):
     def score(self, task: str, prompts: Tensor, choices: Tensor) -> Tensor:
         """Return log p(choice | prompt): (n, P), (C, A) -> (n, C).
 
-        The prompts are read once; each choice goes on from there.
+        The prompts are read once; each choice goes on from there, as many at a time as fit.
 
         Args:
             task: whose adapters.
@@ -419,63 +422,70 @@ class LanguageModel(TransformersText):
         rows, count = len(prompts), len(choices)
         if not rows:
             return torch.zeros((0, count), device=prompts.device)
-        wanted = choices.to(prompts.device).repeat(rows, 1)  # (n C, A)
-        if self.separate:
-            with self._assigned([(task, rows)], prompts.device):
-                logits = self._score_apart(task, prompts, wanted, count)
-        else:
-            logits = self._score_as_one(task, prompts, wanted, count)
-        return answer_log_likelihood(logits, wanted).view(rows, count)
+        read = self._read_apart_once if self.separate else self._read_once
+        with self._assigned([(task, rows)], prompts.device):
+            go_on = read(prompts)
+        size = max(1, MOST_TOKENS // (rows * (prompts.shape[1] + choices.shape[1])))
+        found = []
+        for block in choices.to(prompts.device).split(size):
+            wanted = block.repeat(rows, 1)  # (n c, A)
+            with self._assigned([(task, len(wanted))], prompts.device):
+                logits = go_on(wanted, len(block))
+            found.append(answer_log_likelihood(logits, wanted).view(rows, -1))
+        return torch.cat(found, dim=1)
 
-    def _score_apart(self, task: str, prompts: Tensor, wanted: Tensor, count: int) -> Tensor:
+    def _read_apart_once(self, prompts: Tensor) -> GoesOn:
         from transformers.modeling_outputs import BaseModelOutput
 
         mask = (prompts != 0).long()
         ids = torch.where(prompts != 0, prompts - self.shift, self.padding)
         hidden = self.network.get_encoder()(input_ids=ids, attention_mask=mask)[0]
-        begun = functional.pad(wanted[:, :-1], (1, 0), value=self._start)
-        with self._assigned([(task, len(wanted))], prompts.device):
-            found: Tensor = self.network(
-                encoder_outputs=BaseModelOutput(
-                    last_hidden_state=hidden.repeat_interleave(count, dim=0)
-                ),
+
+        def go_on(wanted: Tensor, count: int) -> Tensor:
+            begun = functional.pad(wanted[:, :-1], (1, 0), value=self._start)
+            states = hidden.repeat_interleave(count, dim=0)
+            logits: Tensor = self.network(
+                encoder_outputs=BaseModelOutput(last_hidden_state=states),
                 attention_mask=mask.repeat_interleave(count, dim=0),
                 decoder_input_ids=begun.where(begun >= 0, self.padding),
                 use_cache=False,
             ).logits
-        return found
+            return logits
 
-    def _score_as_one(self, task: str, prompts: Tensor, wanted: Tensor, count: int) -> Tensor:
+        return go_on
+
+    def _read_once(self, prompts: Tensor) -> GoesOn:
         ids = pad_left(prompts)
         mask = (ids != 0).long()
-        model_ids = torch.where(ids != 0, ids - self.shift, self.padding)
-        places = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        with self._assigned([(task, len(ids))], ids.device):
-            first = self.network(
-                input_ids=model_ids,
-                attention_mask=mask,
-                position_ids=places,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        start: Tensor = first.logits[:, -1:].repeat_interleave(count, dim=0)
-        if wanted.shape[1] == 1:
-            return start
-        first.past_key_values.batch_repeat_interleave(count)
-        begun = wanted[:, :-1]
-        length = mask.sum(dim=1).repeat_interleave(count)[:, None]
-        steps = torch.arange(begun.shape[1], device=ids.device)
-        with self._assigned([(task, len(wanted))], ids.device):
+        first = self.network(
+            input_ids=torch.where(ids != 0, ids - self.shift, self.padding),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = cache_name(self.network)
+        read: Any = getattr(first, cache)
+
+        def go_on(wanted: Tensor, count: int) -> Tensor:
+            start: Tensor = first.logits[:, -1:].repeat_interleave(count, dim=0)
+            if wanted.shape[1] == 1:
+                return start
+            own = deepcopy(read)  # what goes on is added to it
+            own.batch_repeat_interleave(count)
+            begun = wanted[:, :-1]
+            real = (begun >= 0).long()
             rest = self.network(
                 input_ids=begun.where(begun >= 0, self.padding),
-                attention_mask=torch.cat(
-                    [mask.repeat_interleave(count, dim=0), (begun >= 0).long()], dim=1
-                ),
-                position_ids=length + steps,
+                attention_mask=torch.cat([mask.repeat_interleave(count, dim=0), real], dim=1),
+                position_ids=mask.sum(dim=1).repeat_interleave(count)[:, None]
+                + torch.arange(begun.shape[1], device=ids.device),
                 use_cache=True,
-                **{cache_name(self.network): first.past_key_values},
+                **{cache: own},
             ).logits
-        return torch.cat([start, rest], dim=1)
+            return torch.cat([start, rest], dim=1)
+
+        return go_on
 
 
 class DrawnTokens:
@@ -566,6 +576,11 @@ def stack_tokens(parts: Sequence[Tensor], padding: int = 0) -> Tensor:
     longest = max(part.shape[1] for part in parts)
     padded = [functional.pad(p, (0, longest - p.shape[1]), value=padding) for p in parts]
     return torch.cat(padded)
+
+
+def no_answers(prompts: Tensor) -> Tensor:
+    """Return answers (n, 0) where none is known."""
+    return prompts.new_zeros((len(prompts), 0))
 
 
 def pad_left(ids: Tensor) -> Tensor:

@@ -486,6 +486,20 @@ class Task(metaclass=Buildable):
         """Return what its answers can be explained by, None for a task whose answers can't be."""
         return None
 
+    def write_with(self, options: Mapping[str, Any]) -> None:
+        """Write answers in words otherwise than in training; other tasks don't change.
+
+        Args:
+            options: some of ``WRITING``, as ``Generation`` has them.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+
+    def tokens_written(self, output: Tensor) -> int:
+        """Return how many tokens were written, one after the other: 0 without answers in words."""
+        return 0
+
     def at_size(self, answer: Label, size: tuple[int, int] | None) -> Label:
         """Return an answer as large as its picture, (height, width), if it has a size."""
         return answer

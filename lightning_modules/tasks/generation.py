@@ -52,6 +52,7 @@ from pollinate.errors import PollinateError, UsageError
 from pollinate.suggest import hint
 
 AVERAGES = ("token", "row")
+MAX_ANSWER = "max_answer"
 LABELS = "labels"  # in place of a list of choices: the answers of the training split
 MOST_CHOICES = 1000
 SLACK = 1.25  # times the longest training answer's tokens is what an answer may have
@@ -118,11 +119,8 @@ class FreeForm(AnswerForm):
         self.score = score
 
     def use(self, task: Generation) -> None:
-        decoding = task.decoding
-        longest = (
-            int(SLACK * task.longest_answer) + 4 if task.longest_answer else decoding.max_tokens
-        )
-        self.view.decoding = replace(decoding, max_tokens=min(decoding.max_tokens, longest))
+        decoding = task.writing
+        self.view.decoding = decoding
         self.view.tokenizer = task.stopping_tokenizer()
         self.texts = AnswerTexts(task.codec, decoding.stop)
 
@@ -289,7 +287,7 @@ class Generation(Task):
         unlabelled: str | Sequence[str] = (),
     ) -> None:
         super().__init__(dataset, target, unseen=unseen, unlabelled=unlabelled)
-        self.prompt = Prompt(prompt, system, chat, max_prompt, cut)
+        self.prompt = Prompt(prompt, system, chat, max_prompt, cut, max_answer)
         if average not in AVERAGES:
             raise UsageError(f"average must be {' or '.join(AVERAGES)}, got {average!r}")
         if not 0 <= label_smoothing < 1:
@@ -299,6 +297,7 @@ class Generation(Task):
         if isinstance(choices, str) and choices != LABELS:
             raise UsageError(f"choices must be a list of answers, or {LABELS}, got {choices!r}")
         self.decoding = Decoding(max_answer, beams, temperature, top_k, top_p, seed, stop)
+        self.writing_options: dict[str, Any] = {}
         self.average = average
         self.label_smoothing = label_smoothing
         self.valid_rows = valid_rows
@@ -343,6 +342,26 @@ class Generation(Task):
         assert self._codec is not None, "use_codec comes first"
         return self._codec
 
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of an answer that are learnt, the end among them: as many as the model reads."""
+        return min(self.decoding.max_tokens, self.codec.room)
+
+    @property
+    def writing(self) -> Decoding:
+        """How answers are written: little longer than those of training, if nothing is said."""
+        most = self.most_tokens
+        longest = min(most, int(SLACK * self.longest_answer) + 4) if self.longest_answer else most
+        return replace(self.decoding, **{"max_tokens": longest, **self.writing_options})
+
+    def write_with(self, options: Mapping[str, Any]) -> None:
+        if isinstance(self.form, ChoiceForm):
+            return
+        self.writing_options = {
+            "max_tokens" if k == MAX_ANSWER else k: v for k, v in options.items()
+        }
+        self.form.use(self)
+
     def use_codec(self, codec: TextCodec) -> None:
         """Be told how answers become tokens."""
         self._codec = codec
@@ -351,7 +370,7 @@ class Generation(Task):
 
     def stopping_tokenizer(self) -> Any:
         """Return a tokenizer of transformers, where writing stops at texts; else None."""
-        if not self.decoding.stop:
+        if not self.writing.stop:
             return None
         from transformers import PreTrainedTokenizerFast
 
@@ -381,7 +400,7 @@ class Generation(Task):
                     f"{len(counts)}; leave choices out, to have answers written"
                 )
             self.choices = sorted(counts)
-        most = self.decoding.max_tokens
+        most = self.most_tokens
         lengths = [len(row) + 1 for row in self.codec.encode_answers(list(counts))]
         kept = [min(length, most) for length in lengths]
         self.rows = counts.total()
@@ -397,10 +416,16 @@ class Generation(Task):
     def notes(self) -> Iterator[str]:
         """Yield how many answers were cut, if that matters."""
         if self.cut_answers > WORTH_SAYING * self.rows:
+            asked, most = self.decoding.max_tokens, self.most_tokens
+            more = (
+                "a larger max_answer keeps more"
+                if most == asked
+                else "the model reads no more beside a prompt: a smaller max_prompt, or a model that "
+                "reads more, keeps more"
+            )
             yield (
-                f"{self.cut_answers:,} of {self.rows:,} training answers are longer than "
-                f"{self.decoding.max_tokens} tokens, and are learnt without their ends; a larger "
-                "max_answer keeps more"
+                f"{self.cut_answers:,} of {self.rows:,} training answers are longer than {most} "
+                f"tokens, and are learnt without their ends; {more}"
             )
 
     def encode(self, values: Iterable[Any]) -> EncodedTargets:
@@ -420,7 +445,7 @@ class Generation(Task):
 
     def tokens_of(self, texts: Sequence[str]) -> Tensor:
         """Return the model's ids of texts with their end, -1 beyond it: (n, A) int64."""
-        most, end = self.decoding.max_tokens, self.codec.end
+        most, end = self.most_tokens, self.codec.end
         rows = [[*row, end][:most] for row in self.codec.encode_answers(texts)]
         found = torch.full((len(rows), max(map(len, rows), default=1)), NO_TOKEN)
         for place, row in enumerate(rows):
@@ -484,6 +509,11 @@ class Generation(Task):
 
     def cell_types(self) -> dict[str, type]:
         return super().cell_types() if self.choices else {"": str}
+
+    def tokens_written(self, output: Tensor) -> int:
+        if isinstance(self.form, ChoiceForm):
+            return 0
+        return int((written_tokens(output) >= 0).sum())
 
     def class_numbers(self, target: Tensor) -> Tensor | None:
         return self.form.numbers(target) if isinstance(self.form, ChoiceForm) else None
