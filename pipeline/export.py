@@ -28,16 +28,18 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> ExportResult:
     # imported here: torch takes seconds, and a wrong folder needs none
     from lightning_modules.predictor import Predictor
     from pipeline.command import silence_libraries
-    from pipeline.exporting import find_adapted_encoder, write_adapter, write_merged
+    from pipeline.exporting import find_adapted_encoders, write_encoders
     from pipeline.terminal import say
     from pollinate.console import new_console
 
     silence_libraries()
     predictor = Predictor.load(checkpoint, config["allow_targets"])
-    found = find_adapted_encoder(predictor, config["task"], config["modality"])
+    merge = config["merge"]
+    found = find_adapted_encoders(predictor, config["task"], config["modality"], merge)
     with fill_atomically(output) as folder:
-        text = write_merged(found, folder) if config["merge"] else write_adapter(found, folder)
-    say(new_console(), f"{text} -> {output}")
+        lines = write_encoders(found, folder, merge)
+    for one, line in zip(found, lines, strict=True):
+        say(new_console(), f"{line} -> {output if len(found) == 1 else output / one.task}")
     return ExportResult(folder=output)
 
 

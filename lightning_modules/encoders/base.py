@@ -202,6 +202,20 @@ class PretrainedEncoder(Encoder):
             PollinateError: the network is only a part of a model.
         """
 
+    @property
+    def peft_task(self) -> str | None:
+        """What peft calls the kind of model; None: one that gives features."""
+        return None
+
+    def save_companions(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Write what goes with a model, or with an adapter for one: a tokenizer, say.
+
+        Args:
+            folder: exists.
+            options: how answers are written, as transformers' ``generate`` takes them; of models
+                that write.
+        """
+
 
 class PlainEncoder(Encoder):
     """Any module of one's own as an encoder: (N, ...) -> (N, D).

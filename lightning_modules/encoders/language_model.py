@@ -211,9 +211,22 @@ class LanguageModel(TransformersText):
             raise PollinateError(not_a_writer(KEY, self.network.config.model_type))
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write the network, its tokenizer and its form of a chat."""
+        """Write the network."""
         save_model(self.network, folder, untied(self.network, weights), KEY)
-        save_tokenizer(folder, self.known, self.known["end"], self.known.get("template"))
+
+    @property
+    def peft_task(self) -> str:
+        return "SEQ_2_SEQ_LM" if self.separate else "CAUSAL_LM"
+
+    def save_companions(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Write the tokenizer, its form of a chat, and how answers are written."""
+        from transformers import GenerationConfig
+
+        save_tokenizer(folder, self.known, self.end, self.known.get("template"))
+        known = {"eos_token_id": self.end, "pad_token_id": self.padding}
+        if self.separate:
+            known["decoder_start_token_id"] = self._start
+        GenerationConfig(**known, **options).save_pretrained(folder)
 
     def forward(  # type: ignore[override]  # more than the contract asks, and all through one call
         self,
@@ -642,12 +655,12 @@ def looks_back_only(network: Any) -> bool:
 def untied(network: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights without those that are another's: the head's, where it is the embedding."""
     seen: set[int] = set()
-    found = {}
+    again: set[str] = set()
     for name, value in network.state_dict(keep_vars=True).items():
-        if id(value) not in seen and name in weights:
-            found[name] = weights[name]
+        if id(value) in seen:
+            again.add(name)
         seen.add(id(value))
-    return found
+    return {name: value for name, value in weights.items() if name not in again}
 
 
 def writing_of(model: str, network: Any) -> dict[str, Any]:

@@ -195,12 +195,15 @@ class TransformersText(TransformersEncoder):
         return {"architecture": architecture, **tokenizer_of(options["model"], KEY, network)}
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write the network and its tokenizer.
+        """Write the network.
 
         Raises:
             PollinateError: the network is only a part of a model.
         """
         save_model(self.network, folder, weights, KEY)
+
+    def save_companions(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Write the tokenizer."""
         save_tokenizer(folder, self.known)
 
     def token_layers(self) -> list[TokenLayer]:

@@ -496,6 +496,10 @@ class Task(metaclass=Buildable):
             UsageError: a value is out of range.
         """
 
+    def writing_options(self) -> dict[str, Any]:
+        """Return how answers in words are written, as transformers' ``generate`` takes it."""
+        return {}
+
     def tokens_written(self, output: Tensor) -> int:
         """Return how many tokens were written, one after the other: 0 without answers in words."""
         return 0

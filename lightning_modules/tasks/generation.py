@@ -297,7 +297,7 @@ class Generation(Task):
         if isinstance(choices, str) and choices != LABELS:
             raise UsageError(f"choices must be a list of answers, or {LABELS}, got {choices!r}")
         self.decoding = Decoding(max_answer, beams, temperature, top_k, top_p, seed, stop)
-        self.writing_options: dict[str, Any] = {}
+        self.changed: dict[str, Any] = {}
         self.average = average
         self.label_smoothing = label_smoothing
         self.valid_rows = valid_rows
@@ -352,14 +352,15 @@ class Generation(Task):
         """How answers are written: little longer than those of training, if nothing is said."""
         most = self.most_tokens
         longest = min(most, int(SLACK * self.longest_answer) + 4) if self.longest_answer else most
-        return replace(self.decoding, **{"max_tokens": longest, **self.writing_options})
+        return replace(self.decoding, **{"max_tokens": longest, **self.changed})
+
+    def writing_options(self) -> dict[str, Any]:
+        return {} if isinstance(self.form, ChoiceForm) else self.writing.options()
 
     def write_with(self, options: Mapping[str, Any]) -> None:
         if isinstance(self.form, ChoiceForm):
             return
-        self.writing_options = {
-            "max_tokens" if k == MAX_ANSWER else k: v for k, v in options.items()
-        }
+        self.changed = {"max_tokens" if k == MAX_ANSWER else k: v for k, v in options.items()}
         self.form.use(self)
 
     def use_codec(self, codec: TextCodec) -> None:

@@ -138,18 +138,19 @@ class PeftAdapter:
         lengths = self.weights[f"{name}{MAGNITUDE}"].flatten()
         return AdaptedLayer.decomposed(down, scaled, lengths, frozen, self.transposed)
 
-    def write(self, folder: Path, base: str | None) -> None:
+    def write(self, folder: Path, base: str | None, task: str | None = None) -> None:
         """Write what ``peft.PeftModel.from_pretrained(network, folder)`` reads.
 
         Args:
             folder: exists.
             base: a public name of the network, or None.
+            task: what peft calls the kind of network.
         """
         from safetensors.torch import save_file  # only an export needs it
 
         config = {
             "peft_type": "LORA",
-            "task_type": None,
+            "task_type": task,
             "base_model_name_or_path": base,
             "r": self.rank,
             "lora_alpha": self.alpha,

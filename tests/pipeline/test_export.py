@@ -26,7 +26,7 @@ from lightning_modules.tuning.lora import LoRA
 from lightning_modules.tuning.task_lora import TaskLoRA
 from pipeline.evaluate import main as evaluate
 from pipeline.export import main as export
-from pipeline.exporting import AdaptedEncoder, find_adapted_encoder, write_merged
+from pipeline.exporting import AdaptedEncoder, find_adapted_encoders, write_merged
 from pipeline.serving.model_folder import DATA_FOLDER, REQUIREMENTS
 from pipeline.serving.model_folder import export_model as serve
 from pipeline.serving.pyfunc import _load_pyfunc
@@ -162,9 +162,8 @@ def predictor(run: Path) -> Predictor:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["task=size"], r"image and text have adapters; say whose: modality="),
+        (["task=size"], r"there are encoders of image and text; say whose: modality="),
         (["task=sizes", "modality=text"], r"no task 'sizes'"),
-        (["modality=text"], r"each task has its own adapters; say which: task="),
         (["task=size", "modality=sound"], r"modality must be one with adapters, .* got sound"),
     ],
 )
@@ -193,7 +192,7 @@ def test_what_cannot_be_taken_out(run: Path, tmp_path: Path) -> None:
     predictor = Predictor.load(last(run))
     predictor.network.tunings = {"text": Frozen()}
     with pytest.raises(UsageError, match="the run trained no adapters"):
-        find_adapted_encoder(predictor, "size", None)
+        find_adapted_encoders(predictor, "size", None)
 
 
 def test_nothing_is_overwritten_unasked(run: Path, tmp_path: Path, capsys: Any) -> None:
