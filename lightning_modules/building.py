@@ -453,6 +453,7 @@ def build_combination(
         datasets = {name: data["datasets"][name] for name in own["datasets"]}
         used = {modality for spec in datasets.values() for modality in spec["inputs"]}
         specs = {name: data["tasks"][name] for name in own["tasks"]}
+        used |= {TEXT for name in own["tasks"] if tasks[name].prompt is not None}
         forms = own.get(FORMS) or {name: name for name in modalities if name in used}
         changes = {"datasets": datasets, "tasks": specs}
         changes |= {name: data[there] for name, there in forms.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -47,10 +47,12 @@ class Predictions:
 
     answers: {task: N answers, None where a row lacks what the task reads}.
     errors: {row: why a value of it can't be read}.
+    tokens: that were written, one after the other, by tasks that answer in words.
     """
 
     answers: dict[str, list[Label | None]]
     errors: dict[int, str] = field(default_factory=dict)
+    tokens: int = 0
 
 
 @dataclass
@@ -103,20 +105,10 @@ class Predictor:
     ) -> None:
         self.network = network.eval()
         self.tasks = dict(tasks)
-        asked = {name: task.prompt for name, task in tasks.items() if task.prompt is not None}
+        asked = [name for name, task in tasks.items() if task.prompt is not None]
         prompts = {prompt_input(t): prompt_modality(t, tasks[t], modalities) for t in asked}
         self.modalities = {**modalities, **prompts}
-        self.inputs = {
-            dataset: {
-                **columns,
-                **{
-                    prompt_input(task): {TEMPLATE: prompt.template}
-                    for task, prompt in asked.items()
-                    if dataset in network.routes[task]
-                },
-            }
-            for dataset, columns in inputs.items()
-        }
+        self.inputs = with_prompts(inputs, tasks, network.routes)
         self.readings = dict(readings or {})
         self.trust = trust or Trust()
 
@@ -253,6 +245,7 @@ class Predictor:
         tasks: Sequence[str] | None = None,
         batch_size: int = 256,
         doubts: Mapping[str, Doubts] | None = None,
+        watch: Callable[[Predictions], None] | None = None,
     ) -> Predictions:
         """Predict every row that has what a task reads; a row that can't be read is skipped.
 
@@ -262,6 +255,7 @@ class Predictor:
             tasks: the tasks wanted; None: all.
             batch_size: rows at a time, >= 1.
             doubts: what ``doubts`` gave for these tasks; None: what training asked for.
+            watch: is given what was found so far, each time that there is more.
 
         Raises:
             UsageError: the columns have different lengths, or a task or modality isn't known.
@@ -280,13 +274,28 @@ class Predictor:
                 outside = self._outside(outputs, read, asked)
                 for task, output in outputs.items():
                     own = self.tasks[task]
+                    found.tokens += own.tokens_written(output)
                     pictures = columns.get(own.maps.modality) if own.maps is not None else None
                     doubt, several = asked.get(task), samples.get(task)
                     labels = self._answers(task, output, outside.get(task), doubt, several)
                     for row, label in zip(rows, labels, strict=True):
                         size = None if pictures is None else displayed_size(pictures[row])
                         found.answers[task][row] = own.at_size(label, size)
+                if watch is not None:
+                    watch(found)
         return found
+
+    def write_with(self, options: Mapping[str, Any]) -> None:
+        """Write answers in words otherwise than in training, from now on.
+
+        Args:
+            options: as for ``Task.write_with``.
+
+        Raises:
+            UsageError: no task writes, or a value is out of range.
+        """
+        if options:
+            write_with(self.tasks, options)
 
     def _samples(
         self, batches: Mapping[str, Batch], routes: Routes, asked: Mapping[str, Doubts]
@@ -454,6 +463,39 @@ class Predictor:
 def asked_parts(asked: Mapping[str, Doubts], task: str) -> bool:
     """Say whether the parts of a task's uncertainty are asked for, and can be told."""
     return task in asked and asked[task].parts
+
+
+def with_prompts(
+    inputs: Mapping[str, Mapping[str, InputColumns]], tasks: Mapping[str, Task], routes: Routes
+) -> dict[str, dict[str, InputColumns]]:
+    """Return inputs with the prompts of tasks that answer in words, ``prompt/TASK``.
+
+    Args:
+        inputs: {data set: {modality: its column, or columns}}.
+        tasks: {name: task}.
+        routes: {task: data sets}.
+    """
+    found: dict[str, dict[str, InputColumns]] = {name: dict(own) for name, own in inputs.items()}
+    for task, names in routes.items():
+        prompt = tasks[task].prompt
+        for name in names if prompt is not None else ():
+            assert prompt is not None
+            found[name][prompt_input(task)] = {TEMPLATE: prompt.template}
+    return found
+
+
+def write_with(tasks: Mapping[str, Task], options: Mapping[str, Any]) -> None:
+    """Let tasks write otherwise; see ``Task.write_with``.
+
+    Raises:
+        UsageError: none of them writes, or a value is out of range.
+    """
+    if all(task.averages for task in tasks.values()):
+        raise UsageError(
+            f"decoding is for tasks that write answers, and {', '.join(tasks)} don't; leave it out"
+        )
+    for task in tasks.values():
+        task.write_with(options)
 
 
 def load_network_weights(network: TaskNetwork, checkpoint: Path) -> None:

@@ -28,6 +28,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     from pipeline.command import silence_libraries
     from pipeline.evaluation import evaluate, print_evaluation, results_file, write_evaluation
     from pipeline.find_checkpoint import find_checkpoint
+    from pipeline.prediction.decoding import checked_decoding
     from pipeline.terminal import say
     from pollinate.console import new_console
 
@@ -36,7 +37,12 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> EvaluateResult:
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
     path = results_file(checkpoint, config["split"], config["run_dir"])
     found = evaluate(
-        checkpoint, config["split"], config["batch_size"], config["allow_targets"], console
+        checkpoint,
+        config["split"],
+        config["batch_size"],
+        config["allow_targets"],
+        console,
+        checked_decoding(config["decoding"]),
     )
     was_there = write_evaluation(found, path)
     print_evaluation(console, found)

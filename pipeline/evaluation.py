@@ -16,7 +16,7 @@ from lightning_modules.callbacks.progress_bars import EvaluationProgressBar
 from lightning_modules.checkpoints import read_spec, require_training_config
 from lightning_modules.evaluation_module import EvaluationModule
 from lightning_modules.network import MultiTaskNetwork
-from lightning_modules.predictor import load_network_weights
+from lightning_modules.predictor import load_network_weights, write_with
 from lightning_modules.rebuilding import rebuilding
 from lightning_modules.trust.stored import restore_trust
 from pipeline.build import build_datamodule, build_evaluation_module
@@ -39,6 +39,7 @@ class Evaluation:
     modalities: {task: what it reads}; rows: {task: labelled rows}.
     scores: {task: {metric: value}}; baseline: of the best constant answer.
     calibration: {task: figures before and after}, of a checkpoint that is calibrated.
+    decoding: how answers in words were written otherwise than in training.
     """
 
     checkpoint: str
@@ -48,10 +49,16 @@ class Evaluation:
     scores: TaskMetrics
     baseline: TaskMetrics
     calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decoding: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
-    checkpoint: Path, split: str, batch_size: int, allow_targets: Sequence[str], console: Console
+    checkpoint: Path,
+    split: str,
+    batch_size: int,
+    allow_targets: Sequence[str],
+    console: Console,
+    decoding: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Load the data of a checkpoint's run again and measure it on one split.
 
@@ -61,11 +68,15 @@ def evaluate(
         batch_size: rows at a time, >= 1; 256, as in training, gives the very same numbers.
         allow_targets: packages, besides our own, whose classes the checkpoint may name.
         console: where progress is shown.
+        decoding: how answers in words are written otherwise than in training.
 
     Raises:
+        UsageError: an option of decoding is out of range, or no task writes.
         PollinateError: the checkpoint can't be read, or the data changed since.
     """
     module, datamodule, config = evaluated_module(checkpoint, batch_size, allow_targets, console)
+    changed = dict(decoding or {})
+    write_with(module.tasks, changed)
     trust, kept = restore_trust(read_spec(checkpoint), module.tasks), CollectedRows()
     collected = kept.of(split, module, datamodule) if trust.tasks else nullcontext()
     with explain_out_of_memory("batch_size", batch_size), collected:
@@ -79,7 +90,9 @@ def evaluate(
     baseline = constant_baselines(datamodule, split)
     reports = kept.reports(split, module.tasks, trust)
     calibration = {task: one.summary() for task, one in reports.items()}
-    return Evaluation(str(checkpoint), split, modalities, rows, scores, baseline, calibration)
+    return Evaluation(
+        str(checkpoint), split, modalities, rows, scores, baseline, calibration, changed
+    )
 
 
 def evaluated_module(

@@ -23,10 +23,12 @@ class PredictResult(CommandResult):
 
 def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
     from pipeline.find_checkpoint import find_checkpoint
+    from pipeline.prediction.decoding import checked_decoding
     from pipeline.prediction.input_files import ReaderOptions, check_input, open_input
     from pipeline.prediction.output_files import check_output
 
     source, output = Path(config["input"]), Path(config["output"])
+    decoding = checked_decoding(config["decoding"])
     check_input(source)
     check_output(output, source, config["overwrite"])
     checkpoint = find_checkpoint(config["checkpoint"], config["uri"])
@@ -42,6 +44,7 @@ def run(config: Mapping[str, Any], _: CommandArguments) -> PredictResult:
 
     silence_libraries()
     predictor = Predictor.load(checkpoint, config["allow_targets"])
+    predictor.write_with(decoding)
     reader = ReaderOptions(**{name: config[name] for name in READER})
     trained = trained_readings(predictor.inputs, predictor.readings)
     named = [name for given in config["columns"].values() for name in columns_named(given)]

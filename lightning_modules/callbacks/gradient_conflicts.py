@@ -13,6 +13,7 @@ from lightning_modules.balancers.gradient_base import GradientBalancer
 from lightning_modules.balancers.shared_gradients import GradientReducer
 from lightning_modules.metrics import publish
 from lightning_modules.module import MultiTaskModule, as_multitask
+from lightning_modules.tuning.routed_adapters import shared_parameters
 
 MOST_TASKS = 12  # whose pairs are logged one by one
 
@@ -21,8 +22,8 @@ class LogGradientConflicts(Callback):
     """Logs lengths, cosines and conflicts of the tasks' gradients every n optimizer steps.
 
     A balancer that looks at gradients tells what it saw. For one that weighs losses, the gradients
-    of the trunk's parameters are computed for the occasion: nothing of the training changes. Where
-    these parameters are sharded there is nothing to look at.
+    of the trunk's parameters, or of a language model's last block, are computed for the occasion:
+    nothing of the training changes. Where these parameters are sharded there is nothing to look at.
 
     Names: ``gradient/norm/<task>``, ``gradient/cosine/<task>/<task>``, ``gradient/conflicts``
     (share of the pairs of tasks whose cosine is negative).
@@ -71,8 +72,18 @@ class LogGradientConflicts(Callback):
 
 
 def watched_parameters(module: MultiTaskModule) -> list[nn.Parameter]:
-    """Return the trunk's shared parameters, or all shared ones, if it has none that train."""
+    """Return the trunk's shared parameters, or all shared ones, if it has none that train.
+
+    Answers in words go past the trunk: where there are some, the shared parameters of the language
+    model's last block that trains.
+    """
     network = module.network
+    if network.prompted():
+        shared = {id(p) for p in shared_parameters(network.language_model) if p.requires_grad}
+        blocks = [
+            [p for p in block if id(p) in shared] for block in network.language_model.tuned_groups()
+        ]
+        return next((block for block in reversed(blocks) if block), [])
     found = [p for p in network.trunk.shared_parameters() if p.requires_grad]
     return found or [p for p in network.shared_parameters() if p.requires_grad]
 

@@ -65,6 +65,20 @@ class Ensemble(TaskNetwork):
                 found[f"{place}/{key}"] = encoded
         return found
 
+    def answer(
+        self,
+        batches: Mapping[str, Batch],
+        routes: Routes,
+        limits: Mapping[str, int] | None = None,
+    ) -> dict[str, Tensor]:
+        outputs: dict[str, dict[int, Tensor]] = {}
+        for place, member, own in self._members_with_tasks(routes):
+            names = {name for datasets in own.values() for name in datasets}
+            read = {name: batch for name, batch in batches.items() if name in names}
+            for task, output in (member.answer(read, own, limits) if read else {}).items():
+                outputs.setdefault(task, {})[place] = output
+        return {task: self._mean(task, found) for task, found in outputs.items()}
+
     def predict(self, encoded: Mapping[str, EncodedDataset], routes: Routes) -> dict[str, Tensor]:
         """Average what the members make of the rows that they encoded."""
         found = self._by_place(encoded, routes)
@@ -188,6 +202,13 @@ class OutputEnsemble(MergeMethod, CombinesNetworks):
         routes: Routes,
         options: Mapping[str, Any],
     ) -> TaskNetwork:
+        written = [name for name, task in tasks.items() if not task.averages]
+        if written and len(networks) > 1:
+            raise UsageError(
+                f"an ensemble averages answers, and texts, which {listing(written)} write"
+                f"{'s' if len(written) == 1 else ''}, have no mean; merge the weights, "
+                "method=average or ties, or give the task choices"
+            )
         method = cls(options.get("weights"))
         method.used_models({label: list(one.routes) for label, one in networks.items()})
         weights = {

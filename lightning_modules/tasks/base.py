@@ -406,6 +406,11 @@ class Task(metaclass=Buildable):
     def decode(self, output: Tensor) -> list[Label]:
         """Turn outputs (N, ...) into one answer for people a row."""
 
+    @property
+    def averages(self) -> bool:
+        """Whether outputs of several models have a mean."""
+        return True
+
     def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return what several models say together: (M, N, ...) -> (N, ...).
 
@@ -490,7 +495,8 @@ class Task(metaclass=Buildable):
         """Write answers in words otherwise than in training; other tasks don't change.
 
         Args:
-            options: some of ``WRITING``, as ``Generation`` has them.
+            options: some of max_answer, beams, temperature, top_k, top_p, seed and stop, as
+                ``Generation`` has them.
 
         Raises:
             UsageError: a value is out of range.

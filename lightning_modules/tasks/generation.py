@@ -39,6 +39,7 @@ from lightning_modules.tasks.base import (
     class_names,
     class_problem,
     label_text,
+    mean_softmax,
 )
 from lightning_modules.tasks.class_metrics import MacroF1, confusion_metric
 from lightning_modules.tasks.text_metrics import (
@@ -504,6 +505,14 @@ class Generation(Task):
     def decode(self, output: Tensor) -> list[Label]:
         """Return the text, and of choices its probability and those of all."""
         return self.form.decode(output)
+
+    @property
+    def averages(self) -> bool:
+        return isinstance(self.form, ChoiceForm)
+
+    def ensemble_output(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return log sum_m w_m p_m(choice | prompt, one of the choices): (M, N, C) -> (N, C)."""
+        return mean_softmax(outputs.float(), weights)
 
     def cells(self, answer: Label | None) -> dict[str, Any]:
         return super().cells(answer) if self.choices else {"": (answer or {}).get("label")}

@@ -300,6 +300,7 @@ class EvaluateConfig:
 
     checkpoint: str = user_path()
     split: str = one_of("train", "valid", "test")
+    decoding: dict[str, Any]
     batch_size: int = at_least(1)
     run_dir: str | None = user_path()
     uri: str
@@ -339,6 +340,7 @@ class PredictConfig:
     batch_size: int = at_least(1)
     tasks: list[str] | None
     columns: dict[str, Any]
+    decoding: dict[str, Any]
     delimiter: str | None
     quote: str | None
     encoding: str | None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.progress import Progress
 from datamodules.inputs import InputColumns
 from datamodules.sources.row_files import FileRow, RowFile
 from lightning_modules.predictor import Predictions, Predictor
+from lightning_modules.tasks.base import Label
 from lightning_modules.trust.doubts import DoubtOptions, Doubts
 from pipeline.prediction.inputs import (
     COMMAND_LINE,
@@ -81,7 +83,7 @@ def predict_file(
         say(console, f"note: {note}")
     input_names, schema = output_columns(source, chosen, doubts)
     bad = UnreadableRows()
-    done = 0
+    done, tokens, start = 0, 0, time.perf_counter()
     with (
         output_file(output, schema) as writer,
         picture_files(output, chosen, options.overwrite) as files,
@@ -89,15 +91,23 @@ def predict_file(
     ):
         bar = progress.add_task("predicting", total=source.count)
         for rows in source.chunks(CHUNK * options.batch_size):
+
+            def watch(part: Predictions, before: int = done, so_far: int = tokens) -> None:
+                speed = tokens_per_second(so_far + part.tokens, time.perf_counter() - start)
+                rows_done = before + max(map(count_answers, part.answers.values()), default=0)
+                progress.update(bar, completed=rows_done, description=f"predicting{speed}")
+
             size = options.batch_size
-            found = predict_rows(predictor, rows, columns, tasks, source, size, doubts)
+            found = predict_rows(predictor, rows, columns, tasks, source, size, doubts, watch)
+            tokens += found.tokens
             bad.add(done, found.errors)
             if bad.count and options.stop_at_bad_row:
                 raise PollinateError(stopped_message(source, bad))
             writer.write(list(output_rows(rows, input_names, found, chosen, files, done, doubts)))
             done += len(rows)
             progress.update(bar, completed=done)
-    say(console, prediction_report(source, output, tasks, done, bad))
+    speed = tokens_per_second(tokens, time.perf_counter() - start)
+    say(console, prediction_report(source, output, tasks, done, bad, speed))
     for drift in filter(None, (own.drift() for own in doubts.values())):
         say(console, f"warning: {drift}")
     for task, folder in files.folders.items():
@@ -133,16 +143,27 @@ def predict_rows(
     source: RowFile,
     batch_size: int,
     doubts: Mapping[str, Doubts],
+    watch: Callable[[Predictions], None] | None = None,
 ) -> Predictions:
     """Answer a chunk of rows; every row without any answer has an error."""
     values, errors = raw_values(rows, columns, source.folder, source.empty)
     with explain_out_of_memory("batch_size", batch_size):
-        found = predictor.predict(values, tasks, batch_size, doubts)
+        found = predictor.predict(values, tasks, batch_size, doubts, watch)
     read = [column_names(given) for given in columns.values()]
     for place in range(len(rows)):
         if all(answers[place] is None for answers in found.answers.values()):
-            errors.setdefault(place, found.errors.get(place) or f"{', '.join(read)} empty")
-    return Predictions(found.answers, found.errors | errors)
+            why = f"{', '.join(dict.fromkeys(read))} empty"
+            errors.setdefault(place, found.errors.get(place) or why)
+    return Predictions(found.answers, found.errors | errors, found.tokens)
+
+
+def count_answers(answers: Sequence[Label | None]) -> int:
+    return sum(answer is not None for answer in answers)
+
+
+def tokens_per_second(tokens: int, seconds: float) -> str:
+    """Say how fast answers in words are written; nothing where none is."""
+    return f", {tokens / max(seconds, 1e-9):,.0f} tokens per second" if tokens else ""
 
 
 def stopped_message(source: RowFile, bad: UnreadableRows) -> str:
@@ -153,9 +174,14 @@ def stopped_message(source: RowFile, bad: UnreadableRows) -> str:
 
 
 def prediction_report(
-    source: RowFile, output: Path, tasks: Sequence[str], count: int, bad: UnreadableRows
+    source: RowFile,
+    output: Path,
+    tasks: Sequence[str],
+    count: int,
+    bad: UnreadableRows,
+    speed: str = "",
 ) -> str:
-    lines = [f"{count:,} rows, {', '.join(tasks)} -> {output}"]
+    lines = [f"{count:,} rows, {', '.join(tasks)}{speed} -> {output}"]
     if bad.count:
         rows = "row" if bad.count == 1 else "rows"
         lines.append(f"{bad.count:,} bad {rows} in {source.path}, named in the column error:")

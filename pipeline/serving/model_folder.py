@@ -21,6 +21,7 @@ from pollinate.foreign import read_json
 
 if TYPE_CHECKING:
     from datamodules.inputs import InputColumns  # imports torch
+    from lightning_modules.tasks.base import Task
 
 OWN_PACKAGES = ("pollinate", "pipeline", "datamodules", "lightning_modules", "configs")
 NEEDED_PACKAGES = (  # what loading and predicting import
@@ -121,14 +122,14 @@ def export_model(checkpoint: Path, folder: Path, allow_targets: Sequence[str] = 
     for own in ("merged", "sources"):  # what other models are called, and where they are
         parts.pop(own, None)
     write_checkpoint({"state_dict": weights, "pollinate": parts}, folder / DATA_FOLDER / WEIGHTS)
-    inputs = {name: data["inputs"] for name, data in config["data"]["datasets"].items()}
     needed = [*NEEDED_PACKAGES, *extra_packages(config, allow_targets)]
     requirements = [pinned_requirement(name) for name in needed] + copy_code(
         folder / CODE_FOLDER, allow_targets
     )
     (folder / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    tasks = trained_tasks(spec, allow_targets)
     description = ModelDescription(
-        input_names(inputs), answer_columns(spec, allow_targets), list(allow_targets)
+        input_names(served_inputs(config, tasks)), answer_columns(spec, tasks), list(allow_targets)
     )
     text = json.dumps(asdict(description), indent=2)
     (folder / DATA_FOLDER / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -142,6 +143,7 @@ def extra_packages(config: Mapping[str, Any], allow_targets: Sequence[str]) -> l
     from pollinate.instantiate import find_target
 
     used = {name for data in config["data"]["datasets"].values() for name in data["inputs"]}
+    used |= {"text" for task in config["data"]["tasks"].values() if "prompt" in task}
 
     def encoders_of(model: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield {} if model.get(MODEL) == LINEAR else model["encoder"]
@@ -160,14 +162,20 @@ def extra_packages(config: Mapping[str, Any], allow_targets: Sequence[str]) -> l
     return list(dict.fromkeys(name for names in needs for name in names))
 
 
-def answer_columns(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dict[str, str]:
-    """Return {column: str or float} of the answers that a checkpoint's tasks give."""
+def trained_tasks(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dict[str, Task]:
+    """Return {name: task} of a checkpoint, with what they learnt."""
     from lightning_modules.building import build_tasks
-    from lightning_modules.trust.stored import restore_trust
 
     tasks = build_tasks({**spec["config"], "allow_targets": list(allow_targets)})
     for name, task in tasks.items():
         task.load_state_dict(spec["learnt"]["tasks"][name])
+    return tasks
+
+
+def answer_columns(spec: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, str]:
+    """Return {column: str or float} of the answers that a checkpoint's tasks give."""
+    from lightning_modules.trust.stored import restore_trust
+
     trust = restore_trust(spec, tasks)
     found: dict[str, str] = {}
     for name, task in tasks.items():
@@ -176,6 +184,19 @@ def answer_columns(spec: Mapping[str, Any], allow_targets: Sequence[str]) -> dic
         kinds = task.cell_types() | more
         found |= {f"{name}{suffix}": kind.__name__ for suffix, kind in kinds.items()}
     return found
+
+
+def served_inputs(
+    config: Mapping[str, Any], tasks: Mapping[str, Task]
+) -> dict[str, dict[str, InputColumns]]:
+    """Return {data set: {modality, or ``prompt/TASK``: its column, or columns, in training}}."""
+    from lightning_modules.building import task_datasets
+    from lightning_modules.predictor import with_prompts
+
+    data = config["data"]
+    inputs = {name: one["inputs"] for name, one in data["datasets"].items()}
+    routes = {name: task_datasets(one) for name, one in data["tasks"].items()}
+    return with_prompts(inputs, tasks, routes)
 
 
 def network_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,10 +245,42 @@ def package_for_mlflow(folder: Path) -> None:
 
 
 def input_names(inputs: Mapping[str, Mapping[str, InputColumns]]) -> list[str]:
-    """Return the columns that a model reads: its modalities, and text_pair for pairs of texts."""
-    names = {modality for columns in inputs.values() for modality in columns}
-    pairs = any(not isinstance(columns.get("text", ""), str) for columns in inputs.values())
-    return sorted(names | {PAIR_COLUMN} if pairs else names)
+    """Return the columns that a model reads.
+
+    They are its modalities, and text_pair for pairs of texts. Columns of prompts have the names of
+    training; a modality whose columns are among them needs none of its own.
+    """
+    from datamodules.inputs import columns_named
+
+    asked = prompt_columns(inputs)
+    own = [
+        (modality, given)
+        for columns in inputs.values()
+        for modality, given in columns.items()
+        if not is_prompt(modality) and not asked.issuperset(columns_named(given))
+    ]
+    pairs = any(modality == "text" and not isinstance(given, str) for modality, given in own)
+    return sorted({modality for modality, _ in own} | asked | ({PAIR_COLUMN} if pairs else set()))
+
+
+def prompt_columns(inputs: Mapping[str, Mapping[str, InputColumns]]) -> set[str]:
+    """Return the columns that prompts name."""
+    from datamodules.inputs import columns_named
+
+    return {
+        column
+        for columns in inputs.values()
+        for name, given in columns.items()
+        if is_prompt(name)
+        for column in columns_named(given)
+    }
+
+
+def is_prompt(name: str) -> bool:
+    """Say whether an input is a task's prompts."""
+    from datamodules.prompts import PROMPT
+
+    return name.startswith(PROMPT)
 
 
 def model_signature(inputs: Sequence[str], answers: Mapping[str, str]) -> Any:

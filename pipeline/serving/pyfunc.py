@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datamodules.inputs import text_pair
+from datamodules.inputs import column_cells, columns_named, text_pair
 from pipeline.serving.model_folder import (
     DESCRIPTION,
     FLAGS,
@@ -26,6 +26,7 @@ from pipeline.serving.model_folder import (
     ModelDescription,
     export_model,
     input_names,
+    prompt_columns,
     package_for_mlflow,
 )
 from pollinate.errors import UsageError
@@ -75,7 +76,10 @@ def accept_half_surrogates() -> None:
 
 
 class ServedModel:
-    """Answers tables with the columns text, text_pair, image and audio, those the model reads."""
+    """Answers tables with the columns text, text_pair, image and audio, those the model reads.
+
+    Columns that prompts of tasks that answer in words name have the names of training.
+    """
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
@@ -107,13 +111,13 @@ class ServedModel:
         names = self._names(list(map(str, model_input.columns)))
         table = exploded(model_input, names)
         empty = self.predictor.empty_words
-        columns = {name: [raw_value(name, cell, empty) for cell in table[name]] for name in names}
-        if PAIR_COLUMN in columns:
-            second = columns.pop(PAIR_COLUMN)
-            first = columns.get("text", [None] * len(table))
-            columns["text"] = [text_pair(*cells) for cells in zip(first, second, strict=True)]
+        asked = prompt_columns(self.predictor.inputs)
+        texts = {*TEXT_COLUMNS, *asked}
+        raw = {
+            name: [raw_value(cell, name in texts, empty) for cell in table[name]] for name in names
+        }
         doubts = self.predictor.doubts(DoubtOptions(**options_of(params)))
-        found = self.predictor.predict(columns, doubts=doubts)
+        found = self.predictor.predict(self._inputs(raw, asked), doubts=doubts)
         answered: dict[str, list[Any]] = {}
         for task, labels in found.answers.items():
             kind, own = self.predictor.tasks[task], doubts.get(task)
@@ -124,6 +128,24 @@ class ServedModel:
         errors = [found.errors.get(row, "") for row in range(len(table))]
         # as objects an empty cell stays None, and null in JSON, which has no NaN
         return pd.DataFrame({**answered, ERROR: errors}, dtype=object)
+
+    def _inputs(
+        self, cells: dict[str, list[Any]], asked: Collection[str]
+    ) -> dict[str, Sequence[Any]]:
+        """Return {modality, or prompts of a task: raw values} of a request's cells."""
+        found: dict[str, Sequence[Any]] = {
+            name: column for name, column in cells.items() if name in self.predictor.modalities
+        }
+        if PAIR_COLUMN in cells:
+            second = cells[PAIR_COLUMN]
+            first = cells.get("text", [None] * len(second))
+            found["text"] = [text_pair(*pair) for pair in zip(first, second, strict=True)]
+        for columns in self.predictor.inputs.values():
+            for name, given in columns.items():
+                needed = columns_named(given)
+                if name not in found and asked and all(one in cells for one in needed):
+                    found[name] = list(column_cells(given, cells))
+        return found
 
     def _names(self, given: Sequence[str]) -> list[str]:
         """Return the columns of a request that the model reads."""
@@ -182,14 +204,14 @@ def exploded(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         ) from error
 
 
-def raw_value(modality: str, cell: Any, empty: Collection[str] = ()) -> Any:
+def raw_value(cell: Any, is_text: bool, empty: Collection[str] = ()) -> Any:
     import pandas as pd
 
     if pd.api.types.is_scalar(cell) and (pd.isna(cell) or cell == b""):
         return None
     if isinstance(cell, str) and (cell in empty or not cell.strip()):
         return None
-    return cell if modality in TEXT_COLUMNS or isinstance(cell, bytes) else file_content(str(cell))
+    return cell if is_text or isinstance(cell, bytes) else file_content(str(cell))
 
 
 def file_content(text: str) -> bytes:

@@ -62,7 +62,9 @@ def test_the_same_logits(maker: Any, kind: Any, tmp_path: Path) -> None:
     tuning = kind(rank=2, alpha=3.0)
     model = trained(tmp_path / "model", maker, tuning)
     tasks = ["a", "b"] if model.routing is not None else ["b"]
-    found = [AdaptedEncoder(model, tuning, "text", t, Decoding(7, beams=2).options()) for t in tasks]
+    found = [
+        AdaptedEncoder(model, tuning, "text", t, Decoding(7, beams=2).options()) for t in tasks
+    ]
     for merge in (True, False):
         out = tmp_path / f"merged-{merge}"
         out.mkdir()
