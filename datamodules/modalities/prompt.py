@@ -63,7 +63,11 @@ class PromptModality(Modality):
         self.end: int = known.get("end", SEPARATOR_ID) if known else SEPARATOR_ID
         self.separate = bool(known.get("separate"))  # whether prompt and answer are two sequences
         self.most, self.room = prompt.rooms(known.get("limit") if known else None, self.separate)
-        self.chat = conversation(prompt, known.get("chat"))
+        self.chat = conversation(
+            prompt,
+            known.get("chat") if known else None,
+            known.get("chat_problem") if known else None,
+        )
         self.knows_spaces = self._ids(" ") != self._ids(UNKNOWN)
 
     def write(self, column: Column, arrays: Arrays) -> dict[int, str]:
@@ -188,27 +192,30 @@ class PromptStore(TextStore):
         )
 
 
-def conversation(prompt: Prompt, chat: Mapping[str, Any] | None) -> tuple[str, str] | None:
+def conversation(
+    prompt: Prompt, chat: Mapping[str, Any] | None, problem: str | None = None
+) -> tuple[str, str] | None:
     """Return what stands before and after a prompt in a conversation; None: it stands alone.
 
     Args:
         prompt: of a task.
         chat: {"plain": [before, after], "system": [before, between, after] or None} of the model;
             None: it knows no conversations.
+        problem: why the model's chat template can't be used, if that is so.
 
     Raises:
         UsageError: the model knows no conversation, or no such role in it.
     """
     wanted = bool(chat) if prompt.chat is None else prompt.chat
+    lacks = "this one has none" if problem is None else f"that of this one can't be used: {problem}"
     if not wanted:
         if prompt.system is not None:
             raise UsageError(
-                "system needs a model with a chat template, and this one has none; put it into the "
-                "prompt"
+                f"system needs a model with a chat template, and {lacks}; put it into the prompt"
             )
         return None
     if not chat:
-        raise UsageError("chat=true needs a model with a chat template, and this one has none")
+        raise UsageError(f"chat=true needs a model with a chat template, and {lacks}")
     if prompt.system is None:
         before, after = chat["plain"]
         return before, after

@@ -673,7 +673,8 @@ def writing_of(model: str, network: Any) -> dict[str, Any]:
     Returns:
         end: the id that ends an answer; separate: whether prompt and answer are two sequences;
         chat: the texts round what a user says, {"plain": [before, after], "system": [before,
-        between, after] or None}, or None; template: the chat template as it was written, or None.
+        between, after] or None}, or None; chat_problem: why the model's chat template can't be
+        used, or None; template: it as it was written, or None.
 
     Raises:
         PollinateError: no token ends an answer.
@@ -689,21 +690,26 @@ def writing_of(model: str, network: Any) -> dict[str, Any]:
             f"{KEY} must have a tokenizer with a token that ends a text, and that of {model} has "
             "none; set eos_token in its tokenizer_config.json"
         )
+    chat, problem = chat_of(tokenizer)
     return {
         "end": int(end),
         "separate": bool(network.config.is_encoder_decoder),
-        "chat": chat_of(tokenizer),
+        "chat": chat,
+        "chat_problem": problem,
         "template": tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,
     }
 
 
-def chat_of(tokenizer: Any) -> dict[str, Any] | None:
+def chat_of(tokenizer: Any) -> tuple[dict[str, Any] | None, str | None]:
     """Return the texts that a model's chat template puts round a conversation's parts.
 
     They are all that is kept for use: no template of a checkpoint is ever run.
+
+    Returns:
+        the texts, None where there are none; and why the template can't be used.
     """
     if tokenizer.chat_template is None:
-        return None
+        return None, None
 
     def said(*messages: tuple[str, str]) -> str:
         listed = [{"role": role, "content": text} for role, text in messages]
@@ -714,17 +720,18 @@ def chat_of(tokenizer: Any) -> dict[str, Any] | None:
 
     try:
         plain = said(("user", USER)).split(USER)
-    except Exception:  # templates raise what they like  # noqa: BLE001
-        return None
+    except Exception as error:  # templates raise what they like  # noqa: BLE001
+        reason = " ".join(str(error).split())
+        return None, f"it refuses what a user says alone: {reason:.200}"
     if len(plain) != 2:
-        return None
+        return None, f"it says {len(plain) - 1} times what a user says"
     try:
         first, *rest = said(("system", SYSTEM), ("user", USER)).split(SYSTEM)
         between = rest[0].split(USER) if len(rest) == 1 else []
         system = [first, *between] if len(between) == 2 else None
     except Exception:  # noqa: BLE001  # as above: the role isn't known
         system = None
-    return {"plain": plain, "system": system}
+    return {"plain": plain, "system": system}, None
 
 
 def unpacked(model: str) -> str:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from datamodules.inputs import columns_named
 from datamodules.labelled_task import EncodedTargets, Target
 from datamodules.prompts import Prompt, TextCodec
 from datamodules.table import Column, Columns
@@ -50,7 +51,7 @@ from lightning_modules.tasks.text_metrics import (
     TokenAccuracy,
 )
 from pollinate.errors import PollinateError, UsageError
-from pollinate.suggest import hint
+from pollinate.suggest import hint, listing
 
 AVERAGES = ("token", "row")
 MAX_ANSWER = "max_answer"
@@ -370,6 +371,11 @@ class Generation(Task):
         if self.choices or not isinstance(self.form, ChoiceForm):
             self.form.use(self)
 
+    def given_away(self) -> list[str]:
+        """Return the columns of the prompt from which the right answer comes."""
+        targets = {name for one in self.datasets for name in columns_named(self.target_in(one))}
+        return [column for column in self.prompt.columns if column in targets]
+
     def stopping_tokenizer(self) -> Any:
         """Return a tokenizer of transformers, where writing stops at texts; else None."""
         if not self.writing.stop:
@@ -403,7 +409,7 @@ class Generation(Task):
                 )
             self.choices = sorted(counts)
         most = self.most_tokens
-        lengths = [len(row) + 1 for row in self.codec.encode_answers(list(counts))]
+        lengths = self.answer_lengths(list(counts))
         kept = [min(length, most) for length in lengths]
         self.rows = counts.total()
         self.longest_answer = max(kept)
@@ -416,7 +422,12 @@ class Generation(Task):
         self.form.use(self)
 
     def notes(self) -> Iterator[str]:
-        """Yield how many answers were cut, if that matters."""
+        """Yield how many answers were cut, if that matters, and what the prompts give away."""
+        if given := self.given_away():
+            yield (
+                f"the prompt names {listing(given)}, which is the answer itself, so that nothing is "
+                "learnt but to repeat it; leave it out of the prompt"
+            )
         if self.cut_answers > WORTH_SAYING * self.rows:
             asked, most = self.decoding.max_tokens, self.most_tokens
             more = (
@@ -519,6 +530,10 @@ class Generation(Task):
 
     def cell_types(self) -> dict[str, type]:
         return super().cell_types() if self.choices else {"": str}
+
+    def answer_lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens answers have, the end among them."""
+        return [len(row) + 1 for row in self.codec.encode_answers(texts)]
 
     def tokens_written(self, output: Tensor) -> int:
         if isinstance(self.form, ChoiceForm):

@@ -426,6 +426,7 @@ class InspectConfig:
     name: str = key("a name without /", lambda value: value and "/" not in value)
     run_dir: str | None = user_path()
     baseline: str = default("linear", "one of linear, none", lambda v: v in ("linear", "none"))
+    tokenizer: str | None
     samples: int = at_least(0)
     data: DataConfig
     tracking: Component

@@ -17,6 +17,8 @@ from datamodules.lookalikes import lookalikes, shown_group
 from datamodules.modalities.base import InputStore
 from datamodules.modalities.text import TextModality, TextStore
 from datamodules.table import SPLIT_COLUMN, Column, SourceTable, take
+from lightning_modules.tasks.base import as_task
+from lightning_modules.tasks.generation import Generation
 from lightning_modules.tasks.tagging import Tagging
 from pipeline.inspection.data_statistics import DatasetStatistics, sample
 
@@ -59,7 +61,10 @@ STRANGE = re.compile(r"\ufffd|Ã[\x80-\xbf]|â€|<\w+[^<>]*>|&(amp|lt|gt|quot|#
 
 @dataclass
 class InspectedDataset:
-    """One data set, with all that is known of it; tasks: those that have labels in it."""
+    """One data set, with all that is known of it.
+
+    tasks: those that have labels in it; prompts: {task that answers in words: its prompts}.
+    """
 
     name: str
     loaded: LoadedDataset
@@ -67,6 +72,7 @@ class InspectedDataset:
     tasks: Mapping[str, LabelledTask]
     facts: DatasetStatistics
     text: TextModality | None
+    prompts: Mapping[str, InputStore] = field(default_factory=dict)
 
 
 def bad_rows(inspected: InspectedDataset) -> Iterator[DataProblem]:
@@ -240,6 +246,24 @@ def cut_texts(inspected: InspectedDataset) -> Iterator[DataProblem]:
         yield DataProblem(NOTE, inspected.name, what, advice, int(cut.sum()))
 
 
+def given_away_answers(inspected: InspectedDataset) -> Iterator[DataProblem]:
+    for name, spec in inspected.tasks.items():
+        task = as_task(spec)
+        given = task.given_away() if isinstance(task, Generation) else []
+        if given:
+            what = f"the prompt names {' and '.join(given)}, which is the answer itself"
+            yield DataProblem(WARNING, name, what, "leave it out of the prompt")
+
+
+def cut_prompts(inspected: InspectedDataset) -> Iterator[DataProblem]:
+    for name, store in inspected.prompts.items():
+        assert isinstance(store, TextStore)
+        cut = (store.cut > 0) & store.has
+        if name in inspected.tasks and cut.sum() > CUT * max(1, store.has.sum()):
+            advice = f"raise data.tasks.{name}.max_prompt, up to what the model reads"
+            yield DataProblem(NOTE, name, "prompts are cut", advice, int(cut.sum()))
+
+
 def strange_texts(inspected: InspectedDataset) -> Iterator[DataProblem]:
     column = inspected.loaded.inputs.get("text")
     if column is None:
@@ -280,6 +304,8 @@ CHECKS: tuple[Callable[[InspectedDataset], Iterator[DataProblem]], ...] = (
     lacking_inputs,
     constant_columns,
     cut_texts,
+    given_away_answers,
+    cut_prompts,
     strange_texts,
 )
 

@@ -14,8 +14,10 @@ from datamodules.labelled_task import LabelledTask
 from datamodules.loading import LoadedDataset
 from datamodules.modalities.base import InputStore, Modality
 from datamodules.modalities.image import displayed_size
+from datamodules.modalities.text import TextStore
 from datamodules.table import Column, take
 from lightning_modules.tasks.base import Task, as_task, label_text, parse_number
+from lightning_modules.tasks.generation import Generation
 from lightning_modules.tasks.multilabel import Multilabel
 from lightning_modules.tasks.regression import Regression
 from lightning_modules.tasks.segmentation import Segmentation
@@ -121,6 +123,7 @@ def dataset_statistics(
     stores: Mapping[str, InputStore],
     tasks: Mapping[str, LabelledTask],
     modalities: Mapping[str, Modality],
+    prompts: Mapping[str, InputStore],
 ) -> DatasetStatistics:
     rows = {split: len(part) for split, part in loaded.rows.items()}
     inputs = {
@@ -128,6 +131,9 @@ def dataset_statistics(
         for name, store in stores.items()
     }
     facts = {name: task_statistics(as_task(spec), name, loaded) for name, spec in tasks.items()}
+    for name, store in prompts.items():
+        if name in facts:
+            facts[name].figures |= writing_figures(as_task(tasks[name]), name, loaded, store)
     return DatasetStatistics(location, rows, inputs, facts)
 
 
@@ -166,6 +172,29 @@ def task_statistics(task: Task, name: str, loaded: LoadedDataset) -> TaskStatist
     return facts
 
 
+def writing_figures(
+    task: Task, name: str, loaded: LoadedDataset, prompts: InputStore
+) -> dict[str, str]:
+    """Return how long prompts and right answers are, in tokens, before and after they are cut."""
+    assert isinstance(task, Generation)
+    figures = {}
+    lengths = prompts.lengths()
+    if lengths is not None and prompts.has.any():
+        assert isinstance(prompts, TextStore)
+        figures["prompt tokens"] = spread(lengths[prompts.has] + prompts.cut[prompts.has])
+        if cut := int((prompts.cut > 0).sum()):
+            figures["prompts cut"] = f"{cut:,}, {int(prompts.cut.sum()):,} tokens"
+    cells = list(loaded.target(name, "train"))
+    texts = [text for cell in cells[:: sampling_step(len(cells))] if (text := label_text(cell))]
+    answers = np.array(task.answer_lengths(texts))
+    if len(answers):
+        figures["answer tokens"] = spread(answers)
+        if cut := int((answers > task.most_tokens).sum()):
+            share = cut / len(answers)
+            figures["answers cut"] = f"{share:.1%}, at {task.most_tokens} tokens"
+    return figures
+
+
 def map_statistics(task: Task, name: str, loaded: LoadedDataset) -> TaskStatistics:
     facts = TaskStatistics(
         type(task).__name__.lower(),
@@ -196,7 +225,12 @@ def labels_of(task: Task, cell: Any) -> list[str] | None:
 
 def sample(rows: np.ndarray) -> np.ndarray:
     """Return at most ``SAMPLED`` rows, evenly spaced."""
-    return rows[:: max(1, -(-len(rows) // SAMPLED))]
+    return rows[:: sampling_step(len(rows))]
+
+
+def sampling_step(count: int) -> int:
+    """Return every how many-th of so many rows is looked at."""
+    return max(1, -(-count // SAMPLED))
 
 
 def spread(values: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from datamodules.mixed_datamodule import MixedDataModule
 from datamodules.modalities.text import TextModality
+from lightning_modules.encoders.language_model import LanguageModel
 from lightning_modules.tasks.base import as_task
 from pipeline.build import build_datamodule
 from pipeline.inspection.data_checks import (
@@ -23,7 +24,7 @@ from pipeline.inspection.data_checks import (
 from pipeline.inspection.data_statistics import DatasetStatistics, dataset_statistics
 from pipeline.linear.scores import linear_scores
 from pipeline.run_summary import constant_baselines
-from pollinate.errors import PollinateError
+from pollinate.errors import PollinateError, UsageError
 
 # what a data module needs besides the data; nothing is drawn from it
 UNUSED_OPTIONS = {
@@ -63,6 +64,7 @@ class InspectionFindings:
 
 def inspect_data(config: Mapping[str, Any]) -> InspectionFindings:
     data = build_datamodule({**config, **UNUSED_OPTIONS})
+    use_tokenizer(data, config["tokenizer"])
     found = InspectionFindings()
     for name in data.datasets:
         try:
@@ -102,7 +104,7 @@ def reference_scores(config: Mapping[str, Any]) -> list[ReferenceScore]:
 
 def inspect_dataset(data: MixedDataModule, name: str) -> InspectedDataset:
     loaded = data.loaded[name]
-    stores, _ = data.prepare(name)
+    stores, prompts = data.prepare(name)
     loaded.rows = {split: loaded.bad.without(rows) for split, rows in loaded.rows.items()}
     tasks = {
         task: spec
@@ -110,7 +112,24 @@ def inspect_dataset(data: MixedDataModule, name: str) -> InspectedDataset:
         if name in spec.datasets and name not in spec.unlabelled
     }
     where = data.datasets[name].source.location
-    facts = dataset_statistics(where, loaded, stores, tasks, data.modalities)
+    facts = dataset_statistics(where, loaded, stores, tasks, data.modalities, prompts)
     text = data.modalities.get("text")
     tokens = text if isinstance(text, TextModality) else None
-    return InspectedDataset(name, loaded, stores, tasks, facts, tokens)
+    return InspectedDataset(name, loaded, stores, tasks, facts, tokens, prompts)
+
+
+def use_tokenizer(data: MixedDataModule, model: str | None) -> None:
+    """Count the tokens of texts, prompts and answers as a model does; None: as learnt here.
+
+    Raises:
+        UsageError: there are no texts.
+        PollinateError: there is no such model, or it doesn't write.
+    """
+    if model is None:
+        return
+    text = data.modalities.get("text")
+    if text is None:
+        raise UsageError(
+            f"tokenizer is for texts, which no data set has, got {model}; leave it out"
+        )
+    data.modalities["text"] = text.with_options(assets=LanguageModel.assets_of({"model": model}))

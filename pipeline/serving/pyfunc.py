@@ -26,8 +26,8 @@ from pipeline.serving.model_folder import (
     ModelDescription,
     export_model,
     input_names,
-    prompt_columns,
     package_for_mlflow,
+    prompt_columns,
 )
 from pollinate.errors import UsageError
 
