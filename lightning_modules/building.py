@@ -186,7 +186,7 @@ def build_network(
             own = tasks_of_modality(name, config["data"]["datasets"], routes, tasks)
             tunings[name] = apply_tuning(encoder, chosen, own, allow, f"encoder.{name}.{TUNE}")
         encoders[name] = encoder
-    require_writer(tasks, encoders)
+    require_writer(tasks, encoders, new)
     trunk = build(config["trunk"], allow, "trunk", tasks=tasks_of_trunk(tasks))
     heads = {name: task.head(config["dim"]) for name, task in tasks.items()}
     views = {name: task.view for name, task in tasks.items()}
@@ -274,8 +274,13 @@ def tasks_of_trunk(tasks: Mapping[str, Task]) -> list[str]:
     return [name for name, task in tasks.items() if not task.view.prompted] or list(tasks)
 
 
-def require_writer(tasks: Mapping[str, Task], encoders: Mapping[str, Encoder]) -> None:
+def require_writer(tasks: Mapping[str, Task], encoders: Mapping[str, Encoder], new: bool) -> None:
     """Check that there is a language model, and that it learns, for tasks that answer in words.
+
+    Args:
+        tasks: {name: task}.
+        encoders: {modality: encoder}, of which is chosen what trains.
+        new: whether it will be trained.
 
     Raises:
         UsageError: texts have another encoder, or nothing of it trains.
@@ -289,6 +294,11 @@ def require_writer(tasks: Mapping[str, Task], encoders: Mapping[str, Encoder]) -
             f"task {asked[0]} answers in words, which {type(encoder).__name__} can't; choose a "
             "language model: encoder/text=language_model encoder.text.model=NAME, or "
             "encoder/text=smollm2"
+        )
+    if new and not any(p.requires_grad for p in encoder.network.parameters()):
+        raise UsageError(
+            f"task {asked[0]} answers in words, of which nothing is learnt where no weight of the "
+            "language model trains; choose encoder.text.tune=lora, task_lora, last_blocks or full"
         )
 
 

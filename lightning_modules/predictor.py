@@ -289,13 +289,12 @@ class Predictor:
         """Write answers in words otherwise than in training, from now on.
 
         Args:
-            options: as for ``Task.write_with``.
+            options: as for ``Task.write_with``; those left out are as in training.
 
         Raises:
             UsageError: no task writes, or a value is out of range.
         """
-        if options:
-            write_with(self.tasks, options)
+        write_with(self.tasks, options)
 
     def _samples(
         self, batches: Mapping[str, Batch], routes: Routes, asked: Mapping[str, Doubts]
@@ -490,7 +489,7 @@ def write_with(tasks: Mapping[str, Task], options: Mapping[str, Any]) -> None:
     Raises:
         UsageError: none of them writes, or a value is out of range.
     """
-    if all(task.averages for task in tasks.values()):
+    if options and all(task.averages for task in tasks.values()):
         raise UsageError(
             f"decoding is for tasks that write answers, and {', '.join(tasks)} don't; leave it out"
         )

@@ -274,7 +274,7 @@ def header(run: PreparedRun, parameters: Mapping[str, int]) -> Iterator[str]:
 def cost_line(run: PreparedRun) -> str:
     """Return what a step will cost; nothing of the run changes."""
     inputs = dataset_modalities(run.datamodule)
-    kinds = {name: combination(modalities) for name, modalities in inputs.items()}
+    kinds = {name: combination(own) or "prompts" for name, own in inputs.items()}
     try:
         setting = replace(hardware_setup(run.config), devices=run.trainer.world_size)
         return one_line_cost(CostEstimator(run.module, run.datamodule, setting).cost(), kinds)

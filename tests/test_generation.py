@@ -253,6 +253,11 @@ def test_what_cannot_answer(tmp_path: Path) -> None:
     encoder = po.encoders.LanguageModel(model=str(bert(tmp_path / "bert")), weights=False)
     with pytest.raises(PollinateError, match="a token that ends a text"):
         po.MultiTaskModule(data_of(frame, **task), encoders={"text": encoder}, dim=8)
+    frozen = po.encoders.LanguageModel(
+        model=str(llama(tmp_path / "llama")), weights=False, tune=po.tuning.Frozen()
+    )
+    with pytest.raises(UsageError, match="no weight of the language model trains"):
+        po.MultiTaskModule(data_of(frame, **task), encoders={"text": frozen}, dim=8)
     lost = po.tasks.Generation("words", target="same", prompt="{wrod}")
     with pytest.raises(PollinateError, match=r"prompt of task same names the column 'wrod'.*word"):
         data_of(frame, same=lost).setup()
@@ -275,3 +280,214 @@ def po_policy() -> Any:
     from datamodules.data_errors import DataErrorPolicy
 
     return DataErrorPolicy(skip_bad_rows=True)
+
+
+def test_decoding_can_be_changed_after_training(run: Path, tmp_path: Path, capsys: Any) -> None:
+    from pipeline.predict import main
+
+    best = run / "checkpoints" / "best.ckpt"
+    model = po.load(best)
+    frame = pd.DataFrame({"word": ["abcd", "dcba"]})
+    usual = model.predict(frame)
+    short = model.predict(frame, decoding={"max_answer": 1, "beams": 2})
+    assert all(len(text) <= 1 for text in short["turned"])
+    pd.testing.assert_frame_equal(model.predict(frame), usual)
+    for wrong, why in (
+        ({"beem": 2}, "did you mean beams"),
+        ({"beams": "2"}, "decoding.beams must be int"),
+        ({"beams": 0}, "beams must be >= 1"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            model.predict(frame, decoding=wrong)
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    files = [f"checkpoint={best}", f"input={tmp_path}/new.csv", f"output={tmp_path}/out.csv"]
+    assert main([*files, "decoding.temperature=1.0", "decoding.top_k=3"]) == 0
+    assert "tokens per second" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out.csv")["side"].isin(["ab", "cd"]).all()
+
+
+def test_what_a_served_model_reads_and_answers(run: Path, tmp_path: Path) -> None:
+    from lightning_modules.predictor import Predictor
+    from pipeline.serving.model_folder import (
+        DATA_FOLDER,
+        DESCRIPTION,
+        REQUIREMENTS,
+        export_model,
+    )
+    from pipeline.serving.pyfunc import ServedModel, _load_pyfunc
+
+    best = run / "checkpoints" / "best.ckpt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.serving.model_folder.OWN_PACKAGES", ())
+        export_model(best, tmp_path)
+    known = json.loads((tmp_path / DATA_FOLDER / DESCRIPTION).read_text())
+    assert known["inputs"] == ["word"]  # of prompts, and of the text
+    assert "transformers" in (tmp_path / REQUIREMENTS).read_text()
+    frame = pd.DataFrame({"word": ["abcd", None]})
+    found = _load_pyfunc(str(tmp_path / DATA_FOLDER)).predict(frame)
+    wanted = po.load(best).predict(frame)
+    assert found["turned"].tolist() == [wanted["turned"][0], None]
+    assert found["first"].tolist() == [wanted["first"][0], None]
+    with pytest.raises(UsageError, match="must have the column word"):
+        ServedModel(Predictor.load(best)).predict(pd.DataFrame({"wrod": ["abcd"]}))
+
+
+def test_an_ensemble_averages_choices_and_refuses_texts(run: Path) -> None:
+    from lightning_modules.merging.ensemble import OutputEnsemble
+    from lightning_modules.predictor import Predictor
+
+    one = Predictor.load(run / "checkpoints" / "best.ckpt")
+    networks = {"a": one.network, "b": one.network}
+    with pytest.raises(UsageError, match="texts, which same, turned write, have no mean"):
+        OutputEnsemble.combine(networks, one.tasks, one.network.routes, {})
+    tasks = {name: one.tasks[name] for name in ("side", "first")}
+    routes = {name: one.network.routes[name] for name in tasks}
+    network = OutputEnsemble.combine(networks, tasks, routes, {})
+    together = Predictor(network, tasks, {"text": one.modalities["text"]}, {"words": {"text": "w"}})
+    rows = {"text": ["abcd"], "prompt/side": ["abcd"]}
+    found, alone = (p.predict(rows, ["side"]).answers["side"][0] for p in (together, one))
+    assert found is not None
+    assert alone is not None
+    assert found["probability"] == pytest.approx(alone["probability"], abs=1e-5)
+
+
+def test_a_plan_counts_the_language_model(options: list[str]) -> None:
+    from pipeline.configuration.composition import compose
+    from pipeline.planning.cost import cost_estimator
+
+    config = compose("fit", options)
+    found = {part.name: part for part in cost_estimator(config).cost().parts}
+    assert found["encoders.text"].forward > 1e5
+    assert "losses" not in found
+
+
+def test_the_same_answers_in_any_blocks(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_modules.answers import answer_blocks
+
+    model = po.load(run / "checkpoints" / "best.ckpt")
+    frame = pd.DataFrame({"word": ["abcd", "a", "abcdabcd", "dcb", "ab"]})
+    whole = model.predict(frame)
+    for module in ("answers", "encoders.language_model"):
+        monkeypatch.setattr(f"lightning_modules.{module}.MOST_TOKENS", 24)
+    pd.testing.assert_frame_equal(model.predict(frame), whole, atol=1e-5)
+    view = po.tasks.Generation("words", target="same", prompt="{word}", max_answer=4).view
+    assert answer_blocks([9, 3, 4], view, 0) == [[1, 2], [0]]
+    assert answer_blocks([], view, 0) == []
+
+
+def test_a_row_with_a_prompt_and_no_text_is_none_of_a_head(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "text": ["abc", "", "cde", "abd"] * 8,
+            "word": ["x", "y", "", "z"] * 8,
+            "kind": ["p", "q", "p", "q"] * 8,
+        }
+    )
+    tasks = {
+        "same": po.tasks.Generation("words", target="kind", prompt="{word}"),
+        "kind": po.tasks.Classification("words", target="kind"),
+    }
+    data = po.MixedDataModule({"words": po.Dataset(frame, inputs={"text": "text"})}, tasks=tasks)
+    encoder = po.encoders.LanguageModel(model=str(llama(tmp_path / "model")), weights=False)
+    model = po.MultiTaskModule(data, encoders={"text": encoder}, dim=8)
+    batch = next(iter(data.train_dataloader())).batches["words"]
+    assert not batch.has["text"].all()
+    assert torch.equal(batch.present["kind"], batch.has["text"])
+    assert torch.equal(batch.present["same"], (batch.prompts["same"] != 0).any(dim=1))
+    outputs = model.network({"words": batch})
+    assert {name: len(rows) for name, rows in outputs.items()} == {"same": 32, "kind": 32} or {
+        len(rows) for rows in outputs.values()
+    } == {len(batch.index)}
+
+
+def test_gradients_of_answers_are_looked_at(tmp_path: Path) -> None:
+    from lightning_modules.callbacks.gradient_conflicts import gramian_of, watched_parameters
+
+    frame = pd.read_csv(write_rows(tmp_path))
+    tasks = {
+        name: po.tasks.Generation("words", target=name, prompt="{word}")
+        for name in ("same", "turned")
+    }
+    encoder = po.encoders.LanguageModel(model=str(llama(tmp_path / "model")), weights=False)
+    data = data_of(frame, **tasks)
+    model = po.MultiTaskModule(data, encoders={"text": encoder}, dim=8)
+    batch = next(iter(data.train_dataloader())).batches
+    outputs = model.network(batch)
+    losses = {
+        name: task.loss(outputs[name], batch["words"].targets[name]).mean()
+        for name, task in model.tasks.items()
+    }
+    found = watched_parameters(model)
+    names = {name for name, p in model.network.named_parameters() if any(p is q for q in found)}
+    assert names
+    assert all("layers.1." in name or "model.norm" in name for name in names)  # the last block
+    assert (gramian_of(losses, found, 1).diagonal() > 0).all()
+
+
+def test_what_an_inspection_says_of_prompts_and_answers(tmp_path: Path) -> None:
+    from pipeline.configuration.composition import compose
+    from pipeline.inspection.inspection_run import inspect_data
+
+    path = write_rows(tmp_path)
+    (tmp_path / "task.yaml").write_text(
+        f"datasets: {{words: {{source: csv, path: {path}, split: {SPLIT}}}}}\n"
+        "tasks:\n"
+        '  same: {dataset: words, type: generation, prompt: "{same}{word}", target: same,\n'
+        "         max_answer: 5, max_prompt: 8}\n"
+    )
+    model = llama(tmp_path / "model")
+    options = [f"data={tmp_path}/task.yaml", f"tokenizer={model}", "baseline=none"]
+    found = inspect_data(compose("inspect", options))
+    figures = found.facts["words"].tasks["same"].figures
+    assert figures["answer tokens"].split(" / ")[0::4] == ["5", "6"]  # with their ends
+    assert "at 5 tokens" in figures["answers cut"]
+    assert "prompt tokens" in figures
+    assert figures["prompts cut"].endswith("tokens")
+    said = [problem.what for problem in found.problems if problem.where == "same"]
+    assert "the prompt names same, which is the answer itself" in said
+    assert "prompts are cut" in said
+
+
+def test_what_a_model_can_read_beside_a_prompt(tmp_path: Path) -> None:
+    one = Prompt("{a}", max_tokens=512, max_answer=128)
+    assert one.rooms(None, separate=False) == (512, 128)
+    assert one.rooms(1024, separate=False) == (512, 128)
+    assert one.rooms(100, separate=False) == (50, 50)
+    assert one.rooms(100, separate=True) == (100, 100)
+    assert Prompt("{a}", max_tokens=12, max_answer=60).rooms(64, separate=False) == (12, 52)
+    frame = pd.DataFrame({"word": ["abc", "bcd"] * 8, "long": ["ab" * 40, "cd"] * 8})
+    task = po.tasks.Generation("words", target="long", prompt="{word}")
+    data = data_of(frame, long=task)
+    encoder = po.encoders.LanguageModel(model=str(gpt2(tmp_path / "model")), weights=False)
+    model = po.MultiTaskModule(data, encoders={"text": encoder}, dim=8)  # which reads 32 tokens
+    assert any("the model reads no more beside a prompt" in note for note in data.notes)
+    batch = next(iter(data.train_dataloader())).batches
+    assert model.network(batch)["long"].shape[1] == 16
+
+
+def test_a_tokenizer_without_spaces(tmp_path: Path) -> None:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    folder = llama(tmp_path / "model")
+    names = ("<pad>", "</s>", "<user>", "<model>", *"abcd")
+    core = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    core.add_special_tokens(list(names[:4]))
+    core.save(str(folder / "tokenizer.json"))
+    assets = LanguageModel.assets_of({"model": str(folder)})
+    one = PromptModality(Prompt("{a}", chat=False), TextModality(assets=assets))
+    assert one.encode_answers(["ab"]) == [[4, 5]]  # no unknown space before it
+    assert one.encode_answers(["aXb"]) == [[4, 5]]  # what is unknown is padding here
+    store = one.prepare(["abXc"]).store
+    assert store.rows(store.has.nonzero()[0]).tolist() == [[4, 5, 6]]
+
+
+def test_a_chat_template_that_refuses(tmp_path: Path) -> None:
+    folder = llama(tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "{{ raise_exception('a system message comes first') }}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    modality = TextModality(assets=LanguageModel.assets_of({"model": str(folder)}))
+    assert PromptModality(Prompt("{a}"), modality).chat is None
+    with pytest.raises(UsageError, match=r"can't be used.*a system message comes first"):
+        PromptModality(Prompt("{a}", chat=True), modality)

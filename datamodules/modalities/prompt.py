@@ -171,8 +171,8 @@ class PromptModality(Modality):
         mine = places[own]
         if surplus >= len(mine):
             raise UsageError(
-                f"max_prompt must leave room for a part of the row, got {self.most} tokens, of which "
-                f"the model's form of a conversation needs {len(own) - len(mine)}"
+                f"max_prompt must leave room for a part of the row, got {self.most} tokens, of "
+                f"which the model's form of a conversation needs {len(own) - len(mine)}"
             )
         lost = mine[:surplus] if self.prompt.cut == "left" else mine[-surplus:]
         return np.setdiff1d(places, lost)

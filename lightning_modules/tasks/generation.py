@@ -425,16 +425,16 @@ class Generation(Task):
         """Yield how many answers were cut, if that matters, and what the prompts give away."""
         if given := self.given_away():
             yield (
-                f"the prompt names {listing(given)}, which is the answer itself, so that nothing is "
-                "learnt but to repeat it; leave it out of the prompt"
+                f"the prompt names {listing(given)}, which is the answer itself, so that nothing "
+                "is learnt but to repeat it; leave it out of the prompt"
             )
         if self.cut_answers > WORTH_SAYING * self.rows:
             asked, most = self.decoding.max_tokens, self.most_tokens
             more = (
                 "a larger max_answer keeps more"
                 if most == asked
-                else "the model reads no more beside a prompt: a smaller max_prompt, or a model that "
-                "reads more, keeps more"
+                else "the model reads no more beside a prompt: a smaller max_prompt, or a model "
+                "that reads more, keeps more"
             )
             yield (
                 f"{self.cut_answers:,} of {self.rows:,} training answers are longer than {most} "

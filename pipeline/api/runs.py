@@ -250,6 +250,7 @@ class Run:
         abstain: Mapping[str, Any] | None = None,
         parts: bool = False,
         dropout: int = 0,
+        decoding: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Return the answers of the run's model for rows; see ``Model.predict``."""
         return self._model.predict(
@@ -262,6 +263,7 @@ class Run:
             abstain=abstain,
             parts=parts,
             dropout=dropout,
+            decoding=decoding,
         )
 
     def calibrate(self, coverage: float | None = None) -> dict[str, dict[str, Any]]:
@@ -374,6 +376,7 @@ class Model:
         abstain: Mapping[str, Any] | None = None,
         parts: bool = False,
         dropout: int = 0,
+        decoding: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Answer rows.
 
@@ -393,6 +396,8 @@ class Model:
             parts: whether ``mood_total``, ``mood_aleatoric`` and ``mood_epistemic`` say whence the
                 uncertainty comes: of the rows, or of what an ensemble's members disagree on.
             dropout: times that each model answers with its dropout, for ``parts``; 0: not at all.
+            decoding: how answers in words are written otherwise than in training:
+                ``{"beams": 4, "max_answer": 64}``; also temperature, top_k, top_p, seed, stop.
 
         Returns:
             A DataFrame with the index of ``rows`` and the columns that ``pollinate predict``
@@ -402,11 +407,14 @@ class Model:
             ``abstain`` ``mood_abstain``: "unsure", "out of scope" or empty.
 
         Raises:
-            UsageError: no column fits, or a wanted task doesn't exist or reads something else.
+            UsageError: no column fits, a wanted task doesn't exist or reads something else, or an
+                option of decoding is out of range.
         """
         from lightning_modules.trust.doubts import DoubtOptions  # imports torch
+        from pipeline.prediction.decoding import checked_decoding
         from pipeline.prediction.predict_frame import predict_frame
 
+        self._predictor.write_with(checked_decoding(decoding or {}))
         unknown = [name for name in abstain or {} if name not in ABSTAIN_WORDS]
         if unknown:
             raise UsageError(f"abstain takes {', '.join(ABSTAIN_WORDS)}, got {unknown[0]}")

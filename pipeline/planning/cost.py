@@ -194,7 +194,10 @@ def datasets_through(module: MultiTaskModule, inputs: DatasetModalities, part: s
     """Return the data sets whose rows go through a part."""
     kind, _, name = part.partition(".")
     if kind == "encoders":
-        return [one for one, modalities in inputs.items() if name in modalities]
+        network = module.network
+        asked = {one for task in network.prompted() for one in network.routes[task]}
+        asked = asked if name == TEXT else set()
+        return [one for one, own in inputs.items() if name in own or one in asked]
     if kind == "fusions":
         return [one for one, modalities in inputs.items() if combination(modalities) == name]
     return list(module.network.routes[name]) if kind == "heads" else list(inputs)
