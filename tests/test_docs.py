@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import textwrap
@@ -21,7 +22,8 @@ from pipeline.configuration.groups import SHIPPED, options
 from pipeline.configuration.schema import SCHEMAS
 from pollinate.namespaces import FAMILIES
 from pollinate.requirements import check_run_folder
-from tests.lean_fit import lean_runs
+from tests.lean_fit import fit, lean_runs
+from tests.models import llama
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -164,6 +166,29 @@ def test_the_data_page_names_every_source_task_and_augmentation() -> None:
     for group in ("source", "task", "augment"):
         for file in (ROOT / "configs" / group).glob("*.yaml"):
             assert f"`{file.stem}`" in page or file.stem == "quickstart", file
+
+
+WRITING = ROOT / "docs/tutorials/generation.md"
+
+
+def test_the_tutorial_of_answers_in_words_trains(tmp_path: Path) -> None:
+    page = WRITING.read_text(encoding="utf-8")
+    names = re.findall(r"^`(\w+\.csv)`", page, re.MULTILINE)
+    for name, table in zip(names, re.findall(r"```text\n(.*?)```", page, re.DOTALL), strict=True):
+        header, *rows = table.splitlines()
+        many = [row.replace(" ", f" {number} ", 1) for number in range(8) for row in rows]
+        (tmp_path / name).write_text("\n".join([header, *many]) + "\n", encoding="utf-8")
+    (data,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "shop.yaml").write_text(data, encoding="utf-8")
+    model = ["encoder/text=language_model", f"encoder.text.model={llama(tmp_path / 'model')}"]
+    small = ["encoder.text.weights=false", "dim=8", "sampler.batch_size=8", "trainer.max_steps=1"]
+    run = tmp_path / "run"
+    assert (
+        fit([f"data={tmp_path}/shop.yaml", *model, *small, "tracking=none", f"run_dir={run}"]) == 0
+    )
+    test = json.loads((run / "summary.json").read_text())["test"]
+    assert set(test) == {"summary", "reply", "headline", "team", "mood"}
+    assert all("chrf" in test[task] for task in ("summary", "reply", "headline"))
 
 
 def batches(count: int = 60) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -16,6 +16,7 @@ from datamodules.mixed_datamodule import MixedDataModule
 from lightning_modules.building import build_balancer
 from lightning_modules.module import MultiTaskModule
 from lightning_modules.network import MultiTaskNetwork, combination
+from lightning_modules.views import TEXT
 from pipeline.build import build_datamodule, build_module
 from pipeline.frozen_features import cacheable_modalities
 from pipeline.planning.counter import LOSSES_PART
