@@ -162,7 +162,9 @@ def cost(options: dict[str, int], model: str | None) -> None:
         print(f"{name}: {statistics.median(ratios):.2f} ({low:.2f} to {high:.2f}) of plain")
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         ours, plain = (pool.apply(peak, (name, options, model)) for name in ("ours", "plain"))
-    print(f"memory: {ours / max(plain, 1):.2f} of plain, {ours / 1e6:.2f} GB and {plain / 1e6:.2f} GB")
+    print(
+        f"memory: {ours / max(plain, 1):.2f} of plain, {ours / 1e6:.2f} GB and {plain / 1e6:.2f} GB"
+    )
 
 
 def letters(draws: random.Random) -> str:
