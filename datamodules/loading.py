@@ -32,7 +32,7 @@ from datamodules.labelled_task import LabelledTask
 from datamodules.modalities.base import InputStore, Modality, PreparedInputs, StreamedStore
 from datamodules.modalities.forms import forms_of, modality_of
 from datamodules.modalities.prompt import PromptModality
-from datamodules.modalities.text import TextModality
+from datamodules.modalities.text import TextModality, has_text
 from datamodules.splits import split_rows
 from datamodules.table import Column, SourceTable, take
 from pollinate.errors import PollinateError, UsageError
@@ -130,8 +130,7 @@ def load_dataset(
     wanted = None if every_column else needed
     try:
         if spec.streaming:
-            inner = [column for given in spec.inputs.values() for column in columns_named(given)]
-            table = spec.source.stream(cache, inner, wanted)
+            table = spec.source.stream(cache, streamed_columns(name, spec, tasks), wanted)
         else:
             table = (
                 spec.source.load(cache)
@@ -169,6 +168,15 @@ def load_dataset(
     return LoadedDataset(
         table, inputs, keys, targets, rows, bad, hashes, dealt=dealt, prompts=prompts
     )
+
+
+def streamed_columns(name: str, spec: Dataset, tasks: Mapping[str, LabelledTask]) -> list[str]:
+    """Return the columns that stay in the file: of inputs, and of prompts if nothing else is."""
+    inputs = [column for given in spec.inputs.values() for column in columns_named(given)]
+    targets = {c for task in tasks.values() for c in columns_named(task.target_in(name))}
+    kept = targets | spec.split_columns
+    asked = [c for task in tasks.values() if task.prompt is not None for c in task.prompt.columns]
+    return list(dict.fromkeys([*inputs, *(column for column in asked if column not in kept)]))
 
 
 def prompt_key(task: LabelledTask, table: SourceTable) -> list[Any]:
@@ -379,8 +387,13 @@ def prepare_prompts(
     for task, cells in loaded.prompts.items():
         prompt, kind = tasks[task].prompt, prompts[task]
         assert prompt is not None
-        if loaded.table.streamed:
-            has = np.any([loaded.table.streamed[column] for column in prompt.columns], axis=0)
+        streamed, columns = loaded.table.streamed, loaded.table.columns
+        if any(column in streamed for column in prompt.columns):
+            there = [
+                streamed[c] if c in streamed else np.array([has_text(v) for v in columns[c]])
+                for c in prompt.columns
+            ]
+            has = np.any(there, axis=0)
             stores[task] = StreamedStore(kind, cells, has, loaded.table)
             continue
         prepared = prepare_column(kind, cells, loaded, prompt_key(tasks[task], loaded.table), cache)

@@ -94,7 +94,7 @@ class SaidAnswers:
     @classmethod
     def nothing(cls, rows: int, device: torch.device) -> SaidAnswers:
         """Return what there is where no answer is known."""
-        none = torch.zeros(rows, device=device)
+        none = torch.zeros(rows, dtype=torch.float32, device=device)
         return cls(none, none, none)
 
 
@@ -153,7 +153,10 @@ class ChosenAnswers(AnswerView):
         assert self.choices, "use_codec comes first"
         choices = torch.tensor(self.choices, device=prompts.device)
         there = (prompts != 0).any(dim=1)
-        found = torch.zeros((len(prompts), len(choices)), device=prompts.device)
+        # in 32 bits, whatever the model's weights are
+        found = torch.zeros(
+            (len(prompts), len(choices)), dtype=torch.float32, device=prompts.device
+        )
         if there.any():
             own = without_padding(prompts[there], 0)
             scores = model.score(task, own, choices).float()

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -491,3 +492,34 @@ def test_a_chat_template_that_refuses(tmp_path: Path) -> None:
     assert PromptModality(Prompt("{a}"), modality).chat is None
     with pytest.raises(UsageError, match=r"can't be used.*a system message comes first"):
         PromptModality(Prompt("{a}", chat=True), modality)
+
+
+def test_streamed_prompts_are_the_same(tmp_path: Path) -> None:
+    frame = pd.read_csv(write_rows(tmp_path), dtype=str).fillna("")
+    model = str(llama(tmp_path / "model"))
+    found = []
+    for streaming in (False, True):
+        tasks = {
+            "same": po.tasks.Generation("words", target="same", prompt="{word}, {first}"),
+            "first": po.tasks.Generation("words", target="first", prompt="{first}{turned}"),
+        }
+        rows = po.Dataset(frame, inputs={"text": "word"}, streaming=streaming)
+        data = po.MixedDataModule({"words": rows}, tasks=tasks)
+        encoder = po.encoders.LanguageModel(model=model, weights=False)
+        po.MultiTaskModule(data, encoders={"text": encoder}, dim=8)
+        found.append(data.parts["train"]["words"].batch(np.arange(6)))
+    plain, streamed = found
+    for task in ("same", "first"):
+        assert torch.equal(plain.prompts[task], streamed.prompts[task])
+        assert torch.equal(plain.present[task], streamed.present[task])
+
+
+def test_what_is_predicted_has_32_bits() -> None:
+    from lightning_modules.answers import SaidAnswers
+
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert SaidAnswers.nothing(2, torch.device("cpu")).surprise.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(usual)

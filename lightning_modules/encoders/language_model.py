@@ -228,7 +228,7 @@ class LanguageModel(TransformersText):
             known["decoder_start_token_id"] = self._start
         GenerationConfig(**known, **options).save_pretrained(folder)
 
-    def forward(  # type: ignore[override]  # more than the contract asks, and all through one call
+    def forward(
         self,
         inputs: Tensor | None,
         prompts: Sequence[AnsweredPrompts] = (),
@@ -440,7 +440,7 @@ class LanguageModel(TransformersText):
             go_on = read(prompts)
         size = max(1, MOST_TOKENS // (rows * (prompts.shape[1] + choices.shape[1])))
         found = []
-        for block in choices.to(prompts.device).split(size):
+        for block in torch.split(choices.to(prompts.device), size):
             wanted = block.repeat(rows, 1)  # (n c, A)
             with self._assigned([(task, len(wanted))], prompts.device):
                 logits = go_on(wanted, len(block))

@@ -179,8 +179,7 @@ def writing_figures(
     assert isinstance(task, Generation)
     figures = {}
     lengths = prompts.lengths()
-    if lengths is not None and prompts.has.any():
-        assert isinstance(prompts, TextStore)
+    if lengths is not None and isinstance(prompts, TextStore) and prompts.has.any():
         figures["prompt tokens"] = spread(lengths[prompts.has] + prompts.cut[prompts.has])
         if cut := int((prompts.cut > 0).sum()):
             figures["prompts cut"] = f"{cut:,}, {int(prompts.cut.sum()):,} tokens"
