@@ -523,3 +523,15 @@ def test_what_is_predicted_has_32_bits() -> None:
         assert SaidAnswers.nothing(2, torch.device("cpu")).surprise.dtype == torch.float32
     finally:
         torch.set_default_dtype(usual)
+
+
+def test_a_baseline_asks_no_other_process(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_modules.predictor import Predictor
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: True)
+    monkeypatch.setattr("torchmetrics.metric.gather_all_tensors", refuse)
+    task = Predictor.load(run / "checkpoints" / "best.ckpt").tasks["turned"]
+    assert set(task.baseline(torch.tensor([[5, 6, 1], [7, 1, -1]]))) == {"chrf"}
