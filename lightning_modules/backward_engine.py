@@ -118,6 +118,12 @@ class BackwardEngine:
                 f"encoder.{stepped}.tune changes what trains from step to step, which sharded "
                 "weights can't; choose another tune, or trainer=ddp"
             )
+        if self.sharded and self.network.prompted():
+            raise UsageError(
+                f"{' and '.join(self.network.prompted())} answer in words, for which each process "
+                f"needs the language model whole, and {strategy} shards it; choose trainer=ddp, "
+                "with adapters (encoder.text.tune=lora) where memory is short"
+            )
         if self.sharded and self.level == "parameters":
             self.level = self.balancer.level(self.network.trunk.same_for_all)
         if self.level == "parameters" and not whole:

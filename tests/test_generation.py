@@ -346,7 +346,9 @@ def test_an_ensemble_averages_choices_and_refuses_texts(run: Path) -> None:
     network = OutputEnsemble.combine(networks, tasks, routes, {})
     together = Predictor(network, tasks, {"text": one.modalities["text"]}, {"words": {"text": "w"}})
     rows = {"text": ["abcd"], "prompt/side": ["abcd"]}
-    found, alone = (p.predict(rows, ["side"]).answers["side"][0] for p in (together, one))
+    text, inputs = {"text": one.modalities["text"]}, {"words": {"text": "w"}, "alone": {}}
+    single = Predictor(one.network, one.tasks, text, inputs)  # not calibrated, as the ensemble
+    found, alone = (p.predict(rows, ["side"]).answers["side"][0] for p in (together, single))
     assert found is not None
     assert alone is not None
     assert found["probability"] == pytest.approx(alone["probability"], abs=1e-5)
@@ -535,3 +537,12 @@ def test_a_baseline_asks_no_other_process(run: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("torchmetrics.metric.gather_all_tensors", refuse)
     task = Predictor.load(run / "checkpoints" / "best.ckpt").tasks["turned"]
     assert set(task.baseline(torch.tensor([[5, 6, 1], [7, 1, -1]]))) == {"chrf"}
+
+
+def test_sharded_weights_are_refused(tmp_path: Path) -> None:
+    frame = pd.read_csv(write_rows(tmp_path))
+    task = po.tasks.Generation("words", target="same", prompt="{word}")
+    encoder = po.encoders.LanguageModel(model=str(llama(tmp_path / "model")), weights=False)
+    model = po.MultiTaskModule(data_of(frame, same=task), encoders={"text": encoder}, dim=8)
+    with pytest.raises(UsageError, match="same answer in words.*choose trainer=ddp"):
+        model.engine.choose("FSDP2Strategy", whole=False, sharded=True)
