@@ -544,5 +544,5 @@ def test_sharded_weights_are_refused(tmp_path: Path) -> None:
     task = po.tasks.Generation("words", target="same", prompt="{word}")
     encoder = po.encoders.LanguageModel(model=str(llama(tmp_path / "model")), weights=False)
     model = po.MultiTaskModule(data_of(frame, same=task), encoders={"text": encoder}, dim=8)
-    with pytest.raises(UsageError, match="same answer in words.*choose trainer=ddp"):
+    with pytest.raises(UsageError, match=r"same answer in words.*choose trainer=ddp"):
         model.engine.choose("FSDP2Strategy", whole=False, sharded=True)
