@@ -8,8 +8,7 @@ of both together a step, AdamW. Compared, on the same rows and with the same ada
   ours     network, losses, balancer and backward of a ``MultiTaskModule``,
   plain    a hand-written loop: ids, labels that are -100 in the prompt, ``model(...).loss``.
 Then ``LanguageModel.write`` with ``model.generate``, greedy, ``tokens`` tokens of each row. They
-take turns; the medians of the ratios within a round are printed, of the processor's time, and the
-ratio of the most memory that a process of each needs beyond what it has before its first step.
+take turns; the medians of the ratios within a round are printed, of the processor's time.
 
 ``skills``: one small decoder without pre-training learns to copy, reverse and sort letters and to
 add numbers of two digits, all in one run, and is tested on rows that it has never seen.
@@ -19,9 +18,7 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import random
-import resource
 import statistics
 import sys
 import tempfile
@@ -138,14 +135,6 @@ def seconds(run: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def peak(name: str, options: dict[str, int], model: str | None) -> int:
-    """Return the kilobytes that a process needs for steps, beyond those before the first."""
-    module, batches = built(options, model)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (our_steps if name == "ours" else plain_steps)(module, batches)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-
-
 def cost(options: dict[str, int], model: str | None) -> None:
     module, batches = built(options, model)
     pairs: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
@@ -160,11 +149,6 @@ def cost(options: dict[str, int], model: str | None) -> None:
         ratios = [seconds(ours) / seconds(plain) for _ in range(options["rounds"])]
         low, high = min(ratios), max(ratios)
         print(f"{name}: {statistics.median(ratios):.2f} ({low:.2f} to {high:.2f}) of plain")
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        ours, plain = (pool.apply(peak, (name, options, model)) for name in ("ours", "plain"))
-    print(
-        f"memory: {ours / max(plain, 1):.2f} of plain, {ours / 1e6:.2f} GB and {plain / 1e6:.2f} GB"
-    )
 
 
 def letters(draws: random.Random) -> str:

@@ -211,8 +211,9 @@ class LanguageModel(TransformersText):
             raise PollinateError(not_a_writer(KEY, self.network.config.model_type))
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write the network."""
+        """Write the network, its tokenizer and its form of a chat."""
         save_model(self.network, folder, untied(self.network, weights), KEY)
+        self.save_companions(folder, {})
 
     @property
     def peft_task(self) -> str:

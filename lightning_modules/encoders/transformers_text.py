@@ -195,12 +195,13 @@ class TransformersText(TransformersEncoder):
         return {"architecture": architecture, **tokenizer_of(options["model"], KEY, network)}
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write the network.
+        """Write the network and its tokenizer.
 
         Raises:
             PollinateError: the network is only a part of a model.
         """
         save_model(self.network, folder, weights, KEY)
+        self.save_companions(folder, {})
 
     def save_companions(self, folder: Path, options: Mapping[str, Any]) -> None:
         """Write the tokenizer."""
