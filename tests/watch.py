@@ -15,6 +15,7 @@ OWN = tuple(
     os.path.realpath(place)
     for place in (ROOT, sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev", "/usr", "/etc")
 )
+BYTECODE = "__pycache__"
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.startfile", "pty.spawn")
 CONNECTS = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "webbrowser.open")
 CHANGES = ("os.remove", "os.rename", "os.link", "os.symlink", "os.rmdir", "os.mkdir", "os.chmod")
@@ -53,7 +54,8 @@ class Watch:
 
     def _file(self, event: str, name: Any, writes: bool) -> None:
         path = os.path.realpath(os.fsdecode(name))
-        places = (self.inside, "/dev/null") if writes else (self.inside, *OWN)
+        compiled = BYTECODE in path.split("/")  # which the interpreter writes beside its own files
+        places = (self.inside, *OWN) if compiled or not writes else (self.inside, "/dev/null")
         if not any(path == place or path.startswith(f"{place}/") for place in places):
             self.seen.append(f"{event} {path}{' to write' if writes else ''}")
 
