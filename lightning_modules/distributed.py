@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
@@ -85,6 +85,45 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     return torch.cat(parts), sum(sizes[: distributed.get_rank()])
 
 
+def gather_tensors(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield, for each tensor, those of rank 0, 1, ..., whatever their shapes and types are.
+
+    Many are sent at once: an exchange of one number takes as long as one of thousands.
+
+    Args:
+        tensors: as many on each rank, in the same order.
+    """
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    shapes: list[Any] = [None] * world
+    distributed.all_gather_object(shapes, [(one.shape, one.dtype) for one in tensors])
+    sizes = [[shape.numel() * dtype.itemsize for shape, dtype in own] for own in shapes]
+    most = [max(alike) for alike in zip(*sizes, strict=True)]  # bytes
+    device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
+    end = 0
+    while end < len(tensors):
+        begin, end = end, end + 1
+        while end < len(tensors) and sum(most[begin : end + 1]) <= BUCKET_BYTES:
+            end += 1
+        part = slice(begin, end)
+        own = [one.detach().reshape(-1).to(device).view(torch.uint8) for one in tensors[part]]
+        longest = max(sum(each[part]) for each in sizes)
+        sent = functional.pad(torch.cat(own), (0, longest - sum(sizes[rank][part])))
+        received = [torch.empty_like(sent) for _ in range(world)]
+        distributed.all_gather(received, sent)
+        parts = [
+            torch.split(flat[: sum(each[part])], each[part])
+            for flat, each in zip(received, sizes, strict=True)
+        ]
+        for place, tensor in enumerate(tensors[part]):
+            yield [
+                # a copy begins where a number of any size may
+                flat[place].clone().view(dtype).view(shape).to(tensor.device)
+                for flat, (shape, dtype) in zip(
+                    parts, (own[begin + place] for own in shapes), strict=True
+                )
+            ]
+
+
 class AllGather(torch.autograd.Function):
     """Tensors of all processes; the gradient of each is summed over all processes."""
 
@@ -142,6 +181,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 BUCKET_SIZE = 1 << 23  # numbers that are sent at once
+BUCKET_BYTES = 1 << 26
 
 
 def trained_parameters(module: nn.Module, moved: Iterable[nn.Parameter]) -> dict[str, Tensor]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torchmetrics import Metric
 
-from lightning_modules.distributed import all_reduce_sum
+from lightning_modules.distributed import all_reduce_sum, gather_tensors
 from lightning_modules.task_rows import Targets
 from lightning_modules.tasks.base import Task
 from lightning_modules.tasks.class_metrics import ConfusionCounts
@@ -71,15 +72,17 @@ class EvaluationMetrics(nn.Module):
         losses = self.losses.take()
         numbers: dict[str, dict[str, float]] = {}
         matrices: dict[str, ConfusionCounts] = {}
-        for task, collection in self.metrics.items():
-            if task in losses:
-                values: dict[str, Any] = collection.compute()  # type: ignore[operator]
+        collections: dict[str, Any] = {task: self.metrics[task] for task in losses}
+        own = [one for each in collections.values() for one in each.values(copy_state=False)]
+        with exchanged_at_once(own):
+            for task, collection in collections.items():
                 numbers[task] = {"loss": losses[task]}
-                for name, value in values.items():
+                for name, value in collection.compute().items():
                     if isinstance(value, Tensor) and value.ndim == 0:
                         numbers[task][name] = value.item()
                     else:
                         matrices[task] = value.cpu()
+        for collection in self.metrics.values():
             collection.reset()  # type: ignore[operator]
         return numbers, matrices
 
@@ -154,10 +157,10 @@ class TrainingMetrics(nn.Module):
 
     def take_scores(self) -> dict[str, float]:
         """Return {task: score} over the epoch and all ranks, and start anew."""
-        scores = {}
-        for task, metric in self._metrics():
-            if has_updates(metric):
-                scores[task] = metric.compute().item()
+        updated = {task: metric for task, metric in self._metrics() if has_updates(metric)}
+        with exchanged_at_once(list(updated.values())):
+            scores = {task: metric.compute().item() for task, metric in updated.items()}
+        for _, metric in self._metrics():
             metric.reset()
         return scores
 
@@ -198,6 +201,41 @@ class TrainingMetrics(nn.Module):
 def has_updates(metric: Any) -> bool:
     """Say whether the metric was given rows; the same on every rank, since steps are."""
     return bool(metric._update_count)
+
+
+@contextmanager
+def exchanged_at_once(metrics: Sequence[Metric]) -> Iterator[None]:
+    """Exchange the states of all metrics together, for ``compute`` of each inside the block.
+
+    torchmetrics exchanges one state after the other, each by up to three collectives.
+
+    Args:
+        metrics: those that have updates on any rank, the same on all; each is computed once inside
+            the block, in this order.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        yield
+        return
+    sent: list[Tensor] = []
+
+    def note(tensor: Tensor, group: Any = None) -> list[Tensor]:
+        sent.append(tensor)
+        return [tensor]
+
+    for metric in metrics:
+        states = {name: getattr(metric, name) for name in metric._defaults}
+        metric._sync_dist(note)
+        for name, state in states.items():
+            setattr(metric, name, state)
+    found = gather_tensors(sent)
+    usual = [metric.dist_sync_fn for metric in metrics]
+    for metric in metrics:
+        metric.dist_sync_fn = lambda tensor, group=None: next(found)
+    try:
+        yield
+    finally:
+        for metric, function in zip(metrics, usual, strict=True):
+            metric.dist_sync_fn = function
 
 
 class Reduced(Metric):
