@@ -24,6 +24,7 @@ def lean_runs() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
+        patch.setattr("pipeline.training_run.draw_reliability", lambda *_: [])
         patch.setattr("pipeline.training_run.cost_line", lambda _: "no estimate")
         # of those that go into a model's folder: hundreds of files
         patch.setattr("pipeline.serving.model_folder.OWN_PACKAGES", ())

@@ -203,6 +203,7 @@ def warm_up() -> None:
     still = [
         patch.object(MultiTaskModule, "backward", lambda *_, **__: None),
         patch.object(pipeline.training_run, "draw_plots", lambda *_: []),
+        patch.object(pipeline.training_run, "draw_reliability", lambda *_: []),
         warnings.catch_warnings(),
     ]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -337,6 +338,7 @@ def _session(session: dict[str, Any]) -> int:
         sys.path.insert(0, str(Path.cwd()))
     if not session["plots"]:
         pipeline.training_run.draw_plots = lambda *_: []
+        pipeline.training_run.draw_reliability = lambda *_: []
     if not session["preset"]:
         pipeline.presets.apply.apply_preset = lambda _, config, *__: ChosenConfig(config)
     if not session["linear"]:

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ import pollinate as po
 from lightning_modules.checkpoints import read_checkpoint, read_spec, write_checkpoint
 from lightning_modules.trust.stored import TRUST, restore_trust
 from pipeline.merge import main as merge
+from pipeline.plots.reliability import draw_reliability
 from pipeline.predict import main as predict
 from pipeline.serving.pyfunc import ServedModel
 from pollinate.errors import UsageError
@@ -44,7 +46,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> po.Run:
             "target": "things",
         },
     }
-    with lean_runs():
+    drawn = patch("pipeline.training_run.draw_reliability", draw_reliability)
+    with lean_runs(), drawn:
         return po.fit(data, [*SMALL, f"run_dir={folder / 'one'}"], quiet=True)
 
 

@@ -315,6 +315,7 @@ def test_a_run_says_and_keeps_what_was_chosen(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training_run, "draw_plots", lambda *_: [])
+    monkeypatch.setattr(training_run, "draw_reliability", lambda *_: [])
     monkeypatch.setattr(training_run, "linear_scores", lambda *_: LinearScores())
     run = tmp_path / "run"
     overrides = [f"data={shop}", "dim=8", "trainer.max_steps=1", "tracking=none"]

@@ -318,6 +318,7 @@ def test_a_run_registers_its_best_model(
     run = tmp_path / "run"
     arguments = [*SMALL, f"run_dir={run}", f"tracking.uri={uri}", "tracking.register=shop"]
     monkeypatch.setattr("pipeline.training_run.draw_plots", lambda *_: [])
+    monkeypatch.setattr("pipeline.training_run.draw_reliability", lambda *_: [])
     assert fit(arguments) == 0
     found = load_elsewhere("models:/shop/1", uri)
     predictor = Predictor.load(run / "checkpoints" / "best.ckpt")

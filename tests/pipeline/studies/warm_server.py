@@ -42,7 +42,8 @@ def serve(listener: socket.socket) -> None:
     from pollinate.parents import end_with_parent
 
     end_with_parent()
-    pipeline.training_run.draw_plots = lambda *_: []  # these two take longer than the rest
+    pipeline.training_run.draw_plots = lambda *_: []  # these three take longer than the rest
+    pipeline.training_run.draw_reliability = lambda *_: []
     pipeline.training_run.cost_line = lambda _: "no estimate"
     commands: set[int] = set()
 
