@@ -1,10 +1,10 @@
 # written by python -m pollinate.stubs
 from lightning_modules.merging.adamerging import AdaMerging as AdaMerging
+from lightning_modules.merging.adapter_concat import AdapterConcat as AdapterConcat
 from lightning_modules.merging.adapter_merge import AdapterMerge as AdapterMerge
 from lightning_modules.merging.adapter_merge import SharedAdapterMerge as SharedAdapterMerge
 from lightning_modules.merging.average import Average as Average
 from lightning_modules.merging.base import MergeMethod as MergeMethod
-from lightning_modules.merging.concat import Concat as Concat
 from lightning_modules.merging.dare import Dare as Dare
 from lightning_modules.merging.ensemble import OutputEnsemble as OutputEnsemble
 from lightning_modules.merging.fisher import Fisher as Fisher

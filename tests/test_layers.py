@@ -27,7 +27,7 @@ LATE = {  # file: what it imports only when it is needed, which takes a second
 }
 FOR_TYPES = {  # what a type checker should know of modules that are imported late on purpose
     "pipeline/serving/pyfunc.py": {"lightning_modules.predictor"},
-    "pipeline/serving/model_folder.py": {"datamodules.inputs"},
+    "pipeline/serving/model_folder.py": {"datamodules.inputs", "lightning_modules.tasks.base"},
 }
 
 

@@ -33,7 +33,7 @@ class UncertaintyParts:
         >>> sure, torn = [0.99, 0.01], [0.01, 0.99]
         >>> models = [Categorical(probs=torch.tensor(p)) for p in ([sure, sure], [sure, torn])]
         >>> parts = po.calibration.UncertaintyParts.of(models)
-        >>> parts.epistemic.round(decimals=2)  # of the second row they say the opposite
+        >>> parts.epistemic.float().round(decimals=2)  # of the second row they say the opposite
         tensor([0.0000, 0.6400])
     """
 

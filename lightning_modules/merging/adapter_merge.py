@@ -37,7 +37,7 @@ class AdapterMerge(MergeMethod):
 
     Examples:
         >>> import torch, pollinate as po
-        >>> method = po.merging.Concat(weights=[1, -1])
+        >>> method = po.merging.AdapterConcat(weights=[1, -1])
         >>> isinstance(method, po.merging.AdapterMerge)
         True
         >>> a = {"q.lora_A.weight": torch.ones(1, 2), "q.lora_B.weight": torch.ones(2, 1)}

@@ -133,5 +133,6 @@ class TruncatedSVD(SharedAdapterMerge):
         if self.rank > min(sizes):
             raise UsageError(
                 f"rank must be <= {min(sizes)}, that of {name}, {sizes[0]} x {sizes[1]}, got "
-                f"{self.rank}; without a limit use method=concat, or whole weights: method=average"
+                f"{self.rank}; without a limit use method=adapter_concat, or whole weights: "
+                "method=average"
             )

@@ -48,7 +48,7 @@ class TaskAdapters(AdapterMerge):
             names = [one.model for one in adapters if is_decomposed([one])]
             raise UsageError(
                 f"adapters per task have no lengths of their own, as those of {', '.join(names)} "
-                "by tune=dora have; use method=concat, or train with tune=lora"
+                "by tune=dora have; use method=adapter_concat, or train with tune=lora"
             )
         ranks: dict[str, int] = {}
         for one in adapters:

@@ -579,8 +579,8 @@ def calibrate(
     Examples:
         >>> import pollinate as po
         >>> found = po.calibrate("runs/first", ["output=calibrated.ckpt"], quiet=True)
-        >>> found["mood"]["calibrator"]
-        'temperature'
+        >>> found["mood"]["calibrator"] in ("temperature", "vector")
+        True
         >>> model = po.load("calibrated.ckpt")
         >>> model.predict({"text": ["good"]}, coverage=0.8).columns.tolist()[:3]
         ['mood', 'mood_probability', 'mood_set']
@@ -626,7 +626,7 @@ def export(
         >>> trainer.fit(model, data)
         >>> trainer.save_checkpoint("adapted.ckpt")
         >>> folder = po.export("adapted.ckpt", "adapter", quiet=True)
-        >>> sorted(file.name for file in folder.iterdir())
+        >>> sorted(file.name for file in folder.glob("adapter_*"))  # and its tokenizer
         ['adapter_config.json', 'adapter_model.safetensors']
     """
     checkpoint = checkpoint_of(what, uri)

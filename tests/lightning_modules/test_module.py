@@ -42,6 +42,7 @@ def rare_data(*tasks: str) -> MixedDataModule:
 def as_rank(module: MultiTaskModule, world: int = 1) -> MultiTaskModule:
     """A module outside a trainer, as one of ``world`` processes."""
     module._trainer = SimpleNamespace(  # type: ignore[assignment]  # all that a step asks
+        state=SimpleNamespace(fn=None),
         world_size=world,
         current_epoch=0,
         global_step=0,

@@ -85,6 +85,7 @@ def trained(build: Build, folder: Path, start: Path | None = None) -> dict[str, 
     return found
 
 
+@pytest.mark.filterwarnings("ignore:Total length of `list`")  # a case without validation rows
 @pytest.mark.parametrize("name", CASES)
 def test_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     expected = trained(CASES[name], tmp_path / "whole")

@@ -68,7 +68,11 @@ MERGINGS = (
         {"scale": 0.5},
     ),
     Row(
-        "method", "concat", ([FIRST, SECOND], None), {"w": [[5, 0], [0, -1]]}, {"weights": [1, -1]}
+        "method",
+        "adapter_concat",
+        ([FIRST, SECOND], None),
+        {"w": [[5, 0], [0, -1]]},
+        {"weights": [1, -1]},
     ),
     Row(  # of diag(2, 1) the first
         "method",

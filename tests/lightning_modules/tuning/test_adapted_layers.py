@@ -196,22 +196,22 @@ def test_folders_of_peft_are_merged_without_runs(tmp_path: Path) -> None:
         PeftAdapter.of({"q": own}, frozen).write(folder, None)
         folders[str(place)] = PeftAdapter.read(folder)
         expected += 0.5 * (own.weight(frozen["q.weight"]) - frozen["q.weight"])
-    found = po.merging.Concat().merge_adapters(folders, frozen)
+    found = po.merging.AdapterConcat().merge_adapters(folders, frozen)
     assert (found.rank, found.decomposed) == (5, True)
     weight = found.layer("q", frozen["q.weight"]).weight(frozen["q.weight"])
     torch.testing.assert_close(weight, expected)
     with pytest.raises(UsageError, match=r"0 is an adapter by DoRA, .* the weight q.weight"):
-        po.merging.Concat().merge_adapters(folders)
+        po.merging.AdapterConcat().merge_adapters(folders)
     other = {"0": PeftAdapter.of({"q": lora(1, 1)}, {})}
     other |= {"1": PeftAdapter.of({"q": lora(1, 1, inputs=7)}, {})}
     with pytest.raises(UsageError, match=r"adapters of q must be for .*\(6, 9\) and \(6, 7\)"):
-        po.merging.Concat().merge_adapters(other)
+        po.merging.AdapterConcat().merge_adapters(other)
     with pytest.raises(UsageError, match=r"rank must be <= 6, that of a layer, 6 x 9, got 7"):
         po.merging.TruncatedSVD(7).merge_adapters({"0": folders["1"]})
     with pytest.raises(UsageError, match=r"weights must be one for each of the 1 models"):
-        po.merging.Concat([1, 1]).merge_adapters({"0": folders["1"]})
+        po.merging.AdapterConcat([1, 1]).merge_adapters({"0": folders["1"]})
     with pytest.raises(UsageError, match=r"Concat merges adapters, which state dicts don't tell"):
-        po.merging.Concat().merge_state_dicts({"a": frozen})
+        po.merging.AdapterConcat().merge_state_dicts({"a": frozen})
 
 
 @needs("peft")
@@ -234,6 +234,8 @@ def test_as_pefts_own_merges_of_lora(way: str, rank: int | None) -> None:
     model.add_weighted_adapter(["one", "two"], [0.7, 0.4], "both", way, svd_rank=rank)
     expected = layer.get_delta_weight("both")
     given = [0.7, 0.4]
-    method: Any = po.merging.Concat(given) if rank is None else po.merging.TruncatedSVD(rank, given)
+    method: Any = (
+        po.merging.AdapterConcat(given) if rank is None else po.merging.TruncatedSVD(rank, given)
+    )
     own = method.merge_adapters(adapters).layer("0", None)
     torch.testing.assert_close(own.up @ own.down, expected.detach(), rtol=0, atol=1e-4)

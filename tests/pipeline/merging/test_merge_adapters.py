@@ -122,7 +122,7 @@ def test_concat_is_the_weighted_sum(
     names: tuple[str, ...], weights: list[float], kind: str, rank: int, home: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    found = merge(home, out, names, "method=concat", f"method.weights={weights}")
+    found = merge(home, out, names, "method=adapter_concat", f"method.weights={weights}")
     close(found, dense(home, names, weights))
     tune = tune_of(out)
     assert tune is not None
@@ -218,7 +218,7 @@ def test_a_whole_model_and_one_with_adapters(home: Path, tmp_path: Path) -> None
     found = merge(home, tmp_path / "out", ("whole", "a"), "method.weights=[1,3]")
     close(found, dense(home, ("whole", "a"), [0.25, 0.75]))
     out = [f"output={tmp_path / 'other'}", QUIET]
-    assert main([models(home, "whole", "a"), "method=concat", *out]) == 2
+    assert main([models(home, "whole", "a"), "method=adapter_concat", *out]) == 2
 
 
 def features(checkpoint: Path, task: str) -> Tensor:
@@ -257,8 +257,8 @@ def test_task_adapters_of_a_task_of_several_models_are_added_up(home: Path, tmp_
 @pytest.mark.parametrize(
     ("names", "method"),
     [
-        (("a", "b"), "method=concat"),
-        (("d", "e"), "method=concat"),
+        (("a", "b"), "method=adapter_concat"),
+        (("d", "e"), "method=adapter_concat"),
         (("a", "each"), "method=task_adapters"),
         (("a", "b"), "method=svd method.method=ties method.rank=4 method.method.scale=[0.5,1.0]"),
         (("a", "alone"), "method=layerwise method.rounds=1"),
@@ -305,8 +305,8 @@ def test_svd_of_another_methods_weights(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "method", "task"),
     [
-        (("a", "b"), "method=concat", "size"),
-        (("d", "b"), "method=concat", "size"),
+        (("a", "b"), "method=adapter_concat", "size"),
+        (("d", "b"), "method=adapter_concat", "size"),
         (("a", "b"), "method=svd method.rank=3", "size"),
         (("size", "price"), "method=task_adapters", "price"),
     ],
@@ -331,11 +331,15 @@ def test_peft_loads_what_is_exported(
 
 def test_the_result_predicts_is_merged_again_and_is_a_source(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main([models(home, "a", "b"), "method=concat", f"output={out}", QUIET]) == 0
+    assert main([models(home, "a", "b"), "method=adapter_concat", f"output={out}", QUIET]) == 0
     answers = Predictor.load(best(out)).predict(TEXT)
     served = po.load(out).predict(TEXT)
     assert list(served["size"]) == [one["label"] for one in answers.answers["size"] if one]
-    more = [f"models=[{out},{home / 'd.ckpt'}]", "method=concat", f"output={tmp_path / 'more'}"]
+    more = [
+        f"models=[{out},{home / 'd.ckpt'}]",
+        "method=adapter_concat",
+        f"output={tmp_path / 'more'}",
+    ]
     assert main([*more, QUIET, "evaluate=false"]) == 0
     found = backbone(whole_weights(best(tmp_path / "more")))
     close(found, dense(home, ("a", "b", "d"), [0.25, 0.25, 0.5]))
@@ -375,7 +379,7 @@ def other_rank(_: Any, tune: dict[str, Any]) -> None:
 REFUSED = (
     (
         "a other_base",
-        "method=concat",
+        "method=adapter_concat",
         r"query.weight must be the same beside all adapters, and oth",
     ),
     (
@@ -384,20 +388,32 @@ REFUSED = (
         r"adapters are changes of one frozen base; name the model that",
     ),
     ("a lost", "method=average", r"don't fit its configuration: .*Missing key.*lora_A"),
-    ("a unknown", "method=concat", r"don't fit its configuration: .*Unexpected key.*lora_C"),
-    ("a other_rank", "method=concat", r"don't fit its configuration: .*size mismatch"),
+    (
+        "a unknown",
+        "method=adapter_concat",
+        r"don't fit its configuration: .*Unexpected key.*lora_C",
+    ),
+    ("a other_rank", "method=adapter_concat", r"don't fit its configuration: .*size mismatch"),
     (
         "a b",
         "method=svd method.rank=17",
         r"rank must be <= 16, that of encoders.*, 16 x 16, got 17",
     ),
-    ("a b", "method=concat method.weights=[1]", r"one for each of the 2 models \(a, b\), got 1"),
+    (
+        "a b",
+        "method=adapter_concat method.weights=[1]",
+        r"one for each of the 2 models \(a, b\), got 1",
+    ),
     (
         "a each",
         "method=average",
         r"each has adapters of its own for each of price, size, .*=task_ad",
     ),
-    ("a each", "method=concat", r"each has adapters of its own for each of price, size, and so no"),
+    (
+        "a each",
+        "method=adapter_concat",
+        r"each has adapters of its own for each of price, size, and so no",
+    ),
     ("a d", "method=task_adapters", r"no lengths of their own, as those of d by tune=dora"),
     ("a b d", "method=svd method.method=slerp", r"models must be 2 for Slerp, got 3"),
 )

@@ -11,7 +11,7 @@ import torch
 from lightning_modules.predictor import Predictor
 from pipeline.merge import main
 from tests.conftest import fit
-from tests.merged_runs import QUIET, best
+from tests.merged_runs import QUIET, best, uncalibrated
 
 BASE = ("tracking=none", "schedule=constant", "trainer.max_steps=2")
 TEXTS = {"text": ["good", "bad"]}
@@ -35,7 +35,7 @@ def test_an_ensemble_s_members_keep_their_sources(
     runs = [*two, tiny_run]
     given = f"models=[{','.join(str(run) for run in runs)}]"
     assert main([given, "method=ensemble", f"output={out}", QUIET, "evaluate=false"]) == 0
-    ensemble, *members = (Predictor.load(best(run)) for run in (out, *runs))
+    ensemble, *members = (uncalibrated(best(run)) for run in (out, *runs))
     expected = torch.stack([probabilities(one) for one in members]).mean(dim=0)
     torch.testing.assert_close(probabilities(ensemble), expected)
 

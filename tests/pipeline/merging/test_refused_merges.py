@@ -144,8 +144,14 @@ def test_an_average_of_strangers_is_noted(home: Path, tmp_path: Path, capsys: An
         (["output=A/out"], "is not a folder; choose another: output=PATH"),
         (["output=IN"], "which is merged; choose another"),
         (["method.weights=[-1]"], "weights must be >= 0"),
-        (["method=concat"], "Concat merges adapters, and no model has some; train with tune=lora"),
-        (["method=concat", "base=A"], "Concat doesn't use a common start; leave out base="),
+        (
+            ["method=adapter_concat"],
+            "AdapterConcat merges adapters, and no model has some; train with tune=lora",
+        ),
+        (
+            ["method=adapter_concat", "base=A"],
+            "AdapterConcat doesn't use a common start; leave out base=",
+        ),
         (["method=svd", "method.rank=0"], "rank must be >= 1, got 0"),
         (
             ["method=svd", "method.method=svd"],

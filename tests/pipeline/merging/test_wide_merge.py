@@ -9,12 +9,11 @@ import torch
 
 from lightning_modules.checkpoints import read_checkpoint, write_checkpoint
 from lightning_modules.merging.average import Average
-from lightning_modules.predictor import Predictor
 from pipeline.merge import main
 from pipeline.merging.compatibility import check_fitted
 from pollinate.errors import UsageError
 from tests.lean_fit import fit
-from tests.merged_runs import QUIET, best, models, weights
+from tests.merged_runs import QUIET, best, models, uncalibrated, weights
 from tests.merging import models as in_memory
 from tests.merging import result
 from tests.small_shop import SMALL, reviews
@@ -75,7 +74,7 @@ def test_an_ensemble_has_members_with_and_without_them(home: Path, tmp_path: Pat
     rows = {"text": ["good bread", "stale tea"]}
 
     def glad(checkpoint: Path) -> torch.Tensor:
-        found = Predictor.load(checkpoint).predict(rows).answers["mood"]
+        found = uncalibrated(checkpoint).predict(rows).answers["mood"]
         return torch.tensor([row["probabilities"]["glad"] for row in found if row])
 
     expected = (glad(tmp_path / "plain.ckpt") + glad(home / "b.ckpt")) / 2

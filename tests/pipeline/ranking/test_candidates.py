@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.predictor import Predictor
 from lightning_modules.transferability.base import Absent
 from pipeline.build import build_datamodule
 from pipeline.merge import main as merge
@@ -25,6 +24,7 @@ from pipeline.ranking.target_sample import sample_target
 from pollinate.errors import PollinateError, UsageError
 from pollinate.instantiate import instantiate
 from tests.lean_fit import fit
+from tests.merged_runs import uncalibrated
 from tests.models import bert, with_weights
 from tests.pipeline.ranking.conftest import KIND, LEVEL, PRICE, ROWS, SMALL, TAGS, Shop
 
@@ -51,7 +51,7 @@ def test_a_checkpoint_gives_features_and_what_its_heads_say(trained: Shop) -> No
     assert features.values.shape == (3, 8)
     said = seen.probabilities["kind"]
     assert not isinstance(said, Absent)
-    answers = Predictor.load(found.checkpoint).predict({"text": TEXTS}, ["kind"]).answers["kind"]
+    answers = uncalibrated(found.checkpoint).predict({"text": TEXTS}, ["kind"]).answers["kind"]
     expected = [list(answer["probabilities"].values()) for answer in answers if answer is not None]
     torch.testing.assert_close(said.values, torch.tensor(expected).double(), rtol=1e-4, atol=1e-5)
     assert seen.probabilities["price"] == Absent(

@@ -96,7 +96,7 @@ def test_a_resumed_study_keeps_what_the_preset_chose(
     made.chosen = ["launcher=rm"]
     made.save(shop / "one")
     assert main(["resume=one", f"launcher={LAUNCHER}", "dry_run=true"]) == 2
-    assert "sets launcher=rm, which only the study's command line" in capsys.readouterr().err
+    assert "sets launcher=rm, which only the command line" in capsys.readouterr().err
 
 
 @pytest.mark.slow

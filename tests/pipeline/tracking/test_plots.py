@@ -51,7 +51,8 @@ def points() -> list[MetricPoint]:
 def test_a_run_draws_its_plots(tiny_run: Path) -> None:
     tasks = json.loads((tiny_run / "summary.json").read_text())["test"]
     pictures = {path.name for path in (tiny_run / "plots").iterdir()}
-    assert pictures == {"curves.png", "gradients.png", *(f"confusion-{t}.png" for t in tasks)}
+    every = ("curves.png", "gradients.png", "reliability.png")
+    assert pictures == {*every, *(f"confusion-{t}.png" for t in tasks)}
 
 
 def test_curves_choose_loss_and_held_out_metrics() -> None:

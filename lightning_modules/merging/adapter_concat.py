@@ -16,7 +16,7 @@ from lightning_modules.tuning.adapted_layers import AdaptedLayer, concatenated
 from lightning_modules.tuning.peft_adapters import LowRankTuning
 
 
-class Concat(SharedAdapterMerge):
+class AdapterConcat(SharedAdapterMerge):
     """B A = sum_i w_i B_i A_i, exactly: A = [A_1; ...; A_k], B = [w_1 B_1, ..., w_k B_k].
 
     The rank is the sum of the models' ranks, the scale 1. Adapters by DoRA, whose weights are
@@ -34,7 +34,7 @@ class Concat(SharedAdapterMerge):
         ...     down, up = torch.ones(rank, 2), torch.ones(3, rank)
         ...     weights = {"q.lora_A.weight": down, "q.lora_B.weight": up}
         ...     return po.tuning.PeftAdapter(rank, 1.0, 0.0, weights)
-        >>> found = po.merging.Concat().merge_adapters({"a": adapter(1), "b": adapter(3)})
+        >>> found = po.merging.AdapterConcat().merge_adapters({"a": adapter(1), "b": adapter(3)})
         >>> found.rank, found.alpha
         (4, 4.0)
         >>> found.weights["q.lora_B.weight"] @ found.weights["q.lora_A.weight"]
