@@ -359,14 +359,39 @@ def prepare_inputs(
             modalities[form],
             loaded.inputs[modality],
         )
-        if loaded.table.streamed:
-            has = np.any([loaded.table.streamed[column] for column in given], axis=0)
-            stores[form] = StreamedStore(kind, cells, has, loaded.table)
-            continue
-        prepared = prepare_column(kind, cells, loaded, loaded.keys[modality], cache)
-        loaded.bad.add("+".join(given), prepared.errors)
-        stores[form] = prepared.store
+        key = loaded.keys.get(modality)  # none of what is streamed
+        stores[form] = prepare_cells(loaded, kind, cells, given, key, cache)
     return stores
+
+
+def prepare_cells(
+    loaded: LoadedDataset,
+    kind: Modality,
+    cells: Column,
+    columns: Sequence[str],
+    key: object,
+    cache: Cache,
+) -> InputStore:
+    """Prepare cells, now or as rows are asked for; note the rows where that fails.
+
+    Args:
+        loaded: the data set.
+        kind: how cells become tensors.
+        cells: N of them.
+        columns: that they are made from.
+        key: plain values that change when the cells do.
+        cache: where results are kept that take long to compute.
+    """
+    streamed, known = loaded.table.streamed, loaded.table.columns
+    if any(column in streamed for column in columns):
+        has = [
+            streamed[name] if name in streamed else np.array([has_text(v) for v in known[name]])
+            for name in columns
+        ]
+        return StreamedStore(kind, cells, np.any(has, axis=0), loaded.table)
+    prepared = prepare_column(kind, cells, loaded, key, cache)
+    loaded.bad.add("+".join(columns), prepared.errors)
+    return prepared.store
 
 
 def prepare_prompts(
@@ -387,18 +412,8 @@ def prepare_prompts(
     for task, cells in loaded.prompts.items():
         prompt, kind = tasks[task].prompt, prompts[task]
         assert prompt is not None
-        streamed, columns = loaded.table.streamed, loaded.table.columns
-        if any(column in streamed for column in prompt.columns):
-            there = [
-                streamed[c] if c in streamed else np.array([has_text(v) for v in columns[c]])
-                for c in prompt.columns
-            ]
-            has = np.any(there, axis=0)
-            stores[task] = StreamedStore(kind, cells, has, loaded.table)
-            continue
-        prepared = prepare_column(kind, cells, loaded, prompt_key(tasks[task], loaded.table), cache)
-        loaded.bad.add("+".join(prompt.columns), prepared.errors)
-        stores[task] = prepared.store
+        key = prompt_key(tasks[task], loaded.table)
+        stores[task] = prepare_cells(loaded, kind, cells, prompt.columns, key, cache)
     return stores
 
 

